@@ -1,0 +1,1 @@
+"""Backends: each turns a Program into a folder that runs without dlc."""

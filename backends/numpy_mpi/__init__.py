@@ -1,0 +1,1 @@
+"""The NumPy + MPI backend: kernels, runtime and templates of emitted programs."""
