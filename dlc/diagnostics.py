@@ -153,9 +153,7 @@ class Style:
 
 
 PLAIN = Style()
-COLOURED = Style(
-    error="\x1b[1;31m", warning="\x1b[1;33m", mark="\x1b[1;34m", bold="\x1b[1m", end="\x1b[0m"
-)
+COLOURED = Style(error="\x1b[1;31m", warning="\x1b[1;33m", mark="\x1b[1;34m", bold="\x1b[1m", end="\x1b[0m")
 
 
 def render(diagnostic: Diagnostic, sources: Sources, style: Style = PLAIN) -> str:
@@ -177,9 +175,7 @@ def render(diagnostic: Diagnostic, sources: Sources, style: Style = PLAIN) -> st
     return "\n".join(lines)
 
 
-def _marked_lines(
-    labels: list[tuple[Label, str]], sources: Sources, gutter: int, style: Style
-) -> Iterator[str]:
+def _marked_lines(labels: list[tuple[Label, str]], sources: Sources, gutter: int, style: Style) -> Iterator[str]:
     """The source lines that labels point at, in order, each followed by its marks."""
     bar = f"{style.mark}|{style.end}"
     file = labels[0][0].span.file

@@ -1,0 +1,1 @@
+"""The compiler's data: Graph (what is computed), Plan (every decision), Program (how it happens)."""
