@@ -1,0 +1,1 @@
+"""Machines: devices, links, topologies, and what collectives cost on them."""

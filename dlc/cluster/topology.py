@@ -1,0 +1,162 @@
+"""A cluster: devices, the links between them, and how they nest. SI units: bytes, bytes per second, seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+
+from dlc.diagnostics import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One processing element. `compute` maps an element type to its peak in FLOP/s; `launch` is seconds per kernel.
+
+    `overlap` is the share of communication that computing can hide (0 to 1): 0 where ranks fill the cores.
+    """
+
+    name: str
+    kind: str = "cpu"
+    memory: int = 0
+    bandwidth: float = 0.0
+    compute: tuple[tuple[str, float], ...] = ()
+    launch: float = 0.0
+    cores: int = 1
+    isa: str = ""
+    overlap: float = 0.0
+    profile: str | None = None
+    span: Span | None = field(default=None, compare=False)
+
+    def peak(self, dtype: str) -> float:
+        """Peak FLOP/s for an element type; f64 falls back to half of f32, tf32 to f32."""
+        figures = dict(self.compute)
+        if dtype in figures:
+            return figures[dtype]
+        fallback = {"f64": 0.5, "tf32": 1.0, "f16": 1.0, "bf16": 1.0}
+        return figures["f32"] * fallback.get(dtype, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A kind of connection: bytes per second per endpoint and direction, seconds of latency for one message."""
+
+    name: str
+    bandwidth: float
+    latency: float
+    duplex: bool = True
+    shape: str = "all_to_all"  # all_to_all, switch, ring, torus, fat_tree, edges
+    dimensions: tuple[int, ...] = ()  # of a torus
+    edges: tuple[tuple[int, int], ...] = ()
+    oversubscription: float = 1.0
+    shared: bool = False
+    span: Span | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`count` members over a link; a member is the children in turn, or one device where there are none."""
+
+    name: str
+    count: int
+    link: str | None
+    children: tuple[Group, ...] = ()
+    device: str | None = None
+    span: Span | None = field(default=None, compare=False)
+
+    @property
+    def ranks(self) -> int:
+        """How many devices it holds."""
+        return self.count * (sum(child.ranks for child in self.children) if self.children else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Named devices and links and the nested groups; ranks are row-major through the nesting."""
+
+    name: str
+    devices: tuple[Device, ...]
+    links: tuple[Link, ...]
+    topology: tuple[Group, ...]
+    span: Span | None = field(default=None, compare=False)
+
+    @property
+    def ranks(self) -> int:
+        """How many devices, and so ranks, it has."""
+        return sum(group.ranks for group in self.topology)
+
+    def device(self, name: str) -> Device:
+        """The device of that name."""
+        return next(device for device in self.devices if device.name == name)
+
+    def link(self, name: str) -> Link:
+        """The link of that name."""
+        return next(link for link in self.links if link.name == name)
+
+    def device_of(self, rank: int) -> Device:
+        """The device that a rank runs on."""
+        for index, name in enumerate(_leaves(self.topology)):
+            if index == rank:
+                return self.device(name)
+        raise IndexError(rank)
+
+    @property
+    def levels(self) -> tuple[Group, ...]:
+        """The nested groups, outermost first, where the nesting is even (one child everywhere)."""
+        found: list[Group] = []
+        groups = self.topology
+        while len(groups) == 1:
+            found.append(groups[0])
+            groups = groups[0].children
+        return tuple(found)
+
+    def link_between(self, first: int, second: int) -> Link | None:
+        """The link of the innermost group that holds both ranks as different members; None for a rank and itself."""
+        groups, base = self.topology, 0
+        found: Link | None = None
+        while first != second:
+            for group in groups:
+                if base <= first < base + group.ranks and base <= second < base + group.ranks:
+                    break
+                base += group.ranks
+            else:
+                return found
+            size = group.ranks // group.count
+            one, two = (first - base) // size, (second - base) // size
+            if one != two:
+                return self.link(group.link) if group.link else None
+            base += one * size
+            groups = group.children
+            found = self.link(group.link) if group.link else found
+        return None
+
+    def resized(self, ranks: int) -> Cluster | None:
+        """The cluster with its innermost group resized to hold that many ranks in all; None where it cannot."""
+        levels = self.levels
+        if not levels:
+            return None
+        outer = prod(level.count for level in levels[:-1])
+        if ranks % outer and ranks > outer:
+            return None
+        counts = (
+            [*(level.count for level in levels[:-1]), ranks // outer]
+            if ranks >= outer
+            else [1] * (len(levels) - 1) + [ranks]
+        )
+        group: tuple[Group, ...] = ()
+        for level, count in reversed(list(zip(levels, counts, strict=True))):
+            group = (replace(level, count=count, children=group),)
+        return replace(self, topology=group)
+
+
+def _leaves(groups: tuple[Group, ...]) -> Iterator[str]:
+    for group in groups:
+        for _ in range(group.count):
+            if group.children:
+                yield from _leaves(group.children)
+            else:
+                yield group.device or group.name
+
+
+MeshAxes = Mapping[str, int]
+"""Mesh axis name -> extent, major first."""

@@ -1,0 +1,1 @@
+"""Syntax tree to Spec: parameters, blocks, repeats and addresses expanded, every name and number checked."""
