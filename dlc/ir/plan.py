@@ -1,0 +1,152 @@
+"""The Plan: every decision, keyed by address, and nothing else. `plan.json` is this, and no timings of the compiler.
+
+A plan applied to its graph gives the Program, with nothing left to decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from dlc.ir.request import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a decision fell as it did: `chosen` by cost, `pinned` by the user at `place`, or the `only` legal one."""
+
+    kind: Literal["chosen", "pinned", "only"]
+    place: str = ""  # file:line of the pin
+
+    def __str__(self) -> str:
+        return {"chosen": "cheapest", "pinned": f"pinned at {self.place}", "only": "the only one"}[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A predicted time with its source: measured, interpolated or analytic, and what bounds it."""
+
+    seconds: float
+    source: Literal["measured", "interpolated", "analytic"] = "analytic"
+    bound: Literal["compute", "memory", "launch"] = "compute"
+
+
+@dataclass(frozen=True, slots=True)
+class PassPlan:
+    """How one pass (`forward`, `dx`, `dw`) of an op is computed; the algorithm is "" where the op has just one."""
+
+    stage: str
+    algorithm: str
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class OpPlan:
+    """The decisions for one forward op and its gradients.
+
+    `layout` is the order in memory of its image-like operands and results, "" where it has none. `partition` splits its
+    forward iteration space; the placements of gradients follow. A conversion stands on every edge whose two ends
+    disagree in layout; it is not stored, since it follows.
+    """
+
+    address: str
+    layout: str
+    passes: tuple[PassPlan, ...]
+    partition: tuple[Split, ...]
+    reason: Reason
+    layout_reason: Reason
+
+    def algorithm(self, stage: str) -> str:
+        """The algorithm of a pass; "" where there is no choice."""
+        return next((p.algorithm for p in self.passes if p.stage == stage), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Values summed over the ranks of `group` in one allreduce, in this order, back to back in one flat buffer.
+
+    Members are gradients by value name, and at last the sums behind the loss and metrics. `algorithm` is one of
+    tree, butterfly, ring, rabenseifner, shared, mpi.
+    """
+
+    name: str
+    group: str
+    members: tuple[str, ...]
+    bytes: int
+    algorithm: str
+    figure: Figure
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Lower bounds in seconds on one training step of any plan: cost-models.md §5, last line."""
+
+    work: float
+    memory_traffic: float
+    communication: float
+    depth: float
+
+    @property
+    def step(self) -> float:
+        """The largest of them: no plan's step is shorter."""
+        return max(self.work, self.memory_traffic, self.communication, self.depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the cost model says of a plan: seconds a step, and bytes at the peak of the worst rank."""
+
+    step_seconds: float
+    peak_bytes: int
+    objective: float  # J of cost-models.md §7
+    compute_seconds: float = 0.0
+    conversion_seconds: float = 0.0
+    communication_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A plan that was not taken, in a line: what differs, and its objective."""
+
+    description: str
+    objective: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All decisions for one network on one cluster.
+
+    `mesh` lists (axis, extent), major first; a serial plan has the axis `data` of extent 1. `shards` is the table of
+    batch extents: (start, stop) of the global batch for each coordinate of the data axis. `sources` names every
+    constant's origin; `digests` the sha256 of spec, cluster and profile.
+    """
+
+    network: str
+    cluster: str
+    ranks: int
+    batch: int
+    mesh: tuple[tuple[str, int], ...]
+    shards: tuple[tuple[int, int], ...]
+    ops: tuple[OpPlan, ...]
+    buckets: tuple[Bucket, ...]
+    predicted: Prediction
+    bounds: Bounds
+    runner_up: Alternative | None = None
+    baselines: tuple[Alternative, ...] = ()
+    digests: tuple[tuple[str, str], ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    spec: str = ""  # path of the spec as given, and the -P overrides it was expanded with
+    parameters: tuple[tuple[str, str], ...] = ()
+    _ops: dict[str, OpPlan] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ops", {op.address: op for op in self.ops})
+
+    def op(self, address: str) -> OpPlan:
+        """The decisions for the forward op at that address."""
+        return self._ops[address]
+
+    def with_(self, **changes: object) -> Plan:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,217 @@
+"""The Program: how it happens. Simulated, checked, rehearsed and emitted from this one object.
+
+A role is a set of ranks that run the same code; its segments are lists of instructions over named buffers; an entry
+point is a schedule: a table of (segment, microbatch, slot). Its size grows with the network and the roles, never with
+ranks or microbatches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dlc.ir.graph import Attrs
+from dlc.ir.tensor import TensorType
+
+BufferKind = Literal[
+    "input",
+    "field",
+    "weight",
+    "statistic",
+    "state",
+    "constant",
+    "activation",
+    "saved",
+    "gradient",
+    "bucket",
+    "workspace",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One array. `type` is logical and has the global batch: a rank holds its shard's share of a batched one.
+
+    `layout` is the order in memory, "" for logical order. `view_of` names the buffer that this one is a view of:
+    a bucket at `offset` elements, the arena of workspaces, or, for `flatten` and the like, the same elements under
+    other axes. A view costs no memory.
+    """
+
+    name: str
+    type: TensorType
+    kind: BufferKind
+    layout: str = ""
+    view_of: str | None = None
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Call of a kernel: `kernel` is (op, pass, algorithm), a key of a backend's table of kernels.
+
+    The kernel takes inputs, outputs and workspaces in this order, attributes and runtime values as keywords.
+    `reason` says in words why this algorithm and layout; it is printed beside the call.
+    """
+
+    address: str
+    kernel: tuple[str, str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    workspaces: tuple[str, ...] = ()
+    attrs: Attrs = ()
+    runtime: tuple[str, ...] = ()
+    layout: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The next batch of the data set: this rank's samples into these buffers."""
+
+    buffers: tuple[str, ...]
+    address: str = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """A collective over a group. All ranks of the group must enter the same ones in the same order.
+
+    `bytes` is the global size of the operand. With `blocking = False` it only begins; a Wait of the same name ends it.
+    """
+
+    name: str
+    kind: Literal["allreduce"]
+    group: str
+    algorithm: str
+    buffer: str
+    bytes: int
+    blocking: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Point-to-point: the buffer to the rank that `peer` (an offset along the group's order) away."""
+
+    name: str
+    group: str
+    peer: int
+    buffer: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Point-to-point: into the buffer from the rank that is `peer` away along the group's order."""
+
+    name: str
+    group: str
+    peer: int
+    buffer: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The end of the non-blocking instruction of that name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy from one buffer to another of the same type and layout."""
+
+    source: str
+    target: str
+    address: str = ""
+
+
+Instruction = Compute | Load | Collective | Send | Receive | Wait | Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named list of instructions: `forward`, `backward`, `update`, `evaluate`, `predict`."""
+
+    name: str
+    instructions: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a schedule: run this segment for that microbatch in that slot of buffers."""
+
+    segment: str
+    microbatch: int = 0
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry point and its schedule: `train_step`, `eval_step`, `predict`."""
+
+    name: str
+    schedule: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Ranks that run the same code. `shards[i]` is the (start, stop) of the global batch that `ranks[i]` holds."""
+
+    name: str
+    ranks: tuple[int, ...]
+    shards: tuple[tuple[int, int], ...]
+    buffers: tuple[Buffer, ...]
+    segments: tuple[Segment, ...]
+    entries: tuple[Entry, ...]
+    _buffers: dict[str, Buffer] = field(init=False, repr=False, compare=False)
+    _segments: dict[str, Segment] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_buffers", {buffer.name: buffer for buffer in self.buffers})
+        object.__setattr__(self, "_segments", {segment.name: segment for segment in self.segments})
+
+    def buffer(self, name: str) -> Buffer:
+        """The buffer of that name."""
+        return self._buffers[name]
+
+    def segment(self, name: str) -> Segment:
+        """The segment of that name."""
+        return self._segments[name]
+
+    @property
+    def largest_shard(self) -> int:
+        """Samples of the batch on the rank that has most."""
+        return max(stop - start for start, stop in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class CommunicationGroup:
+    """A way to cut the ranks into groups that communicate: every rank is in exactly one of `members`."""
+
+    name: str
+    members: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The whole job for one network: roles and the groups that they communicate in.
+
+    `outputs` are (name in the spec, buffer) pairs for prediction, `loss` and `metrics` name scalar buffers that hold
+    sums over the ranks after a step.
+    """
+
+    name: str
+    batch: int
+    dtype: str
+    roles: tuple[Role, ...]
+    groups: tuple[CommunicationGroup, ...]
+    outputs: tuple[tuple[str, str], ...] = ()
+    loss: str | None = None
+    metrics: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks it is for."""
+        return sum(len(role.ranks) for role in self.roles)
