@@ -1,0 +1,137 @@
+"""E06: messages about the train block."""
+
+from dlc.diagnostics import Message
+
+MISSING_SETTING = Message(
+    "E0601",
+    "{where} needs the setting `{key}`",
+    """A train block says at least what to train on (`data`), what to minimise (`loss`), how (`optimizer` and `lr`) and
+for how long (`epochs` or `steps`). These decide the result, so none of them has a default.""",
+)
+
+TWO_LENGTHS = Message(
+    "E0602",
+    "the train block gives both `epochs` and `steps`",
+    """The length of training is given once: in passes over the data (`epochs = 20`) or in updates (`steps = 5000`).""",
+)
+
+UNKNOWN_SETTING = Message(
+    "E0603",
+    "{where} has no setting `{key}`",
+    """A train block knows a fixed list of settings, and nothing written is ever ignored: a setting that is not in the
+list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
+)
+
+UNKNOWN_CHOICE = Message(
+    "E0604",
+    "`{found}` is not a {key}",
+    """The setting takes one of the choices that the message lists: optimizers, schedules, data sets, losses, metrics and
+so on are the language's own and have fixed names.""",
+)
+
+WRONG_ARGUMENT = Message(
+    "E0605",
+    "`{callee}` has no argument `{argument}`",
+    """The message lists the arguments, in the order in which they may stand without a name. What they mean, and their
+defaults, are PyTorch's unless the language says otherwise.""",
+)
+
+WRONG_KIND = Message(
+    "E0606",
+    "`{key}` is {expected}, {found}",
+    """The setting takes a value of another kind: a number, a word, yes or no, a quoted text, a length such as `5 epochs`
+or `2000 steps`.""",
+)
+
+OUT_OF_RANGE = Message(
+    "E0607",
+    "`{key}` must be {allowed}, not {found}",
+    """Rates and counts have bounds: a momentum of 1 or more never forgets, a learning rate is above zero, a test share
+is below 1. The message names the bound.""",
+)
+
+SET_TWICE = Message(
+    "E0608",
+    "`{key}` is set twice in {where}",
+    """Each setting is given once. Which of the two is meant is for the author to say: remove the other.""",
+)
+
+NO_LENGTH = Message(
+    "E0609",
+    "`{piece}` needs `over`: a schedule follows it",
+    """Schedules joined by `then` run one after the other, so every piece but the last says how long it lasts:
+`warmup(to = 0.4, over = 5 epochs) then constant(0.4)`. The last one lasts to the end of training.""",
+)
+
+WRONG_SAMPLE = Message(
+    "E0610",
+    "the network's input `{input}` is {wanted}, a sample of `{data}` is {given}",
+    """The data set feeds the network's inputs, so a sample has the shape and the element type that the input declares,
+batch apart. Many data sets can be scaled or padded: `digits(scale = 4)` gives 32x32, `mnist("dir", pad = 2)` too.""",
+)
+
+TWO_BLOCKS = Message(
+    "E0611",
+    "network `{network}` has two train blocks",
+    """A file trains each network in one way. Use a second file that imports the network, or a parameter.""",
+)
+
+NOT_A_LOSS = Message(
+    "E0612",
+    "`loss` must be one number, {found}",
+    """The loss is what training minimises: a loss function such as `cross_entropy(logits, data.label)`, or a weighted
+sum of some, `cross_entropy(a, data.label) + 0.3 * cross_entropy(b, data.label)`.""",
+)
+
+OUTPUTS_ONLY = Message(
+    "E0613",
+    "`{name}` is not an output of network `{network}`",
+    """The train block sees a network's outputs only, so that a network can be trained in several ways without knowing
+of it. To use an inner value in a loss, make it an output too: `output logits, aux`.""",
+)
+
+UNKNOWN_FIELD = Message(
+    "E0614",
+    "data set `{data}` has no field `{field}`",
+    """Besides the inputs, a data set has fields that losses compare with: `data.label`, `data.next`. The message lists
+those of this data set.""",
+)
+
+OUTSIDE_ROOT = Message(
+    "E0615",
+    "`{path}` lies outside the folder `{root}`",
+    """Files and folders that a .dlspec file names stay inside its root folder: relative paths, without a way out through
+`..`. So a file from elsewhere can be checked and compiled without touching anything else of the machine.""",
+)
+
+NOT_A_METRIC = Message(
+    "E0616",
+    "`metrics` is a list of metrics, {found}",
+    """A metric is computed beside the loss and never changes the training: `metrics = [accuracy(logits, data.label)]`.
+Metrics are not added or scaled.""",
+)
+
+WRONG_LABEL = Message(
+    "E0617",
+    "`{callee}` cannot take {found} as its {operand}",
+    """Losses and metrics compare an output of the network with a field of the data set of a fitting type: cross entropy
+takes f32[batch, classes] and i32[batch], mean squares take two values of one shape.""",
+)
+
+UNKNOWN_NETWORK = Message(
+    "E0618",
+    "there is no network `{name}` to {verb}",
+    """`train NAME` and `plan NAME on CLUSTER` speak of a network that stands in the file or in one that it imports.""",
+)
+
+BATCH_MISSING = Message(
+    "E0619",
+    "network `{network}` has no batch to train on: input `{input}` has no axis `batch`",
+    """An input's first axis is the batch: the number of samples behind one update.""",
+)
+
+SHARED_METRIC = Message(
+    "E0620",
+    "metric `{metric}` is given twice",
+    """Two equal metrics would be printed under one name. Remove one of them.""",
+)
