@@ -34,8 +34,9 @@ Kind = Literal[
 Stage = Literal["network", "loss", "training"]
 """`network`: as written. `loss`: with loss and metrics. `training`: with backward pass and updates."""
 
-Pass = Literal["forward", "dx", "dw", "loss", "metric", "sum", "clip", "update"]
-"""What a node is for; `sum` adds gradients at a fan-out, `dx` and `dw` are gradients by data and by weights."""
+Pass = Literal["forward", "loss", "metric", "dx", "dw", "sum", "statistics", "clip", "update"]
+"""What a node is for; `dx` and `dw` are gradients by data and by weights, `sum` adds gradients at a fan-out,
+`statistics` sums what running averages are made of. `clip` and `update` work in place: they have no outputs."""
 
 
 @dataclass(frozen=True, slots=True)

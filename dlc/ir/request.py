@@ -1,4 +1,4 @@
-"""What the `plan` block insists on, resolved against a network and a cluster: the planner's orders, not its decisions."""
+"""What the `plan` block insists on, resolved against a network and a cluster: orders, not decisions."""
 
 from __future__ import annotations
 

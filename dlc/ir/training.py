@@ -1,4 +1,4 @@
-"""What the `train` block asks for, resolved: data, optimizer, rates, length, precision. Decides results, never plans."""
+"""What the `train` block asks for, resolved: data, optimizer, rates, length, precision."""
 
 from __future__ import annotations
 
