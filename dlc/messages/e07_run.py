@@ -1,0 +1,66 @@
+"""E07: emission and running."""
+
+from __future__ import annotations
+
+from dlc.diagnostics import Message
+
+E0701 = Message(
+    "E0701",
+    "backend `{backend}` cannot emit {what}",
+    "The plan or the spec asks for something that `dlc check` understands and the chosen backend has no code for yet.\n"
+    "Nothing that is written in a spec is ever ignored, so `dlc compile` refuses it instead of doing something else.\n"
+    "The help says what the backend can do in its place.",
+)
+E0702 = Message(
+    "E0702",
+    "`{path}` cannot be written: {cause}",
+    "dlc writes programs and plans to a temporary name first and renames them when they are whole, so what was there\n"
+    "before is untouched. Free some space, or name another folder with `-o`.",
+)
+E0703 = Message(
+    "E0703",
+    "this program was compiled for {compiled} ranks, mpiexec started {started}",
+    "An emitted program has its shards and its communication laid out for one number of ranks. Start it with\n"
+    "`mpiexec -n` and that number, or compile again with `dlc compile FILE -n RANKS`.",
+)
+E0704 = Message(
+    "E0704",
+    "no `mpiexec` was found to start {ranks} ranks",
+    "Programs for more than one rank are started by MPI's `mpiexec`. dlc looks beside the Python that runs it and\n"
+    'then on the PATH. `pip install "dlc[mpi]"` installs MPICH from PyPI; any other MPI that mpi4py finds serves too.',
+)
+E0705 = Message(
+    "E0705",
+    "`{path}` is not a {what}",
+    "The command was given a file or folder of another kind: specs end in `.dlspec`, plans are the `.json` files that\n"
+    "`dlc plan -o` writes, and `dlc run` also takes a folder that `dlc compile` wrote.",
+)
+E0706 = Message(
+    "E0706",
+    "the plan was made from another text of `{path}`",
+    "A plan.json is applied exactly. It names the digest of the spec that it was made from, and the file has changed\n"
+    "since. Make the plan again with `dlc plan FILE -o plan.json`.",
+)
+E0707 = Message(
+    "E0707",
+    "the program would deadlock or compute something else: {problem}",
+    "dlc checks every program before it writes it. This one failed, which is a defect of dlc: report it with the spec.",
+)
+E0708 = Message(
+    "E0708",
+    "{batch} samples in a batch leave {idle} of {ranks} ranks without any",
+    "Under data parallelism every rank needs at least one sample of each batch. Raise `batch`, or start fewer ranks\n"
+    "with `-n`.",
+)
+E0709 = Message(
+    "E0709",
+    "`{path}` holds {count} specs to choose from",
+    "The file has several networks or clusters and the command works on one. Name it, for example with `--on CLUSTER`.",
+)
+E0710 = Message(
+    "E0710",
+    "the run ended with status {status}",
+    "The program's own messages above say which rank failed, at which step and why.",
+)
+
+MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710)

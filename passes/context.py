@@ -1,0 +1,29 @@
+"""What every pass may look at besides the graph: the job's train block, plan block and cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dlc.cluster.topology import Cluster
+from dlc.ir.request import Request
+from dlc.ir.training import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One compilation: `request` is the plan block or a default one, `ranks` how many processes will run.
+
+    `compute` is the element type of activations and gradients, `exact` asks for the integer stand-ins of
+    `dlc verify --exact`.
+    """
+
+    training: Training
+    request: Request
+    cluster: Cluster
+    ranks: int
+    compute: str = "f32"
+    exact: bool = False
+
+    def with_(self, **changes: object) -> Context:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]

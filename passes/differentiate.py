@@ -1,0 +1,145 @@
+"""The backward pass, node by node: every gradient is a value, and where a value fans out its gradients are summed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dlc.ir.graph import Graph, Init, Node, Value
+from dlc.ir.tensor import TensorType
+from dlc.ops import operator
+from dlc.ops.operator import Gradient, Operator
+from passes.context import Context
+
+
+def differentiate(graph: Graph, context: Context) -> Graph:
+    """Append `ADDRESS@dx`, `ADDRESS@dw` and the sums at fan-outs, in reverse order of the forward nodes.
+
+    Before: `y = linear(x, weight, bias)`, `loss = mse(y, target)`.
+    After, besides: `y@grad = mse@dx(loss@seed, y, target)`, `weight@grad, bias@grad = linear@dw(y@grad, x)`, and
+    `x@grad = linear@dx(y@grad, weight)` if something before x is trained.
+    """
+    if graph.loss is None:
+        raise ValueError("a graph without a loss has no gradients")
+    backward = _Backward(graph)
+    backward.seed(graph.loss)
+    for node in reversed(graph.nodes):
+        backward.visit(node)
+    backward.finish()
+    return graph.with_(
+        stage="training", nodes=(*graph.nodes, *backward.nodes), values=(*graph.values, *backward.values)
+    )
+
+
+def roles(graph: Graph, node: Node) -> dict[str, str]:
+    """Role -> value name of a forward node: operands, weights and statistics that it has, results and saved values."""
+    op = operator_of(node)
+    count = len(node.inputs) if op.variadic else len(op.operands)
+    operands = tuple(f"x{i}" for i in range(count)) if op.variadic else op.operands
+    present = tuple(role for role in op.weights if not (node.has(role) and node.attr(role) is False))
+    names = (*operands, *present, *op.statistics)
+    if len(names) != len(node.inputs):
+        raise ValueError(f"{node.address} has inputs {node.inputs}, its operator declares {names}")
+    found = dict(zip(names, node.inputs, strict=True))
+    found.update(zip((*op.results, *op.saved), node.outputs, strict=True))
+    return found
+
+
+def operator_of(node: Node) -> Operator:
+    """The operator of a node; every node past expansion has one."""
+    found = operator(node.op)
+    if found is None:
+        raise ValueError(f"{node.address} has the unknown operator {node.op}")
+    return found
+
+
+@dataclass(slots=True)
+class _Backward:
+    """The gradients gathered so far while walking the graph backwards."""
+
+    graph: Graph
+    nodes: list[Node] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    parts: dict[str, list[str]] = field(default_factory=dict)  # value -> gradients that reach it
+    trained: set[str] = field(default_factory=set)  # values that depend on a weight
+    uses: Counter[str] = field(default_factory=Counter)  # value -> how many operands it is of what leads to the loss
+
+    def __post_init__(self) -> None:
+        self.trained.update(value.name for value in self.graph.of_kind("weight"))
+        for node in self.graph.nodes:
+            if node.stage == "metric":
+                continue
+            self.uses.update(node.inputs)
+            if any(name in self.trained for name in node.inputs):
+                self.trained.update(node.outputs)
+
+    def seed(self, loss: str) -> None:
+        """d loss / d loss = 1."""
+        name = f"{loss}@seed"
+        self.values.append(Value(name, self.graph.type(loss), "constant", Init("constant", value=1.0)))
+        self.parts[loss] = [name]
+
+    def visit(self, node: Node) -> None:
+        """Add the backward nodes of one forward node, if a gradient reaches its result."""
+        op = operator_of(node)
+        if node.stage == "metric" or node.outputs[0] not in self.parts:
+            return
+        dy = self.gradient(node.outputs[0])
+        known = roles(self.graph, node)
+        if op.identity_gradient and all(self.graph.type(x) == self.graph.type(node.outputs[0]) for x in node.inputs):
+            for name in node.inputs:
+                self._reach(name, dy)
+            return
+        for gradient in op.gradients:
+            self._append(node, gradient, known, dy)
+
+    def finish(self) -> None:
+        """Sum the parts of weights and of whatever else no backward node has asked for."""
+        for name in list(self.parts):
+            if self.graph.value(name).kind == "weight":
+                self.gradient(name)
+
+    def gradient(self, name: str) -> str:
+        """The value that holds the whole gradient of a value; where several parts reach it, they are summed now."""
+        parts = self.parts[name]
+        if len(parts) > 1:
+            total = self._value(f"{name}@grad", self.graph.type(name))
+            self.nodes.append(Node(f"{name}@sum", "sum", "sum", tuple(parts), (total,)))
+            self.parts[name] = [total]
+        return self.parts[name][0]
+
+    def _append(self, node: Node, gradient: Gradient, known: dict[str, str], dy: str) -> None:
+        given = tuple(_given(gradient, known))
+        if not any(known[role] in self.trained for role in given):
+            return
+        needs = tuple(dy if role == "dy" else known[role] for role in gradient.needs if role == "dy" or role in known)
+        outputs = tuple(self._part(known[role], f"{node.address}@{gradient.suffix}") for role in given)
+        self.nodes.append(
+            Node(
+                f"{node.address}@{gradient.suffix}", node.op, gradient.suffix, needs, outputs, node.attrs, node.span
+            )
+        )
+
+    def _part(self, name: str, source: str) -> str:
+        """A new part of a value's gradient, named `VALUE@grad` where it is the only one."""
+        part = self._value(f"{name}@grad" if self.uses[name] == 1 else f"{name}@grad_{source}", self.graph.type(name))
+        self._reach(name, part)
+        return part
+
+    def _reach(self, name: str, part: str) -> None:
+        if name in self.trained:
+            self.parts.setdefault(name, []).append(part)
+
+    def _value(self, name: str, type_: TensorType) -> str:
+        self.values.append(Value(name, type_, "gradient"))
+        return name
+
+
+def _given(gradient: Gradient, known: dict[str, str]) -> Iterator[str]:
+    """The roles whose gradients a node gives; `operands` stands for all of a variadic op's."""
+    for role in gradient.gives:
+        if role in known:
+            yield role
+        elif role in ("operands", "x"):
+            yield from (name for name in known if name[:1] == "x" and name[1:].isdigit())
