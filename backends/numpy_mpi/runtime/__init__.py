@@ -1,0 +1,68 @@
+"""What an emitted program runs on: ranks, collectives, guard, data, files, progress and the command line.
+
+This package is copied as it stands into every emitted folder. It needs the standard library and NumPy, and mpi4py
+where there is more than one rank. An emitted program is one function and one call::
+
+    from runtime import Clock, Files, Options, Result, World, run
+
+    def main(world: World, clock: Clock, files: Files, options: Options) -> Result: ...
+
+    if __name__ == "__main__":
+        sys.exit(run(main, name="lenet5", ranks=2, description="LeNet-5 on digits"))
+
+program.py (the entry)
+    run(main, *, name: str, ranks: int, description: str = "", arguments: Sequence[str] | None = None) -> int
+    Options: steps, epochs: int | None; load, save, predict, record, replay: str | None; json, profile, quiet: bool;
+             root: str (where data paths start); stall_seconds: float
+    Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
+    Clock().now() -> float (seconds)
+    ProgramError: a mistake of the user or a file; its text is printed without a traceback, exit status 1
+
+world.py (Serial here, MpiWorld in mpi_world.py, threads in thread_world.py)
+    world.rank, world.size: int
+    world.at(step: int, what: str = "computing") -> None                  where this rank is, for the guard's messages
+    world.bucket(name, elements: int, dtype, algorithm: str) -> flat zeroed array that allreduce sums
+    world.allreduce(array, algorithm: str, name: str) -> None             in place, the sum over all ranks
+    world.barrier(name="barrier") -> None
+    world.broadcast(array, root=0, name="broadcast") -> None              arrays, in place
+    world.bcast(value, root=0) -> value;  world.gather(value, root=0) -> list | None;  world.allgather(value) -> list
+                                                                          small JSON values or bytes
+    world.gather_rows(array, counts: Sequence[int], name=...) -> array | None   rows of all ranks, on rank 0
+    world.send(array, to, name);  world.receive(array, source, name)
+    world.exchange(sent, to, received, source, name)                      both at once
+    world.shared_array(shape, dtype, name) -> array                       one memory for all ranks of a node
+    world.abort(status=1)
+    run_threads(main, ranks: int) -> list                                 main(world) on virtual ranks (thread_world.py)
+
+collectives.py
+    ALGORITHMS: tree, butterfly, ring, rabenseifner, shared, mpi
+    scratch_elements(algorithm, ranks, elements) -> int                   what a bucket needs beside its values
+
+guard.py
+    require_finite(world, loss: float, step: int, local: float | None = None, what: str = "loss") -> None
+                                                                          raises ProgramError alike on all ranks
+
+data.py, readers.py
+    digits(scale=1, *, input="image", test=0.0, seed=0) -> Dataset        uint8 / 16 as [sample, 1, 8 scale, 8 scale]
+    mnist(files, folder, *, pad=0, input="image"), cifar10(files, folder, *, input="image") -> Dataset
+    npz(files, file, *, names: Sequence[str], test=0.0, seed=0) -> Dataset
+    synthetic(shapes: dict[str, tuple[int, ...]], *, samples=1024, classes=10, test=0.0, seed=0) -> Dataset
+    Dataset.train, Dataset.test: Samples;  len(samples);  samples.names
+    dataset.require(shapes: dict[str, tuple[int, ...]], classes: dict[str, int] = {}) -> None
+    Loader(samples, batch: int, *, seed=0, shuffle=True, last="drop" | "keep", layouts: dict[str, str] = {})
+        loader.steps_per_epoch;  loader.indices(step) -> the global batch of that step, step counted from the start
+        loader.fill(indices, buffers: dict[str, array]) -> None           arrays of exactly len(indices) samples
+    shard(samples: int, ranks: int, rank: int) -> (start, stop)           extents differ by at most one
+    For evaluation: Loader(dataset.test, batch, shuffle=False, last="keep"), every sample once in steps_per_epoch.
+
+files.py
+    Files(root).inside(path) -> Path                                      a regular file or folder inside the root
+    save_npz(path, arrays), load_npz(path) -> dict                        atomic; checked
+    save_weights(world, path, weights: dict[str, array]);  load_weights(world, path, weights)   rank 0's file, in place
+
+progress.py
+    Progress(world, clock, options, *, steps: int, steps_per_epoch: int)
+        .step(step, loss: float | None = None);  .epoch(epoch, loss, metrics: dict[str, float]);  .note(text)
+        .step_seconds -> median seconds of a step
+    Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
+"""
