@@ -9,6 +9,10 @@ from math import prod
 from dlc.diagnostics import Span
 
 
+MAX_DEVICES = 65_536
+"""The language's bound on a cluster's size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One processing element. `compute` maps an element type to its peak in FLOP/s; `launch` is seconds per kernel.
@@ -51,6 +55,13 @@ class Link:
     oversubscription: float = 1.0
     shared: bool = False
     span: Span | None = field(default=None, compare=False)
+
+    @property
+    def members(self) -> int | None:
+        """How many members it joins, where its shape says: a torus or a list of edges; None where any number fits."""
+        if self.dimensions:
+            return prod(self.dimensions)
+        return 1 + max(max(edge) for edge in self.edges) if self.edges else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +142,34 @@ class Cluster:
         return None
 
     def resized(self, ranks: int) -> Cluster | None:
-        """The cluster with its innermost group resized to hold that many ranks in all; None where it cannot."""
+        """The cluster with its innermost group resized to hold that many ranks in all; None where it cannot.
+
+        Fewer ranks than there are innermost groups stand in one of them. It cannot where the nesting is uneven, where
+        the innermost groups would differ in size, and where their link joins no such number of members: no link for
+        more than one, or a torus or list of edges for another number.
+        """
         levels = self.levels
-        if not levels:
+        if ranks == self.ranks:
+            return self
+        if not levels or levels[-1].children or not 1 <= ranks <= MAX_DEVICES:
             return None
         outer = prod(level.count for level in levels[:-1])
         if ranks % outer and ranks > outer:
             return None
-        counts = (
-            [*(level.count for level in levels[:-1]), ranks // outer]
-            if ranks >= outer
-            else [1] * (len(levels) - 1) + [ranks]
-        )
-        group: tuple[Group, ...] = ()
-        for level, count in reversed(list(zip(levels, counts, strict=True))):
-            group = (replace(level, count=count, children=group),)
-        return replace(self, topology=group)
+        spread = ranks >= outer
+        innermost = replace(levels[-1], count=ranks // outer if spread else ranks)
+        if not self._joins(innermost):
+            return None
+        group = innermost
+        for level in reversed(levels[:-1]):
+            group = replace(level, count=level.count if spread else 1, children=(group,))
+        return replace(self, topology=(group,))
+
+    def _joins(self, group: Group) -> bool:
+        """Whether the group's link can join that many members."""
+        if group.count == 1:
+            return True
+        return group.link is not None and self.link(group.link).members in (None, group.count)
 
 
 def _leaves(groups: tuple[Group, ...]) -> Iterator[str]:

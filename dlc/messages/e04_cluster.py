@@ -18,14 +18,14 @@ and factors (`cores = 8`, `overlap = 0.5`, `oversubscription = 2`) are bare numb
 
 UNKNOWN_SETTING = Message(
     "E0402",
-    "{where} has no setting `{key}`",
+    "{where} has no {what} {key}",
     """A device, a link and a cluster each know a fixed list of settings, and nothing written is ever ignored: a setting
 that is not in the list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
 )
 
 MISSING_SETTING = Message(
     "E0403",
-    "{where} needs the setting `{key}`",
+    "{where} needs the {what} `{key}`",
     """Costs cannot be predicted without the figures that they are made of. A device needs `memory`, `bandwidth` and
 `compute.f32`; a link needs `bandwidth` and `latency`. Figures of many machines stand in their vendors' data sheets;
 `dlc calibrate` measures those of the machine at hand.""",
@@ -40,7 +40,7 @@ share between 0 and 1, and `oversubscription` is at least 1. Counts are whole nu
 
 UNKNOWN_CHOICE = Message(
     "E0405",
-    "`{found}` is not a {key}",
+    "`{found}` is not {what}",
     """The setting takes one of a few words, and this is none of them. The message lists the words that it takes.""",
 )
 

@@ -36,7 +36,7 @@ selector to the ops that it can compute: `pin **.conv where window == 3x3 and st
 
 UNKNOWN_CHOICE = Message(
     "E0505",
-    "`{found}` is not a {key}",
+    "`{found}` is not {what}",
     """The setting takes one of a few words, and this is none of them. The message lists the words that it takes.""",
 )
 
@@ -73,7 +73,7 @@ cheapest ways out.""",
 
 UNKNOWN_SETTING = Message(
     "E0510",
-    "{where} has no setting `{key}`",
+    "{where} has no {what} {key}",
     """Plans, pins and forbids know a fixed list of settings each, and nothing written is ever ignored: a setting that is
 not in the list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
 )
@@ -142,7 +142,7 @@ communication, workspace. The planner already minimises, so a lower bound has no
 
 MISSING_SETTING = Message(
     "E0520",
-    "{where} needs the setting `{key}`",
+    "{where} needs the {what} `{key}`",
     """The setting has no default: `split(feature, over = gpu)` has to say which axis is split over which group.""",
 )
 

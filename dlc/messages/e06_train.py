@@ -4,7 +4,7 @@ from dlc.diagnostics import Message
 
 MISSING_SETTING = Message(
     "E0601",
-    "{where} needs the setting `{key}`",
+    "{where} needs the {what} `{key}`",
     """A train block says at least what to train on (`data`), what to minimise (`loss`), how (`optimizer` and `lr`) and
 for how long (`epochs` or `steps`). These decide the result, so none of them has a default.""",
 )
@@ -17,14 +17,14 @@ TWO_LENGTHS = Message(
 
 UNKNOWN_SETTING = Message(
     "E0603",
-    "{where} has no setting `{key}`",
+    "{where} has no {what} {key}",
     """A train block knows a fixed list of settings, and nothing written is ever ignored: a setting that is not in the
 list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
 )
 
 UNKNOWN_CHOICE = Message(
     "E0604",
-    "`{found}` is not a {key}",
+    "`{found}` is not {what}",
     """The setting takes one of the choices that the message lists: optimizers, schedules, data sets, losses, metrics and
 so on are the language's own and have fixed names.""",
 )
