@@ -7,7 +7,8 @@ An operator declares its operands by name; kernels, gradients, emission and chec
 * a backward node's inputs are named in `Gradient.needs`, its outputs in `Gradient.gives`: a needed name is an operand,
   a weight, a saved value, `y`, or `dy` (the gradient of y); a given name is an operand or weight whose gradient it is;
 * a kernel takes arrays in exactly that order, then its outputs, then the algorithm's workspaces, then the attributes
-  and the runtime values of `Operator.runtime` as keywords: `kernel(*inputs, *outputs, *workspaces, **attrs, **runtime)`.
+  and the runtime values of `Operator.runtime` as keywords:
+  `kernel(*inputs, *outputs, *workspaces, **attrs, **runtime)`.
 
 Where no axis named `batch` is left in a result computed from batched operands, the result is a sum over the samples at
 hand (means divide by the global `count`), so that shards add up: that one rule places every value under data
@@ -23,10 +24,26 @@ from typing import Literal
 from dlc.ir.graph import Attr, Attrs, Init
 from dlc.ir.tensor import TensorType
 
-ParameterKind = Literal["int", "number", "bool", "window", "pad", "axis", "choice", "weight", "shape", "group"]
+ParameterKind = Literal[
+    "int",
+    "number",
+    "bool",
+    "window",
+    "pad",
+    "axis",
+    "choice",
+    "weight",
+    "shape",
+    "group",
+    "length",
+    "text",
+    "list",
+]
 """How an argument is read: `window` is `3` or `3x5` (one positive extent a spatial axis), `pad` a number, `1x2`,
 `same` or `valid`; `axis` a bare axis name; `choice` one of `choices`; `weight` an address such as
-`wte.embedding.weight`; `group` a count of samples or `batch`."""
+`wte.embedding.weight`; `shape` a list of positive integers; `group` a count of samples or `batch`.
+
+In the train block only: `length` is `5 epochs` or `2000 steps`, `text` a quoted text, `list` a list of `choices`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +75,7 @@ class Inferred:
     """What an operator makes of its operands: result types, owned weights, normalised attributes.
 
     `saved` are by-products for the backward pass, by role. A tied weight is in `tied` as (role, weight address) and
-    not in `weights`.
+    not in `weights`; `tied_types` are the types that it must have, in the same order (E0318).
     """
 
     results: tuple[TensorType, ...]
@@ -66,6 +83,7 @@ class Inferred:
     weights: tuple[Weight, ...] = ()
     saved: tuple[tuple[str, TensorType], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
+    tied_types: tuple[TensorType, ...] = ()
 
 
 class OperandError(Exception):
@@ -136,8 +154,8 @@ class Algorithm:
     """One way to compute an op.
 
     `excluded(pass, shapes, dtype)` is None where it is legal, else the reason in words (E0504, E0512).
-    `cost` gives the counts of this algorithm for a pass, by cost-models.md §2; `workspaces(pass, shapes, layout)` its scratch
-    arrays. `layouts` are those that it has kernels for.
+    `cost` gives the counts of this algorithm for a pass, by cost-models.md §2; `workspaces(pass, shapes, layout)` its
+    scratch arrays. `layouts` are those that it has kernels for.
     """
 
     name: str

@@ -1,0 +1,80 @@
+"""The operators, losses, metrics and update rules of the language: one tuple each, nothing registers itself.
+
+`+ - * / @` are spelt add, sub, mul, div, matmul here.
+"""
+
+from __future__ import annotations
+
+from dlc.ops.accuracy import ACCURACY
+from dlc.ops.adagrad import ADAGRAD
+from dlc.ops.adam import ADAM, ADAMW
+from dlc.ops.add import ADD
+from dlc.ops.avgpool import AVGPOOL
+from dlc.ops.bn import BN
+from dlc.ops.concat import CONCAT
+from dlc.ops.conv import CONV
+from dlc.ops.cross_entropy import CROSS_ENTROPY
+from dlc.ops.div import DIV
+from dlc.ops.dropout import DROPOUT
+from dlc.ops.flatten import FLATTEN
+from dlc.ops.gelu import GELU
+from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
+from dlc.ops.gradients import CLIP, SUM
+from dlc.ops.linear import LINEAR
+from dlc.ops.maxpool import MAXPOOL
+from dlc.ops.mse import HALF_MSE, MSE
+from dlc.ops.mul import MUL
+from dlc.ops.operator import Operator
+from dlc.ops.relu import RELU
+from dlc.ops.reshape import RESHAPE
+from dlc.ops.rmsprop import RMSPROP
+from dlc.ops.sgd import SGD
+from dlc.ops.sigmoid import SIGMOID
+from dlc.ops.softmax import SOFTMAX
+from dlc.ops.sub import SUB
+from dlc.ops.tanh import TANH
+from dlc.ops.update_rule import Rule
+
+LAYERS = (
+    CONV, LINEAR,
+    MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL,
+    RELU, TANH, SIGMOID, GELU, SOFTMAX,
+    FLATTEN, RESHAPE, CONCAT,
+    DROPOUT, BN,
+    ADD, SUB, MUL, DIV,
+)  # fmt: skip
+"""What networks are made of."""
+
+LOSSES = (CROSS_ENTROPY, MSE, HALF_MSE)
+METRICS = (ACCURACY,)
+OPTIMIZERS = (SGD, ADAGRAD, RMSPROP, ADAM, ADAMW)
+
+OPS = (*LAYERS, *LOSSES, *METRICS, SUM, CLIP, *(rule.operator for rule in OPTIMIZERS))
+"""Every operator that a node of a Graph can have."""
+
+SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
+"""Operators that are also spelt as signs."""
+
+_NAMES_NOT_YET = (
+    "global_maxpool", "leaky_relu", "elu", "silu", "hard_swish", "log_softmax", "groupnorm", "rmsnorm", "lrn",
+    "local_conv", "depthwise_conv", "conv_transpose", "attention", "upsample", "slice", "split", "pad", "weight_norm",
+    "rnn", "lstm", "gru", "l1", "huber", "bce", "hinge", "kl", "perplexity", "lars", "lamb", "lbfgs",
+)  # fmt: skip
+
+NOT_YET = {
+    name: f"operator `{name}` is in the language, this version of dlc cannot compile it yet" for name in _NAMES_NOT_YET
+}
+"""Names of the language without an operator here -> one line that says so (E0207)."""
+
+_OPERATORS = {op.name: op for op in OPS}
+_OPTIMIZERS = {rule.name: rule for rule in OPTIMIZERS}
+
+
+def operator(name: str) -> Operator | None:
+    """The operator of that name, whatever its role; None where there is none."""
+    return _OPERATORS.get(name)
+
+
+def optimizer(name: str) -> Rule:
+    """The update rule of that name; KeyError where there is none."""
+    return _OPTIMIZERS[name]

@@ -1,0 +1,81 @@
+"""`bn(group = batch, eps = 1e-5, momentum = 0.1)`: batch normalisation over groups of consecutive samples.
+
+Each channel is normalised by the mean and biased variance of its group; a remainder group is normalised by itself.
+The running statistics move once a step towards the mean over groups, with the unbiased variance, by `momentum`;
+evaluation uses them in place of the group's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from dlc.ir.graph import Attr, Init
+from dlc.ir.tensor import TensorType, tensor
+from dlc.ops.attributes import integer, number
+from dlc.ops.counting import lg, touched
+from dlc.ops.operands import floating
+from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
+from dlc.ops.windows import spatial
+
+
+def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """x [batch, channel, H, W] or [batch, feature] -> y; scale and shift begin at one and zero, as PyTorch's."""
+    (x,) = operands
+    floating("bn", x)
+    if len(x.axes) != 2 or not x.batched:
+        spatial("bn", x)
+    batch, channels = x.shape[:2]
+    group = min(batch, batch if attrs["group"] == "batch" else integer(attrs, "group"))
+    _check_spread(group, x)
+    per_channel = tensor(x.dtype, channel=channels)
+    per_group = tensor(x.dtype, group=-(-batch // group), channel=channels)
+    ones, zeros = Init("constant", value=1.0), Init("constant", value=0.0)
+    return Inferred(
+        (x,),
+        attrs=(("group", group), ("eps", number(attrs, "eps")), ("momentum", number(attrs, "momentum"))),
+        weights=(
+            Weight("scale", per_channel, ones),
+            Weight("shift", per_channel, zeros),
+            Weight("mean", per_channel, zeros, trained=False),
+            Weight("variance", per_channel, ones, trained=False),
+        ),
+        saved=(("batch_mean", per_group), ("batch_rstd", per_group)),
+    )
+
+
+def _check_spread(group: int, x: TensorType) -> None:
+    """Refuse a group, the remainder too, that has one value a channel (E0316)."""
+    smallest = x.shape[0] % group or group
+    if smallest * prod(x.shape[2:]) == 1:
+        raise OperandError("E0316", argument="group", samples=smallest)
+
+
+def _cost(pass_: str, shapes: Shapes) -> Cost:
+    """NCHW, depth ⌈lg N⌉, with images ⌈lg NHW⌉, forward and backward (cost-models.md §1).
+
+    The mean over groups (`statistics`) likewise; `update` moves the two running averages of each channel.
+    """
+    x = shapes.inputs[0]
+    if pass_ == "update":
+        return Cost(0, 4 * x.elements, 2, touched(shapes))
+    return Cost(0, x.elements, lg(x.elements // x.shape[1]), touched(shapes))
+
+
+BN = Operator(
+    "bn",
+    _infer,
+    _cost,
+    parameters=(
+        Parameter("group", "group", default="batch", minimum=1),
+        Parameter("eps", "number", default=1e-5, minimum=0),
+        Parameter("momentum", "number", default=0.1, minimum=0),
+    ),
+    weights=("scale", "shift"),
+    statistics=("mean", "variance"),
+    saved=("batch_mean", "batch_rstd"),
+    gradients=(Gradient("dx", ("dy", "x", "scale", "batch_mean", "batch_rstd"), ("x", "scale", "shift")),),
+    layout_free=("NHWC", "CHWN"),
+    runtime=("count", "position"),
+    splits=("batch", "channel", "feature", "height", "width"),
+)

@@ -1,0 +1,53 @@
+"""`linear(features, bias = yes, tied = WEIGHT)`: y = x·Wᵀ + b over the last axis, which keeps its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlc.ir.graph import Attr, Init
+from dlc.ir.tensor import Axis, TensorType, tensor
+from dlc.ops.attributes import flag, integer, word
+from dlc.ops.counting import lg, touched
+from dlc.ops.operands import features, floating
+from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
+
+
+def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """x [batch, …, in] -> y [batch, …, out]; weight [out, in] and bias [out], both U(±1/√in) as in PyTorch."""
+    (x,) = operands
+    floating("linear", x)
+    fan_in, fan_out, bias = features("linear", x), integer(attrs, "features"), flag(attrs, "bias")
+    init = Init("kaiming_uniform", fan_in=fan_in, fan_out=fan_out)
+    weight = tensor(x.dtype, **{"out": fan_out, "in": fan_in})
+    tied = (("weight", word(attrs, "tied")),) if attrs.get("tied") is not None else ()
+    owned = (() if tied else (Weight("weight", weight, init),)) + (
+        (Weight("bias", tensor(x.dtype, out=fan_out), init),) if bias else ()
+    )
+    y = TensorType(x.dtype, (*x.axes[:-1], Axis(x.axes[-1].name, fan_out)))
+    normalised = (("features", fan_out), ("bias", bias))
+    return Inferred((y,), normalised, owned, tied=tied, tied_types=(weight,) * len(tied))
+
+
+def _cost(pass_: str, shapes: Shapes) -> Cost:
+    """N·Cin·Cout; depth by the contracted axis: Cin forward, N for dw, Cout for dx (cost-models.md §1)."""
+    weight = shapes.outputs[0] if pass_ == "dw" else shapes.inputs[1]
+    fan_out, fan_in = weight.shape
+    rows = shapes.inputs[0].elements // (fan_in if pass_ == "forward" else fan_out)
+    contracted = {"forward": fan_in, "dw": rows, "dx": fan_out}[pass_]
+    macs = rows * fan_in * fan_out
+    return Cost(macs, macs, lg(contracted), touched(shapes))
+
+
+LINEAR = Operator(
+    "linear",
+    _infer,
+    _cost,
+    parameters=(
+        Parameter("features", "int", required=True, minimum=1),
+        Parameter("bias", "bool", default=True),
+        Parameter("tied", "weight"),
+    ),
+    weights=("weight", "bias"),
+    gradients=(Gradient("dx", ("dy", "weight"), ("x",)), Gradient("dw", ("dy", "x"), ("weight", "bias"))),
+    splits=("batch", "seq", "feature", "reduce"),
+)

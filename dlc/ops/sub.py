@@ -1,0 +1,7 @@
+"""`-`: the difference of two values."""
+
+from __future__ import annotations
+
+from dlc.ops.broadcasting import arithmetic
+
+SUB = arithmetic("sub", "-", needs=())
