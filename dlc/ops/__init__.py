@@ -11,16 +11,21 @@ from dlc.ops.adam import ADAM, ADAMW
 from dlc.ops.add import ADD
 from dlc.ops.avgpool import AVGPOOL
 from dlc.ops.bn import BN
+from dlc.ops.causal_mask import CAUSAL_MASK
 from dlc.ops.concat import CONCAT
 from dlc.ops.conv import CONV
 from dlc.ops.cross_entropy import CROSS_ENTROPY
 from dlc.ops.div import DIV
 from dlc.ops.dropout import DROPOUT
+from dlc.ops.embedding import EMBEDDING, POSITION_EMBEDDING
 from dlc.ops.flatten import FLATTEN
 from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
 from dlc.ops.gradients import CLIP, SUM
+from dlc.ops.heads import MERGE_HEADS, SPLIT_HEADS
+from dlc.ops.layernorm import LAYERNORM
 from dlc.ops.linear import LINEAR
+from dlc.ops.matmul import MATMUL
 from dlc.ops.maxpool import MAXPOOL
 from dlc.ops.mse import HALF_MSE, MSE
 from dlc.ops.mul import MUL
@@ -33,15 +38,17 @@ from dlc.ops.sigmoid import SIGMOID
 from dlc.ops.softmax import SOFTMAX
 from dlc.ops.sub import SUB
 from dlc.ops.tanh import TANH
+from dlc.ops.transpose import TRANSPOSE
 from dlc.ops.update_rule import Rule
 
 LAYERS = (
-    CONV, LINEAR,
+    CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING,
     MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL,
     RELU, TANH, SIGMOID, GELU, SOFTMAX,
     FLATTEN, RESHAPE, CONCAT,
-    DROPOUT, BN,
-    ADD, SUB, MUL, DIV,
+    DROPOUT, BN, LAYERNORM,
+    ADD, SUB, MUL, DIV, MATMUL, TRANSPOSE,
+    SPLIT_HEADS, MERGE_HEADS, CAUSAL_MASK,
 )  # fmt: skip
 """What networks are made of."""
 

@@ -46,3 +46,11 @@ def axis_position(op: str, x: TensorType, axis: Attr) -> int:
     near = similar(axis, x.names)
     helps = (f"there is an axis with a similar name: `{near}`",) if near else ()
     raise OperandError("E0306", argument="axis", axis=axis, type=x, helps=helps)
+
+
+def distinct(op: str, result: TensorType) -> TensorType:
+    """A result whose axes have different names (E0313)."""
+    for name in result.names:
+        if result.names.count(name) > 1:
+            raise OperandError("E0313", op=op, axis=name)
+    return result

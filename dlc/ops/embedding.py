@@ -1,0 +1,73 @@
+"""`embedding(vocab, width)` and `position_embedding(width)`: a row of a table for each token, for each position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlc.ir.graph import Attr, Init
+from dlc.ir.tensor import Axis, TensorType, tensor
+from dlc.ops.attributes import integer
+from dlc.ops.counting import lg, touched
+from dlc.ops.operands import distinct, features, integral
+from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
+
+DTYPE = "f32"
+"""Tables hold f32; `precision` changes that afterwards, as for every weight."""
+
+
+def _infer_embedding(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """Tokens [batch, …] -> y [batch, …, width]; weight [vocab, width], normal(0, 1) as PyTorch's."""
+    (x,) = operands
+    integral("embedding", x)
+    vocab, width = integer(attrs, "vocab"), integer(attrs, "width")
+    weight = tensor(DTYPE, vocab=vocab, width=width)
+    return Inferred((_widened("embedding", x, width),), (("vocab", vocab), ("width", width)), (_table(weight),))
+
+
+def _infer_position_embedding(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """Anything [batch, …, seq] -> y [batch, …, seq, width], alike for every sample; weight [seq, width], normal(0, 1)."""
+    (x,) = operands
+    seq, width = features("position_embedding", x), integer(attrs, "width")
+    weight = tensor(DTYPE, seq=seq, width=width)
+    return Inferred((_widened("position_embedding", x, width),), (("width", width),), (_table(weight),))
+
+
+def _widened(op: str, x: TensorType, width: int) -> TensorType:
+    return distinct(op, TensorType(DTYPE, (*x.axes, Axis("width", width))))
+
+
+def _table(weight: TensorType) -> Weight:
+    rows, width = weight.shape
+    return Weight("weight", weight, Init("normal", fan_in=width, fan_out=rows, value=1.0))
+
+
+def _cost(pass_: str, shapes: Shapes) -> Cost:
+    """Rows are copied: no arithmetic, and only the rows that are used are read. dw adds up the gradients of each row."""
+    if pass_ == "dw":
+        dy = shapes.inputs[0]
+        return Cost(0, dy.elements, lg(dy.elements // dy.shape[-1]), touched(shapes))
+    return Cost(0, 0, 0, shapes.inputs[0].bytes + 2 * shapes.outputs[0].bytes)
+
+
+EMBEDDING = Operator(
+    "embedding",
+    _infer_embedding,
+    _cost,
+    parameters=(
+        Parameter("vocab", "int", required=True, minimum=1),
+        Parameter("width", "int", required=True, minimum=1),
+    ),
+    weights=("weight",),
+    gradients=(Gradient("dw", ("dy", "x"), ("weight",)),),
+    splits=("batch", "seq", "feature"),
+)
+
+POSITION_EMBEDDING = Operator(
+    "position_embedding",
+    _infer_position_embedding,
+    _cost,
+    parameters=(Parameter("width", "int", required=True, minimum=1),),
+    weights=("weight",),
+    gradients=(Gradient("dw", ("dy",), ("weight",)),),
+    splits=("batch", "seq", "feature"),
+)
