@@ -25,7 +25,7 @@ def _infer_embedding(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]
 
 
 def _infer_position_embedding(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
-    """Anything [batch, …, seq] -> y [batch, …, seq, width], alike for every sample; weight [seq, width], normal(0, 1)."""
+    """Anything [batch, …, seq] -> y [batch, …, seq, width], the same for all samples; weight [seq, width]."""
     (x,) = operands
     seq, width = features("position_embedding", x), integer(attrs, "width")
     weight = tensor(DTYPE, seq=seq, width=width)
@@ -42,7 +42,7 @@ def _table(weight: TensorType) -> Weight:
 
 
 def _cost(pass_: str, shapes: Shapes) -> Cost:
-    """Rows are copied: no arithmetic, and only the rows that are used are read. dw adds up the gradients of each row."""
+    """Rows are copied: no arithmetic, and only rows in use are read. dw adds up the gradients of each row."""
     if pass_ == "dw":
         dy = shapes.inputs[0]
         return Cost(0, dy.elements, lg(dy.elements // dy.shape[-1]), touched(shapes))
