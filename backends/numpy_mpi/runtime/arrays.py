@@ -1,0 +1,83 @@
+"""Every array of a program, allocated once: tables of them, and views for however many samples a rank holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+N = -1
+"""Stands in a shape for the number of samples that this rank holds of a batch."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Memory of its own, in this shape; `dtype` None is the program's own."""
+
+    shape: Shape
+    dtype: npt.DTypeLike | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The same elements as another array, in another shape; `offset` counts the parent's elements."""
+
+    of: str
+    shape: Shape
+    offset: int = 0
+    dtype: npt.DTypeLike | None = None
+
+
+Table = Mapping[str, Array | View]
+
+
+class Arrays:
+    """The arrays of a table for at most `capacity` samples; `at(n)` has them all as attributes, for n samples.
+
+    `given` are parents allocated elsewhere, such as buckets that MPI shares. Arrays with an N keep their samples
+    together: those for fewer samples are the front of the same memory.
+    """
+
+    def __init__(
+        self, table: Table, capacity: int, dtype: npt.DTypeLike, given: Mapping[str, npt.NDArray[Any]] | None = None
+    ) -> None:
+        self._table, self._dtype = table, dtype
+        self._memory: dict[str, npt.NDArray[Any]] = {name: array.reshape(-1) for name, array in (given or {}).items()}
+        self._views: dict[int, SimpleNamespace] = {}
+        for name, array in table.items():
+            if isinstance(array, Array):
+                self._memory[name] = np.zeros(prod(_sized(array.shape, capacity)), array.dtype or dtype)
+
+    def at(self, samples: int = 0) -> SimpleNamespace:
+        """All arrays for that many samples; made once for each number."""
+        if samples not in self._views:
+            self._views[samples] = SimpleNamespace(**{name: self._view(name, samples) for name in self._table})
+        return self._views[samples]
+
+    def _view(self, name: str, samples: int) -> npt.NDArray[Any]:
+        array = self._table[name]
+        shape = _sized(array.shape, samples)
+        memory, start = self._parent(name)
+        return memory[start : start + prod(shape)].reshape(shape)
+
+    def _parent(self, name: str) -> tuple[npt.NDArray[Any], int]:
+        """The memory behind an array and where the array starts in it."""
+        array = self._table.get(name)
+        if not isinstance(array, View):
+            return self._memory[name], 0
+        memory, start = self._parent(array.of)
+        if array.dtype is None or np.dtype(array.dtype) == memory.dtype:
+            return memory, start + array.offset
+        offset = start + array.offset  # of another type: the parent is an arena of bytes
+        return memory[offset : offset + (len(memory) - offset) // 16 * 16].view(array.dtype), 0
+
+
+def _sized(shape: Shape, samples: int) -> Shape:
+    return tuple(samples if extent == N else extent for extent in shape)

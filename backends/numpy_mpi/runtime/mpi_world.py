@@ -1,0 +1,140 @@
+"""The world of MPI. This is the one module that imports mpi4py; it is itself imported only where there are ranks."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike
+
+from .collectives import Array
+from .failures import ProgramError
+from .position import Position
+from .world import World, shared_bytes
+
+_SPIN = 200e-6  # seconds of testing without a pause: short messages come within them
+_PAUSE = 1e-4  # seconds of sleep between later tests: a waiting rank then takes about 5 % of a core
+_SPIN_PER_BYTE = 2e-9  # a long message is moved by the testing itself, so one keeps at it while it may be moving
+
+
+class MpiWorld(World):
+    """All ranks that mpiexec started. `orphaned` says when the rank's supervisor is gone, and the rank must end."""
+
+    def __init__(self, position: Position | None = None, *, stall_seconds: float = 300.0, parent: int | None = None) -> None:
+        self._comm: Any = MPI.COMM_WORLD.Dup()
+        super().__init__(self._comm.Get_rank(), self._comm.Get_size(), position)
+        self._node: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self._stall_seconds = stall_seconds
+        self._parent = parent
+        self._windows: list[Any] = []
+
+    @property
+    def on_one_node(self) -> bool:
+        """Whether all ranks can share memory."""
+        return bool(self._node.Get_size() == self.size)
+
+    def send(self, array: Array, to: int, name: str = "message") -> None:
+        """MPI's Isend, waited for."""
+        with self.position.waiting(f"send `{name}` to rank {to}"):
+            self._finish([self._start_send(array, to, name)], array.nbytes, name)
+
+    def receive(self, array: Array, source: int, name: str = "message") -> None:
+        """MPI's Irecv, waited for."""
+        with self.position.waiting(f"receive `{name}` from rank {source}"):
+            self._finish([self._start_receive(array, source, name)], array.nbytes, name)
+
+    def exchange(self, sent: Array, to: int, received: Array, source: int, name: str = "message") -> None:
+        """Irecv and Isend, waited for together; empty sides are left out, which both ends know."""
+        with self.position.waiting(f"exchange `{name}`"):
+            requests = [self._start_receive(received, source, name)] if received.size else []
+            requests += [self._start_send(sent, to, name)] if sent.size else []
+            self._finish(requests, sent.nbytes + received.nbytes, name)
+
+    def barrier(self, name: str = "barrier") -> None:
+        """MPI's Ibarrier, waited for; memory shared within the node is in step after it."""
+        with self.position.waiting(f"barrier `{name}`"):
+            for window in self._windows:
+                window.Sync()
+            self._finish([self._comm.Ibarrier()], 0, name)
+            for window in self._windows:
+                window.Sync()
+
+    def mpi_allreduce(self, array: Array, name: str) -> None:
+        """MPI's Iallreduce, waited for."""
+        self._finish([self._comm.Iallreduce(MPI.IN_PLACE, array)], array.nbytes, name)
+
+    def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
+        """A window of MPI.Win.Allocate_shared that belongs to rank 0."""
+        if not self.on_one_node:
+            raise ProgramError(
+                f"`{name}` is summed in shared memory, and the ranks are on several nodes",
+                code="E0704",
+                notes=(f"{self._node.Get_size()} of {self.size} ranks are on this rank's node",),
+                help="start all ranks on one node, or compile with another algorithm: `allreduce = rabenseifner` in the plan",
+            )
+        size = shared_bytes(shape, dtype)
+        self._require_shared_memory(size, name)
+        window: Any = MPI.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._node)
+        memory, _ = window.Shared_query(0)
+        window.Lock_all()
+        self._windows.append(window)
+        array: Array = np.ndarray(tuple(shape), dtype, buffer=memory)
+        if self.rank == 0:
+            array[...] = 0
+        self.barrier(name)
+        return array
+
+    def abort(self, status: int = 1) -> None:
+        """MPI's Abort."""
+        self._comm.Abort(status)
+
+    def _start_send(self, array: Array, to: int, name: str) -> Any:
+        return self._comm.Isend([array, array.nbytes, MPI.BYTE], to, _tag(name, array.nbytes))
+
+    def _start_receive(self, array: Array, source: int, name: str) -> Any:
+        return self._comm.Irecv([array, array.nbytes, MPI.BYTE], source, _tag(name, array.nbytes))
+
+    def _finish(self, requests: list[Any], size: int, name: str) -> None:
+        """Waits for all requests: tests without a pause first, then with short sleeps in which others can compute."""
+        start = time.perf_counter()
+        spin = _SPIN + size * _SPIN_PER_BYTE
+        while not MPI.Request.Testall(requests):
+            waited = time.perf_counter() - start
+            if waited > spin:
+                self._look_around(waited, name)
+                time.sleep(_PAUSE)
+            else:
+                os.sched_yield()
+
+    def _look_around(self, waited: float, name: str) -> None:
+        """Ends this rank where its supervisor is gone; gives up where nothing has come for far too long."""
+        if self._parent is not None and os.getppid() != self._parent:
+            os._exit(1)
+        if waited > 1.1 * self._stall_seconds + 2:  # the supervisors, who know who is missing, come first
+            raise ProgramError(f"rank {self.rank} has waited {waited:.0f} s in `{name}`")
+
+    def _require_shared_memory(self, size: int, name: str) -> None:
+        free = size
+        if self.rank == 0 and os.path.isdir("/dev/shm"):
+            status = os.statvfs("/dev/shm")
+            free = status.f_bavail * status.f_frsize
+        free = self.bcast(free)
+        if free < size:
+            raise ProgramError(
+                f"`{name}` needs {size / 2**20:.1f} MiB of shared memory, /dev/shm has {free / 2**20:.1f} MiB left",
+                code="E0704",
+                help="make it larger (docker: `--shm-size`), or compile with another algorithm: "
+                "`allreduce = rabenseifner` in the plan",
+            )
+
+
+@lru_cache(maxsize=1024)
+def _tag(name: str, size: int) -> int:
+    """Name and size of a message as a tag, so that ranks which disagree about either stall and are named."""
+    return zlib.crc32(f"{name}:{size}".encode()) & 0x7FFF

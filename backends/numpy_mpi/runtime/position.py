@@ -1,0 +1,70 @@
+"""Where a rank is: its step and what it does or waits for. It lies in memory that its supervisor can read at any time."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_LAYOUT = struct.Struct("=qd80s")  # step, start of the waiting (0: it does not wait), what it does
+BEFORE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One reading of a position. `waiting` is the time in seconds that the rank has spent in `what`, 0 if it computes."""
+
+    step: int = BEFORE
+    what: str = "starting"
+    waiting: float = 0.0
+
+    def __str__(self) -> str:
+        step = "before the first step" if self.step == BEFORE else f"in step {self.step}"
+        return f"{step}, waiting in {self.what}" if self.waiting else f"{step}, {self.what}"
+
+
+class Position:
+    """Written by the rank, read by whoever shares the memory; a torn reading costs a wrong word in a message."""
+
+    def __init__(self, memory: bytearray | mmap.mmap | None = None) -> None:
+        self._memory = bytearray(_LAYOUT.size) if memory is None else memory
+        self._step = BEFORE
+        self._what = b"starting"
+        self._waiting = False
+        self._write(0.0, self._what)
+
+    @staticmethod
+    def shared() -> Position:
+        """A position in memory that a forked process shares."""
+        return Position(mmap.mmap(-1, _LAYOUT.size))
+
+    def at(self, step: int, what: str) -> None:
+        """The rank begins `step`, or another part of it."""
+        self._step, self._what = step, what.encode()
+        self._write(0.0, self._what)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """The rank is inside a collective or a message named `what`; nested ones keep the outer name."""
+        if self._waiting:
+            yield
+            return
+        self._waiting = True
+        self._write(time.monotonic(), what.encode())
+        try:
+            yield
+        finally:
+            self._waiting = False
+            self._write(0.0, self._what)
+
+    def read(self) -> Place:
+        """Where the rank is now."""
+        step, since, what = _LAYOUT.unpack_from(self._memory)
+        waiting = max(time.monotonic() - since, 1e-9) if since else 0.0
+        return Place(step, what.rstrip(b"\0").decode(errors="replace"), waiting)
+
+    def _write(self, since: float, what: bytes) -> None:
+        _LAYOUT.pack_into(self._memory, 0, self._step, since, what)

@@ -1,0 +1,208 @@
+"""The ranks of a job and what they say to each other. An emitted program speaks to a World and to no MPI.
+
+`Serial` is the world of one rank; mpi_world.py has that of MPI, thread_world.py that of threads in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from . import collectives
+from .collectives import ALGORITHMS, Array, scratch_elements
+from .position import Position
+
+
+class World(ABC):
+    """This rank among all ranks.
+
+    All ranks must call collectives in the same order with the same names and sizes; names serve the messages of a stall,
+    and keep a message of one name from being taken for another's.
+    """
+
+    def __init__(self, rank: int, size: int, position: Position | None = None) -> None:
+        self.rank = rank
+        self.size = size
+        self.position = position or Position()
+        self._scratch: dict[str, Array] = {}
+        self._rows: dict[str, Array] = {}
+
+    # What a kind of world provides.
+
+    @abstractmethod
+    def send(self, array: Array, to: int, name: str = "message") -> None:
+        """The whole array, contiguous, to another rank; returns when the array may be written again."""
+
+    @abstractmethod
+    def receive(self, array: Array, source: int, name: str = "message") -> None:
+        """Into the whole array, contiguous, of the size that was sent."""
+
+    @abstractmethod
+    def exchange(self, sent: Array, to: int, received: Array, source: int, name: str = "message") -> None:
+        """Sends and receives at once, so that rings and partners cannot block each other."""
+
+    @abstractmethod
+    def barrier(self, name: str = "barrier") -> None:
+        """Returns when all ranks have come here."""
+
+    @abstractmethod
+    def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
+        """One zeroed array in one memory for all ranks, which must be on one node (else ProgramError E0704)."""
+
+    @abstractmethod
+    def mpi_allreduce(self, array: Array, name: str) -> None:
+        """The sum by the library's own algorithm, in place."""
+
+    @abstractmethod
+    def abort(self, status: int = 1) -> None:
+        """Ends the whole job at once."""
+
+    # What follows from it.
+
+    def at(self, step: int, what: str = "computing") -> None:
+        """This rank is in that step now; what the guard says when something goes wrong."""
+        self.position.at(step, what)
+
+    def bucket(self, name: str, elements: int, dtype: DTypeLike, algorithm: str) -> Array:
+        """A flat zeroed buffer for `allreduce` under that name and algorithm, with all the scratch that it needs.
+
+        For `shared` it lies in the node's shared memory, so that what is written there need not be copied.
+        """
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"{algorithm!r} is none of {', '.join(ALGORITHMS)}")
+        self._scratch[name] = np.empty(scratch_elements(algorithm, self.size, elements), dtype)
+        if algorithm != "shared" or self.size == 1:
+            return np.zeros(elements, dtype)
+        line = 64 // np.dtype(dtype).itemsize  # rows begin on cache lines
+        rows = self.shared_array((self.size, max(1, -(-elements // line)) * line), dtype, name)
+        self._rows[name] = rows[:, :elements]
+        return self._rows[name][self.rank]
+
+    def allreduce(self, array: Array, algorithm: str, name: str) -> None:
+        """The sum over all ranks, in place, with the same bits on every rank.
+
+        `array` is the bucket of that name; where there is none, scratch is made on first use (not for `shared`).
+        """
+        if self.size == 1:
+            return
+        if name not in self._scratch:
+            self._scratch[name] = np.empty(scratch_elements(algorithm, self.size, array.size), array.dtype)
+        values = self._rows[name] if algorithm == "shared" else flat(array)
+        with self.position.waiting(f"allreduce `{name}`"):
+            ALGORITHMS[algorithm](self, values, self._scratch[name], name)
+
+    def broadcast(self, array: Array, root: int = 0, name: str = "broadcast") -> None:
+        """The array of `root` on all ranks, in place."""
+        with self.position.waiting(f"broadcast `{name}`"):
+            collectives.broadcast(self, flat(array), root, name)
+
+    def bcast(self, value: Any, root: int = 0) -> Any:
+        """The small value of `root` (JSON values or bytes) on all ranks."""
+        if self.size == 1:
+            return value
+        text = np.frombuffer(_encode(value), np.uint8).copy() if self.rank == root else np.empty(0, np.uint8)
+        length = np.array([len(text)])
+        with self.position.waiting("bcast"):
+            collectives.broadcast(self, length, root, "bcast length")
+            if self.rank != root:
+                text = np.empty(int(length[0]), np.uint8)
+            collectives.broadcast(self, text, root, "bcast value")
+        return value if self.rank == root else _decode(text.tobytes())
+
+    def gather(self, value: Any, root: int = 0) -> list[Any] | None:
+        """The small values of all ranks, in rank order, on `root`; None elsewhere."""
+        text = np.frombuffer(_encode(value), np.uint8).copy()
+        with self.position.waiting("gather"):
+            if self.rank != root:
+                self.send(np.array([len(text)]), root, "gather length")
+                self.send(text, root, "gather value")
+                return None
+            return [value if rank == root else self._receive_value(rank) for rank in range(self.size)]
+
+    def allgather(self, value: Any) -> list[Any]:
+        """The small values of all ranks, in rank order, on all."""
+        values: list[Any] = self.bcast(self.gather(value))
+        return values
+
+    def gather_rows(self, array: Array, counts: Sequence[int], name: str = "rows") -> Array | None:
+        """Rank 0 gets all ranks' rows (first axis) in rank order, `counts[rank]` of each; None elsewhere."""
+        if self.size == 1:
+            return array.copy()
+        with self.position.waiting(f"gather_rows `{name}`"):
+            if self.rank:
+                if counts[self.rank]:
+                    self.send(np.ascontiguousarray(array), 0, name)
+                return None
+            rows = np.empty((sum(counts), *array.shape[1:]), array.dtype)
+            rows[: counts[0]] = array
+            for rank in range(1, self.size):
+                start = sum(counts[:rank])
+                if counts[rank]:
+                    self.receive(rows[start : start + counts[rank]], rank, name)
+            return rows
+
+    def _receive_value(self, rank: int) -> Any:
+        length = np.empty(1, np.int64)
+        self.receive(length, rank, "gather length")
+        text = np.empty(int(length[0]), np.uint8)
+        self.receive(text, rank, "gather value")
+        return _decode(text.tobytes())
+
+
+class Serial(World):
+    """A world of one rank; needs no MPI."""
+
+    def __init__(self, position: Position | None = None) -> None:
+        super().__init__(0, 1, position)
+
+    def send(self, array: Array, to: int, name: str = "message") -> None:
+        """There is no one to send to."""
+        raise ValueError("a world of one rank has no one to send to")
+
+    def receive(self, array: Array, source: int, name: str = "message") -> None:
+        """There is no one to receive from."""
+        raise ValueError("a world of one rank has no one to receive from")
+
+    def exchange(self, sent: Array, to: int, received: Array, source: int, name: str = "message") -> None:
+        """With itself: a copy."""
+        received[...] = sent
+
+    def barrier(self, name: str = "barrier") -> None:
+        """Nothing to wait for."""
+
+    def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
+        """An array of its own."""
+        return np.zeros(tuple(shape), dtype)
+
+    def mpi_allreduce(self, array: Array, name: str) -> None:
+        """The sum of one."""
+
+    def abort(self, status: int = 1) -> None:
+        """Ends the process."""
+        raise SystemExit(status)
+
+
+def flat(array: Array) -> Array:
+    """The array's elements as one axis, without a copy; ValueError where they do not lie back to back."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"an array of shape {array.shape} must be contiguous to be sent")
+    return array.reshape(-1)
+
+
+def shared_bytes(shape: Sequence[int], dtype: DTypeLike) -> int:
+    """Bytes of an array of that shape."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _encode(value: Any) -> bytes:
+    return b"b" + value if isinstance(value, bytes) else b"j" + json.dumps(value).encode()
+
+
+def _decode(text: bytes) -> Any:
+    return text[1:] if text[:1] == b"b" else json.loads(text[1:])
