@@ -116,9 +116,7 @@ class _Backward:
         needs = tuple(dy if role == "dy" else known[role] for role in gradient.needs if role == "dy" or role in known)
         outputs = tuple(self._part(known[role], f"{node.address}@{gradient.suffix}") for role in given)
         self.nodes.append(
-            Node(
-                f"{node.address}@{gradient.suffix}", node.op, gradient.suffix, needs, outputs, node.attrs, node.span
-            )
+            Node(f"{node.address}@{gradient.suffix}", node.op, gradient.suffix, needs, outputs, node.attrs, node.span)
         )
 
     def _part(self, name: str, source: str) -> str:

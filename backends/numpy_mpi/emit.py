@@ -1,0 +1,155 @@
+"""Program to folder: train.py, the kernels and the runtime that it uses, the plan, and a launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files as resources
+
+import dlc
+from backends.numpy_mpi import segments as segment_text
+from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
+from backends.numpy_mpi.kernels import EXACT, KERNELS, Kernel
+from backends.numpy_mpi.names import identifiers
+from backends.numpy_mpi.rates import rates_function, rates_module
+from backends.numpy_mpi.setting import (
+    dataset_call,
+    initialisation,
+    interchangeable,
+    label_classes,
+    length_call,
+    sample_shapes,
+    weight_names,
+)
+from backends.numpy_mpi.tables import NUMPY_TYPES, array_tables, bucket_table
+from backends.numpy_mpi.text import import_line, literal, literal_map, table
+from dlc.ir.graph import Graph
+from dlc.ir.plan import Plan
+from dlc.ir.plan_json import plan_to_json
+from dlc.ir.program import Compute, Program, Role, Row
+from dlc.ir.training import Training
+
+
+RUNTIME_NAMES = (
+    "Arrays", "Array", "Clock", "Files", "Loader", "N", "Options", "Profile", "Progress", "Result", "Trace", "View",
+    "World", "load_weights", "planned_steps", "require_finite", "run", "save_npz", "save_weights", "shard",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """All that the text of a program depends on. `exact` asks for the integer stand-ins of `dlc verify --exact`."""
+
+    graph: Graph
+    plan: Plan
+    program: Program
+    training: Training
+    exact: bool = False
+
+    @property
+    def kernels(self) -> Mapping[tuple[str, str, str], Kernel]:
+        """The backend's kernels by (op, pass, algorithm)."""
+        return {**KERNELS, **EXACT} if self.exact else KERNELS
+
+    def kernel(self, compute: Compute) -> Kernel:
+        """The kernel that an instruction calls; KeyError where the backend has none."""
+        return self.kernels[compute.kernel]
+
+
+def emit(emission: Emission) -> dict[str, bytes]:
+    """File name -> content of the emitted folder; the same emission gives the same bytes."""
+    used = _used_kernels(emission)
+    found = {"train.py": _train(emission, used).encode(), "rates.py": rates_module(emission.training).encode()}
+    found.update(kernel_files((*used, Kernel("initial", "initialise"), Kernel("philox", "key"))))
+    found.update(runtime_files(emission.training.data))
+    found["plan.json"] = plan_to_json(emission.plan).encode()
+    found["launch.sh"] = launcher(emission.program).encode()
+    found["ruff.toml"] = b'# The style of the files that dlc wrote.\nline-length = 120\ntarget-version = "py311"\n'
+    return dict(sorted(found.items()))
+
+
+def _used_kernels(emission: Emission) -> tuple[Kernel, ...]:
+    """Each kernel that some instruction calls, once, in the order of the program."""
+    return tuple(
+        dict.fromkeys(
+            emission.kernel(instruction)
+            for role in emission.program.roles
+            for segment in role.segments
+            for instruction in segment.instructions
+            if isinstance(instruction, Compute)
+        )
+    )
+
+
+def _train(emission: Emission, used: tuple[Kernel, ...]) -> str:
+    """The text of train.py: Python decides here, the template prints."""
+    import jinja2
+
+    source = resources("backends.numpy_mpi").joinpath("templates/train.py.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(source).render(_fields(emission, used))
+
+
+def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
+    program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
+    (role,) = program.roles
+    names = identifiers(role)
+    texts = segment_text.segments(emission, role, names)
+    calls = {text.name: f"{text.name}({text.parameters})" for text in texts}
+    return {
+        "version": dlc.__version__,
+        "spec": plan.spec.replace("\\", "/").rpartition("/")[2] or "the spec",
+        "name": program.name,
+        "quoted_name": literal(program.name),
+        "ranks": program.ranks,
+        "command": "python train.py" if program.ranks == 1 else f"mpiexec -n {program.ranks} python -m mpi4py train.py",
+        "batch": program.batch,
+        "seed": training.seed,
+        "dtype": NUMPY_TYPES[program.dtype],
+        "imports": _imports(emission, used),
+        "sample": literal_map(sample_shapes(graph)),
+        "classes": literal_map(label_classes(graph)),
+        "metrics": literal(tuple(name for name, _ in program.metrics)),
+        "interchangeable": interchangeable(graph),
+        **array_tables(role, names, program.dtype, plan),
+        "names": table((names[address], literal(address)) for address in weight_names(graph)),
+        "buckets": bucket_table(plan, names, role),
+        "outputs": literal_map({name: names[buffer] for name, buffer in program.outputs}),
+        "rates": rates_function(training.rates),
+        "initialisation": initialisation(graph, names),
+        "segments": texts,
+        "train_step": [
+            {"segment": row.segment, "call": _step_call(row.segment, calls)} for row in _schedule(role, "train_step")
+        ],
+        "evaluate_call": calls["evaluate"],
+        "predict_call": calls["predict"],
+        "total_call": calls.get("total", ""),
+        "data": dataset_call(emission),
+        "shuffle": bool(training.data.get("shuffle")),
+        "last": literal(training.data.get("last")),
+        "length": length_call(training.length),
+        "loss": names[program.loss or ""],
+    }
+
+
+def _schedule(role: Role, entry: str) -> tuple[Row, ...]:
+    return next(found.schedule for found in role.entries if found.name == entry)
+
+
+def _step_call(segment: str, calls: Mapping[str, str]) -> str:
+    """How main calls a segment of a training step; loading takes this rank's part of the batch."""
+    return calls[segment].replace("indices", "indices[start:stop]") if segment == "load" else calls[segment]
+
+
+def _imports(emission: Emission, used: tuple[Kernel, ...]) -> list[str]:
+    """Import lines in isort's order: the standard library and numpy stand in the template."""
+    modules: dict[str, set[str]] = {f"kernels.{kernel.module}": set() for kernel in used}
+    for kernel in used:
+        modules[f"kernels.{kernel.module}"].add(kernel.function)
+    modules["kernels.initial"] = {"initialise"}
+    modules.setdefault("kernels.philox", set()).add("key")
+    modules["rates"] = {piece.kind for piece in emission.training.rates}
+    modules["runtime"] = {*RUNTIME_NAMES, emission.training.data.kind}
+    return [import_line(module, sorted(names)) for module, names in sorted(modules.items())]

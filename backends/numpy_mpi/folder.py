@@ -1,0 +1,54 @@
+"""The files of an emitted folder that are copied as they stand, and the launcher."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from importlib.resources import files as resources
+
+from backends.numpy_mpi.kernels import Kernel
+from dlc.ir.program import Program
+from dlc.ir.training import Choice
+
+
+def kernel_files(kernels: Iterable[Kernel]) -> dict[str, bytes]:
+    """`kernels/…` with the modules of these kernels and those that they import in turn."""
+    pending, found = sorted({kernel.module for kernel in kernels}), dict[str, bytes]()
+    while pending:
+        module = pending.pop()
+        path = f"kernels/{module}.py"
+        if path not in found:
+            found[path] = resources("backends.numpy_mpi.kernels").joinpath(f"{module}.py").read_bytes()
+            pending.extend(_siblings(found[path]))
+    found["kernels/__init__.py"] = b'"""The kernels that this program calls."""\n'
+    return found
+
+
+def runtime_files(data: Choice) -> dict[str, bytes]:
+    """`runtime/…`: all its modules, and the digits where they are what is trained on."""
+    folder = resources("backends.numpy_mpi.runtime")
+    wanted = {".py": True, ".npz": data.kind == "digits", ".md": data.kind == "digits"}
+    return {
+        f"runtime/{file.name}": file.read_bytes()
+        for file in folder.iterdir()
+        if any(file.name.endswith(ending) and kept for ending, kept in wanted.items())
+    }
+
+
+def launcher(program: Program) -> str:
+    """launch.sh: starts the program with one BLAS thread pool a rank, under mpiexec or Slurm's srun."""
+    return (
+        resources("backends.numpy_mpi")
+        .joinpath("templates/launch.sh")
+        .read_text(encoding="utf-8")
+        .replace("@RANKS@", str(program.ranks))
+    )
+
+
+def _siblings(source: bytes) -> list[str]:
+    """The modules that a kernel module imports from its own package."""
+    return [
+        node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+    ]

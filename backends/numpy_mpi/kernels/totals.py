@@ -1,0 +1,16 @@
+"""Running totals of an evaluation."""
+
+from __future__ import annotations
+
+from .layout import Array
+
+
+def totals_forward(loss: Array, *rest: Array, count: int) -> None:
+    """loss [], metrics [] … -> totals [loss, metrics …] in float64, added to what is there.
+
+    The loss of this rank's samples was divided by `count`, the samples of the whole batch; here it is a sum again.
+    """
+    *metrics, totals = rest
+    totals[0] += float(loss) * count
+    for entry, metric in enumerate(metrics, 1):
+        totals[entry] += float(metric)

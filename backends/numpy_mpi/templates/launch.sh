@@ -1,0 +1,22 @@
+#!/bin/sh
+# Starts this program on the ranks that it was compiled for; arguments are handed on, for example --steps 100.
+#   ./launch.sh                      mpiexec on this machine
+#   HOSTFILE=hosts ./launch.sh       mpiexec on the machines of a hostfile
+#   sbatch -n @RANKS@ launch.sh          a Slurm job
+set -eu
+ranks=@RANKS@
+folder=$(cd "$(dirname "${SLURM_SUBMIT_DIR:+$SLURM_SUBMIT_DIR/}$0")" 2>/dev/null && pwd || pwd)
+cores=$(getconf _NPROCESSORS_ONLN)
+threads=$((cores / ranks)); [ "$threads" -ge 1 ] || threads=1
+# Ranks share the cores: a BLAS with more threads than its share slows all of them down.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-$threads}"
+export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$threads}"
+export MPIR_CVAR_ENABLE_HEAVY_YIELD=1  # MPICH: a waiting rank leaves its core to others
+python=${PYTHON:-python3}
+if [ "$ranks" -eq 1 ]; then
+  exec "$python" -I "$folder/train.py" "$@"
+elif [ -n "${SLURM_JOB_ID:-}" ]; then
+  exec srun -n "$ranks" "$python" -I -m mpi4py "$folder/train.py" "$@"
+else
+  exec mpiexec ${HOSTFILE:+--hostfile "$HOSTFILE"} -n "$ranks" "$python" -I -m mpi4py "$folder/train.py" "$@"
+fi

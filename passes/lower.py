@@ -1,0 +1,88 @@
+"""Graph and Plan to Program: buffers, instructions and schedules, with nothing left to decide."""
+
+from __future__ import annotations
+
+from dlc.ir.graph import Graph, Node
+from dlc.ir.plan import Plan
+from dlc.ir.program import Collective, CommunicationGroup, Compute, Entry, Load, Program, Role, Row, Segment
+from passes.context import Context
+from passes.lower_buffers import Buffers
+from passes.lower_nodes import Lowering, reduced
+
+FORWARD_STAGES = ("forward", "loss", "metric")
+BACKWARD_STAGES = ("dx", "dw", "sum", "statistics")
+UPDATE_STAGES = ("clip", "update")
+
+ENTRIES = (
+    Entry("train_step", (Row("load"), Row("forward"), Row("backward"), Row("update"))),
+    Entry("eval_step", (Row("load"), Row("evaluate"))),
+    Entry("eval_totals", (Row("total"),)),
+    Entry("predict", (Row("load_inputs"), Row("predict"))),
+)
+
+
+def lower(graph: Graph, plan: Plan, context: Context) -> Program:
+    """One role whose ranks each hold a shard of the batch, and the sums over all of them.
+
+    After: segments `load`, `forward`, `backward` (with one collective behind the last member of each bucket), `update`,
+    and `evaluate`, `total`, `predict` in inference mode.
+    """
+    buffers = Buffers(graph, plan)
+    steps = Lowering(graph, plan, context, buffers)
+    segments = (
+        Segment("load", (Load((*graph.inputs, *graph.fields)),)),
+        steps.segment("forward", _of(graph, FORWARD_STAGES)),
+        reduced(steps.segment("backward", _of(graph, BACKWARD_STAGES)), plan, buffers),
+        steps.segment("update", _of(graph, UPDATE_STAGES)),
+        _evaluate(steps.inference(), graph),
+        _totals(plan, buffers),
+        Segment("load_inputs", (Load(graph.inputs),)),
+        steps.inference().segment("predict", _leading_to_outputs(graph), outputs=graph.outputs),
+    )
+    ranks = tuple(range(plan.ranks))
+    role = Role("worker", ranks, plan.shards, buffers.all(), segments, ENTRIES)
+    outputs = tuple((name, buffers.find(value, "NCHW")) for name, value in graph.outputs)
+    return Program(
+        graph.name,
+        plan.batch,
+        context.compute,
+        (role,),
+        (CommunicationGroup("data", (ranks,)),),
+        outputs,
+        graph.loss,
+        graph.metrics,
+    )
+
+
+def _of(graph: Graph, stages: tuple[str, ...]) -> tuple[Node, ...]:
+    """The nodes of some stages; by stage order within an update, by graph order otherwise."""
+    return tuple(node for node in graph.nodes if node.stage in stages)
+
+
+def _evaluate(steps: Lowering, graph: Graph) -> Segment:
+    """Inference, loss and metrics of one batch, added to the running totals in float64."""
+    segment = steps.segment("evaluate", _of(graph, FORWARD_STAGES))
+    sums = (graph.loss or "", *(value for _, value in graph.metrics))
+    add = Compute("totals", ("totals", "forward", ""), sums, ("totals",), runtime=("count",))
+    return Segment("evaluate", (*segment.instructions, add))
+
+
+def _totals(plan: Plan, buffers: Buffers) -> Segment:
+    total = buffers.totals()
+    if plan.ranks == 1:
+        return Segment("total", ())
+    collective = Collective(
+        "totals", "allreduce", "data", "tree", total.name, total.type.bytes, reason="a few bytes, once an evaluation"
+    )
+    return Segment("total", (collective,))
+
+
+def _leading_to_outputs(graph: Graph) -> tuple[Node, ...]:
+    """The forward nodes that the network's outputs depend on."""
+    needed = {value for _, value in graph.outputs}
+    kept = list[Node]()
+    for node in reversed(tuple(graph.forward)):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))
