@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dlc.ir.tensor import BATCH, TensorType, tensor
 from dlc.ir.training import Argument
+from dlc.ops.operands import FLOATING
 from dlc.ops.operator import Parameter
 
 Arguments = Mapping[str, Argument]
@@ -42,11 +43,12 @@ class DataSet:
         raise KeyError(field)
 
     def feeds(self, input_: TensorType, arguments: Arguments) -> bool:
-        """Whether a network input has the type of this data set's samples, the batch apart; names of axes are free."""
+        """Whether a network input fits this data set's samples: names of axes and the precision are the network's."""
         sample = self.sample(arguments)
         if sample is None:
             return True
-        return input_.names[:1] == (BATCH,) and (input_.dtype, input_.shape[1:]) == (sample.dtype, sample.shape)
+        alike = (input_.dtype in FLOATING) == (sample.dtype in FLOATING)
+        return alike and input_.names[:1] == (BATCH,) and input_.shape[1:] == sample.shape
 
 
 def _count(arguments: Arguments, name: str) -> int:
