@@ -1,0 +1,225 @@
+"""What a role's buffers hold as an entry point runs: written before read, summed before used, untouched in flight.
+
+A schedule is a straight line, so an entry point has one path. Contents are tracked by bytes: a write to a member of a
+bucket is a write to that part of the bucket, and a write to an arena ends whatever lay in those bytes before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from dlc.ir.problem import Problem, ProblemKind
+from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
+from dlc.ir.ranks import instructions
+from dlc.ir.storage import Place, Storage, reads, title, touched, writes
+
+CONSUMES_SUMS = ("clip", "update")
+"""Passes that may only see gradients summed over all ranks."""
+
+
+def flow(role: Role, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
+    """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written."""
+    walk = _Walk(role, entry, Storage(role, role.largest_shard))
+    for row, instruction in instructions(role, entry):
+        walk.step(row, instruction)
+    walk.end(filled)
+    return tuple(walk.found.values())
+
+
+@dataclass(slots=True)
+class Intervals:
+    """A set of byte positions, as disjoint half-open intervals in order."""
+
+    parts: list[tuple[int, int]] = field(default_factory=list)
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether all of an interval is in the set."""
+        return start >= stop or any(first <= start and stop <= last for first, last in self.parts)
+
+    def add(self, start: int, stop: int) -> None:
+        """Put an interval in, joined to those that it touches."""
+        if start >= stop:
+            return
+        near = [part for part in self.parts if part[0] <= stop and start <= part[1]]
+        joined = (min([start, *(a for a, _ in near)]), max([stop, *(b for _, b in near)]))
+        self.parts = sorted([*(part for part in self.parts if part not in near), joined])
+
+    def remove(self, start: int, stop: int) -> None:
+        """Take an interval out."""
+        pieces = [piece for a, b in self.parts for piece in ((a, min(b, start)), (max(a, stop), b))]
+        self.parts = [piece for piece in pieces if piece[0] < piece[1]]
+
+
+@dataclass(slots=True)
+class _Content:
+    """What one copy of a content holds: the bytes written and those summed over ranks, of which microbatch."""
+
+    place: Place
+    microbatch: int
+    written: Intervals = field(default_factory=Intervals)
+    summed: Intervals = field(default_factory=Intervals)
+
+
+Copy = tuple[str, int]
+"""A storage and the slot of one of its copies."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One pass over the straight line of an entry point."""
+
+    role: Role
+    entry: str
+    storage: Storage
+    contents: dict[Copy, dict[str, _Content]] = field(default_factory=dict)
+    flying: dict[str, tuple[Collective, Copy]] = field(default_factory=dict)
+    found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
+
+    def step(self, row: Row, instruction: Instruction) -> None:
+        """Check one instruction and note what it does."""
+        if isinstance(instruction, Wait):
+            self._wait(row, instruction)
+            return
+        self._check_free(row, instruction)
+        if isinstance(instruction, Collective):
+            self._sum(row, instruction)
+            return
+        for name in reads(instruction):
+            self._read(row, instruction, name)
+        if isinstance(instruction, Compute):
+            self._check_overlaps(instruction)
+            for name in instruction.workspaces:
+                self._end_others(row, self.storage.places[name])
+        for name in writes(instruction):
+            self._write(row, name, in_place=name in reads(instruction))
+
+    def end(self, filled: tuple[str, ...]) -> None:
+        """Check what the entry point leaves behind."""
+        for collective, _ in self.flying.values():
+            self._problem("wait", collective, collective.name, f"`{collective.name}` begins and nothing waits for it")
+        for name in filled:
+            held = self._content(Row(""), self.storage.places[name])
+            place = self.storage.places[name]
+            if held is None or not held.written.covers(place.start, place.stop):
+                self._problem("unwritten", None, name, f"nothing writes `{name}`, a result of `{self.entry}`")
+            elif self._differs() and self._bucketed(name) and not held.summed.covers(place.start, place.stop):
+                self._problem(
+                    "unsummed", None, name, f"`{name}`, a result of `{self.entry}`, is not summed over the ranks"
+                )
+
+    def _read(self, row: Row, instruction: Instruction, name: str) -> None:
+        place = self.storage.places[name]
+        held = self._content(row, place)
+        if not self.storage.kept(place.content):
+            if held is None or not held.written.covers(place.start, place.stop):
+                self._problem(
+                    "unwritten", instruction, name, f"`{title(instruction)}` reads `{name}` before it is written"
+                )
+                return
+            if held.microbatch != row.microbatch and self.storage.by_slot(place.storage):
+                sentence = f"`{title(instruction)}` of microbatch {row.microbatch} reads `{name}` of microbatch"
+                self._problem("unwritten", instruction, name, f"{sentence} {held.microbatch}")
+                return
+        if self._wants_sums(instruction, name) and not (held and held.summed.covers(place.start, place.stop)):
+            self._problem(
+                "unsummed",
+                instruction,
+                name,
+                f"`{title(instruction)}` uses `{name}` before it is summed over the ranks",
+            )
+
+    def _write(self, row: Row, name: str, in_place: bool = False) -> None:
+        place = self.storage.places[name]
+        self._end_others(row, place)
+        held = self._copies(row, place.storage).setdefault(place.content, _Content(place, row.microbatch))
+        if held.microbatch != row.microbatch and self.storage.by_slot(place.storage):
+            held.written, held.summed = Intervals(), Intervals()
+        held.microbatch = row.microbatch
+        held.written.add(place.start, place.stop)
+        if not in_place:
+            held.summed.remove(place.start, place.stop)
+
+    def _sum(self, row: Row, collective: Collective) -> None:
+        """A collective reads all of its buffer, member by member, and leaves it summed, at its Wait if it has one."""
+        for name in self.storage.members[collective.buffer] or (collective.buffer,):
+            self._read(row, collective, name)
+        place = self.storage.places[collective.buffer]
+        held = self._content(row, place)
+        if held is not None and place.start < place.stop and held.summed.covers(place.start, place.stop):
+            self._problem(
+                "twice", collective, collective.buffer, f"`{collective.name}` sums `{collective.buffer}` again"
+            )
+        if collective.blocking:
+            self._summed(row, place)
+            return
+        if collective.name in self.flying:
+            self._problem("wait", collective, collective.name, f"`{collective.name}` begins again before its wait")
+        self.flying[collective.name] = (collective, self._copy(row, place.storage))
+
+    def _summed(self, row: Row, place: Place) -> None:
+        held = self._copies(row, place.storage).setdefault(place.content, _Content(place, row.microbatch))
+        held.written.add(place.start, place.stop)
+        held.summed.add(place.start, place.stop)
+
+    def _wait(self, row: Row, wait: Wait) -> None:
+        if wait.name not in self.flying:
+            self._problem("wait", wait, wait.name, f"`{wait.name}` is waited for and has not begun")
+            return
+        collective, (_, slot) = self.flying.pop(wait.name)
+        self._summed(Row(row.segment, row.microbatch, slot), self.storage.places[collective.buffer])
+
+    def _check_free(self, row: Row, instruction: Instruction) -> None:
+        """Report buffers that a collective in flight holds."""
+        for name in touched(instruction):
+            place = self.storage.places[name]
+            for collective, copy in self.flying.values():
+                if copy == self._copy(row, place.storage) and place.overlaps(self.storage.places[collective.buffer]):
+                    self._problem(
+                        "in flight",
+                        instruction,
+                        name,
+                        f"`{title(instruction)}` touches `{name}` while `{collective.name}` is under way",
+                    )
+
+    def _check_overlaps(self, compute: Compute) -> None:
+        """Report outputs and workspaces that share bytes, and workspaces that share bytes with an input."""
+        written = (*compute.outputs, *compute.workspaces)
+        pairs = [*combinations(written, 2), *((a, b) for a in compute.workspaces for b in compute.inputs)]
+        for one, other in pairs:
+            if self.storage.places[one].overlaps(self.storage.places[other]):
+                sentence = f"`{compute.address}` is given `{one}` and `{other}`, which share bytes"
+                self._problem("overlap", compute, one, sentence)
+
+    def _wants_sums(self, instruction: Instruction, name: str) -> bool:
+        """Whether an instruction may see this buffer only after it was summed over ranks."""
+        if not isinstance(instruction, Compute) or instruction.kernel[1] not in CONSUMES_SUMS:
+            return False
+        buffer = self.role.buffer(name)
+        return self._differs() and buffer.kind == "gradient" and not buffer.type.batched
+
+    def _differs(self) -> bool:
+        """Whether ranks hold different samples, so that sums over samples must be summed over ranks."""
+        return len(set(self.role.shards)) > 1
+
+    def _bucketed(self, name: str) -> bool:
+        return self.role.buffer(self.storage.places[name].storage).kind == "bucket"
+
+    def _copy(self, row: Row, storage: str) -> Copy:
+        return storage, row.slot if self.storage.by_slot(storage) else 0
+
+    def _copies(self, row: Row, storage: str) -> dict[str, _Content]:
+        return self.contents.setdefault(self._copy(row, storage), {})
+
+    def _content(self, row: Row, place: Place) -> _Content | None:
+        return self._copies(row, place.storage).get(place.content)
+
+    def _end_others(self, row: Row, place: Place) -> None:
+        """Other contents of the same bytes of an arena are lost."""
+        for content, held in self._copies(row, place.storage).items():
+            if content != place.content:
+                held.written.remove(place.start, place.stop)
+
+    def _problem(self, kind: ProblemKind, instruction: Instruction | None, subject: str, sentence: str) -> None:
+        name = "" if instruction is None else title(instruction)
+        self.found.setdefault((kind, name, subject), Problem(kind, sentence, self.role.name, self.entry, name))

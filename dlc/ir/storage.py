@@ -1,0 +1,141 @@
+"""Where the buffers of a Program lie: which bytes a view shares with its parent, and how many bytes a rank allocates.
+
+A buffer's storage is the buffer at the end of its chain of `view_of`; only storages take memory. An arena is a storage
+of kind `workspace` whose views are unrelated contents that overwrite each other; views of any other buffer show the
+same content under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from dlc.ir.program import Buffer, BufferKind, Collective, Compute, Copy, Instruction, Load, Receive, Role, Send
+from dlc.ir.tensor import BATCH, DTYPE_BYTES
+
+KEPT: tuple[BufferKind, ...] = ("weight", "statistic", "state", "constant")
+"""What is filled at the start and lives as long as the job."""
+
+BY_SLOT: tuple[BufferKind, ...] = ("input", "field", "activation", "saved")
+"""What every microbatch in flight has its own copy of; gradients of batched values too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes `start` to `stop` of a storage; `content` names the outermost buffer whose content this is a part of."""
+
+    storage: str
+    content: str
+    start: int
+    stop: int
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether both have a byte in common."""
+        return self.storage == other.storage and self.start < other.stop and other.start < self.stop
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The memory of one rank of a role that holds `samples` of the batch."""
+
+    role: Role
+    samples: int
+
+    @cached_property
+    def slots(self) -> int:
+        """How many copies there are of what each microbatch has its own of."""
+        return 1 + max((row.slot for entry in self.role.entries for row in entry.schedule), default=0)
+
+    @cached_property
+    def microbatches(self) -> int:
+        """Into how many parts the schedules cut the batch."""
+        return 1 + max((row.microbatch for entry in self.role.entries for row in entry.schedule), default=0)
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Buffer -> its bytes, for every buffer."""
+        return {buffer.name: self._place(buffer) for buffer in self.role.buffers}
+
+    @cached_property
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Buffer -> the views that name it as their parent, in order."""
+        found: dict[str, list[str]] = {buffer.name: [] for buffer in self.role.buffers}
+        for buffer in self.role.buffers:
+            if buffer.view_of is not None:
+                found[buffer.view_of].append(buffer.name)
+        return {name: tuple(views) for name, views in found.items()}
+
+    def bytes(self, buffer: Buffer) -> int:
+        """Bytes of one copy. Workspaces are as large as the largest shard needs, whatever this rank holds."""
+        if buffer.kind == "workspace" or not buffer.type.batched:
+            return buffer.type.bytes
+        return buffer.type.with_extent(BATCH, -(-self.samples // self.microbatches)).bytes
+
+    def kept(self, content: str) -> bool:
+        """Whether a content outlives an entry; a bucket without members does: it adds up over many calls."""
+        buffer = self.role.buffer(content)
+        return buffer.kind in KEPT or (buffer.kind == "bucket" and not self.members[content])
+
+    def by_slot(self, storage: str) -> bool:
+        """Whether there is a copy of a storage for each slot."""
+        buffer = self.role.buffer(storage)
+        return buffer.kind in BY_SLOT or (buffer.kind == "gradient" and buffer.type.batched)
+
+    def allocated(self) -> dict[BufferKind, int]:
+        """Bytes by kind of all storages and their copies, as allocated once at the start."""
+        found: dict[BufferKind, int] = {}
+        for buffer in self.role.buffers:
+            if buffer.view_of is None:
+                copies = self.slots if self.by_slot(buffer.name) else 1
+                found[buffer.kind] = found.get(buffer.kind, 0) + copies * self.bytes(buffer)
+        return found
+
+    def _place(self, buffer: Buffer) -> Place:
+        start, content, at = 0, buffer.name, buffer
+        while at.view_of is not None:
+            parent = self.role.buffer(at.view_of)
+            start += at.offset * DTYPE_BYTES[parent.type.dtype]
+            content = content if parent.kind == "workspace" else parent.name
+            at = parent
+        return Place(at.name, content, start, start + self.bytes(buffer))
+
+
+def reads(instruction: Instruction) -> tuple[str, ...]:
+    """The buffers whose contents an instruction uses."""
+    match instruction:
+        case Compute(inputs=inputs):
+            return inputs
+        case Collective(buffer=buffer) | Send(buffer=buffer) | Copy(source=buffer):
+            return (buffer,)
+        case _:
+            return ()
+
+
+def writes(instruction: Instruction) -> tuple[str, ...]:
+    """The buffers that an instruction fills. Updates and clipping work in place and name nothing here."""
+    match instruction:
+        case Compute(outputs=outputs):
+            return outputs
+        case Load(buffers=buffers):
+            return buffers
+        case Collective(buffer=buffer) | Receive(buffer=buffer) | Copy(target=buffer):
+            return (buffer,)
+        case _:
+            return ()
+
+
+def touched(instruction: Instruction) -> Iterator[str]:
+    """Every buffer that an instruction names, each once."""
+    scratch = instruction.workspaces if isinstance(instruction, Compute) else ()
+    yield from dict.fromkeys((*reads(instruction), *writes(instruction), *scratch))
+
+
+def title(instruction: Instruction) -> str:
+    """What an instruction is called in messages: its address, or its name."""
+    match instruction:
+        case Copy(address="", source=source, target=target):
+            return f"{source} to {target}"
+        case Compute(address=address) | Load(address=address) | Copy(address=address):
+            return address
+    return instruction.name
