@@ -12,15 +12,16 @@ WRONG_QUANTITY = Message(
 * times: `2 us`, `1 ms`
 * speeds of computing: `50 GFLOP/s`, `15.7 TFLOP/s`
 
-A bare number is refused where a quantity is due: nobody can tell gigabytes from bytes in `memory = 32`. Counts, shares
-and factors (`cores = 8`, `overlap = 0.5`, `oversubscription = 2`) are bare numbers.""",
+A bare number is refused where a quantity is due: nobody can tell gigabytes from bytes in `memory = 32`. Counts,
+shares and factors (`cores = 8`, `overlap = 0.5`, `oversubscription = 2`) are bare numbers.""",
 )
 
 UNKNOWN_SETTING = Message(
     "E0402",
     "{where} has no {what} {key}",
-    """A device, a link and a cluster each know a fixed list of settings, and nothing written is ever ignored: a setting
-that is not in the list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
+    """A device, a link and a cluster each know a fixed list of settings, and nothing written is ever ignored: a
+setting that is not in the list is a mistake, most often of spelling. The message names the nearest setting and lists
+all.""",
 )
 
 MISSING_SETTING = Message(
@@ -34,13 +35,13 @@ MISSING_SETTING = Message(
 OUT_OF_RANGE = Message(
     "E0404",
     "`{key}` must be {allowed}, not {found}",
-    """Sizes, rates, counts of members and speeds are above zero, latencies and launch times may be zero, `overlap` is a
-share between 0 and 1, and `oversubscription` is at least 1. Counts are whole numbers.""",
+    """Sizes, rates, counts of members and speeds are above zero, latencies and launch times may be zero, `overlap` is
+a share between 0 and 1, and `oversubscription` is at least 1. Counts are whole numbers.""",
 )
 
 UNKNOWN_CHOICE = Message(
     "E0405",
-    "`{found}` is not {what}",
+    "{found} is not {what}",
     """The setting takes one of a few words, and this is none of them. The message lists the words that it takes.""",
 )
 
@@ -60,22 +61,22 @@ UNKNOWN_DEVICE = Message(
 UNKNOWN_LINK = Message(
     "E0408",
     "`{name}` is not a link of cluster `{cluster}`",
-    """`over` names the link that joins the members of a group; a `link` of that name must stand inside the cluster, or
-alone in a file.""",
+    """`over` names the link that joins the members of a group; a `link` of that name must stand inside the cluster,
+or alone in a file.""",
 )
 
 NO_LINK = Message(
     "E0409",
     "group `{name}` has {count} members and no link between them",
-    """Members of a group talk to each other over a link, so a group of more than one member says which:
-`v100[8] over nvlink`. A group of one member needs none.""",
+    """Members of a group talk to each other over a link, so a group of more than one member says which: `v100[8] over
+nvlink`. A group of one member needs none.""",
 )
 
 TOO_MANY_DEVICES = Message(
     "E0410",
     "cluster `{cluster}` has {count} devices, at most {limit} are allowed",
-    """The language bounds a cluster at 65,536 devices, so that planning always ends. Group counts multiply: `node[1000]`
-around `gpu[100]` are 100,000 devices.""",
+    """The language bounds a cluster at 65,536 devices, so that planning always ends. Group counts multiply:
+`node[1000]` around `gpu[100]` are 100,000 devices.""",
 )
 
 SHAPE_MISMATCH = Message(
@@ -89,27 +90,28 @@ fat_tree) fit any number.""",
 BAD_EDGES = Message(
     "E0412",
     "`edges` of link `{link}` {fault}",
-    """Edges are pairs of different members, counted from 0: `edges = [[0, 1], [1, 2], [2, 0]]`. Each pair stands once,
-and every member must be reachable from every other, or some transfers would have no way to go.""",
+    """Edges are pairs of different members, counted from 0: `edges = [[0, 1], [1, 2], [2, 0]]`. Each pair stands
+once, and every member must be reachable from every other, or some transfers would have no way to go.""",
 )
 
 OUTSIDE_ROOT = Message(
     "E0413",
-    "profile `{path}` lies outside the folder `{root}`",
-    """Files that a .dlspec file names stay inside its root folder: relative paths, without a way out through `..`. So a
-file from elsewhere can be checked and compiled without reading anything else of the machine.""",
+    "`{path}` leads out of the folder of the compiled file",
+    """Files that a .dlspec file names stay inside its root folder: relative paths, without a way out through `..`. So
+a file from elsewhere can be checked and compiled without reading anything else of the machine.""",
 )
 
 NO_TOPOLOGY = Message(
     "E0414",
-    "cluster `{cluster}` has no devices: its topology is {fault}",
+    "cluster `{cluster}` has no topology",
     """`topology { core[2] over shm }` says how many devices there are and how they are joined. Without it there is
 nothing to plan for.""",
 )
 
-DEFINED_TWICE = Message(
+NO_COMMON_LINK = Message(
     "E0415",
-    "{what} `{name}` is defined twice in cluster `{cluster}`",
-    """Names of devices and links are unique within a cluster; one that stands alone in a file may be replaced by one of
-the same name inside a cluster, two inside the same cluster may not share a name.""",
+    "no link joins `{name}` to the group before it",
+    """Groups that stand side by side are joined by the link of the group around them: `machine over ethernet {
+fast[2] over pcie; slow[4] over shm }`. So a topology has one outermost group, and a group with several different
+children names a link even where it stands once.""",
 )

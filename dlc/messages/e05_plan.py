@@ -5,9 +5,9 @@ from dlc.diagnostics import Message
 PINNED_TWICE = Message(
     "E0501",
     "`{key}` is pinned twice on {address}",
-    """A pin is a promise: it is obeyed or refused with the reason. Two pins that give one op two different values cannot
-both be kept, and none of them is more important than the other, whichever stands first or is more specific. Narrow the
-selector of one (`where …`, an index), or remove it. Two pins that say the same are no mistake.""",
+    """A pin is a promise: it is obeyed or refused with the reason. Two pins that give one op two different values
+cannot both be kept, and none of them is more important than the other, whichever stands first or is more specific.
+Narrow the selector of one (`where …`, an index), or remove it. Two pins that say the same are no mistake.""",
 )
 
 NO_MATCH = Message(
@@ -21,9 +21,9 @@ matches nothing is a mistake, as it would be silently ignored. `dlc inspect FILE
 NO_USE = Message(
     "E0503",
     "no op that `{selector}` reaches has a use for `{key}`",
-    """A selector may reach ops that cannot use a setting (a relu has no algorithm to choose): those are passed by. But
-each setting must reach at least one op that has a use for it, or it would be silently ignored. Algorithms are chosen for
-convolutions; layouts for ops on images; partitions split an axis that the op has.""",
+    """A selector may reach ops that cannot use a setting (a relu has no algorithm to choose): those are passed by.
+But each setting must reach at least one op that has a use for it, or it would be silently ignored. Algorithms are
+chosen for convolutions; layouts for ops on images; partitions split an axis that the op has.""",
 )
 
 CANNOT_COMPUTE = Message(
@@ -36,7 +36,7 @@ selector to the ops that it can compute: `pin **.conv where window == 3x3 and st
 
 UNKNOWN_CHOICE = Message(
     "E0505",
-    "`{found}` is not {what}",
+    "{found} is not {what}",
     """The setting takes one of a few words, and this is none of them. The message lists the words that it takes.""",
 )
 
@@ -50,16 +50,16 @@ evenly: every device computes the same number of them. Use a group whose size di
 UNKNOWN_GROUP = Message(
     "E0507",
     "`{name}` is not {what} of cluster `{cluster}`",
-    """Mesh axes are made of the groups of the cluster's topology, and `over =` names a mesh axis or, where the plan has
-no mesh axis of that name, a group. In a cluster whose groups differ from member to member, only the groups that
+    """Mesh axes are made of the groups of the cluster's topology, and `over =` names a mesh axis or, where the plan
+has no mesh axis of that name, a group. In a cluster whose groups differ from member to member, only the groups that
 enclose all of it can be named.""",
 )
 
 WRONG_PRODUCT = Message(
     "E0508",
     "{factors} needs {needed} devices, cluster `{cluster}` has {ranks}",
-    """Every device of the cluster belongs to the plan, so the extents of the mesh axes (or of `hybrid(…)`) multiply to
-the number of devices. In a mesh, a group is taken whole (`model = gpu`) or in factors: `model = gpu / 4` with
+    """Every device of the cluster belongs to the plan, so the extents of the mesh axes (or of `hybrid(…)`) multiply
+to the number of devices. In a mesh, a group is taken whole (`model = gpu`) or in factors: `model = gpu / 4` with
 `data = gpu / 2` makes axes of 4 and of 2 ranks from a group of 8, the one that stands first being the outer one.""",
 )
 
@@ -67,15 +67,15 @@ NO_FIT = Message(
     "E0509",
     "no plan fits {limit} per device; the smallest needs {needed}",
     """Weights, gradients, optimizer states, activations, workspaces and communication buffers of a step must fit the
-device's memory, and `limit memory` where there is one. The notes show what the smallest plan is made of, the helps the
-cheapest ways out.""",
+device's memory, and `limit memory` where there is one. The notes show what the smallest plan is made of, the helps
+the cheapest ways out.""",
 )
 
 UNKNOWN_SETTING = Message(
     "E0510",
     "{where} has no {what} {key}",
-    """Plans, pins and forbids know a fixed list of settings each, and nothing written is ever ignored: a setting that is
-not in the list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
+    """Plans, pins and forbids know a fixed list of settings each, and nothing written is ever ignored: a setting that
+is not in the list is a mistake, most often of spelling. The message names the nearest setting and lists all.""",
 )
 
 WRONG_KIND = Message(
@@ -100,37 +100,37 @@ SET_TWICE = Message(
 NO_SUCH_AXIS = Message(
     "E0514",
     "{address} cannot be split by `{axis}`",
-    """A partition splits the forward iteration space of an op: `batch`, its output axes (`channel`, `feature`, `height`,
-`width`), or `reduce`, the axis that it sums over. Which of them an op has depends on the operator.""",
+    """A partition splits the forward iteration space of an op: `batch`, its output axes (`channel`, `feature`,
+`height`, `width`), or `reduce`, the axis that it sums over. Which of them an op has depends on the operator.""",
 )
 
 SPLIT_GROUP = Message(
     "E0515",
     "a microbatch of {samples} samples splits the group of {group} that {address} normalises over",
-    """Batch norm computes statistics over groups of consecutive samples, and a plan never changes what is computed: so a
-microbatch is a union of whole groups. State smaller groups in the network (`bn(group = 4)`; this changes the results),
-or plan fewer microbatches.""",
+    """Batch norm computes statistics over groups of consecutive samples, and a plan never changes what is computed:
+so a microbatch is a union of whole groups. State smaller groups in the network (`bn(group = 4)`; this changes the
+results), or plan fewer microbatches.""",
 )
 
 OUT_OF_RANGE = Message(
     "E0516",
     "`{key}` must be {allowed}, not {found}",
-    """Counts, limits and extents of a plan have bounds: a plan has at least one microbatch, memory limits are above zero,
-a bubble is a share between 0 and 1.""",
+    """Counts, limits and extents of a plan have bounds: a plan has at least one microbatch, memory limits are above
+zero, a bubble is a share between 0 and 1.""",
 )
 
 SPLIT_TWICE = Message(
     "E0517",
     "`partition` uses `{over}` twice",
-    """Each device group holds one position in a partition: two axes split over the same group would give its members no
-single shard. Split them over different groups or mesh axes, or split only one.""",
+    """Each device group holds one position in a partition: two axes split over the same group would give its members
+no single shard. Split them over different groups or mesh axes, or split only one.""",
 )
 
 NO_FACTOR = Message(
     "E0518",
     "{factor} does not divide the {count} members of `{group}`",
-    """A mesh axis may take a factor of a group: from `gpu[8]`, `model = gpu / 4` makes an axis of 4 ranks and
-`data = gpu / 2` one of 2. The factors taken from a group divide it, and together use all of it.""",
+    """A mesh axis may take a factor of a group: from `gpu[8]`, `model = gpu / 4` makes an axis of 4 ranks and `data =
+gpu / 2` one of 2. The factors taken from a group divide it, and together use all of it.""",
 )
 
 WRONG_LIMIT = Message(
@@ -156,8 +156,8 @@ that works on values in this order of memory. Pin only one of them, and let the 
 NO_CHANGE = Message(
     "W0501",
     "this pin changes nothing: the planner chooses the same",
-    """The plan would be the same without the pin. It does no harm, but it will hold the plan there when the network, the
-cluster or the cost model changes.""",
+    """The plan would be the same without the pin. It does no harm, but it will hold the plan there when the network,
+the cluster or the cost model changes.""",
 )
 
 COSTLY_PIN = Message(

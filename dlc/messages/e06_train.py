@@ -5,8 +5,8 @@ from dlc.diagnostics import Message
 MISSING_SETTING = Message(
     "E0601",
     "{where} needs the {what} `{key}`",
-    """A train block says at least what to train on (`data`), what to minimise (`loss`), how (`optimizer` and `lr`) and
-for how long (`epochs` or `steps`). These decide the result, so none of them has a default.""",
+    """A train block says at least what to train on (`data`), what to minimise (`loss`), how (`optimizer` and `lr`)
+and for how long (`epochs` or `steps`). These decide the result, so none of them has a default.""",
 )
 
 TWO_LENGTHS = Message(
@@ -24,9 +24,9 @@ list is a mistake, most often of spelling. The message names the nearest setting
 
 UNKNOWN_CHOICE = Message(
     "E0604",
-    "`{found}` is not {what}",
-    """The setting takes one of the choices that the message lists: optimizers, schedules, data sets, losses, metrics and
-so on are the language's own and have fixed names.""",
+    "{found} is not {what}",
+    """The setting takes one of the choices that the message lists: optimizers, schedules, data sets, losses, metrics
+and so on are the language's own and have fixed names.""",
 )
 
 WRONG_ARGUMENT = Message(
@@ -39,15 +39,15 @@ defaults, are PyTorch's unless the language says otherwise.""",
 WRONG_KIND = Message(
     "E0606",
     "`{key}` is {expected}, {found}",
-    """The setting takes a value of another kind: a number, a word, yes or no, a quoted text, a length such as `5 epochs`
-or `2000 steps`.""",
+    """The setting takes a value of another kind: a number, a word, yes or no, a quoted text, a length such as `5
+epochs` or `2000 steps`.""",
 )
 
 OUT_OF_RANGE = Message(
     "E0607",
     "`{key}` must be {allowed}, not {found}",
-    """Rates and counts have bounds: a momentum of 1 or more never forgets, a learning rate is above zero, a test share
-is below 1. The message names the bound.""",
+    """Rates and counts have bounds: a momentum of 1 or more never forgets, a learning rate is above zero, a test
+share is below 1. The message names the bound.""",
 )
 
 SET_TWICE = Message(
@@ -66,8 +66,9 @@ NO_LENGTH = Message(
 WRONG_SAMPLE = Message(
     "E0610",
     "the network's input `{input}` is {wanted}, a sample of `{data}` is {given}",
-    """The data set feeds the network's inputs, so a sample has the shape and the element type that the input declares,
-batch apart. Many data sets can be scaled or padded: `digits(scale = 4)` gives 32x32, `mnist("dir", pad = 2)` too.""",
+    """The data set feeds the network's inputs, so a sample has the shape and the element type that the input
+declares, batch apart. Many data sets can be scaled or padded: `digits(scale = 4)` gives 32x32, `mnist("dir", pad =
+2)` too.""",
 )
 
 TWO_BLOCKS = Message(
@@ -93,29 +94,29 @@ of it. To use an inner value in a loss, make it an output too: `output logits, a
 UNKNOWN_FIELD = Message(
     "E0614",
     "data set `{data}` has no field `{field}`",
-    """Besides the inputs, a data set has fields that losses compare with: `data.label`, `data.next`. The message lists
-those of this data set.""",
+    """Besides the inputs, a data set has fields that losses compare with: `data.label`, `data.next`. The message
+lists those of this data set.""",
 )
 
 OUTSIDE_ROOT = Message(
     "E0615",
-    "`{path}` lies outside the folder `{root}`",
-    """Files and folders that a .dlspec file names stay inside its root folder: relative paths, without a way out through
-`..`. So a file from elsewhere can be checked and compiled without touching anything else of the machine.""",
+    "`{path}` leads out of the folder of the compiled file",
+    """Files and folders that a .dlspec file names stay inside its root folder: relative paths, without a way out
+through `..`. So a file from elsewhere can be checked and compiled without touching anything else of the machine.""",
 )
 
 NOT_A_METRIC = Message(
     "E0616",
     "`metrics` is a list of metrics, {found}",
-    """A metric is computed beside the loss and never changes the training: `metrics = [accuracy(logits, data.label)]`.
-Metrics are not added or scaled.""",
+    """A metric is computed beside the loss and never changes the training: `metrics = [accuracy(logits,
+data.label)]`. Metrics are not added or scaled.""",
 )
 
 WRONG_LABEL = Message(
     "E0617",
     "`{callee}` cannot take {found} as its {operand}",
-    """Losses and metrics compare an output of the network with a field of the data set of a fitting type: cross entropy
-takes f32[batch, classes] and i32[batch], mean squares take two values of one shape.""",
+    """Losses and metrics compare an output of the network with a field of the data set of a fitting type: cross
+entropy takes f32[batch, classes] and i32[batch], mean squares take two values of one shape.""",
 )
 
 UNKNOWN_NETWORK = Message(
