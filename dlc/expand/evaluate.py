@@ -167,7 +167,7 @@ class Evaluator:
         return self.chain(expression)
 
     def name(self, name: ast.Name) -> Entity:
-        """What a bare word stands for: `yes` and `no`, what bears that name, or the word itself where words may stand."""
+        """What a bare word stands for: yes or no, what bears that name, or the word itself where words may stand."""
         if name.text in ("yes", "no"):
             return name.text == "yes"
         found = self.scope.find(name.text)
@@ -203,8 +203,7 @@ class Evaluator:
 
     def chain(self, expression: ast.Expr) -> Entity:
         """Chains and labels: nothing but networks and blocks has them."""
-        needed = "an expression without `->` and `as`"
-        return self.fail(messages.WRONG_CONSTANT.at(expression.span, operation="this place", needed=needed, found="one"))
+        return self.fail(messages.NO_CHAIN.at(expression.span))
 
     def combine(self, sign: str, left: Entity, right: Entity, at: ast.Binary) -> Entity:
         """`left sign right`, both known, for an arithmetic sign."""
@@ -319,9 +318,7 @@ class Evaluator:
             return value.type.extent(expression.name)
         near = similar(expression.name, value.type.names)
         helps = (f"there is an axis with a similar name: `{near}`",) if near else ()
-        return self.fail(
-            shape_messages.NO_AXIS.at(expression.span, axis=expression.name, type=value.type, helps=helps)
-        )
+        return self.fail(shape_messages.NO_AXIS.at(expression.span, axis=expression.name, type=value.type, helps=helps))
 
     def _index(self, expression: ast.Index) -> Entity:
         value, index = self.evaluate(expression.value), self.evaluate(expression.index)

@@ -26,7 +26,8 @@ CYCLE = Message(
     "`{name}` depends on itself: {path}",
     """Statements may stand in any order, but they must have an order in which each one reads only earlier ones.
 
-Structure is static and has no loops: `repeat` stacks copies of a block, and recurrence over time is inside an operator.""",
+Structure is static and has no loops: `repeat` stacks copies of a block, and recurrence over time is inside an
+operator.""",
 )
 
 WRONG_OPERANDS = Message(
@@ -74,7 +75,8 @@ operator and the first argument of a block.""",
 TOO_MANY_ARGUMENTS = Message(
     "E0210",
     "`{callee}` takes {allowed} in brackets, it is given {given}",
-    """There are more arguments without a name than places for them. What arrives through `->` takes the first place.""",
+    """There are more arguments without a name than places for them. What arrives through `->` takes the first
+place.""",
 )
 
 TOO_MANY_OPS = Message(
@@ -116,8 +118,8 @@ up.""",
 WRONG_CONSTANT = Message(
     "E0216",
     "`{operation}` needs {needed}, not {found}",
-    """Arithmetic and order go by plain numbers, `and`, `or`, `not` and `if` by yes and no, `repeat` by an integer from 0
-up. Integers divide to an integer where they can: 768 / 12 is 64.""",
+    """Arithmetic and order go by plain numbers, `and`, `or`, `not` and `if` by yes and no, `repeat` by an integer from
+0 up. Integers divide to an integer where they can: 768 / 12 is 64.""",
 )
 
 SAME_ADDRESS = Message(
@@ -176,11 +178,11 @@ imports.""",
 WRONG_PARAMETER = Message(
     "E0224",
     "parameter `{name}` is {needed}, not {found}",
-    """A parameter has the type of its default, and `-P` keeps it: an integer stays an integer, a list of integers a list
-of integers of any length. On a command line, quote what the shell would read: `-P 'blocks=[3, 4, 23, 3]'`.""",
+    """A parameter has the type of its default, and `-P` keeps it: an integer stays an integer, a list of integers a
+list of integers of any length. On a command line, quote what the shell would read: `-P 'blocks=[3, 4, 23, 3]'`.""",
 )
 
-CANNOT_IMPORT = Message(
+CANNOT_READ = Message(
     "E0225",
     "cannot read `{path}`: {reason}",
     """An imported path is relative to the file that imports it, and it names a regular file of UTF-8 text, of at most 1
@@ -201,6 +203,13 @@ NO_WEIGHT = Message(
 
 The address begins with a statement of the same block or, if there is none of that name, of the network; that
 statement is expanded first, so it cannot depend on the one that borrows its weight.""",
+)
+
+NO_CHAIN = Message(
+    "E0228",
+    "a constant is needed here, this is a chain of operators",
+    """Parameters, arguments and settings are numbers, words, windows, lists and what arithmetic makes of them. Chains
+(`x -> relu`) and labels (`as name`) make values of the network; they stand in statements of networks and blocks.""",
 )
 
 WORD_READ_AS = Message(

@@ -1,0 +1,299 @@
+"""Calls: which argument is meant by what is written, and what it says.
+
+`bind` matches the arguments of a call to the operands and parameters of an operator or to the formals of a block,
+by place and by name; it looks at names only, so unused blocks are checked too. `read` evaluates one argument by the
+kind that its parameter declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dlc.diagnostics import Diagnostic, DiagnosticError, Label, Span, similar
+from dlc.expand.evaluate import FUNCTION_NAMES, UNKNOWN, Entity, Evaluator, Report, Unknown, described, undefined
+from dlc.ir.graph import Attr
+from dlc.messages import e02_names as messages
+from dlc.ops import LAYERS, NOT_YET, operator
+from dlc.ops.operator import Operator, Parameter
+from dlc.syntax import ast
+
+CALLABLE: Mapping[str, Operator] = {op.name: op for op in LAYERS}
+"""The operators that networks are made of, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A call whose arguments have found their places.
+
+    `operands` holds what an operator computes with, None for what arrives through `->`. `arguments` holds the rest by
+    name; for a block, all but what arrives.
+    """
+
+    callee: Operator | ast.Block
+    operands: tuple[ast.Argument | None, ...]
+    arguments: Mapping[str, ast.Argument]
+
+
+@dataclass(slots=True)
+class Calls:
+    """Binds calls to the operators and blocks in reach; each call is bound, and its mistakes reported, once."""
+
+    blocks: Mapping[str, ast.Block]
+    report: Report
+    bound: dict[Span, Bound | None] = field(default_factory=dict)
+
+    def bind(self, call: ast.Call, piped: bool, where: str) -> Bound | None:
+        """The callee and its arguments; None after a mistake. `piped`: a value arrives through `->`."""
+        key = call.callee_span
+        if key not in self.bound:
+            try:
+                callee = self._callee(call, where)
+                self.bound[key] = None if callee is None else bind(call, callee, piped)
+            except DiagnosticError as error:
+                self.bound[key] = None
+                for diagnostic in error.diagnostics:
+                    self.report(diagnostic)
+        return self.bound[key]
+
+    def _callee(self, call: ast.Call, where: str) -> Operator | ast.Block | None:
+        found = CALLABLE.get(call.callee) or self.blocks.get(call.callee)
+        if found is not None:
+            return found
+        if call.callee in NOT_YET:
+            self.report(messages.NOT_YET.at(call.callee_span, name=call.callee))
+        elif (other := operator(call.callee)) is not None and other.role != "operator":
+            notes = (f"`{call.callee}` stands in `train` blocks",)
+            self.report(messages.UNDEFINED.at(call.callee_span, name=call.callee, where=where, notes=notes))
+        else:
+            known = dict.fromkeys((*CALLABLE, *NOT_YET), "an operator") | dict.fromkeys(self.blocks, "a block")
+            self.report(undefined(call.callee, call.callee_span, where, known | FUNCTION_NAMES))
+        return None
+
+
+def bind(call: ast.Call, callee: Operator | ast.Block, piped: bool) -> Bound:
+    """The call's arguments in their places; DiagnosticError with all its mistakes."""
+    if isinstance(callee, ast.Block):
+        return _bind_block(call, callee, piped)
+    parameters = [parameter.name for parameter in callee.parameters if not _internal(parameter)]
+    operands: tuple[ast.Argument | None, ...]
+    if callee.variadic:
+        operands = (*((None,) if piped else ()), *(a for a in call.arguments if a.name is None))
+        found = _match(call, [a for a in call.arguments if a.name is not None], parameters, ())
+    else:
+        taken = callee.operands[:1] if piped else ()
+        found = _match(call, call.arguments, (*callee.operands, *parameters), taken)
+        operands = tuple(found.pop(name, None) for name in callee.operands)
+        given = sum(operand is not None for operand in operands) + piped
+        if given != len(operands):
+            raise DiagnosticError([_wrong_operands(call, callee, len(operands), given)])
+    missing = next((p.name for p in callee.parameters if p.required and p.name not in found), None)
+    if missing is not None:
+        raise DiagnosticError([_missing(call, callee, missing)])
+    return Bound(callee, operands, found)
+
+
+def _bind_block(call: ast.Call, callee: ast.Block, piped: bool) -> Bound:
+    names = [formal.name for formal in callee.formals]
+    if piped and not names:
+        raise DiagnosticError([_wrong_operands(call, callee, 0, 1)])
+    found = _match(call, call.arguments, names, names[:1] if piped else ())
+    for formal in callee.formals[piped:]:
+        if formal.default is None and formal.name not in found:
+            raise DiagnosticError([_missing(call, callee, formal.name)])
+    return Bound(callee, (), found)
+
+
+def _match(
+    call: ast.Call, arguments: Sequence[ast.Argument], names: Sequence[str], taken: Sequence[str]
+) -> dict[str, ast.Argument]:
+    """Arguments by name; `taken` is what arrives through `->`."""
+    found: dict[str, ast.Argument] = {}
+    mistakes: list[Diagnostic] = []
+    free = [name for name in names if name not in taken]
+    positional = sum(argument.name is None for argument in arguments)
+    places = iter(free)
+    for argument in arguments:
+        name = next(places, None) if argument.name is None else argument.name
+        if name is None:
+            mistakes.append(_too_many(call, argument, free, positional))
+            break
+        if name not in names:
+            mistakes.append(_no_argument(call, argument, name, names))
+        elif name in found or name in taken:
+            mistakes.append(_twice(call, argument, name, found.get(name)))
+        found[name] = argument
+    if mistakes:
+        raise DiagnosticError(mistakes)
+    return found
+
+
+# --- mistakes in calls ------------------------------------------------------------------------------------------
+
+
+def _too_many(call: ast.Call, argument: ast.Argument, free: Sequence[str], given: int) -> Diagnostic:
+    allowed = f"at most {len(free)} argument{'s' * (len(free) > 1)}" if free else "no arguments"
+    notes = (f"its arguments are {listed(free)}",) if free else ()
+    return messages.TOO_MANY_ARGUMENTS.at(argument.span, callee=call.callee, allowed=allowed, given=given, notes=notes)
+
+
+def _no_argument(call: ast.Call, argument: ast.Argument, name: str, names: Sequence[str]) -> Diagnostic:
+    near = similar(name, names)
+    helps = (f"there is an argument with a similar name: `{near}`",) if near else ()
+    notes = (f"its arguments are {listed(names)}",) if names else ("it has no arguments",)
+    return messages.NO_ARGUMENT.at(argument.span, callee=call.callee, argument=name, notes=notes, helps=helps)
+
+
+def _twice(call: ast.Call, argument: ast.Argument, name: str, first: ast.Argument | None) -> Diagnostic:
+    label = Label(call.callee_span, "what arrives through `->`") if first is None else Label(first.span, "first here")
+    return messages.GIVEN_TWICE.at(argument.span, callee=call.callee, argument=name, secondary=(label,))
+
+
+def _missing(call: ast.Call, callee: Operator | ast.Block, name: str) -> Diagnostic:
+    notes = (f"it is called as {signature(callee)}",)
+    return messages.MISSING_ARGUMENT.at(call.span, callee=call.callee, argument=name, notes=notes)
+
+
+def _wrong_operands(call: ast.Call, callee: Operator | ast.Block, count: int, given: int) -> Diagnostic:
+    needed = "no value" if count == 0 else f"{count} value{'s' * (count > 1)}"
+    notes = (f"it is called as {signature(callee)}",)
+    return messages.WRONG_OPERANDS.at(call.span, callee=call.callee, needed=needed, given=given, notes=notes)
+
+
+def signature(callee: Operator | ast.Block) -> str:
+    """How a callee is written: `x -> conv(filters, window, stride = …)`."""
+    if isinstance(callee, ast.Block):
+        first, rest = callee.formals[:1], callee.formals[1:]
+        written = [formal.name if formal.default is None else f"{formal.name} = …" for formal in rest]
+        head = [formal.name for formal in first]
+    else:
+        head = ["a"] if callee.variadic else list(callee.operands[:1])
+        written = ["b, …"] if callee.variadic else list(callee.operands[1:])
+        written += [p.name if p.required else f"{p.name} = …" for p in callee.parameters if not _internal(p)]
+    brackets = f"({', '.join(written)})" if written else ""
+    return f"`{' -> '.join([*head, callee.name])}{brackets}`"
+
+
+def _internal(parameter: Parameter) -> bool:
+    """Whether an argument is filled in by signs only: the number of `x / 2`."""
+    return parameter.name in ("scalar", "scalar_first")
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a`, `b` and `c`."""
+    *most, last = (f"`{name}`" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+# --- what an argument says --------------------------------------------------------------------------------------
+
+
+def read(parameter: Parameter, argument: ast.Argument, callee: str, evaluator: Evaluator) -> Attr | Unknown:
+    """The value of an argument by its kind; UNKNOWN after a mistake (E0213), which is reported.
+
+    Kinds are those of `dlc.ops.operator.Parameter` that networks use, but `weight`, which names an address.
+    """
+    expression = evaluator.branch(argument.value)
+    if expression is None:
+        return UNKNOWN
+    if isinstance(expression, ast.Name):
+        word = _word(parameter, expression, evaluator)
+        if word is not None:
+            return word
+    if parameter.kind == "axis":
+        return _refuse(parameter, argument, callee, "an expression", evaluator)
+    value = evaluator.evaluate(expression)
+    if value is UNKNOWN:
+        return UNKNOWN
+    attr = _attr(parameter, value)
+    if attr is None:
+        return _refuse(parameter, argument, callee, described(value), evaluator)
+    return attr
+
+
+WORDS: Mapping[str, tuple[str, ...]] = {"pad": ("same", "valid"), "group": ("batch",)}
+"""Bare words that kinds other than `choice` take."""
+
+
+def _word(parameter: Parameter, name: ast.Name, evaluator: Evaluator) -> str | None:
+    """What a bare word says where the argument takes that word, whatever else bears its name."""
+    if parameter.kind == "axis":
+        kind = "an axis"
+    elif name.text in (*parameter.choices, *WORDS.get(parameter.kind, ())):
+        kind = f"a choice of `{parameter.name}`"
+    else:
+        return None
+    if parameter.kind != "group" and evaluator.scope.find(name.text) is not None:
+        evaluator.report(messages.WORD_READ_AS.at(name.span, name=name.text, kind=kind))
+    return name.text
+
+
+def _refuse(parameter: Parameter, argument: ast.Argument, callee: str, found: str, evaluator: Evaluator) -> Unknown:
+    diagnostic = messages.WRONG_KIND.at(
+        argument.value.span, argument=parameter.name, callee=callee, needed=needed(parameter), found=found
+    )
+    return evaluator.fail(diagnostic)
+
+
+def _attr(parameter: Parameter, value: Entity) -> Attr | None:
+    """A constant as an attribute of that kind, None where it is of another kind or out of range."""
+    match parameter.kind:
+        case "bool":
+            return value if isinstance(value, bool) else None
+        case "choice":
+            return value.text if isinstance(value, ast.Name) and value.text in parameter.choices else None
+        case "int":
+            return _integer(parameter, value)
+        case "group" | "pad" | "window":
+            if isinstance(value, ast.Name) and value.text in WORDS.get(parameter.kind, ()):
+                return value.text
+            if isinstance(value, ast.Window) and parameter.kind != "group":
+                return _integers(parameter, value.extents)
+            return _integer(parameter, value)
+        case "shape":
+            return _integers(parameter, value) if isinstance(value, tuple) else None
+        case "number":
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return None
+            return value if _in(parameter, value) else None
+    raise ValueError(f"networks have no arguments of kind {parameter.kind}")
+
+
+def _integer(parameter: Parameter, value: Entity) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and _in(parameter, value) else None
+
+
+def _integers(parameter: Parameter, values: Iterable[Entity]) -> tuple[int, ...] | None:
+    items = tuple(_integer(parameter, value) for value in values)
+    found = tuple(item for item in items if item is not None)
+    return found if found and len(found) == len(items) else None
+
+
+def _in(parameter: Parameter, value: float) -> bool:
+    if parameter.minimum is not None and value < parameter.minimum:
+        return False
+    return parameter.below is None or value < parameter.below
+
+
+def needed(parameter: Parameter) -> str:
+    """What an argument can be, in words."""
+    bounds = "" if parameter.minimum is None else f" from {parameter.minimum:g} up"
+    bounds += "" if parameter.below is None else f" and below {parameter.below:g}"
+    match parameter.kind:
+        case "int":
+            return f"an integer{bounds}"
+        case "number":
+            return f"a number{bounds}"
+        case "bool":
+            return "`yes` or `no`"
+        case "choice":
+            return f"one of {listed(parameter.choices)}" if len(parameter.choices) > 1 else listed(parameter.choices)
+        case "window":
+            return f"a number or a window such as `3x3`, its extents integers{bounds}"
+        case "pad":
+            return f"an integer{bounds}, one for each axis such as `1x2`, `same` or `valid`"
+        case "shape":
+            return f"a list of integers{bounds}"
+        case "group":
+            return f"a count of samples{bounds}, or `batch`"
+    return "the name of an axis" if parameter.kind == "axis" else "the address of a weight"
