@@ -197,3 +197,27 @@ NO_CONTRACTION = Message(
 These two must have the same extent. All axes before the last two must have the same names and extents on both sides:
 they number the products. `transpose` swaps the last two axes of an operand.""",
 )
+
+MESSAGES = (
+    WRONG_AXES,
+    WINDOW_DOES_NOT_FIT,
+    UNEQUAL_SHAPES,
+    WRONG_COUNT,
+    WRONG_ELEMENTS,
+    NO_AXIS,
+    ALONG_BATCH,
+    WRONG_CLASSES,
+    UNEVEN_HEADS,
+    WRONG_EXTENTS,
+    NOT_AN_IMAGE,
+    UNEVEN_GROUPS,
+    AXIS_TWICE,
+    WRONG_LABELS,
+    TOP_IS_ALL,
+    SINGLE_VALUE,
+    NOT_SQUARE,
+    TIED_SHAPE,
+    PAD_TOO_LARGE,
+    WRONG_OPERANDS,
+    NO_CONTRACTION,
+)

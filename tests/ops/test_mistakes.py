@@ -3,7 +3,6 @@
 import pytest
 
 import dlc.messages.e03_shapes as e03
-from dlc.diagnostics import Message
 from dlc.ir.tensor import TensorType, tensor
 from dlc.ops.operator import OperandError
 
@@ -17,7 +16,7 @@ NUMBERS = tensor("f32", batch=32)
 SEQUENCE = tensor("f32", batch=32, channel=6, width=100)
 SCALAR = TensorType("f32", ())
 
-MESSAGES = {value.code: value for value in vars(e03).values() if isinstance(value, Message)}
+MESSAGES = {message.code: message for message in e03.MESSAGES}
 
 MISTAKES = [
     ("maxpool", (IMAGE,), {"window": 5}, "a 5x5 window does not fit an input of 4x4"),

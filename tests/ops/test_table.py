@@ -13,7 +13,7 @@ from dlc.diagnostics import Message
 from dlc.ops import LOSSES, METRICS, NOT_YET, OPS, OPTIMIZERS, SIGNS, operator, optimizer
 from dlc.ops.operator import LAYOUTS, Operator
 
-MESSAGES = {value.code: value for value in vars(e03).values() if isinstance(value, Message)}
+MESSAGES = {message.code: message for message in e03.MESSAGES}
 
 
 def by_name(op: Operator) -> str:
@@ -100,6 +100,12 @@ def test_every_code_raised_has_a_message() -> None:
     assert raised
     assert raised <= set(MESSAGES)
     assert set(MESSAGES) - raised <= {"E0308", "E0318"}, "raised by the expander, which knows data sets and weights"
+
+
+def test_every_message_is_listed_once() -> None:
+    defined = [value for value in vars(e03).values() if isinstance(value, Message)]
+    assert sorted(m.code for m in e03.MESSAGES) == sorted({m.code for m in defined})
+    assert len(defined) == len(e03.MESSAGES)
 
 
 def test_messages_are_sentences_without_capital_or_stop() -> None:
