@@ -54,13 +54,26 @@ E0708 = Message(
 )
 E0709 = Message(
     "E0709",
-    "`{path}` holds {count} specs to choose from",
-    "The file has several networks or clusters and the command works on one. Name it, for example with `--on CLUSTER`.",
+    "`{path}` does not settle which {what} is meant",
+    "A file may hold several clusters, and a plan block says which one it is for. Without a plan block, name one with\n"
+    "`--on CLUSTER`. A file without any cluster is compiled for the machine at hand.",
 )
 E0710 = Message(
     "E0710",
     "the run ended with status {status}",
     "The program's own messages above say which rank failed, at which step and why.",
 )
+E0711 = Message(
+    "E0711",
+    "nothing is trained in `{path}`",
+    "A program is compiled from a `train` block: it names the data, the loss, the optimizer and how long to train.\n"
+    "`dlc check` and `dlc inspect` work without one.",
+)
+E0712 = Message(
+    "E0712",
+    "cluster `{cluster}` cannot be resized to {ranks} ranks",
+    "`-n` resizes the innermost group of a cluster and leaves the outer ones as they are, so the number of ranks must\n"
+    "be a multiple of the outer groups' members. Uneven clusters are not resized at all.",
+)
 
-MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710)
+MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710, E0711, E0712)

@@ -1,0 +1,121 @@
+"""What this backend cannot emit yet: refused with E0701 at `compile`, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backends.numpy_mpi.kernels import KERNELS
+from dlc.diagnostics import Diagnostic, Span
+from dlc.ir.graph import Graph, Node
+from dlc.ir.request import Request, Rule
+from dlc.ir.training import Training
+from dlc.messages.e07_run import E0701
+from dlc.ops import operator
+
+BACKEND = "numpy"
+DATA_SETS = ("digits", "mnist", "cifar10", "npz", "synthetic")
+STRATEGIES = ("auto", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One thing that was asked for, where, and what can be had in its place."""
+
+    what: str
+    span: Span | None
+    instead: str
+
+    def diagnostic(self) -> Diagnostic:
+        """As E0701."""
+        return E0701.at(self.span, backend=BACKEND, what=self.what, helps=(self.instead,))
+
+
+def refusals(graph: Graph, training: Training, request: Request) -> tuple[Diagnostic, ...]:
+    """Everything in the train and plan blocks and among the ops that has no code in this backend."""
+    found = (*_training(training), *_request(request), *_ops(graph))
+    return tuple(refusal.diagnostic() for refusal in found)
+
+
+def _training(training: Training) -> Iterator[Refusal]:
+    asked = (
+        ("accumulate", training.accumulate != 1, f"accumulate = {training.accumulate}", "it can emit `accumulate = 1`"),
+        ("stop", training.stop is not None, "`stop`", "it can train for `epochs = …` or `steps = …`"),
+        ("checkpoint", training.checkpoint is not None, "`checkpoint`", "it can write weights with `dlc run --save`"),
+        ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "it can emit `synchronous`"),
+        ("compress", training.compress.kind != "none", f"compress = {training.compress.kind}", "it can emit `none`"),
+        (
+            "precision",
+            training.precision.compute not in ("f32", "f64") or training.precision.master != training.precision.compute,
+            f"precision {training.precision.compute}",
+            "it can emit `f32` and `f64`",
+        ),
+        (
+            "data",
+            training.data.kind not in DATA_SETS,
+            f"data = {training.data.kind}(…)",
+            f"it can read {', '.join(DATA_SETS)}",
+        ),
+    )
+    for key, refused, what, instead in asked:
+        if refused:
+            yield Refusal(what, training.span(key), instead)
+    if (training.optimizer.kind, "update", "") not in KERNELS:
+        known = ", ".join(op for op, stage, _ in KERNELS if stage == "update" and op != "bn")
+        yield Refusal(f"optimizer = {training.optimizer.kind}", training.span("optimizer"), f"it can emit {known}")
+
+
+def _request(request: Request) -> Iterator[Refusal]:
+    data_parallel = "it can emit data parallelism: `strategy = data`"
+    asked = (
+        ("objective", request.objective != "step_time", f"objective = {request.objective}", "it can plan `step_time`"),
+        ("strategy", request.strategy.kind not in STRATEGIES, f"strategy = {request.strategy.kind}", data_parallel),
+        ("pipeline.schedule", request.schedule != "auto", f"the pipeline schedule {request.schedule}", data_parallel),
+        ("pipeline.microbatches", request.microbatches is not None, "microbatches", data_parallel),
+        ("shard", request.shard != "none", f"shard = {request.shard}", "it can emit `shard = none`"),
+        ("recompute", request.recompute == "all", "recompute = all", "it can emit `recompute = none`"),
+        ("overlap", request.overlap == "yes", "overlap = yes", "it can emit `overlap = no`"),
+        ("allreduce", request.allreduce == "hierarchical", "allreduce = hierarchical", "it can emit the other ones"),
+    )
+    for key, refused, what, instead in asked:
+        if refused:
+            yield Refusal(what, request.span(key), instead)
+    for axis in request.mesh:
+        if axis.extent > 1 and axis.name != "data":
+            yield Refusal(f"the mesh axis `{axis.name}` of {axis.extent}", request.span("mesh"), data_parallel)
+    for limit in request.limits:
+        if limit.subject not in ("memory", "workspace"):
+            yield Refusal(f"limit {limit.subject}", limit.span, "it can hold `memory` and `workspace` to a limit")
+    for rule in (*request.pins, *request.forbids):
+        if not _emitted(rule):
+            yield Refusal(f"{rule.key} = {_spelt(rule)} for `{rule.selector}`", rule.value_span, data_parallel)
+
+
+def _emitted(rule: Rule) -> bool:
+    """Whether a pin or forbid speaks of something that this backend decides: algorithm, layout, the batch's split."""
+    if rule.key in ("algorithm", "layout"):
+        return True
+    return rule.key == "partition" and isinstance(rule.value, tuple) and all(s.axis == "batch" for s in rule.value)
+
+
+def _spelt(rule: Rule) -> str:
+    match rule.value:
+        case tuple(splits):
+            return ", ".join(f"split({split.axis}, over = {split.over})" for split in splits) or "replicate"
+        case bool(value):
+            return "yes" if value else "no"
+        case value:
+            return str(value)
+
+
+def _ops(graph: Graph) -> Iterator[Refusal]:
+    """The kinds of ops without a kernel, each once, at the first op of its kind."""
+    kinds = {op for op, _, _ in KERNELS}
+    first: dict[str, Node] = {}
+    for node in graph.nodes:
+        op = operator(node.op)
+        if node.op not in kinds and op is not None and not op.view:
+            first.setdefault(node.op, node)
+    for name, node in first.items():
+        what = f"operator `{name}` at `{node.address}`"
+        yield Refusal(what, node.span, f"it has kernels for {', '.join(sorted(kinds - {'convert', 'sum', 'totals'}))}")

@@ -1,0 +1,177 @@
+"""From a file to a checked Spec, a Plan, a Program and an emitted folder: the one module that sees every layer.
+
+Functions return values or raise `DiagnosticError`; printing is the command line's business. Everything heavy is
+imported where it is first needed, so that `dlc check` starts quickly.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Sources
+from dlc.messages import e07_run as e07
+
+if TYPE_CHECKING:
+    from dlc.cluster.topology import Cluster
+    from dlc.expand.spec import Job, Spec
+    from dlc.ir.graph import Graph
+    from dlc.ir.plan import Plan
+    from dlc.ir.program import Program
+    from passes.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line adds to a spec: `-P` overrides, ranks, the cluster, and what `verify` changes."""
+
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    ranks: int | None = None
+    cluster: str | None = None
+    precision: str | None = None
+    exact: bool = False
+    dump_after: str | None = None
+    dump: Callable[[str], None] = print
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checked file with the texts that its spans point into."""
+
+    spec: Spec
+    texts: Sources
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the names and texts of all files."""
+        text = "\0".join(f"{os.path.basename(name)}\0{self.texts[name]}" for name in sorted(self.texts))
+        return sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One job on its way to a program. `graph` is the training graph that `plan` decides about."""
+
+    source: Source
+    job: Job
+    context: Context
+    graph: Graph
+    plan: Plan
+    program: Program
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def read(path: str, parameters: Mapping[str, str] | None = None) -> Source:
+    """Parse and expand a file; DiagnosticError with all its mistakes, `texts` in the error's `sources`."""
+    from dlc.expand.build import expand
+
+    texts: dict[str, str] = {}
+    try:
+        spec = expand(path, dict(parameters or {}), texts)
+    except DiagnosticError as error:
+        raise SourcedError(error.diagnostics, texts) from None
+    return Source(spec, texts)
+
+
+class SourcedError(DiagnosticError):
+    """Mistakes in the input together with the texts that they point into."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...], sources: Sources) -> None:
+        super().__init__(diagnostics)
+        self.sources = sources
+
+
+def check_file(path: str, parameters: Mapping[str, str] | None = None) -> tuple[tuple[Diagnostic, ...], Sources]:
+    """Every message about a file, errors and warnings, and the texts that they point into."""
+    try:
+        source = read(path, parameters)
+    except SourcedError as error:
+        return error.diagnostics, error.sources
+    return source.spec.warnings, source.texts
+
+
+def context_of(source: Source, options: Options) -> tuple[Job, Context]:
+    """The job that the command works on, with its plan block, its cluster and the number of ranks.
+
+    Errors: E0709 where the file leaves a choice, E0711 where nothing is trained, E0710 for ranks that do not fit.
+    """
+    from dlc.ir.request import Request
+    from passes.context import Context
+
+    spec = source.spec
+    trained = [job for job in spec.jobs if job.training is not None]
+    if not trained:
+        raise SourcedError((e07.E0711.at(None, path=spec.path),), source.texts)
+    job = trained[-1]
+    requests = [r for r in job.requests if options.cluster in (None, r.cluster)]
+    cluster = _cluster(source, requests[0].cluster if requests else options.cluster)
+    request = requests[0] if requests else Request(job.graph.name, cluster.name)
+    ranks = cluster.ranks if options.ranks is None else options.ranks
+    if ranks != cluster.ranks:
+        resized = cluster.resized(ranks)
+        if resized is None:
+            raise SourcedError((e07.E0712.at(cluster.span, ranks=ranks, cluster=cluster.name),), source.texts)
+        cluster = resized
+        request = replace(request, mesh=())
+    assert job.training is not None
+    compute = options.precision or job.training.precision.compute
+    training = job.training
+    if options.precision:
+        training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
+    return job, Context(training, request, cluster, ranks, compute, options.exact)
+
+
+def _cluster(source: Source, name: str | None) -> Cluster:
+    """The cluster of that name; without one, the only one of the file or else the machine at hand."""
+    from dlc.cluster.detect import detect
+
+    clusters = {cluster.name: cluster for cluster in source.spec.clusters}
+    if name is not None and name in clusters:
+        return clusters[name]
+    if name is not None or len(clusters) > 1:
+        known = ", ".join(f"`{known}`" for known in clusters) or "none"
+        diagnostic = e07.E0709.at(None, path=source.spec.path, what="cluster", helps=(f"its clusters: {known}",))
+        raise SourcedError((diagnostic,), source.texts)
+    return next(iter(clusters.values())) if clusters else detect()
+
+
+def training_graph(job: Job, context: Context, options: Options) -> Graph:
+    """The graph with its backward pass and updates: every pass of the pipeline, verified one by one."""
+    from dlc.ir.text import to_text
+    from dlc.ir.verify import verify
+    from passes import PIPELINE
+
+    graph = job.graph
+    verify(graph, "expand")
+    for run in PIPELINE:
+        graph = run(graph, context)
+        verify(graph, run.__name__)
+        if options.dump_after == run.__name__:
+            options.dump(to_text(graph))
+    return graph
+
+
+def compile_spec(source: Source, options: Options, *, serial_of: Plan | None = None) -> Compiled:
+    """Plan a spec and lower it to a checked Program. With `serial_of` the plan is that one's, on one rank."""
+    from passes.choose import choose
+    from passes.lower import lower
+
+    try:
+        job, context = context_of(source, options)
+        graph = training_graph(job, context, options)
+        warnings = Diagnostics()
+        plan = choose(graph, context, warnings)
+        plan = plan.with_(
+            spec=source.spec.path,
+            parameters=tuple(sorted((name, str(value)) for name, value in options.parameters.items())),
+            digests=(*plan.digests, ("spec", source.digest)),
+        )
+        program = lower(graph, plan, context)
+    except SourcedError:
+        raise
+    except DiagnosticError as error:
+        raise SourcedError(error.diagnostics, source.texts) from None
+    return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings.items))
