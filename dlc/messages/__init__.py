@@ -1,0 +1,13 @@
+"""The messages, one file per family of codes, and all of them by code for `dlc explain CODE`."""
+
+from dlc.diagnostics import Message
+from dlc.messages import e01_syntax, e07_run
+
+MESSAGES: dict[str, Message] = {
+    message.code: message
+    for family in (
+        e01_syntax.MESSAGES,
+        e07_run.MESSAGES,
+    )
+    for message in family
+}
