@@ -4,8 +4,8 @@ Written over point-to-point messages, for any number of ranks and any length. Al
 order of the additions depends on the number of ranks and on the element's place only, never on timing: where two ranks
 add the same two values they do it in either order, which IEEE addition does not tell apart.
 
-Costs: P ranks, m values of γ bytes, latency L, time per byte G, lg = log2 (T. Ben-Nun, T. Hoefler, ACM Computing Surveys
-2019, section 2.5; R. Thakur, R. Rabenseifner, W. Gropp, IJHPCA 2005).
+Costs: P ranks, m values of γ bytes, latency L, time per byte G, lg = log2 (T. Ben-Nun, T. Hoefler, ACM Computing
+Surveys 2019, section 2.5; R. Thakur, R. Rabenseifner, W. Gropp, IJHPCA 2005).
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ _SPIN_PER_BYTE = 2e-9  # a long message is moved by the testing itself, so one k
 class MpiWorld(World):
     """All ranks that mpiexec started. `orphaned` says when the rank's supervisor is gone, and the rank must end."""
 
-    def __init__(self, position: Position | None = None, *, stall_seconds: float = 300.0, parent: int | None = None) -> None:
+    def __init__(
+        self, position: Position | None = None, *, stall_seconds: float = 300.0, parent: int | None = None
+    ) -> None:
         self._comm: Any = MPI.COMM_WORLD.Dup()
         super().__init__(self._comm.Get_rank(), self._comm.Get_size(), position)
         self._node: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -74,9 +76,9 @@ class MpiWorld(World):
         if not self.on_one_node:
             raise ProgramError(
                 f"`{name}` is summed in shared memory, and the ranks are on several nodes",
-                code="E0704",
+                code="E0711",
                 notes=(f"{self._node.Get_size()} of {self.size} ranks are on this rank's node",),
-                help="start all ranks on one node, or compile with another algorithm: `allreduce = rabenseifner` in the plan",
+                help="start all ranks on one node, or set `allreduce = rabenseifner` in the plan",
             )
         size = shared_bytes(shape, dtype)
         self._require_shared_memory(size, name)
@@ -128,9 +130,8 @@ class MpiWorld(World):
         if free < size:
             raise ProgramError(
                 f"`{name}` needs {size / 2**20:.1f} MiB of shared memory, /dev/shm has {free / 2**20:.1f} MiB left",
-                code="E0704",
-                help="make it larger (docker: `--shm-size`), or compile with another algorithm: "
-                "`allreduce = rabenseifner` in the plan",
+                code="E0711",
+                help="make it larger (docker: `--shm-size`), or set `allreduce = rabenseifner` in the plan",
             )
 
 

@@ -1,4 +1,4 @@
-"""Where a rank is: its step and what it does or waits for. It lies in memory that its supervisor can read at any time."""
+"""Where a rank is: its step and what it does or waits for, in memory that its supervisor can read at any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEFORE = -1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One reading of a position. `waiting` is the time in seconds that the rank has spent in `what`, 0 if it computes."""
+    """One reading of a position. `waiting` is the time in seconds that it has spent in `what`, 0 if it computes."""
 
     step: int = BEFORE
     what: str = "starting"

@@ -18,7 +18,7 @@ Outcome = TypeVar("Outcome")
 _Address = tuple[int, int, str]  # source, target, name
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Another rank failed; what it raised is what counts."""
 
 
@@ -46,7 +46,7 @@ class _Exchange:
             )
         del self.waiting[rank]
         if self.failed and not ready():
-            raise _Stopped
+            raise _StoppedError
 
 
 class ThreadWorld(World):
@@ -112,7 +112,7 @@ def run_threads(main: Callable[[World], Outcome], ranks: int, *, stall_seconds: 
     def run(rank: int) -> None:
         try:
             results[rank] = main(ThreadWorld(rank, exchange))
-        except _Stopped:
+        except _StoppedError:
             pass
         except BaseException as failure:
             with exchange.changed:

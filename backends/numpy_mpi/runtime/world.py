@@ -22,8 +22,8 @@ from .position import Position
 class World(ABC):
     """This rank among all ranks.
 
-    All ranks must call collectives in the same order with the same names and sizes; names serve the messages of a stall,
-    and keep a message of one name from being taken for another's.
+    All ranks must call collectives in the same order with the same names and sizes. Names serve the messages of a
+    stall, and keep a message of one name from being taken for another's.
     """
 
     def __init__(self, rank: int, size: int, position: Position | None = None) -> None:
@@ -53,7 +53,7 @@ class World(ABC):
 
     @abstractmethod
     def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
-        """One zeroed array in one memory for all ranks, which must be on one node (else ProgramError E0704)."""
+        """One zeroed array in one memory for all ranks, which must be on one node (else ProgramError E0711)."""
 
     @abstractmethod
     def mpi_allreduce(self, array: Array, name: str) -> None:
@@ -82,7 +82,8 @@ class World(ABC):
         line = 64 // np.dtype(dtype).itemsize  # rows begin on cache lines
         rows = self.shared_array((self.size, max(1, -(-elements // line)) * line), dtype, name)
         self._rows[name] = rows[:, :elements]
-        return self._rows[name][self.rank]
+        values: Array = self._rows[name][self.rank]
+        return values
 
     def allreduce(self, array: Array, algorithm: str, name: str) -> None:
         """The sum over all ranks, in place, with the same bits on every rank.

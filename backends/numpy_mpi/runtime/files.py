@@ -1,0 +1,161 @@
+"""Files of a run: data inside the root, and weights that are never half written."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .collectives import Array
+from .failures import ProgramError
+from .world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The folder in which the data paths of the spec begin; nothing outside it is read."""
+
+    root: Path
+
+    def inside(self, path: str) -> Path:
+        """A regular file inside the root; ProgramError for anything else: outside, missing, a link out, a device."""
+        root = self.root.resolve()
+        full = (root / path).resolve()
+        if not full.is_relative_to(root):
+            raise ProgramError(
+                f"`{path}` lies outside the data folder",
+                code="E0712",
+                notes=(f"the data folder is {root}",),
+                help="`--root DIR` names another one",
+            )
+        if not full.exists():
+            raise ProgramError(f"there is no file `{path}`", code="E0712", notes=(f"the data folder is {root}",))
+        if not full.is_file():
+            raise ProgramError(f"`{path}` is not a regular file", code="E0712")
+        return full
+
+
+def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Writes arrays by name: to a temporary file, flushed to the disk, which then takes the name in one move.
+
+    Whatever happens, `path` then holds the old content or the new, whole. ProgramError where it cannot be written.
+    """
+    target = Path(path)
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            temporary = file.name
+            np.savez(file, allow_pickle=False, **dict(arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except OSError as cause:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise ProgramError(
+            f"`{target}` cannot be written: {cause.strerror or cause}",
+            code="E0713",
+            notes=("what was there before is untouched",),
+        ) from cause
+
+
+def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """All arrays of an .npz file by name, each checked against its CRC; ProgramError where it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, struct.error) as cause:
+        text = getattr(cause, "strerror", None) or cause
+        raise ProgramError(f"`{os.fspath(path)}` cannot be read as weights: {text}", code="E0713") from cause
+
+
+def save_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
+    """Rank 0 writes the weights, which are the same on all ranks; where it cannot, all raise its ProgramError."""
+    _on_rank_0(world, lambda: save_npz(path, weights))
+
+
+def load_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
+    """Rank 0 reads the file, all ranks get its values, in place and cast to their type.
+
+    ProgramError on all ranks where names or shapes differ: it lists what is missing, what is unknown, what has another
+    shape.
+    """
+
+    def read() -> None:
+        stored = load_npz(path)
+        _require_match(os.fspath(path), stored, weights)
+        for name, array in weights.items():
+            array[...] = stored[name]
+
+    _on_rank_0(world, read)
+    for name, array in weights.items():
+        world.broadcast(array, 0, name)
+
+
+def _on_rank_0(world: World, action: Callable[[], None]) -> None:
+    """Runs the action on rank 0; its ProgramError is raised on all ranks."""
+    failure: ProgramError | None = None
+    if world.rank == 0:
+        try:
+            action()
+        except ProgramError as error:
+            failure = error
+    told = world.bcast([failure.text, failure.code, list(failure.notes), failure.help] if failure else None)
+    if told:
+        text, code, notes, help = told
+        raise ProgramError(text, code=code, notes=tuple(notes), help=help) from failure
+
+
+def _require_match(path: str, stored: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
+    missing = [name for name in weights if name not in stored]
+    unknown = [name for name in stored if name not in weights]
+    shapes = [
+        f"`{name}` is {stored[name].shape}, expected {weights[name].shape}"
+        for name in weights
+        if name in stored and stored[name].shape != weights[name].shape
+    ]
+    types = [
+        f"`{name}` holds {stored[name].dtype}" for name in weights if name in stored and _is_no_number(stored[name])
+    ]
+    if not (missing or unknown or shapes or types):
+        return
+    notes = [f"missing: {_listed(missing)}"] if missing else []
+    notes += [f"not in this network: {_listed(unknown)}"] if unknown else []
+    notes += [*shapes[:10], *types[:10]]
+    raise ProgramError(f"the weights in `{path}` are not those of this network", code="E0713", notes=tuple(notes))
+
+
+def _is_no_number(array: Array) -> bool:
+    return array.dtype.kind not in "iuf"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(f"`{name}`" for name in names[:8]) + more
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes the move itself durable, where the system lets folders be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,116 @@
+"""What a run shows while it goes: rank 0 prints, in plain text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from statistics import median
+from typing import Protocol
+
+from .clock import Clock
+from .world import World
+
+_REFRESH = 0.2  # seconds between updates of a terminal's line
+
+
+class Quiet(Protocol):
+    """The part of Options that matters here."""
+
+    @property
+    def quiet(self) -> bool:
+        """Print no progress."""
+
+    @property
+    def json(self) -> bool:
+        """Keep the standard output for the JSON at the end."""
+
+
+class Progress:
+    """Times the steps and prints an epoch a line; on a terminal the line of the running epoch is kept up to date.
+
+    With `--json` progress goes to the standard error.
+    """
+
+    def __init__(self, world: World, clock: Clock, options: Quiet, *, steps: int, steps_per_epoch: int) -> None:
+        self._clock = clock
+        self._stream = sys.stderr if options.json else sys.stdout
+        self._prints = world.rank == 0 and not options.quiet
+        # mpiexec stands between the program and the terminal; `dlc run` says whether there is one.
+        self._live = self._stream.isatty() or os.environ.get("DLC_TERMINAL") == "1"
+        self._steps = steps
+        self._steps_per_epoch = max(1, steps_per_epoch)
+        self._times: list[float] = []
+        self._last = self._shown = clock.now()
+
+    def step(self, step: int, loss: float | None = None) -> None:
+        """A training step has ended."""
+        now = self._clock.now()
+        self._times.append(now - self._last)
+        self._last = now
+        if self._prints and self._live and now - self._shown > _REFRESH:
+            self._shown = now
+            epoch, place = divmod(step, self._steps_per_epoch)
+            loss_text = "" if loss is None else f"  loss {loss:.4f}"
+            self._show(
+                f"epoch {epoch + 1}  step {place + 1}/{self._steps_per_epoch}{loss_text}  {self._pace(step)}", ""
+            )
+
+    def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        """An epoch (counted from 0) has ended, evaluation included."""
+        values = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
+        self.note(f"epoch {epoch + 1:3d}  loss {loss:.4f}{values}  {self.step_seconds * 1e3:.2f} ms a step")
+        self.skip()
+
+    def skip(self) -> None:
+        """What happened since the last step (evaluation, saving) does not count as a step's time."""
+        self._last = self._clock.now()
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        if self._prints:
+            self._show(text, "\n")
+
+    @property
+    def step_seconds(self) -> float:
+        """The median time of a step so far, 0 before the first."""
+        return median(self._times) if self._times else 0.0
+
+    def _pace(self, step: int) -> str:
+        seconds = self.step_seconds
+        left = (self._steps - step - 1) * seconds
+        return f"{1 / seconds:.1f} steps/s  {_minutes(left)} left" if seconds > 0 else ""
+
+    def _show(self, text: str, end: str) -> None:
+        start = "\r\033[K" if self._live else ""
+        self._stream.write(f"{start}{text}{end}")
+        self._stream.flush()
+
+
+class Profile:
+    """Times of named segments of a step: `start`, then `lap` behind each segment."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.now()
+        self._times: defaultdict[str, list[float]] = defaultdict(list)
+
+    def start(self) -> None:
+        """A segment begins here."""
+        self._last = self._clock.now()
+
+    def lap(self, segment: str) -> None:
+        """The segment ends here, and the next begins."""
+        now = self._clock.now()
+        self._times[segment].append(now - self._last)
+        self._last = now
+
+    def medians(self) -> dict[str, float]:
+        """The median seconds of each segment, in the order of their first lap."""
+        return {segment: median(times) for segment, times in self._times.items()}
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

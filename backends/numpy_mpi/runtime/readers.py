@@ -1,0 +1,186 @@
+"""Readers of data sets: UCI digits, MNIST, CIFAR-10, .npz files, and synthetic samples.
+
+Every reader gives a Dataset and says in a ProgramError which file, which row and what is wrong.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .collectives import Array
+from .data import Column, Dataset, Samples, random_bits, split
+from .failures import ProgramError
+from .files import Files
+
+LABEL = "label"
+
+_PATTERN_STREAM = 2**63 + 1
+_LABEL_STREAM = 2**63 + 2
+_NOISE_STREAM = 2**63 + 3
+
+_IDX_TYPE = 0x08  # unsigned bytes, the only type that MNIST's files use
+_CIFAR_ROW = 1 + 3 * 32 * 32
+_CIFAR_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+_CIFAR_TEST = ("test_batch.bin",)
+
+
+def digits(scale: int = 1, *, input: str = "image", test: float = 0.0, seed: int = 0) -> Dataset:
+    """The 1,797 UCI handwritten digits (see digits.LICENSE.md), each pixel repeated `scale` times either way.
+
+    Images are [sample, 1, 8·scale, 8·scale] with values 0 to 1 in steps of 1/16; labels are 0 to 9.
+    """
+    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+        images, labels = file["images"], file["labels"]
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)[:, None]
+    return split(_labelled(input, images, 16.0, labels, "digits"), test, seed)
+
+
+def mnist(files: Files, folder: str, *, pad: int = 0, input: str = "image") -> Dataset:
+    """MNIST's four IDX files, also with .gz behind their names: [sample, 1, 28 + 2·pad, 28 + 2·pad], values 0 to 1.
+
+    Format: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
+    """
+
+    def part(prefix: str) -> Samples:
+        images_file = _plain_or_gz(files, folder, f"{prefix}-images-idx3-ubyte")
+        labels_file = _plain_or_gz(files, folder, f"{prefix}-labels-idx1-ubyte")
+        images, labels = _idx(images_file, 3), _idx(labels_file, 1)
+        if len(images) != len(labels):
+            raise _data_error(labels_file, f"has {len(labels)} labels, {images_file.name} has {len(images)} images")
+        _require_labels(labels, 10, labels_file)
+        images = np.pad(images, ((0, 0), (pad, pad), (pad, pad)))[:, None]
+        return _labelled(input, images, 255.0, labels, images_file.name)
+
+    return Dataset(part("train"), part("t10k"))
+
+
+def cifar10(files: Files, folder: str, *, input: str = "image") -> Dataset:
+    """CIFAR-10's binary version: rows of one label byte and 3x32x32 pixels; [sample, 3, 32, 32], values 0 to 1.
+
+    Format: A. Krizhevsky, "The CIFAR-10 dataset", binary version.
+    """
+
+    def part(names: tuple[str, ...]) -> Samples:
+        rows = np.concatenate([_cifar_rows(files.inside(f"{folder}/{name}")) for name in names])
+        images = rows[:, 1:].reshape(-1, 3, 32, 32)
+        return _labelled(input, images, 255.0, rows[:, 0], f"{folder}/{names[0]}")
+
+    return Dataset(part(_CIFAR_TRAIN), part(_CIFAR_TEST))
+
+
+def npz(files: Files, file: str, *, names: Sequence[str], test: float = 0.0, seed: int = 0) -> Dataset:
+    """Arrays of one .npz file, named as the network's inputs and the fields, first axis the sample."""
+    path = files.inside(file)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in names if name not in archive.files]
+            if missing:
+                raise _data_error(path, f"has no array `{missing[0]}`, it has {', '.join(archive.files) or 'none'}")
+            arrays = {name: np.asarray(archive[name]) for name in names}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as cause:
+        raise _data_error(path, f"cannot be read as .npz: {cause}") from cause
+    first = names[0]
+    for name, values in arrays.items():
+        _require_numbers(path, name, values)
+        if len(values) != len(arrays[first]):
+            raise _data_error(path, f"has {len(values)} rows of `{name}` and {len(arrays[first])} of `{first}`")
+    return split(Samples({name: Column(values) for name, values in arrays.items()}, path.name), test, seed)
+
+
+def synthetic(
+    shapes: Mapping[str, tuple[int, ...]], *, samples: int = 1024, classes: int = 10, test: float = 0.0, seed: int = 0
+) -> Dataset:
+    """Samples that can be learned: each class has a pattern of its own (uniform in ±1), each sample noise (±1) on it.
+
+    `shapes` gives each input's shape without the sample; the field is `label`. Values are float32.
+    """
+    labels = (random_bits(seed, _LABEL_STREAM, samples) % np.uint64(classes)).astype(np.int32)
+    columns: dict[str, Column] = {}
+    for place, (name, shape) in enumerate(shapes.items()):
+        size = math.prod(shape)
+        patterns = _uniform(seed, _PATTERN_STREAM + 8 * place, classes * size).reshape(classes, *shape)
+        noise = _uniform(seed, _NOISE_STREAM + 8 * place, samples * size).reshape(samples, *shape)
+        columns[name] = Column(patterns[labels] + noise)
+    return split(Samples({**columns, LABEL: Column(labels)}, "synthetic data"), test, seed)
+
+
+def _labelled(input: str, images: Array, divisor: float, labels: Array, source: str) -> Samples:
+    return Samples({input: Column(images, divisor), LABEL: Column(labels.astype(np.int32))}, source)
+
+
+def _plain_or_gz(files: Files, folder: str, name: str) -> Path:
+    try:
+        return files.inside(f"{folder}/{name}")
+    except ProgramError as missing:
+        try:
+            return files.inside(f"{folder}/{name}.gz")
+        except ProgramError:
+            raise missing from None
+
+
+def _idx(path: Path, axes: int) -> Array:
+    """An IDX file of bytes: two zero bytes, the type, the number of axes, their extents (big endian), the values."""
+    data = _read(path)
+    header = 4 + 4 * axes
+    if len(data) < header:
+        raise _data_error(path, f"expected a header of {header} bytes, found {len(data)} bytes")
+    if data[:4] != bytes([0, 0, _IDX_TYPE, axes]):
+        raise _data_error(
+            path, f"expected an IDX file of bytes with {axes} axes, found one that begins {data[:4].hex()}"
+        )
+    shape = struct.unpack(f">{axes}I", data[4:header])
+    expected = header + math.prod(shape)
+    if len(data) != expected:
+        raise _data_error(path, f"expected {expected} bytes, found {len(data)}")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as cause:
+        raise _data_error(path, f"cannot be read: {cause}") from cause
+
+
+def _cifar_rows(path: Path) -> Array:
+    data = _read(path)
+    if not data or len(data) % _CIFAR_ROW:
+        raise _data_error(path, f"expected rows of {_CIFAR_ROW} bytes, found {len(data)} bytes")
+    rows = np.frombuffer(data, np.uint8).reshape(-1, _CIFAR_ROW)
+    _require_labels(rows[:, 0], 10, path)
+    return rows
+
+
+def _require_labels(labels: Array, classes: int, path: Path) -> None:
+    wrong = np.flatnonzero(labels >= classes)
+    if len(wrong):
+        raise _data_error(path, f"row {wrong[0]}: the label is {labels[wrong[0]]}, labels are 0 to {classes - 1}")
+
+
+def _require_numbers(path: Path, name: str, values: Array) -> None:
+    """Values along samples, of a type that can be computed with, and finite."""
+    if values.ndim == 0:
+        raise _data_error(path, f"`{name}` is a single number, expected one row per sample")
+    if values.dtype.kind not in "biuf":
+        raise _data_error(path, f"`{name}` has values of type {values.dtype}, expected whole or real numbers")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise _data_error(path, f"row {row}: `{name}` holds a value that is not finite")
+
+
+def _uniform(seed: int, stream: int, count: int) -> Array:
+    """float32 values in [−1, 1): the upper 24 bits of each word."""
+    bits = random_bits(seed, stream, count) >> np.uint64(40)
+    return (bits.astype(np.float32) * np.float32(2.0**-23)) - np.float32(1.0)
+
+
+def _data_error(path: Path, cause: str) -> ProgramError:
+    return ProgramError(f"{path.name}: {cause}", code="E0712", notes=(f"the file is {path}",))
