@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.activation import EVERY_AXIS
-from dlc.ops.attributes import flag, number
+from dlc.ops.attributes import number
 from dlc.ops.counting import elementwise
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
@@ -44,7 +44,7 @@ def arithmetic(name: str, sign: str, *, needs: tuple[str, ...], identity_gradien
         floating(sign, *operands)
         if not scalar:
             return Inferred((broadcast(sign, *operands),))
-        first = bool(attrs.get("scalar_first")) and flag(attrs, "scalar_first")
+        first = attrs.get("scalar_first") is True
         return Inferred(operands, attrs=(("scalar", number(attrs, "scalar")), ("scalar_first", first)))
 
     return Operator(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from dlc.ops.operator import Cost, Shapes
 
 
@@ -39,5 +37,5 @@ def moved(_pass: str, shapes: Shapes) -> Cost:
 
 def by_rows(shapes: Shapes, length: int, operations: int, depth: int) -> Cost:
     """So many operations for each row of `length` elements of the first operand."""
-    rows = prod(shapes.inputs[0].shape) // length
+    rows = shapes.inputs[0].elements // length
     return Cost(0, rows * operations, depth, touched(shapes))

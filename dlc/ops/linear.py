@@ -20,12 +20,11 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
     init = Init("kaiming_uniform", fan_in=fan_in, fan_out=fan_out)
     weight = tensor(x.dtype, **{"out": fan_out, "in": fan_in})
     tied = (("weight", word(attrs, "tied")),) if attrs.get("tied") is not None else ()
-    owned = (() if tied else (Weight("weight", weight, init),)) + (
-        (Weight("bias", tensor(x.dtype, out=fan_out), init),) if bias else ()
-    )
+    own_weight = () if tied else (Weight("weight", weight, init),)
+    own_bias = (Weight("bias", tensor(x.dtype, out=fan_out), init),) if bias else ()
     y = TensorType(x.dtype, (*x.axes[:-1], Axis(x.axes[-1].name, fan_out)))
     normalised = (("features", fan_out), ("bias", bias))
-    return Inferred((y,), normalised, owned, tied=tied, tied_types=(weight,) * len(tied))
+    return Inferred((y,), normalised, (*own_weight, *own_bias), tied=tied, tied_types=(weight,) * len(tied))
 
 
 def _cost(pass_: str, shapes: Shapes) -> Cost:

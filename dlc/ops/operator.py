@@ -10,6 +10,9 @@ An operator declares its operands by name; kernels, gradients, emission and chec
   and the runtime values of `Operator.runtime` as keywords:
   `kernel(*inputs, *outputs, *workspaces, **attrs, **runtime)`.
 
+A node leaves out what it does not have: the weight `bias` where that attribute is no, the second operand of arithmetic
+where the attribute `scalar` stands for it. Its gradients neither need nor give those.
+
 Where no axis named `batch` is left in a result computed from batched operands, the result is a sum over the samples at
 hand (means divide by the global `count`), so that shards add up: that one rule places every value under data
 parallelism.
