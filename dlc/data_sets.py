@@ -75,10 +75,7 @@ _ORDER = (
     Parameter("last", "choice", default="drop", choices=("drop", "keep")),
 )
 _SPLIT = (Parameter("test", "number", default=0.2, minimum=0, below=1), *_ORDER)
-"""`test` is the share that is kept for testing, drawn by the seed."""
-
-_OWN_TEST_SET = (Parameter("test", "number", minimum=0, below=1), *_ORDER)
-"""Without `test` the files' own test set serves."""
+"""`test` is the share that is kept for testing, drawn by the seed, where files have no test set of their own."""
 
 _FOLDER = Parameter("dir", "text", required=True)
 _FILE = Parameter("file", "text", required=True)
@@ -94,14 +91,14 @@ DATA_SETS = (
     ),
     DataSet(
         "mnist",
-        (_FOLDER, Parameter("pad", "int", default=0, minimum=0), *_OWN_TEST_SET),
+        (_FOLDER, Parameter("pad", "int", default=0, minimum=0), *_ORDER),
         ("label",),
         sample=lambda arguments: _image(1, 28 + 2 * _count(arguments, "pad")),
         classes=lambda _: 10,
     ),
     DataSet(
         "cifar10",
-        (_FOLDER, *_OWN_TEST_SET),
+        (_FOLDER, *_ORDER),
         ("label",),
         sample=lambda _: _image(3, 32),
         classes=lambda _: 10,
@@ -128,7 +125,7 @@ DATA_SETS = (
             Parameter("classes", "int", default=10, minimum=1),
             *_SPLIT,
         ),
-        ("label", "next"),
+        ("label",),
         sample=_unknown,
         classes=lambda arguments: _count(arguments, "classes"),
     ),
