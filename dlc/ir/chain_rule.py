@@ -1,0 +1,164 @@
+"""Invariants of a training graph: its gradients are the chain rule of its forward pass, nothing less and nothing more.
+
+The parts of each gradient are worked out again from the operators' declarations, by themselves of the pass that built
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dlc.ir.graph import Graph, Node
+from dlc.ir.schema import GradientSchema, Operators, Schema, given, roles
+
+BACKWARD = ("dx", "dw")
+
+
+@dataclass(slots=True)
+class Chain:
+    """`parts` maps a value to the values that make up its gradient, one for each use that leads to the loss."""
+
+    graph: Graph
+    operators: Operators
+    trained: set[str] = field(default_factory=set)  # values that depend on a weight
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    backward: dict[str, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.backward.update({node.address: node for node in self.graph.nodes if node.stage in BACKWARD})
+        self.trained.update(value.name for value in self.graph.of_kind("weight"))
+        for node in self.graph.nodes:
+            if node.stage in ("forward", "loss") and self.trained.intersection(node.inputs):
+                self.trained.update(node.outputs)
+        if self.graph.loss is not None:
+            self.parts[self.graph.loss] = [f"{self.graph.loss}@seed"]
+        for node, op, known in self.reached():
+            if self.is_identity(node, op):
+                self._reach(node.inputs, (self.whole(node.outputs[0]),) * len(node.inputs))
+            for _, roles_, backward in self.gradients(node, op, known):
+                if backward is not None:
+                    self._reach(tuple(known[role] for role in roles_), backward.outputs)
+
+    def reached(self) -> Iterator[tuple[Node, Schema, dict[str, str]]]:
+        """The nodes whose result has a gradient, backwards, with operator and roles."""
+        for node in reversed(self.graph.nodes):
+            op = self.operators(node.op)
+            if op is None or node.stage not in ("forward", "loss") or node.outputs[0] not in self.parts:
+                continue
+            known = roles(op, node)
+            if known is not None:
+                yield node, op, known
+
+    def is_identity(self, node: Node, op: Schema) -> bool:
+        """Whether the gradient of the result is that of every operand."""
+        types = {self.graph.type(name) for name in (*node.inputs, *node.outputs)}
+        return op.identity_gradient and len(types) == 1
+
+    def gradients(
+        self, node: Node, op: Schema, known: dict[str, str]
+    ) -> Iterator[tuple[GradientSchema, tuple[str, ...], Node | None]]:
+        """Each declared gradient of a node, the roles it gives, and the backward node if it exists."""
+        if self.is_identity(node, op):
+            return
+        for gradient in op.gradients:
+            yield gradient, tuple(given(gradient, known)), self.backward.get(f"{node.address}@{gradient.suffix}")
+
+    def whole(self, name: str) -> str:
+        """The value that holds the whole gradient of a value that has one."""
+        return self.parts[name][0] if len(self.parts[name]) == 1 else f"{name}@grad"
+
+    def _reach(self, names: tuple[str, ...], parts: tuple[str, ...]) -> None:
+        for name, part in zip(names, parts, strict=False):
+            if name in self.trained:
+                self.parts.setdefault(name, []).append(part)
+
+
+def rules_hold(graph: Graph, operators: Operators) -> Iterator[str]:
+    """The faults of the first broken rule of a training graph."""
+    if graph.stage == "training":
+        chain = Chain(graph, operators)
+        yield from next((faults for rule in RULES if (faults := tuple(rule(chain)))), ())
+
+
+def gradients_are_needed(chain: Chain) -> Iterator[str]:
+    """Every backward node gives a gradient that leads to a weight: there is none for inputs alone."""
+    used = set[str]()
+    for node, op, known in chain.reached():
+        for _, roles_, backward in chain.gradients(node, op, known):
+            if backward is not None and any(known[role] in chain.trained for role in roles_):
+                used.add(backward.address)
+    for node in chain.graph.nodes:
+        if node.stage in BACKWARD and node.address not in used:
+            yield f"`{node.address}` computes gradients that lead to no weight"
+
+
+def gradients_are_complete(chain: Chain) -> Iterator[str]:
+    """Every use on the way from a weight to the loss has its backward node."""
+    for node, op, known in chain.reached():
+        for gradient, roles_, backward in chain.gradients(node, op, known):
+            if backward is None and any(known[role] in chain.trained for role in roles_):
+                yield f"`{node.address}` has no node `{node.address}@{gradient.suffix}` and its operands need it"
+
+
+def gradients_read_their_needs(chain: Chain) -> Iterator[str]:
+    """A backward node reads what its operator declares, and the whole gradient of its result."""
+    for node, op, known in chain.reached():
+        dy = chain.whole(node.outputs[0])
+        for gradient, roles_, backward in chain.gradients(node, op, known):
+            needs = tuple({"dy": dy, **known}[role] for role in gradient.needs if role == "dy" or role in known)
+            if backward is not None and backward.inputs != needs:
+                yield f"`{backward.address}` reads {list(backward.inputs)} in place of {list(needs)}"
+            if backward is not None and len(backward.outputs) != len(roles_):
+                yield f"`{backward.address}` gives {len(backward.outputs)} gradients for {list(roles_)}"
+
+
+def fan_outs_are_summed(chain: Chain) -> Iterator[str]:
+    """Where several gradients reach a value they are summed, all of them and each once; and nowhere else."""
+    sums = {node.outputs: node for node in chain.graph.nodes if node.stage == "sum"}
+    for name, parts in chain.parts.items():
+        if len(parts) < 2:
+            continue
+        node = sums.pop((f"{name}@grad",), None)
+        if node is None:
+            yield f"{len(parts)} gradients reach `{name}` and are not summed"
+        elif sorted(node.inputs) != sorted(parts):
+            yield f"`{node.address}` sums {list(node.inputs)} in place of {parts}"
+    for node in sums.values():
+        yield f"`{node.address}` sums what is no fan-out's gradients"
+
+
+def gradients_have_their_types(chain: Chain) -> Iterator[str]:
+    """A gradient has the type of the value that it is the gradient of."""
+    for name, parts in chain.parts.items():
+        whole = (f"{name}@grad",) if len(parts) > 1 else ()
+        for part in (*parts, *whole):
+            if not chain.graph.has_value(part) or chain.graph.type(part) != chain.graph.type(name):
+                found = chain.graph.type(part) if chain.graph.has_value(part) else "missing"
+                yield f"the gradient `{part}` is {found}, `{name}` is {chain.graph.type(name)}"
+
+
+def weights_are_updated_once(chain: Chain) -> Iterator[str]:
+    """Once updates are there, each weight that the loss depends on has one, which reads its whole gradient."""
+    updates = [node for node in chain.graph.nodes if node.stage == "update"]
+    if not updates:
+        return
+    for weight in chain.graph.of_kind("weight"):
+        its = [node for node in updates if node.inputs[:1] == (weight.name,)]
+        if weight.name in chain.parts and len(its) != 1:
+            yield f"{len(its)} nodes update the weight `{weight.name}`"
+        if weight.name not in chain.parts and its:
+            yield f"`{its[0].address}` updates `{weight.name}`, which has no gradient"
+        if weight.name in chain.parts and len(its) == 1 and its[0].inputs[1:2] != (chain.whole(weight.name),):
+            yield f"`{its[0].address}` does not read the gradient `{chain.whole(weight.name)}`"
+
+
+RULES: tuple[Callable[[Chain], Iterator[str]], ...] = (
+    gradients_are_needed,
+    gradients_are_complete,
+    gradients_read_their_needs,
+    fan_outs_are_summed,
+    gradients_have_their_types,
+    weights_are_updated_once,
+)
+"""In the order in which they are checked: later ones build on earlier ones."""
