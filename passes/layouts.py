@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dlc.ir.graph import Graph, Node
 from dlc.ir.tensor import TensorType
-from dlc.ops.operator import LAYOUTS, Operator
+from dlc.ops.operator import LAYOUTS
 from passes.differentiate import operator_of
 from passes.lower_buffers import DEFAULT_LAYOUT, is_image, same_memory
 
@@ -40,11 +40,6 @@ def offered(graph: Graph, node: Node) -> tuple[str, ...]:
         operands = {graph.type(name).names for name in node.inputs}
         return LAYOUTS if len(operands) == 1 else (DEFAULT_LAYOUT,)  # broadcasting is by logical order
     return (DEFAULT_LAYOUT, *op.layout_free)
-
-
-def kept(operator: Operator, layout: str) -> bool:
-    """Whether an op of that operator is computed in logical order whatever the plan."""
-    return operator.view or layout == ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,274 @@
+"""What the kernels of family `numpy` do, as phases: matrix products, transforms, and passes over memory.
+
+NumPy's calls run one after the other, each over whole arrays, so a kernel's time is the sum of its phases' times. A
+phase is counted here and priced in `dlc.cost.compute`; nothing here knows a device. Two facts of each phase decide how
+near it comes to the device's peak figures: the extents of a matrix product, and the run, the number of bytes that lie
+together in memory where an image is read in windows. The run is where layouts differ: for a window of Kx taps, stride 1
+and rows of W' outputs it is W' values in NCHW, Kx·C in NHWC and W'·N in CHWN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf, log2, prod
+from typing import Literal
+
+from dlc.ir.tensor import DTYPE_BYTES, TensorType
+from dlc.ops.conv_algorithms import ConvShape, conv_shape
+from dlc.ops.operator import Operator, Shapes
+from dlc.ops.windows import windows
+
+Unit = Literal["matrix", "vector", "transform"]
+
+BLOCK_BYTES = 2**20
+"""Kernels work in blocks whose scratch arrays have about this size (`dlc.ops.conv_algorithms.CACHE_BYTES`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """`flops` on a unit of the processor and `bytes` read or written in runs of `run` bytes, by `calls` calls.
+
+    `extents` are (m, n, k) of the matrix products, m·n results of k products each.
+    """
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    run: float = inf
+    unit: Unit = "vector"
+    extents: tuple[int, int, int] | None = None
+    calls: float = 1.0
+
+
+def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", layout: str = "") -> tuple[Phase, ...]:
+    """The phases of one kernel: of an algorithm in a layout where the op has a choice.
+
+    ValueError for an algorithm of convolution that has no model here.
+    """
+    if operator.name == "conv":
+        family = algorithm.partition("(")[0].removesuffix("2").removesuffix("4")
+        if family not in _CONV:
+            raise ValueError(f"no phases are known of {algorithm!r}")
+        conv = conv_shape(stage, shapes)
+        bias = _bias(stage, conv) if shapes.attrs["bias"] else ()
+        return (*_CONV[family](stage, conv, algorithm, layout), *_around(stage, conv, layout), *bias)
+    if operator.name == "linear":
+        return tuple(_linear(operator, stage, shapes))
+    if operator.name in ("maxpool", "avgpool"):
+        return tuple(_pool(stage, shapes, layout))
+    return (_elements(operator, stage, shapes, layout),)
+
+
+def conversion(type_: TensorType) -> Phase:
+    """A copy from one layout to another: all is read and written, one of the two element by element."""
+    return Phase(bytes=2.0 * type_.bytes, run=float(DTYPE_BYTES[type_.dtype]))
+
+
+# Everything that goes over whole arrays, element by element.
+
+OPERATIONS = {"tanh": 8.0, "sigmoid": 12.0, "gelu": 16.0, "softmax": 3.0, "cross_entropy": 16.0}
+"""Vector operations behind one counted operation, where it is no plain arithmetic."""
+
+TRAFFIC = {
+    ("bn", "forward"): (3.0, 10),
+    ("bn", "dx"): (3.0, 12),
+    ("softmax", "forward"): (3.0, 5),
+    ("softmax", "dx"): (2.0, 4),
+    ("cross_entropy", "forward"): (4.0, 12),
+    ("cross_entropy", "dx"): (2.0, 4),
+    ("tanh", "dx"): (2.0, 3),
+    ("sigmoid", "dx"): (2.0, 3),
+    ("gelu", "forward"): (4.0, 8),
+    ("gelu", "dx"): (6.0, 12),
+    ("relu", "dx"): (1.3, 2),
+    ("dropout", "forward"): (30.0, 80),
+    ("dropout", "dx"): (1.3, 2),
+    ("sgd", "update"): (2.0, 4),
+    ("adagrad", "update"): (3.0, 6),
+    ("rmsprop", "update"): (3.0, 8),
+    ("adam", "update"): (3.5, 12),
+    ("adamw", "update"): (3.5, 12),
+    ("clip", "clip"): (2.0, 3),
+}
+"""(op, pass) -> (how often its operands' bytes go through the processor, NumPy calls); one pass and call elsewhere."""
+
+
+def _elements(operator: Operator, stage: str, shapes: Shapes, layout: str) -> Phase:
+    """Work of §1 and the bytes of all operands, as often as the kernel's NumPy calls go over them."""
+    if operator.view:
+        return Phase(calls=0)
+    cost = operator.cost(stage, shapes)
+    passes, calls = TRAFFIC.get((operator.name, stage), (1.0, max(1, len(shapes.inputs) - 1)))
+    run = _channel_run(shapes, layout) if operator.name in ("bn", "concat", "softmax") else inf
+    operations = cost.work * OPERATIONS.get(operator.name, 1.0)
+    return Phase(operations, cost.bytes * passes, run, calls=calls + 2 * (stage == "clip") * len(shapes.inputs))
+
+
+def _channel_run(shapes: Shapes, layout: str) -> float:
+    """Bytes of one channel that lie together; in NHWC those of one pixel's channels, which one call goes over."""
+    x = shapes.inputs[0]
+    if len(x.axes) != 4:
+        return inf
+    n, c, h, w = x.shape
+    return float({"NCHW": h * w, "NHWC": c, "CHWN": n * h * w}[layout or "NCHW"] * DTYPE_BYTES[x.dtype])
+
+
+def _linear(operator: Operator, stage: str, shapes: Shapes) -> Iterator[Phase]:
+    """y = x·Wᵀ, dx = dy·W, dW = dyᵀ·x: one product each; the bias is a pass over y or dy."""
+    cost = operator.cost(stage, shapes)
+    weight = shapes.outputs[0] if stage == "dw" else shapes.inputs[1]
+    fan_out, fan_in = weight.shape
+    rows = cost.macs // (fan_in * fan_out)
+    extents = {"forward": (rows, fan_out, fan_in), "dx": (rows, fan_in, fan_out), "dw": (fan_out, fan_in, rows)}[stage]
+    yield Phase(2.0 * cost.macs, cost.bytes, unit="matrix", extents=extents)
+    if stage != "dx" and shapes.attrs["bias"]:
+        values = rows * fan_out
+        yield Phase(values, (2 if stage == "forward" else 1) * values * DTYPE_BYTES[weight.dtype])
+
+
+def _pool(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
+    """One pass over y for each tap of the window, strided over the image; the image is touched once more."""
+    image, result = (shapes.outputs[0], shapes.inputs[0]) if stage == "dx" else (shapes.inputs[0], shapes.outputs[0])
+    slide = windows(shapes.attrs)
+    n, c, _, width = result.shape
+    run = _run(layout, slide.stride[1], n, c, width, 1) * DTYPE_BYTES[image.dtype]
+    kept = sum(t.bytes for t in (shapes.inputs if stage == "dx" else shapes.outputs) if t.shape == result.shape)
+    moved = slide.taps * (2.0 * kept + result.bytes) + image.bytes
+    calls = slide.taps * (3 if len(shapes.outputs) > 1 or len(shapes.inputs) > 1 else 1) + 1
+    yield Phase(slide.taps * result.elements, moved, run, calls=calls)
+
+
+def _run(layout: str, stride: int, n: int, c: int, width: int, taps: int) -> int:
+    """How many values of an image lie together where windows with so many taps in a row are read."""
+    match layout:
+        case "NHWC":
+            return c * taps if taps > 1 or stride > 1 else c * width
+        case "CHWN":
+            return n * width if stride == 1 else n
+    return width if stride == 1 else 1
+
+
+# Convolution: one model an algorithm, from the kernels' own structure.
+
+
+def _sizes(conv: ConvShape) -> tuple[int, int, int, int, int]:
+    """Bytes of a value, of x, y and the weights, and the number of output pixels of all samples."""
+    size = DTYPE_BYTES[conv.dtype]
+    x = conv.batch * conv.channels * prod(conv.x) * size
+    y = conv.batch * conv.filters * prod(conv.y) * size
+    weights = conv.filters * conv.channels // conv.groups * conv.windows.taps * size
+    return size, x, y, weights, conv.batch * prod(conv.y)
+
+
+def _extents(stage: str, conv: ConvShape, layout: str, taps: int, samples: int) -> tuple[int, int, int]:
+    """(m, n, k) of the products of a group: in NCHW one a sample for y and dx, else over all samples at once."""
+    k, q = conv.filters // conv.groups, conv.channels // conv.groups * taps
+    pixels = prod(conv.y) * (1 if layout == "NCHW" and stage != "dw" and prod(conv.y) > 1 else samples)
+    return {"forward": (k, pixels, q), "dx": (q, pixels, k), "dw": (k, q, pixels)}[stage]
+
+
+def _around(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
+    """What all algorithms do besides: copy the padded image, and the weights or dy in another order."""
+    _, x, y, weights, _ = _sizes(conv)
+    if stage != "dx" and any(map(any, conv.windows.pad)):
+        yield Phase(bytes=2.0 * x, calls=5)
+    if layout == "NHWC":
+        yield Phase(bytes=2.0 * weights, run=float(DTYPE_BYTES[conv.dtype]))
+    if stage == "dw" and layout == "NCHW":
+        yield Phase(bytes=2.0 * y)
+
+
+def _bias(stage: str, conv: ConvShape) -> tuple[Phase, ...]:
+    """Forward it is added to y, for dw dy is summed."""
+    size, _, y, _, _ = _sizes(conv)
+    return {"forward": (Phase(y / size, 2.0 * y),), "dx": (), "dw": (Phase(y / size, float(y)),)}[stage]
+
+
+def _im2col(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Phase]:
+    """Columns written (dx: read and added up), and the product with them, block by block."""
+    size, x, y, weights, pixels = _sizes(conv)
+    taps = conv.windows.taps
+    columns = 0 if conv.plain else conv.channels * taps * pixels * size
+    blocks = max(1, -(-columns // BLOCK_BYTES))
+    samples = max(1, conv.batch // blocks)
+    if columns:
+        c, width, (_, kx) = conv.channels // conv.groups, conv.y[1], conv.windows.window
+        whole = conv.windows.dilation[1] == 1 and stage != "dx"
+        run = _run(layout, conv.windows.stride[1], samples, c, width, kx if whole else 1)
+        yield Phase(bytes=x + (3.0 if stage == "dx" else 2.0) * columns, run=run * size, calls=blocks)
+        if stage == "dx":
+            yield Phase(bytes=x, calls=blocks * taps)
+    products = blocks * conv.groups * (samples if layout == "NCHW" and stage != "dw" else 1)
+    extents = _extents(stage, conv, layout, taps, samples)
+    yield Phase(2.0 * conv.macs, x + y + weights, unit="matrix", extents=extents, calls=4 * blocks + products / 4)
+
+
+def _direct(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Phase]:
+    """For each tap of the window: the shifted image copied, a product over the channels, the result added up."""
+    size, x, y, weights, pixels = _sizes(conv)
+    taps = conv.windows.taps
+    shifted = 0 if conv.plain else conv.channels * pixels * size
+    blocks = max(1, -(-max(shifted, y) // BLOCK_BYTES))
+    samples = max(1, conv.batch // blocks)
+    if shifted:
+        run = _run(layout, conv.windows.stride[1], samples, conv.channels // conv.groups, conv.y[1], 1)
+        yield Phase(bytes=x + 2.0 * taps * shifted, run=run * size, calls=2 * taps * blocks)
+        yield Phase(bytes=3.0 * (taps - 1) * (weights / taps if stage == "dw" else y), calls=taps * blocks)
+    products = blocks * conv.groups * (samples if layout == "NCHW" and stage != "dw" else 1)
+    extents = _extents(stage, conv, layout, 1, samples)
+    yield Phase(2.0 * conv.macs, x + y + weights, unit="matrix", extents=extents, calls=taps * products / 2)
+
+
+def _fft(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]:
+    """Spectra of two operands, a complex product for each frequency, and the transform back (cost-models.md §2)."""
+    from dlc.ops.conv_algorithms import FFT_TILE
+
+    size, x, y, weights, _ = _sizes(conv)
+    N, C, K, reach = conv.batch, conv.channels // conv.groups, conv.filters // conv.groups, conv.windows.reach
+    if name == "fft_tiled":
+        tile = FFT_TILE
+        while tile < 2 * max(reach):
+            tile *= 2
+        steps = [tile - r + 1 for r in reach]
+        images = N * prod(
+            -(-(p - r + 1) // s) for p, r, s in zip(conv.windows.padded(conv.x), reach, steps, strict=True)
+        )
+        points = tile * tile
+    else:
+        images, points = N, prod(p + r - 1 for p, r in zip(conv.windows.padded(conv.x), reach, strict=True))
+    transforms = conv.groups * (images * (C + K) + C * K)
+    spectra = transforms * (points // 2 + 1) * 2 * size
+    yield Phase(2.5 * transforms * points * log2(points), x + y + weights + 2.0 * spectra, unit="transform", calls=6)
+    yield Phase(bytes=2.0 * spectra, run=2.0 * size, calls=3)
+    frequencies = points // 2 + 1
+    extents = {"forward": (K, images, C), "dx": (C, images, K), "dw": (K, C, images)}[stage]
+    flops = 8.0 * conv.groups * frequencies * images * C * K
+    yield Phase(flops, spectra, unit="matrix", extents=extents, calls=conv.groups * frequencies / 4)
+
+
+def _winograd(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]:
+    """Tiles of m x m outputs: transforms into and out of α² positions, and a product at each (cost-models.md §2)."""
+    size, x, y, weights, _ = _sizes(conv)
+    m = 4 if "4" in name else 2
+    r = conv.windows.window[0]
+    alpha = m + r - 1
+    C, K = conv.channels // conv.groups, conv.filters // conv.groups
+    tiles = conv.batch * -(-conv.y[0] // m) * -(-conv.y[1] // m)
+    read, written = conv.groups * C * tiles * alpha**2, conv.groups * K * tiles * alpha**2
+    yield Phase(2.0 * read * 2 * alpha, x + 6.0 * size * read, run=4.0 * alpha * size, calls=6)
+    yield Phase(2.0 * written * 2 * m, y + 6.0 * size * written, run=4.0 * alpha * size, calls=6)
+    yield Phase(
+        4.0 * conv.groups * C * K * alpha**2 * r, weights + 3.0 * size * conv.groups * C * K * alpha**2, calls=4
+    )
+    extents = {"forward": (K, tiles, C), "dx": (C, tiles, K), "dw": (K, C, tiles)}[stage]
+    flops = 2.0 * conv.groups * C * K * tiles * alpha**2
+    yield Phase(flops, (read + written) * size, unit="matrix", extents=extents, calls=conv.groups * alpha**2 / 4)
+
+
+_CONV: dict[str, Callable[[str, ConvShape, str, str], Iterator[Phase]]] = {
+    "direct": _direct,
+    "im2col": _im2col,
+    "fft": _fft,
+    "fft_tiled": _fft,
+    "winograd": _winograd,
+}

@@ -1,0 +1,205 @@
+"""What may be chosen: for each forward op every (layout, pass, algorithm), legal or with the rule that excludes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dlc.diagnostics import Diagnostic, Span
+from dlc.ir.graph import Graph, Node
+from dlc.ir.request import Request, Rule
+from dlc.ir.tensor import BATCH
+from dlc.messages.e05_plan import CANNOT_COMPUTE, NO_KERNEL, RULED_OUT
+from dlc.ops.operator import Algorithm, Operator, Shapes
+from passes.differentiate import operator_of
+from passes.layouts import FOLLOWING, offered
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to compute one pass of an op; `excluded` is the reason against it, None where it is legal."""
+
+    node: Node
+    layout: str
+    algorithm: str
+    excluded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A forward op with its gradients, and the layouts that it can take."""
+
+    forward: Node
+    passes: tuple[Node, ...]
+    layouts: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """That of the forward op."""
+        return self.forward.address
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Pins, forbids and limits of a request, by op."""
+
+    request: Request
+    pins: dict[tuple[str, str], Rule]
+    forbids: dict[tuple[str, str], tuple[Rule, ...]]
+
+    def pin(self, address: str, key: str) -> Rule | None:
+        """The pin of `algorithm` or `layout` on an op."""
+        return self.pins.get((address, key))
+
+    def excluded(self, address: str, key: str, value: str) -> str | None:
+        """Why a pin or forbid rules this value out."""
+        pin = self.pin(address, key)
+        if pin is not None and not is_meant(pin.value, value):
+            return f"by line {pin.span.line}"
+        for rule in self.forbids.get((address, key), ()):
+            if is_meant(rule.value, value):
+                return f"by line {rule.span.line}"
+        return None
+
+    @property
+    def workspace(self) -> float | None:
+        """The bound of `limit workspace`, in bytes."""
+        return min((limit.bound for limit in self.request.limits if limit.subject == "workspace"), default=None)
+
+
+def is_meant(written: object, name: str) -> bool:
+    """Whether a name in a rule means a choice: itself or its family, `fft` also `fft_tiled`, `winograd` any tile."""
+    return isinstance(written, str) and (name == written or name.startswith((f"{written}_", f"{written}(")))
+
+
+def rules_of(request: Request) -> Rules:
+    """The request's rules, looked up by (address, key)."""
+    pins = {(address, rule.key): rule for rule in request.pins for address in rule.addresses}
+    forbids: dict[tuple[str, str], tuple[Rule, ...]] = {}
+    for rule in request.forbids:
+        for address in rule.addresses:
+            forbids[address, rule.key] = (*forbids.get((address, rule.key), ()), rule)
+    return Rules(request, pins, forbids)
+
+
+def operations(graph: Graph) -> tuple[Operation, ...]:
+    """The forward ops in order, each with its backward nodes."""
+    passes: dict[str, list[Node]] = {node.address: [node] for node in graph.forward}
+    for node in graph.nodes:
+        if node.stage in FOLLOWING[1:] and node.base in passes:
+            passes[node.base].append(node)
+    return tuple(Operation(node, tuple(passes[node.address]), offered(graph, node)) for node in graph.forward)
+
+
+def layout_exclusion(operation: Operation, layout: str, rules: Rules) -> str | None:
+    """Why an op cannot take a layout that its kernels offer: a pin, a forbid, or the plan's own `layout`."""
+    if layout == "":
+        return None
+    excluded = rules.excluded(operation.address, "layout", layout)
+    if excluded is not None:
+        return excluded
+    wanted = rules.request.layout
+    if wanted != "auto" and rules.pin(operation.address, "layout") is None and wanted in operation.layouts:
+        span = rules.request.span("layout")
+        return None if layout == wanted else f"by line {span.line}" if span else f"by `layout = {wanted}`"
+    return None
+
+
+def candidates(graph: Graph, operation: Operation, rules: Rules, largest_shard: int) -> Iterator[Candidate]:
+    """Every (pass, layout, algorithm) of an op, by pass, then layout, then algorithm."""
+    op = operator_of(operation.forward)
+    for node in operation.passes:
+        shapes = local_shapes(graph, node, largest_shard)
+        for layout in operation.layouts:
+            against = layout_exclusion(operation, layout, rules)
+            for algorithm in op.algorithms:
+                reason = against or _algorithm_exclusion(operation.address, node, shapes, layout, algorithm, rules)
+                yield Candidate(node, layout, algorithm.name, reason)
+            if not op.algorithms:
+                yield Candidate(node, layout, "", against)
+
+
+def local_shapes(graph: Graph, node: Node, largest_shard: int) -> Shapes:
+    """The types around a node on the rank with most samples."""
+    inputs, outputs = (
+        tuple(graph.type(name).with_extent(BATCH, largest_shard) for name in names)
+        for names in (node.inputs, node.outputs)
+    )
+    return Shapes(inputs, outputs, dict(node.attrs))
+
+
+def _algorithm_exclusion(
+    address: str, node: Node, shapes: Shapes, layout: str, algorithm: Algorithm, rules: Rules
+) -> str | None:
+    reason = algorithm.excluded(node.stage, shapes)
+    if reason is not None:
+        return f"because {reason}"
+    if layout not in algorithm.layouts:
+        return f"because it has no kernel for {layout}"
+    excluded = rules.excluded(address, "algorithm", algorithm.name)
+    if excluded is not None:
+        return excluded
+    needed = sum(workspace.type.bytes for workspace in algorithm.workspaces(node.stage, shapes, layout))
+    if rules.workspace is not None and needed > rules.workspace:
+        return f"because its workspace of {needed:,} bytes is above the limit"
+    return None
+
+
+def nothing_left(operation: Operation, found: tuple[Candidate, ...], rules: Rules) -> Diagnostic:
+    """The message about an op without a legal choice: E0504, E0521 or E0512."""
+    address, op = operation.address, operator_of(operation.forward)
+    pin, layout_pin = rules.pin(address, "algorithm"), rules.pin(address, "layout")
+    if pin is not None:
+        meant = [c for c in found if is_meant(pin.value, c.algorithm) and c.excluded is not None]
+        only_layout = layout_pin is not None and any(c.excluded is None for c in _freed(found, rules, address))
+        if only_layout and layout_pin is not None and meant:
+            return NO_KERNEL.at(
+                layout_pin.value_span,
+                f"{pin.value} is pinned at line {pin.span.line}",
+                algorithm=pin.value,
+                address=address,
+                layout=layout_pin.value,
+            )
+        reasons = [
+            c.excluded.removeprefix("because ") for c in meant if c.excluded and c.excluded.startswith("because")
+        ]
+        notes = () if reasons else (f"`{op.name}` can be computed by {_listed(op)}",)
+        label = reasons[0] if reasons else ""
+        return CANNOT_COMPUTE.at(pin.value_span, label, notes=notes, algorithm=pin.value, address=address)
+    key = "algorithm" if op.algorithms and any(_layout_left(operation, rules)) else "layout"
+    return RULED_OUT.at(
+        _first_span(address, key, rules), key=key, address=address, reasons=_reasons(operation, found, rules, key)
+    )
+
+
+def _freed(found: tuple[Candidate, ...], rules: Rules, address: str) -> Iterator[Candidate]:
+    """The pinned algorithm's candidates that nothing but the pinned layout excludes."""
+    pin, layout = rules.pin(address, "algorithm"), rules.pin(address, "layout")
+    for candidate in found:
+        if pin and layout and is_meant(pin.value, candidate.algorithm) and not is_meant(layout.value, candidate.layout):
+            by_layout = candidate.excluded == f"by line {layout.span.line}"
+            yield Candidate(candidate.node, candidate.layout, candidate.algorithm, None if by_layout else "other")
+
+
+def _layout_left(operation: Operation, rules: Rules) -> Iterator[bool]:
+    return (layout_exclusion(operation, layout, rules) is None for layout in operation.layouts)
+
+
+def _reasons(operation: Operation, found: tuple[Candidate, ...], rules: Rules, key: str) -> str:
+    """`im2col by line 41, direct by line 42, winograd(2) because the window is 5x5`."""
+    if key == "layout":
+        pairs = {layout: layout_exclusion(operation, layout, rules) for layout in operation.layouts}
+    else:
+        pairs = {c.algorithm: c.excluded for c in found if layout_exclusion(operation, c.layout, rules) is None}
+    return ", ".join(f"{name} {reason}" for name, reason in pairs.items() if reason)
+
+
+def _first_span(address: str, key: str, rules: Rules) -> Span | None:
+    """Where the first rule that speaks of it stands."""
+    pin = rules.pin(address, key)
+    spoken = (*((pin,) if pin else ()), *rules.forbids.get((address, key), ()))
+    return spoken[0].span if spoken else rules.request.span(key)
+
+
+def _listed(op: Operator) -> str:
+    return ", ".join(algorithm.name for algorithm in op.algorithms)

@@ -1,0 +1,172 @@
+"""The least sum of tables over variables with few values each: exact, by variable elimination.
+
+Eliminating a variable adds up the tables that mention it and minimises over its values; what is left is one table over
+its neighbours. The order is min-fill (the variable whose neighbours need the fewest new pairs, of equals the first), so
+the tables stay small on networks, whose graphs are near to trees. Where a table would still grow beyond `MAX_ENTRIES`,
+the variable with most neighbours is tried value by value instead (conditioning), and a value whose lower bound, the sum
+of all tables' minima, is no better than the best solution found so far is skipped. Both ways give the minimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+MAX_ENTRIES = 2**20
+"""Entries of the largest table that elimination may make: 8 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A cost that depends on some variables: one axis of `table` for each of `scope`, which is in rising order."""
+
+    scope: tuple[int, ...]
+    table: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`sizes[v]` is the number of values of variable v; the cost is the sum of the factors and `constant`."""
+
+    sizes: tuple[int, ...]
+    factors: tuple[Factor, ...]
+    constant: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A value for each variable, and the cost."""
+
+    values: tuple[int, ...]
+    cost: float
+
+
+def solve(problem: Problem) -> Solution:
+    """The cheapest assignment; of equal ones the variable eliminated last takes its first value."""
+    found = _search(problem, float("inf"))
+    if found is None:
+        raise ValueError("every assignment has an infinite cost")
+    return found
+
+
+def _search(problem: Problem, bound: float) -> Solution | None:
+    """The cheapest assignment if it costs less than `bound`."""
+    order, largest = min_fill(problem)
+    if largest <= MAX_ENTRIES:
+        solution = _eliminate(problem, order)
+        return solution if solution.cost < bound else None
+    variable = _most_connected(problem)
+    branches = [_fixed(problem, variable, value) for value in range(problem.sizes[variable])]
+    best: Solution | None = None
+    for value in sorted(range(len(branches)), key=lambda value: (_lower_bound(branches[value]), value)):
+        if _lower_bound(branches[value]) >= bound:
+            break
+        found = _search(branches[value], bound)
+        if found is not None:
+            values = (*found.values[:variable], value, *found.values[variable + 1 :])
+            best, bound = Solution(values, found.cost), found.cost
+    return best
+
+
+def min_fill(problem: Problem) -> tuple[tuple[int, ...], int]:
+    """(elimination order, entries of the largest table on the way)."""
+    neighbours: list[set[int]] = [set() for _ in problem.sizes]
+    for factor in problem.factors:
+        for variable in factor.scope:
+            neighbours[variable].update(factor.scope)
+            neighbours[variable].discard(variable)
+    fill = [_missing(variable, neighbours) for variable in range(len(problem.sizes))]
+    left, order, largest = set(range(len(problem.sizes))), list[int](), 1
+    while left:
+        variable = min(left, key=lambda v: (fill[v], v))
+        around = neighbours[variable]
+        largest = max(largest, prod(problem.sizes[v] for v in around) * problem.sizes[variable])
+        for other in around:
+            neighbours[other] |= around
+            neighbours[other] -= {other, variable}
+        left.discard(variable)
+        order.append(variable)
+        for touched in around.union(*(neighbours[other] for other in around)):
+            fill[touched] = _missing(touched, neighbours)
+    return tuple(order), largest
+
+
+def _missing(variable: int, neighbours: list[set[int]]) -> int:
+    """How many pairs of its neighbours are not neighbours of each other."""
+    around = neighbours[variable]
+    return sum(len(around - neighbours[other]) - 1 for other in around) // 2
+
+
+def _eliminate(problem: Problem, order: tuple[int, ...]) -> Solution:
+    """Forward through the order making tables, backward through it reading off the cheapest values."""
+    import numpy as np
+
+    buckets: dict[int, list[Factor]] = {variable: [] for variable in order}
+    place = {variable: i for i, variable in enumerate(order)}
+    constant = problem.constant
+    for factor in problem.factors:
+        buckets[min(factor.scope, key=place.__getitem__)].append(factor)
+    joined: dict[int, Factor] = {}
+    for variable in order:
+        total = _sum(buckets[variable], problem.sizes, variable)
+        joined[variable] = total
+        axis = total.scope.index(variable)
+        rest = Factor(total.scope[:axis] + total.scope[axis + 1 :], total.table.min(axis=axis))
+        if rest.scope:
+            buckets[min(rest.scope, key=place.__getitem__)].append(rest)
+        else:
+            constant += float(rest.table)
+    values = [0] * len(problem.sizes)
+    for variable in reversed(order):
+        scope, table = joined[variable].scope, joined[variable].table
+        row = table[tuple(slice(None) if v == variable else values[v] for v in scope)]
+        values[variable] = int(np.argmin(row))
+    return Solution(tuple(values), constant)
+
+
+def _sum(factors: list[Factor], sizes: tuple[int, ...], variable: int) -> Factor:
+    """The sum of tables, as one table over all variables that they mention."""
+    import numpy as np
+
+    scope = tuple(sorted({variable}.union(*(factor.scope for factor in factors))))
+    total = np.zeros([sizes[v] for v in scope])
+    for factor in factors:
+        total += factor.table.reshape([sizes[v] if v in factor.scope else 1 for v in scope])
+    return Factor(scope, total)
+
+
+def _most_connected(problem: Problem) -> int:
+    """The variable with several values that shares factors with most others, of equals the first."""
+    around: list[set[int]] = [set() for _ in problem.sizes]
+    for factor in problem.factors:
+        for variable in factor.scope:
+            around[variable].update(v for v in factor.scope if problem.sizes[v] > 1)
+    return max((v for v, size in enumerate(problem.sizes) if size > 1), key=lambda v: (len(around[v]), -v), default=0)
+
+
+def _fixed(problem: Problem, variable: int, value: int) -> Problem:
+    """The problem with one variable given its value: it keeps its number and has one value."""
+    sizes = tuple(1 if v == variable else size for v, size in enumerate(problem.sizes))
+    factors, constant = list[Factor](), problem.constant
+    for factor in problem.factors:
+        if variable not in factor.scope:
+            factors.append(factor)
+            continue
+        axis = factor.scope.index(variable)
+        scope = factor.scope[:axis] + factor.scope[axis + 1 :]
+        if scope:
+            factors.append(Factor(scope, factor.table.take(value, axis=axis)))
+        else:
+            constant += float(factor.table[value])
+    return Problem(sizes, tuple(factors), constant)
+
+
+def _lower_bound(problem: Problem) -> float:
+    return problem.constant + sum(float(factor.table.min()) for factor in problem.factors)
