@@ -6,13 +6,12 @@ blocks, as many at a time as the first axis of its workspaces has, so that a blo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from dlc.ir.tensor import DTYPE_BYTES, TensorType, tensor
+from dlc.ir.tensor import DTYPE_BYTES, tensor
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
-from dlc.ops.windows import Pair, Windows, by, windows
+from dlc.ops.windows import Pair, Windows, windows
 
 CACHE_BYTES = 2**20
 """Blocks of samples are as large as keeps their scratch arrays about this size: half of a core's own cache."""
@@ -40,6 +39,20 @@ class ConvShape:
     def macs(self) -> int:
         """Multiply-adds of the direct form: N·Cout·Cin/groups·H'W'·KxKy."""
         return self.batch * self.filters * self.channels // self.groups * prod(self.y) * self.windows.taps
+
+    @property
+    def weights(self) -> int:
+        """How many weights there are, without the bias."""
+        return self.filters * self.channels // self.groups * self.windows.taps
+
+    @property
+    def y_values(self) -> int:
+        """How many values y has."""
+        return self.batch * self.filters * prod(self.y)
+
+    def block_pixels(self, layout: str) -> int:
+        """Pixels of y in the smallest block that kernels work on: a sample, in CHWN a row of all samples."""
+        return self.batch * self.y[1] if layout == "CHWN" else prod(self.y)
 
     @property
     def plain(self) -> bool:
@@ -86,26 +99,57 @@ def _never(stage: str, shapes: Shapes) -> None:
     return None
 
 
-def _scratch(conv: ConvShape, role: str, dtype: str | None = None, **extents: int) -> Workspace:
-    return Workspace(role, tensor(dtype or conv.dtype, **extents))
-
-
-def _block(conv: ConvShape, values_a_sample: int) -> int:
-    """How many samples a kernel handles at a time: at least one, at most all."""
-    return max(1, min(conv.batch, CACHE_BYTES // max(1, values_a_sample * DTYPE_BYTES[conv.dtype])))
-
-
 def _im2col_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
     conv = conv_shape(stage, shapes)
-    if conv.plain:
-        return ()
-    column = conv.channels * conv.windows.taps * prod(conv.y)
-    return (_scratch(conv, "columns", batch=conv.batch, column=column),)
+    return (
+        *_if(layout == "NHWC" and stage != "dw", _values(conv, "weights", conv.weights)),
+        *_columns(stage, conv, layout, conv.channels * conv.windows.taps, needed=not conv.plain),
+        *_if(stage == "dw", _values(conv, "product", conv.weights)),
+        *_if(stage == "dw" and layout == "NCHW", _values(conv, "gradient", conv.y_values)),
+    )
 
 
 def _direct_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
     conv = conv_shape(stage, shapes)
-    return (_scratch(conv, "tap", batch=conv.batch, column=conv.channels * prod(conv.y)),)
+    block = _block(stage, conv, layout, conv.channels)
+    product = {"forward": block * conv.block_pixels(layout) * conv.filters, "dw": conv.weights // conv.windows.taps}
+    return (
+        *_if(stage != "dw", _values(conv, "weights", conv.weights)),
+        *_columns(stage, conv, layout, conv.channels, needed=True),
+        *_if(stage != "dx", _values(conv, "product", product.get(stage, 0))),
+        *_if(stage == "dw" and layout == "NCHW", _values(conv, "gradient", conv.y_values)),
+    )
+
+
+def _columns(stage: str, conv: ConvShape, layout: str, values: int, *, needed: bool) -> tuple[Workspace, ...]:
+    """The padded input and a block of columns, with `values` for each pixel of the output."""
+    needed = needed or (stage == "dw" and layout == "NCHW")
+    padded = stage != "dx" and conv.windows.padded(conv.x) != conv.x
+    block = _block(stage, conv, layout, values) * conv.block_pixels(layout) * values
+    return (
+        *_if(padded, _values(conv, "padded", conv.batch * conv.channels * prod(conv.windows.padded(conv.x)))),
+        *_if(needed, _values(conv, "columns", block)),
+    )
+
+
+def _block(stage: str, conv: ConvShape, layout: str, values: int) -> int:
+    """How many samples, in CHWN rows of the output, a kernel works through at a time.
+
+    As many as fit the cache; for dw enough that a block's product is worth adding to the weights' gradient.
+    """
+    pixels = conv.block_pixels(layout)
+    most = conv.y[0] if layout == "CHWN" else conv.batch
+    fit = CACHE_BYTES // (pixels * values * DTYPE_BYTES[conv.dtype])
+    worth = 2 * conv.filters // pixels if stage == "dw" else 1
+    return max(1, min(most, max(fit, worth)))
+
+
+def _values(conv: ConvShape, role: str, count: int) -> Workspace:
+    return Workspace(role, tensor(conv.dtype, value=count))
+
+
+def _if(needed: bool, workspace: Workspace) -> tuple[Workspace, ...]:
+    return (workspace,) if needed else ()
 
 
 CONV_ALGORITHMS: tuple[Algorithm, ...] = (

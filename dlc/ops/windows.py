@@ -1,7 +1,7 @@
 """Windows that slide over the last two axes of a value: what convolutions and pools share.
 
-A window covers (extent - 1)·dilation + 1 positions; `same` pads (extent - 1)·dilation in all, half of it before, rounded
-down, the rest after, whatever the stride.
+A window covers (extent - 1)·dilation + 1 positions; `same` pads (extent - 1)·dilation in all, half of it before,
+rounded down, the rest after, whatever the stride.
 """
 
 from __future__ import annotations

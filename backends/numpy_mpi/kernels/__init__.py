@@ -1,0 +1,90 @@
+"""The NumPy kernels: real functions that are tested here and copied into emitted programs as they stand.
+
+A kernel is called `kernel(*inputs, *outputs, *workspaces, **attributes, **runtime values)`. All arrays are given, of
+exactly the extent at hand and contiguous; outputs are written in full, nothing is returned. Workspaces may be larger
+than needed, and hold anything. `layout` tells how images lie in memory; weights always lie as PyTorch's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Where a kernel stands: a module of this package and a function in it."""
+
+    module: str
+    function: str
+
+
+Kernels = dict[tuple[str, str, str], Kernel]
+"""(op, pass, algorithm or "") -> kernel. The passes are those of the graph; losses and metrics are `forward` too.
+Batch norm has `inference` and, where groups span ranks, phases."""
+
+CONV_ALGORITHMS = {
+    "direct": ("conv_direct", "direct"),
+    "im2col": ("conv_im2col", "im2col"),
+}
+"""Algorithm -> module, and its name in function names."""
+
+UPDATE_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw")
+
+INITIALISE = Kernel("initial", "initialise")
+KEY = Kernel("philox", "key")
+"""`initialise(weight, kind=…, key=key(SEED, ADDRESS), fan_in=…, …)` fills a weight."""
+
+
+def _pair(op: str, module: str) -> Kernels:
+    """`OP_forward` and `OP_dx`."""
+    return {(op, stage, ""): Kernel(module, f"{op}_{stage}") for stage in ("forward", "dx")}
+
+
+def _conv() -> Kernels:
+    return {
+        ("conv", stage, algorithm): Kernel(module, f"conv_{name}_{stage}")
+        for algorithm, (module, name) in CONV_ALGORITHMS.items()
+        for stage in ("forward", "dx", "dw")
+    }
+
+
+KERNELS: Kernels = {
+    **_conv(),
+    **_pair("linear", "linear"),
+    ("linear", "dw", ""): Kernel("linear", "linear_dw"),
+    **_pair("maxpool", "pool"),
+    **_pair("avgpool", "pool"),
+    **_pair("global_avgpool", "pool"),
+    **_pair("relu", "elementwise"),
+    **_pair("tanh", "elementwise"),
+    **_pair("sigmoid", "elementwise"),
+    **_pair("softmax", "softmax"),
+    **_pair("dropout", "philox"),
+    **_pair("add", "shapes"),
+    **_pair("concat", "shapes"),
+    **_pair("bn", "bn"),
+    ("bn", "sums", ""): Kernel("bn", "bn_sums"),
+    ("bn", "squares", ""): Kernel("bn", "bn_squares"),
+    ("bn", "apply", ""): Kernel("bn", "bn_apply"),
+    ("bn", "grad_sums", ""): Kernel("bn", "bn_grad_sums"),
+    ("bn", "grad_apply", ""): Kernel("bn", "bn_grad_apply"),
+    ("bn", "inference", ""): Kernel("bn", "bn_inference"),
+    ("bn", "statistics", ""): Kernel("bn", "bn_statistics"),
+    ("bn", "update", ""): Kernel("bn", "bn_update"),
+    **_pair("cross_entropy", "losses"),
+    **_pair("mse", "losses"),
+    **_pair("half_mse", "losses"),
+    ("accuracy", "forward", ""): Kernel("losses", "accuracy_forward"),
+    ("convert", "forward", ""): Kernel("layout", "convert"),
+    ("sum", "sum", ""): Kernel("gradients", "sum_gradients"),
+    ("totals", "forward", ""): Kernel("totals", "totals_forward"),
+    ("clip", "clip", ""): Kernel("gradients", "clip"),
+    **{
+        (rule, "update", ""): Kernel("update", f"{rule}_update")
+        for rule in ("sgd", "adagrad", "rmsprop", "adam", "adamw")
+    },
+    ("initialise", "forward", ""): Kernel("initial", "initialise"),
+    ("key", "forward", ""): Kernel("philox", "key"),
+}
+
+EXACT: Kernels = {}

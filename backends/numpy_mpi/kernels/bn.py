@@ -1,0 +1,281 @@
+"""Batch normalisation over groups of consecutive samples of the global batch, in three layouts.
+
+Sample i at hand is number `position` + i of a global batch of `count` samples and belongs to group
+(position + i)//group; a remainder makes a smaller group. Tables are [groups of the global batch, channels]. A group
+that spans ranks is computed in phases: each rank fills its part of a table, and the tables are added up over the ranks
+before the next phase. What is added up over groups (dscale, dshift, the running averages) is written by the rank that
+has a group's first sample, so that every group counts once.
+
+The variance is taken in a second pass, around the mean: its error does not grow with the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from .layout import Array, logical
+
+
+class Span(NamedTuple):
+    """One group as far as its samples are at hand."""
+
+    row: int  # of the group in tables
+    samples: slice  # of x
+    values: int  # how many values a channel has in the whole group
+    first: bool  # whether the group's first sample is at hand
+
+
+def bn_forward(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    mean: Array,
+    variance: Array,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    *,
+    group: int,
+    eps: float,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """y = (x - mean)·rstd·scale + shift by its group; `mean` and `variance`, the running averages, are not used."""
+    sums, squares = np.empty_like(batch_mean), np.empty_like(batch_mean)
+    at = {"group": group, "count": count, "position": position}
+    bn_sums(x, sums, **at, layout=layout)
+    bn_squares(x, sums, squares, **at, layout=layout)
+    bn_apply(x, scale, shift, sums, squares, y, batch_mean, batch_rstd, **at, eps=eps, layout=layout)
+
+
+def bn_sums(
+    x: Array, sums: Array, *, group: int, count: int, position: int = 0, layout: str = "NCHW", **_: object
+) -> None:
+    """x -> each group's sum over the samples at hand."""
+    x = logical(x, layout)
+    sums.fill(0)
+    for span in _spans(x, group, count, position):
+        np.add.reduce(x[span.samples], axis=_summed(x), out=sums[span.row])
+
+
+def bn_squares(
+    x: Array,
+    sums: Array,
+    squares: Array,
+    *,
+    group: int,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """x, whole sums -> each group's sum of (x - mean)² over the samples at hand; allocates one array like a group."""
+    x = logical(x, layout)
+    squares.fill(0)
+    for span in _spans(x, group, count, position):
+        difference = x[span.samples] - _per_channel(sums[span.row] / span.values, x)
+        squares[span.row] = _products(difference, difference)
+
+
+def bn_apply(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    *,
+    group: int,
+    eps: float,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """x, whole sums and sums of squares -> y, batch_mean, batch_rstd = 1/√(variance + ε) with the biased variance."""
+    x, y = logical(x, layout), logical(y, layout)
+    batch_mean.fill(0)
+    batch_rstd.fill(0)
+    for span in _spans(x, group, count, position):
+        mean, rstd = batch_mean[span.row], batch_rstd[span.row]
+        np.divide(sums[span.row], span.values, out=mean)
+        np.divide(1, np.sqrt(squares[span.row] / span.values + eps), out=rstd)
+        _normalise(x[span.samples], mean, rstd * scale, shift, y[span.samples])
+
+
+def bn_inference(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    mean: Array,
+    variance: Array,
+    y: Array,
+    *,
+    eps: float,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """y = (x - mean)·scale/√(variance + ε) + shift with the running averages."""
+    _normalise(logical(x, layout), mean, scale / np.sqrt(variance + eps), shift, logical(y, layout))
+
+
+def bn_dx(
+    dy: Array,
+    x: Array,
+    scale: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dx: Array,
+    dscale: Array,
+    dshift: Array,
+    *,
+    group: int,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """The gradients by x, scale and shift."""
+    sums, products = np.empty_like(batch_mean), np.empty_like(batch_mean)
+    at = {"group": group, "count": count, "position": position}
+    bn_grad_sums(dy, x, batch_mean, batch_rstd, sums, products, **at, layout=layout)
+    bn_grad_apply(dy, x, scale, batch_mean, batch_rstd, sums, products, dx, dscale, dshift, **at, layout=layout)
+
+
+def bn_grad_sums(
+    dy: Array,
+    x: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dy_sums: Array,
+    dyx_sums: Array,
+    *,
+    group: int,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """Each group's sums of dy and of dy·x̂, x̂ = (x - mean)·rstd, over the samples at hand; allocates a group."""
+    dy, x = logical(dy, layout), logical(x, layout)
+    dy_sums.fill(0)
+    dyx_sums.fill(0)
+    for span in _spans(x, group, count, position):
+        part = dy[span.samples]
+        np.add.reduce(part, axis=_summed(x), out=dy_sums[span.row])
+        difference = x[span.samples] - _per_channel(batch_mean[span.row], x)
+        dyx_sums[span.row] = _products(part, difference) * batch_rstd[span.row]
+
+
+def bn_grad_apply(
+    dy: Array,
+    x: Array,
+    scale: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dy_sums: Array,
+    dyx_sums: Array,
+    dx: Array,
+    dscale: Array,
+    dshift: Array,
+    *,
+    group: int,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)); dscale = Σ dy·x̂ and dshift = Σ dy over the groups begun here."""
+    dy, x, dx = logical(dy, layout), logical(x, layout), logical(dx, layout)
+    dscale.fill(0)
+    dshift.fill(0)
+    for span in _spans(x, group, count, position):
+        mean, rstd = batch_mean[span.row], batch_rstd[span.row]
+        slope = rstd * dyx_sums[span.row] / span.values
+        part = dx[span.samples]
+        np.subtract(x[span.samples], _per_channel(mean, x), out=part)
+        np.multiply(part, _per_channel(-slope, x), out=part)
+        np.add(part, dy[span.samples], out=part)
+        np.subtract(part, _per_channel(dy_sums[span.row] / span.values, x), out=part)
+        np.multiply(part, _per_channel(scale * rstd, x), out=part)
+        if span.first:
+            np.add(dscale, dyx_sums[span.row], out=dscale)
+            np.add(dshift, dy_sums[span.row], out=dshift)
+
+
+def bn_statistics(
+    x: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    mean_sum: Array,
+    variance_sum: Array,
+    *,
+    group: int,
+    eps: float,
+    count: int,
+    position: int = 0,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """The groups begun here: their means and unbiased variances, over the number of groups of the global batch."""
+    x = logical(x, layout)
+    mean_sum.fill(0)
+    variance_sum.fill(0)
+    groups = -(-count // group)
+    for span in _spans(x, group, count, position):
+        if span.first:
+            biased = 1 / np.square(batch_rstd[span.row]) - eps
+            unbiased = biased * (span.values / max(1, span.values - 1))
+            np.add(mean_sum, batch_mean[span.row] / groups, out=mean_sum)
+            np.add(variance_sum, unbiased / groups, out=variance_sum)
+
+
+def bn_update(
+    mean: Array, variance: Array, mean_sum: Array, variance_sum: Array, *, momentum: float, **_: object
+) -> None:
+    """The running averages move towards this step's by the share `momentum`, in place."""
+    for running, new in ((mean, mean_sum), (variance, variance_sum)):
+        np.multiply(running, 1 - momentum, out=running)
+        np.add(running, momentum * new, out=running)
+
+
+def _spans(x: Array, group: int, count: int, position: int) -> Iterator[Span]:
+    """The groups that the samples of x belong to, in order."""
+    pixels, end = prod(x.shape[2:]), position + x.shape[0]
+    start = position
+    while start < end:
+        row = start // group
+        stop = min(end, (row + 1) * group)
+        members = min(group, count - row * group)
+        yield Span(row, slice(start - position, stop - position), members * pixels, start == row * group)
+        start = stop
+
+
+def _summed(x: Array) -> tuple[int, ...]:
+    """All axes but the channel."""
+    return (0, *range(2, x.ndim))
+
+
+def _per_channel(values: Array, x: Array) -> Array:
+    """Values [channel] so that they broadcast against x."""
+    return values.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _products(a: Array, b: Array) -> Array:
+    """Σ a·b for each channel."""
+    product: Array = np.einsum("nchw,nchw->c" if a.ndim == 4 else "nc,nc->c", a, b)
+    return product
+
+
+def _normalise(x: Array, mean: Array, factor: Array, shift: Array, y: Array) -> None:
+    np.subtract(x, _per_channel(mean, x), out=y)
+    np.multiply(y, _per_channel(factor, x), out=y)
+    np.add(y, _per_channel(shift, x), out=y)

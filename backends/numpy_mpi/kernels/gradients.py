@@ -1,0 +1,42 @@
+"""Sums of gradients where a value was used more than once, and clipping."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+
+from .layout import Array
+
+
+def sum_gradients(*arrays: Array, **_: object) -> None:
+    """Gradients, and last their sum, added from left to right; the sum may lie where the first gradient does."""
+    *gradients, total = arrays
+    if len(gradients) == 1:
+        np.copyto(total, gradients[0])
+        return
+    np.add(gradients[0], gradients[1], out=total)
+    for gradient in gradients[2:]:
+        np.add(total, gradient, out=total)
+
+
+def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: object) -> None:
+    """Limit gradients in place.
+
+    `norm`: all by the factor min(1, bound/(‖g‖ + 1e-6)), ‖g‖ the norm over all of them, PyTorch's clip_grad_norm_;
+    `value`: each element to ±bound.
+    """
+    if kind == "value":
+        for gradient in gradients:
+            np.clip(gradient, -bound, bound, out=gradient)
+        return
+    factor = min(1.0, bound / (sqrt(sum(square_sum(gradient) for gradient in gradients)) + 1e-6))
+    for gradient in gradients:
+        np.multiply(gradient, factor, out=gradient)
+
+
+def square_sum(gradient: Array) -> float:
+    """The sum of the squares of its elements."""
+    flat = gradient.reshape(-1)
+    return float(np.dot(flat, flat))

@@ -1,0 +1,24 @@
+"""Softmax along one axis, in any layout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .layout import Array, physical_axis
+
+
+def softmax_forward(x: Array, y: Array, *, axis: int, layout: str = "NCHW", **_: object) -> None:
+    """y = eˣ/Σeˣ along a logical axis; the largest x is subtracted first, so that no exponential overflows."""
+    at = physical_axis(axis, layout, x.ndim)
+    np.subtract(x, x.max(axis=at, keepdims=True), out=y)
+    np.exp(y, out=y)
+    np.divide(y, y.sum(axis=at, keepdims=True), out=y)
+
+
+def softmax_dx(dy: Array, y: Array, dx: Array, *, axis: int, layout: str = "NCHW", **_: object) -> None:
+    """dx = y·(dy - Σ dy·y)."""
+    at = physical_axis(axis, layout, y.ndim)
+    np.multiply(dy, y, out=dx)
+    total = dx.sum(axis=at, keepdims=True)
+    np.subtract(dy, total, out=dx)
+    np.multiply(dx, y, out=dx)

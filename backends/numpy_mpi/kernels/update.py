@@ -1,0 +1,126 @@
+"""Update rules, in place, as PyTorch writes them (cost-models.md §3); `step` counts from 0.
+
+A kernel takes weight, gradient and states. It works through them in chunks that stay in the cache, so that its
+temporaries are a chunk long, however large the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .layout import Array
+
+CHUNK = 2**14
+"""Elements handled at a time: four arrays of them in double precision take half a megabyte."""
+
+
+def sgd_update(
+    weight: Array,
+    gradient: Array,
+    *states: Array,
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    **_: object,
+) -> None:
+    """g += λw; v = μv + g; w -= η·v, with Nesterov's momentum w -= η(g + μv); without momentum w -= η·g."""
+    for w, g, *velocity in _chunks(weight, gradient, *states):
+        g = g + weight_decay * w if weight_decay else g
+        if momentum:
+            (v,) = velocity
+            np.multiply(v, momentum, out=v)
+            np.add(v, g, out=v)
+            g = g + momentum * v if nesterov else v
+        np.subtract(w, lr * g, out=w)
+
+
+def adagrad_update(
+    weight: Array,
+    gradient: Array,
+    squares: Array,
+    lr: float,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+    **_: object,
+) -> None:
+    """A += g²; w -= η·g/(√A + ε)."""
+    for w, g, a in _chunks(weight, gradient, squares):
+        g = g + weight_decay * w if weight_decay else g
+        np.add(a, g * g, out=a)
+        np.subtract(w, lr * g / (np.sqrt(a) + eps), out=w)
+
+
+def rmsprop_update(
+    weight: Array,
+    gradient: Array,
+    *states: Array,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    **_: object,
+) -> None:
+    """A = αA + (1-α)g²; u = g/(√A + ε), with momentum v = μv + u and u = v; w -= η·u."""
+    for w, g, a, *velocity in _chunks(weight, gradient, *states):
+        g = g + weight_decay * w if weight_decay else g
+        _average(a, g * g, alpha)
+        u = g / (np.sqrt(a) + eps)
+        if momentum:
+            (v,) = velocity
+            np.multiply(v, momentum, out=v)
+            u = np.add(v, u, out=v)
+        np.subtract(w, lr * u, out=w)
+
+
+def adam_update(
+    weight: Array,
+    gradient: Array,
+    mean: Array,
+    square_mean: Array,
+    lr: float,
+    step: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    **_: object,
+) -> None:
+    """m₁ = β₁m₁ + (1-β₁)g; m₂ = β₂m₂ + (1-β₂)g²; w -= η·m̂₁/(√m̂₂ + ε) with m̂ = m/(1-βᵗ), t = step + 1."""
+    rate, root = lr / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** -0.5
+    for w, g, m1, m2 in _chunks(weight, gradient, mean, square_mean):
+        g = g + weight_decay * w if weight_decay else g
+        _average(m1, g, beta1)
+        _average(m2, g * g, beta2)
+        np.subtract(w, rate * m1 / (np.sqrt(m2) * root + eps), out=w)
+
+
+def adamw_update(
+    weight: Array,
+    gradient: Array,
+    mean: Array,
+    square_mean: Array,
+    lr: float,
+    step: int,
+    weight_decay: float = 0.01,
+    **attrs: float,
+) -> None:
+    """w -= η·λ·w, then Adam's update without weight decay."""
+    np.multiply(weight, 1 - lr * weight_decay, out=weight)
+    adam_update(weight, gradient, mean, square_mean, lr=lr, step=step, **attrs)
+
+
+def _average(average: Array, value: Array, share: float) -> None:
+    """average = share·average + (1 - share)·value."""
+    np.multiply(average, share, out=average)
+    np.add(average, (1 - share) * value, out=average)
+
+
+def _chunks(*arrays: Array) -> Iterator[list[Array]]:
+    """The same stretch of each array, as flat views, chunk by chunk."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, arrays[0].size, CHUNK):
+        yield [array[start : start + CHUNK] for array in flat]
