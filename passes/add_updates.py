@@ -66,7 +66,7 @@ def _running_averages(graph: Graph, node: Node) -> tuple[list[Node], list[Value]
     op = operator_of(node)
     running = tuple(known[role] for role in op.statistics)
     sums = tuple(Value(f"{name}@sum", graph.type(name), "gradient") for name in running)
-    saved = tuple(known[role] for role in op.saved)
+    saved = (node.inputs[0], *(known[role] for role in op.saved))
     names = tuple(value.name for value in sums)
     gather = Node(f"{node.address}@statistics", node.op, "statistics", saved, names, node.attrs, node.span)
     update = Node(f"{node.address}@update", node.op, "update", (*running, *names), (), node.attrs, node.span)

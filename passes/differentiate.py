@@ -37,6 +37,8 @@ def roles(graph: Graph, node: Node) -> dict[str, str]:
     op = operator_of(node)
     count = len(node.inputs) if op.variadic else len(op.operands)
     operands = tuple(f"x{i}" for i in range(count)) if op.variadic else op.operands
+    if node.has("scalar"):
+        operands = operands[:1]  # the scalar stands for the second operand
     present = tuple(role for role in op.weights if not (node.has(role) and node.attr(role) is False))
     names = (*operands, *present, *op.statistics)
     if len(names) != len(node.inputs):

@@ -227,7 +227,7 @@ def reduced(segment: Segment, plan: Plan, buffers: Buffers) -> Segment:
                         bucket.algorithm,
                         bucket.name,
                         bucket.bytes,
-                        reason=f"{bucket.algorithm}, {bucket.reason}",
+                        reason=str(bucket.reason),
                     )
                 )
     return replace(segment, instructions=tuple(made))

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files as resources
 
+from dlc.ir.plan_json import plan_to_json
+
 import dlc
-from backends.numpy_mpi import segments as segment_text
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
 from backends.numpy_mpi.kernels import EXACT, KERNELS, Kernel
 from backends.numpy_mpi.names import identifiers
 from backends.numpy_mpi.rates import rates_function, rates_module
+from backends.numpy_mpi.segments import SegmentWriter
 from backends.numpy_mpi.setting import (
     dataset_call,
     initialisation,
@@ -25,14 +27,12 @@ from backends.numpy_mpi.tables import NUMPY_TYPES, array_tables, bucket_table
 from backends.numpy_mpi.text import import_line, literal, literal_map, table
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
-from dlc.ir.plan_json import plan_to_json
 from dlc.ir.program import Compute, Program, Role, Row
 from dlc.ir.training import Training
 
-
 RUNTIME_NAMES = (
-    "Arrays", "Array", "Clock", "Files", "Loader", "N", "Options", "Profile", "Progress", "Result", "Trace", "View",
-    "World", "load_weights", "planned_steps", "require_finite", "run", "save_npz", "save_weights", "shard",
+    "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "View", "load_weights",
+    "planned_steps", "require_finite", "run", "save_npz", "save_weights", "shard",
 )  # fmt: skip
 
 
@@ -96,7 +96,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
     program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
     (role,) = program.roles
     names = identifiers(role)
-    texts = segment_text.segments(emission, role, names)
+    writer = SegmentWriter(emission, role, names)
+    texts = writer.segments()
     calls = {text.name: f"{text.name}({text.parameters})" for text in texts}
     return {
         "version": dlc.__version__,
@@ -119,6 +120,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "outputs": literal_map({name: names[buffer] for name, buffer in program.outputs}),
         "rates": rates_function(training.rates),
         "initialisation": initialisation(graph, names),
+        "constants": writer.constants(),
         "segments": texts,
         "train_step": [
             {"segment": row.segment, "call": _step_call(row.segment, calls)} for row in _schedule(role, "train_step")

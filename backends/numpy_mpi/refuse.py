@@ -42,7 +42,7 @@ def _training(training: Training) -> Iterator[Refusal]:
         ("accumulate", training.accumulate != 1, f"accumulate = {training.accumulate}", "it can emit `accumulate = 1`"),
         ("stop", training.stop is not None, "`stop`", "it can train for `epochs = …` or `steps = …`"),
         ("checkpoint", training.checkpoint is not None, "`checkpoint`", "it can write weights with `dlc run --save`"),
-        ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "it can emit `synchronous`"),
+        ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "it emits `synchronous`"),
         ("compress", training.compress.kind != "none", f"compress = {training.compress.kind}", "it can emit `none`"),
         (
             "precision",

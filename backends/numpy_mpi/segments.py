@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from backends.numpy_mpi.names import namespace
+from backends.numpy_mpi.names import identifier, namespace
 from backends.numpy_mpi.text import call, comment, literal
 from dlc.ir.program import Collective, Compute, Instruction, Load, Role, Segment
 
@@ -28,6 +28,7 @@ TITLES = {
     "predict": "The network in inference mode, as far as its outputs.",
 }
 RUNTIME = {"count": "at.count", "position": "at.position", "step": "at.step", "lr": "at.lr"}
+SHARED_FROM = 3  # attributes
 PARAMETERS = ("loader", "indices", "a", "w", "g", "s", "at", "world")
 
 
@@ -41,19 +42,32 @@ class SegmentText:
     body: str
 
 
-def segments(emission: Emission, role: Role, names: Mapping[str, str]) -> list[SegmentText]:
-    """The segments that do something, in the program's order."""
-    writer = _Writer(emission, role, names)
-    return [writer.segment(segment) for segment in role.segments if segment.instructions]
-
-
 @dataclass(frozen=True, slots=True)
-class _Writer:
+class SegmentWriter:
+    """Writes the segments of a role; attributes that several calls of an op share become constants."""
+
     emission: Emission
     role: Role
     names: Mapping[str, str]
 
+    def segments(self) -> list[SegmentText]:
+        """The segments that do something, in the program's order."""
+        return [self.segment(segment) for segment in self.role.segments if segment.instructions]
+
+    def constants(self) -> str:
+        """`C1_CONV = dict(…)`: the attributes of each op that has many, once for all its calls."""
+        found: dict[str, str] = {}
+        for segment in self.role.segments:
+            for instruction in segment.instructions:
+                if isinstance(instruction, Compute):
+                    attributes = self._attributes(instruction)
+                    if len(attributes) >= SHARED_FROM:
+                        name = self._constant(instruction)
+                        found[name] = call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
+        return "\n".join(found.values())
+
     def segment(self, segment: Segment) -> SegmentText:
+        """One segment as a function of the namespaces that it uses."""
         body = "\n".join(line for instruction in segment.instructions for line in self._lines(instruction))
         code = re.sub(r"#.*|\"[^\"]*\"", "", body)
         used = [name for name in PARAMETERS if re.search(rf"(?<![\w.]){name}\b(?!=)", code)]
@@ -68,7 +82,9 @@ class _Writer:
                 entries = ", ".join(f"{literal(name)}: {array}" for name, array in arrays.items())
                 yield call("loader.fill", ["indices", f"{{{entries}}}"], 4)
             case Collective():
-                yield comment(f"{instruction.name}: sum over the ranks by {instruction.reason}", 4)
+                yield comment(
+                    f"{instruction.name}: summed over the ranks, {instruction.algorithm}: {instruction.reason}", 4
+                )
                 arguments = [self._array(instruction.buffer), literal(instruction.algorithm), literal(instruction.name)]
                 yield call("world.allreduce", arguments, 4)
             case _:
@@ -78,20 +94,31 @@ class _Writer:
         kernel = self.emission.kernel(compute)
         yield comment(f"{compute.address}: {compute.reason}" if compute.reason else compute.address, 4)
         arrays = [self._array(name) for name in (*compute.inputs, *compute.outputs, *compute.workspaces)]
-        yield call(kernel.function, [*arrays, *_keywords(kernel, compute)], 4)
+        attributes = self._attributes(compute)
+        if len(attributes) >= SHARED_FROM:
+            keywords = [f"**{self._constant(compute)}"]
+        else:
+            keywords = [f"{name}={text}" for name, text in attributes.items()]
+        runtime = [f"{name}={RUNTIME[name]}" for name in compute.runtime if _takes(kernel, name)]
+        yield call(kernel.function, [*arrays, *keywords, *runtime], 4)
+
+    def _attributes(self, compute: Compute) -> dict[str, str]:
+        """The attributes that the kernel takes by name, as text."""
+        kernel = self.emission.kernel(compute)
+        given = dict(compute.attrs) | ({"layout": compute.layout} if compute.layout else {})
+        return {name: literal(value) for name, value in given.items() if _takes(kernel, name)}
+
+    def _constant(self, compute: Compute) -> str:
+        """Its name: the op's, or the rule's where all weights are updated alike."""
+        op, stage, _ = compute.kernel
+        return (op if stage == "update" else identifier(compute.address.partition("@")[0])).upper()
 
     def _array(self, name: str) -> str:
         return f"{namespace(self.role.buffer(name))}.{self.names[name]}"
 
 
-def _keywords(kernel: Kernel, compute: Compute) -> Iterator[str]:
-    """The attributes and runtime values that the kernel takes by name; all of them where it takes `**attrs`."""
+def _takes(kernel: Kernel, name: str) -> bool:
+    """Whether a kernel takes this keyword: it names it, or it takes `**attrs`; `**_` only lets it pass."""
     function = getattr(import_module(f"backends.numpy_mpi.kernels.{kernel.module}"), kernel.function)
-    parameters = inspect.signature(function).parameters.values()
-    anything = any(p.kind is p.VAR_KEYWORD and not p.name.startswith("_") for p in parameters)
-    accepted = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    given = {name: literal(value) for name, value in compute.attrs}
-    given.update({name: RUNTIME[name] for name in compute.runtime})
-    if compute.layout:
-        given.setdefault("layout", literal(compute.layout))
-    yield from (f"{name}={text}" for name, text in given.items() if anything or name in accepted)
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())

@@ -6,16 +6,32 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from .files import save_npz
-from .program import Options, ProgramError
+from .failures import ProgramError
 from .world import World
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Recorded(Protocol):
+    """The options that a trace obeys."""
+
+    @property
+    def record(self) -> str | None:
+        """A folder to write each step to."""
+
+    @property
+    def replay(self) -> str | None:
+        """A folder of recorded steps to start each step from."""
+
+    @property
+    def perturb(self) -> int | None:
+        """The seed of the noise."""
 
 
 class Trace:
@@ -29,7 +45,7 @@ class Trace:
     def __init__(
         self,
         world: World,
-        options: Options,
+        options: Recorded,
         w: SimpleNamespace,
         s: SimpleNamespace,
         g: SimpleNamespace,
@@ -85,9 +101,7 @@ class Trace:
         return str(Path(folder) / f"step{step:06}.npz")
 
 
-def _shuffled(
-    indices: npt.NDArray[np.int64], run: int, noise: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _shuffled(indices: npt.NDArray[np.int64], run: int, noise: np.random.Generator) -> npt.NDArray[np.int64]:
     """The samples of each run of `run` neighbours in another order."""
     parts = [noise.permutation(indices[start : start + run]) for start in range(0, len(indices), run)]
     return np.concatenate(parts)
