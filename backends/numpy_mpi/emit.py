@@ -64,7 +64,7 @@ def emit(emission: Emission) -> dict[str, bytes]:
     found.update(runtime_files(emission.training.data))
     found["plan.json"] = plan_to_json(emission.plan).encode()
     found["launch.sh"] = launcher(emission.program).encode()
-    found["ruff.toml"] = b'# The style of the files that dlc wrote.\nline-length = 120\ntarget-version = "py311"\n'
+    found["ruff.toml"] = resources("backends.numpy_mpi").joinpath("templates/ruff.toml").read_bytes()
     return dict(sorted(found.items()))
 
 
