@@ -21,7 +21,6 @@ STARTED: tuple[Kind, ...] = ("weight", "statistic", "state", "constant")
 """Kinds of values that have a first content."""
 
 FORWARD = ("forward", "loss", "metric")
-IN_PLACE = ("clip", "update")
 
 Invariant = Callable[[Graph, Operators], Iterator[str]]
 """A sentence for each place where a graph breaks it."""
@@ -108,15 +107,20 @@ def nodes_are_in_order(graph: Graph, operators: Operators) -> Iterator[str]:
 
 
 def changes_come_last(graph: Graph, operators: Operators) -> Iterator[str]:
-    """Nothing reads a value after it was clipped or updated in place, but for updates behind a clip."""
+    """Nothing but an update reads what was clipped or updated in place, and nothing is clipped after its update."""
     changed: dict[str, Node] = {}
+    used: dict[str, Node] = {}
     for node in graph.nodes:
         for name in node.inputs:
-            by = changed.get(name)
-            if by is not None and not (node.stage == "update" and by.stage == "clip"):
-                yield f"`{node.address}` reads `{name}` after `{by.address}` has changed it"
-        if node.stage in IN_PLACE:
+            if name in changed and node.stage != "update":
+                yield f"`{node.address}` reads `{name}` after `{changed[name].address}` has changed it"
+            if name in used and node.stage == "clip":
+                yield f"`{node.address}` clips `{name}` after `{used[name].address}` has used it"
+        if node.stage == "clip":
             changed.update(dict.fromkeys(node.inputs, node))
+        if node.stage == "update":
+            changed.update((name, node) for name in node.inputs if graph.value(name).kind in STARTED)
+            used.update((name, node) for name in node.inputs if graph.value(name).kind not in STARTED)
 
 
 def first_contents_are_known(graph: Graph, operators: Operators) -> Iterator[str]:

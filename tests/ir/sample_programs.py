@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 
 from dlc.ir.program import (
     Buffer,
@@ -206,9 +207,22 @@ def _stage(s: int, stages: int, microbatches: int, replicas: int, schedule: str,
     )
 
 
+def split_in_two(program: Program) -> Program:
+    """The same program with its ranks in two roles of the same code, `left` and `right`."""
+    (role,) = program.roles
+    half = len(role.ranks) // 2
+    left = replace(role, name="left", ranks=role.ranks[:half], shards=role.shards[:half])
+    right = replace(role, name="right", ranks=role.ranks[half:], shards=role.shards[half:])
+    return replace(program, roles=(left, right))
+
+
 def with_role(program: Program, role: Role, index: int = 0) -> Program:
     """The program with one role replaced."""
-    from dataclasses import replace
+    return replace(program, roles=(*program.roles[:index], role, *program.roles[index + 1 :]))
 
-    roles: Sequence[Role] = program.roles
-    return replace(program, roles=(*roles[:index], role, *roles[index + 1 :]))
+
+def with_segment(program: Program, name: str, instructions: Iterable[Instruction], index: int = 0) -> Program:
+    """The program with other instructions in one segment of one role."""
+    role = program.roles[index]
+    segments = tuple(Segment(name, tuple(instructions)) if s.name == name else s for s in role.segments)
+    return with_role(program, replace(role, segments=segments), index)
