@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lark.lark import PostLex
 from lark.lexer import Token
 
-_ENDS_A_STATEMENT = frozenset({"NAME", "INT", "FLOAT", "QUANTITY", "STRING", "WINDOW", "RPAR", "RSQB", "RBRACE"})
+ENDS_A_STATEMENT = frozenset({"NAME", "INT", "FLOAT", "QUANTITY", "STRING", "WINDOW", "RPAR", "RSQB", "RBRACE"})
 
 
 class Newlines(PostLex):
@@ -30,5 +30,5 @@ class Newlines(PostLex):
                 brackets.append(str(token))
             elif token in (")", "]", "}") and brackets:
                 brackets.pop()
-            ends_a_statement = token.type in _ENDS_A_STATEMENT
+            ends_a_statement = token.type in ENDS_A_STATEMENT
             yield token
