@@ -66,3 +66,45 @@ progress.py
         .step_seconds -> median seconds of a step
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
+
+from .clock import Clock
+from .data import Dataset, Loader, Samples, shard
+from .failures import ProgramError
+from .files import Files, load_npz, load_weights, save_npz, save_weights
+from .guard import require_finite
+from .position import Place, Position
+from .program import Options, Result, run
+from .progress import Profile, Progress
+from .readers import cifar10, digits, mnist, npz, synthetic
+from .thread_world import run_threads
+from .world import Serial, World
+
+__all__ = [
+    "Clock",
+    "Dataset",
+    "Files",
+    "Loader",
+    "Options",
+    "Place",
+    "Position",
+    "Profile",
+    "ProgramError",
+    "Progress",
+    "Result",
+    "Samples",
+    "Serial",
+    "World",
+    "cifar10",
+    "digits",
+    "load_npz",
+    "load_weights",
+    "mnist",
+    "npz",
+    "require_finite",
+    "run",
+    "run_threads",
+    "save_npz",
+    "save_weights",
+    "shard",
+    "synthetic",
+]

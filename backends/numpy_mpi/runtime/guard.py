@@ -1,0 +1,107 @@
+"""What a program does about failures: say rank, step and cause once, end all ranks, return a status other than 0."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import traceback
+from typing import Any, NoReturn, Protocol
+
+from .failures import ProgramError
+from .position import Place, Position
+from .star import show
+from .supervisor import Supervision, write_completion
+from .world import World
+
+
+class Guard(Protocol):
+    """How a rank's end is made known."""
+
+    position: Position
+    parent: int | None
+
+    def join(self, world: Any) -> None:
+        """The ranks know each other from here on."""
+
+    def failed(self, text: str, status: int) -> NoReturn:
+        """Ends the job."""
+
+    def done(self, rank: int, status: int) -> None:
+        """The rank has done its work."""
+
+
+class Unsupervised:
+    """The guard of a serial program, and where a process cannot fork: prints, and ends this process."""
+
+    def __init__(self) -> None:
+        self.position = Position()
+        self.parent: int | None = None
+        self._world: World | None = None
+        signal.signal(signal.SIGTERM, _raise_terminated)
+
+    def join(self, world: Any) -> None:
+        """From here on a failure aborts all ranks."""
+        self._world = world
+
+    def failed(self, text: str, status: int) -> NoReturn:
+        """Prints the text and ends the job."""
+        show(text)
+        if self._world is not None and self._world.size > 1:
+            self._world.abort(status)
+        os._exit(status)
+
+    def done(self, rank: int, status: int) -> None:
+        """Leaves the completion record."""
+        if status == 0:
+            write_completion(rank)
+
+
+class TerminatedError(Exception):
+    """SIGTERM has come."""
+
+
+def _raise_terminated(*_: object) -> None:
+    raise TerminatedError
+
+
+def fail(guard: Supervision | Unsupervised, rank: int | None, failure: BaseException) -> NoReturn:
+    """Ends the job because of what was raised on this rank."""
+    sys.stdout.flush()
+    guard.failed(*describe(failure, rank, guard.position.read()))
+
+
+def describe(failure: BaseException, rank: int | None, place: Place) -> tuple[str, int]:
+    """(what to print, exit status) for something that was raised: a traceback only where it is a defect."""
+    name = "a rank" if rank is None else f"rank {rank}"
+    note = f"  = note: {place}"
+    if isinstance(failure, ProgramError):
+        return failure.render(f"{name}, {place}"), 1
+    if isinstance(failure, KeyboardInterrupt):
+        return f"error: {name} was ended by SIGINT\n{note}", 128 + signal.SIGINT
+    if isinstance(failure, TerminatedError):
+        return f"error: {name} was ended by SIGTERM\n{note}", 128 + signal.SIGTERM
+    if isinstance(failure, SystemExit):
+        return f"error: {name} called sys.exit({failure.code!r}) before the program was done\n{note}", 1
+    text = "".join(traceback.format_exception(failure)).rstrip()
+    cause = f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__
+    return f"{text}\nerror: {name} failed: {cause}\n{note}", 1
+
+
+def require_finite(world: World, loss: float, step: int, local: float | None = None, what: str = "loss") -> None:
+    """Raises ProgramError on all ranks alike where the loss, which is the same on all, is infinite or not a number.
+
+    `local` is this rank's part of it, by which the message tells on which ranks it began.
+    """
+    if math.isfinite(loss):
+        return
+    sound = world.allgather(local is None or math.isfinite(local))
+    ranks = [rank for rank, finite in enumerate(sound) if not finite]
+    notes = (f"it began on rank {', '.join(map(str, ranks))}",) if ranks else ()
+    raise ProgramError(
+        f"the {what} is {loss} in step {step}",
+        code="E0714",
+        notes=notes,
+        help="a smaller learning rate, or `clip = norm(1.0)`, often helps",
+    )

@@ -1,0 +1,211 @@
+"""The command line of an emitted program, and how it starts: as one process or as a rank of many."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .clock import Clock
+from .failures import ProgramError
+from .files import Files
+from .guard import Unsupervised, fail
+from .star import Limits, show
+from .supervisor import Supervision, supervise
+from .world import Serial, World
+
+STALL_VARIABLE = "DLC_STALL_SECONDS"
+SILENCE_VARIABLE = "DLC_SILENCE_SECONDS"
+
+# How launchers tell a process its place: (rank, number of ranks).
+_LAUNCHERS = (("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMIX_RANK", "PMIX_SIZE"))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line. None and "" where nothing was given; `steps` wins over `epochs`."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    load: str | None = None
+    save: str | None = None
+    predict: str | None = None
+    json: bool = False
+    profile: bool = False
+    quiet: bool = False
+    root: str = "."
+    record: str | None = None
+    replay: str | None = None
+    perturb: int | None = None
+    stall_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run came to: the same on all ranks, so that rank 0 can report it. `profile`: seconds by segment."""
+
+    steps: int
+    loss: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    step_seconds: float = 0.0
+    profile: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One line; numbers that JSON has no word for become null."""
+        values: dict[str, Any] = {
+            "steps": self.steps,
+            "loss": _number(self.loss),
+            "metrics": {name: _number(value) for name, value in self.metrics.items()},
+            "step_seconds": _number(self.step_seconds),
+        }
+        if self.profile:
+            values["profile"] = {name: _number(value) for name, value in self.profile.items()}
+        return json.dumps(values)
+
+
+Main = Callable[[World, Clock, Files, Options], Result]
+
+
+def run(main: Main, *, name: str, ranks: int, description: str = "", arguments: Sequence[str] | None = None) -> int:
+    """Runs main(world, clock, files, options) on the rank that this process is; the exit status.
+
+    `ranks` is the number that the program was compiled for. Failures never leave this function: they are printed and
+    end all ranks. It must be called before anything else starts MPI, and with more than one rank the process that
+    calls it becomes the rank's supervisor, while a forked child returns.
+    """
+    options = parse(name, ranks, description, arguments)
+    if ranks == 1 and _launched()[1] == 1:
+        return _run_rank(main, ranks, options, Unsupervised(), lambda guard: Serial(guard.position))
+    limits = Limits(options.stall_seconds, float(os.environ.get(SILENCE_VARIABLE, Limits().silence)))
+    guard = supervise(limits) if hasattr(os, "fork") and "mpi4py.MPI" not in sys.modules else Unsupervised()
+    return _run_rank(main, ranks, options, guard, lambda guard: _connect(guard, options))
+
+
+def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | None) -> Options:
+    """Reads the command line; argparse ends the process on --help and on mistakes (exit status 2)."""
+    parser = argparse.ArgumentParser(
+        prog="train.py" if ranks == 1 else f"mpiexec -n {ranks} python train.py",
+        description=f"{name}: {description}" if description else name,
+    )
+    add = parser.add_argument
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=_count, metavar="N", help="train for N steps (0: none)")
+    length.add_argument("--epochs", type=_count, metavar="N", help="train for N epochs")
+    add("--load", metavar="W.npz", help="start from these weights")
+    add("--save", metavar="W.npz", help="write the weights at the end")
+    add("--predict", metavar="OUT.npz", help="write the network's outputs for the test samples")
+    add("--json", action="store_true", help="print the result as one JSON object on the last line")
+    add("--profile", action="store_true", help="print the median time of each part of a step")
+    add("--quiet", action="store_true", help="print no progress")
+    add("--root", default=".", metavar="DIR", help="folder in which data paths begin (default: the current one)")
+    add("--record", metavar="DIR", help="write the state, loss and gradients of each step (for `dlc verify`)")
+    add("--replay", metavar="DIR", help="start each step from the state recorded there (for `dlc verify`)")
+    add("--perturb", type=int, metavar="SEED", help="add rounding noise to weights and order (for `dlc verify`)")
+    add(
+        "--stall-seconds",
+        type=_seconds,
+        default=float(os.environ.get(STALL_VARIABLE, Options().stall_seconds)),
+        metavar="S",
+        help="end the job when a rank waits that long for others (default: 300, or DLC_STALL_SECONDS)",
+    )
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _run_rank(
+    main: Main,
+    ranks: int,
+    options: Options,
+    guard: Supervision | Unsupervised,
+    connect: Callable[[Supervision | Unsupervised], World],
+) -> int:
+    """The life of one rank."""
+    rank: int | None = None
+    try:
+        world = connect(guard)
+        rank = world.rank
+        if world.size != ranks:
+            _refuse(world, ranks)
+            guard.done(rank, 1)
+            return 1
+        guard.join(world)
+        result = main(world, Clock(), Files(Path(options.root)), options)
+        world.barrier("the end of the program")
+        if rank == 0:
+            _show_result(result, options)
+        sys.stdout.flush()
+        guard.done(rank, 0)
+    except BaseException as failure:  # sys.exit and interrupts too: nothing may end one rank alone
+        fail(guard, rank, failure)
+    return 0
+
+
+def _connect(guard: Supervision | Unsupervised, options: Options) -> World:
+    try:
+        module = importlib.import_module(".mpi_world", __package__)
+    except (ImportError, RuntimeError) as cause:
+        raise ProgramError(
+            f"mpi4py cannot be used: {cause}",
+            help="`pip install mpi4py mpich` installs it and an MPI; one of your own serves too",
+        ) from cause
+    world: World = module.MpiWorld(guard.position, stall_seconds=options.stall_seconds, parent=guard.parent)
+    return world
+
+
+def _refuse(world: World, ranks: int) -> None:
+    """E0703, printed once."""
+    rank, launched = _launched()
+    alone = world.size == 1 and launched > 1
+    if world.rank or (alone and rank):
+        return
+    started = launched if alone and launched != ranks else world.size
+    error = ProgramError(
+        f"this program was compiled for {ranks} rank{'s' * (ranks != 1)}, mpiexec started {started}",
+        code="E0703",
+        notes=("each process sees itself alone: mpiexec and mpi4py use different MPIs",) if alone else (),
+        help=f"start it with `mpiexec -n {ranks}`, or compile again with `dlc compile FILE -n {started}`",
+    )
+    show(error.render())
+
+
+def _launched() -> tuple[int, int]:
+    """(rank, number of ranks) as the launcher has put it into the environment; (0, 1) without one."""
+    for rank, size in _LAUNCHERS:
+        if size in os.environ:
+            return int(os.environ.get(rank, "0")), int(os.environ[size])
+    return 0, 1
+
+
+def _show_result(result: Result, options: Options) -> None:
+    if options.profile and not options.json:
+        total = sum(result.profile.values())
+        for segment, seconds in result.profile.items():
+            print(f"{segment:>16} {seconds * 1e3:10.3f} ms {seconds / total if total else 0:6.1%}")
+    if options.json:
+        print(result.to_json())
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 0 up")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number of seconds above 0")
+    return value
