@@ -75,9 +75,9 @@ class Scope:
             yield from scope.names
             scope = scope.parent
 
-    def inner(self, where: str | None = None, **names: Entity) -> Scope:
-        """A scope inside this one."""
-        return Scope(where or self.where, dict(names), self)
+    def inner(self, variable: str | None, value: Entity) -> Scope:
+        """A scope inside this one, with one more name, if it is one."""
+        return Scope(self.where, {} if variable is None else {variable: value}, self)
 
 
 def undefined(name: str, span: Span, where: str, known: Mapping[str, str]) -> Diagnostic:

@@ -1,12 +1,14 @@
 """The messages, one file per family of codes, and all of them by code for `dlc explain CODE`."""
 
 from dlc.diagnostics import Message
-from dlc.messages import e01_syntax, e07_run
+from dlc.messages import e01_syntax, e02_names, e03_shapes, e07_run
 
 MESSAGES: dict[str, Message] = {
     message.code: message
     for family in (
         e01_syntax.MESSAGES,
+        e02_names.MESSAGES,
+        e03_shapes.MESSAGES,
         e07_run.MESSAGES,
     )
     for message in family

@@ -212,6 +212,13 @@ NO_CHAIN = Message(
 (`x -> relu`) and labels (`as name`) make values of the network; they stand in statements of networks and blocks.""",
 )
 
+NEEDS_STATEMENT = Message(
+    "E0229",
+    "`{callee}` computes a value where a constant is needed",
+    """Arguments, counts and conditions are constants. They may use the extents of values, `x.channel`, but of values
+that have a name: give the result of the operator a statement of its own.""",
+)
+
 WORD_READ_AS = Message(
     "W0201",
     "`{name}` is read as {kind}, though there is a parameter of that name",
@@ -223,4 +230,38 @@ UNUSED = Message(
     "W0202",
     "`{name}` is never used in {where}",
     """No other statement reads the name and it is no output, so what it computes is thrown away.""",
+)
+
+MESSAGES = (
+    UNDEFINED,
+    DEFINED_TWICE,
+    CYCLE,
+    WRONG_OPERANDS,
+    MISSING_ARGUMENT,
+    NO_ARGUMENT,
+    NOT_YET,
+    RECURSION,
+    GIVEN_TWICE,
+    TOO_MANY_ARGUMENTS,
+    TOO_MANY_OPS,
+    TOO_DEEP,
+    WRONG_KIND,
+    DIVISION_BY_ZERO,
+    OUT_OF_RANGE,
+    WRONG_CONSTANT,
+    SAME_ADDRESS,
+    SECOND_REPEAT,
+    NOT_A_VALUE,
+    WRONG_INPUT,
+    NO_ITEM,
+    MISPLACED,
+    NO_PARAMETER,
+    WRONG_PARAMETER,
+    CANNOT_READ,
+    WRONG_TARGETS,
+    NO_WEIGHT,
+    NO_CHAIN,
+    NEEDS_STATEMENT,
+    WORD_READ_AS,
+    UNUSED,
 )

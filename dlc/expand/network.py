@@ -1,0 +1,468 @@
+"""Networks: from checked bodies to a Graph of stage `network`.
+
+A `BodyExpander` evaluates the statements of one body (a network, one use of a block, one iteration of a repeat): what
+the `Evaluator` knows of constants, and besides it chains, calls, repeats and arithmetic on values, each op under its
+address. `expand_network` ties them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
+from dlc.expand.addresses import Position, Site, assign, at, below, report_clash
+from dlc.expand.arguments import Bound, read
+from dlc.expand.check import Body, Checked
+from dlc.expand.count import Counter, TooManyOpsError
+from dlc.expand.evaluate import (
+    FUNCTIONS,
+    UNKNOWN,
+    Entity,
+    Evaluator,
+    Report,
+    Scope,
+    Tensor,
+    Unknown,
+    described,
+    left_end,
+    left_spine,
+)
+from dlc.expand.inputs import input_type
+from dlc.expand.nodes import Nodes
+from dlc.ir.graph import Attr, Graph
+from dlc.ir.tensor import BATCH
+from dlc.messages import MESSAGES
+from dlc.messages import e02_names as messages
+from dlc.messages import e03_shapes as shape_messages
+from dlc.ops import SIGNS, operator
+from dlc.ops.operator import Inferred, OperandError, Operator
+from dlc.syntax import ast
+
+BLOCK_DEPTH = 4
+"""Levels that a block or iteration counts for besides those of its expressions: its expansion nests as many calls."""
+
+Placed = tuple[Entity, Span]
+"""Something that a name or expression stands for, and where it is written."""
+
+
+def expand_network(body: Body, checked: Checked, report: Report) -> Graph | None:
+    """The Graph of a checked network; None where it has mistakes."""
+    nodes = Nodes()
+    scope = Scope(body.where, dict.fromkeys(body.targets, UNKNOWN), checked.parameters)
+    expander = BodyExpander(checked, nodes, scope, report)
+    try:
+        Counter(checked).least(body, {})
+        expander.run(body)
+    except TooManyOpsError as error:
+        report(error.diagnostic)
+        return None
+    outputs = [(name.text, expander.output(name)) for name in body.outputs]
+    found = [(name, value) for name, value in outputs if value is not None]
+    return nodes.graph(body.name, found) if len(found) == len(outputs) else None
+
+
+class BodyExpander(Evaluator):
+    """Expands one body below the address `prefix`.
+
+    `parent` is the body that uses this one, at `called_at`; `what` says in words what this one is. They make the chain
+    of expansions in messages.
+    """
+
+    __slots__ = ("_addresses", "_sites", "called_at", "checked", "nodes", "parent", "prefix", "told", "what")
+
+    def __init__(
+        self,
+        checked: Checked,
+        nodes: Nodes,
+        scope: Scope,
+        told: Report,
+        *,
+        prefix: str = "",
+        parent: BodyExpander | None = None,
+        what: str = "",
+        called_at: Span | None = None,
+    ) -> None:
+        super().__init__(scope, self._report_with_chain, 0 if parent is None else parent.depth + BLOCK_DEPTH)
+        self.checked, self.nodes, self.told = checked, nodes, told
+        self.prefix, self.parent, self.what, self.called_at = prefix, parent, what, called_at
+        self._sites: list[Site] = []
+        self._addresses: dict[Position, str] = {}
+
+    def _report_with_chain(self, diagnostic: Diagnostic) -> None:
+        """Report with each expansion that led here, outermost first, and the line that it had come to."""
+        chain: list[Frame] = []
+        span = diagnostic.primary.span if diagnostic.primary else None
+        body: BodyExpander = self
+        while body.parent is not None and span is not None:
+            chain.append(Frame(body.what, span))
+            span = body.called_at
+            if body.parent.parent is None and body.what != body.prefix and span is not None:
+                chain.append(Frame(body.prefix, span))
+            body = body.parent
+        self.told(diagnostic.within(reversed(chain)))
+
+    def _inside(self, scope: Scope, prefix: str, what: str, called_at: Span) -> BodyExpander:
+        """The expander of a body that this one uses."""
+        self.nodes.step(called_at)
+        return BodyExpander(
+            self.checked, self.nodes, scope, self.told, prefix=prefix, parent=self, what=what, called_at=called_at
+        )
+
+    # --- statements ---
+
+    def run(self, body: Body) -> Entity:
+        """Expand all statements; what the body returns."""
+        for statement in body.statements:
+            if isinstance(statement, ast.Input):
+                self._input(statement)
+            else:
+                self._bind(statement)
+        return UNKNOWN if body.result is None else self._statement(body.result, self.prefix)
+
+    def output(self, name: ast.Name) -> str | None:
+        """The value that an output names; None after a mistake."""
+        entity = self.scope.find(name.text)
+        if isinstance(entity, Tensor):
+            return entity.name
+        if entity is not None and entity is not UNKNOWN:
+            self.report(messages.NOT_A_VALUE.at(name.span, callee="output", found=described(entity)))
+        return None
+
+    def _input(self, item: ast.Input) -> None:
+        type_ = input_type(item, self)
+        if type_ is None:
+            return
+        batch = type_.extent(BATCH)
+        if self.nodes.batch not in (None, batch):
+            fault = f"its batch is {batch}, that of the inputs before it {self.nodes.batch}"
+            self.report(messages.WRONG_INPUT.at(item.span, name=item.name, fault=fault))
+            return
+        self.scope.names[item.name] = self.nodes.input(item.name, type_)
+
+    def _bind(self, binding: ast.Binding) -> None:
+        targets = [target.text for target in binding.targets]
+        value = self._statement(binding.value, below(self.prefix, targets[0]))
+        if len(targets) == 1:
+            self.scope.names[targets[0]] = value
+        elif isinstance(value, tuple) and len(value) == len(targets):
+            self.scope.names.update(zip(targets, value, strict=True))
+        elif value is not UNKNOWN:
+            self.report(messages.WRONG_TARGETS.at(binding.span, names=len(targets), found=described(value)))
+
+    def _statement(self, expression: ast.Expr, stem: str) -> Entity:
+        """What a statement's right side stands for; its ops are added below the address `stem`."""
+        self._sites = []
+        self._survey(expression)
+        self._addresses = assign(self._sites, stem, self.report)
+        return self.evaluate(expression)
+
+    def iterate(self, links: Sequence[ast.Link], arriving: Placed) -> Entity:
+        """One iteration of a repeat: a chain without a head."""
+        for link in links:
+            self._survey_link(link)
+        self._addresses = assign(self._sites, self.prefix, self.report)
+        return self._links(links, arriving)
+
+    # --- the sites of a statement, before it is expanded ---
+
+    def _survey(self, expression: ast.Expr) -> bool:
+        """Collect the ops, blocks and repeats of the branches taken; whether the expression is a value."""
+        match expression:
+            case ast.Name(text):
+                return _is_value(self.scope.find(text))
+            case ast.Call():
+                return self._survey_call(expression, None)
+            case ast.Chain(head, links):
+                self._survey(head)
+                for link in links:
+                    self._survey_link(link)
+                return True
+            case ast.Labelled(ast.Call() as call, label):
+                return self._survey_call(call, label)
+            case ast.Binary():
+                return self._survey_binary(expression)
+            case ast.Unary("-", operand):
+                return self._survey_sign("-", expression.span, self._survey(operand))
+            case ast.If():
+                branch = self.branch(expression)
+                return branch is None or self._survey(branch)
+            case ast.ListOf(items):
+                return max([self._survey(item) for item in items], default=False)
+            case ast.Index(value):
+                return self._survey(value)
+        return False
+
+    def _survey_link(self, link: ast.Link) -> None:
+        if isinstance(link.stage, ast.Repeat):
+            self._sites.append(Site("repeat", "repeat", link.stage.span, link.label))
+        else:
+            self._survey_call(link.stage, link.label, piped=True)
+
+    def _survey_call(self, call: ast.Call, label: str | None, piped: bool = False) -> bool:
+        if call.callee in FUNCTIONS:
+            return False
+        bound = self.checked.calls.bind(call, piped, self.scope.where)
+        if bound is None:
+            return True
+        is_block = isinstance(bound.callee, ast.Block)
+        self._sites.append(Site("block" if is_block else "op", call.callee, call.callee_span, label))
+        for argument in bound.arguments.values() if is_block else bound.operands:
+            if argument is not None:
+                self._survey(argument.value)
+        return True
+
+    def _survey_binary(self, expression: ast.Binary) -> bool:
+        value = self._survey(left_end(expression))
+        for node in left_spine(expression):
+            if node.operator not in SIGNS:
+                return False
+            right = self._survey(node.right)
+            value = self._survey_sign(node.operator, node.operator_span, value or right)
+        return value
+
+    def _survey_sign(self, sign: str, span: Span, value: bool) -> bool:
+        if value:
+            self._sites.append(Site("op", SIGNS[sign], span))
+        return value
+
+    # --- chains, calls, blocks and repeats ---
+
+    def chain(self, expression: ast.Expr) -> Entity:
+        """`head -> link -> link`, or a call with a label."""
+        if isinstance(expression, ast.Labelled):
+            return self.evaluate(expression.value)
+        assert isinstance(expression, ast.Chain)
+        return self._links(expression.links, (self.evaluate(expression.head), expression.head.span))
+
+    def _links(self, links: Sequence[ast.Link], arriving: Placed) -> Entity:
+        for link in links:
+            if isinstance(link.stage, ast.Repeat):
+                value = self._repeat(link.stage, arriving)
+            else:
+                value = self._apply(link.stage, arriving)
+            arriving = (value, link.span)
+        return arriving[0]
+
+    def call(self, call: ast.Call) -> Entity:
+        """A call that nothing arrives at."""
+        return self.function(call) if call.callee in FUNCTIONS else self._apply(call, None)
+
+    def _apply(self, call: ast.Call, arriving: Placed | None) -> Entity:
+        bound = self.checked.calls.bind(call, arriving is not None, self.scope.where)
+        if bound is None:
+            return UNKNOWN
+        if at(call.callee_span) not in self._addresses:
+            return self.fail(messages.NEEDS_STATEMENT.at(call.callee_span, callee=call.callee))
+        if isinstance(bound.callee, ast.Block):
+            return self._block(call, bound, bound.callee, arriving)
+        return self._operate(call, bound, bound.callee, arriving)
+
+    def _block(self, call: ast.Call, bound: Bound, block: ast.Block, arriving: Placed | None) -> Entity:
+        body = self.checked.blocks.get(block.name)
+        if body is None:
+            return UNKNOWN
+        names: dict[str, Entity] = {}
+        defaults = Evaluator(Scope(body.where, names, self.checked.parameters, words=True), self.report, self.depth)
+        for index, formal in enumerate(block.formals):
+            if index == 0 and arriving is not None:
+                names[formal.name] = arriving[0]
+            elif formal.name in bound.arguments:
+                names[formal.name] = self._block_argument(formal, bound.arguments[formal.name].value)
+            elif formal.default is not None:
+                names[formal.name] = defaults.evaluate(formal.default)
+        if UNKNOWN in names.values():
+            return UNKNOWN
+        scope = Scope(body.where, {**dict.fromkeys(body.targets, UNKNOWN), **names}, self.checked.parameters)
+        address = self._addresses[at(call.callee_span)]
+        return self._inside(scope, address, f"block {block.name}", call.callee_span).run(body)
+
+    def _block_argument(self, formal: ast.Formal, value: ast.Expr) -> Entity:
+        """A bare word stands for itself where the default is one too, and nothing bears its name."""
+        if isinstance(value, ast.Name) and isinstance(formal.default, ast.Name) and self.scope.find(value.text) is None:
+            return value
+        return self.evaluate(value)
+
+    def _repeat(self, repeat: ast.Repeat, arriving: Placed) -> Entity:
+        count = self.evaluate(repeat.count)
+        value, span = arriving
+        if count is UNKNOWN or value is UNKNOWN:
+            return UNKNOWN
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            needed = "an integer from 0 up"
+            found = described(count)
+            return self.fail(
+                messages.WRONG_CONSTANT.at(repeat.count.span, operation="repeat", needed=needed, found=found)
+            )
+        if at(repeat.span) not in self._addresses:
+            return self.fail(messages.NEEDS_STATEMENT.at(repeat.span, callee="repeat"))
+        address = self._addresses[at(repeat.span)]
+        for index in range(count):
+            prefix = f"{address}[{index}]"
+            scope = self.scope.inner(repeat.variable, index)
+            value = self._inside(scope, prefix, prefix, repeat.span).iterate(repeat.body, (value, span))
+            if value is UNKNOWN:
+                return UNKNOWN
+        return value
+
+    # --- operators ---
+
+    def _operate(self, call: ast.Call, bound: Bound, op: Operator, arriving: Placed | None) -> Entity:
+        operands: list[Placed] = []
+        for operand in bound.operands:
+            if operand is not None:
+                operands.append((self.evaluate(operand.value), operand.value.span))
+            elif arriving is not None:
+                operands.append(arriving)
+        attrs = self._attrs(op, bound.arguments)
+        if attrs is None or any(value is UNKNOWN for value, _ in operands):
+            return UNKNOWN
+        if op.name in SIGNS.values():
+            operands, attrs = _without_number(operands)
+        return self._emit(op, call.callee, call.callee_span, operands, attrs, bound.arguments)
+
+    def _attrs(self, op: Operator, given: Mapping[str, ast.Argument]) -> dict[str, Attr] | None:
+        """All arguments of an operator, defaults filled in; None after a mistake."""
+        attrs: dict[str, Attr] = {}
+        sound = True
+        for parameter in op.parameters:
+            value: Attr | Unknown | None = parameter.default
+            if parameter.name in given:
+                argument = given[parameter.name]
+                is_weight = parameter.kind == "weight"
+                value = self._weight(argument) if is_weight else read(parameter, argument, op.name, self)
+            elif parameter.like is not None:
+                value = attrs.get(parameter.like)
+            if value is UNKNOWN:
+                sound = False
+            elif value is not None:
+                attrs[parameter.name] = value
+        return attrs if sound else None
+
+    def _weight(self, argument: ast.Argument) -> str | Unknown:
+        """The weight that an address names: below this body, else below the network."""
+        path = self._path(argument.value)
+        if path is None:
+            return UNKNOWN
+        for name in (below(self._home.prefix, path), path):
+            if self.nodes.weight(name) is not None:
+                return name
+        near = similar(path, (name for name in self.nodes.values if self.nodes.weight(name)))
+        helps = (f"there is a weight with a similar address: `{near}`",) if near else ()
+        return self.fail(messages.NO_WEIGHT.at(argument.value.span, address=path, helps=helps))
+
+    @property
+    def _home(self) -> BodyExpander:
+        """The block or network that this body stands in; iterations of repeats have the prefix as their name."""
+        body = self
+        while body.parent is not None and body.what == body.prefix:
+            body = body.parent
+        return body
+
+    def _path(self, address: ast.Expr) -> str | None:
+        """An address as text, its indices evaluated; None after a mistake."""
+        match address:
+            case ast.Name(text):
+                return text
+            case ast.Attribute(value, name):
+                path = self._path(value)
+                return None if path is None else f"{path}.{name}"
+            case ast.Index(value, index):
+                path, number = self._path(value), self.evaluate(index)
+                return None if path is None or number is UNKNOWN else f"{path}[{_number(number)}]"
+        self.report(messages.NO_WEIGHT.at(address.span, address="…"))
+        return None
+
+    def combine(self, sign: str, left: Entity, right: Entity, at: ast.Binary) -> Entity:
+        """Arithmetic on two values, or on a value and a number; on numbers as ever."""
+        if not (_is_value(left) or _is_value(right)):
+            return super().combine(sign, left, right, at)
+        return self._sign(sign, at.operator_span, [(left, at.left.span), (right, at.right.span)])
+
+    def negate(self, operand: Entity, at: ast.Unary) -> Entity:
+        """`-x` is `0 - x`."""
+        if not _is_value(operand):
+            return super().negate(operand, at)
+        return self._sign("-", at.span, [(0, at.span), (operand, at.operand.span)])
+
+    def _sign(self, sign: str, span: Span, placed: list[Placed]) -> Entity:
+        op = operator(SIGNS[sign])
+        if op is None:
+            raise ValueError(f"no operator for {sign}")
+        operands, attrs = placed, dict[str, Attr]()
+        if sign != "@":
+            operands, attrs = _without_number(placed)
+        return self._emit(op, sign, span, operands, attrs, {})
+
+    def _emit(
+        self,
+        op: Operator,
+        written: str,
+        span: Span,
+        operands: Sequence[Placed],
+        attrs: Mapping[str, Attr],
+        arguments: Mapping[str, ast.Argument],
+    ) -> Entity:
+        """Add a node; what it computes."""
+        address = self._addresses.get(at(span))
+        if address is None:
+            return self.fail(messages.NEEDS_STATEMENT.at(span, callee=written))
+        tensors: list[Tensor] = []
+        for value, place in operands:
+            if not isinstance(value, Tensor):
+                return self.fail(messages.NOT_A_VALUE.at(place, callee=written, found=described(value)))
+            tensors.append(value)
+        try:
+            inferred = op.infer(tuple(tensor.type for tensor in tensors), attrs)
+        except OperandError as error:
+            return self.fail(_operand_message(error, span, [place for _, place in operands], arguments))
+        if not self._check_tied(written, inferred, arguments):
+            return UNKNOWN
+        clash = self.nodes.clash(op, address, inferred)
+        if clash is not None:
+            report_clash(clash, span, self.nodes.places.get(clash), self.report)
+            return UNKNOWN
+        results = self.nodes.add(op, address, [tensor.name for tensor in tensors], inferred, span)
+        return results[0] if len(results) == 1 else results
+
+    def _check_tied(self, written: str, inferred: Inferred, arguments: Mapping[str, ast.Argument]) -> bool:
+        """Whether borrowed weights have the types that the op needs (E0318)."""
+        for (_, name), needed in zip(inferred.tied, inferred.tied_types, strict=True):
+            found = self.nodes.values[name].type
+            if (found.dtype, found.shape) != (needed.dtype, needed.shape):
+                span = arguments["tied"].value.span
+                message = shape_messages.TIED_SHAPE
+                self.report(message.at(span, address=name, found=found, op=written, needed=needed))
+                return False
+        return True
+
+
+def _is_value(entity: Entity | None) -> bool:
+    """Whether arithmetic on it makes an op; what is unknown may be a value."""
+    return entity is None or isinstance(entity, Tensor | tuple) or entity is UNKNOWN
+
+
+def _without_number(operands: list[Placed]) -> tuple[list[Placed], dict[str, Attr]]:
+    """The operands of arithmetic without the one that is a number, which becomes an attribute."""
+    for index, (value, _) in enumerate(operands):
+        if isinstance(value, int | float) and not isinstance(value, bool) and len(operands) == 2:
+            rest = [operands[1 - index]]
+            return rest, {"scalar": value, "scalar_first": index == 0}
+    return operands, {}
+
+
+def _number(entity: Entity) -> str:
+    return str(entity) if isinstance(entity, int) else "…"
+
+
+def _operand_message(
+    error: OperandError, span: Span, operands: Sequence[Span], arguments: Mapping[str, ast.Argument]
+) -> Diagnostic:
+    """A shape rule's refusal, at the argument or operand at fault."""
+    place = span
+    if error.argument is not None and error.argument in arguments:
+        place = arguments[error.argument].value.span
+    elif error.operand is not None and error.operand < len(operands):
+        place = operands[error.operand]
+    message = MESSAGES[error.code]
+    sentence = message.sentence.format(**error.values)
+    return Diagnostic(message.code, sentence, Label(place, error.label), notes=error.notes, helps=error.helps)

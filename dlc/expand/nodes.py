@@ -1,0 +1,95 @@
+"""The Graph under construction: nodes in the order in which they are expanded, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlc.diagnostics import Span
+from dlc.expand.count import MOST_OPS, TooManyOpsError
+from dlc.expand.evaluate import Tensor
+from dlc.ir.graph import Graph, Kind, Node, Value
+from dlc.ir.tensor import BATCH, TensorType
+from dlc.ops.operator import Inferred, Operator
+
+STEPS_PER_OP = 3
+"""How many blocks and iterations may be expanded for each op that may be made: a bound for what holds no op."""
+
+
+class Nodes:
+    """Collects nodes and values, and stops where there are too many."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        self.places: dict[str, Span | None] = {}  # address -> where it was written
+        self.inputs: list[str] = []
+        self.batch: int | None = None
+        self._steps = 0
+
+    def step(self, span: Span) -> None:
+        """Count one block or iteration."""
+        self._steps += 1
+        if self._steps > STEPS_PER_OP * MOST_OPS:
+            raise TooManyOpsError(span)
+
+    def input(self, name: str, type_: TensorType) -> Tensor:
+        """A network input."""
+        self._keep(name, type_, "input")
+        self.inputs.append(name)
+        self.batch = type_.extent(BATCH)
+        return Tensor(name, type_)
+
+    def weight(self, name: str) -> Value | None:
+        """The weight of that name, if it is there yet."""
+        value = self.values.get(name)
+        return value if value is not None and value.kind == "weight" else None
+
+    def clash(self, op: Operator, address: str, inferred: Inferred) -> str | None:
+        """The first name that the op would give to something and that is taken; None where all are free."""
+        roles = [weight.role for weight in inferred.weights] + [role for role, _ in inferred.saved]
+        names = (address, *(f"{address}.{role}" for role in (*op.results[1:], *roles)))
+        return next((name for name in names if name in self.places or name in self.values), None)
+
+    def add(
+        self, op: Operator, address: str, operands: Sequence[str], inferred: Inferred, span: Span
+    ) -> tuple[Tensor, ...]:
+        """Append a node, with its weights, results and by-products; its results."""
+        if len(self.nodes) >= MOST_OPS:
+            raise TooManyOpsError(span)
+        self.places[address] = span
+        weights = self._weights(op, address, inferred)
+        names = (address, *(f"{address}.{role}" for role in op.results[1:]))
+        results = tuple(Tensor(name, type_) for name, type_ in zip(names, inferred.results, strict=False))
+        for result in results:
+            self._keep(result.name, result.type, "activation")
+        saved = {f"{address}.{role}": type_ for role, type_ in inferred.saved}
+        for name, type_ in saved.items():
+            self._keep(name, type_, "saved")
+        outputs = (*(result.name for result in results), *saved)
+        inputs = (*operands, *weights)
+        self.nodes.append(Node(address, op.name, "forward", inputs, outputs, inferred.attrs, span))
+        return results
+
+    def _weights(self, op: Operator, address: str, inferred: Inferred) -> list[str]:
+        """The names of the op's weights, then of its statistics; a tied weight is its owner's."""
+        names: dict[str, str] = dict(inferred.tied)
+        for weight in inferred.weights:
+            names[weight.role] = name = f"{address}.{weight.role}"
+            kind: Kind = "weight" if weight.trained else "statistic"
+            self.values[name] = Value(name, weight.type, kind, weight.init, owner=address)
+        return [names[role] for role in (*op.weights, *op.statistics) if role in names]
+
+    def _keep(self, name: str, type_: TensorType, kind: Kind) -> None:
+        self.values[name] = Value(name, type_, kind)
+
+    def graph(self, name: str, outputs: Sequence[tuple[str, str]]) -> Graph:
+        """The finished Graph; `outputs` are names in the spec and their values."""
+        return Graph(
+            name,
+            "network",
+            tuple(self.nodes),
+            tuple(self.values.values()),
+            inputs=tuple(self.inputs),
+            outputs=tuple(outputs),
+            batch=self.batch or 1,
+        )

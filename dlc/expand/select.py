@@ -1,0 +1,190 @@
+"""Selectors: which ops `stage3[1].main.**.conv where window == 3x3` reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from dlc.diagnostics import Diagnostic, Diagnostics, Span, similar
+from dlc.expand.arguments import listed
+from dlc.expand.evaluate import UNKNOWN, Entity, Evaluator, Scope, Unknown
+from dlc.ir.graph import Attr, Graph, Node
+from dlc.messages import e02_names as messages
+from dlc.ops import operator
+from dlc.ops.operator import Cost, Shapes
+from dlc.syntax import ast
+
+Segment = tuple[str, tuple[int, ...]]
+"""One segment of an address: its name and its indices."""
+
+COUNTED = ("params", "macs", "flops")
+"""What `where` knows of every op besides its attributes and the extents of its result."""
+
+
+def matches(
+    selector: ast.Selector, graph: Graph, scope: Scope | None = None, diagnostics: Diagnostics | None = None
+) -> tuple[str, ...]:
+    """The addresses of the forward ops at or below what the selector matches, in the order of the graph.
+
+    `where` sees an op's attributes, the extents of its result by axis name, `params`, `macs` and `flops` (2·macs), and
+    the names of `scope`; an attribute that an op does not have keeps it out, one that no op at hand has is a mistake.
+    Mistakes are collected, or raised as DiagnosticError where there are no `diagnostics`.
+    """
+    nodes = [node for node in graph.forward if reaches(selector.segments, segments(node.address))]
+    if selector.where is None or not nodes:
+        return tuple(node.address for node in nodes)
+    collected = Diagnostics() if diagnostics is None else diagnostics
+    chosen = _chosen(selector.where, nodes, graph, scope or Scope("this file"), collected)
+    if diagnostics is None:
+        collected.raise_errors()
+    return chosen
+
+
+@lru_cache(maxsize=4096)
+def segments(address: str) -> tuple[Segment, ...]:
+    """`stage3[2].main.conv` -> (("stage3", (2,)), ("main", ()), ("conv", ()))."""
+    return tuple(_segment(part) for part in address.split("."))
+
+
+def _segment(text: str) -> Segment:
+    name, *indices = text.replace("]", "").split("[")
+    return name, tuple(int(index) for index in indices)
+
+
+def reaches(pattern: Sequence[ast.SelectorSegment], path: Sequence[Segment]) -> bool:
+    """Whether a pattern matches an address or one above it. Follows all ways to read `**` at once."""
+    places = _skipping(pattern, {0})
+    for segment in path:
+        if len(pattern) in places:
+            return True
+        following: set[int] = set()
+        for place in places:
+            if pattern[place].name == "**":
+                following.add(place)
+            elif _fits(pattern[place], segment, last=place == len(pattern) - 1):
+                following.add(place + 1)
+        places = _skipping(pattern, following)
+    return len(pattern) in places
+
+
+def _skipping(pattern: Sequence[ast.SelectorSegment], places: set[int]) -> set[int]:
+    """The places in a pattern, and those behind any `**` there, which may stand for nothing."""
+    found = set(places)
+    for place in range(len(pattern)):
+        if place in found and pattern[place].name == "**":
+            found.add(place + 1)
+    return found
+
+
+def _fits(pattern: ast.SelectorSegment, segment: Segment, last: bool) -> bool:
+    """Whether one segment matches; the last one of a pattern may leave indices open, and so may `*`."""
+    name, indices = segment
+    if pattern.name not in ("*", name):
+        return False
+    open_ended = last or (pattern.name == "*" and not pattern.indices)
+    if len(pattern.indices) > len(indices) or (len(pattern.indices) < len(indices) and not open_ended):
+        return False
+    return all(_holds(chosen, index) for chosen, index in zip(pattern.indices, indices, strict=False))
+
+
+def _holds(chosen: ast.IndexSet, index: int) -> bool:
+    return (chosen.start is None or index >= chosen.start) and (chosen.stop is None or index < chosen.stop)
+
+
+# --- where ------------------------------------------------------------------------------------------------------
+
+
+def _chosen(
+    where: ast.Expr, nodes: Sequence[Node], graph: Graph, scope: Scope, diagnostics: Diagnostics
+) -> tuple[str, ...]:
+    """The ops for which the condition holds."""
+    valid = _valid(nodes, graph)
+    chosen: list[str] = []
+    for node in nodes:
+        evaluator = WhereEvaluator(node, graph, valid, scope, diagnostics)
+        if evaluator.truth(where, "where") is True:
+            chosen.append(node.address)
+        if evaluator.failed:
+            return ()
+    return tuple(chosen)
+
+
+def _valid(nodes: Iterable[Node], graph: Graph) -> tuple[str, ...]:
+    """The attributes that at least one of the ops has."""
+    names: dict[str, None] = {}
+    for node in nodes:
+        names |= dict.fromkeys(key for key, _ in node.attrs)
+        names |= dict.fromkeys(graph.type(node.outputs[0]).names)
+    return (*sorted(names), *COUNTED)
+
+
+class WhereEvaluator(Evaluator):
+    """Evaluates a condition about one op; stops at the first mistake, which would be the same for each op."""
+
+    __slots__ = ("failed", "graph", "node", "valid")
+
+    def __init__(
+        self, node: Node, graph: Graph, valid: tuple[str, ...], scope: Scope, diagnostics: Diagnostics
+    ) -> None:
+        super().__init__(scope, diagnostics.add)
+        self.node, self.graph, self.valid = node, graph, valid
+        self.failed = False
+
+    def fail(self, diagnostic: Diagnostic) -> Unknown:
+        """Report a mistake, and remember that there was one."""
+        self.failed = True
+        return super().fail(diagnostic)
+
+    def name(self, name: ast.Name) -> Entity:
+        """An attribute of the op, else a name of the file."""
+        if name.text in self.valid:
+            return attribute(name.text, self.node, self.graph)
+        if name.text in ("yes", "no", "same", "valid") or self.scope.find(name.text) is not None:
+            return super().name(name)
+        notes = (f"`where` knows {listed(self.valid)} of these ops",)
+        near = similar(name.text, self.valid)
+        helps = (f"there is an attribute with a similar name: `{near}`",) if near else ()
+        where = "this selector"
+        return self.fail(messages.UNDEFINED.at(name.span, name=name.text, where=where, notes=notes, helps=helps))
+
+
+def attribute(name: str, node: Node, graph: Graph) -> Entity:
+    """What `where` compares: an attribute, an extent of the result, a count; UNKNOWN where the op has none."""
+    if name in COUNTED:
+        return _counted(name, node, graph)
+    if node.has(name):
+        return _constant(node.attr(name))
+    result = graph.type(node.outputs[0])
+    return result.extent(name) if name in result.names else UNKNOWN
+
+
+def _counted(name: str, node: Node, graph: Graph) -> int:
+    if name == "params":
+        weights = (graph.value(name) for name in dict.fromkeys(node.inputs))
+        return sum(weight.type.elements for weight in weights if weight.kind == "weight")
+    macs = cost(node, graph).macs
+    return macs if name == "macs" else 2 * macs
+
+
+def cost(node: Node, graph: Graph) -> Cost:
+    """Work of a forward op on the whole batch."""
+    op = operator(node.op)
+    if op is None:
+        raise ValueError(f"no operator {node.op}")
+    inputs = tuple(graph.type(name) for name in node.inputs)
+    outputs = tuple(graph.type(name) for name in node.outputs)
+    return op.cost("forward", Shapes(inputs, outputs, dict(node.attrs)))
+
+
+def _constant(attr: Attr) -> Entity:
+    """An attribute as the language writes it: windows with `x`, a pad of equal sides as one number for each axis."""
+    if isinstance(attr, str):
+        return ast.Name(attr, NOWHERE)
+    if not isinstance(attr, tuple):
+        return attr
+    extents = [item[0] if isinstance(item, tuple) and len(set(item)) == 1 else item for item in attr]
+    numbers = tuple(item for item in extents if isinstance(item, int))
+    return ast.Window(numbers, NOWHERE) if len(numbers) == len(attr) else UNKNOWN
+
+
+NOWHERE = Span("", 0, 0, 0, 0)
