@@ -154,24 +154,129 @@ def training_graph(job: Job, context: Context, options: Options) -> Graph:
     return graph
 
 
-def compile_spec(source: Source, options: Options, *, serial_of: Plan | None = None) -> Compiled:
-    """Plan a spec and lower it to a checked Program. With `serial_of` the plan is that one's, on one rank."""
+def compile_spec(source: Source, options: Options, given: Plan | None = None) -> Compiled:
+    """Plan a spec and lower it to a checked Program; a plan that is given is applied and nothing is decided."""
+    job, context = context_of(source, options)
+    return compile_job(source, job, context, options, given)
+
+
+def compile_job(source: Source, job: Job, context: Context, options: Options, given: Plan | None = None) -> Compiled:
+    """One job under one context, to a checked Program.
+
+    Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice.
+    """
+    from backends.numpy_mpi.refuse import refusals
     from passes.choose import choose
     from passes.lower import lower
 
+    refused = refusals(job.graph, context.training, context.request)
+    if refused:
+        raise SourcedError(refused, source.texts)
+    graph = training_graph(job, context, options)
+    warnings = Diagnostics()
     try:
-        job, context = context_of(source, options)
-        graph = training_graph(job, context, options)
-        warnings = Diagnostics()
-        plan = choose(graph, context, warnings)
-        plan = plan.with_(
-            spec=source.spec.path,
-            parameters=tuple(sorted((name, str(value)) for name, value in options.parameters.items())),
-            digests=(*plan.digests, ("spec", source.digest)),
-        )
-        program = lower(graph, plan, context)
-    except SourcedError:
-        raise
+        plan = given or choose(graph, context, warnings)
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None
-    return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings.items))
+    if given is None:
+        plan = plan.with_(
+            spec=source.spec.path,
+            parameters=tuple(sorted(options.parameters.items())),
+            digests=(*plan.digests, ("spec", source.digest)),
+        )
+    program = lower(graph, plan, context)
+    compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings.items))
+    _require_sound(compiled)
+    return compiled
+
+
+def _require_sound(compiled: Compiled) -> None:
+    """The static check: E0707 for a program that would deadlock or read what was never written."""
+    from dlc.ir.check import check
+
+    problems = check(compiled.program)
+    if problems:
+        found = tuple(e07.E0707.at(None, problem=str(problem)) for problem in problems)
+        raise SourcedError(found, compiled.source.texts)
+
+
+def serial(compiled: Compiled) -> Compiled:
+    """The same network on one rank with the same algorithms and layouts: what a parallel program must equal."""
+    from passes.lower import lower
+
+    plan = compiled.plan.with_(
+        ranks=1, mesh=(("data", 1),), shards=((0, compiled.plan.batch),), buckets=(), predicted=compiled.plan.predicted
+    )
+    context = compiled.context.with_(ranks=1)
+    return replace(compiled, context=context, plan=plan, program=lower(compiled.graph, plan, context))
+
+
+def emit_files(compiled: Compiled) -> dict[str, bytes]:
+    """File name -> content of the program's folder."""
+    from backends.numpy_mpi.emit import Emission, emit
+
+    return emit(
+        Emission(
+            compiled.graph, compiled.plan, compiled.program, compiled.context.training, exact=compiled.context.exact
+        )
+    )
+
+
+def write_folder(files: Mapping[str, bytes], out: str) -> None:
+    """Write a program's folder whole or not at all: beside its place first, then renamed.
+
+    Errors: E0705 where something else stands there, E0702 where it cannot be written; what was there stays.
+    """
+    import shutil
+    import tempfile
+
+    target = os.path.abspath(out)
+    if os.path.lexists(target) and not _is_program(target):
+        raise SourcedError((e07.E0705.at(None, path=out, what="folder that dlc wrote, so it is left alone"),), {})
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".dlc-", dir=os.path.dirname(target)) as scratch:
+            fresh = os.path.join(scratch, "program")
+            for name, content in files.items():
+                path = os.path.join(fresh, name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb") as stream:
+                    stream.write(content)
+                if name.endswith(".sh"):
+                    os.chmod(path, 0o755)
+            if os.path.lexists(target):
+                os.rename(target, os.path.join(scratch, "previous"))
+            os.rename(fresh, target)
+            shutil.rmtree(os.path.join(scratch, "previous"), ignore_errors=True)
+    except OSError as error:
+        raise SourcedError((e07.E0702.at(None, path=out, cause=error.strerror or str(error)),), {}) from None
+
+
+def _is_program(path: str) -> bool:
+    """Whether a folder was written by dlc, or holds nothing that could be lost."""
+    return os.path.isdir(path) and (os.path.isfile(os.path.join(path, "plan.json")) or not os.listdir(path))
+
+
+def from_plan(path: str) -> tuple[Source, Options, Plan]:
+    """A plan.json with the spec that it was made from.
+
+    Errors: E0705 for a file that is no plan, E0706 where the spec has changed since.
+    """
+    from dlc.ir.plan_json import plan_from_json
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            plan = plan_from_json(stream.read())
+    except (OSError, ValueError):
+        raise SourcedError((e07.E0705.at(None, path=path, what="plan that dlc wrote"),), {}) from None
+    options = Options(parameters=dict(plan.parameters), ranks=plan.ranks)
+    source = read(_beside(path, plan.spec), options.parameters)
+    if dict(plan.digests).get("spec") != source.digest:
+        raise SourcedError((e07.E0706.at(None, path=plan.spec),), {})
+    return source, options, plan
+
+
+def _beside(plan: str, spec: str) -> str:
+    """The spec as the plan names it: from here, or from the plan's own folder."""
+    other = os.path.join(os.path.dirname(plan), spec)
+    return spec if os.path.exists(spec) or not os.path.exists(other) else other

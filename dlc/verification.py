@@ -1,0 +1,205 @@
+"""`dlc verify`: the parallel program against the serial one, step by step, both started by the serial program's state.
+
+The measure is the relative error of each tensor, ‖a − b‖/‖b‖ (Frobenius). The bound is 1e-12 in float64 and 1e-5 in
+float32 or, where larger, 8 times what the serial program itself moves by under another order of samples and one unit
+in the last place of its weights. In exact mode (small integers, no rounding anywhere) the two must be equal bit by bit.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files, serial, write_folder
+from dlc.ir.request import Rule
+from dlc.ir.training import Choice, RatePiece, Training
+from dlc.launch import launch
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from dlc.ir.graph import Graph
+    from passes.context import Context
+
+    Tensors = dict[str, npt.NDArray[np.generic]]
+
+BOUNDS = {"f64": 1e-12, "f32": 1e-5}
+SPREAD_FACTOR = 8
+NOISE_SEEDS = (1, 2)
+
+
+EXACT_ALGORITHMS = ("direct", "im2col")
+
+
+class VerificationError(Exception):
+    """A program of the comparison did not run to its end; its own messages have been printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of training that is verified: an optimizer, with or without clipping."""
+
+    name: str
+    training: Training
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One variant on one number of ranks. `error` and `bound` are those of the tensor nearest to its bound or beyond."""
+
+    variant: str
+    ranks: int
+    tensor: str
+    error: float
+    bound: float
+    tensors: int
+    failed: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every tensor was within its bound."""
+        return not self.failed
+
+
+def verify(
+    source: Source,
+    options: Options,
+    ranks: tuple[int, ...],
+    *,
+    steps: int = 3,
+    report: Callable[[Verdict], None] = lambda verdict: None,
+) -> tuple[Verdict, ...]:
+    """Compile for each number of ranks, run each variant for some steps, and compare losses, gradients and weights.
+
+    Errors: VerificationError where a program fails.
+    """
+    verdicts = list[Verdict]()
+    for count in ranks:
+        job, context = context_of(source, replace(options, ranks=count))
+        if options.exact:
+            context = _without_rounding(context, job.graph)
+        for variant in _variants(context.training, exact=options.exact):
+            compiled = compile_job(source, job, context.with_(training=variant.training), options)
+            verdict = _compared(compiled, variant.name, steps)
+            report(verdict)
+            verdicts.append(verdict)
+    return tuple(verdicts)
+
+
+def _variants(training: Training, *, exact: bool) -> Iterator[Variant]:
+    """SGD and Adam, each with clipping and without; in exact mode SGD with rates that are powers of two."""
+    sgd = Choice("sgd", (("momentum", 0.5 if exact else 0.9), ("nesterov", False), ("weight_decay", 0.0)))
+    adam = Choice("adam", (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8), ("weight_decay", 0.0)))
+    if exact:
+        rates = (RatePiece("constant", (("rate", 0.125),), None),)
+        yield Variant("sgd, exact", replace(training, optimizer=sgd, rates=rates, clip=None, init=None))
+        return
+    for optimizer in (sgd, adam):
+        for clip in (None, Choice("norm", (("bound", 0.5),))):
+            name = f"{optimizer.kind}, {'clipped' if clip else 'not clipped'}"
+            yield Variant(name, replace(training, optimizer=optimizer, clip=clip))
+
+
+def _without_rounding(context: Context, graph: Graph) -> Context:
+    """Only the algorithms that add and multiply and nothing else: pins of others are lifted, others are forbidden."""
+    convolutions = tuple(node.address for node in graph.forward if node.op == "conv")
+    span = next((node.span for node in graph.forward if node.span is not None), None)
+    assert span is not None
+    rounding = ("implicit_gemm", "fft", "fft_tiled", "winograd(2)", "winograd(4)")
+    forbids = tuple(Rule("algorithm", name, convolutions, "**", span, span) for name in rounding if convolutions)
+    pins = tuple(pin for pin in context.request.pins if pin.key != "algorithm" or pin.value in EXACT_ALGORITHMS)
+    return context.with_(request=replace(context.request, pins=pins, forbids=forbids), exact=True, compute="f64")
+
+
+def _compared(compiled: Compiled, variant: str, steps: int) -> Verdict:
+    """Run the serial program, the parallel one from its states, and the serial one under noise; compare."""
+    with tempfile.TemporaryDirectory(prefix="dlc-verify-") as folder:
+        one, many = os.path.join(folder, "serial"), os.path.join(folder, "parallel")
+        write_folder(emit_files(serial(compiled)), one)
+        write_folder(emit_files(compiled), many)
+        root = compiled.source.spec.root
+        reference, tested = os.path.join(folder, "reference"), os.path.join(folder, "tested")
+        _run(one, 1, root, steps, reference)
+        _run(many, compiled.plan.ranks, root, steps, tested, "--replay", reference)
+        noisy = list[str]()
+        for seed in () if compiled.context.exact else NOISE_SEEDS:
+            noisy.append(os.path.join(folder, f"noise{seed}"))
+            _run(one, 1, root, steps, noisy[-1], "--replay", reference, "--perturb", str(seed))
+        return _verdict(compiled, variant, [_Step(reference, tested, noisy, step) for step in range(steps)])
+
+
+def _run(program: str, ranks: int, root: str, steps: int, record: str, *options: str) -> None:
+    os.makedirs(record)
+    arguments = ["--steps", str(steps), "--quiet", "--root", root, "--record", record, *options]
+    status = launch(program, ranks, arguments)
+    if status:
+        raise VerificationError(f"the program for {ranks} ranks ended with status {status}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The records of one step: of the serial program, of the tested one, and of the serial one under noise."""
+
+    reference: str
+    tested: str
+    noisy: list[str]
+    number: int
+
+    def load(self, folder: str) -> Tensors:
+        """What the step came to, by name: its loss, gradients, and weights and state after it."""
+        import numpy as np
+
+        with np.load(os.path.join(folder, f"step{self.number:06}.npz"), allow_pickle=False) as record:
+            return {name: record[name] for name in record.files if not name.startswith("before.")}
+
+
+def _verdict(compiled: Compiled, variant: str, steps: list[_Step]) -> Verdict:
+    import numpy as np
+
+    worst, failed, count = ("", 0.0, 0.0), list[str](), 0
+    for step in steps:
+        reference, tested = step.load(step.reference), step.load(step.tested)
+        if reference.keys() != tested.keys():
+            raise VerificationError("the serial and the parallel program recorded different tensors")
+        count += len(reference)
+        noisy = [step.load(folder) for folder in step.noisy]
+        for name, exact in reference.items():
+            scale = _scale(name, reference)
+            if compiled.context.exact:
+                error, bound = (0.0 if np.array_equal(exact, tested[name]) else 1.0), 0.0
+            else:
+                error = _distance(tested[name], exact, scale)
+                spread = max(_distance(other[name], exact, scale) for other in noisy)
+                bound = max(BOUNDS[compiled.context.compute], SPREAD_FACTOR * spread)
+            if not error <= bound:  # NaN fails too
+                failed.append(f"step {step.number}: {name}")
+            if not error * max(worst[2], 1e-300) <= worst[1] * max(bound, 1e-300) or not worst[0]:
+                worst = (f"step {step.number}: {name}", error, bound)
+    return Verdict(variant, compiled.plan.ranks, *worst, count, tuple(failed))
+
+
+def _scale(name: str, reference: Tensors) -> float:
+    """What an error is relative to: the tensor's norm; for a gradient that is zero but for rounding, the largest one's.
+
+    A bias in front of a batch norm has such a gradient: its own norm says nothing.
+    """
+    import numpy as np
+
+    norm = float(np.linalg.norm(reference[name]))
+    if not name.startswith("g."):
+        return norm
+    largest = max(float(np.linalg.norm(tensor)) for key, tensor in reference.items() if key.startswith("g."))
+    rounding = float(np.finfo(reference[name].dtype).eps) * reference[name].size ** 0.5
+    return largest if norm <= 64 * rounding * largest else norm
+
+
+def _distance(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], scale: float) -> float:
+    """‖a − b‖ over the scale; 0 where both are the same, whatever the scale."""
+    import numpy as np
+
+    difference = float(np.linalg.norm(np.subtract(a, b, dtype=np.float64)))
+    return difference / scale if difference else 0.0
