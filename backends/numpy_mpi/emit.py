@@ -32,7 +32,7 @@ from dlc.ir.training import Training
 
 RUNTIME_NAMES = (
     "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "View", "load_weights",
-    "planned_steps", "require_finite", "run", "save_npz", "save_weights", "shard",
+    "require_finite", "run", "save_npz", "save_weights", "shard",
 )  # fmt: skip
 
 

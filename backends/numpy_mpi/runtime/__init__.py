@@ -55,6 +55,13 @@ data.py, readers.py
     shard(samples: int, ranks: int, rank: int) -> (start, stop)           extents differ by at most one
     For evaluation: Loader(dataset.test, batch, shuffle=False, last="keep"), every sample once in steps_per_epoch.
 
+arrays.py
+    Array(shape, dtype=None), View(of, shape, offset=0, dtype=None), N    rows of a table of arrays
+    Arrays(table, capacity, dtype, given={}).at(samples) -> namespace     all arrays, for so many samples
+
+trace.py
+    Trace(...): what `dlc verify` compares, written by --record
+
 files.py
     Files(root).inside(path) -> Path                                      a regular file or folder inside the root
     save_npz(path, arrays), load_npz(path) -> dict                        atomic; checked
@@ -67,6 +74,7 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
+from .arrays import Array, Arrays, N, View
 from .clock import Clock
 from .data import Dataset, Loader, Samples, shard
 from .failures import ProgramError
@@ -77,13 +85,17 @@ from .program import Options, Result, run
 from .progress import Profile, Progress
 from .readers import cifar10, digits, mnist, npz, synthetic
 from .thread_world import run_threads
+from .trace import Trace
 from .world import Serial, World
 
 __all__ = [
+    "Array",
+    "Arrays",
     "Clock",
     "Dataset",
     "Files",
     "Loader",
+    "N",
     "Options",
     "Place",
     "Position",
@@ -93,6 +105,8 @@ __all__ = [
     "Result",
     "Samples",
     "Serial",
+    "Trace",
+    "View",
     "World",
     "cifar10",
     "digits",

@@ -41,15 +41,16 @@ Table = Mapping[str, Array | View]
 class Arrays:
     """The arrays of a table for at most `capacity` samples; `at(n)` has them all as attributes, for n samples.
 
-    `given` are parents allocated elsewhere, such as buckets that MPI shares. Arrays with an N keep their samples
+    `given` are flat parents allocated elsewhere, such as buckets that MPI shares. Arrays with an N keep their samples
     together: those for fewer samples are the front of the same memory.
     """
 
     def __init__(
         self, table: Table, capacity: int, dtype: npt.DTypeLike, given: Mapping[str, npt.NDArray[Any]] | None = None
     ) -> None:
-        self._table, self._dtype = table, dtype
-        self._memory: dict[str, npt.NDArray[Any]] = {name: array.reshape(-1) for name, array in (given or {}).items()}
+        self._table = table
+        self._given = dict(given or {})
+        self._memory: dict[str, npt.NDArray[Any]] = dict(self._given)
         self._views: dict[int, SimpleNamespace] = {}
         for name, array in table.items():
             if isinstance(array, Array):
@@ -58,7 +59,8 @@ class Arrays:
     def at(self, samples: int = 0) -> SimpleNamespace:
         """All arrays for that many samples; made once for each number."""
         if samples not in self._views:
-            self._views[samples] = SimpleNamespace(**{name: self._view(name, samples) for name in self._table})
+            views = {name: self._view(name, samples) for name in self._table}
+            self._views[samples] = SimpleNamespace(**self._given, **views)
         return self._views[samples]
 
     def _view(self, name: str, samples: int) -> npt.NDArray[Any]:
