@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dlc.cluster.topology import Cluster
+from dlc.cost.profile import Profile
 from dlc.ir.request import Request
 from dlc.ir.training import Training
 
@@ -14,7 +15,7 @@ class Context:
     """One compilation: `request` is the plan block or a default one, `ranks` how many processes will run.
 
     `compute` is the element type of activations and gradients, `exact` asks for the integer stand-ins of
-    `dlc verify --exact`.
+    `dlc verify --exact`. `profile` holds measured figures of the device.
     """
 
     training: Training
@@ -23,6 +24,7 @@ class Context:
     ranks: int
     compute: str = "f32"
     exact: bool = False
+    profile: Profile | None = None
 
     def with_(self, **changes: object) -> Context:
         """A copy with some fields replaced."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING
 
 from dlc.ir.graph import Graph
 from dlc.ir.tensor import TensorType
@@ -20,10 +19,6 @@ from passes.layouts import Edge, edges
 from passes.lower_buffers import DEFAULT_LAYOUT, same_memory
 from passes.prices import Option, Prices
 from passes.solve import Factor, Problem, Solution
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 DIRECT_READERS = 3
 """Readers up to which an edge is one table: 3⁴ entries."""

@@ -15,6 +15,10 @@ from passes.differentiate import operator_of
 from passes.layouts import FOLLOWING, offered
 
 
+EXACT = ("direct", "im2col")
+"""Algorithms that add up products of inputs and weights and nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to compute one pass of an op; `excluded` is the reason against it, None where it is legal."""
@@ -44,6 +48,7 @@ class Rules:
     """Pins, forbids and limits of a request, by op."""
 
     request: Request
+    exact: bool
     pins: dict[tuple[str, str], Rule]
     forbids: dict[tuple[str, str], tuple[Rule, ...]]
 
@@ -72,14 +77,14 @@ def is_meant(written: object, name: str) -> bool:
     return isinstance(written, str) and (name == written or name.startswith((f"{written}_", f"{written}(")))
 
 
-def rules_of(request: Request) -> Rules:
-    """The request's rules, looked up by (address, key)."""
+def rules_of(request: Request, exact: bool = False) -> Rules:
+    """The request's rules, looked up by (address, key); `exact` allows nothing but integer sums of products."""
     pins = {(address, rule.key): rule for rule in request.pins for address in rule.addresses}
     forbids: dict[tuple[str, str], tuple[Rule, ...]] = {}
     for rule in request.forbids:
         for address in rule.addresses:
             forbids[address, rule.key] = (*forbids.get((address, rule.key), ()), rule)
-    return Rules(request, pins, forbids)
+    return Rules(request, exact, pins, forbids)
 
 
 def operations(graph: Graph) -> tuple[Operation, ...]:
@@ -139,6 +144,8 @@ def _algorithm_exclusion(
     excluded = rules.excluded(address, "algorithm", algorithm.name)
     if excluded is not None:
         return excluded
+    if rules.exact and algorithm.name not in EXACT:
+        return "because it does not compute integers exactly"
     needed = sum(workspace.type.bytes for workspace in algorithm.workspaces(node.stage, shapes, layout))
     if rules.workspace is not None and needed > rules.workspace:
         return f"because its workspace of {needed:,} bytes is above the limit"

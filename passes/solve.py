@@ -104,31 +104,104 @@ def _missing(variable: int, neighbours: list[set[int]]) -> int:
     return sum(len(around - neighbours[other]) - 1 for other in around) // 2
 
 
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """One elimination: the sum of all tables that mentioned the variable, and what was handed on without it."""
+
+    variable: int
+    total: Factor
+    rest: Factor
+
+
+def _forward(problem: Problem, order: tuple[int, ...]) -> tuple[tuple[_Bucket, ...], float]:
+    """(the eliminations in order, the least cost)."""
+    place = {variable: i for i, variable in enumerate(order)}
+    waiting: dict[int, list[Factor]] = {variable: [] for variable in order}
+    for factor in problem.factors:
+        waiting[min(factor.scope, key=place.__getitem__)].append(factor)
+    made, constant = list[_Bucket](), problem.constant
+    for variable in order:
+        total = _sum(waiting[variable], problem.sizes, variable)
+        axis = total.scope.index(variable)
+        rest = Factor(total.scope[:axis] + total.scope[axis + 1 :], total.table.min(axis=axis))
+        made.append(_Bucket(variable, total, rest))
+        if rest.scope:
+            waiting[min(rest.scope, key=place.__getitem__)].append(rest)
+        else:
+            constant += float(rest.table)
+    return tuple(made), constant
+
+
 def _eliminate(problem: Problem, order: tuple[int, ...]) -> Solution:
     """Forward through the order making tables, backward through it reading off the cheapest values."""
     import numpy as np
 
-    buckets: dict[int, list[Factor]] = {variable: [] for variable in order}
-    place = {variable: i for i, variable in enumerate(order)}
-    constant = problem.constant
-    for factor in problem.factors:
-        buckets[min(factor.scope, key=place.__getitem__)].append(factor)
-    joined: dict[int, Factor] = {}
-    for variable in order:
-        total = _sum(buckets[variable], problem.sizes, variable)
-        joined[variable] = total
-        axis = total.scope.index(variable)
-        rest = Factor(total.scope[:axis] + total.scope[axis + 1 :], total.table.min(axis=axis))
-        if rest.scope:
-            buckets[min(rest.scope, key=place.__getitem__)].append(rest)
-        else:
-            constant += float(rest.table)
+    made, cost = _forward(problem, order)
     values = [0] * len(problem.sizes)
-    for variable in reversed(order):
-        scope, table = joined[variable].scope, joined[variable].table
-        row = table[tuple(slice(None) if v == variable else values[v] for v in scope)]
-        values[variable] = int(np.argmin(row))
-    return Solution(tuple(values), constant)
+    for bucket in reversed(made):
+        scope, table = bucket.total.scope, bucket.total.table
+        row = table[tuple(slice(None) if v == bucket.variable else values[v] for v in scope)]
+        values[bucket.variable] = int(np.argmin(row))
+    return Solution(tuple(values), cost)
+
+
+def second_best(problem: Problem, best: Solution, variables: int) -> Solution | None:
+    """The cheapest assignment that differs from the best in one or more of the first `variables` variables.
+
+    Some variable has another value in it, so it exceeds the best by the least that any min-marginal (the cheapest
+    cost with one variable held at one value) at another value exceeds that at the best one. None where there is no other, or where elimination would
+    make a table beyond `MAX_ENTRIES`.
+    """
+    order, largest = min_fill(problem)
+    if largest > MAX_ENTRIES:
+        return None
+    marginals = _min_marginals(problem, order)
+    others = [
+        (float(marginals[v][value] - marginals[v].min()), v, value)
+        for v in range(variables)
+        for value in range(problem.sizes[v])
+        if value != best.values[v]
+    ]
+    if not others:
+        return None
+    _, variable, value = min(others)
+    found = _eliminate(_fixed(problem, variable, value), order)
+    return Solution((*found.values[:variable], value, *found.values[variable + 1 :]), found.cost)
+
+
+def _min_marginals(problem: Problem, order: tuple[int, ...]) -> dict[int, Array]:
+    """For each variable the least cost at each of its values, constants of other components apart.
+
+    A bucket's table lacks what comes after it. The one that its rest was handed to knows: its own table and what it
+    lacks itself, less the rest that was handed to it.
+    """
+    import numpy as np
+
+    made, _ = _forward(problem, order)
+    place = {variable: i for i, variable in enumerate(order)}
+    lacking: dict[int, Factor] = {}
+    marginals: dict[int, Array] = {}
+    for bucket in reversed(made):
+        whole = bucket.total
+        if bucket.rest.scope:
+            after = made[min(place[v] for v in bucket.rest.scope)]
+            outside = _less(lacking[after.variable], bucket.rest)
+            needed = tuple(i for i, v in enumerate(outside.scope) if v not in bucket.rest.scope)
+            handed = Factor(bucket.rest.scope, outside.table.min(axis=needed))
+            whole = _sum([bucket.total, handed], problem.sizes, bucket.variable)
+        lacking[bucket.variable] = whole
+        axes = tuple(i for i, v in enumerate(whole.scope) if v != bucket.variable)
+        marginals[bucket.variable] = np.asarray(whole.table.min(axis=axes))
+    return marginals
+
+
+def _less(whole: Factor, part: Factor) -> Factor:
+    """A sum without one of its terms; infinite where the sum is."""
+    import numpy as np
+
+    sizes = [size if v in part.scope else 1 for v, size in zip(whole.scope, whole.table.shape, strict=True)]
+    term = np.where(np.isinf(part.table), 0.0, part.table).reshape(sizes)
+    return Factor(whole.scope, whole.table - term)
 
 
 def _sum(factors: list[Factor], sizes: tuple[int, ...], variable: int) -> Factor:
@@ -162,7 +235,7 @@ def _fixed(problem: Problem, variable: int, value: int) -> Problem:
         axis = factor.scope.index(variable)
         scope = factor.scope[:axis] + factor.scope[axis + 1 :]
         if scope:
-            factors.append(Factor(scope, factor.table.take(value, axis=axis)))
+            factors.append(Factor(scope, factor.table.take([value], axis=axis).reshape([sizes[v] for v in scope])))
         else:
             constant += float(factor.table[value])
     return Problem(sizes, tuple(factors), constant)
