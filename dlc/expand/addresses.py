@@ -1,8 +1,8 @@
 """Addresses: what each op, block and repeat of a statement is called.
 
 A statement's first target is one segment. Each op, block or repeat in it adds one: its label, else its own name,
-numbered `_2`, `_3` in text order. A repeat without a label adds its `[i]` to the segment before it; a block without a label adds
-nothing where it stands alone. A repeat's body counts for itself, as a statement does.
+numbered `_2`, `_3` in text order. A repeat without a label adds its `[i]` to the segment before it; a block without a
+label adds nothing where it stands alone. A repeat's body counts for itself, as a statement does.
 """
 
 from __future__ import annotations

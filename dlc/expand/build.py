@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dlc.cluster.topology import Cluster
-from dlc.diagnostics import Diagnostic, Diagnostics, Label, Span
-from dlc.expand.check import check
+from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.clusters import check_standalone, expand_cluster
-from dlc.expand.evaluate import Scope, undefined
+from dlc.expand.evaluate import OncePerPlace, Report, Scope, undefined
 from dlc.expand.files import read_files
-from dlc.expand.network import expand_network
+from dlc.expand.network import expand_networks
 from dlc.expand.parameters import parameters
 from dlc.expand.requests import expand_request
 from dlc.expand.spec import Job, Spec
@@ -35,10 +34,11 @@ def expand(
     diagnostics = Diagnostics()
     root, items = read_files(path, {} if sources is None else sources, diagnostics)
     diagnostics.raise_errors()
-    definitions = Definitions.of(items, diagnostics)
-    scope = parameters([item for item in items if isinstance(item, ast.Param)], overrides or {}, diagnostics)
+    report = OncePerPlace(diagnostics)
+    definitions = Definitions.of(items, report)
+    scope = parameters([item for item in items if isinstance(item, ast.Param)], overrides or {}, report)
     clusters = _clusters(definitions, scope, diagnostics)
-    jobs = _jobs(definitions, clusters, scope, diagnostics)
+    jobs = _jobs(definitions, clusters, scope, report)
     diagnostics.raise_errors()
     values = tuple((name, value) for name, value in scope.names.items())
     return Spec(path, root, values, jobs, tuple(clusters.values()), diagnostics.warnings)
@@ -59,47 +59,47 @@ class Definitions:
     plans: tuple[ast.Plan, ...]
 
     @classmethod
-    def of(cls, items: Iterable[ast.Item], diagnostics: Diagnostics) -> Definitions:
+    def of(cls, items: Iterable[ast.Item], report: Report) -> Definitions:
         """Sort the items; a name that is defined twice is reported (E0202)."""
         items = tuple(items)
-        blocks = _by_name((item for item in items if isinstance(item, ast.Block)), diagnostics)
+        blocks = _by_name((item for item in items if isinstance(item, ast.Block)), report)
         for block in blocks.values():
             if block.name in NOT_YET or operator(block.name) is not None:
                 notes = (f"`{block.name}` is an operator of the language",)
-                diagnostics.add(messages.DEFINED_TWICE.at(block.name_span, name=block.name, notes=notes))
-        devices = _by_name((item for item in items if isinstance(item, ast.Device)), diagnostics)
-        links = _by_name((item for item in items if isinstance(item, ast.LinkItem)), diagnostics)
+                report(messages.DEFINED_TWICE.at(block.name_span, name=block.name, notes=notes))
+        devices = _by_name((item for item in items if isinstance(item, ast.Device)), report)
+        links = _by_name((item for item in items if isinstance(item, ast.LinkItem)), report)
         return cls(
             blocks,
-            _by_name((item for item in items if isinstance(item, ast.Network)), diagnostics),
-            _by_name((item for item in items if isinstance(item, ast.Cluster)), diagnostics),
+            _by_name((item for item in items if isinstance(item, ast.Network)), report),
+            _by_name((item for item in items if isinstance(item, ast.Cluster)), report),
             (*devices.values(), *links.values()),
-            _trains((item for item in items if isinstance(item, ast.Train)), diagnostics),
+            _trains((item for item in items if isinstance(item, ast.Train)), report),
             tuple(item for item in items if isinstance(item, ast.Plan)),
         )
 
 
-def _by_name(items: Iterable[Named], diagnostics: Diagnostics) -> dict[str, Named]:
+def _by_name(items: Iterable[Named], report: Report) -> dict[str, Named]:
     found: dict[str, Named] = {}
     for item in items:
         if item.name in found:
-            _defined_twice(item.name, item.name_span, found[item.name].name_span, diagnostics)
+            _defined_twice(item.name, item.name_span, found[item.name].name_span, report)
         found.setdefault(item.name, item)
     return found
 
 
-def _trains(items: Iterable[ast.Train], diagnostics: Diagnostics) -> dict[str, ast.Train]:
+def _trains(items: Iterable[ast.Train], report: Report) -> dict[str, ast.Train]:
     found: dict[str, ast.Train] = {}
     for item in items:
         if item.network in found:
             first = found[item.network].network_span
-            _defined_twice(f"train {item.network}", item.network_span, first, diagnostics)
+            _defined_twice(f"train {item.network}", item.network_span, first, report)
         found.setdefault(item.network, item)
     return found
 
 
-def _defined_twice(name: str, span: Span, first: Span, diagnostics: Diagnostics) -> None:
-    diagnostics.add(messages.DEFINED_TWICE.at(span, name=name, secondary=(Label(first, "first defined here"),)))
+def _defined_twice(name: str, span: Span, first: Span, report: Report) -> None:
+    report(messages.DEFINED_TWICE.at(span, name=name, secondary=(Label(first, "first defined here"),)))
 
 
 def _clusters(definitions: Definitions, scope: Scope, diagnostics: Diagnostics) -> dict[str, Cluster]:
@@ -113,31 +113,13 @@ def _clusters(definitions: Definitions, scope: Scope, diagnostics: Diagnostics) 
     return found
 
 
-@dataclass(slots=True)
-class _OncePerPlace:
-    """Reports a code once for each place, however often, and by whatever way, its code is expanded."""
-
-    diagnostics: Diagnostics
-    seen: set[tuple[str, Span | None]] = field(default_factory=set)
-
-    def __call__(self, diagnostic: Diagnostic) -> None:
-        key = (diagnostic.code, diagnostic.primary.span if diagnostic.primary else None)
-        if key not in self.seen:
-            self.seen.add(key)
-            self.diagnostics.add(diagnostic)
-
-
 def _jobs(
-    definitions: Definitions, clusters: Mapping[str, Cluster], scope: Scope, diagnostics: Diagnostics
+    definitions: Definitions, clusters: Mapping[str, Cluster], scope: Scope, report: OncePerPlace
 ) -> tuple[Job, ...]:
     """One job for each network without mistakes."""
-    report = _OncePerPlace(diagnostics)
-    checked = check(definitions.networks, definitions.blocks, scope, report)
-    jobs: list[Job] = []
-    for name, body in checked.networks.items():
-        graph = expand_network(body, checked, report)
-        if graph is not None:
-            jobs.append(_job(graph, definitions.trains.get(name), scope, diagnostics))
+    diagnostics = report.diagnostics
+    graphs = expand_networks(definitions.networks, definitions.blocks, scope, report)
+    jobs = [_job(graph, definitions.trains.get(graph.name), scope, diagnostics) for graph in graphs]
     by_network = {job.graph.name: job for job in jobs}
     requests = [
         request
@@ -154,7 +136,7 @@ def _job(graph: Graph, train: ast.Train | None, scope: Scope, diagnostics: Diagn
     expanded = None if train is None else expand_training(train, graph, scope, diagnostics)
     if expanded is None:
         return Job(graph, None, ())
-    return Job(*expanded, ())
+    return Job(expanded[0], expanded[1], ())
 
 
 def _request(

@@ -176,8 +176,9 @@ class _BodyCheck:
         for output in outputs:
             self._resolve(output)
         order = in_order(reads, lambda circle: self.report(circle_message(circle, self.bound[circle[0]])))
+        sound = set(order)
         for name, key in self.owner.items():
-            if name not in self.used and key in order:
+            if name not in self.used and key in sound:
                 self.report(messages.UNUSED.at(self.bound[name], name=name, where=self.where))
         result = returns[0].value if returns else None
         statements = tuple(self.statements[key] for key in order)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from dlc.diagnostics import Diagnostic, Span
 from dlc.expand.arguments import Bound
 from dlc.expand.check import Body, Checked
-from dlc.expand.evaluate import UNKNOWN, Entity, Evaluator, Scope
+from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope
 from dlc.messages import e02_names as messages
 from dlc.syntax import ast
 
@@ -87,6 +87,8 @@ class Counter:
         return count * each
 
     def _call(self, call: ast.Call, piped: bool, scope: Scope) -> int:
+        if call.callee in FUNCTIONS:
+            return 0
         bound = self.checked.calls.bind(call, piped, scope.where)
         if bound is None:
             return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dlc.diagnostics import DiagnosticError, Diagnostics, Label, similar
-from dlc.expand.evaluate import UNKNOWN, Entity, Evaluator, Scope, described
+from dlc.diagnostics import DiagnosticError, Label, similar
+from dlc.expand.evaluate import UNKNOWN, Entity, Evaluator, Report, Scope, described
 from dlc.expand.order import circle_message, in_order, names_in
 from dlc.messages import e02_names as messages
 from dlc.syntax import ast
@@ -13,37 +13,37 @@ from dlc.syntax import ast
 WHERE = "the parameters"
 
 
-def parameters(items: Sequence[ast.Param], overrides: Mapping[str, str], diagnostics: Diagnostics) -> Scope:
+def parameters(items: Sequence[ast.Param], overrides: Mapping[str, str], report: Report) -> Scope:
     """The scope of all parameters; one with a mistake is unknown. Defaults may use other parameters, in any order."""
     declared: dict[str, ast.Param] = {}
     for item in items:
         if item.name in declared:
             first = Label(declared[item.name].name_span, "first defined here")
-            diagnostics.add(messages.DEFINED_TWICE.at(item.name_span, name=item.name, secondary=(first,)))
+            report(messages.DEFINED_TWICE.at(item.name_span, name=item.name, secondary=(first,)))
         declared.setdefault(item.name, item)
     for name in overrides:
         if name not in declared:
-            _unknown_override(name, declared, diagnostics)
+            _unknown_override(name, declared, report)
     scope = Scope(WHERE, dict.fromkeys(declared, UNKNOWN), words=True)
     reads = {name: tuple(names_in(item.default)) for name, item in declared.items()}
 
     def report_circle(circle: list[str]) -> None:
-        diagnostics.add(circle_message(circle, declared[circle[0]].name_span))
+        report(circle_message(circle, declared[circle[0]].name_span))
 
     for name in in_order(reads, report_circle):
-        scope.names[name] = _value(declared[name], overrides.get(name), scope, diagnostics)
+        scope.names[name] = _value(declared[name], overrides.get(name), scope, report)
     return Scope(WHERE, scope.names)
 
 
-def _unknown_override(name: str, declared: Mapping[str, ast.Param], diagnostics: Diagnostics) -> None:
+def _unknown_override(name: str, declared: Mapping[str, ast.Param], report: Report) -> None:
     near = similar(name, declared)
     helps = (f"there is a parameter with a similar name: `{near}`",) if near else ()
     notes = (f"parameters: {', '.join(sorted(declared))}",) if declared else ("there are no parameters",)
-    diagnostics.add(messages.NO_PARAMETER.at(None, name=name, notes=notes, helps=helps))
+    report(messages.NO_PARAMETER.at(None, name=name, notes=notes, helps=helps))
 
 
-def _value(item: ast.Param, override: str | None, scope: Scope, diagnostics: Diagnostics) -> Entity:
-    default = Evaluator(scope, diagnostics.add).evaluate(item.default)
+def _value(item: ast.Param, override: str | None, scope: Scope, report: Report) -> Entity:
+    default = Evaluator(scope, report).evaluate(item.default)
     if override is None:
         return default
     if isinstance(default, str) and not override.startswith('"'):
@@ -52,10 +52,10 @@ def _value(item: ast.Param, override: str | None, scope: Scope, diagnostics: Dia
     if default is not UNKNOWN and not fits(value, default):
         found = f"`{override}`" if value is UNKNOWN else described(value)
         label = Label(item.default.span, f"its default is {described(default)}")
-        diagnostic = messages.WRONG_PARAMETER.at(
+        mistake = messages.WRONG_PARAMETER.at(
             item.name_span, name=item.name, needed=type_name(default), found=found, secondary=(label,)
         )
-        diagnostics.add(diagnostic)
+        report(mistake)
         return UNKNOWN
     return value
 
