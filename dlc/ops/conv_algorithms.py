@@ -11,7 +11,7 @@ from math import prod
 
 from dlc.ir.tensor import DTYPE_BYTES, tensor
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
-from dlc.ops.windows import Pair, Windows, windows
+from dlc.ops.windows import Pair, Windows, by, windows
 
 CACHE_BYTES = 2**20
 """Blocks of samples are as large as keeps their scratch arrays about this size: half of a core's own cache."""
@@ -152,7 +152,112 @@ def _if(needed: bool, workspace: Workspace) -> tuple[Workspace, ...]:
     return (workspace,) if needed else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """One pass of an algorithm on tiles: `into` and `out` channels, output tiles and the input that they cover.
+
+    dx is a convolution too, of dy; dw has the tiles of the forward pass.
+    """
+
+    into: int
+    out: int
+    tile: Pair  # extents of an output tile
+    reach: Pair
+    count: Pair  # tiles along each axis
+
+    @property
+    def span(self) -> Pair:
+        """Extents of the input that all tiles cover."""
+        height, width = (
+            count * tile + reach - 1 for count, tile, reach in zip(self.count, self.tile, self.reach, strict=True)
+        )
+        return (height, width)
+
+    def block(self, conv: ConvShape, layout: str, values: int, least: int) -> int:
+        """How many tiles are handled at a time, with `values` for each: whole samples, in CHWN whole rows of tiles.
+
+        As many as fit the cache, but at least `least`: the transformed weights are read once a block.
+        """
+        smallest = conv.batch * self.count[1] if layout == "CHWN" else prod(self.count)
+        wanted = max(least, CACHE_BYTES // (values * DTYPE_BYTES[conv.dtype]))
+        return smallest * max(1, min(conv.batch * prod(self.count) // smallest, wanted // smallest))
+
+
+def tiling(stage: str, conv: ConvShape, tile: Pair) -> Tiling:
+    """The tiles of a pass, each of these extents or the whole output where that is smaller."""
+    into, out, extents = (
+        (conv.filters, conv.channels, conv.x) if stage == "dx" else (conv.channels, conv.filters, conv.y)
+    )
+    height, width = (-(-extent // size) for extent, size in zip(extents, tile, strict=True))
+    return Tiling(into, out, tile, conv.windows.reach, (height, width))
+
+
+def _stride_one(slide: Windows) -> str | None:
+    return None if slide.stride == (1, 1) else f"the stride is {_number(slide.stride)}"
+
+
+def _number(extents: Pair) -> str:
+    """`2` where both are 2, else `2x1`."""
+    return str(extents[0]) if extents[0] == extents[1] else by(extents)
+
+
+def winograd(m: int) -> Algorithm:
+    """F(m×m, 3×3), with α = m + 2."""
+    positions = (m + 2) ** 2
+
+    def excluded(stage: str, shapes: Shapes) -> str | None:
+        conv = conv_shape(stage, shapes)
+        slide = conv.windows
+        if slide.window != (3, 3):
+            return f"the window is {by(slide.window)}"
+        if slide.dilation != (1, 1):
+            return f"the dilation is {_number(slide.dilation)}"
+        if conv.dtype in ("f16", "bf16") and m > 2:
+            return f"its rounding error in {conv.dtype} is above 1 %"
+        return _stride_one(slide)
+
+    def cost(stage: str, shapes: Shapes) -> Cost:
+        """Transforms of filters, data and results, and α² products of matrices (cost-models.md §2)."""
+        conv = conv_shape(stage, shapes)
+        tiles = tiling(stage, conv, (m, m))
+        alpha, count = m + 2, conv.batch * prod(tiles.count)
+        pairs = conv.weights // conv.windows.taps
+        filters, data = pairs * alpha * (9 + alpha * 3), tiles.into * count * 2 * alpha**3
+        results, products = tiles.out * count * alpha * (alpha * m + m**2), pairs * count * positions
+        depth = 2 * ceil_log2(3) + 4 * ceil_log2(alpha) + ceil_log2(tiles.into // conv.groups)
+        return Cost(products, filters + data + results + products, depth, touched(shapes))
+
+    def workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
+        conv = conv_shape(stage, shapes)
+        tiles = tiling(stage, conv, (m, m))
+        pairs, into, out = conv.weights // conv.windows.taps, positions * tiles.into, positions * tiles.out
+        block = tiles.block(conv, layout, max(into, out), least=512 if stage == "dw" else 128)
+        filters = _values(conv, "filters", positions * pairs)
+        padded = _values(conv, "padded", conv.batch * tiles.into * prod(tiles.span))
+        ends = max(into, m**2 * tiles.out)
+        if stage != "dw":
+            return (
+                filters,
+                padded,
+                _values(conv, "tiles", max(into, out) * block),
+                _values(conv, "data", ends * block),
+            )
+        return (
+            filters,
+            padded,
+            _values(conv, "padded_gradient", conv.batch * tiles.out * prod(tiles.count) * m**2),
+            _values(conv, "tiles", ends * block),
+            _values(conv, "data", into * block),
+            _values(conv, "gradient", out * block),
+            _values(conv, "product", positions * pairs),
+        )
+
+    return Algorithm(f"winograd({m})", LAYOUTS, excluded, cost, workspaces)
+
+
 CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("direct", LAYOUTS, _never, direct_cost, _direct_workspaces),
     Algorithm("im2col", LAYOUTS, _never, direct_cost, _im2col_workspaces),
+    winograd(2),
+    winograd(4),
 )

@@ -44,6 +44,16 @@ class Conv(NamedTuple):
         """Whether the column matrix is the input itself: a 1x1 window, stride 1, no pad."""
         return self.window == self.stride == (1, 1) and self.pad == UNPADDED
 
+    def shape(self, n: int, c: int, h: int, w: int) -> tuple[int, ...]:
+        """The shape in memory of an image."""
+        return {"NCHW": (n, c, h, w), "NHWC": (n, h, w, c), "CHWN": (c, h, w, n)}[self.layout]
+
+    def turned(self) -> Conv:
+        """The convolution of dy with turned filters that gives dx: its pads are the reach - 1 less these."""
+        (top, bottom), (left, right) = self.pad
+        height, width = (d * (k - 1) for d, k in zip(self.dilation, self.window, strict=True))
+        return self._replace(pad=((height - top, height - bottom), (width - left, width - right)))
+
     def pad_at(self, row: int) -> Pads:
         """The pads as the output rows from `row` on see them: the window then starts further down."""
         (top, bottom), sides = self.pad
@@ -94,8 +104,7 @@ def window_view(x: Array, y: Array, conv: Conv, workspaces: list[Array]) -> Arra
     if conv.pad != UNPADDED:
         n, c = image.shape[:2]
         h, w = padded_extents(image, conv.pad)
-        shape = {"NCHW": (n, c, h, w), "NHWC": (n, h, w, c), "CHWN": (c, h, w, n)}[conv.layout]
-        x = shaped(workspaces.pop(0), *shape)
+        x = shaped(workspaces.pop(0), *conv.shape(n, c, h, w))
         pad_into(logical(x, conv.layout), image, conv.pad)
     height, width = logical(y, conv.layout).shape[2:]
     return windows(conv.image(x), conv.window, conv.stride, conv.dilation, (height, width))
