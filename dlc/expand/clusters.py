@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from dlc.cluster.topology import MAX_DEVICES, Cluster, Device, Group, Link
 from dlc.diagnostics import Diagnostics, Label, Message
@@ -61,11 +61,12 @@ SHAPES: Mapping[str, tuple[Field, ...]] = {
 """Shapes of a link, with the arguments that they take; `edges` is a setting of its own."""
 
 
+Shared = ast.Device | ast.LinkItem
+"""What may stand alone in a file, for all its clusters."""
+
+
 def expand_cluster(
-    item: ast.Cluster,
-    scope: Scope,
-    shared: Iterable[ast.Device | ast.LinkItem],
-    diagnostics: Diagnostics,
+    item: ast.Cluster, scope: Scope, shared: Iterable[Shared], diagnostics: Diagnostics
 ) -> Cluster | None:
     """The cluster that a block describes; None where it has mistakes, which are then in `diagnostics`.
 
@@ -74,16 +75,25 @@ def expand_cluster(
     """
     before = len(diagnostics.errors)
     reader = Reader(scope, diagnostics, WORDING)
-    alone = tuple(shared)
-    devices = _Members(item.devices, (it for it in alone if isinstance(it, ast.Device)), expand_device, reader)
-    links = _Members(item.links, (it for it in alone if isinstance(it, ast.LinkItem)), expand_link, reader)
+    alone = tuple(member for member in shared if member.name in set(_names(item.topology)))
+    shared_devices = tuple(member for member in alone if isinstance(member, ast.Device))
+    shared_links = tuple(member for member in alone if isinstance(member, ast.LinkItem))
+    devices = _members(item.devices, shared_devices, expand_device, reader)
+    links = _members(item.links, shared_links, expand_link, reader)
     topology = _Topology(item, devices, links, reader).expand()
     if len(diagnostics.errors) > before:
         return None
-    return Cluster(item.name, devices.expanded, links.expanded, topology, item.span)
+    return Cluster(item.name, _expanded(devices), _expanded(links), topology, item.span)
 
 
-def check_standalone(items: Iterable[ast.Device | ast.LinkItem], scope: Scope, diagnostics: Diagnostics) -> None:
+def _names(groups: Iterable[ast.Group]) -> Iterator[str]:
+    """The devices and links that a topology names."""
+    for group in groups:
+        yield from (group.name,) if group.over is None else (group.name, group.over)
+        yield from _names(group.children)
+
+
+def check_standalone(items: Iterable[Shared], scope: Scope, diagnostics: Diagnostics) -> None:
     """Find the mistakes in devices and links that stand alone, used or not."""
     reader = Reader(scope, diagnostics, WORDING)
     for item in items:
@@ -181,38 +191,26 @@ Written = TypeVar("Written", ast.Device, ast.LinkItem)
 Expanded = TypeVar("Expanded", Device, Link)
 
 
-@dataclass(slots=True)
-class _Members(Generic[Written, Expanded]):
-    """The devices or the links of a cluster: its own, and those standing alone that its topology names."""
+def _members(
+    own: Iterable[Written],
+    shared: Iterable[Written],
+    expand: Callable[[Written, Reader], Expanded | None],
+    reader: Reader,
+) -> dict[str, Expanded | None]:
+    """The devices or the links of a cluster by name, its own first; None for one that has mistakes."""
+    first: dict[str, Written] = {}
+    for item in own:
+        if item.name in first:
+            label = Label(first[item.name].name_span, "first here")
+            reader.diagnostics.add(DEFINED_TWICE.at(item.name_span, secondary=(label,), name=item.name))
+        first.setdefault(item.name, item)
+    for item in shared:
+        first.setdefault(item.name, item)
+    return {name: expand(item, reader) for name, item in first.items()}
 
-    own: tuple[Written, ...]
-    alone: Iterable[Written]
-    expand: Callable[[Written, Reader], Expanded | None]
-    reader: Reader
-    known: dict[str, Written] = field(init=False)
-    found: dict[str, Expanded | None] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.known = {item.name: item for item in self.alone}
-        for item in self.own:
-            first = self.known.get(item.name)
-            if first in self.own and first is not None:
-                label = Label(first.name_span, "first here")
-                self.reader.diagnostics.add(DEFINED_TWICE.at(item.name_span, secondary=(label,), name=item.name))
-            self.known[item.name] = item
-        for item in self.own:
-            self.found[item.name] = self.expand(item, self.reader)
-
-    def find(self, name: str) -> Expanded | None:
-        """The one of that name; None where it has mistakes. KeyError where there is none."""
-        if name not in self.found:
-            self.found[name] = self.expand(self.known[name], self.reader)
-        return self.found[name]
-
-    @property
-    def expanded(self) -> tuple[Expanded, ...]:
-        """Those of the cluster, its own first."""
-        return tuple(item for item in self.found.values() if item is not None)
+def _expanded(members: Mapping[str, Expanded | None]) -> tuple[Expanded, ...]:
+    return tuple(member for member in members.values() if member is not None)
 
 
 @dataclass(slots=True)
@@ -220,8 +218,8 @@ class _Topology:
     """Expands and checks the nested groups of one cluster."""
 
     item: ast.Cluster
-    devices: _Members[ast.Device, Device]
-    links: _Members[ast.LinkItem, Link]
+    devices: Mapping[str, Device | None]
+    links: Mapping[str, Link | None]
     reader: Reader
 
     def expand(self) -> tuple[Group, ...]:
@@ -243,11 +241,9 @@ class _Topology:
         count = 1 if item.count is None else self.reader.read(_COUNT, item.count)
         count = count if isinstance(count, int) else 1
         link = self.link(item, count)
-        if not item.children and item.name not in self.devices.known:
-            helps = similar_help(item.name, self.devices.known, "a device")
+        if not item.children and item.name not in self.devices:
+            helps = similar_help(item.name, self.devices, "a device")
             self.refuse(messages.UNKNOWN_DEVICE, item.name_span, name=item.name, helps=helps)
-        elif not item.children:
-            self.devices.find(item.name)
         children = tuple(self.group(child) for child in item.children)
         return Group(item.name, count, link, children, None if children else item.name, item.span)
 
@@ -262,15 +258,15 @@ class _Topology:
                 helps = (f"say which link joins them: `{item.name} over LINK {{ … }}`",)
                 self.refuse(messages.NO_COMMON_LINK, second.name_span, name=second.name, helps=helps)
             return None
-        if item.over not in self.links.known:
+        if item.over not in self.links:
             self.refuse(
                 messages.UNKNOWN_LINK,
                 item.over_span,
                 name=item.over,
-                helps=similar_help(item.over, self.links.known, "a link"),
+                helps=similar_help(item.over, self.links, "a link"),
             )
             return None
-        self.check_shape(item, count, self.links.find(item.over))
+        self.check_shape(item, count, self.links[item.over])
         return item.over
 
     def check_shape(self, item: ast.Group, count: int, link: Link | None) -> None:

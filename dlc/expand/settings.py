@@ -332,7 +332,9 @@ def _quantity(field: Field, value: Entity) -> Argument:
         found = in_si(value.value, value.unit)
     except OverflowError:
         return float("inf")
-    return found.value if found.kind == field.kind else None
+    if found.kind != field.kind:
+        return None
+    return found.value if field.kind == "size" else float(found.value)
 
 
 def _length(_field: Field, value: Entity) -> Argument:

@@ -1,7 +1,7 @@
 """The messages, one file per family of codes, and all of them by code for `dlc explain CODE`."""
 
 from dlc.diagnostics import Message
-from dlc.messages import e01_syntax, e02_names, e03_shapes, e07_run
+from dlc.messages import e01_syntax, e02_names, e03_shapes, e04_cluster, e05_plan, e06_train, e07_run
 
 MESSAGES: dict[str, Message] = {
     message.code: message
@@ -9,6 +9,9 @@ MESSAGES: dict[str, Message] = {
         e01_syntax.MESSAGES,
         e02_names.MESSAGES,
         e03_shapes.MESSAGES,
+        e04_cluster.MESSAGES,
+        e05_plan.MESSAGES,
+        e06_train.MESSAGES,
         e07_run.MESSAGES,
     )
     for message in family

@@ -115,3 +115,21 @@ NO_COMMON_LINK = Message(
 fast[2] over pcie; slow[4] over shm }`. So a topology has one outermost group, and a group with several different
 children names a link even where it stands once.""",
 )
+
+MESSAGES = (
+    WRONG_QUANTITY,
+    UNKNOWN_SETTING,
+    MISSING_SETTING,
+    OUT_OF_RANGE,
+    UNKNOWN_CHOICE,
+    SET_TWICE,
+    UNKNOWN_DEVICE,
+    UNKNOWN_LINK,
+    NO_LINK,
+    TOO_MANY_DEVICES,
+    SHAPE_MISMATCH,
+    BAD_EDGES,
+    OUTSIDE_ROOT,
+    NO_TOPOLOGY,
+    NO_COMMON_LINK,
+)

@@ -166,3 +166,29 @@ COSTLY_PIN = Message(
     """The pin is obeyed. By the cost model, the ops it reaches would be faster without it; the message shows both
 times. Measure with `dlc run` before trusting either.""",
 )
+
+MESSAGES = (
+    PINNED_TWICE,
+    NO_MATCH,
+    NO_USE,
+    CANNOT_COMPUTE,
+    UNKNOWN_CHOICE,
+    HEADS,
+    UNKNOWN_GROUP,
+    WRONG_PRODUCT,
+    NO_FIT,
+    UNKNOWN_SETTING,
+    WRONG_KIND,
+    RULED_OUT,
+    SET_TWICE,
+    NO_SUCH_AXIS,
+    SPLIT_GROUP,
+    OUT_OF_RANGE,
+    SPLIT_TWICE,
+    NO_FACTOR,
+    WRONG_LIMIT,
+    MISSING_SETTING,
+    NO_KERNEL,
+    NO_CHANGE,
+    COSTLY_PIN,
+)

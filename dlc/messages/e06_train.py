@@ -29,110 +29,120 @@ UNKNOWN_CHOICE = Message(
 and so on are the language's own and have fixed names.""",
 )
 
-WRONG_ARGUMENT = Message(
-    "E0605",
-    "`{callee}` has no argument `{argument}`",
-    """The message lists the arguments, in the order in which they may stand without a name. What they mean, and their
-defaults, are PyTorch's unless the language says otherwise.""",
-)
-
 WRONG_KIND = Message(
-    "E0606",
+    "E0605",
     "`{key}` is {expected}, {found}",
     """The setting takes a value of another kind: a number, a word, yes or no, a quoted text, a length such as `5
 epochs` or `2000 steps`.""",
 )
 
 OUT_OF_RANGE = Message(
-    "E0607",
+    "E0606",
     "`{key}` must be {allowed}, not {found}",
     """Rates and counts have bounds: a momentum of 1 or more never forgets, a learning rate is above zero, a test
 share is below 1. The message names the bound.""",
 )
 
 SET_TWICE = Message(
-    "E0608",
+    "E0607",
     "`{key}` is set twice in {where}",
     """Each setting is given once. Which of the two is meant is for the author to say: remove the other.""",
 )
 
 NO_LENGTH = Message(
-    "E0609",
+    "E0608",
     "`{piece}` needs `over`: a schedule follows it",
     """Schedules joined by `then` run one after the other, so every piece but the last says how long it lasts:
 `warmup(to = 0.4, over = 5 epochs) then constant(0.4)`. The last one lasts to the end of training.""",
 )
 
 WRONG_SAMPLE = Message(
-    "E0610",
+    "E0609",
     "the network's input `{input}` is {wanted}, a sample of `{data}` is {given}",
     """The data set feeds the network's inputs, so a sample has the shape and the element type that the input
 declares, batch apart. Many data sets can be scaled or padded: `digits(scale = 4)` gives 32x32, `mnist("dir", pad =
 2)` too.""",
 )
 
-TWO_BLOCKS = Message(
-    "E0611",
-    "network `{network}` has two train blocks",
-    """A file trains each network in one way. Use a second file that imports the network, or a parameter.""",
-)
-
 NOT_A_LOSS = Message(
-    "E0612",
+    "E0610",
     "`loss` must be one number, {found}",
     """The loss is what training minimises: a loss function such as `cross_entropy(logits, data.label)`, or a weighted
 sum of some, `cross_entropy(a, data.label) + 0.3 * cross_entropy(b, data.label)`.""",
 )
 
 OUTPUTS_ONLY = Message(
-    "E0613",
+    "E0611",
     "`{name}` is not an output of network `{network}`",
     """The train block sees a network's outputs only, so that a network can be trained in several ways without knowing
 of it. To use an inner value in a loss, make it an output too: `output logits, aux`.""",
 )
 
 UNKNOWN_FIELD = Message(
-    "E0614",
+    "E0612",
     "data set `{data}` has no field `{field}`",
     """Besides the inputs, a data set has fields that losses compare with: `data.label`, `data.next`. The message
 lists those of this data set.""",
 )
 
 OUTSIDE_ROOT = Message(
-    "E0615",
+    "E0613",
     "`{path}` leads out of the folder of the compiled file",
     """Files and folders that a .dlspec file names stay inside its root folder: relative paths, without a way out
 through `..`. So a file from elsewhere can be checked and compiled without touching anything else of the machine.""",
 )
 
 NOT_A_METRIC = Message(
-    "E0616",
+    "E0614",
     "`metrics` is a list of metrics, {found}",
     """A metric is computed beside the loss and never changes the training: `metrics = [accuracy(logits,
 data.label)]`. Metrics are not added or scaled.""",
 )
 
-WRONG_LABEL = Message(
-    "E0617",
-    "`{callee}` cannot take {found} as its {operand}",
-    """Losses and metrics compare an output of the network with a field of the data set of a fitting type: cross
-entropy takes f32[batch, classes] and i32[batch], mean squares take two values of one shape.""",
-)
-
-UNKNOWN_NETWORK = Message(
-    "E0618",
-    "there is no network `{name}` to {verb}",
-    """`train NAME` and `plan NAME on CLUSTER` speak of a network that stands in the file or in one that it imports.""",
-)
-
-BATCH_MISSING = Message(
-    "E0619",
-    "network `{network}` has no batch to train on: input `{input}` has no axis `batch`",
-    """An input's first axis is the batch: the number of samples behind one update.""",
-)
-
 SHARED_METRIC = Message(
-    "E0620",
+    "E0615",
     "metric `{metric}` is given twice",
     """Two equal metrics would be printed under one name. Remove one of them.""",
+)
+
+MORE_INPUTS = Message(
+    "E0616",
+    "data set `{data}` has nothing for the input `{input}` of network `{network}`",
+    """Most data sets provide samples of one kind, for a network with one input. The arrays of an .npz file are named as
+the network's inputs, so it can feed several; `synthetic` draws values for each of them.""",
+)
+
+OPEN_FIELD = Message(
+    "E0617",
+    "nothing says what type `data.{field}` has",
+    """Arrays of an .npz file take the type that their use asks for: beside an output in a loss, as in
+`mse(prediction, data.target)`. Give it as an argument of a loss or metric.""",
+)
+
+FIELD_IS_INPUT = Message(
+    "E0618",
+    "`{field}` is a field of the data set and an input of the network",
+    """Inputs and fields come from the data set by name, so one name cannot stand for both. Rename the network's
+input.""",
+)
+
+MESSAGES = (
+    MISSING_SETTING,
+    TWO_LENGTHS,
+    UNKNOWN_SETTING,
+    UNKNOWN_CHOICE,
+    WRONG_KIND,
+    OUT_OF_RANGE,
+    SET_TWICE,
+    NO_LENGTH,
+    WRONG_SAMPLE,
+    NOT_A_LOSS,
+    OUTPUTS_ONLY,
+    UNKNOWN_FIELD,
+    OUTSIDE_ROOT,
+    NOT_A_METRIC,
+    SHARED_METRIC,
+    MORE_INPUTS,
+    OPEN_FIELD,
+    FIELD_IS_INPUT,
 )

@@ -1,0 +1,318 @@
+"""Loss and metrics: nodes appended to a network under the addresses `loss.…` and `metrics.…`.
+
+They see the network's outputs, the fields of the data set as `data.label`, and the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from dlc.data_sets import DataSet, data_set
+from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Label, Span
+from dlc.expand.arguments import bind, read
+from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, described
+from dlc.expand.settings import similar_help
+from dlc.ir.graph import Attr, Graph, Node, Pass, Value
+from dlc.ir.tensor import TensorType
+from dlc.ir.training import Choice
+from dlc.messages import MESSAGES
+from dlc.messages import e06_train as messages
+from dlc.messages.e02_names import NOT_A_VALUE
+from dlc.messages.e03_shapes import WRONG_CLASSES
+from dlc.ops import LOSSES, METRICS, NOT_YET, SIGNS, operator
+from dlc.ops.operator import OperandError, Operator
+from dlc.syntax import ast
+
+DATA = "data"
+"""The name by which the train block reads fields: `data.label`."""
+
+
+@dataclass(slots=True)
+class Objective:
+    """A network's graph with loss and metrics, as far as they are set."""
+
+    graph: Graph
+    data: Choice | None
+    scope: Scope
+    diagnostics: Diagnostics
+
+    def set_loss(self, expr: ast.Expr) -> None:
+        """Append the loss, one number; what it is otherwise is refused (E0612)."""
+        expander = _Expander(self, "loss", LOSSES)
+        value = expander.evaluate(expr)
+        if value is UNKNOWN:
+            return
+        if not isinstance(value, Tensor) or value.type.axes:
+            found = f"{described(value)} is none"
+            self.diagnostics.add(messages.NOT_A_LOSS.at(expr.span, found=found))
+            return
+        self.graph = expander.graph().with_(stage="loss", loss=value.name)
+
+    def set_metrics(self, expr: ast.Expr) -> None:
+        """Append the metrics of a list, or a single one; each is printed under a name of its own."""
+        expander = _Expander(self, "metrics", METRICS)
+        named: dict[str, str] = {}
+        taken = expander.branch(expr)
+        for item in taken.items if isinstance(taken, ast.ListOf) else (expr,):
+            value = expander.evaluate(item)
+            if value is UNKNOWN:
+                continue
+            node = expander.made.get(value.name) if isinstance(value, Tensor) else None
+            if node is None:
+                self.diagnostics.add(messages.NOT_A_METRIC.at(item.span, found=f"{described(value)} is none"))
+                continue
+            if any(_same(node, expander.made[name]) for name in named.values()):
+                self.diagnostics.add(messages.SHARED_METRIC.at(item.span, metric=_printed(node)))
+            named[_free(_printed(node), named)] = node.address
+        self.graph = expander.graph().with_(metrics=tuple(named.items()))
+
+
+def _printed(node: Node) -> str:
+    """`accuracy`, `accuracy_top5`: the metric, and the arguments that are not its defaults."""
+    op = operator(node.op)
+    defaults = {parameter.name: parameter.default for parameter in op.parameters} if op else {}
+    return "".join((node.op, *(f"_{name}{value}" for name, value in node.attrs if defaults.get(name) != value)))
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    """The name, or the first of `name_2`, `name_3`, … that is not taken."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _same(one: Node, other: Node) -> bool:
+    return (one.op, one.inputs, one.attrs) == (other.op, other.inputs, other.attrs)
+
+
+class _Expander(Evaluator):
+    """Evaluates one setting; each call and sign in it becomes a node below `prefix`."""
+
+    __slots__ = ("allowed", "data", "data_set", "diagnostics", "fields", "made", "network", "prefix", "stage", "values")
+
+    def __init__(self, objective: Objective, prefix: str, allowed: Sequence[Operator]) -> None:
+        outputs = {name: Tensor(value, objective.graph.type(value)) for name, value in objective.graph.outputs}
+        names: dict[str, Entity] = {**outputs}
+        super().__init__(Scope(objective.scope.where, names, objective.scope), objective.diagnostics.add)
+        self.network = objective.graph
+        self.data = objective.data
+        self.data_set: DataSet | None = None if self.data is None else data_set(self.data.kind)
+        self.prefix = prefix
+        self.stage: Pass = "loss" if prefix == "loss" else "metric"
+        self.allowed = {op.name: op for op in allowed}
+        self.made: dict[str, Node] = {}
+        self.values: dict[str, Value] = {}
+        self.fields: dict[str, None] = dict.fromkeys(objective.graph.fields)
+
+    def graph(self) -> Graph:
+        """The network with the nodes made so far."""
+        return self.network.with_(
+            nodes=(*self.network.nodes, *self.made.values()),
+            values=(*self.network.values, *self.values.values()),
+            fields=tuple(self.fields),
+        )
+
+    # --- names -----------------------------------------------------------------------------------------------------
+
+    def name(self, name: ast.Name) -> Entity:
+        """Outputs and parameters; another name of the network is refused by E0613."""
+        inner = {node.address.partition(".")[0] for node in self.network.nodes} | set(self.network.inputs)
+        if name.text in inner and self.scope.find(name.text) is None:
+            helps = (f"make it one: `output {', '.join((*dict(self.network.outputs), name.text))}`",)
+            return self.fail(
+                messages.OUTPUTS_ONLY.at(name.span, name=name.text, network=self.network.name, helps=helps)
+            )
+        return super().name(name)
+
+    def evaluate(self, expression: ast.Expr) -> Entity:
+        """Fields of the data set besides what every expression may hold."""
+        if _is_field(expression):
+            return self.field(expression, None)
+        return super().evaluate(expression)
+
+    def field(self, expression: ast.Attribute, like: TensorType | None) -> Entity:
+        """`data.label` as a value; a field of a file whose type is open is of the type `like`."""
+        if self.data_set is None or not self.network.inputs:
+            return UNKNOWN
+        first = self.network.type(self.network.inputs[0])
+        try:
+            type_ = self.data_set.field_type(expression.name, first) or like
+        except KeyError:
+            helps = similar_help(expression.name, self.data_set.fields, "a field")
+            return self.fail(
+                messages.UNKNOWN_FIELD.at(expression.span, data=self.data_set.name, field=expression.name, helps=helps)
+            )
+        if type_ is None:
+            return self.fail(messages.OPEN_FIELD.at(expression.span, field=expression.name))
+        if self.network.has_value(expression.name) and expression.name not in self.network.fields:
+            return self.fail(messages.FIELD_IS_INPUT.at(expression.span, field=expression.name))
+        if expression.name not in self.fields:
+            self.fields[expression.name] = None
+            self.values[expression.name] = Value(expression.name, type_, "field")
+        return Tensor(expression.name, type_)
+
+    # --- calls -----------------------------------------------------------------------------------------------------
+
+    def call(self, call: ast.Call) -> Entity:
+        """A loss or metric, or a function of numbers."""
+        return self.function(call) if call.callee in FUNCTIONS else self.apply(call, None, None)
+
+    def chain(self, expression: ast.Expr) -> Entity:
+        """`logits -> cross_entropy(data.label) as main`."""
+        if isinstance(expression, ast.Labelled) and isinstance(expression.value, ast.Call):
+            return self.apply(expression.value, None, expression.label)
+        if not isinstance(expression, ast.Chain):
+            return super().chain(expression)
+        value, place = self.evaluate(expression.head), expression.head.span
+        for link in expression.links:
+            if value is UNKNOWN:
+                return UNKNOWN
+            if not isinstance(link.stage, ast.Call):
+                return super().chain(expression)
+            value, place = self.apply(link.stage, (value, place), link.label), link.span
+        return value
+
+    def apply(self, call: ast.Call, piped: tuple[Entity, Span] | None, label: str | None) -> Entity:
+        """Append the node of one loss or metric."""
+        op = self.allowed.get(call.callee)
+        if op is None:
+            return self._refuse(call)
+        try:
+            bound = bind(call, op, piped is not None)
+        except DiagnosticError as error:
+            for diagnostic in error.diagnostics:
+                self.report(diagnostic)
+            return UNKNOWN
+        operands: list[tuple[Tensor, Span]] = []
+        for role, argument in zip(op.operands, bound.operands, strict=True):
+            like = operands[0][0].type if operands else None
+            value, place = (
+                self._operand(argument, role, like) if argument is not None else piped or (UNKNOWN, call.span)
+            )
+            if value is UNKNOWN:
+                return UNKNOWN
+            if not isinstance(value, Tensor):
+                return self.fail(NOT_A_VALUE.at(place, callee=op.name, found=described(value)))
+            operands.append((value, place))
+        attrs: dict[str, Attr] = {}
+        for parameter in op.parameters:
+            given = bound.arguments.get(parameter.name)
+            attr = parameter.default if given is None else read(parameter, given, op.name, self)
+            if attr is UNKNOWN:
+                return UNKNOWN
+            if attr is not None:
+                attrs[parameter.name] = attr
+        arguments = {name: argument.value.span for name, argument in bound.arguments.items()}
+        return self.emit(op, label, operands, attrs, call.callee_span, arguments)
+
+    def _operand(self, argument: ast.Argument, role: str, like: TensorType | None) -> tuple[Entity, Span]:
+        """An operand and its place; labels of open type count the classes of the operand before them."""
+        expression = argument.value
+        if not _is_field(expression):
+            return self.evaluate(expression), expression.span
+        if like is not None and role == "label":
+            like = TensorType("i32", like.axes[:-1])
+        return self.field(expression, like), expression.span
+
+    def _refuse(self, call: ast.Call) -> Entity:
+        if call.callee in NOT_YET:
+            return self.fail(MESSAGES["E0207"].at(call.callee_span, name=call.callee))
+        what = "a loss" if self.stage == "loss" else "a metric"
+        helps = similar_help(call.callee, self.allowed, what)
+        return self.fail(messages.UNKNOWN_CHOICE.at(call.callee_span, found=f"`{call.callee}`", what=what, helps=helps))
+
+    # --- weighted sums ---------------------------------------------------------------------------------------------
+
+    def combine(self, sign: str, left: Entity, right: Entity, at: ast.Binary) -> Entity:
+        """Sums of losses, and losses times numbers; on numbers as ever."""
+        if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+            return super().combine(sign, left, right, at)
+        placed = ((left, at.left.span), (right, at.right.span))
+        return self.join(sign, at.operator_span, placed)
+
+    def negate(self, operand: Entity, at: ast.Unary) -> Entity:
+        """`-x` is `0 - x`, as in networks."""
+        if not isinstance(operand, Tensor):
+            return super().negate(operand, at)
+        return self.join("-", at.span, ((0, at.span), (operand, at.operand.span)))
+
+    def join(self, sign: str, span: Span, placed: tuple[tuple[Entity, Span], tuple[Entity, Span]]) -> Entity:
+        """One arithmetic node; metrics are not joined."""
+        for value, place in placed:
+            if self.stage == "metric" or (isinstance(value, Tensor) and value.type.axes):
+                message = messages.NOT_A_METRIC if self.stage == "metric" else messages.NOT_A_LOSS
+                return self.fail(message.at(place, found=f"{described(value)} under `{sign}` is none"))
+        op = operator(SIGNS[sign])
+        numbers = [value for value, _ in placed if isinstance(value, int | float) and not isinstance(value, bool)]
+        tensors = [(value, place) for value, place in placed if isinstance(value, Tensor)]
+        if op is None or sign == "@" or len(numbers) + len(tensors) != 2:
+            return self.fail(messages.NOT_A_LOSS.at(span, found=f"what `{sign}` makes of these is none"))
+        attrs: dict[str, Attr] = {"scalar": numbers[0], "scalar_first": placed[0][0] == numbers[0]} if numbers else {}
+        return self.emit(op, None, tensors, attrs, span, {})
+
+    # --- nodes -----------------------------------------------------------------------------------------------------
+
+    def emit(
+        self,
+        op: Operator,
+        label: str | None,
+        operands: Sequence[tuple[Tensor, Span]],
+        attrs: Mapping[str, Attr],
+        span: Span,
+        arguments: Mapping[str, Span],
+    ) -> Entity:
+        """Append a node, if its operands fit; its first result."""
+        try:
+            inferred = op.infer(tuple(tensor.type for tensor, _ in operands), attrs)
+        except OperandError as error:
+            return self.fail(_operand_message(error, span, [place for _, place in operands], arguments))
+        self._check_classes(op, operands)
+        taken = dict.fromkeys((*self.made, *(node.address for node in self.network.nodes)))
+        address = _free(f"{self.prefix}.{label or op.name}", taken)
+        types = {address: inferred.results[0]} | {f"{address}.{role}": type_ for role, type_ in inferred.saved}
+        for name, type_ in types.items():
+            self.values[name] = Value(name, type_, "activation" if name == address else "saved")
+        inputs = tuple(tensor.name for tensor, _ in operands)
+        self.made[address] = Node(address, op.name, self.stage, inputs, tuple(types), inferred.attrs, span)
+        return Tensor(address, inferred.results[0])
+
+    def _check_classes(self, op: Operator, operands: Sequence[tuple[Tensor, Span]]) -> None:
+        """E0308 where an output has not one number for each class of the data set's labels."""
+        if op.operands != ("logits", "label") or self.data_set is None or self.data is None:
+            return
+        (logits, place), (label, _) = operands
+        classes = self.data_set.classes(dict(self.data.arguments)) if label.name == "label" else None
+        found = logits.type.axes[-1].extent
+        if classes is not None and classes != found:
+            labels = (Label(self.data.span, f"{classes} classes"),) if self.data.span else ()
+            names = [name for name, value in self.network.outputs if value == logits.name]
+            self.fail(
+                WRONG_CLASSES.at(
+                    place, secondary=labels, output=names[0] if names else logits.name, found=found, needed=classes
+                )
+            )
+
+
+def _is_field(expression: ast.Expr) -> TypeGuard[ast.Attribute]:
+    """Whether it reads `data.NAME`."""
+    return (
+        isinstance(expression, ast.Attribute)
+        and isinstance(expression.value, ast.Name)
+        and expression.value.text == DATA
+    )
+
+
+def _operand_message(
+    error: OperandError, span: Span, operands: Sequence[Span], arguments: Mapping[str, Span]
+) -> Diagnostic:
+    """A shape rule's refusal, at the argument or operand at fault."""
+    place = arguments.get(error.argument or "", span)
+    if error.operand is not None and error.operand < len(operands):
+        place = operands[error.operand]
+    message = MESSAGES[error.code]
+    sentence = message.sentence.format(**error.values)
+    return Diagnostic(message.code, sentence, Label(place, error.label), notes=error.notes, helps=error.helps)

@@ -1,0 +1,179 @@
+"""Whether the pins and forbids of a plan can be kept: together, and with what each algorithm can compute.
+
+Each mistake is reported once for the rules that cause it, at the first op that it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from dlc.diagnostics import Diagnostics, Label
+from dlc.expand.pins import family, operator_of
+from dlc.ir.graph import Graph, Node
+from dlc.ir.request import Rule, Setting
+from dlc.messages import e05_plan as messages
+from dlc.ops.operator import LAYOUTS, Algorithm, Shapes
+
+Place = tuple[str, str]
+"""An op's address and the key of a rule."""
+
+
+def check_rules(graph: Graph, pins: Sequence[Rule], forbids: Sequence[Rule], diagnostics: Diagnostics) -> None:
+    """Report pins that disagree (E0501), pinned algorithms that cannot compute an op (E0504) or have no kernel for its
+    pinned layout (E0521), and ops that the rules leave without any choice (E0512).
+    """
+    pinned = _agreed(pins, diagnostics)
+    for rule in pins:
+        if rule.key == "algorithm":
+            _check_computable(graph, rule, diagnostics)
+            _check_layouts(graph, rule, pinned, diagnostics)
+    _check_choices(graph, pinned, forbids, diagnostics)
+
+
+def forward_shapes(graph: Graph, node: Node) -> Shapes:
+    """The types around a forward node."""
+    inputs = tuple(graph.type(name) for name in node.inputs)
+    return Shapes(inputs, tuple(graph.type(name) for name in node.outputs), dict(node.attrs))
+
+
+def _agreed(pins: Iterable[Rule], diagnostics: Diagnostics) -> dict[Place, Rule]:
+    """The first pin of each place; others must say the same."""
+    found: dict[Place, Rule] = {}
+    for rule in pins:
+        differing: dict[Rule, list[str]] = {}
+        for address in rule.addresses:
+            first = found.setdefault((address, rule.key), rule)
+            if first.value != rule.value:
+                differing.setdefault(first, []).append(address)
+        for first, addresses in differing.items():
+            message = messages.PINNED_TWICE.at(
+                rule.span,
+                f"here {value_text(rule.value)}",
+                secondary=(Label(first.span, f"here {value_text(first.value)}"),),
+                notes=_others(addresses),
+                key=rule.key,
+                address=addresses[0],
+            )
+            diagnostics.add(message)
+    return found
+
+
+def _others(addresses: Sequence[str]) -> tuple[str, ...]:
+    """A note on the further ops that a mistake concerns."""
+    further = len(addresses) - 1
+    return (
+        (f"the same holds for {further} more op{'s' * (further > 1)}, the next is {addresses[1]}",) if further else ()
+    )
+
+
+def _check_computable(graph: Graph, rule: Rule, diagnostics: Diagnostics) -> None:
+    """E0504 where the pinned algorithm cannot compute one of the ops."""
+    reasons = {address: _excluded(graph, graph.node(address), str(rule.value)) for address in rule.addresses}
+    failing = [address for address, reason in reasons.items() if reason is not None]
+    if failing:
+        address = failing[0]
+        span = graph.node(address).span
+        labels = (Label(span, f"{reasons[address]} here"),) if span else ()
+        notes = (() if span else (str(reasons[address]),)) + _others(failing)
+        message = messages.CANNOT_COMPUTE.at(
+            rule.value_span, secondary=labels, notes=notes, algorithm=rule.value, address=address
+        )
+        diagnostics.add(message)
+
+
+def _excluded(graph: Graph, node: Node, name: str) -> str | None:
+    """Why an algorithm cannot compute a node; one without kernels here is judged by a relative."""
+    relative = _algorithm(node, name) or next(
+        (a for a in operator_of(node).algorithms if family(a.name) == family(name)), None
+    )
+    return relative.excluded("forward", forward_shapes(graph, node)) if relative else None
+
+
+def _algorithm(node: Node, name: str) -> Algorithm | None:
+    return next((a for a in operator_of(node).algorithms if a.name == name), None)
+
+
+def _check_layouts(graph: Graph, rule: Rule, pinned: Mapping[Place, Rule], diagnostics: Diagnostics) -> None:
+    """E0521 where an op's pinned layout is none that the pinned algorithm has kernels for."""
+    for address in rule.addresses:
+        layout = pinned.get((address, "layout"))
+        algorithm = _algorithm(graph.node(address), str(rule.value))
+        if layout is not None and algorithm is not None and layout.value not in algorithm.layouts:
+            labels = (Label(layout.value_span, "pinned here"),)
+            notes = (f"{algorithm.name} works on {', '.join(algorithm.layouts)}",)
+            message = messages.NO_KERNEL.at(
+                rule.value_span,
+                secondary=labels,
+                notes=notes,
+                algorithm=algorithm.name,
+                address=address,
+                layout=layout.value,
+            )
+            diagnostics.add(message)
+            return
+
+
+def _check_choices(
+    graph: Graph, pinned: Mapping[Place, Rule], forbids: Iterable[Rule], diagnostics: Diagnostics
+) -> None:
+    """E0512 for each place where nothing is left to choose."""
+    forbidden: dict[Place, list[Rule]] = {}
+    for rule in forbids:
+        for address in rule.addresses:
+            forbidden.setdefault((address, rule.key), []).append(rule)
+    empty: dict[tuple[str, str], list[Place]] = {}
+    for place, rules in forbidden.items():
+        reasons = _reasons(graph, place, rules, pinned.get(place))
+        if reasons is not None:
+            empty.setdefault((place[1], reasons), []).append(place)
+    for (key, reasons), places in empty.items():
+        rules = forbidden[places[0]]
+        diagnostics.add(
+            messages.RULED_OUT.at(
+                rules[-1].value_span,
+                secondary=tuple(Label(rule.value_span) for rule in rules[:-1]),
+                notes=_others([address for address, _ in places]),
+                key=key,
+                address=places[0][0],
+                reasons=reasons,
+            )
+        )
+
+
+def _reasons(graph: Graph, place: Place, forbids: Sequence[Rule], pin: Rule | None) -> str | None:
+    """What rules out each choice of a place, in words; None where one is left."""
+    by_value = {rule.value: f"by line {rule.value_span.line}" for rule in reversed(forbids)}
+    if pin is not None:
+        if pin.value not in by_value:
+            return None
+        return f"{value_text(pin.value)} {by_value[pin.value]}, all others by the pin at line {pin.value_span.line}"
+    reasons: dict[str, None] = {}
+    for value, excluded in _choices(graph, place):
+        why = by_value.get(value, f"because {excluded}" if excluded else None)
+        if why is None:
+            return None
+        name = value_text(value) if value in by_value else family(str(value))
+        reasons[f"{name} {why}"] = None
+    return ", ".join(reasons) or None
+
+
+def _choices(graph: Graph, place: Place) -> tuple[tuple[Setting, str | None], ...]:
+    """The choices of a place, each with the reason why it cannot be taken at all; none where they are open."""
+    address, key = place
+    match key:
+        case "algorithm":
+            node = graph.node(address)
+            shapes = forward_shapes(graph, node)
+            return tuple((a.name, a.excluded("forward", shapes)) for a in operator_of(node).algorithms)
+        case "layout":
+            return tuple((layout, None) for layout in LAYOUTS)
+        case "recompute":
+            return ((True, None), (False, None))
+    return ()
+
+
+def value_text(value: Setting) -> str:
+    """A pinned value as it is written."""
+    if isinstance(value, tuple):
+        return ", ".join(f"split({split.axis}, over = {split.over})" for split in value) or "replicate"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
