@@ -13,6 +13,7 @@ from lark import Token, Tree
 from dlc.diagnostics import Diagnostics, Label, Span, similar
 from dlc.messages import e01_syntax as e01
 from dlc.syntax import ast
+from dlc.syntax.source import shown
 from dlc.units import KIND_WORDS, UNITS, Kind, symbols
 
 T = TypeVar("T")
@@ -315,7 +316,7 @@ class _Builder:
         if unit is None:
             whole = self.span(token)
             where = replace(whole, column=whole.end_column - len(symbol))
-            self.found.add(e01.UNKNOWN_UNIT.at(where, unit=symbol, helps=_unit_helps(symbol)))
+            self.found.add(e01.UNKNOWN_UNIT.at(where, unit=shown(symbol, 40), helps=_unit_helps(symbol)))
         elif unit.kind == "size" and value * unit.times >= EXACT_BELOW:
             value = self.too_large(token, "2^53 bytes or more")
         elif isinf(value * unit.times):
@@ -340,8 +341,7 @@ class _Builder:
         return value
 
     def too_large(self, token: Token, fault: str) -> int:
-        shown = str(token) if len(token) <= 24 else f"{token[:20]}..."
-        self.found.add(e01.NUMBER_TOO_LARGE.at(self.span(token), number=shown, fault=fault))
+        self.found.add(e01.NUMBER_TOO_LARGE.at(self.span(token), number=shown(token, 24), fault=fault))
         return 1
 
 

@@ -24,7 +24,7 @@ COMMENT_COLUMN = 47
 
 _TIGHT_BEFORE = frozenset({")", "]", ",", ";", ".", "..", ":"})
 _TIGHT_AFTER = frozenset({"(", "[", ".", ".."})
-_INDEXED = frozenset({"NAME", "RPAR", "RSQB", "STAR", "DOUBLE_STAR"})
+_INDEXED = frozenset({"RPAR", "RSQB", "DOUBLE_STAR"})
 
 
 def format_source(text: str, path: str) -> str:
@@ -143,14 +143,16 @@ def _closes(token: Token) -> bool:
 
 
 def _gaps(tokens: Sequence[Token], before: Token | None) -> Iterator[int]:
-    """One blank between two tokens, or none; `before` is the last token of the line before."""
-    sign = False
+    """One blank before each token, or none; `before` is the last token of the line before."""
+    sign = wildcard = False
     for token in tokens:
+        kind = before.type if before else ""
         tight = sign or token in _TIGHT_BEFORE or before in _TIGHT_AFTER
-        if token in ("(", "[") and before is not None:
-            tight |= before.type == "NAME" or (token == "[" and before.type in _INDEXED)
+        if token in ("(", "["):
+            tight |= kind == "NAME" or (token == "[" and (wildcard or kind in _INDEXED))
         yield 0 if tight else 1
-        sign = token == "-" and (before is None or before.type not in ENDS_A_STATEMENT)
+        sign = token == "-" and kind not in ENDS_A_STATEMENT
+        wildcard = token == "*" and kind in ("DOT", "PIN", "FORBID")
         before = token
 
 
@@ -202,7 +204,7 @@ class _Indenter:
             for comment in waiting:
                 comment.gaps = [above]
             waiting = []
-            line.gaps = [column, *list(_gaps(line.tokens, None))[1:]]
+            line.gaps = [column, *list(_gaps(line.tokens, self.before))[1:]]
             self._walk(line)
         for comment in waiting:
             comment.gaps = [0]

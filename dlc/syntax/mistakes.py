@@ -10,7 +10,7 @@ from lark import Lark, Token, UnexpectedCharacters, UnexpectedInput, UnexpectedT
 
 from dlc.diagnostics import Diagnostic, Label, Span, similar
 from dlc.messages import e01_syntax as e01
-from dlc.syntax.source import Text, open_brackets
+from dlc.syntax.source import Text, open_brackets, shown
 
 ITEMS = ("import", "param", "block", "network", "device", "link", "cluster", "train", "plan")
 RESERVED = ("if", "then", "else", "and", "or", "not", "as", "where")
@@ -54,11 +54,13 @@ def explain(error: UnexpectedInput, text: Text, grammar: Lark, unclosed: Sequenc
     expected = listed(_expected(accepted, grammar))
     if found.word in RESERVED and "NAME" in accepted:
         helps = [f"the reserved words are {', '.join(f'`{word}`' for word in RESERVED)}"]
+        if found.word in ("if", "not"):
+            helps = [f"an operand that begins with `{found.word}` stands in parentheses"]
         return e01.RESERVED_WORD.at(found.span, expected=expected, word=found.word, helps=helps)
     return e01.UNEXPECTED.at(
         found.span,
         expected=expected,
-        found=found.shown,
+        found=found.name,
         secondary=_opening(text, found, accepted),
         helps=_helps(found, accepted),
     )
@@ -94,11 +96,11 @@ class _Found:
         return cls(text, start, text.content[start], "")
 
     @property
-    def shown(self) -> str:
+    def name(self) -> str:
         """How the message calls it."""
         if self.is_end or self.is_newline:
             return _WORDS["$END" if self.is_end else "_NL"]
-        return f"`{self.word}`" if len(self.word) <= 40 else f"`{self.word[:36]}...`"
+        return f"`{shown(self.word, 40)}`"
 
 
 def _expected(accepted: set[str], grammar: Lark) -> list[str]:
@@ -143,7 +145,7 @@ def _not_an_item(found: _Found) -> Diagnostic:
     near = similar(found.word, ITEMS)
     helps = [f"there is an item with a similar name: `{near}`"] if near else []
     notes = [f"items begin with {listed([f'`{item}`' for item in ITEMS])}"]
-    return e01.NOT_AN_ITEM.at(found.span, word=found.word, notes=notes, helps=helps)
+    return e01.NOT_AN_ITEM.at(found.span, word=shown(found.word, 40), notes=notes, helps=helps)
 
 
 def _helps(found: _Found, accepted: set[str]) -> Iterator[str]:

@@ -18,11 +18,13 @@ from dlc.messages import e01_syntax as e01
 
 VERSIONS = (1,)
 MAX_BYTES = 2**20
+MAX_WORDS = 2**16
 MAX_NESTING = 100
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
 _NOT_PLAIN = re.compile(r'"[^"\n]*"|#[^\n]*|"|[^\x00-\x7f]+')
 _BRACKETS = re.compile(r'"[^"\n]*"|#[^\n]*|[()\[\]{}]')
+_WORDS = re.compile(r'"[^"\n]*"|#[^\n]*|[A-Za-z0-9_]+|[^\sA-Za-z0-9_]')
 _INDENT = re.compile(r"[ \t]{0,200}")
 _HEADER = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*(?:#[^\n]*)?")
 _VERSION = re.compile(r"dlspec[ \t]+([0-9]+)(?![A-Za-z0-9_.])")
@@ -98,12 +100,12 @@ def read_source(path: str) -> str:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DiagnosticError([e01.UNREADABLE.at(None, path=_shown(path), reason="it is not a regular file")])
+            raise DiagnosticError([e01.UNREADABLE.at(None, path=shown(path), reason="it is not a regular file")])
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DiagnosticError([e01.UNREADABLE.at(None, path=_shown(path), reason=reason.lower())]) from None
+        raise DiagnosticError([e01.UNREADABLE.at(None, path=shown(path), reason=reason.lower())]) from None
     if len(data) > MAX_BYTES:
         raise DiagnosticError([_too_large(path)])
     try:
@@ -115,11 +117,13 @@ def read_source(path: str) -> str:
 def check_source(text: Text) -> None:
     """Raise DiagnosticError for what no grammar needs to see.
 
-    That is: a text over 1 MiB, control characters, characters outside ASCII that stand outside quotes and comments,
+    That is: a text over 1 MiB or 65,536 words and signs (reading one takes about 15 us), control characters, characters outside ASCII that stand outside quotes and comments,
     quotes that do not end, brackets nested too deep, and a first line other than `dlspec 1`.
     """
     if len(text.content) > MAX_BYTES:
         raise DiagnosticError([_too_large(text.path)])
+    if len(text.content) > MAX_WORDS and _count_words(text) > MAX_WORDS:
+        raise DiagnosticError([_too_large(text.path, f"{MAX_WORDS:,} words and signs")])
     mistakes = tuple(islice(_bad_characters(text), SHOWN_AT_MOST))
     if mistakes:
         raise DiagnosticError(sorted(mistakes, key=lambda mistake: mistake.primary.span))  # type: ignore[union-attr]
@@ -205,7 +209,7 @@ def _check_version(text: Text) -> None:
     if found[1].lstrip("0") not in {str(version) for version in VERSIONS}:
         known = ", ".join(f"`{version}`" for version in VERSIONS)
         where = text.span(*found.span(1))
-        raise DiagnosticError([e01.UNKNOWN_VERSION.at(where, version=_shown(found[1]), helps=[f"known is {known}"])])
+        raise DiagnosticError([e01.UNKNOWN_VERSION.at(where, version=shown(found[1]), helps=[f"known is {known}"])])
 
 
 def _check_nesting(text: Text) -> None:
@@ -217,8 +221,12 @@ def _check_nesting(text: Text) -> None:
             raise DiagnosticError([e01.TOO_DEEP.at(where, what="brackets", limit=MAX_NESTING)])
 
 
-def _too_large(path: str) -> Diagnostic:
-    return e01.FILE_TOO_LARGE.at(None, path=_shown(path), limit="1 MiB")
+def _count_words(text: Text) -> int:
+    return sum(not found[0].startswith("#") for found in _WORDS.finditer(text.content))
+
+
+def _too_large(path: str, limit: str = "1 MiB") -> Diagnostic:
+    return e01.FILE_TOO_LARGE.at(None, path=shown(path), limit=limit)
 
 
 def _not_utf8(data: bytes, offset: int, path: str) -> Diagnostic:
@@ -227,6 +235,7 @@ def _not_utf8(data: bytes, offset: int, path: str) -> Diagnostic:
     return e01.NOT_UTF8.at(Span(path, line, column, line, column + 1), byte=data[offset])
 
 
-def _shown(name: str) -> str:
+def shown(name: str, length: int = 200) -> str:
     """A name from outside as messages may show it: without control characters, and short."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in name[:200])
+    short = name if len(name) <= length else f"{name[: length - 3]}..."
+    return "".join(c if c.isprintable() else "\ufffd" for c in short)
