@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dlc.cluster.collectives import shares_memory
 from dlc.cluster.topology import Cluster, Device
@@ -16,8 +17,9 @@ from passes.add_updates import weight_gradients
 from passes.context import Context
 
 FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20
-"""Capacities of the first bucket and of the others, PyTorch's: the first gradients leave early, and at 25 MiB the latency
-of a message is far below a percent of its time on any link faster than 1 GB/s."""
+"""Capacities of the first bucket and of the others, as PyTorch's reducer has them. The first gradients leave early; at
+25 MiB a message of 10 us latency spends less than 1 % of its time on it on any link up to 25 GB/s.
+"""
 
 ALGORITHMS = ("tree", "butterfly", "ring", "rabenseifner", "shared", "mpi")
 """Allreduce algorithms that emitted programs have, in the order that breaks ties."""
@@ -27,7 +29,7 @@ def shards(batch: int, ranks: int) -> tuple[tuple[int, int], ...]:
     """(start, stop) of each rank's samples: consecutive, extents differ by at most one, the larger ones first."""
     small, larger = divmod(batch, ranks)
     starts = [rank * small + min(rank, larger) for rank in range(ranks + 1)]
-    return tuple(zip(starts, starts[1:], strict=False))
+    return tuple(pairwise(starts))
 
 
 def refuse_what_is_not_planned(graph: Graph, context: Context) -> None:

@@ -14,7 +14,6 @@ from dlc.ops.operator import Algorithm, Operator, Shapes
 from passes.differentiate import operator_of
 from passes.layouts import FOLLOWING, offered
 
-
 EXACT = ("direct", "im2col")
 """Algorithms that add up products of inputs and weights and nothing else."""
 

@@ -22,7 +22,7 @@ COSTLY = 1.2
 
 
 def review(graph: Graph, context: Context, plan: Plan) -> tuple[Diagnostic, ...]:
-    """W0501 for each pin of an algorithm or layout without which the plan is the same, W0502 for each that costs much."""
+    """W0501 for each pin of an algorithm or layout that changes nothing, W0502 for each that costs much."""
     return tuple(_warnings(graph, context, plan))
 
 

@@ -148,9 +148,9 @@ def _eliminate(problem: Problem, order: tuple[int, ...]) -> Solution:
 def second_best(problem: Problem, best: Solution, variables: int) -> Solution | None:
     """The cheapest assignment that differs from the best in one or more of the first `variables` variables.
 
-    Some variable has another value in it, so it exceeds the best by the least that any min-marginal (the cheapest
-    cost with one variable held at one value) at another value exceeds that at the best one. None where there is no other, or where elimination would
-    make a table beyond `MAX_ENTRIES`.
+    Some variable has another value in it, so it exceeds the best by the least that any min-marginal (the cheapest cost
+    with one variable held at one value) at another value exceeds that at the best one. None where there is no other, or
+    where elimination would make a table beyond `MAX_ENTRIES`.
     """
     order, largest = min_fill(problem)
     if largest > MAX_ENTRIES:

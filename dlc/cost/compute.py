@@ -4,7 +4,7 @@ A phase takes max(flops / (peak · efficiency), bytes / (bandwidth · share)) + 
 
 * a matrix product of extents m ≤ n and k comes to the share m/(m + 2) · n/(n + 8) · k/(k + 24) of the peak; other
   arithmetic to a fifth of it, fast Fourier transforms to a twentieth;
-* memory is moved at run/(run + 32 bytes) of the bandwidth where only `run` bytes lie together;
+* memory is moved at run/(run + 32 bytes) of the bandwidth where an inner loop goes over `run` bytes;
 * a NumPy call costs 1 µs before it does anything (kind `cpu`), a kernel of another device its `launch`.
 
 The constants were fitted to OpenBLAS and NumPy 2.4 on one AVX-512 core (`benchmarks/choice.py` prints the fit). Where a
@@ -31,7 +31,7 @@ VECTOR_SHARE, TRANSFORM_SHARE = 0.2, 0.05
 """Shares of the peak that element-wise arithmetic and Fourier transforms reach."""
 
 HALF_BANDWIDTH_RUN = 32.0
-"""Bytes together in memory at which half of the bandwidth is reached."""
+"""Bytes of an inner loop at which half of the bandwidth is reached."""
 
 NUMPY_CALL = 1e-6
 """Seconds of a NumPy call on small arrays: finding the loop, checking shapes and strides."""

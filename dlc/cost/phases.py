@@ -2,9 +2,9 @@
 
 NumPy's calls run one after the other, each over whole arrays, so a kernel's time is the sum of its phases' times. A
 phase is counted here and priced in `dlc.cost.compute`; nothing here knows a device. Two facts of each phase decide how
-near it comes to the device's peak figures: the extents of a matrix product, and the run, the number of bytes that lie
-together in memory where an image is read in windows. The run is where layouts differ: for a window of Kx taps, stride 1
-and rows of W' outputs it is W' values in NCHW, Kx·C in NHWC and W'·N in CHWN.
+near it comes to the device's peak figures: the extents of a matrix product, and the run, the bytes that one inner loop
+goes over before it jumps. The run is where layouts differ: where windows of Kx taps with stride 1 read an image to make
+rows of W' outputs, it is W' values in NCHW, Kx·C in NHWC and W'·N in CHWN.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ Unit = Literal["matrix", "vector", "transform"]
 
 BLOCK_BYTES = 2**20
 """Kernels work in blocks whose scratch arrays have about this size (`dlc.ops.conv_algorithms.CACHE_BYTES`)."""
+
+
+TRANSPOSED_RUN = 16.0
+"""The run that stands for a copy which transposes: it was measured at a fifth to a half of the bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", 
     ValueError for an algorithm of convolution that has no model here.
     """
     if operator.name == "conv":
-        family = algorithm.partition("(")[0].removesuffix("2").removesuffix("4")
+        family = algorithm.partition("(")[0]
         if family not in _CONV:
             raise ValueError(f"no phases are known of {algorithm!r}")
         conv = conv_shape(stage, shapes)
@@ -60,13 +64,13 @@ def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", 
 
 
 def conversion(type_: TensorType) -> Phase:
-    """A copy from one layout to another: all is read and written, one of the two element by element."""
-    return Phase(bytes=2.0 * type_.bytes, run=float(DTYPE_BYTES[type_.dtype]))
+    """A copy from one layout to another: all is read and written, one of the two in another order than it lies."""
+    return Phase(bytes=2.0 * type_.bytes, run=TRANSPOSED_RUN)
 
 
 # Everything that goes over whole arrays, element by element.
 
-OPERATIONS = {"tanh": 8.0, "sigmoid": 12.0, "gelu": 16.0, "softmax": 3.0, "cross_entropy": 16.0}
+OPERATIONS = {"tanh": 8.0, "sigmoid": 8.0, "gelu": 16.0, "softmax": 3.0, "cross_entropy": 16.0}
 """Vector operations behind one counted operation, where it is no plain arithmetic."""
 
 TRAFFIC = {
@@ -76,8 +80,9 @@ TRAFFIC = {
     ("softmax", "dx"): (2.0, 4),
     ("cross_entropy", "forward"): (4.0, 12),
     ("cross_entropy", "dx"): (2.0, 4),
-    ("tanh", "dx"): (2.0, 3),
-    ("sigmoid", "dx"): (2.0, 3),
+    ("tanh", "dx"): (1.3, 3),
+    ("sigmoid", "forward"): (2.0, 4),
+    ("sigmoid", "dx"): (1.3, 3),
     ("gelu", "forward"): (4.0, 8),
     ("gelu", "dx"): (6.0, 12),
     ("relu", "dx"): (1.3, 2),
@@ -139,13 +144,13 @@ def _pool(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
 
 
 def _run(layout: str, stride: int, n: int, c: int, width: int, taps: int) -> int:
-    """How many values of an image lie together where windows with so many taps in a row are read."""
+    """How many values of an image one inner loop goes over where windows with so many taps in a row are read."""
     match layout:
         case "NHWC":
             return c * taps if taps > 1 or stride > 1 else c * width
         case "CHWN":
             return n * width if stride == 1 else n
-    return width if stride == 1 else 1
+    return width
 
 
 # Convolution: one model an algorithm, from the kernels' own structure.
@@ -173,7 +178,7 @@ def _around(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
     if stage != "dx" and any(map(any, conv.windows.pad)):
         yield Phase(bytes=2.0 * x, calls=5)
     if layout == "NHWC":
-        yield Phase(bytes=2.0 * weights, run=float(DTYPE_BYTES[conv.dtype]))
+        yield Phase(bytes=2.0 * weights, run=TRANSPOSED_RUN)
     if stage == "dw" and layout == "NCHW":
         yield Phase(bytes=2.0 * y)
 
@@ -255,8 +260,9 @@ def _winograd(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[P
     C, K = conv.channels // conv.groups, conv.filters // conv.groups
     tiles = conv.batch * -(-conv.y[0] // m) * -(-conv.y[1] // m)
     read, written = conv.groups * C * tiles * alpha**2, conv.groups * K * tiles * alpha**2
-    yield Phase(2.0 * read * 2 * alpha, x + 6.0 * size * read, run=4.0 * alpha * size, calls=6)
-    yield Phase(2.0 * written * 2 * m, y + 6.0 * size * written, run=4.0 * alpha * size, calls=6)
+    run = _run(layout, m, conv.batch, C, -(-conv.y[1] // m), 1) * size  # tiles begin m pixels apart
+    yield Phase(2.0 * read * 2 * alpha, x + 6.0 * size * read, run, calls=6)
+    yield Phase(2.0 * written * 2 * m, y + 6.0 * size * written, run, calls=6)
     yield Phase(
         4.0 * conv.groups * C * K * alpha**2 * r, weights + 3.0 * size * conv.groups * C * K * alpha**2, calls=4
     )
