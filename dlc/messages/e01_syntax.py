@@ -104,8 +104,8 @@ UNREADABLE = Message(
 FILE_TOO_LARGE = Message(
     "E0113",
     "`{path}` has more than {limit}",
-    """A file has at most 1 MiB (1,048,576 bytes) and 65,536 words, numbers and signs, so that reading it takes a second at
-most. A larger network is written with `block` and `repeat`; a file may import others.""",
+    """A file has at most 1 MiB (1,048,576 bytes) and 65,536 words, numbers and signs, so that reading it takes a second
+at most. A larger network is written with `block` and `repeat`; a file may import others.""",
 )
 
 NOT_UTF8 = Message(

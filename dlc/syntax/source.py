@@ -117,8 +117,9 @@ def read_source(path: str) -> str:
 def check_source(text: Text) -> None:
     """Raise DiagnosticError for what no grammar needs to see.
 
-    That is: a text over 1 MiB or 65,536 words and signs (reading one takes about 15 us), control characters, characters outside ASCII that stand outside quotes and comments,
-    quotes that do not end, brackets nested too deep, and a first line other than `dlspec 1`.
+    That is: a text over 1 MiB or 65,536 words and signs (the parser reads about as many in a second), control
+    characters, characters outside ASCII that stand outside quotes and comments, quotes that do not end, brackets
+    nested too deep, and a first line other than `dlspec 1`.
     """
     if len(text.content) > MAX_BYTES:
         raise DiagnosticError([_too_large(text.path)])
