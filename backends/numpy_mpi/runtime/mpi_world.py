@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,9 @@ class MpiWorld(World):
         self._stall_seconds = stall_seconds
         self._parent = parent
         self._windows: list[Any] = []
+        self.barrier("the start")
+        if self._node.Get_rank() == 0:
+            _unlink_shared_memory()
 
     @property
     def on_one_node(self) -> bool:
@@ -133,6 +138,18 @@ class MpiWorld(World):
                 code="E0711",
                 help="make it larger (docker: `--shm-size`), or set `allreduce = rabenseifner` in the plan",
             )
+
+
+def _unlink_shared_memory() -> None:
+    """Removes the names of MPICH's files in /dev/shm once all ranks have opened them.
+
+    The memory lives on until the last rank ends, however it ends; with the names a killed job would leave it behind.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            _, _, name = line.partition("/dev/shm/")
+            if name.startswith("mpich_shm_") and " " not in name:
+                Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1024)

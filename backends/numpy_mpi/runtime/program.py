@@ -23,6 +23,7 @@ from .world import Serial, World
 
 STALL_VARIABLE = "DLC_STALL_SECONDS"
 SILENCE_VARIABLE = "DLC_SILENCE_SECONDS"
+START_VARIABLE = "DLC_START_SECONDS"
 
 # How launchers tell a process its place: (rank, number of ranks).
 _LAUNCHERS = (("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMIX_RANK", "PMIX_SIZE"))
@@ -83,7 +84,7 @@ def run(main: Main, *, name: str, ranks: int, description: str = "", arguments: 
     options = parse(name, ranks, description, arguments)
     if ranks == 1 and _launched()[1] == 1:
         return _run_rank(main, ranks, options, Unsupervised(), lambda guard: Serial(guard.position))
-    limits = Limits(options.stall_seconds, float(os.environ.get(SILENCE_VARIABLE, Limits().silence)))
+    limits = Limits(_setting(START_VARIABLE, 60.0), options.stall_seconds, _setting(SILENCE_VARIABLE, 15.0))
     guard = supervise(limits) if hasattr(os, "fork") and "mpi4py.MPI" not in sys.modules else Unsupervised()
     return _run_rank(main, ranks, options, guard, lambda guard: _connect(guard, options))
 
@@ -111,7 +112,7 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     add(
         "--stall-seconds",
         type=_seconds,
-        default=float(os.environ.get(STALL_VARIABLE, Options().stall_seconds)),
+        default=_setting(STALL_VARIABLE, 300.0),
         metavar="S",
         help="end the job when a rank waits that long for others (default: 300, or DLC_STALL_SECONDS)",
     )
@@ -189,6 +190,15 @@ def _show_result(result: Result, options: Options) -> None:
             print(f"{segment:>16} {seconds * 1e3:10.3f} ms {seconds / total if total else 0:6.1%}")
     if options.json:
         print(result.to_json())
+
+
+def _setting(variable: str, default: float) -> float:
+    """A number of seconds from the environment; the default where it holds none."""
+    try:
+        return float(os.environ.get(variable, default))
+    except ValueError:
+        show(f"warning: {variable} is no number of seconds, {default:g} is used")
+        return default
 
 
 def _number(value: float) -> float | None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .lines import Lines, Message
-from .position import Place
+from .position import Place, Position
 
-_BEAT = 0.5  # seconds between two reports of a rank's place
+_BEAT = 0.2  # seconds between two reports of a rank's place
 _ANSWER = 2.0  # seconds in which the hub answers, else a supervisor acts for itself
 _CONNECT = 5.0  # seconds to reach one of the hub's addresses
 ADDRESS_VARIABLE = "DLC_GUARD_ADDRESS"
@@ -27,10 +27,11 @@ ADDRESS_VARIABLE = "DLC_GUARD_ADDRESS"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time-outs in seconds: `stall` for a collective, `silence` for what is stopped or not heard of."""
+    """Time-outs in seconds: `start` until all ranks are there, `stall` of a collective, `silence` of a process."""
 
-    stall: float = 300.0
-    silence: float = 15.0
+    start: float
+    stall: float
+    silence: float
 
 
 class Star(Protocol):
@@ -49,13 +50,17 @@ class Star(Protocol):
 
 
 class Alone:
-    """Before the ranks know each other, and where there is just one."""
+    """Before the supervisors know each other; who waits in MPI's start for a rank that has ended waits for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.verdict: int | None = None
+        self._limit = limits.start
+        self._began = time.monotonic()
 
     def tick(self, place: Place) -> None:
-        """Nothing to tell, no one to hear."""
+        """Gives up when another rank must have ended before it could say so."""
+        if time.monotonic() - self._began > self._limit:
+            self.report(f"error: not all ranks had started after {self._limit:g} s: another one has ended or hangs", 1)
 
     def report(self, text: str, status: int) -> None:
         """Prints it."""
@@ -80,9 +85,12 @@ class _Peer:
 class Hub:
     """Rank 0's supervisor, to which all others connect."""
 
-    def __init__(self, ranks: int, local: bool, limits: Limits, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, ranks: int, local: bool, position: Position, limits: Limits, selector: selectors.BaseSelector
+    ) -> None:
         self.verdict: int | None = None
         self.token = secrets.token_hex(16)
+        self._position = position
         self._limits = limits
         self._selector = selector
         self._peers = {rank: _Peer(time.monotonic()) for rank in range(ranks)}
@@ -160,8 +168,8 @@ class Hub:
             peer = self._peers[rank]
             peer.lines = None
             if not peer.done:
-                text = f"error: rank {rank} is gone: its processes were killed, or its node failed\n{_last(peer)}"
-                self.report(text, 1)
+                gone = f"error: rank {rank} is gone: its processes were killed, or its node failed"
+                self.report(f"{gone}\n{_last(peer)}\n{_seen(0, self._position.read())}", 1)
 
     def _take(self, rank: int, message: Message) -> None:
         peer = self._peers[rank]
@@ -300,4 +308,4 @@ def _last(peer: _Peer) -> str:
 
 
 def _seen(rank: int, place: Place) -> str:
-    return f"  = note: seen by rank {rank}, {place}"
+    return f"  = note: rank {rank} is {place}"

@@ -8,7 +8,6 @@ status other than 0, where mpiexec would end the job in silence or hang.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
@@ -17,7 +16,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +29,8 @@ COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 
 _TICK = 0.1  # seconds between two looks at the rank
 _TICK_AT_END = 0.005  # its end of the channel is closed: it is about to end
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ANOTHER_ENDED = signal.SIGUSR1  # what MPICH's mpiexec sends where it is told not to clean up by itself
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _ANOTHER_ENDED)
 
 
 class Supervision:
@@ -110,7 +110,7 @@ class _Signals:
         """The default actions again, for the rank."""
         signal.set_wakeup_fd(self._descriptor)
         for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN if number == _ANOTHER_ENDED else signal.SIG_DFL)
         self.reader.close()
         self._writer.close()
 
@@ -127,7 +127,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel.connection, selectors.EVENT_READ, self._hear)
         self._selector.register(signals.reader, selectors.EVENT_READ, self._interrupted)
-        self._star: Star = Alone()
+        self._star: Star = Alone(limits)
         self._rank: int | None = None
         self._done: int | None = None
         self._failed = False
@@ -162,7 +162,7 @@ class Supervisor:
     def _take(self, message: Message) -> None:
         if "host" in message:
             self._rank = 0
-            hub = Hub(message["host"], message["local"], self._limits, self._selector)
+            hub = Hub(message["host"], message["local"], self._position, self._limits, self._selector)
             self._star = hub
             self._channel.send(hub.invitation)
         elif "join" in message:
@@ -204,8 +204,15 @@ class Supervisor:
 
     def _interrupted(self) -> None:
         for number in self._signals.reader.recv(16):
-            if number in _SIGNALS:
+            if number == _ANOTHER_ENDED:
+                self._another_ended()
+            elif number in _SIGNALS:
                 self._report(f"was ended by {signal.Signals(number).name}", status=128 + number)
+
+    def _another_ended(self) -> None:
+        """Once the supervisors know each other they need no hint; before that no one else would end this rank."""
+        if isinstance(self._star, Alone) and self._done is None:
+            self._star.report("error: another rank ended before all ranks had started", 1)
 
     def _report(self, what: str, status: int = 1) -> None:
         name = "a rank" if self._rank is None else f"rank {self._rank}"
@@ -215,17 +222,14 @@ class Supervisor:
         return Place(what="done") if self._done is not None and self._ended else self._position.read()
 
     def _end_child(self, *, wait: bool) -> None:
-        """Kills the rank and removes the shared memory that it cannot remove now; with `wait` it may finish first."""
+        """Kills the rank; with `wait` it may finish first."""
         deadline = time.monotonic() + (5.0 if wait else 0.0)
         while time.monotonic() < deadline:
             if os.waitpid(self._child, os.WNOHANG)[0]:
                 return
             time.sleep(0.01)
-        leftover = list(_shared_memory_files(self._child))
         os.kill(self._child, signal.SIGKILL)
         os.waitpid(self._child, 0)
-        for path in leftover:
-            path.unlink(missing_ok=True)
 
 
 def describe_exit(code: int) -> str:
@@ -240,12 +244,3 @@ def write_completion(rank: int) -> None:
     folder = os.environ.get(COMPLETION_VARIABLE)
     if folder:
         Path(folder, f"rank-{rank:05d}.json").write_text(json.dumps({"rank": rank, "status": 0}) + "\n")
-
-
-def _shared_memory_files(process: int) -> Iterator[Path]:
-    """Files of MPICH in /dev/shm that the process maps: a killed job would leave them there for ever."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
-            _, _, name = line.partition("/dev/shm/")
-            if name.startswith("mpich_shm_") and " " not in name:
-                yield Path("/dev/shm", name)

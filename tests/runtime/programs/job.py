@@ -62,4 +62,7 @@ def main(world, clock, files, options):
 
 
 if __name__ == "__main__":
+    if os.environ.get("JOB_FAULT") == os.environ.get("PMI_RANK", "0") + ":early":
+        time.sleep(0.3)
+        raise ImportError("before the ranks know each other")
     sys.exit(run(main, name="job", ranks=int(sys.argv[2]), arguments=sys.argv[3:]))
