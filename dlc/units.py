@@ -109,7 +109,7 @@ def in_si(value: int | float, unit: str) -> Amount:
 
 
 def format_bytes(size: float) -> str:
-    """`1.5 GiB`, `2 KiB`, `17 B`: three digits and the largest binary unit that leaves at least one before the point."""
+    """`1.5 GiB`, `2 KiB`, `17 B`: three digits and the largest binary unit of at least one."""
     return _scaled(size, "B", 1024, ("", "Ki", "Mi", "Gi", "Ti"))
 
 
