@@ -19,8 +19,6 @@ CACHE_BYTES = 2**20
 FFT_TILE = 16
 """Extent of the tiles of `fft_tiled`, doubled until at least half of a tile is output."""
 
-_IN_FAMILY_NUMPY = "the kernel family `numpy` has no kernel for it"
-
 
 @dataclass(frozen=True, slots=True)
 class ConvShape:
@@ -97,6 +95,14 @@ def direct_cost(stage: str, shapes: Shapes) -> Cost:
 
 def _never(stage: str, shapes: Shapes) -> None:
     return None
+
+
+def _no_kernel(stage: str, shapes: Shapes) -> str:
+    return "the kernel family `numpy` has no kernel for it"
+
+
+def _no_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
+    return ()
 
 
 def _im2col_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
@@ -255,9 +261,77 @@ def winograd(m: int) -> Algorithm:
     return Algorithm(f"winograd({m})", LAYOUTS, excluded, cost, workspaces)
 
 
+def fft(name: str, *, tiled: bool) -> Algorithm:
+    """Fourier transforms of whole images, or of tiles of bounded extent."""
+
+    def cost(stage: str, shapes: Shapes) -> Cost:
+        """Transforms of x, w and y, 2.5·HW·lg HW real operations each, and HW·N·Cin·Cout (cost-models.md §2)."""
+        conv = conv_shape(stage, shapes)
+        tiles, lengths = _fft_tiling(stage, conv, tiled=tiled)
+        count, area, pairs = conv.batch * prod(tiles.count), prod(lengths), conv.weights // conv.windows.taps
+        transforms = pairs + count * (tiles.into + tiles.out)
+        products = area * count * pairs
+        depth = 2 * ceil_log2(area) + ceil_log2(tiles.into // conv.groups)
+        work = 5 * area * ceil_log2(area) * transforms // 2 + products
+        return Cost(2 * products, work, depth, touched(shapes))
+
+    def workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
+        conv = conv_shape(stage, shapes)
+        tiles, lengths = _fft_tiling(stage, conv, tiled=tiled)
+        pairs, spectrum = conv.weights // conv.windows.taps, 2 * lengths[0] * (lengths[1] // 2 + 1)
+        block = tiles.block(conv, layout, spectrum * max(tiles.into, tiles.out), least=16)
+        reach, padded = conv.windows.reach, conv.batch * tiles.into * prod(tiles.span)
+        into, out = spectrum * tiles.into * block, spectrum * tiles.out * block
+        shared = (_values(conv, "filters", spectrum * pairs), _values(conv, "padded", padded))
+        if stage != "dw":
+            return (
+                _values(conv, "kernel", prod(reach) * pairs),
+                *shared,
+                _values(conv, "spectra", into),
+                _values(conv, "products", out),
+                _values(conv, "tiles", tiles.tile[0] * lengths[1] * tiles.out * block),
+            )
+        gradient = conv.batch * tiles.out * prod(tiles.count) * prod(tiles.tile)
+        return (
+            _values(conv, "kernel", reach[0] * lengths[1] * pairs),
+            *shared,
+            _values(conv, "padded_gradient", gradient),
+            _values(conv, "spectra", into),
+            _values(conv, "gradient_spectra", out),
+            _values(conv, "products", spectrum * pairs),
+        )
+
+    def excluded(stage: str, shapes: Shapes) -> str | None:
+        return _stride_one(conv_shape(stage, shapes).windows)
+
+    return Algorithm(name, LAYOUTS, excluded, cost, workspaces)
+
+
+def _fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, Pair]:
+    """The tiles of a pass, and the lengths of their transforms."""
+    extents, reach = conv.x if stage == "dx" else conv.y, conv.windows.reach
+    height, width = (_transform_length(extents[a], reach[a], tiled=tiled) for a in (0, 1))
+    tile = (min(extents[0], height - reach[0] + 1), min(extents[1], width - reach[1] + 1))
+    return tiling(stage, conv, tile), (height, width)
+
+
+def _transform_length(extent: int, reach: int, *, tiled: bool) -> int:
+    """As the kernels choose it: a product of 2, 3 and 5, at least the inputs of so many outputs, or of a tile."""
+    needed = extent + reach - 1
+    if tiled:
+        tile = FFT_TILE
+        while tile < 2 * (reach - 1):
+            tile *= 2
+        needed = min(needed, tile)
+    return next(length for length in range(needed, 2 * needed + 1) if 60**length % length == 0)
+
+
 CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("direct", LAYOUTS, _never, direct_cost, _direct_workspaces),
     Algorithm("im2col", LAYOUTS, _never, direct_cost, _im2col_workspaces),
     winograd(2),
     winograd(4),
+    fft("fft", tiled=False),
+    fft("fft_tiled", tiled=True),
+    Algorithm("implicit_gemm", (), _no_kernel, direct_cost, _no_workspaces),
 )

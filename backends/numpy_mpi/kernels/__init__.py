@@ -25,6 +25,8 @@ Batch norm has `inference` and, where groups span ranks, phases."""
 CONV_ALGORITHMS = {
     "direct": ("conv_direct", "direct"),
     "im2col": ("conv_im2col", "im2col"),
+    "fft": ("conv_fft", "fft"),
+    "fft_tiled": ("conv_fft", "fft_tiled"),
     "winograd(2)": ("conv_winograd", "winograd2"),
     "winograd(4)": ("conv_winograd", "winograd4"),
 }

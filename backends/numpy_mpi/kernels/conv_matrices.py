@@ -40,6 +40,11 @@ class Conv(NamedTuple):
     layout: str
 
     @property
+    def reach(self) -> Pair:
+        """How many positions a window covers, dilation included."""
+        return (self.dilation[0] * (self.window[0] - 1) + 1, self.dilation[1] * (self.window[1] - 1) + 1)
+
+    @property
     def plain(self) -> bool:
         """Whether the column matrix is the input itself: a 1x1 window, stride 1, no pad."""
         return self.window == self.stride == (1, 1) and self.pad == UNPADDED
@@ -51,8 +56,8 @@ class Conv(NamedTuple):
     def turned(self) -> Conv:
         """The convolution of dy with turned filters that gives dx: its pads are the reach - 1 less these."""
         (top, bottom), (left, right) = self.pad
-        height, width = (d * (k - 1) for d, k in zip(self.dilation, self.window, strict=True))
-        return self._replace(pad=((height - top, height - bottom), (width - left, width - right)))
+        height, width = self.reach
+        return self._replace(pad=((height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)))
 
     def pad_at(self, row: int) -> Pads:
         """The pads as the output rows from `row` on see them: the window then starts further down."""
