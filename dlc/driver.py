@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Sources
+from dlc.diagnostics import Diagnostic, DiagnosticError, Sources
 from dlc.messages import e07_run as e07
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read(path: str, parameters: Mapping[str, str] | None = None) -> Source:
 
     texts: dict[str, str] = {}
     try:
-        spec = expand(path, dict(parameters or {}), texts)
+        spec = expand(path, parameters or {}, sources=texts)
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, texts) from None
     return Source(spec, texts)
@@ -140,16 +140,18 @@ def _cluster(source: Source, name: str | None) -> Cluster:
 
 def training_graph(job: Job, context: Context, options: Options) -> Graph:
     """The graph with its backward pass and updates: every pass of the pipeline, verified one by one."""
-    from dlc.ir.text import to_text
     from dlc.ir.verify import verify
+    from dlc.ops import operator
     from passes import PIPELINE
 
     graph = job.graph
-    verify(graph, "expand")
+    verify(graph, "expand", operator)
     for run in PIPELINE:
         graph = run(graph, context)
-        verify(graph, run.__name__)
+        verify(graph, run.__name__, operator)
         if options.dump_after == run.__name__:
+            from dlc.ir.text import to_text
+
             options.dump(to_text(graph))
     return graph
 
@@ -168,14 +170,15 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     from backends.numpy_mpi.refuse import refusals
     from passes.choose import choose
     from passes.lower import lower
+    from passes.review import review
 
     refused = refusals(job.graph, context.training, context.request)
     if refused:
         raise SourcedError(refused, source.texts)
     graph = training_graph(job, context, options)
-    warnings = Diagnostics()
     try:
-        plan = given or choose(graph, context, warnings)
+        plan = given or choose(graph, context)
+        warnings = () if given else review(graph, context, plan)
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None
     if given is None:
@@ -185,7 +188,7 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
             digests=(*plan.digests, ("spec", source.digest)),
         )
     program = lower(graph, plan, context)
-    compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings.items))
+    compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings))
     _require_sound(compiled)
     return compiled
 
