@@ -233,7 +233,9 @@ class _Topology:
         groups = tuple(self.group(group) for group in self.item.topology)
         ranks = sum(group.ranks for group in groups)
         if ranks > MAX_DEVICES:
-            self.refuse(messages.TOO_MANY_DEVICES, self.item.topology[0].span, count=f"{ranks:,}", limit=MAX_DEVICES)
+            self.refuse(
+                messages.TOO_MANY_DEVICES, self.item.topology[0].span, count=f"{ranks:,}", limit=f"{MAX_DEVICES:,}"
+            )
         return groups
 
     def group(self, item: ast.Group) -> Group:

@@ -45,8 +45,7 @@ class Objective:
         if value is UNKNOWN:
             return
         if not isinstance(value, Tensor) or value.type.axes:
-            found = f"{described(value)} is none"
-            self.diagnostics.add(messages.NOT_A_LOSS.at(expr.span, found=found))
+            self.diagnostics.add(messages.NOT_A_LOSS.at(expr.span, found=_described(value)))
             return
         self.graph = expander.graph().with_(stage="loss", loss=value.name)
 
@@ -61,7 +60,7 @@ class Objective:
                 continue
             node = expander.made.get(value.name) if isinstance(value, Tensor) else None
             if node is None:
-                self.diagnostics.add(messages.NOT_A_METRIC.at(item.span, found=f"{described(value)} is none"))
+                self.diagnostics.add(messages.NOT_A_METRIC.at(item.span, found=_described(value)))
                 continue
             if any(_same(node, expander.made[name]) for name in named.values()):
                 self.diagnostics.add(messages.SHARED_METRIC.at(item.span, metric=_printed(node)))
@@ -245,12 +244,13 @@ class _Expander(Evaluator):
         for value, place in placed:
             if self.stage == "metric" or (isinstance(value, Tensor) and value.type.axes):
                 message = messages.NOT_A_METRIC if self.stage == "metric" else messages.NOT_A_LOSS
-                return self.fail(message.at(place, found=f"{described(value)} under `{sign}` is none"))
+                found = f"what `{sign}` makes" if self.stage == "metric" else _described(value)
+                return self.fail(message.at(place, found=found))
         op = operator(SIGNS[sign])
         numbers = [value for value, _ in placed if isinstance(value, int | float) and not isinstance(value, bool)]
         tensors = [(value, place) for value, place in placed if isinstance(value, Tensor)]
         if op is None or sign == "@" or len(numbers) + len(tensors) != 2:
-            return self.fail(messages.NOT_A_LOSS.at(span, found=f"what `{sign}` makes of these is none"))
+            return self.fail(messages.NOT_A_LOSS.at(span, found=f"what `{sign}` makes of these"))
         attrs: dict[str, Attr] = {"scalar": numbers[0], "scalar_first": placed[0][0] == numbers[0]} if numbers else {}
         return self.emit(op, None, tensors, attrs, span, {})
 
@@ -295,6 +295,10 @@ class _Expander(Evaluator):
                     place, secondary=labels, output=names[0] if names else logits.name, found=found, needed=classes
                 )
             )
+
+
+def _described(value: Entity) -> str:
+    return f"a value of type {value.type}" if isinstance(value, Tensor) else described(value)
 
 
 def _is_field(expression: ast.Expr) -> TypeGuard[ast.Attribute]:

@@ -140,13 +140,14 @@ def _refuse_product(degrees: Mapping[str, int], cluster: Cluster, span: Span | N
     """E0508: the degrees do not multiply to the devices of the cluster."""
     factors = " x ".join(f"{axis} {degree}" for axis, degree in degrees.items()) or "one part"
     needed = prod(degrees.values())
-    notes = (f"its groups: {', '.join(f'`{level.name}` of {level.count}' for level in cluster.levels)}",)
+    groups = ", ".join(f"`{level.name}` of {level.count}" for level in cluster.levels)
+    notes = (f"its groups: {groups}; `GROUP / n` takes an axis of n ranks out of a group",)
     reader.diagnostics.add(
         messages.WRONG_PRODUCT.at(
             span,
             notes=notes,
             factors=factors,
-            needed=f"{needed} device{'s' * (needed != 1)}",
+            needed=needed,
             cluster=cluster.name,
             ranks=cluster.ranks,
         )

@@ -82,15 +82,19 @@ def _check_computable(graph: Graph, rule: Rule, diagnostics: Diagnostics) -> Non
 
 
 def _excluded(graph: Graph, node: Node, name: str) -> str | None:
-    """Why an algorithm cannot compute a node; one without kernels here is judged by a relative."""
-    relative = _algorithm(node, name) or next(
-        (a for a in operator_of(node).algorithms if family(a.name) == family(name)), None
-    )
-    return relative.excluded("forward", forward_shapes(graph, node)) if relative else None
+    """Why an algorithm cannot compute a node; one that no backend has is judged by a relative, if it has any."""
+    relatives = (a for a in _algorithms(node) if family(a.name) == family(name))
+    judged = _algorithm(node, name) or next(relatives, None)
+    return judged.excluded("forward", forward_shapes(graph, node)) if judged else None
+
+
+def _algorithms(node: Node) -> tuple[Algorithm, ...]:
+    """Those that a backend has. The others are of the language too, and refused at `compile`."""
+    return tuple(algorithm for algorithm in operator_of(node).algorithms if algorithm.layouts)
 
 
 def _algorithm(node: Node, name: str) -> Algorithm | None:
-    return next((a for a in operator_of(node).algorithms if a.name == name), None)
+    return next((algorithm for algorithm in _algorithms(node) if algorithm.name == name), None)
 
 
 def _check_layouts(graph: Graph, rule: Rule, pinned: Mapping[Place, Rule], diagnostics: Diagnostics) -> None:
@@ -127,11 +131,11 @@ def _check_choices(
         if reasons is not None:
             empty.setdefault((place[1], reasons), []).append(place)
     for (key, reasons), places in empty.items():
-        rules = forbidden[places[0]]
+        *others, last = dict.fromkeys(rule.value_span for rule in forbidden[places[0]])
         diagnostics.add(
             messages.RULED_OUT.at(
-                rules[-1].value_span,
-                secondary=tuple(Label(rule.value_span) for rule in rules[:-1]),
+                last,
+                secondary=map(Label, others),
                 notes=_others([address for address, _ in places]),
                 key=key,
                 address=places[0][0],
@@ -164,7 +168,7 @@ def _choices(graph: Graph, place: Place) -> tuple[tuple[Setting, str | None], ..
         case "algorithm":
             node = graph.node(address)
             shapes = forward_shapes(graph, node)
-            return tuple((a.name, a.excluded("forward", shapes)) for a in operator_of(node).algorithms)
+            return tuple((a.name, a.excluded("forward", shapes)) for a in _algorithms(node))
         case "layout":
             return tuple((layout, None) for layout in LAYOUTS)
         case "recompute":

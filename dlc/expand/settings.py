@@ -57,7 +57,7 @@ def similar_help(name: str, candidates: Iterable[str], what: str) -> tuple[str, 
     known = tuple(candidates)
     near = similar(name, known)
     helps: tuple[str, ...] = (f"there is {what} with a similar name: `{near}`",) if near else ()
-    return (*helps, f"known are {listed(known)}") if known else helps
+    return (*helps, f"known names: {listed(known)}") if known else helps
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class Reader:
         if taken is None:
             return None
         if not isinstance(taken, ast.Name | ast.Call):
-            known = (f"known are {listed(schemas)}",)
+            known = (f"known names: {listed(schemas)}",)
             self.diagnostics.add(self.wording.choice.at(taken.span, found="this", what=what, helps=known))
             return None
         name, name_span = (taken.text, taken.span) if isinstance(taken, ast.Name) else (taken.callee, taken.callee_span)

@@ -66,7 +66,7 @@ declares, batch apart. Many data sets can be scaled or padded: `digits(scale = 4
 
 NOT_A_LOSS = Message(
     "E0610",
-    "`loss` must be one number, {found}",
+    "`loss` is a loss or a weighted sum of losses, {found} is not",
     """The loss is what training minimises: a loss function such as `cross_entropy(logits, data.label)`, or a weighted
 sum of some, `cross_entropy(a, data.label) + 0.3 * cross_entropy(b, data.label)`.""",
 )
@@ -94,7 +94,7 @@ through `..`. So a file from elsewhere can be checked and compiled without touch
 
 NOT_A_METRIC = Message(
     "E0614",
-    "`metrics` is a list of metrics, {found}",
+    "`metrics` is a list of metrics, {found} is not",
     """A metric is computed beside the loss and never changes the training: `metrics = [accuracy(logits,
 data.label)]`. Metrics are not added or scaled.""",
 )
