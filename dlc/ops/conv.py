@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr, Attrs, Init
 from dlc.ir.tensor import TensorType, tensor
 from dlc.ops.conv_algorithms import CONV_ALGORITHMS, direct_cost
+from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter, Weight
 from dlc.ops.windows import Windows, slid, spatial, windows
 
@@ -17,10 +18,11 @@ from dlc.ops.windows import Windows, slid, spatial, windows
 def infer(operands: tuple[TensorType, ...], args: Mapping[str, Attr]) -> Inferred:
     """x[batch, channel, height, width] -> y[batch, filters, H', W'], and the weights in PyTorch's order.
 
-    Errors: E0302 (the window does not fit), E0310 (arguments of another number of axes), E0311 (x has other axes),
-    E0312 (channels or filters do not divide by the groups).
+    Errors: E0302 (the window does not fit), E0305 (x does not hold floating-point numbers), E0310 (arguments of
+    another number of axes), E0311 (x has other axes), E0312 (channels or filters do not divide by the groups).
     """
     (x,) = operands
+    floating("conv", x)
     extents = spatial("conv", x)
     channels, filters, groups = x.shape[1], _int(args, "filters"), _int(args, "groups")
     for argument, what, count in (("groups", "channels", channels), ("filters", "filters", filters)):

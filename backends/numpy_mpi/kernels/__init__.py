@@ -91,4 +91,29 @@ KERNELS: Kernels = {
     ("key", "forward", ""): Kernel("philox", "key"),
 }
 
-EXACT: Kernels = {}
+
+def _exact(op: str, *stages: str) -> Kernels:
+    return {(op, stage, ""): Kernel("exact", f"{op}_{stage}") for stage in stages}
+
+
+EXACT: Kernels = {
+    **_exact("relu", "forward"),
+    **_exact("tanh", "forward"),
+    **_exact("sigmoid", "forward"),
+    **{(op, "dx", ""): Kernel("exact", "activation_dx") for op in ("relu", "tanh", "sigmoid")},
+    **_exact("softmax", "forward", "dx"),
+    **_exact("avgpool", "forward", "dx"),
+    **_exact("global_avgpool", "forward", "dx"),
+    **_exact("dropout", "forward", "dx"),
+    **_exact("bn", "forward", "squares", "apply", "inference", "dx", "grad_apply", "statistics", "update"),
+    **_exact("cross_entropy", "forward", "dx"),
+    **_exact("mse", "forward", "dx"),
+    ("half_mse", "forward", ""): Kernel("exact", "mse_forward"),
+    ("half_mse", "dx", ""): Kernel("exact", "mse_dx"),
+    ("clip", "clip", ""): Kernel("exact", "clip"),
+    **{(rule, "update", ""): Kernel("exact", f"{rule}_update") for rule in ("sgd", "adagrad", "rmsprop", "adam")},
+    ("adamw", "update", ""): Kernel("exact", "adam_update"),
+}
+"""Integer stand-ins of `dlc verify --exact`: they take the place of `KERNELS`' entries."""
+
+EXACT_INITIALISE = Kernel("exact", "initialise")

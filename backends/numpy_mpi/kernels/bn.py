@@ -60,8 +60,8 @@ def bn_sums(
     """x -> each group's sum over the samples at hand."""
     x = logical(x, layout)
     sums.fill(0)
-    for span in _spans(x, group, count, position):
-        np.add.reduce(x[span.samples], axis=_summed(x), out=sums[span.row])
+    for span in spans(x, group, count, position):
+        np.add.reduce(x[span.samples], axis=summed(x), out=sums[span.row])
 
 
 def bn_squares(
@@ -78,8 +78,8 @@ def bn_squares(
     """x, whole sums -> each group's sum of (x - mean)² over the samples at hand; allocates one array like a group."""
     x = logical(x, layout)
     squares.fill(0)
-    for span in _spans(x, group, count, position):
-        difference = x[span.samples] - _per_channel(sums[span.row] / span.values, x)
+    for span in spans(x, group, count, position):
+        difference = x[span.samples] - per_channel(sums[span.row] / span.values, x)
         squares[span.row] = _products(difference, difference)
 
 
@@ -104,7 +104,7 @@ def bn_apply(
     x, y = logical(x, layout), logical(y, layout)
     batch_mean.fill(0)
     batch_rstd.fill(0)
-    for span in _spans(x, group, count, position):
+    for span in spans(x, group, count, position):
         mean, rstd = batch_mean[span.row], batch_rstd[span.row]
         np.divide(sums[span.row], span.values, out=mean)
         np.divide(1, np.sqrt(squares[span.row] / span.values + eps), out=rstd)
@@ -168,10 +168,10 @@ def bn_grad_sums(
     dy, x = logical(dy, layout), logical(x, layout)
     dy_sums.fill(0)
     dyx_sums.fill(0)
-    for span in _spans(x, group, count, position):
+    for span in spans(x, group, count, position):
         part = dy[span.samples]
-        np.add.reduce(part, axis=_summed(x), out=dy_sums[span.row])
-        difference = x[span.samples] - _per_channel(batch_mean[span.row], x)
+        np.add.reduce(part, axis=summed(x), out=dy_sums[span.row])
+        difference = x[span.samples] - per_channel(batch_mean[span.row], x)
         dyx_sums[span.row] = _products(part, difference) * batch_rstd[span.row]
 
 
@@ -197,15 +197,15 @@ def bn_grad_apply(
     dy, x, dx = logical(dy, layout), logical(x, layout), logical(dx, layout)
     dscale.fill(0)
     dshift.fill(0)
-    for span in _spans(x, group, count, position):
+    for span in spans(x, group, count, position):
         mean, rstd = batch_mean[span.row], batch_rstd[span.row]
         slope = rstd * dyx_sums[span.row] / span.values
         part = dx[span.samples]
-        np.subtract(x[span.samples], _per_channel(mean, x), out=part)
-        np.multiply(part, _per_channel(-slope, x), out=part)
+        np.subtract(x[span.samples], per_channel(mean, x), out=part)
+        np.multiply(part, per_channel(-slope, x), out=part)
         np.add(part, dy[span.samples], out=part)
-        np.subtract(part, _per_channel(dy_sums[span.row] / span.values, x), out=part)
-        np.multiply(part, _per_channel(scale * rstd, x), out=part)
+        np.subtract(part, per_channel(dy_sums[span.row] / span.values, x), out=part)
+        np.multiply(part, per_channel(scale * rstd, x), out=part)
         if span.first:
             np.add(dscale, dyx_sums[span.row], out=dscale)
             np.add(dshift, dy_sums[span.row], out=dshift)
@@ -230,7 +230,7 @@ def bn_statistics(
     mean_sum.fill(0)
     variance_sum.fill(0)
     groups = -(-count // group)
-    for span in _spans(x, group, count, position):
+    for span in spans(x, group, count, position):
         if span.first:
             biased = 1 / np.square(batch_rstd[span.row]) - eps
             unbiased = biased * (span.values / max(1, span.values - 1))
@@ -247,7 +247,7 @@ def bn_update(
         np.add(running, momentum * new, out=running)
 
 
-def _spans(x: Array, group: int, count: int, position: int) -> Iterator[Span]:
+def spans(x: Array, group: int, count: int, position: int) -> Iterator[Span]:
     """The groups that the samples of x belong to, in order."""
     pixels, end = prod(x.shape[2:]), position + x.shape[0]
     start = position
@@ -259,12 +259,12 @@ def _spans(x: Array, group: int, count: int, position: int) -> Iterator[Span]:
         start = stop
 
 
-def _summed(x: Array) -> tuple[int, ...]:
+def summed(x: Array) -> tuple[int, ...]:
     """All axes but the channel."""
     return (0, *range(2, x.ndim))
 
 
-def _per_channel(values: Array, x: Array) -> Array:
+def per_channel(values: Array, x: Array) -> Array:
     """Values [channel] so that they broadcast against x."""
     return values.reshape(-1, *(1,) * (x.ndim - 2))
 
@@ -276,6 +276,6 @@ def _products(a: Array, b: Array) -> Array:
 
 
 def _normalise(x: Array, mean: Array, factor: Array, shift: Array, y: Array) -> None:
-    np.subtract(x, _per_channel(mean, x), out=y)
-    np.multiply(y, _per_channel(factor, x), out=y)
-    np.add(y, _per_channel(shift, x), out=y)
+    np.subtract(x, per_channel(mean, x), out=y)
+    np.multiply(y, per_channel(factor, x), out=y)
+    np.add(y, per_channel(shift, x), out=y)

@@ -20,7 +20,7 @@ def maxpool_forward(
     x, y, indices = logical(x, layout), logical(y, layout), logical(indices, layout)
     y.fill(-np.inf)
     indices.fill(0)
-    for tap, outs, ins in _taps(x, y, window, stride, pad):
+    for tap, outs, ins in pool_taps(x, y, window, stride, pad):
         candidate, best = x[:, :, ins[0], ins[1]], y[:, :, outs[0], outs[1]]
         np.copyto(indices[:, :, outs[0], outs[1]], tap, where=candidate > best)
         np.maximum(candidate, best, out=best)
@@ -32,7 +32,7 @@ def maxpool_dx(
     """dy goes to the element that was the largest."""
     dy, indices, dx = logical(dy, layout), logical(indices, layout), logical(dx, layout)
     dx.fill(0)
-    for tap, outs, ins in _taps(dx, dy, window, stride, pad):
+    for tap, outs, ins in pool_taps(dx, dy, window, stride, pad):
         target, chosen = dx[:, :, ins[0], ins[1]], indices[:, :, outs[0], outs[1]] == tap
         np.add(target, dy[:, :, outs[0], outs[1]] * chosen, out=target)
 
@@ -51,7 +51,7 @@ def avgpool_forward(
     """x -> the mean of each window; pads count as zeros with `count_pad`, else not at all."""
     x, y = logical(x, layout), logical(y, layout)
     y.fill(0)
-    for _tap, outs, ins in _taps(x, y, window, stride, pad):
+    for _tap, outs, ins in pool_taps(x, y, window, stride, pad):
         target = y[:, :, outs[0], outs[1]]
         np.add(target, x[:, :, ins[0], ins[1]], out=target)
     np.multiply(y, _shares(x, y, window, stride, pad, count_pad), out=y)
@@ -72,7 +72,7 @@ def avgpool_dx(
     dy, dx = logical(dy, layout), logical(dx, layout)
     share = dy * _shares(dx, dy, window, stride, pad, count_pad)
     dx.fill(0)
-    for _tap, outs, ins in _taps(dx, dy, window, stride, pad):
+    for _tap, outs, ins in pool_taps(dx, dy, window, stride, pad):
         target = dx[:, :, ins[0], ins[1]]
         np.add(target, share[:, :, outs[0], outs[1]], out=target)
 
@@ -88,7 +88,8 @@ def global_avgpool_dx(dy: Array, dx: Array, *, layout: str, **_: object) -> None
     np.multiply(logical(dy, layout), 1 / (dx.shape[2] * dx.shape[3]), out=dx)
 
 
-def _taps(x: Array, y: Array, window: Pair, stride: Pair, pad: Pads) -> Iterator[tuple[int, Region, Region]]:
+def pool_taps(x: Array, y: Array, window: Pair, stride: Pair, pad: Pads) -> Iterator[tuple[int, Region, Region]]:
+    """(number of the tap, rows and columns of y, rows and columns of x) for each tap that reads any of x."""
     inputs, outputs = (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3])
     for ky, kx, outs, ins in taps(inputs, outputs, window, stride, pad):
         yield ky * window[1] + kx, outs, ins
