@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from dlc.diagnostics import Diagnostic, Span
 from dlc.expand.arguments import Bound
 from dlc.expand.check import Body, Checked
-from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope
+from dlc.expand.evaluate import DEEPEST, FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope
 from dlc.messages import e02_names as messages
 from dlc.syntax import ast
 
@@ -36,6 +36,7 @@ class Counter:
     """Counts at least the ops of checked bodies; each block is counted once for each set of constant arguments."""
 
     checked: Checked
+    _depth: int = 0
     _blocks: dict[tuple[str, tuple[tuple[str, Entity], ...]], int] = field(default_factory=dict)
 
     def least(self, body: Body, constants: dict[str, Entity]) -> int:
@@ -69,12 +70,16 @@ class Counter:
         return total
 
     def _links(self, links: tuple[ast.Link, ...], scope: Scope) -> int:
-        return sum(
-            self._repeat(link.stage, scope)
-            if isinstance(link.stage, ast.Repeat)
-            else self._call(link.stage, True, scope)
-            for link in links
-        )
+        """What a chain holds; nothing where it lies too deep, which the expansion refuses."""
+        if self._depth >= DEEPEST:
+            return 0
+        self._depth += 1
+        total = 0
+        for link in links:
+            stage = link.stage
+            total += self._repeat(stage, scope) if isinstance(stage, ast.Repeat) else self._call(stage, True, scope)
+        self._depth -= 1
+        return total
 
     def _repeat(self, repeat: ast.Repeat, scope: Scope) -> int:
         count = Evaluator(scope, _ignore).evaluate(repeat.count)

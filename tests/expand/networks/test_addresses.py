@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.expand.networks.expansion import IMAGE, network
 
 TWO = """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.expand.networks.expansion import IMAGE, expansion, network
 
 from dlc.ir.tensor import tensor
+from tests.expand.networks.expansion import IMAGE, expansion, network
 
 
 def features(expression: str, prelude: str = "", **overrides: str) -> int:

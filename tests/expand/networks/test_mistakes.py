@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from tests.expand.networks.expansion import IMAGE, expansion, network
 
 MISTAKES = [
@@ -15,7 +16,12 @@ MISTAKES = [
     ("a = b -> relu\nb = a -> tanh\ny = x + a", "E0203", "`a` depends on itself: `a` -> `b` -> `a`", "a"),
     ("y = y -> relu", "E0203", "`y` depends on itself: `y` -> `y`", "y"),
     ("y = x -> cnov(3)", "E0201", "`cnov` is not defined in network `net`", "cnov"),
-    ("y = x -> lstm(8)", "E0207", "operator `lstm` is in the language, this version of dlc cannot compile it yet", "lstm"),
+    (
+        "y = x -> lstm(8)",
+        "E0207",
+        "operator `lstm` is in the language, this version of dlc cannot compile it yet",
+        "lstm",
+    ),
     ("y = relu", "E0201", "`relu` is not defined in network `net`", "relu"),
     # arguments
     ("y = x -> linear(4, baes = no)", "E0206", "`linear` has no argument `baes`", "baes = no"),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.expand.networks.expansion import Expansion, expansion
 
 SPECS = Path(__file__).parents[3] / "specs"
@@ -51,7 +52,9 @@ def test_addresses_of_the_language_document(name: str, address: str) -> None:
 
 def test_resnet_projects_where_the_channels_change_only() -> None:
     addresses = sample("resnet50").addresses
-    assert [a for a in addresses if a.endswith("project.conv")] == [f"stage{n}[0].skip.project.conv" for n in (1, 2, 3, 4)]
+    assert [a for a in addresses if a.endswith("project.conv")] == [
+        f"stage{n}[0].skip.project.conv" for n in (1, 2, 3, 4)
+    ]
 
 
 def test_a_tied_weight_is_its_owners() -> None:
@@ -98,6 +101,7 @@ def _seconds() -> float:
 
 
 def test_expansion_imports_no_heavy_library() -> None:
-    code = "import sys, dlc.expand.network; print([m for m in ('numpy', 'networkx', 'rich', 'mpi4py') if m in sys.modules])"
+    heavy = "('numpy', 'networkx', 'rich', 'mpi4py')"
+    code = f"import sys, dlc.expand.build; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SPECS.parent)
     assert found.stdout.strip() == "[]"

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.expand.networks.expansion import expansion
 
 from dlc.diagnostics import DiagnosticError, Diagnostics
 from dlc.expand.evaluate import Scope
@@ -14,6 +13,7 @@ from dlc.expand.select import matches
 from dlc.ir.graph import Graph
 from dlc.syntax import ast
 from dlc.syntax.parser import parse
+from tests.expand.networks.expansion import expansion
 
 SPECS = Path(__file__).parents[3] / "specs"
 
