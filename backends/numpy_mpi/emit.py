@@ -10,7 +10,7 @@ from dlc.ir.plan_json import plan_to_json
 
 import dlc
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
-from backends.numpy_mpi.kernels import EXACT, KERNELS, Kernel
+from backends.numpy_mpi.kernels import EXACT, EXACT_INITIALISE, INITIALISE, KERNELS, KEY, Kernel
 from backends.numpy_mpi.names import identifiers
 from backends.numpy_mpi.rates import rates_function, rates_module
 from backends.numpy_mpi.segments import SegmentWriter
@@ -60,7 +60,7 @@ def emit(emission: Emission) -> dict[str, bytes]:
     """File name -> content of the emitted folder; the same emission gives the same bytes."""
     used = _used_kernels(emission)
     found = {"train.py": _train(emission, used).encode(), "rates.py": rates_module(emission.training).encode()}
-    found.update(kernel_files((*used, Kernel("initial", "initialise"), Kernel("philox", "key"))))
+    found.update(kernel_files(used))
     found.update(runtime_files(emission.training.data))
     found["plan.json"] = plan_to_json(emission.plan).encode()
     found["launch.sh"] = launcher(emission.program).encode()
@@ -69,16 +69,15 @@ def emit(emission: Emission) -> dict[str, bytes]:
 
 
 def _used_kernels(emission: Emission) -> tuple[Kernel, ...]:
-    """Each kernel that some instruction calls, once, in the order of the program."""
-    return tuple(
-        dict.fromkeys(
-            emission.kernel(instruction)
-            for role in emission.program.roles
-            for segment in role.segments
-            for instruction in segment.instructions
-            if isinstance(instruction, Compute)
-        )
+    """Each kernel that some instruction calls and those of the first weights, once, in the order of the program."""
+    called = (
+        emission.kernel(instruction)
+        for role in emission.program.roles
+        for segment in role.segments
+        for instruction in segment.instructions
+        if isinstance(instruction, Compute)
     )
+    return tuple(dict.fromkeys((*called, EXACT_INITIALISE if emission.exact else INITIALISE, KEY)))
 
 
 def _train(emission: Emission, used: tuple[Kernel, ...]) -> str:
@@ -150,8 +149,6 @@ def _imports(emission: Emission, used: tuple[Kernel, ...]) -> list[str]:
     modules: dict[str, set[str]] = {f"kernels.{kernel.module}": set() for kernel in used}
     for kernel in used:
         modules[f"kernels.{kernel.module}"].add(kernel.function)
-    modules["kernels.initial"] = {"initialise"}
-    modules.setdefault("kernels.philox", set()).add("key")
     modules["rates"] = {piece.kind for piece in emission.training.rates}
     modules["runtime"] = {*RUNTIME_NAMES, emission.training.data.kind}
     return [import_line(module, sorted(names)) for module, names in sorted(modules.items())]

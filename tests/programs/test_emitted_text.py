@@ -1,0 +1,71 @@
+"""Emitted folders: the same bytes every time, in ruff's style, without anything of dlc in them."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlc.driver import Options, compile_spec, emit_files, read
+
+LENET = str(Path(__file__).parents[2] / "specs" / "lenet5.dlspec")
+ONCE = f"""
+import sys, hashlib
+from dlc.driver import Options, compile_spec, emit_files, read
+files = emit_files(compile_spec(read({LENET!r}), Options(ranks=3)))
+print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return emit_files(compile_spec(read(LENET), Options()))
+
+
+def test_bytes_do_not_depend_on_the_process() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", ONCE],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "4711")
+    }
+    assert len(digests) == 1
+
+
+def test_text_is_in_ruffs_style(files: dict[str, bytes], tmp_path: Path) -> None:
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["format", "--check"], ["check"]):
+        done = subprocess.run(
+            [*ruff, *command, "train.py", "rates.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_imports_are_numpy_mpi4py_and_the_standard_library(files: dict[str, bytes]) -> None:
+    own = {name.partition("/")[0].removesuffix(".py") for name in files}
+    allowed = {*sys.stdlib_module_names, "numpy", "mpi4py", *own}
+    for name, content in files.items():
+        if not name.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(content)):
+            if isinstance(node, ast.Import):
+                assert {alias.name.partition(".")[0] for alias in node.names} <= allowed, name
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert (node.module or "").partition(".")[0] in allowed, name
+
+
+def test_each_op_stands_with_its_address_and_reason(files: dict[str, bytes]) -> None:
+    text = files["train.py"].decode()
+    assert "# c1.conv: im2col in NCHW, pinned at" in text
+    for address in ("c1.tanh", "s2.avgpool", "c5.conv@dw", "logits.linear@dx", "f6.linear.bias@update"):
+        assert f"# {address}" in text
