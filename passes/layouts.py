@@ -16,7 +16,7 @@ from dlc.ops.operator import LAYOUTS
 from passes.differentiate import operator_of
 from passes.lower_buffers import DEFAULT_LAYOUT, is_image, same_memory
 
-FOLLOWING = ("forward", "dx", "dw")
+FOLLOWING = ("forward", "dx", "dw", "statistics")
 
 
 def leader(graph: Graph, node: Node) -> str | None:

@@ -92,7 +92,7 @@ class Lowering:
         if node.stage == "sum":
             producer = self.graph.producer(node.base)
             return self.layout(producer) if producer else DEFAULT_LAYOUT
-        if node.stage in FORWARD_LIKE or node.stage in ("dx", "dw"):
+        if node.stage in FORWARD_LIKE or node.stage in ("dx", "dw", "statistics"):
             return self._planned(node) or DEFAULT_LAYOUT
         return DEFAULT_LAYOUT
 

@@ -12,7 +12,7 @@ from dlc.ir.tensor import BATCH
 from dlc.messages.e05_plan import CANNOT_COMPUTE, NO_KERNEL, RULED_OUT
 from dlc.ops.operator import Algorithm, Operator, Shapes
 from passes.differentiate import operator_of
-from passes.layouts import FOLLOWING, offered
+from passes.layouts import offered
 
 EXACT = ("direct", "im2col")
 """Algorithms that add up products of inputs and weights and nothing else."""
@@ -90,7 +90,7 @@ def operations(graph: Graph) -> tuple[Operation, ...]:
     """The forward ops in order, each with its backward nodes."""
     passes: dict[str, list[Node]] = {node.address: [node] for node in graph.forward}
     for node in graph.nodes:
-        if node.stage in FOLLOWING[1:] and node.base in passes:
+        if node.stage in ("dx", "dw") and node.base in passes:
             passes[node.base].append(node)
     return tuple(Operation(node, tuple(passes[node.address]), offered(graph, node)) for node in graph.forward)
 
@@ -194,10 +194,14 @@ def _layout_left(operation: Operation, rules: Rules) -> Iterator[bool]:
 def _reasons(operation: Operation, found: tuple[Candidate, ...], rules: Rules, key: str) -> str:
     """`im2col by line 41, direct by line 42, winograd(2) because the window is 5x5`."""
     if key == "layout":
-        pairs = {layout: layout_exclusion(operation, layout, rules) for layout in operation.layouts}
+        pairs = [(layout, layout_exclusion(operation, layout, rules)) for layout in operation.layouts]
     else:
-        pairs = {c.algorithm: c.excluded for c in found if layout_exclusion(operation, c.layout, rules) is None}
-    return ", ".join(f"{name} {reason}" for name, reason in pairs.items() if reason)
+        pairs = [(c.algorithm, c.excluded) for c in found if layout_exclusion(operation, c.layout, rules) is None]
+    first: dict[str, str] = {}
+    for name, reason in pairs:
+        if reason is not None:
+            first.setdefault(name, reason)
+    return ", ".join(f"{name} {reason}" for name, reason in first.items())
 
 
 def _first_span(address: str, key: str, rules: Rules) -> Span | None:

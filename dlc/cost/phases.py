@@ -15,7 +15,7 @@ from math import inf, log2, prod
 from typing import Literal
 
 from dlc.ir.tensor import DTYPE_BYTES, TensorType
-from dlc.ops.conv_algorithms import ConvShape, conv_shape
+from dlc.ops.conv_algorithms import ConvShape, conv_shape, fft_tiling, tiling
 from dlc.ops.operator import Operator, Shapes
 from dlc.ops.windows import windows
 
@@ -76,6 +76,7 @@ OPERATIONS = {"tanh": 8.0, "sigmoid": 8.0, "gelu": 16.0, "softmax": 3.0, "cross_
 TRAFFIC = {
     ("bn", "forward"): (3.0, 10),
     ("bn", "dx"): (3.0, 12),
+    ("bn", "statistics"): (2.0, 12),
     ("softmax", "forward"): (3.0, 5),
     ("softmax", "dx"): (2.0, 4),
     ("cross_entropy", "forward"): (4.0, 12),
@@ -226,25 +227,14 @@ def _direct(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Ph
 
 def _fft(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]:
     """Spectra of two operands, a complex product for each frequency, and the transform back (cost-models.md §2)."""
-    from dlc.ops.conv_algorithms import FFT_TILE
-
     size, x, y, weights, _ = _sizes(conv)
-    N, C, K, reach = conv.batch, conv.channels // conv.groups, conv.filters // conv.groups, conv.windows.reach
-    if name == "fft_tiled":
-        tile = FFT_TILE
-        while tile < 2 * max(reach):
-            tile *= 2
-        steps = [tile - r + 1 for r in reach]
-        images = N * prod(
-            -(-(p - r + 1) // s) for p, r, s in zip(conv.windows.padded(conv.x), reach, steps, strict=True)
-        )
-        points = tile * tile
-    else:
-        images, points = N, prod(p + r - 1 for p, r in zip(conv.windows.padded(conv.x), reach, strict=True))
+    tiles, lengths = fft_tiling(stage, conv, tiled=name == "fft_tiled")
+    C, K = conv.channels // conv.groups, conv.filters // conv.groups
+    images, points = conv.batch * prod(tiles.count), prod(lengths)
     transforms = conv.groups * (images * (C + K) + C * K)
     spectra = transforms * (points // 2 + 1) * 2 * size
     yield Phase(2.5 * transforms * points * log2(points), x + y + weights + 2.0 * spectra, unit="transform", calls=6)
-    yield Phase(bytes=2.0 * spectra, run=2.0 * size, calls=3)
+    yield Phase(bytes=2.0 * spectra, run=TRANSPOSED_RUN, calls=3)
     frequencies = points // 2 + 1
     extents = {"forward": (K, images, C), "dx": (C, images, K), "dw": (K, C, images)}[stage]
     flops = 8.0 * conv.groups * frequencies * images * C * K
@@ -258,7 +248,7 @@ def _winograd(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[P
     r = conv.windows.window[0]
     alpha = m + r - 1
     C, K = conv.channels // conv.groups, conv.filters // conv.groups
-    tiles = conv.batch * -(-conv.y[0] // m) * -(-conv.y[1] // m)
+    tiles = conv.batch * prod(tiling(stage, conv, (m, m)).count)
     read, written = conv.groups * C * tiles * alpha**2, conv.groups * K * tiles * alpha**2
     run = _run(layout, m, conv.batch, C, -(-conv.y[1] // m), 1) * size  # tiles begin m pixels apart
     yield Phase(2.0 * read * 2 * alpha, x + 6.0 * size * read, run, calls=6)

@@ -54,9 +54,13 @@ def _check_spread(group: int, x: TensorType) -> None:
 def _cost(pass_: str, shapes: Shapes) -> Cost:
     """NCHW, depth ⌈lg N⌉, with images ⌈lg NHW⌉, forward and backward (cost-models.md §1).
 
-    The mean over groups (`statistics`) likewise; `update` moves the two running averages of each channel.
+    `statistics` sums two numbers of each group and channel, of x it reads the extents alone; `update` moves the two
+    running averages of each channel.
     """
     x = shapes.inputs[0]
+    if pass_ == "statistics":
+        table = shapes.inputs[1]
+        return Cost(0, 6 * table.elements, lg(table.shape[0]) + 4, touched(shapes) - x.bytes)
     if pass_ == "update":
         return Cost(0, 4 * x.elements, 2, touched(shapes))
     return Cost(0, x.elements, lg(x.elements // x.shape[1]), touched(shapes))

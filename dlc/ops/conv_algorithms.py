@@ -267,7 +267,7 @@ def fft(name: str, *, tiled: bool) -> Algorithm:
     def cost(stage: str, shapes: Shapes) -> Cost:
         """Transforms of x, w and y, 2.5·HW·lg HW real operations each, and HW·N·Cin·Cout (cost-models.md §2)."""
         conv = conv_shape(stage, shapes)
-        tiles, lengths = _fft_tiling(stage, conv, tiled=tiled)
+        tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
         count, area, pairs = conv.batch * prod(tiles.count), prod(lengths), conv.weights // conv.windows.taps
         transforms = pairs + count * (tiles.into + tiles.out)
         products = area * count * pairs
@@ -277,7 +277,7 @@ def fft(name: str, *, tiled: bool) -> Algorithm:
 
     def workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
         conv = conv_shape(stage, shapes)
-        tiles, lengths = _fft_tiling(stage, conv, tiled=tiled)
+        tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
         pairs, spectrum = conv.weights // conv.windows.taps, 2 * lengths[0] * (lengths[1] // 2 + 1)
         block = tiles.block(conv, layout, spectrum * max(tiles.into, tiles.out), least=16)
         reach, padded = conv.windows.reach, conv.batch * tiles.into * prod(tiles.span)
@@ -307,7 +307,7 @@ def fft(name: str, *, tiled: bool) -> Algorithm:
     return Algorithm(name, LAYOUTS, excluded, cost, workspaces)
 
 
-def _fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, Pair]:
+def fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, Pair]:
     """The tiles of a pass, and the lengths of their transforms."""
     extents, reach = conv.x if stage == "dx" else conv.y, conv.windows.reach
     height, width = (_transform_length(extents[a], reach[a], tiled=tiled) for a in (0, 1))
