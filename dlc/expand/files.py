@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dlc.diagnostics import DiagnosticError, Diagnostics, Span
+from dlc.diagnostics import DiagnosticError, Diagnostics, Label, Span
 from dlc.messages import e02_names as messages
 from dlc.syntax import ast
+from dlc.syntax.source import read_source
 
-MOST_BYTES = 2**20
 MOST_IMPORTS = 100
 
 
@@ -32,25 +31,29 @@ class Files:
     _read: set[str] = field(default_factory=set)
 
     def read(self, path: str, span: Span | None = None) -> None:
-        """Collect the items of a file, those of its imports before its own; mistakes are collected."""
+        """Collect the items of a file, those of its imports before its own; mistakes are collected.
+
+        `span` is where the file is imported.
+        """
         from dlc.syntax.parser import parse
 
         real = os.path.realpath(path)
+        refusal = self._refusal(real)
+        if refusal is not None:
+            self.diagnostics.add(messages.CANNOT_IMPORT.at(span, path=path, reason=refusal))
+        if refusal is not None or real in self._read:
+            return
+        self._read.add(real)
         try:
-            self._check(real)
-            if real in self._read:
-                return
-            self._read.add(real)
-            text = self.sources[path] = _text(path)
+            text = self.sources[path] = read_source(path)
             file = parse(text, path)
-        except _RefusedError as refusal:
-            self.diagnostics.add(messages.CANNOT_READ.at(span, path=path, reason=refusal))
         except DiagnosticError as error:
-            self.diagnostics.extend(error.diagnostics)
-        else:
-            self._open.append(real)
-            self._collect(file)
-            self._open.pop()
+            at = None if span is None else Label(span)
+            self.diagnostics.extend(replace(mistake, primary=mistake.primary or at) for mistake in error.diagnostics)
+            return
+        self._open.append(real)
+        self._collect(file)
+        self._open.pop()
 
     def _collect(self, file: ast.File) -> None:
         for item in file.items:
@@ -65,37 +68,16 @@ class Files:
             self.read(os.path.normpath(os.path.join(os.path.dirname(importer), item.path)), item.path_span)
         elif self.imports == MOST_IMPORTS + 1:
             reason = f"there are more than {MOST_IMPORTS} imports"
-            self.diagnostics.add(messages.CANNOT_READ.at(item.path_span, path=item.path, reason=reason))
+            self.diagnostics.add(messages.CANNOT_IMPORT.at(item.path_span, path=item.path, reason=reason))
 
-    def _check(self, real: str) -> None:
-        """Refuse a file that must not be read here."""
+    def _refusal(self, real: str) -> str | None:
+        """Why a file must not be read here; None where it may."""
         if os.path.commonpath((self.root, real)) != self.root:
-            raise _RefusedError("it lies outside the folder of the file that is compiled")
+            return "it lies outside the folder of the file that is compiled"
         if real in self._open:
             circle = (os.path.relpath(step, self.root) for step in (*self._open[self._open.index(real) :], real))
-            raise _RefusedError(f"it imports itself: {' -> '.join(circle)}")
-
-
-class _RefusedError(Exception):
-    """A file cannot be read; the text is the reason."""
-
-
-def _text(path: str) -> str:
-    """The text of a regular file of at most 1 MiB."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise _RefusedError("it is not a regular file")
-        with open(path, "rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise _RefusedError(f"it has {status.st_size:,} bytes, a file has at most {MOST_BYTES:,}")
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise _RefusedError(f"byte {error.start + 1} is not UTF-8 text") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise _RefusedError(reason[:1].lower() + reason[1:]) from None
+            return f"it imports itself: {' -> '.join(circle)}"
+        return None
 
 
 def read_files(path: str, sources: MutableMapping[str, str], diagnostics: Diagnostics) -> tuple[str, list[ast.Item]]:

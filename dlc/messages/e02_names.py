@@ -182,11 +182,11 @@ WRONG_PARAMETER = Message(
 list of integers of any length. On a command line, quote what the shell would read: `-P 'blocks=[3, 4, 23, 3]'`.""",
 )
 
-CANNOT_READ = Message(
+CANNOT_IMPORT = Message(
     "E0225",
-    "cannot read `{path}`: {reason}",
-    """An imported path is relative to the file that imports it, and it names a regular file of UTF-8 text, of at most 1
-MiB, inside the folder of the file that is compiled. Imports form no circle, and there are at most 100.""",
+    "cannot import `{path}`: {reason}",
+    """An imported path is relative to the file that imports it, and names a file inside the folder of the file that is
+compiled. Imports form no circle, and there are at most 100.""",
 )
 
 WRONG_TARGETS = Message(
@@ -257,7 +257,7 @@ MESSAGES = (
     MISPLACED,
     NO_PARAMETER,
     WRONG_PARAMETER,
-    CANNOT_READ,
+    CANNOT_IMPORT,
     WRONG_TARGETS,
     NO_WEIGHT,
     NO_CHAIN,

@@ -50,16 +50,16 @@ def test_a_file_that_two_import_is_read_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("none.dlspec", "cannot read `inside/none.dlspec`: no such file or directory"),
-        ("../out.dlspec", "cannot read `out.dlspec`: it lies outside the folder of the file that is compiled"),
-        ("link.dlspec", "cannot read `inside/link.dlspec`: it lies outside the folder of the file that is compiled"),
-        ("/etc/passwd", "cannot read `/etc/passwd`: it lies outside the folder of the file that is compiled"),
-        ("folder", "cannot read `inside/folder`: it is not a regular file"),
-        ("pipe", "cannot read `inside/pipe`: it is not a regular file"),
-        ("latin", "cannot read `inside/latin`: byte 10 is not UTF-8 text"),
-        ("large", "cannot read `inside/large`: it has 1,048,577 bytes, a file has at most 1,048,576"),
-        ("main.dlspec", "cannot read `inside/main.dlspec`: it imports itself: main.dlspec -> main.dlspec"),
-        ("a.dlspec", "cannot read `inside/main.dlspec`: it imports itself: main.dlspec -> a.dlspec -> main.dlspec"),
+        ("none.dlspec", "`inside/none.dlspec` cannot be read: no such file or directory"),
+        ("../out.dlspec", "cannot import `out.dlspec`: it lies outside the folder of the file that is compiled"),
+        ("link.dlspec", "cannot import `inside/link.dlspec`: it lies outside the folder of the file that is compiled"),
+        ("/etc/passwd", "cannot import `/etc/passwd`: it lies outside the folder of the file that is compiled"),
+        ("folder", "`inside/folder` cannot be read: it is not a regular file"),
+        ("pipe", "`inside/pipe` cannot be read: it is not a regular file"),
+        ("latin", "the byte 0xe9 is not UTF-8"),
+        ("large", "`inside/large` has more than 1 MiB"),
+        ("main.dlspec", "cannot import `inside/main.dlspec`: it imports itself: main.dlspec -> main.dlspec"),
+        ("a.dlspec", "cannot import `inside/main.dlspec`: it imports itself: main.dlspec -> a.dlspec -> main.dlspec"),
     ],
 )
 def test_what_cannot_be_imported(folder: Path, path: str, message: str) -> None:
@@ -78,7 +78,7 @@ def test_imports_are_bounded(folder: Path) -> None:
     write(folder / "main.dlspec", *(f'import "{n}.dlspec"' for n in range(103)))
     for n in range(103):
         write(folder / f"{n}.dlspec")
-    assert names("inside/main.dlspec")[1] == ["cannot read `100.dlspec`: there are more than 100 imports"]
+    assert names("inside/main.dlspec")[1] == ["cannot import `100.dlspec`: there are more than 100 imports"]
 
 
 def test_a_mistake_in_an_imported_file_stands_there(folder: Path) -> None:
@@ -92,4 +92,4 @@ def test_a_mistake_in_an_imported_file_stands_there(folder: Path) -> None:
 
 
 def test_no_such_file(folder: Path) -> None:
-    assert names("inside/main.dlspec")[1] == ["cannot read `inside/main.dlspec`: no such file or directory"]
+    assert names("inside/main.dlspec")[1] == ["`inside/main.dlspec` cannot be read: no such file or directory"]

@@ -17,8 +17,8 @@ FRAGMENTS = (
     "x", "0", "1", "-1", "2.5", "9007199254740991", "3x3", "0x0", "same", "yes", "[1, 2]", "[]", "4 GiB", '"text"',
     "x.channel", "x.width", "batch", "i", "relu", "conv", "-> relu", "-> conv(3, 3x3)", "-> repeat 3 { relu }",
     "-> repeat 99999 { relu }", "-> linear(4, tied = stem)", "+ x", "@ x", "/ 0", "* 9007199254740991",
-    "if yes then x else 0", "as stem", "as a", "concat(x, x)", "sqrt(-1)", "max(1)", "bottleneck(3)", "decoder(2)", "x -> x", "return x",
-    "output x", "input x: f32[2]", "(", ")", "{", "}", "->", ",", "=", "\n",
+    "if yes then x else 0", "as stem", "as a", "concat(x, x)", "sqrt(-1)", "max(1)", "bottleneck(3)", "decoder(2)",
+    "x -> x", "return x", "output x", "input x: f32[2]", "(", ")", "{", "}", "->", ",", "=", "\n",
 )  # fmt: skip
 
 
