@@ -265,13 +265,7 @@ def from_plan(path: str) -> tuple[Source, Options, Plan]:
 
     Errors: E0705 for a file that is no plan, E0706 where the spec has changed since.
     """
-    from dlc.ir.plan_json import plan_from_json
-
-    try:
-        with open(path, encoding="utf-8") as stream:
-            plan = plan_from_json(stream.read())
-    except (OSError, ValueError):
-        raise SourcedError((e07.E0705.at(None, path=path, what="plan that dlc wrote"),), {}) from None
+    plan = read_plan(path)
     options = Options(parameters=dict(plan.parameters), ranks=plan.ranks)
     source = read(_beside(path, plan.spec), options.parameters)
     if dict(plan.digests).get("spec") != source.digest:
@@ -283,3 +277,48 @@ def _beside(plan: str, spec: str) -> str:
     """The spec as the plan names it: from here, or from the plan's own folder."""
     other = os.path.join(os.path.dirname(plan), spec)
     return spec if os.path.exists(spec) or not os.path.exists(other) else other
+
+
+def read_plan(path: str) -> Plan:
+    """A plan.json by itself. Errors: E0705 for a file that is no plan."""
+    from dlc.ir.plan_json import plan_from_json
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return plan_from_json(stream.read())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise SourcedError((e07.E0705.at(None, path=path, what="plan that dlc wrote"),), {}) from None
+
+
+def write_plan(plan: Plan, path: str) -> None:
+    """Write a plan.json whole or not at all. Errors: E0702 where it cannot be written."""
+    from dlc.ir.plan_json import plan_to_json
+
+    write_text(path, plan_to_json(plan))
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file whole or not at all, through links and with the permissions it had; E0702 where that fails."""
+    import shutil
+    import tempfile
+
+    target = os.path.realpath(path)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".dlc-", dir=os.path.dirname(target)) as scratch:
+            fresh = os.path.join(scratch, "fresh")
+            with open(fresh, "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+            if os.path.exists(target):
+                shutil.copymode(target, fresh)
+            os.replace(fresh, target)
+    except OSError as error:
+        raise SourcedError((e07.E0702.at(None, path=path, cause=(error.strerror or str(error)).lower()),), {}) from None
+
+
+def compile_file(path: str, options: Options) -> Compiled:
+    """The program of a .dlspec file, or of a plan.json, which is applied exactly and needs no options."""
+    if not path.endswith(".json"):
+        return compile_spec(read(path, options.parameters), options)
+    source, planned, plan = from_plan(path)
+    return compile_spec(source, planned, plan)

@@ -1,0 +1,7 @@
+"""`python -m dlc` is `dlc`."""
+
+import sys
+
+from dlc.cli import main
+
+sys.exit(main())

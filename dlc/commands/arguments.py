@@ -1,0 +1,120 @@
+"""Arguments that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dlc.commands.answer import UsageError
+from dlc.diagnostics import similar
+
+if TYPE_CHECKING:
+    from dlc.driver import Options
+
+
+def add_format(parser: ArgumentParser) -> None:
+    """`--format` and its short form."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to answer (default: text)")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="short for --format json")
+
+
+def add_parameters(parser: ArgumentParser) -> None:
+    """`-P name=value`, as often as needed."""
+    parser.add_argument(
+        "-P",
+        dest="parameters",
+        metavar="NAME=VALUE",
+        type=parameter,
+        action="append",
+        default=[],
+        help="override a param of the spec; repeat for several",
+    )
+
+
+def add_planning(parser: ArgumentParser) -> None:
+    """What a command that plans asks for besides the file."""
+    add_parameters(parser)
+    parser.add_argument("-n", dest="ranks", metavar="RANKS", type=ranks, help="plan for so many ranks")
+    parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="the cluster to plan for, by name")
+    parser.add_argument("--dump-after", metavar="PASS", help="print the graph as it is after that pass")
+
+
+def parameter(text: str) -> tuple[str, str]:
+    """`batch=64` as its two halves."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise ArgumentTypeError(f"`{text}` is not of the form NAME=VALUE, such as batch=64")
+    return name.strip(), value.strip()
+
+
+def ranks(text: str) -> int:
+    """A number of ranks."""
+    return whole(text, "a number of ranks", 1)
+
+
+def steps(text: str) -> int:
+    """A number of steps; none are steps too."""
+    return whole(text, "a number of steps", 0)
+
+
+def rank_list(text: str) -> tuple[int, ...]:
+    """`1,2,4`, each number once."""
+    return tuple(dict.fromkeys(ranks(part) for part in text.split(",")))
+
+
+def whole(text: str, what: str, least: int) -> int:
+    """A whole number of at least `least`, as a type for argparse."""
+    if not (text.strip().isascii() and text.strip().isdigit()) or len(text) > 9 or int(text) < least:
+        raise ArgumentTypeError(f"`{text}` is not {what}: a whole number, {least} or more")
+    return int(text)
+
+
+def parameters_of(arguments: Namespace) -> dict[str, str]:
+    """The `-P` overrides by name; UsageError where one is given twice."""
+    found: dict[str, str] = {}
+    for name, value in arguments.parameters:
+        if name in found:
+            raise UsageError(f"`-P {name}=…` is given twice")
+        found[name] = value
+    return found
+
+
+def options_of(arguments: Namespace) -> Options:
+    """The driver's options from a command that called `add_planning`."""
+    import sys
+
+    from dlc.driver import Options
+
+    def dump(text: str) -> None:
+        print(text, file=sys.stderr if arguments.format == "json" else sys.stdout)
+
+    if arguments.dump_after is not None:
+        _require_pass(arguments.dump_after)
+    return Options(
+        parameters=parameters_of(arguments),
+        ranks=arguments.ranks,
+        cluster=arguments.cluster,
+        dump_after=arguments.dump_after,
+        dump=dump,
+    )
+
+
+def _require_pass(name: str) -> None:
+    from passes import PIPELINE
+
+    names = [run.__name__ for run in PIPELINE]
+    if name not in names:
+        raise UsageError(f"there is no pass `{name}`{nearest(name, names)}; the passes are {listed(names)}")
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """`, did …`: the half-sentence about a similar name, empty where there is none."""
+    found = similar(name, candidates)
+    return f", there is one with a similar name: `{found}`" if found else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a`, `b` and `c`."""
+    quoted = [f"`{name}`" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else "".join(quoted)

@@ -1,0 +1,74 @@
+"""Say why: every candidate for an op with its cost and the rule that excludes each other one; or what a code means."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from dlc import driver
+from dlc.commands.answer import Answer, UsageError
+from dlc.commands.arguments import add_planning, nearest, options_of
+from dlc.messages import MESSAGES
+
+EXAMPLES = """\
+  dlc explain specs/lenet5.dlspec c1.conv      # why c1.conv is computed as it is
+  dlc explain specs/lenet5.dlspec strategy     # how the work is divided, and the alternatives
+  dlc explain E0302                            # what an error code means
+  dlc explain                                  # all codes"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", metavar="FILE|CODE", nargs="?", help="a .dlspec file, or the code of a message")
+    parser.add_argument("address", metavar="ADDRESS|strategy", nargs="?", help="an op of the network, or `strategy`")
+    add_planning(parser)
+
+
+def run(arguments: Namespace) -> Answer:
+    """All codes, one code, or something of a file's plan."""
+    if arguments.what is None:
+        return _codes()
+    if arguments.address is not None:
+        return _decision(arguments)
+    if arguments.what.endswith(".dlspec") or os.path.exists(arguments.what):
+        raise UsageError("which op? give its address, such as `c1.conv`, or `strategy`")
+    return _code(arguments.what)
+
+
+def _codes() -> Answer:
+    from dlc.inspect.tables import table
+
+    rows = [(message.code, message.sentence) for message in MESSAGES.values()]
+    document = {"codes": [{"code": code, "message": sentence} for code, sentence in rows]}
+    return Answer(table(("code", "message"), rows), document)
+
+
+def _code(text: str) -> Answer:
+    message = MESSAGES.get(text.upper())
+    if message is None:
+        raise UsageError(f"`{text}` is neither a file nor the code of a message{nearest(text.upper(), MESSAGES)}")
+    document = {"code": message.code, "message": message.sentence, "explanation": message.explanation}
+    return Answer(f"{message.code}: {message.sentence}\n\n{message.explanation}", document)
+
+
+def _decision(arguments: Namespace) -> Answer:
+    from dlc.inspect.explanation import (
+        explanation_document,
+        explanation_text,
+        strategy_document,
+        strategy_text,
+    )
+    from passes.explain import explain
+
+    options = options_of(arguments)
+    source = driver.read(arguments.what, dict(options.parameters))
+    compiled = driver.compile_spec(source, options)
+    said, sources = compiled.warnings, source.texts
+    if arguments.address == "strategy":
+        plan = compiled.plan
+        return Answer(strategy_text(plan), strategy_document(plan), diagnostics=said, sources=sources)
+    addresses = [op.address for op in compiled.plan.ops]
+    if arguments.address not in addresses:
+        raise UsageError(f"there is no op `{arguments.address}` in the network{nearest(arguments.address, addresses)}")
+    found = explain(compiled.graph, compiled.context, compiled.plan, arguments.address)
+    return Answer(explanation_text(found), explanation_document(found), diagnostics=said, sources=sources)

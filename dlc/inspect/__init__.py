@@ -1,0 +1,1 @@
+"""What people look at: tables of networks and plans, explanations, differences."""
