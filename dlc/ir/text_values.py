@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -255,7 +256,7 @@ class Scanner:
 
 def build(type_: type[Any], given: dict[str, Any], line: int) -> Any:
     """A dataclass from its fields; TextError for a field that is unknown, missing or of another type."""
-    hints = get_type_hints(type_)
+    hints = _hints(type_)
     known = {field.name: field for field in written_fields(type_)}
     for name, value in given.items():
         if name not in known:
@@ -266,6 +267,11 @@ def build(type_: type[Any], given: dict[str, Any], line: int) -> Any:
     if missing:
         raise TextError(line, f"{type_.__name__} lacks {', '.join(missing)}")
     return type_(**given)
+
+
+@cache
+def _hints(type_: type[Any]) -> dict[str, Any]:
+    return get_type_hints(type_)
 
 
 def fits(value: object, hint: Any) -> bool:
