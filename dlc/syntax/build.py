@@ -358,8 +358,11 @@ def _tokens(tree: Node) -> list[Token]:
 
 def _unit_helps(unit: str) -> Iterator[str]:
     near = similar(unit, UNITS)
+    kinds: tuple[Kind, ...] = ("rate", "compute") if "/" in unit else ("size", "time", "count")
     if near:
         yield f"there is a unit with a similar name: `{near}`"
-    kinds: tuple[Kind, ...] = ("rate", "compute") if "/" in unit else ("size", "time", "count")
+        kinds = (UNITS[near].kind,)
     for kind in kinds:
         yield f"{KIND_WORDS[kind].split(' ', 1)[1]}s: {', '.join(symbols(kind))}"
+    if not near:
+        yield f"if `{shown(unit, 40)}` is no unit, an operator or a comma is missing before it"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from lark import Lark, UnexpectedInput
+from lark import Lark, UnexpectedInput, UnexpectedToken
 
 from dlc.diagnostics import SHOWN_AT_MOST, Diagnostic, DiagnosticError
+from dlc.messages import e01_syntax as e01
 from dlc.syntax import ast
 from dlc.syntax.build import Node, build_file
 from dlc.syntax.grammar import load_grammar
@@ -14,7 +15,8 @@ from dlc.syntax.mistakes import ITEMS, explain
 from dlc.syntax.source import Text, check_source, unclosed_brackets
 
 _ITEM_WORDS = "|".join(ITEMS)
-_NEXT_ITEM = re.compile(rf"^(?:(?:{_ITEM_WORDS})(?![A-Za-z0-9_])|[a-z]+[ \t]+[A-Za-z0-9_]+[ \t]+{{)", re.MULTILINE)
+_ITEM = re.compile(rf"^(?:(?:{_ITEM_WORDS})(?![A-Za-z0-9_])|[a-z]+[ \t]+[A-Za-z0-9_]+[ \t]+{{)", re.MULTILINE)
+"""Where an item begins, or something that was meant as one."""
 
 
 def parse(text: str, path: str) -> ast.File:
@@ -43,7 +45,8 @@ def _mistakes(error: UnexpectedInput, source: Text, grammar: Lark) -> list[Diagn
     mistakes = [explain(error, source, grammar, unclosed)]
     begin = 0
     while len(mistakes) < SHOWN_AT_MOST:
-        following = _NEXT_ITEM.search(source.content, max(begin + 1, _offset(error, source)))
+        offset = _offset(error, source) + (mistakes[-1].code == e01.NOT_AN_ITEM.code)
+        following = _ITEM.search(source.content, max(begin + 1, offset))
         if following is None:
             break
         begin = following.start()
@@ -57,12 +60,12 @@ def _mistakes(error: UnexpectedInput, source: Text, grammar: Lark) -> list[Diagn
 
 
 def _from(source: Text, begin: int) -> str:
-    """The text from an offset on, with blank lines of the same lengths before it, so that places stay what they are."""
+    """The text from a line on, with blank lines of the same lengths before it, so that places stay what they are."""
     before = source.content[:begin].split("\n")
-    return "\n".join([*(" " * len(line) for line in before), ""])[:-1] + source.content[begin:]
+    return "\n".join(" " * len(line) for line in before) + source.content[begin:]
 
 
 def _offset(error: UnexpectedInput, source: Text) -> int:
-    """Where the error lies; at the end of the text lark knows no place."""
-    position = error.pos_in_stream
-    return len(source.content) if position is None or position < 0 else position
+    """Where the error lies; lark places the end of the text at its last token."""
+    at_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+    return len(source.content) if at_end else error.pos_in_stream or 0

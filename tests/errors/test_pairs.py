@@ -1,0 +1,80 @@
+"""Each code has a file that earns it, CODE_what.dlspec, and the exact messages for it, CODE_what.err.
+
+A comment line `# -P name=value` in a file sets a parameter. `DLC_UPDATE_PAIRS=1 pytest tests/errors` writes the .err
+files anew; read the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dlc.diagnostics import Diagnostic, DiagnosticError, Sources, render_all
+from dlc.messages import MESSAGES
+from dlc.syntax.parser import parse
+from dlc.syntax.source import read_source
+
+HERE = Path(__file__).parent
+PAIRS = sorted(HERE.glob("*.dlspec"))
+
+SHOWN_ELSEWHERE = {
+    "E0112": "tests/syntax/test_source.py",
+    "E0113": "tests/syntax/test_source.py",
+}
+"""Codes that no file alone can earn (they need a missing file, a compiler or a running program), and their tests."""
+
+
+def code_of(pair: Path) -> str:
+    return pair.stem.partition("_")[0]
+
+
+def messages(name: str) -> tuple[Sequence[Diagnostic], Sources]:
+    """The messages that `dlc check` shows for a file of the working folder; E01 needs no more than the parser."""
+    if not name.startswith("E01"):
+        from dlc.driver import check_file
+
+        parameters = dict(re.findall(r"^# -P (\w+)=(.*)$", Path(name).read_text(encoding="utf-8"), re.MULTILINE))
+        return check_file(name, parameters)
+    text = ""
+    try:
+        text = read_source(name)
+        parse(text, name)
+    except DiagnosticError as error:
+        return error.diagnostics, {name: text}
+    return (), {}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.stem)
+def test_messages_are_those_of_the_pair(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HERE)
+    found, sources = messages(pair.name)
+    shown = render_all(found, sources) + "\n"
+    expected = pair.with_suffix(".err")
+    if os.environ.get("DLC_UPDATE_PAIRS"):
+        expected.write_text(shown, encoding="utf-8")
+    assert shown == expected.read_text(encoding="utf-8")
+    assert code_of(pair) in [message.code for message in found]
+
+
+def test_every_code_has_a_pair_or_a_test_of_its_own() -> None:
+    shown = {code_of(pair) for pair in PAIRS} | set(SHOWN_ELSEWHERE)
+    assert sorted(set(MESSAGES) - shown) == []
+    assert sorted(shown - set(MESSAGES)) == []
+
+
+@pytest.mark.parametrize(("code", "test"), SHOWN_ELSEWHERE.items())
+def test_tests_of_their_own_name_the_code(code: str, test: str) -> None:
+    assert code in (HERE.parents[1] / test).read_text(encoding="utf-8")
+
+
+def test_codes_have_no_pair_and_other_test_at_once() -> None:
+    assert not {code_of(pair) for pair in PAIRS} & set(SHOWN_ELSEWHERE)
+
+
+@pytest.mark.parametrize("expected", sorted(HERE.glob("*.err")), ids=lambda path: path.stem)
+def test_no_expectation_stands_alone(expected: Path) -> None:
+    assert expected.with_suffix(".dlspec") in PAIRS
