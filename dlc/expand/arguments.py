@@ -287,7 +287,7 @@ def needed(parameter: Parameter) -> str:
         case "bool":
             return "`yes` or `no`"
         case "choice":
-            return f"one of {listed(parameter.choices)}" if len(parameter.choices) > 1 else listed(parameter.choices)
+            return " or ".join(f"`{choice}`" for choice in parameter.choices)
         case "window":
             return f"a number or a window such as `3x3`, its extents integers{bounds}"
         case "pad":

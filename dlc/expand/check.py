@@ -93,8 +93,8 @@ class Reads:
             return
         bound = self.calls.bind(call, piped, self.where)
         if bound is None:
-            words = (a.value for a in call.arguments if not isinstance(a.value, ast.Name))
-            self._rest.extend((value, hidden) for value in words)
+            for argument in call.arguments:
+                self._argument(argument.value, hidden, maybe_word=True)
             return
         if isinstance(bound.callee, ast.Block):
             self.blocks.append((bound.callee.name, call.callee_span))
@@ -153,6 +153,7 @@ class _BodyCheck:
         self.where = f"{'block' if isinstance(item, ast.Block) else 'network'} `{item.name}`"
         self.calls = calls
         self.report = report
+        self.sound = True
         self.known = dict.fromkeys(parameters, "a parameter")  # name in reach -> what it is, in words
         self.bound: dict[str, Span] = {}  # what the formals and statements bind
         self.statements: dict[str, ast.Input | ast.Binding] = {}  # by their first target
@@ -175,19 +176,23 @@ class _BodyCheck:
             self._read(statement.value)
         for output in outputs:
             self._resolve(output)
-        order = in_order(reads, lambda circle: self.report(circle_message(circle, self.bound[circle[0]])))
-        sound = set(order)
-        for name, key in self.owner.items():
-            if name not in self.used and key in sound:
+        order = in_order(reads, lambda circle: self._refuse(circle_message(circle, self.bound[circle[0]])))
+        for name in self.owner:
+            if self.sound and name not in self.used:
                 self.report(messages.UNUSED.at(self.bound[name], name=name, where=self.where))
         result = returns[0].value if returns else None
         statements = tuple(self.statements[key] for key in order)
         return Body(self.item.name, self.where, statements, tuple(self.owner), result, outputs)
 
+    def _refuse(self, mistake: Diagnostic) -> None:
+        """Report a mistake; a name that nothing seems to use may be misspelt elsewhere then."""
+        self.sound = False
+        self.report(mistake)
+
     def _bind(self, name: str, span: Span, what: str) -> bool:
         if name in self.bound:
             label = Label(self.bound[name], "first defined here")
-            self.report(messages.DEFINED_TWICE.at(span, name=name, secondary=(label,)))
+            self._refuse(messages.DEFINED_TWICE.at(span, name=name, secondary=(label,)))
             return False
         self.bound[name] = span
         self.known[name] = what
@@ -226,7 +231,7 @@ class _BodyCheck:
         """Whether a statement of this body binds the name."""
         self.used.add(name.text)
         if certain and name.text not in self.known:
-            self.report(self._undefined(name))
+            self._refuse(self._undefined(name))
         return name.text in self.owner
 
     def _undefined(self, name: ast.Name) -> Diagnostic:
@@ -250,9 +255,9 @@ class _BodyCheck:
             inputs = any(isinstance(s, ast.Input) for s in self.item.body)
             missing, missing_fault = not (inputs and outputs), f"has no `{'output' if inputs else 'input'}`"
         for statement in wrong:
-            self.report(messages.MISPLACED.at(statement.span, where=self.where, fault=wrong_fault))
+            self._refuse(messages.MISPLACED.at(statement.span, where=self.where, fault=wrong_fault))
         if missing:
-            self.report(messages.MISPLACED.at(self.item.name_span, where=self.where, fault=missing_fault))
+            self._refuse(messages.MISPLACED.at(self.item.name_span, where=self.where, fault=missing_fault))
         if isinstance(self.item, ast.Block) and len(returns) > 1:
             label = Label(returns[0].span, "the first one")
             fault = "returns twice"

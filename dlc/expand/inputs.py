@@ -16,7 +16,9 @@ def input_type(item: ast.Input, evaluator: Evaluator) -> TensorType | None:
     reader = _AxisReader(item.name, evaluator)
     written = item.type
     if written.dtype not in DTYPES:
-        reader.refuse(written.span, f"`{written.dtype}` is no type of element", f"types: {', '.join(DTYPES)}")
+        start = written.span
+        span = Span(start.file, start.line, start.column, start.line, start.column + len(written.dtype))
+        reader.refuse(span, f"`{written.dtype}` is no type of element", f"types: {', '.join(DTYPES)}")
     axes: list[Axis] = []
     for position, declared in enumerate(written.axes):
         axis = reader.read(declared, position)

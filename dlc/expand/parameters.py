@@ -50,10 +50,9 @@ def _value(item: ast.Param, override: str | None, scope: Scope, report: Report) 
         return override
     value = _read(item, override, scope)
     if default is not UNKNOWN and not fits(value, default):
-        found = f"`{override}`" if value is UNKNOWN else described(value)
         label = Label(item.default.span, f"its default is {described(default)}")
         mistake = messages.WRONG_PARAMETER.at(
-            item.name_span, name=item.name, needed=type_name(default), found=found, secondary=(label,)
+            item.name_span, name=item.name, needed=type_name(default), found=f"`{override}`", secondary=(label,)
         )
         report(mistake)
         return UNKNOWN

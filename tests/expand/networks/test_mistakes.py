@@ -128,7 +128,7 @@ def test_a_block_outside_repeats_is_named_by_its_address() -> None:
         ("block b(x) {\n  return x -> b\n}", ["E0208"]),
         ("block b(x) {\n  return x -> c\n}\nblock c(x) {\n  return x -> b\n}", ["E0208"]),
         ("block b(x, x) {\n  return x -> relu\n}", ["E0202"]),
-        ("block b(x) {\n  y = x -> relu\n}", ["W0202", "E0222"]),
+        ("block b(x) {\n  y = x -> relu\n}", ["E0222"]),
         ("block b(x) {\n  return x\n  return x\n}", ["E0222"]),
         ("block b(x) {\n  output x\n  return x\n}", ["E0222"]),
         ("block b(x, n = m) {\n  return x -> linear(n)\n}", []),
