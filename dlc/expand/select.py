@@ -26,8 +26,9 @@ def matches(
 ) -> tuple[str, ...]:
     """The addresses of the forward ops at or below what the selector matches, in the order of the graph.
 
-    `where` sees an op's attributes, the extents of its result by axis name, `params`, `macs` and `flops` (2·macs), and
-    the names of `scope`; an attribute that an op does not have keeps it out, one that no op at hand has is a mistake.
+    `where` sees an op's attributes, the extents of its result by axis name, `params`, `macs`, `flops` (2·macs, or where
+    there are none the operations W), and the names of `scope`. An attribute that an op does not have keeps it out; one
+    that no op at hand has is a mistake.
     Mistakes are collected, or raised as DiagnosticError where there are no `diagnostics`.
     """
     nodes = [node for node in graph.forward if reaches(selector.segments, segments(node.address))]
@@ -162,8 +163,10 @@ def _counted(name: str, node: Node, graph: Graph) -> int:
     if name == "params":
         weights = (graph.value(name) for name in dict.fromkeys(node.inputs))
         return sum(weight.type.elements for weight in weights if weight.kind == "weight")
-    macs = cost(node, graph).macs
-    return macs if name == "macs" else 2 * macs
+    counts = cost(node, graph)
+    if name == "macs":
+        return counts.macs
+    return 2 * counts.macs or counts.work
 
 
 def cost(node: Node, graph: Graph) -> Cost:
