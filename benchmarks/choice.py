@@ -141,9 +141,7 @@ def _regret(found: Survey, measured: dict[tuple[str, str, str, str], float]) -> 
         for pairs in by_stage.values():
             chosen += min(pairs)[1]
             best += min(seconds for _, seconds in pairs)
-    print(
-        f"\nby predicted choice {chosen * 1e3:.2f} ms, by measured choice {best * 1e3:.2f} ms: {chosen / best:.2f} times"
-    )
+    print(f"\nby predicted choice {chosen * 1e3:.2f} ms, by measured choice {best * 1e3:.2f} ms: {chosen / best:.2f}x")
 
 
 if __name__ == "__main__":

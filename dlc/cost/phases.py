@@ -213,13 +213,12 @@ def _direct(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Ph
     """For each tap of the window: the shifted image copied, a product over the channels, the result added up."""
     size, x, y, weights, pixels = _sizes(conv)
     taps = conv.windows.taps
-    shifted = 0 if conv.plain else conv.channels * pixels * size
+    shifted = conv.channels * pixels * size
     blocks = max(1, -(-max(shifted, y) // BLOCK_BYTES))
     samples = max(1, conv.batch // blocks)
-    if shifted:
-        run = _run(layout, conv.windows.stride[1], samples, conv.channels // conv.groups, conv.y[1], 1)
-        yield Phase(bytes=x + 2.0 * taps * shifted, run=run * size, calls=2 * taps * blocks)
-        yield Phase(bytes=3.0 * (taps - 1) * (weights / taps if stage == "dw" else y), calls=taps * blocks)
+    run = _run(layout, conv.windows.stride[1], samples, conv.channels // conv.groups, conv.y[1], 1)
+    yield Phase(bytes=x + 2.0 * taps * shifted, run=run * size, calls=2 * taps * blocks)
+    yield Phase(bytes=3.0 * (taps - 1) * (weights / taps if stage == "dw" else y), calls=taps * blocks)
     products = blocks * conv.groups * (samples if layout == "NCHW" and stage != "dw" else 1)
     extents = _extents(stage, conv, layout, 1, samples)
     yield Phase(2.0 * conv.macs, x + y + weights, unit="matrix", extents=extents, calls=taps * products / 2)
