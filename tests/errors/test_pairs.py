@@ -24,6 +24,10 @@ PAIRS = sorted(HERE.glob("*.dlspec"))
 SHOWN_ELSEWHERE = {
     "E0112": "tests/syntax/test_source.py",
     "E0113": "tests/syntax/test_source.py",
+    "E0701": "tests/passes/test_choose.py",
+    "E0708": "tests/passes/test_choose.py",
+    "W0501": "tests/passes/test_choose.py",
+    "W0502": "tests/passes/test_choose.py",
 }
 """Codes that no file alone can earn (they need a missing file, a compiler or a running program), and their tests."""
 
