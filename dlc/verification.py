@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files, serial, write_folder
+from dlc.driver import (
+    Compiled,
+    Options,
+    Source,
+    compile_job,
+    compile_spec,
+    context_of,
+    emit_files,
+    from_plan,
+    serial,
+    write_folder,
+)
 from dlc.ir.request import Rule
 from dlc.ir.training import Choice, RatePiece, Training
 from dlc.launch import launch
@@ -49,7 +60,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One variant on one number of ranks. `error` and `bound` are those of the tensor nearest to its bound or beyond."""
+    """One variant on one number of ranks; `error` and `bound` are those of the tensor that is nearest to its bound."""
 
     variant: str
     ranks: int
@@ -81,13 +92,32 @@ def verify(
     for count in ranks:
         job, context = context_of(source, replace(options, ranks=count))
         if options.exact:
-            context = _without_rounding(context, job.graph)
+            context = without_rounding(context, job.graph)
         for variant in _variants(context.training, exact=options.exact):
             compiled = compile_job(source, job, context.with_(training=variant.training), options)
-            verdict = _compared(compiled, variant.name, steps)
+            verdict = compare(compiled, emit_files(compiled), variant.name, steps)
             report(verdict)
             verdicts.append(verdict)
     return tuple(verdicts)
+
+
+def verify_folder(folder: str, *, steps: int = 3) -> Verdict:
+    """An emitted folder as it stands against the serial program of the spec and plan that it was made from."""
+    source, options, plan = from_plan(os.path.join(folder, "plan.json"))
+    compiled = compile_spec(source, options, plan)
+    return compare(compiled, _content(folder), "as compiled", steps)
+
+
+def _content(folder: str) -> dict[str, bytes]:
+    """File name -> bytes of everything in a folder but what running it left there."""
+    found = {}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in names:
+            path = os.path.join(parent, name)
+            with open(path, "rb") as stream:
+                found[os.path.relpath(path, folder)] = stream.read()
+    return found
 
 
 def _variants(training: Training, *, exact: bool) -> Iterator[Variant]:
@@ -99,12 +129,12 @@ def _variants(training: Training, *, exact: bool) -> Iterator[Variant]:
         yield Variant("sgd, exact", replace(training, optimizer=sgd, rates=rates, clip=None, init=None))
         return
     for optimizer in (sgd, adam):
-        for clip in (None, Choice("norm", (("bound", 0.5),))):
+        for clip in (None, Choice("norm", (("kind", "norm"), ("bound", 0.5)))):
             name = f"{optimizer.kind}, {'clipped' if clip else 'not clipped'}"
             yield Variant(name, replace(training, optimizer=optimizer, clip=clip))
 
 
-def _without_rounding(context: Context, graph: Graph) -> Context:
+def without_rounding(context: Context, graph: Graph) -> Context:
     """Only the algorithms that add and multiply and nothing else: pins of others are lifted, others are forbidden."""
     convolutions = tuple(node.address for node in graph.forward if node.op == "conv")
     span = next((node.span for node in graph.forward if node.span is not None), None)
@@ -115,12 +145,15 @@ def _without_rounding(context: Context, graph: Graph) -> Context:
     return context.with_(request=replace(context.request, pins=pins, forbids=forbids), exact=True, compute="f64")
 
 
-def _compared(compiled: Compiled, variant: str, steps: int) -> Verdict:
-    """Run the serial program, the parallel one from its states, and the serial one under noise; compare."""
+def compare(compiled: Compiled, parallel: Mapping[str, bytes], variant: str, steps: int) -> Verdict:
+    """Run the serial program, the parallel one from its states, and the serial one under noise; compare.
+
+    `parallel` holds the files of the parallel program. Errors: VerificationError where a program fails.
+    """
     with tempfile.TemporaryDirectory(prefix="dlc-verify-") as folder:
         one, many = os.path.join(folder, "serial"), os.path.join(folder, "parallel")
         write_folder(emit_files(serial(compiled)), one)
-        write_folder(emit_files(compiled), many)
+        write_folder(parallel, many)
         root = compiled.source.spec.root
         reference, tested = os.path.join(folder, "reference"), os.path.join(folder, "tested")
         _run(one, 1, root, steps, reference)

@@ -1,0 +1,72 @@
+"""`dlc verify` on programs that are right, and on programs that are wrong in a small way."""
+
+from pathlib import Path
+
+import pytest
+
+from dlc.driver import Compiled, Options, compile_job, compile_spec, context_of, emit_files, read
+from dlc.verification import VerificationError, compare, verify, without_rounding
+from tests.programs.conftest import HERE, SPECS
+
+pytestmark = pytest.mark.mpi
+
+LENET, RESIDUAL = str(SPECS / "lenet5.dlspec"), str(HERE / "residual.dlspec")
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_lenet_equals_the_serial_program(ranks: int) -> None:
+    verdicts = verify(read(LENET), Options(precision="f64"), (ranks,), steps=2)
+    assert [verdict.variant for verdict in verdicts] == [
+        "sgd, not clipped",
+        "sgd, clipped",
+        "adam, not clipped",
+        "adam, clipped",
+    ]
+    for verdict in verdicts:
+        assert verdict.passed, verdict
+        assert verdict.bound < 1e-10
+
+
+@pytest.mark.parametrize("spec", [LENET, RESIDUAL])
+def test_exact_mode_is_equal_bit_by_bit(spec: str) -> None:
+    (verdict,) = verify(read(spec), Options(exact=True), (3,), steps=2)
+    assert verdict.passed, verdict
+    assert verdict.bound == 0
+
+
+def test_batch_norm_groups_and_dropout_do_not_see_the_ranks() -> None:
+    for verdict in verify(read(RESIDUAL), Options(precision="f64"), (3,), steps=2):
+        assert verdict.passed, verdict
+
+
+@pytest.fixture(scope="module")
+def exact() -> Compiled:
+    source = read(RESIDUAL)
+    job, context = context_of(source, Options(ranks=2))
+    return compile_job(source, job, without_rounding(context, job.graph), Options())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param("count=len(indices)", "count=stop - start", id="means over the shard"),
+        pytest.param("position=start", "position=0", id="every rank at the first position"),
+        pytest.param("indices[start:stop], a)", "indices[: stop - start], a)", id="every rank the first samples"),
+        pytest.param("    world.allreduce(g.bucket0,", "    (g.bucket0,", id="no sum over the ranks"),
+        pytest.param("    world.allreduce(g.bucket0,", "    world.allreduce(g.bucket0[1:],", id="a gradient left out"),
+        pytest.param("    world.allreduce(a.stem_conv_bn_bn_sums,", "    (a.stem_conv_bn_bn_sums,", id="half a group"),
+    ],
+)
+def test_faults_are_caught(exact: Compiled, right: str, wrong: str) -> None:
+    files = emit_files(exact)
+    text = files["train.py"].decode()
+    assert right in text
+    wrong_files = {**files, "train.py": text.replace(right, wrong).encode()}
+    try:
+        assert not compare(exact, wrong_files, "exact", steps=1).passed
+    except VerificationError:
+        pass  # the program itself noticed that its ranks disagree
+
+
+def test_a_plan_is_applied_as_it_stands(tmp_path: Path) -> None:
+    compiled = compile_spec(read(LENET), Options(ranks=2))
+    assert compile_spec(read(LENET), Options(ranks=2), compiled.plan).program == compiled.program
