@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dlc.ir import chain_rule
 from dlc.ir.graph import Graph, Kind, Node
 from dlc.ir.schema import Operators, Schema, roles
-from dlc.ir.tensor import BATCH
+from dlc.ir.tensor import BATCH, TensorType
 
 FED: tuple[Kind, ...] = ("input", "field", "weight", "statistic", "state", "constant")
 """Kinds of values that no node computes."""
 
 STARTED: tuple[Kind, ...] = ("weight", "statistic", "state", "constant")
 """Kinds of values that have a first content."""
+
+FLOATING = ("f64", "f32", "tf32", "f16", "bf16")
 
 FORWARD = ("forward", "loss", "metric")
 
@@ -187,7 +189,7 @@ def types_follow_the_operators(graph: Graph, operators: Operators) -> Iterator[s
             continue
         expected = (*made.results, *(type_ for _, type_ in made.saved))
         for name, type_ in zip(node.outputs, expected, strict=False):
-            if graph.type(name) != type_:
+            if not _agree(graph.type(name), type_, types):
                 yield f"`{name}` is {graph.type(name)}, `{node.op}` makes {type_}"
         known = roles(op, node) or {}
         for weight in made.weights:
@@ -196,6 +198,13 @@ def types_follow_the_operators(graph: Graph, operators: Operators) -> Iterator[s
         for name, value in made.attrs:
             if not node.has(name) or node.attr(name) != value:
                 yield f"`{node.address}` has no attribute {name} = {value}"
+
+
+def _agree(found: TensorType, made: TensorType, operands: tuple[TensorType, ...]) -> bool:
+    """Whether a result is as inferred; where no operand computes, as of an embedding, the precision is free."""
+    free = not any(operand.dtype in FLOATING for operand in operands)
+    alike = found.dtype == made.dtype or (free and found.dtype in FLOATING and made.dtype in FLOATING)
+    return alike and found.axes == made.axes
 
 
 def _scheduled(graph: Graph, operators: Operators) -> Iterator[tuple[Node, Schema]]:

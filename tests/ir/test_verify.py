@@ -219,6 +219,21 @@ def test_sound_graphs_pass_at_every_stage() -> None:
     verify(training(), "add_updates", operator)
 
 
+def test_the_precision_of_an_embedding_is_free() -> None:
+    """Its operand is a table of words; a set of logits has the precision of what they are computed from."""
+    op = operator("embedding")
+    assert op is not None
+    words, table = tensor("i32", batch=2, seq=3), tensor("bf16", vocab=7, width=4)
+    made = op.infer((words,), {"vocab": 7, "width": 4})
+    values = (
+        Value("words", words, "input"),
+        Value("e.embedding.weight", table, "weight", Init("normal"), "e.embedding"),
+        Value("e.embedding", made.results[0].with_dtype("bf16"), "activation"),
+    )
+    call = Node("e.embedding", "embedding", "forward", ("words", "e.embedding.weight"), ("e.embedding",), made.attrs)
+    verify(Graph("net", "network", (call,), values, ("words",), batch=2), "set_precision", operator)
+
+
 def test_all_faults_of_the_first_broken_invariant_are_named() -> None:
     broken = node("main.relu", inputs=("nothing",))(node("main.conv", inputs=("nowhere",))(training()))
     with pytest.raises(InternalError, match="nothing") as caught:
