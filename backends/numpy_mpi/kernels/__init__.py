@@ -83,12 +83,7 @@ KERNELS: Kernels = {
     ("sum", "sum", ""): Kernel("gradients", "sum_gradients"),
     ("totals", "forward", ""): Kernel("totals", "totals_forward"),
     ("clip", "clip", ""): Kernel("gradients", "clip"),
-    **{
-        (rule, "update", ""): Kernel("update", f"{rule}_update")
-        for rule in ("sgd", "adagrad", "rmsprop", "adam", "adamw")
-    },
-    ("initialise", "forward", ""): Kernel("initial", "initialise"),
-    ("key", "forward", ""): Kernel("philox", "key"),
+    **{(rule, "update", ""): Kernel("update", f"{rule}_update") for rule in UPDATE_RULES},
 }
 
 
