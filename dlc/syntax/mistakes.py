@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from lark import Lark, Token, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
@@ -29,7 +30,7 @@ _WORDS = {
 }
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CLOSES = {closing: opening for opening, closing in _CLOSING.items()}
-_BEFORE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*|,)[ \t]*\Z")
+_BEFORE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|,)[ \t]*\Z")
 _HELPS = {
     "'": "texts stand in double quotes",
     "&": "conditions are joined with `and`",
@@ -47,7 +48,7 @@ def explain(error: UnexpectedInput, text: Text, grammar: Lark, unclosed: Sequenc
     assert error.interactive_parser is not None
     accepted = set(error.interactive_parser.accepts())  # type: ignore[no-untyped-call]
     unclosed = [offset for offset in unclosed if offset < found.start]
-    if unclosed and (found.is_end or found.closes or found.begins_line or found.item_start is not None):
+    if unclosed and found.leaves_brackets_open:
         return _unclosed(text, unclosed[-1], found)
     if "NETWORK" in accepted and found.is_word:
         return _not_an_item(found)
@@ -61,28 +62,19 @@ def explain(error: UnexpectedInput, text: Text, grammar: Lark, unclosed: Sequenc
         found.span,
         expected=expected,
         found=found.name,
-        secondary=_opening(text, found, accepted),
+        secondary=_opening(text, found),
         helps=_helps(found, accepted),
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _Found:
-    """What stands where the grammar expected something else."""
+    """What stands where the grammar expected something else; `kind` is its terminal, empty where it is of none."""
 
-    def __init__(self, text: Text, start: int, word: str, kind: str) -> None:
-        self.start = start
-        self.word = word
-        self.is_end = kind == "$END"
-        self.is_newline = kind == "_NL"
-        self.is_word = word[:1].isalpha() or word[:1] == "_"
-        self.closes = word in _CLOSES
-        self.begins_line = text.begins_line(start)
-        self.span = text.span(start, start if self.is_end or self.is_newline else start + len(word))
-        before = _BEFORE.search(text.content, max(text.line_start(start), start - 80), start)
-        self.before = before[0].rstrip() if before else ""
-        self.item_start: Span | None = None
-        if before and self.before in ITEMS and text.begins_line(before.start()):
-            self.item_start = text.span(before.start(), before.start() + len(self.before))
+    text: Text
+    start: int
+    word: str
+    kind: str
 
     @classmethod
     def of(cls, error: UnexpectedInput, text: Text) -> _Found:
@@ -90,17 +82,47 @@ class _Found:
             token = cast(Token, error.token)
             if token.type == "$END":
                 return cls(text, len(text.content.rstrip()), "", "$END")
-            return cls(text, token.start_pos or 0, str(token), token.type)
+            return cls(text, token.start_pos or 0, "" if token.type == "_NL" else str(token), token.type)
         assert isinstance(error, UnexpectedCharacters)
         start = error.pos_in_stream or 0
         return cls(text, start, text.content[start], "")
 
     @property
+    def span(self) -> Span:
+        return self.text.span(self.start, self.start + len(self.word))
+
+    @property
     def name(self) -> str:
         """How the message calls it."""
-        if self.is_end or self.is_newline:
-            return _WORDS["$END" if self.is_end else "_NL"]
-        return f"`{shown(self.word, 40)}`"
+        return f"`{shown(self.word, 40)}`" if self.word else _WORDS[self.kind]
+
+    @property
+    def is_word(self) -> bool:
+        return self.word[:1].isalpha() or self.word[:1] == "_"
+
+    @property
+    def closes(self) -> bool:
+        return self.word in _CLOSES
+
+    @property
+    def before(self) -> str:
+        """The word or comma right before it on its line, empty where there is none."""
+        text = self.text
+        found = _BEFORE.search(text.content, max(text.line_start(self.start), self.start - 80), self.start)
+        return found[1] if found else ""
+
+    @property
+    def item_start(self) -> Span | None:
+        """The word right before it, where that begins a line and an item."""
+        start = self.text.line_start(self.start) + self.text.indent(self.start)
+        word = self.text.content[start : start + len(self.before)]
+        return self.text.span(start, start + len(word)) if self.before in ITEMS and word == self.before else None
+
+    @property
+    def leaves_brackets_open(self) -> bool:
+        """Whether it shows that the brackets open before it are not going to be closed."""
+        begins_line = self.text.begins_line(self.start)
+        return self.kind == "$END" or self.closes or begins_line or self.item_start is not None
 
 
 def _expected(accepted: set[str], grammar: Lark) -> list[str]:
@@ -134,7 +156,7 @@ def _unclosed(text: Text, opening: int, found: _Found) -> Diagnostic:
     return e01.UNCLOSED.at(text.span(opening, opening + 1), bracket=bracket, secondary=[place])
 
 
-def _opening(text: Text, found: _Found, accepted: set[str]) -> Iterator[Label]:
+def _opening(text: Text, found: _Found) -> Iterator[Label]:
     """Where a closing bracket is of the wrong form: the bracket that it cannot close."""
     opening = open_brackets(text, found.start)
     if found.closes and opening and text.content[opening[-1]] != _CLOSES[found.word]:
@@ -151,7 +173,7 @@ def _not_an_item(found: _Found) -> Diagnostic:
 def _helps(found: _Found, accepted: set[str]) -> Iterator[str]:
     if found.word in _HELPS:
         yield _HELPS[found.word]
-    if found.is_newline and "LBRACE" in accepted:
+    if found.kind == "_NL" and "LBRACE" in accepted:
         yield "`{` stands on the same line as what it belongs to"
     if found.word == "=" and "THEN" in accepted:
         yield "`==` compares"
