@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlc.diagnostics import Label, Span
-from dlc.expand.evaluate import Report
+from dlc.expand.report import Report
 from dlc.messages import e02_names as messages
 
 Position = tuple[int, int]

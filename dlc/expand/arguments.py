@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Label, Span, similar
-from dlc.expand.evaluate import FUNCTION_NAMES, UNKNOWN, Entity, Evaluator, Report, Unknown, described, undefined
+from dlc.expand.evaluate import FUNCTION_NAMES, UNKNOWN, Entity, Evaluator, Unknown, described
+from dlc.expand.report import Report, undefined
 from dlc.ir.graph import Attr
 from dlc.messages import e02_names as messages
 from dlc.ops import LAYERS, NOT_YET, operator

@@ -9,10 +9,11 @@ from typing import TypeVar
 from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.clusters import check_standalone, expand_cluster
-from dlc.expand.evaluate import OncePerPlace, Report, Scope, undefined
+from dlc.expand.evaluate import Scope
 from dlc.expand.files import read_files
 from dlc.expand.network import expand_networks
 from dlc.expand.parameters import parameters
+from dlc.expand.report import OncePerPlace, Report, undefined
 from dlc.expand.requests import expand_request
 from dlc.expand.spec import Job, Spec
 from dlc.expand.training import expand_training

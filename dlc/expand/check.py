@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
 from dlc.expand.arguments import CALLABLE, WORDS, Calls
-from dlc.expand.evaluate import FUNCTIONS, Report, Scope, undefined
+from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
+from dlc.expand.report import Report, undefined
 from dlc.messages import e02_names as messages
 from dlc.ops.operator import Parameter
 from dlc.syntax import ast

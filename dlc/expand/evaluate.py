@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Span, similar
+from dlc.diagnostics import Diagnostic, Diagnostics, Span, similar
+from dlc.expand.report import Report, undefined
 from dlc.ir.tensor import TensorType
 from dlc.messages import e02_names as messages
 from dlc.messages import e03_shapes as shape_messages
@@ -46,34 +47,6 @@ Constant = int | float | bool | str | ast.Name | ast.Window | ast.Quantity
 Entity = Constant | Tensor | Unknown | tuple["Entity", ...]
 """What a name can stand for; a tuple is a list."""
 
-Report = Callable[[Diagnostic], None]
-
-MOST_MISTAKES = 100
-MOST_CANDIDATES = 1000
-
-
-@dataclass(slots=True)
-class OncePerPlace:
-    """Reports a code once for each place, however often, and by whatever way, that place is expanded.
-
-    After a hundred errors the stage ends (DiagnosticError): nobody reads more, and hostile input could go on for long.
-    """
-
-    diagnostics: Diagnostics
-    errors: int = 0
-    seen: set[tuple[str, Span | None]] = field(default_factory=set)
-
-    def __call__(self, diagnostic: Diagnostic) -> None:
-        """Keep a message, if it is the first of its code at its place."""
-        key = (diagnostic.code, diagnostic.primary.span if diagnostic.primary else None)
-        if key in self.seen:
-            return
-        self.seen.add(key)
-        self.diagnostics.items.append(diagnostic)
-        self.errors += diagnostic.is_error
-        if self.errors >= MOST_MISTAKES:
-            raise DiagnosticError(self.diagnostics.items)
-
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -104,13 +77,6 @@ class Scope:
     def inner(self, variable: str | None, value: Entity) -> Scope:
         """A scope inside this one, with one more name, if it is one."""
         return Scope(self.where, {} if variable is None else {variable: value}, self)
-
-
-def undefined(name: str, span: Span, where: str, known: Mapping[str, str]) -> Diagnostic:
-    """E0201, with the nearest known name; `known` maps names to what they are: a value, an operator."""
-    near = similar(name, known) if len(known) <= MOST_CANDIDATES else None
-    helps = (f"there is {known[near]} with a similar name: `{near}`",) if near else ()
-    return messages.UNDEFINED.at(span, name=name, where=where, helps=helps)
 
 
 def described(entity: Entity) -> str:

@@ -10,25 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
-from dlc.expand.addresses import Position, Site, assign, at, below, report_clash
+from dlc.expand.addresses import Position, assign, at, below, report_clash
 from dlc.expand.arguments import Bound, read
 from dlc.expand.check import Body, Checked, check
 from dlc.expand.count import Counter, TooManyOpsError
-from dlc.expand.evaluate import (
-    FUNCTIONS,
-    UNKNOWN,
-    Entity,
-    Evaluator,
-    Report,
-    Scope,
-    Tensor,
-    Unknown,
-    described,
-    left_end,
-    left_spine,
-)
+from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, Unknown, described
 from dlc.expand.inputs import input_type
 from dlc.expand.nodes import Nodes
+from dlc.expand.report import Report
+from dlc.expand.survey import Survey, is_value
 from dlc.ir.graph import Attr, Graph
 from dlc.ir.tensor import BATCH
 from dlc.messages import MESSAGES
@@ -77,7 +67,7 @@ class BodyExpander(Evaluator):
     of expansions in messages.
     """
 
-    __slots__ = ("_addresses", "_sites", "called_at", "checked", "nodes", "parent", "prefix", "told", "what")
+    __slots__ = ("_addresses", "called_at", "checked", "nodes", "parent", "prefix", "told", "what")
 
     def __init__(
         self,
@@ -94,7 +84,6 @@ class BodyExpander(Evaluator):
         super().__init__(scope, self._report_with_chain, 0 if parent is None else parent.depth + BLOCK_DEPTH)
         self.checked, self.nodes, self.told = checked, nodes, told
         self.prefix, self.parent, self.what, self.called_at = prefix, parent, what, called_at
-        self._sites: list[Site] = []
         self._addresses: dict[Position, str] = {}
 
     def _report_with_chain(self, diagnostic: Diagnostic) -> None:
@@ -138,7 +127,8 @@ class BodyExpander(Evaluator):
         return None
 
     def _input(self, item: ast.Input) -> None:
-        type_ = input_type(item, self)
+        extents = Scope(self.scope.where, {}, self.checked.parameters)  # statements may bear a parameter's name
+        type_ = input_type(item, Evaluator(extents, self.report))
         if type_ is None:
             return
         batch = type_.extent(BATCH)
@@ -160,79 +150,18 @@ class BodyExpander(Evaluator):
 
     def _statement(self, expression: ast.Expr, stem: str) -> Entity:
         """What a statement's right side stands for; its ops are added below the address `stem`."""
-        self._sites = []
-        self._survey(expression)
-        self._addresses = assign(self._sites, stem, self.report)
+        survey = Survey(self, self.checked.calls)
+        survey.expression(expression)
+        self._addresses = assign(survey.sites, stem, self.report)
         return self.evaluate(expression)
 
     def iterate(self, links: Sequence[ast.Link], arriving: Placed) -> Entity:
         """One iteration of a repeat: a chain without a head."""
+        survey = Survey(self, self.checked.calls)
         for link in links:
-            self._survey_link(link)
-        self._addresses = assign(self._sites, self.prefix, self.report)
+            survey.link(link)
+        self._addresses = assign(survey.sites, self.prefix, self.report)
         return self._links(links, arriving)
-
-    # --- the sites of a statement, before it is expanded ---
-
-    def _survey(self, expression: ast.Expr) -> bool:
-        """Collect the ops, blocks and repeats of the branches taken; whether the expression is a value."""
-        match expression:
-            case ast.Name(text):
-                return _is_value(self.scope.find(text))
-            case ast.Call():
-                return self._survey_call(expression, None)
-            case ast.Chain(head, links):
-                self._survey(head)
-                for link in links:
-                    self._survey_link(link)
-                return True
-            case ast.Labelled(ast.Call() as call, label):
-                return self._survey_call(call, label)
-            case ast.Binary():
-                return self._survey_binary(expression)
-            case ast.Unary("-", operand):
-                return self._survey_sign("-", expression.span, self._survey(operand))
-            case ast.If():
-                branch = self.branch(expression)
-                return branch is None or self._survey(branch)
-            case ast.ListOf(items):
-                return max([self._survey(item) for item in items], default=False)
-            case ast.Index(value):
-                return self._survey(value)
-        return False
-
-    def _survey_link(self, link: ast.Link) -> None:
-        if isinstance(link.stage, ast.Repeat):
-            self._sites.append(Site("repeat", "repeat", link.stage.span, link.label))
-        else:
-            self._survey_call(link.stage, link.label, piped=True)
-
-    def _survey_call(self, call: ast.Call, label: str | None, piped: bool = False) -> bool:
-        if call.callee in FUNCTIONS:
-            return False
-        bound = self.checked.calls.bind(call, piped, self.scope.where)
-        if bound is None:
-            return True
-        is_block = isinstance(bound.callee, ast.Block)
-        self._sites.append(Site("block" if is_block else "op", call.callee, call.callee_span, label))
-        for argument in bound.arguments.values() if is_block else bound.operands:
-            if argument is not None:
-                self._survey(argument.value)
-        return True
-
-    def _survey_binary(self, expression: ast.Binary) -> bool:
-        value = self._survey(left_end(expression))
-        for node in left_spine(expression):
-            if node.operator not in SIGNS:
-                return False
-            right = self._survey(node.right)
-            value = self._survey_sign(node.operator, node.operator_span, value or right)
-        return value
-
-    def _survey_sign(self, sign: str, span: Span, value: bool) -> bool:
-        if value:
-            self._sites.append(Site("op", SIGNS[sign], span))
-        return value
 
     # --- chains, calls, blocks and repeats ---
 
@@ -383,13 +312,13 @@ class BodyExpander(Evaluator):
 
     def combine(self, sign: str, left: Entity, right: Entity, at: ast.Binary) -> Entity:
         """Arithmetic on two values, or on a value and a number; on numbers as ever."""
-        if not (_is_value(left) or _is_value(right)):
+        if not (is_value(left) or is_value(right)):
             return super().combine(sign, left, right, at)
         return self._sign(sign, at.operator_span, [(left, at.left.span), (right, at.right.span)])
 
     def negate(self, operand: Entity, at: ast.Unary) -> Entity:
         """`-x` is `0 - x`."""
-        if not _is_value(operand):
+        if not is_value(operand):
             return super().negate(operand, at)
         return self._sign("-", at.span, [(0, at.span), (operand, at.operand.span)])
 
@@ -443,11 +372,6 @@ class BodyExpander(Evaluator):
                 self.report(message.at(span, address=name, found=found, op=written, needed=needed))
                 return False
         return True
-
-
-def _is_value(entity: Entity | None) -> bool:
-    """Whether arithmetic on it makes an op; what is unknown may be a value."""
-    return entity is None or isinstance(entity, Tensor | tuple) or entity is UNKNOWN
 
 
 def _without_number(operands: list[Placed]) -> tuple[list[Placed], dict[str, Attr]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dlc.diagnostics import DiagnosticError, Label, similar
-from dlc.expand.evaluate import UNKNOWN, Entity, Evaluator, Report, Scope, described
+from dlc.expand.evaluate import UNKNOWN, Entity, Evaluator, Scope, described
 from dlc.expand.order import circle_message, in_order, names_in
+from dlc.expand.report import Report
 from dlc.messages import e02_names as messages
 from dlc.syntax import ast
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from textwrap import dedent, indent
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, render_all
-from dlc.expand.evaluate import OncePerPlace
 from dlc.expand.network import expand_networks
 from dlc.expand.parameters import parameters
+from dlc.expand.report import OncePerPlace
 from dlc.ir.graph import Graph
 from dlc.syntax import ast
 from dlc.syntax.parser import parse

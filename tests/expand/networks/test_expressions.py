@@ -179,6 +179,13 @@ def test_inputs_name_their_axes() -> None:
     assert expansion(text.replace("batch,", "7,")).graph.batch == 7
 
 
+def test_extents_of_inputs_come_from_parameters_alone() -> None:
+    text = "param batch = 6\nnetwork n {\n  input x: f32[batch, width = 5]\n  batch = x -> relu\n  output batch\n}"
+    assert expansion(text).graph.batch == 6
+    error = expansion(text.replace("width = 5", "width = wide")).error
+    assert error.message == "`wide` is not defined in network `n`"
+
+
 def test_several_networks_and_outputs() -> None:
     text = "network a {\n  input x: f32[2, feature = 3]\n  y = x -> relu\n  z = y -> tanh\n  output y, z\n}\n"
     first, second = expansion(text + text.replace("network a", "network b")).graphs
