@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 SHOWN_AT_MOST = 20
+CLIPPED_TO = 240
+"""So many characters of a source line are shown; lines of machine-made files can be a megabyte long."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -187,13 +189,22 @@ def _marked_lines(labels: list[tuple[Label, str]], sources: Sources, gutter: int
             yield f"{' ' * gutter}{style.mark}:::{style.end} {span}"
         text_lines = sources.get(span.file, "").split("\n")
         text = text_lines[span.line - 1].rstrip("\r") if span.line <= len(text_lines) else ""
-        text = "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
         end = span.end_column if span.end_line == span.line else len(text) + 1
-        width = max(1, min(end, len(text) + 1) - span.column)
-        margin = "".join("\t" if c == "\t" else " " for c in text[: span.column - 1])
+        text, skipped = _clipped(text, span.column)
+        text = "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
+        width = max(1, min(end - skipped, len(text) + 1) - (span.column - skipped))
+        margin = "".join("\t" if c == "\t" else " " for c in text[: span.column - skipped - 1])
         yield f"{style.mark}{span.line:>{gutter}} |{style.end} {text}"
         marks = f"{margin}{style.mark}{mark * width}{style.end}"
         yield f"{' ' * gutter} {bar} {marks} {label.text}".rstrip()
+
+
+def _clipped(text: str, column: int) -> tuple[str, int]:
+    """The part of a long line around a column, and how many characters are left out before it."""
+    skipped = max(0, column - CLIPPED_TO // 2) if len(text) > CLIPPED_TO else 0
+    part = text[skipped : skipped + CLIPPED_TO]
+    start, end = "..." if skipped else "", "..." if len(part) < len(text) - skipped else ""
+    return start + part[len(start) : len(part) - len(end)] + end, skipped
 
 
 def render_all(diagnostics: Iterable[Diagnostic], sources: Sources, style: Style = PLAIN) -> str:
