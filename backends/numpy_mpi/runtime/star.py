@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from .lines import Lines, Message
 from .position import Place, Position
+from .processes import kill_if_here, this_process
 
 _BEAT = 0.2  # seconds between two reports of a rank's place
 _ANSWER = 2.0  # seconds in which the hub answers, else a supervisor acts for itself
@@ -78,6 +79,7 @@ class _Peer:
 
     heard: float
     lines: Lines | None = None
+    process: Message = field(default_factory=dict)
     place: Place = field(default_factory=Place)
     done: bool = False
 
@@ -104,7 +106,7 @@ class Hub:
     def invitation(self) -> Message:
         """What the other supervisors need to find the hub, and to prove that they belong to the job."""
         addresses = ["127.0.0.1"] if self._local else own_addresses()
-        return {"addresses": addresses, "port": self._server.getsockname()[1], "token": self.token}
+        return {"addresses": addresses, "port": self._server.getsockname()[1], "token": self.token, **this_process()}
 
     def tick(self, place: Place) -> None:
         """Notices silence and stalls; lets the others hear that the hub lives."""
@@ -119,6 +121,7 @@ class Hub:
             if now - peer.heard > self._limits.silence and not peer.done:
                 silence = f"rank {rank} has been silent for {now - peer.heard:.0f} s"
                 self.report(f"error: {silence}: it was stopped, or its node is out of reach\n{_last(peer)}", 1)
+                kill_if_here(peer.process)
         stall = describe_stall({rank: peer.place for rank, peer in self._peers.items()}, self._limits.stall)
         if stall:
             self.report(stall, 1)
@@ -153,7 +156,7 @@ class Hub:
         if not known:
             lines.close()
             return
-        self._peers[rank].lines = lines
+        self._peers[rank].lines, self._peers[rank].process = lines, first
         self._selector.register(lines.connection, selectors.EVENT_READ, lambda: self._hear(rank, lines))
         for message in others:
             self._take(rank, message)
@@ -204,7 +207,8 @@ class Spoke:
         self._limits = limits
         self._selector = selector
         self._lines = Lines(connect(invitation["addresses"], invitation["port"]))
-        self._lines.send({"rank": rank, "token": invitation["token"]})
+        self._hub = invitation
+        self._lines.send({"rank": rank, "token": invitation["token"], **this_process()})
         self._heard = self._ticked = time.monotonic()
         self._told = 0.0
         self._reported: tuple[float, str, int] | None = None
@@ -230,6 +234,7 @@ class Spoke:
         if now - self._heard > self._limits.silence:
             silence = f"rank 0 has been silent for {now - self._heard:.0f} s"
             self._end(f"error: {silence}: it was stopped, or its node is out of reach\n{_seen(self._rank, place)}", 1)
+            kill_if_here(self._hub)
 
     def report(self, text: str, status: int) -> None:
         """The hub prints it and ends the job."""
