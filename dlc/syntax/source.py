@@ -192,7 +192,8 @@ def _foreign(text: Text, offset: int) -> Diagnostic:
     plain = _PLAIN_FORMS.get(character)
     known = f"U+{ord(character):04X} {name(character, '')}".rstrip()
     helps = [f"write `{plain}`"] if plain else []
-    return e01.FOREIGN_CHARACTER.at(text.span(offset, offset + 1), character=character, name=known, helps=helps)
+    seen = character if character.isprintable() else character.encode("unicode_escape").decode()
+    return e01.FOREIGN_CHARACTER.at(text.span(offset, offset + 1), character=seen, name=known, helps=helps)
 
 
 def _check_version(text: Text) -> None:
