@@ -76,4 +76,11 @@ E0712 = Message(
     "be a multiple of the outer groups' members. Uneven clusters are not resized at all.",
 )
 
-MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710, E0711, E0712)
+E0713 = Message(
+    "E0713",
+    "the run did not come to its end on rank {ranks}",
+    "Each rank of a program leaves a record when its work is done. mpiexec reported success and a record is missing:\n"
+    "a rank left early, for example through `os._exit`. Weights that the run was to write may be missing too.",
+)
+
+MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710, E0711, E0712, E0713)
