@@ -111,7 +111,7 @@ class Op:
         return algorithm.excluded(stage, self.shapes(stage)) if algorithm else None
 
     def store(self, role: str, array: Array) -> Array:
-        return np.ascontiguousarray(physical(array, self.layout) if self.is_image(role) else array)
+        return np.array(physical(array, self.layout) if self.is_image(role) else array, order="C")
 
     def load(self, role: str, array: Array) -> Array:
         return array.transpose(TO_LOGICAL[self.layout]) if self.is_image(role) else array
