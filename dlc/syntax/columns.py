@@ -50,29 +50,39 @@ def align(rows: Sequence[Row]) -> None:
     have to move far.
     """
     for place in range(min(AT_MOST, max((len(row.points) for row in rows), default=0))):
-        for group in filter(None, list(_groups(rows, place))):
-            column = max(row.column(place) for row in group)
-            for row in group:
-                row.move(place, column)
+        for group in list(_groups(rows, place)):
+            for row in group.rows:
+                row.move(place, group.right)
 
 
-def _groups(rows: Sequence[Row], place: int) -> Iterator[list[Row]]:
-    group: list[Row] = []
+@dataclass(slots=True)
+class _Group:
+    """Rows whose points of one form stand below each other, and the columns between which the points stand now."""
+
+    form: str
+    rows: list[Row]
+    left: int
+    right: int
+
+    def takes(self, form: str, column: int) -> bool:
+        gap = max(self.right, column) - min(self.left, column)
+        return form == self.form and gap <= _WIDEST_GAP.get(form, _USUAL_GAP)
+
+
+def _groups(rows: Sequence[Row], place: int) -> Iterator[_Group]:
+    group: _Group | None = None
     for row in rows:
-        if place < len(row.points) and _fits(group, row, place):
-            group.append(row)
-        elif place < len(row.points):
-            yield group
-            group = [row]
-        elif group and row.length + row.moved > max(member.column(place) for member in group):
-            yield group
-            group = []
-    yield group
-
-
-def _fits(group: list[Row], row: Row, place: int) -> bool:
-    if not group:
-        return True
-    form = row.points[place][0]
-    columns = [member.column(place) for member in (*group, row)]
-    return group[0].points[place][0] == form and max(columns) - min(columns) <= _WIDEST_GAP.get(form, _USUAL_GAP)
+        if place >= len(row.points):
+            if group is not None and row.length + row.moved > group.right:
+                yield group
+                group = None
+            continue
+        form, column = row.points[place][0], row.column(place)
+        if group is None or not group.takes(form, column):
+            if group is not None:
+                yield group
+            group = _Group(form, [], column, column)
+        group.rows.append(row)
+        group.left, group.right = min(group.left, column), max(group.right, column)
+    if group is not None:
+        yield group
