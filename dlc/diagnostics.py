@@ -112,10 +112,12 @@ class Diagnostics:
     """Collects the messages of one stage, so that a user sees all of them at once."""
 
     items: list[Diagnostic] = field(default_factory=list)
+    _kept: set[Diagnostic] = field(default_factory=set, repr=False)
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Keep a message once, however often its code was expanded."""
-        if diagnostic not in self.items:
+        if diagnostic not in self._kept:
+            self._kept.add(diagnostic)
             self.items.append(diagnostic)
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:

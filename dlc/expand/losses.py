@@ -5,7 +5,7 @@ They see the network's outputs, the fields of the data set as `data.label`, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -24,6 +24,8 @@ from dlc.messages.e03_shapes import WRONG_CLASSES
 from dlc.ops import LOSSES, METRICS, NOT_YET, SIGNS, operator
 from dlc.ops.operator import OperandError, Operator
 from dlc.syntax import ast
+
+_PREFIX = {"loss": "loss", "metric": "metrics"}
 
 DATA = "data"
 """The name by which the train block reads fields: `data.label`."""
@@ -51,8 +53,9 @@ class Objective:
 
     def set_metrics(self, expr: ast.Expr) -> None:
         """Append the metrics of a list, or a single one; each is printed under a name of its own."""
-        expander = _Expander(self, "metrics", METRICS)
-        named: dict[str, str] = {}
+        expander = _Expander(self, "metric", METRICS)
+        known: dict[object, str] = {}
+        names = _Names()
         taken = expander.branch(expr)
         for item in taken.items if isinstance(taken, ast.ListOf) else (expr,):
             value = expander.evaluate(item)
@@ -62,10 +65,29 @@ class Objective:
             if node is None:
                 self.diagnostics.add(messages.NOT_A_METRIC.at(item.span, found=_described(value)))
                 continue
-            if any(_same(node, expander.made[name]) for name in named.values()):
+            meaning = (node.op, node.inputs, node.attrs)
+            if meaning in known:
                 self.diagnostics.add(messages.SHARED_METRIC.at(item.span, metric=_printed(node)))
-            named[_free(_printed(node), named)] = node.address
-        self.graph = expander.graph().with_(metrics=tuple(named.items()))
+            known.setdefault(meaning, node.address)
+        metrics = tuple((names.free(_printed(expander.made[address])), address) for address in known.values())
+        self.graph = expander.graph().with_(metrics=metrics)
+
+
+class _Names:
+    """Gives out names, each once: `name`, `name_2`, `name_3`."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = set(taken)
+        self.counts: dict[str, int] = {}
+
+    def free(self, name: str) -> str:
+        """The name itself, or the first numbered one that is not taken."""
+        number = self.counts.get(name, 0) + 1
+        while (free := name if number == 1 else f"{name}_{number}") in self.taken:
+            number += 1
+        self.counts[name] = number
+        self.taken.add(free)
+        return free
 
 
 def _printed(node: Node) -> str:
@@ -75,33 +97,21 @@ def _printed(node: Node) -> str:
     return "".join((node.op, *(f"_{name}{value}" for name, value in node.attrs if defaults.get(name) != value)))
 
 
-def _free(name: str, taken: Mapping[str, object]) -> str:
-    """The name, or the first of `name_2`, `name_3`, … that is not taken."""
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    return free
-
-
-def _same(one: Node, other: Node) -> bool:
-    return (one.op, one.inputs, one.attrs) == (other.op, other.inputs, other.attrs)
-
-
 class _Expander(Evaluator):
-    """Evaluates one setting; each call and sign in it becomes a node below `prefix`."""
+    """Evaluates one setting; each call and sign in it becomes a node below `loss` or `metrics`."""
 
-    __slots__ = ("allowed", "data", "data_set", "diagnostics", "fields", "made", "network", "prefix", "stage", "values")
+    __slots__ = ("addresses", "allowed", "data", "data_set", "fields", "inner", "made", "network", "stage", "values")
 
-    def __init__(self, objective: Objective, prefix: str, allowed: Sequence[Operator]) -> None:
+    def __init__(self, objective: Objective, stage: Pass, allowed: Sequence[Operator]) -> None:
         outputs = {name: Tensor(value, objective.graph.type(value)) for name, value in objective.graph.outputs}
         names: dict[str, Entity] = {**outputs}
         super().__init__(Scope(objective.scope.where, names, objective.scope), objective.diagnostics.add)
         self.network = objective.graph
         self.data = objective.data
         self.data_set: DataSet | None = None if self.data is None else data_set(self.data.kind)
-        self.prefix = prefix
-        self.stage: Pass = "loss" if prefix == "loss" else "metric"
+        self.addresses = _Names(node.address for node in self.network.nodes)
+        self.inner = {node.address.partition(".")[0] for node in self.network.nodes} | set(self.network.inputs)
+        self.stage: Pass = stage
         self.allowed = {op.name: op for op in allowed}
         self.made: dict[str, Node] = {}
         self.values: dict[str, Value] = {}
@@ -119,8 +129,7 @@ class _Expander(Evaluator):
 
     def name(self, name: ast.Name) -> Entity:
         """Outputs and parameters; another name of the network is refused by E0613."""
-        inner = {node.address.partition(".")[0] for node in self.network.nodes} | set(self.network.inputs)
-        if name.text in inner and self.scope.find(name.text) is None:
+        if name.text in self.inner and self.scope.find(name.text) is None:
             helps = (f"make it one: `output {', '.join((*dict(self.network.outputs), name.text))}`",)
             return self.fail(
                 messages.OUTPUTS_ONLY.at(name.span, name=name.text, network=self.network.name, helps=helps)
@@ -271,8 +280,7 @@ class _Expander(Evaluator):
         except OperandError as error:
             return self.fail(_operand_message(error, span, [place for _, place in operands], arguments))
         self._check_classes(op, operands)
-        taken = dict.fromkeys((*self.made, *(node.address for node in self.network.nodes)))
-        address = _free(f"{self.prefix}.{label or op.name}", taken)
+        address = self.addresses.free(f"{_PREFIX[self.stage]}.{label or op.name}")
         types = {address: inferred.results[0]} | {f"{address}.{role}": type_ for role, type_ in inferred.saved}
         for name, type_ in types.items():
             self.values[name] = Value(name, type_, "activation" if name == address else "saved")

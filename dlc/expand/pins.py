@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlc.cluster.topology import Cluster
-from dlc.diagnostics import Label, Span
+from dlc.diagnostics import Label, Span, similar
+from dlc.expand.report import MOST_CANDIDATES, MOST_MISTAKES
 from dlc.expand.select import matches
 from dlc.expand.settings import Field, Reader, listed, shown, similar_help
 from dlc.ir.graph import Graph, Node
@@ -48,6 +49,9 @@ PARTITIONS: Mapping[str, tuple[Field, ...]] = {
 
 HEADS = "heads"
 
+MOST_LOOKS = 1_000_000
+"""How often a plan may look at an op: rules times ops. It bounds the time that a file can take, at some seconds."""
+
 
 def split_axes(op: Operator, node: Node, graph: Graph) -> tuple[str, ...]:
     """The axes that a partition of this op may split: those of its result, and the ones that it sums over.
@@ -76,19 +80,32 @@ class PinReader:
     mesh: tuple[MeshAxis, ...]
     reader: Reader
 
-    def rules(self, items: Iterable[ast.Pin | ast.Forbid]) -> tuple[Rule, ...]:
-        """One Rule for each setting, with the ops that it reached and that have a use for it."""
-        return tuple(rule for item in items for rule in self._rules(item))
+    def rules(self, items: Sequence[ast.Pin | ast.Forbid]) -> tuple[Rule, ...]:
+        """One Rule for each setting, with the ops that it reached and that have a use for it.
+
+        Raises DiagnosticError where there are more mistakes than anybody reads.
+        """
+        diagnostics, found = self.reader.diagnostics, list[Rule]()
+        before = len(diagnostics.items)
+        if len(items) * len(self.graph.nodes) > MOST_LOOKS:
+            diagnostics.add(messages.TOO_MANY_LOOKS.at(items[0].span, rules=len(items), limit=MOST_LOOKS))
+            return ()
+        for item in items:
+            found.extend(self._rules(item))
+            if len(diagnostics.items) - before > MOST_MISTAKES:
+                diagnostics.raise_errors()
+        return tuple(found)
 
     def _rules(self, item: ast.Pin | ast.Forbid) -> Iterator[Rule]:
         where = "a pin" if isinstance(item, ast.Pin) else "a forbid"
         settings = self.reader.collect(item.settings, KEYS, where)
-        before = len(self.reader.diagnostics.errors)
+        found = self.reader.diagnostics.items
+        before = len(found)
         addresses = matches(item.selector, self.graph, self.reader.scope, self.reader.diagnostics)
         reached = [self.graph.node(address) for address in addresses]
         selector = selector_text(item.selector)
         if not reached:
-            if len(self.reader.diagnostics.errors) == before:
+            if not any(diagnostic.is_error for diagnostic in found[before:]):
                 self._refuse_selector(item.selector, selector)
             return
         for setting in settings.values():
@@ -103,9 +120,10 @@ class PinReader:
     def _refuse_selector(self, selector: ast.Selector, text: str) -> None:
         """E0502, with the nearest address where one is near."""
         addresses = [node.address for node in self.graph.forward]
-        helps = similar_help(text.partition(" where ")[0], addresses, "an op")[:1] if len(addresses) <= 1000 else ()
-        notes = () if helps and "similar" in helps[0] else ("`dlc inspect FILE --ops` lists the addresses of all ops",)
-        self.reader.diagnostics.add(messages.NO_MATCH.at(selector.span, notes=notes, helps=helps if not notes else ()))
+        near = similar(text.partition(" where ")[0], addresses) if len(addresses) <= MOST_CANDIDATES else None
+        helps = (f"there is an op with a similar address: `{near}`",) if near else ()
+        notes = () if near else ("`dlc inspect FILE --ops` lists the addresses of all ops",)
+        self.reader.diagnostics.add(messages.NO_MATCH.at(selector.span, notes=notes, helps=helps))
 
     # --- values --------------------------------------------------------------------------------------------------
 

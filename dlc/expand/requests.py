@@ -79,8 +79,8 @@ def expand_request(
     mesh = expand_mesh([rule for rule in item.rules if isinstance(rule, ast.MeshRule)], cluster, reader)
     limits = _limits([rule for rule in item.rules if isinstance(rule, ast.Limit)], reader)
     pins = PinReader(graph, cluster, mesh, reader)
-    pinned = pins.rules(rule for rule in item.rules if isinstance(rule, ast.Pin))
-    forbidden = pins.rules(rule for rule in item.rules if isinstance(rule, ast.Forbid))
+    pinned = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Pin)])
+    forbidden = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Forbid)])
     check_rules(graph, pinned, forbidden, diagnostics)
     if settings is None or len(diagnostics.errors) > before:
         return None

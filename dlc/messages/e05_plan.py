@@ -153,6 +153,13 @@ NO_KERNEL = Message(
 that works on values in this order of memory. Pin only one of them, and let the planner convert where that pays.""",
 )
 
+TOO_MANY_LOOKS = Message(
+    "E0522",
+    "{rules} selectors look at the ops of this network more than {limit:,} times",
+    """Each pin and each forbid is compared with every op of the network. So that reading a file always ends, rules
+times ops are bounded. Say the same with fewer rules: one selector can reach many ops.""",
+)
+
 NO_CHANGE = Message(
     "W0501",
     "this pin changes nothing: the planner chooses the same",
@@ -189,6 +196,7 @@ MESSAGES = (
     WRONG_LIMIT,
     MISSING_SETTING,
     NO_KERNEL,
+    TOO_MANY_LOOKS,
     NO_CHANGE,
     COSTLY_PIN,
 )
