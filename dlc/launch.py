@@ -5,6 +5,7 @@ Imports no mpi4py: whatever happens to MPI happens in processes of its own.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,8 +21,12 @@ from dlc.messages.e07_run import E0704, E0713
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
+TERMINAL_VARIABLE = "DLC_TERMINAL"
 PATIENCE_SECONDS = 5.0
 """How long processes have to end by themselves before they are killed."""
+
+TIMED_OUT = 124
+"""The exit status of a run that `timeout` ended, as of the command of that name."""
 
 
 def command_line(
@@ -29,18 +34,20 @@ def command_line(
 ) -> tuple[list[str], dict[str, str]]:
     """The command that runs a program's folder, and the environment variables that it needs besides.
 
-    One rank needs no MPI. E0704 (DiagnosticError) where there is no mpiexec.
+    One rank needs no MPI. The program starts MPI itself, once its guard stands, so nothing else may: no `-m mpi4py`.
+    E0704 (DiagnosticError) where there is no mpiexec.
     """
-    program = [sys.executable, "-I", *(["-m", "mpi4py"] if ranks > 1 else []), str(Path(folder) / "train.py")]
+    program = [sys.executable, "-I", str(Path(folder) / "train.py"), *arguments]
     if ranks == 1:
-        return [*program, *arguments], _environment(ranks)
+        return program, thread_shares(1)
     mpiexec = find_mpiexec()
     if mpiexec is None:
         help_ = 'install one with `pip install "dlc[mpi]"`, or run on one rank with `-n 1`'
         raise DiagnosticError([E0704.at(None, ranks=ranks, helps=(help_,))])
     flags, variables = _mpi_flags(mpiexec)
     hosts = ["--hostfile", hostfile] if hostfile else []
-    return [mpiexec, *flags, *hosts, "-n", str(ranks), *program, *arguments], {**_environment(ranks), **variables}
+    shares = thread_shares(_ranks_of_a_host(hostfile, ranks))
+    return [mpiexec, *flags, *hosts, "-n", str(ranks), *program], {**shares, **variables}
 
 
 def launch(
@@ -52,25 +59,31 @@ def launch(
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> int:
-    """Run a program to its end; its exit status, 1 where a rank ended without a completion record.
+    """Run a program to its end; its exit status, TIMED_OUT where `timeout` seconds were not enough.
 
     Output goes where this process's goes. Interrupts and time-outs end every rank. E0713 (DiagnosticError) names the
-    ranks without a record though mpiexec reported success.
+    ranks without a completion record where mpiexec reported success; ranks on other hosts leave theirs there.
     """
     command, variables = command_line(folder, ranks, arguments, hostfile=hostfile)
     with tempfile.TemporaryDirectory(prefix="dlc-run-") as records:
-        extra = {COMPLETION_VARIABLE: records, **variables, **(environment or {})}
+        terminal = {TERMINAL_VARIABLE: "1"} if sys.stdout.isatty() else {}
+        extra = {COMPLETION_VARIABLE: records, **terminal, **variables, **(environment or {})}
         sys.stdout.flush()
-        process = subprocess.Popen(command, env={**os.environ, **extra}, start_new_session=True)
+        process = subprocess.Popen(
+            command, env={**os.environ, **extra}, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             status = process.wait(timeout)
-        except (KeyboardInterrupt, subprocess.TimeoutExpired):
-            _end(process)
+        except subprocess.TimeoutExpired:
+            _end(process, signal.SIGTERM)
+            return TIMED_OUT
+        except BaseException:
+            _end(process, signal.SIGINT)
             raise
         finally:
             _kill_group(process.pid)
         if status == 0 and hostfile is None:
-            _require_records(records, ranks)
+            _require_records(Path(records), ranks)
         return status if status >= 0 else 128 - status
 
 
@@ -80,31 +93,61 @@ def find_mpiexec() -> str | None:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
 
 
-def _environment(ranks: int) -> dict[str, str]:
-    """Each rank's share of the cores for BLAS and OpenMP, unless the user has set it."""
-    share = str(max(1, len(os.sched_getaffinity(0)) // ranks if hasattr(os, "sched_getaffinity") else 1))
+def thread_shares(ranks: int) -> dict[str, str]:
+    """Threads of BLAS and OpenMP in each of this machine's ranks: its share of the cores, or what the user has set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = str(max(1, cores // ranks))
     return {name: os.environ.get(name, share) for name in THREAD_VARIABLES}
 
 
 def _mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
-    """What the MPI at hand wants to hear; waiting ranks of MPICH give their core to others."""
-    version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False, timeout=30)
-    if "Open MPI" in version.stdout or "OpenRTE" in version.stdout:
+    """What the MPI at hand wants to hear.
+
+    MPICH: a waiting rank gives its core to others; and when a process dies its launcher kills no others, so that the
+    program's own guard has the time to say which rank it was, where and why, before it ends them all.
+    """
+    try:
+        version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    except subprocess.TimeoutExpired:
+        version = ""
+    if "Open MPI" in version or "OpenRTE" in version:
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
         return ["--oversubscribe"], root
-    return [], {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"}
+    flags = ["-disable-auto-cleanup"] if "HYDRA" in version else []
+    return flags, {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"}
 
 
-def _require_records(folder: str, ranks: int) -> None:
-    missing = [str(rank) for rank in range(ranks) if not os.path.exists(os.path.join(folder, f"rank-{rank:05d}.json"))]
+def _ranks_of_a_host(hostfile: str | None, ranks: int) -> int:
+    """How many ranks the fullest host gets: `name:4` (MPICH) or `name slots=4` (Open MPI), else an even share."""
+    if hostfile is None:
+        return ranks
+    lines = [line.partition("#")[0].split() for line in Path(hostfile).read_text().splitlines()]
+    hosts = [line for line in lines if line]
+    counts = [_slots(host) for host in hosts]
+    if not hosts:
+        return ranks
+    return min(ranks, max(counts)) if all(counts) else -(-ranks // len(hosts))
+
+
+def _slots(host: Sequence[str]) -> int:
+    """The number of ranks behind a host's name, 0 where there is none."""
+    found = [word.removeprefix("slots=") for word in host[1:] if word.startswith("slots=")]
+    count = found[0] if found else host[0].rpartition(":")[2]
+    return int(count) if count.isdecimal() else 0
+
+
+def _require_records(folder: Path, ranks: int) -> None:
+    """Every rank that has done all its work has left a record that says so."""
+    done = {json.loads(path.read_text())["rank"] for path in folder.glob("rank-*.json")}
+    missing = [str(rank) for rank in range(ranks) if rank not in done]
     if missing:
         raise DiagnosticError([E0713.at(None, ranks=", ".join(missing))])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask all processes of the run to end, and wait a little for them."""
+def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Hand the signal to the run, whose guard ends all ranks, and wait a little for them."""
     with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-        os.killpg(process.pid, signal.SIGTERM)
+        os.kill(process.pid, number)
         process.wait(PATIENCE_SECONDS)
 
 

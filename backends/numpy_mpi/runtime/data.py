@@ -53,7 +53,7 @@ class Samples:
             if values.shape[1:] != tuple(shape):
                 raise ProgramError(
                     f"{self.source} has `{name}` of shape {_by(values.shape[1:])}, the network takes {_by(shape)}",
-                    code="E0712",
+                    code="E0715",
                     help="change the network's input, or `scale` or `pad` of the data set",
                 )
         for name, count in classes.items():
@@ -62,13 +62,13 @@ class Samples:
             if len(wrong):
                 raise ProgramError(
                     f"{self.source}, row {wrong[0]}: `{name}` is {values[wrong[0]]}, classes are 0 to {count - 1}",
-                    code="E0712",
+                    code="E0715",
                 )
 
     def _column(self, name: str) -> Column:
         if name not in self.columns:
             known = ", ".join(f"`{known}`" for known in self.columns)
-            raise ProgramError(f"{self.source} has no `{name}`", code="E0712", notes=(f"it has {known}",))
+            raise ProgramError(f"{self.source} has no `{name}`", code="E0715", notes=(f"it has {known}",))
         return self.columns[name]
 
 
@@ -133,7 +133,7 @@ class Loader:
         if self.steps_per_epoch == 0 and len(self.samples):
             raise ProgramError(
                 f"{self.samples.source} has {len(self.samples)} samples, fewer than one batch of {self.batch}",
-                code="E0712",
+                code="E0715",
                 help="a smaller batch, or `last = keep` in the data set",
             )
         self._order = np.arange(len(self.samples))

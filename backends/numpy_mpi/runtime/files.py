@@ -31,14 +31,14 @@ class Files:
         if not full.is_relative_to(root):
             raise ProgramError(
                 f"`{path}` lies outside the data folder",
-                code="E0712",
+                code="E0715",
                 notes=(f"the data folder is {root}",),
                 help="`--root DIR` names another one",
             )
         if not full.exists():
-            raise ProgramError(f"there is no file `{path}`", code="E0712", notes=(f"the data folder is {root}",))
+            raise ProgramError(f"there is no file `{path}`", code="E0715", notes=(f"the data folder is {root}",))
         if not full.is_file():
-            raise ProgramError(f"`{path}` is not a regular file", code="E0712")
+            raise ProgramError(f"`{path}` is not a regular file", code="E0715")
         return full
 
 
@@ -63,7 +63,7 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
             Path(temporary).unlink(missing_ok=True)
         raise ProgramError(
             f"`{target}` cannot be written: {cause.strerror or cause}",
-            code="E0713",
+            code="E0716",
             notes=("what was there before is untouched",),
         ) from cause
 
@@ -75,7 +75,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, struct.error) as cause:
         text = getattr(cause, "strerror", None) or cause
-        raise ProgramError(f"`{os.fspath(path)}` cannot be read as weights: {text}", code="E0713") from cause
+        raise ProgramError(f"`{os.fspath(path)}` cannot be read as weights: {text}", code="E0716") from cause
 
 
 def save_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
@@ -131,7 +131,7 @@ def _require_match(path: str, stored: Mapping[str, Array], weights: Mapping[str,
     notes = [f"missing: {_listed(missing)}"] if missing else []
     notes += [f"not in this network: {_listed(unknown)}"] if unknown else []
     notes += [*shapes[:10], *types[:10]]
-    raise ProgramError(f"the weights in `{path}` are not those of this network", code="E0713", notes=tuple(notes))
+    raise ProgramError(f"the weights in `{path}` are not those of this network", code="E0716", notes=tuple(notes))
 
 
 def _is_no_number(array: Array) -> bool:

@@ -81,7 +81,7 @@ class MpiWorld(World):
         if not self.on_one_node:
             raise ProgramError(
                 f"`{name}` is summed in shared memory, and the ranks are on several nodes",
-                code="E0711",
+                code="E0717",
                 notes=(f"{self._node.Get_size()} of {self.size} ranks are on this rank's node",),
                 help="start all ranks on one node, or set `allreduce = rabenseifner` in the plan",
             )
@@ -135,7 +135,7 @@ class MpiWorld(World):
         if free < size:
             raise ProgramError(
                 f"`{name}` needs {size / 2**20:.1f} MiB of shared memory, /dev/shm has {free / 2**20:.1f} MiB left",
-                code="E0711",
+                code="E0717",
                 help="make it larger (docker: `--shm-size`), or set `allreduce = rabenseifner` in the plan",
             )
 

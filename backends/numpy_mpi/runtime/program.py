@@ -91,7 +91,7 @@ def run(main: Main, *, name: str, ranks: int, description: str = "", arguments: 
 
 def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | None) -> Options:
     """Reads the command line; argparse ends the process on --help and on mistakes (exit status 2)."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="train.py" if ranks == 1 else f"mpiexec -n {ranks} python train.py",
         description=f"{name}: {description}" if description else name,
     )
@@ -117,6 +117,14 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
         help="end the job when a rank waits that long for others (default: 300, or DLC_STALL_SECONDS)",
     )
     return Options(**vars(parser.parse_args(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Help and usage are printed by one rank only."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if _launched()[0] == 0:
+            super()._print_message(message, file)
 
 
 def _run_rank(

@@ -183,4 +183,4 @@ def _uniform(seed: int, stream: int, count: int) -> Array:
 
 
 def _data_error(path: Path, cause: str) -> ProgramError:
-    return ProgramError(f"{path.name}: {cause}", code="E0712", notes=(f"the file is {path}",))
+    return ProgramError(f"{path.name}: {cause}", code="E0715", notes=(f"the file is {path}",))

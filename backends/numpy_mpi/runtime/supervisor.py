@@ -134,6 +134,7 @@ class Supervisor:
         self._ended = False
         self._stopped: float | None = None
         self._tick = _TICK
+        self._launcher = os.getppid()
 
     def run(self) -> int:
         """Watches until the job is over; the exit status."""
@@ -143,6 +144,8 @@ class Supervisor:
                 act()
             self._watch()
             self._star.tick(self._place())
+            if os.getppid() != self._launcher:
+                self._report("lost the launcher that had started it")
         status = self._star.verdict
         if not self._ended:
             self._end_child(wait=status == 0)

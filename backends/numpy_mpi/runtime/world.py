@@ -53,7 +53,7 @@ class World(ABC):
 
     @abstractmethod
     def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
-        """One zeroed array in one memory for all ranks, which must be on one node (else ProgramError E0711)."""
+        """One zeroed array in one memory for all ranks, which must be on one node (else ProgramError E0717)."""
 
     @abstractmethod
     def mpi_allreduce(self, array: Array, name: str) -> None:
