@@ -74,6 +74,7 @@ class _Walk:
     storage: Storage
     contents: dict[Copy, dict[str, _Content]] = field(default_factory=dict)
     flying: dict[str, tuple[Collective, Copy]] = field(default_factory=dict)
+    updating: set[str] = field(default_factory=set)  # what updates read
     found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
 
     def step(self, row: Row, instruction: Instruction) -> None:
@@ -89,6 +90,8 @@ class _Walk:
             self._read(row, instruction, name)
         if isinstance(instruction, Compute):
             self._check_overlaps(instruction)
+            if instruction.kernel[1] == "update":
+                self.updating.update(instruction.inputs)
             for name in instruction.workspaces:
                 self._end_others(row, self.storage.places[name])
         for name in writes(instruction):
@@ -98,6 +101,7 @@ class _Walk:
         """Check what the entry point leaves behind."""
         for collective, _ in self.flying.values():
             self._problem("wait", collective, collective.name, f"`{collective.name}` begins and nothing waits for it")
+        self._check_used()
         for name in filled:
             held = self._content(Row(""), self.storage.places[name])
             place = self.storage.places[name]
@@ -107,6 +111,14 @@ class _Walk:
                 self._problem(
                     "unsummed", None, name, f"`{name}`, a result of `{self.entry}`, is not summed over the ranks"
                 )
+
+    def _check_used(self) -> None:
+        """Report gradients that were summed over the ranks and that no update has read: an update is missing."""
+        for copies in self.contents.values():
+            for content, held in copies.items():
+                for name in self.storage.members[content] if held.summed.parts else ():
+                    if self.role.buffer(name).kind == "gradient" and name not in self.updating:
+                        self._problem("unused", None, name, f"`{name}` is summed over the ranks and updates nothing")
 
     def _read(self, row: Row, instruction: Instruction, name: str) -> None:
         place = self.storage.places[name]

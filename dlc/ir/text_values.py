@@ -256,7 +256,7 @@ class Scanner:
 
 def build(type_: type[Any], given: dict[str, Any], line: int) -> Any:
     """A dataclass from its fields; TextError for a field that is unknown, missing or of another type."""
-    hints = _hints(type_)
+    hints = _hints(type_)  # type: ignore[arg-type]  # mypy takes the class for an instance, which may not be hashable
     known = {field.name: field for field in written_fields(type_)}
     for name, value in given.items():
         if name not in known:

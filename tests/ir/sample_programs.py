@@ -177,7 +177,7 @@ def _stage(s: int, stages: int, microbatches: int, replicas: int, schedule: str,
     backward.append(kernel(f"s{s}@dx", "dy w", "dx", stage="dx"))
     if not first:
         backward.append(Send(f"dy{s - 1}", "pipeline", -1, "dx", size))
-    backward.append(kernel(f"s{s}@dw", "dy x sum", "sum", stage="dw"))
+    backward.append(kernel(f"s{s}@dw", "dy x grad", "grad", stage="dw"))
     update: list[Instruction] = [kernel(f"w{s}@update", "w grad", stage="update")]
     update.insert(0, Collective("grads", "allreduce", "data", "ring", "bucket", 64))
     rows = order(s, stages, microbatches, schedule)
@@ -195,10 +195,9 @@ def _stage(s: int, stages: int, microbatches: int, replicas: int, schedule: str,
             Buffer("dx", value, "gradient"),
             Buffer("bucket", tensor("f32", element=16), "bucket"),
             Buffer("grad", tensor("f32", feature=4, unit=4), "gradient", view_of="bucket"),
-            Buffer("sum", tensor("f32", element=16), "gradient", view_of="bucket"),
         ),
         (
-            Segment("reset", (kernel(f"zero{s}", "w", "sum"),)),
+            Segment("reset", (kernel(f"zero{s}", "w", "grad"),)),
             Segment("forward", tuple(forward)),
             Segment("backward", tuple(backward)),
             Segment("update", tuple(update)),

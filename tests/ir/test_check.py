@@ -160,6 +160,11 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "sum of another buffer": ("bytes", lambda: alone(change("b1", buffer="b0"))),
     "member left outside the bucket": ("unsummed", lambda: buffer(SOUND, "w1@grad", view_of=None)),
     "loss left outside its bucket": ("unwritten", lambda: alone(drop("loss"), "forward")),
+    "update dropped": ("unused", lambda: alone(drop("w1@update"), "update")),
+    "update with another gradient": (
+        "unused",
+        lambda: alone(change("w1@update", inputs=("w1", "w2@grad", "w1@velocity")), "update"),
+    ),
     # read before written
     "load dropped": ("unwritten", lambda: alone(lambda i: [], "load")),
     "label not loaded": ("unwritten", lambda: alone(lambda i: [Load(("image",))], "load")),
@@ -318,6 +323,14 @@ def test_a_planted_fault_is_found(fault: str) -> None:
 
 def test_enough_faults_are_planted() -> None:
     assert len(FAULTS) >= 60
+
+
+def test_no_instruction_of_a_training_step_is_superfluous() -> None:
+    """A program without any one of them is refused, but for clipping and what only evaluation needs."""
+    for segment in ("load", "forward", "backward", "update"):
+        for instruction in SOUND.roles[0].segment(segment).instructions:
+            broken = alone(drop(title(instruction)), segment)
+            assert check(broken) or title(instruction) == "clip", title(instruction)
 
 
 @pytest.mark.parametrize(
