@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from dlc.data_sets import DataSet, data_set
 from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Label, Span
-from dlc.expand.arguments import bind, read
+from dlc.expand.arguments import Bound, bind, read
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, described
 from dlc.expand.settings import similar_help
 from dlc.ir.graph import Attr, Graph, Node, Pass, Value
@@ -19,7 +19,7 @@ from dlc.ir.tensor import TensorType
 from dlc.ir.training import Choice
 from dlc.messages import MESSAGES
 from dlc.messages import e06_train as messages
-from dlc.messages.e02_names import NOT_A_VALUE
+from dlc.messages.e02_names import NOT_A_VALUE, SAME_ADDRESS
 from dlc.messages.e03_shapes import WRONG_CLASSES
 from dlc.ops import LOSSES, METRICS, NOT_YET, SIGNS, operator
 from dlc.ops.operator import OperandError, Operator
@@ -29,6 +29,10 @@ _PREFIX = {"loss": "loss", "metric": "metrics"}
 
 DATA = "data"
 """The name by which the train block reads fields: `data.label`."""
+
+
+Placed = tuple[Entity, Span]
+"""What an expression stands for, and where it stands."""
 
 
 @dataclass(slots=True)
@@ -128,7 +132,7 @@ class _Expander(Evaluator):
     # --- names -----------------------------------------------------------------------------------------------------
 
     def name(self, name: ast.Name) -> Entity:
-        """Outputs and parameters; another name of the network is refused by E0613."""
+        """Outputs and parameters; another name of the network is refused (E0611)."""
         if name.text in self.inner and self.scope.find(name.text) is None:
             helps = (f"make it one: `output {', '.join((*dict(self.network.outputs), name.text))}`",)
             return self.fail(
@@ -184,7 +188,7 @@ class _Expander(Evaluator):
             value, place = self.apply(link.stage, (value, place), link.label), link.span
         return value
 
-    def apply(self, call: ast.Call, piped: tuple[Entity, Span] | None, label: str | None) -> Entity:
+    def apply(self, call: ast.Call, piped: Placed | None, label: str | None) -> Entity:
         """Append the node of one loss or metric."""
         op = self.allowed.get(call.callee)
         if op is None:
@@ -195,27 +199,42 @@ class _Expander(Evaluator):
             for diagnostic in error.diagnostics:
                 self.report(diagnostic)
             return UNKNOWN
-        operands: list[tuple[Tensor, Span]] = []
+        operands = self._operands(op, bound, piped)
+        attrs = self._attrs(op, bound)
+        if operands is None or attrs is None:
+            return UNKNOWN
+        arguments = {name: argument.value.span for name, argument in bound.arguments.items()}
+        return self.emit(op, label, operands, attrs, call.callee_span, arguments)
+
+    def _operands(self, op: Operator, bound: Bound, piped: Placed | None) -> list[tuple[Tensor, Span]] | None:
+        """The values that a call computes with, and their places; None after a mistake."""
+        found: list[tuple[Tensor, Span]] = []
         for role, argument in zip(op.operands, bound.operands, strict=True):
-            like = operands[0][0].type if operands else None
-            value, place = (
-                self._operand(argument, role, like) if argument is not None else piped or (UNKNOWN, call.span)
-            )
-            if value is UNKNOWN:
-                return UNKNOWN
-            if not isinstance(value, Tensor):
-                return self.fail(NOT_A_VALUE.at(place, callee=op.name, found=described(value)))
-            operands.append((value, place))
+            if argument is not None:
+                value, place = self._operand(argument, role, found[0][0].type if found else None)
+            elif piped is not None:
+                value, place = piped
+            else:
+                raise ValueError(f"`{op.name}` was bound without its {role}")
+            if isinstance(value, Tensor):
+                found.append((value, place))
+                continue
+            if value is not UNKNOWN:
+                self.report(NOT_A_VALUE.at(place, callee=op.name, found=described(value)))
+            return None
+        return found
+
+    def _attrs(self, op: Operator, bound: Bound) -> dict[str, Attr] | None:
+        """The arguments of a call, defaults filled in; None after a mistake."""
         attrs: dict[str, Attr] = {}
         for parameter in op.parameters:
             given = bound.arguments.get(parameter.name)
             attr = parameter.default if given is None else read(parameter, given, op.name, self)
             if attr is UNKNOWN:
-                return UNKNOWN
+                return None
             if attr is not None:
                 attrs[parameter.name] = attr
-        arguments = {name: argument.value.span for name, argument in bound.arguments.items()}
-        return self.emit(op, label, operands, attrs, call.callee_span, arguments)
+        return attrs
 
     def _operand(self, argument: ast.Argument, role: str, like: TensorType | None) -> tuple[Entity, Span]:
         """An operand and its place; labels of open type count the classes of the operand before them."""
@@ -243,24 +262,32 @@ class _Expander(Evaluator):
         return self.join(sign, at.operator_span, placed)
 
     def negate(self, operand: Entity, at: ast.Unary) -> Entity:
-        """`-x` is `0 - x`, as in networks."""
+        """`-x` is `-1 * x`."""
         if not isinstance(operand, Tensor):
             return super().negate(operand, at)
-        return self.join("-", at.span, ((0, at.span), (operand, at.operand.span)))
+        return self.join("*", at.span, ((-1, at.span), (operand, at.operand.span)))
 
-    def join(self, sign: str, span: Span, placed: tuple[tuple[Entity, Span], tuple[Entity, Span]]) -> Entity:
-        """One arithmetic node; metrics are not joined."""
+    def join(self, sign: str, span: Span, placed: tuple[Placed, Placed]) -> Entity:
+        """One arithmetic node of a weighted sum.
+
+        Losses are sums over the samples at hand, so that shards add up. Only what is linear keeps them so: sums of
+        losses, a loss times or divided by a number.
+        """
+        if self.stage == "metric":
+            return self.fail(messages.NOT_A_METRIC.at(span, found=f"what `{sign}` makes"))
         for value, place in placed:
-            if self.stage == "metric" or (isinstance(value, Tensor) and value.type.axes):
-                message = messages.NOT_A_METRIC if self.stage == "metric" else messages.NOT_A_LOSS
-                found = f"what `{sign}` makes" if self.stage == "metric" else _described(value)
-                return self.fail(message.at(place, found=found))
+            if isinstance(value, Tensor) and value.type.axes:
+                return self.fail(messages.NOT_A_LOSS.at(place, found=_described(value)))
+        (left, _), (right, _) = placed
+        number = next((value for value in (left, right) if _is_number(value)), None)
         op = operator(SIGNS[sign])
-        numbers = [value for value, _ in placed if isinstance(value, int | float) and not isinstance(value, bool)]
-        tensors = [(value, place) for value, place in placed if isinstance(value, Tensor)]
-        if op is None or sign == "@" or len(numbers) + len(tensors) != 2:
+        linear = ("*",) if number is left else ("*", "/") if number is right else ("+", "-")
+        if op is None or sign not in linear or not all(isinstance(v, Tensor) or _is_number(v) for v in (left, right)):
             return self.fail(messages.NOT_A_LOSS.at(span, found=f"what `{sign}` makes of these"))
-        attrs: dict[str, Attr] = {"scalar": numbers[0], "scalar_first": placed[0][0] == numbers[0]} if numbers else {}
+        tensors = [(value, place) for value, place in placed if isinstance(value, Tensor)]
+        attrs: dict[str, Attr] = {}
+        if isinstance(number, int | float):
+            attrs = {"scalar": number, "scalar_first": number is left}
         return self.emit(op, None, tensors, attrs, span, {})
 
     # --- nodes -----------------------------------------------------------------------------------------------------
@@ -280,7 +307,10 @@ class _Expander(Evaluator):
         except OperandError as error:
             return self.fail(_operand_message(error, span, [place for _, place in operands], arguments))
         self._check_classes(op, operands)
-        address = self.addresses.free(f"{_PREFIX[self.stage]}.{label or op.name}")
+        wanted = f"{_PREFIX[self.stage]}.{label or op.name}"
+        if label is not None and wanted in self.addresses.taken:
+            return self.fail(SAME_ADDRESS.at(span, address=wanted))
+        address = self.addresses.free(wanted)
         types = {address: inferred.results[0]} | {f"{address}.{role}": type_ for role, type_ in inferred.saved}
         for name, type_ in types.items():
             self.values[name] = Value(name, type_, "activation" if name == address else "saved")
@@ -307,6 +337,10 @@ class _Expander(Evaluator):
 
 def _described(value: Entity) -> str:
     return f"a value of type {value.type}" if isinstance(value, Tensor) else described(value)
+
+
+def _is_number(value: Entity) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_field(expression: ast.Expr) -> TypeGuard[ast.Attribute]:

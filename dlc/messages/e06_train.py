@@ -68,7 +68,10 @@ NOT_A_LOSS = Message(
     "E0610",
     "`loss` is a loss or a weighted sum of losses, {found} is not",
     """The loss is what training minimises: a loss function such as `cross_entropy(logits, data.label)`, or a weighted
-sum of some, `cross_entropy(a, data.label) + 0.3 * cross_entropy(b, data.label)`.""",
+sum of some, `cross_entropy(a, data.label) + 0.3 * cross_entropy(b, data.label)`.
+
+Nothing but sums, differences and numbers as factors: then the losses of shards of a batch add up to the loss of the
+whole batch, however it is spread.""",
 )
 
 OUTPUTS_ONLY = Message(

@@ -160,6 +160,18 @@ def test_a_weighted_sum(tmp_path: Path) -> None:
     assert found.loss == "loss.add"
 
 
+def test_differences_and_quotients(tmp_path: Path) -> None:
+    loss = "-cross_entropy(logits, data.label) / 4 - mse(logits, aux)"
+    found = graph(tmp_path, loss=loss)
+    assert [(node[0], node[3]) for node in appended(found)][1:] == [
+        ("loss.mul", ("loss.cross_entropy",)),
+        ("loss.div", ("loss.mul",)),
+        ("loss.mse", ("logits.linear", "aux.linear")),
+        ("loss.sub", ("loss.div", "loss.mse")),
+    ]
+    assert dict(found.node("loss.div").attrs) == {"scalar": 4.0, "scalar_first": False}
+
+
 def test_metrics_of_two_outputs_have_names_of_their_own(tmp_path: Path) -> None:
     found = graph(tmp_path, metrics="[accuracy(logits, data.label), accuracy(aux, data.label)]")
     assert [name for name, _ in found.metrics] == ["accuracy", "accuracy_2"]
@@ -200,6 +212,10 @@ def test_inner_values_and_unknown_names_are_told_apart(tmp_path: Path) -> None:
         ("cross_entropy(logits, data.label) * logits", "E0610"),
         ("cross_entropy(logits, data.label) * yes", "E0610"),
         ("cross_entropy(logits, data.label) @ 2", "E0610"),
+        ("cross_entropy(logits, data.label) + 1", "E0610"),
+        ("1 / cross_entropy(logits, data.label)", "E0610"),
+        ("cross_entropy(logits, data.label) * mse(logits, aux)", "E0610"),
+        ("(cross_entropy(logits, data.label) as a) + (mse(logits, aux) as a)", "E0217"),
         ("[cross_entropy(logits, data.label)]", "E0610"),
         ("relu(logits)", "E0604"),
         ("accuracy(logits, data.label)", "E0604"),
