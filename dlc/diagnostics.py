@@ -99,11 +99,16 @@ class Message:
         return Diagnostic(self.code, sentence, primary, tuple(secondary), tuple(notes), tuple(helps))
 
 
+def errors_first(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Errors before warnings, both in the order they were found."""
+    return tuple(sorted(diagnostics, key=lambda diagnostic: not diagnostic.is_error))
+
+
 class DiagnosticError(Exception):
     """Raised to end a stage whose input has errors; carries all of that stage's messages."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
-        self.diagnostics = tuple(diagnostics)
+        self.diagnostics = errors_first(diagnostics)
         super().__init__("; ".join(f"{d.code} {d.message}" for d in self.diagnostics))
 
 
@@ -180,25 +185,31 @@ def render(diagnostic: Diagnostic, sources: Sources, style: Style = PLAIN) -> st
 
 
 def _marked_lines(labels: list[tuple[Label, str]], sources: Sources, gutter: int, style: Style) -> Iterator[str]:
-    """The source lines that labels point at, in order, each followed by its marks."""
-    bar = f"{style.mark}|{style.end}"
-    file = labels[0][0].span.file
-    yield f"{' ' * gutter} {bar}"
+    """The source lines that labels point at, in order, each once, with the marks of its labels underneath."""
+    bar = f"{' ' * gutter} {style.mark}|{style.end}"
+    file, shown = labels[0][0].span.file, (0, "")
+    yield bar
     for label, mark in sorted(labels, key=lambda item: (item[0].span.file != file, item[0].span)):
         span = label.span
         if span.file != file:
-            file = span.file
+            file, shown = span.file, (0, "")
             yield f"{' ' * gutter}{style.mark}:::{style.end} {span}"
-        text_lines = sources.get(span.file, "").split("\n")
-        text = text_lines[span.line - 1].rstrip("\r") if span.line <= len(text_lines) else ""
-        end = span.end_column if span.end_line == span.line else len(text) + 1
-        text, skipped = _clipped(text, span.column)
-        text = "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
+        text, skipped, end = _shown_text(span, sources)
+        if (span.line, text) != shown:  # of a long line, labels far apart show different parts
+            yield f"{style.mark}{span.line:>{gutter}} |{style.end} {text}"
+        shown = (span.line, text)
         width = max(1, min(end - skipped, len(text) + 1) - (span.column - skipped))
         margin = "".join("\t" if c == "\t" else " " for c in text[: span.column - skipped - 1])
-        yield f"{style.mark}{span.line:>{gutter}} |{style.end} {text}"
-        marks = f"{margin}{style.mark}{mark * width}{style.end}"
-        yield f"{' ' * gutter} {bar} {marks} {label.text}".rstrip()
+        yield f"{bar} {margin}{style.mark}{mark * width}{style.end} {label.text}".rstrip()
+
+
+def _shown_text(span: Span, sources: Sources) -> tuple[str, int, int]:
+    """The line that a span begins in, as shown; how many characters are left out before it; where its marks end."""
+    lines = sources.get(span.file, "").split("\n")
+    text = lines[span.line - 1].rstrip("\r") if span.line <= len(lines) else ""
+    end = span.end_column if span.end_line == span.line else len(text) + 1
+    text, skipped = _clipped(text, span.column)
+    return "".join(c if c.isprintable() or c == "\t" else "�" for c in text), skipped, end
 
 
 def _clipped(text: str, column: int) -> tuple[str, int]:
@@ -210,8 +221,8 @@ def _clipped(text: str, column: int) -> tuple[str, int]:
 
 
 def render_all(diagnostics: Iterable[Diagnostic], sources: Sources, style: Style = PLAIN) -> str:
-    """Errors first come first; at most twenty are shown, the rest are counted."""
-    kept = list(diagnostics)
+    """Errors, then warnings; at most twenty messages are shown, the rest are counted."""
+    kept = errors_first(diagnostics)
     texts = [render(d, sources, style) for d in kept[:SHOWN_AT_MOST]]
     if len(kept) > SHOWN_AT_MOST:
         texts.append(f"... and {len(kept) - SHOWN_AT_MOST} more")
