@@ -168,7 +168,7 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice.
     """
     from backends.numpy_mpi.refuse import refusals
-    from passes.choose import choose
+    from passes.fit import fit
     from passes.lower import lower
     from passes.review import review
 
@@ -177,7 +177,7 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
         raise SourcedError(refused, source.texts)
     graph = training_graph(job, context, options)
     try:
-        plan = given or choose(graph, context)
+        plan = given or fit(graph, context)
         warnings = () if given else review(graph, context, plan)
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None

@@ -226,7 +226,7 @@ def _scale(name: str, reference: Tensors) -> float:
     if not name.startswith("g."):
         return norm
     largest = max(float(np.linalg.norm(tensor)) for key, tensor in reference.items() if key.startswith("g."))
-    rounding = float(np.finfo(reference[name].dtype).eps) * reference[name].size ** 0.5
+    rounding = float(np.finfo(reference[name].dtype.name).eps) * reference[name].size ** 0.5
     return largest if norm <= 64 * rounding * largest else norm
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files as resources
 
-from dlc.ir.plan_json import plan_to_json
-
 import dlc
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
 from backends.numpy_mpi.kernels import EXACT, EXACT_INITIALISE, INITIALISE, KERNELS, KEY, Kernel
@@ -27,6 +25,7 @@ from backends.numpy_mpi.tables import NUMPY_TYPES, array_tables, bucket_table
 from backends.numpy_mpi.text import import_line, literal, literal_map, table
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
+from dlc.ir.plan_json import plan_to_json
 from dlc.ir.program import Compute, Program, Role, Row
 from dlc.ir.training import Training
 

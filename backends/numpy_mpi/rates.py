@@ -46,7 +46,7 @@ def _call(piece: RatePiece, at: str, number: int) -> str:
             arguments.append(f"over={_length(piece.over)}")
         elif parameter.kind == "length" and isinstance(value, tuple):
             count, unit = value
-            arguments.append(f"{parameter.name}={_length(Length(int(count), str(unit)))}")
+            arguments.append(f"{parameter.name}={_length(Length(int(str(count)), str(unit)))}")
         elif value is None and parameter.name == LAST.name:
             arguments.append(f"{parameter.name}={'last' if number else 0.0}")
         else:
