@@ -73,11 +73,15 @@ def is_image(names: Iterable[str]) -> bool:
 
 @dataclass(slots=True)
 class PinReader:
-    """Reads the pins and forbids of one plan against its network, cluster and mesh."""
+    """Reads the pins and forbids of one plan against its network, cluster and mesh.
+
+    `refused` are the axes of a mesh that has mistakes: what is split over them is left out without a further message.
+    """
 
     graph: Graph
     cluster: Cluster
     mesh: tuple[MeshAxis, ...]
+    refused: frozenset[str]
     reader: Reader
 
     def rules(self, items: Sequence[ast.Pin | ast.Forbid]) -> tuple[Rule, ...]:
@@ -198,9 +202,11 @@ class PinReader:
         return tuple(splits)
 
     def degree(self, over: str, span: Span) -> int | None:
-        """How many parts a split over a mesh axis or group has; None, reported, where there is no such group."""
+        """How many parts a split over a mesh axis or group has; None, reported once, where there is no such group."""
         extents = {level.name: level.count for level in self.cluster.levels}
         extents |= {axis.name: axis.extent for axis in self.mesh}
+        if over in self.refused:
+            return None
         if over not in extents:
             helps = similar_help(over, extents, "one")
             what = "a mesh axis or group" if self.mesh else "a group"

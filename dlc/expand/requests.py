@@ -76,12 +76,16 @@ def expand_request(
     before = len(diagnostics.errors)
     reader = Reader(scope, diagnostics, WORDING)
     settings = _settings(item, cluster, reader)
-    mesh = expand_mesh([rule for rule in item.rules if isinstance(rule, ast.MeshRule)], cluster, reader)
+    meshes = [rule for rule in item.rules if isinstance(rule, ast.MeshRule)]
+    mesh = expand_mesh(meshes, cluster, reader)
     limits = _limits([rule for rule in item.rules if isinstance(rule, ast.Limit)], reader)
-    pins = PinReader(graph, cluster, mesh, reader)
+    axes = frozenset(setting.key for rule in meshes for setting in rule.axes)
+    pins = PinReader(graph, cluster, mesh, frozenset() if mesh else axes, reader)
     pinned = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Pin)])
     forbidden = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Forbid)])
     check_rules(graph, pinned, forbidden, diagnostics)
+    if settings is not None:
+        _check_degrees(settings["strategy"], mesh, reader)
     if settings is None or len(diagnostics.errors) > before:
         return None
     return Request(
@@ -127,31 +131,32 @@ def _strategy(expr: ast.Expr, cluster: Cluster, reader: Reader) -> Choice | None
     if choice is None or choice.kind != "hybrid":
         return choice
     degrees = {axis: degree for axis, degree in choice.arguments if isinstance(degree, int)}
-    needed = prod(degrees.values())
-    left_open = len(degrees) < len(choice.arguments)
-    if needed != cluster.ranks if not left_open else cluster.ranks % needed:
-        factors = {axis: degree for axis, degree in degrees.items() if degree > 1}
-        _refuse_product(factors, cluster, choice.span, reader)
-        return None
-    return choice
+    needed, left_open = prod(degrees.values()), len(degrees) < len(choice.arguments)
+    if needed == cluster.ranks or (left_open and cluster.ranks % needed == 0):
+        return choice
+    factors = {axis: degree for axis, degree in degrees.items() if degree > 1}
+    _refuse_product(factors, cluster, choice.span, reader)
+    return None
 
 
-def _refuse_product(degrees: Mapping[str, int], cluster: Cluster, span: Span | None, reader: Reader) -> None:
+def _check_degrees(strategy: Choice, mesh: Sequence[MeshAxis], reader: Reader) -> None:
+    """E0523 where `hybrid(…)` and the mesh give an axis two extents."""
+    extents = {axis.name: axis.extent for axis in mesh}
+    for name, degree in strategy.arguments:
+        if isinstance(degree, int) and extents.get(name, degree) != degree:
+            message = messages.TWO_DEGREES.at(strategy.span, axis=name, degree=degree, extent=extents[name])
+            reader.diagnostics.add(message)
+
+
+def _refuse_product(
+    degrees: Mapping[str, int], cluster: Cluster, span: Span | None, reader: Reader, helps: tuple[str, ...] = ()
+) -> None:
     """E0508: the degrees do not multiply to the devices of the cluster."""
     factors = " x ".join(f"{axis} {degree}" for axis, degree in degrees.items()) or "one part"
-    needed = prod(degrees.values())
     groups = ", ".join(f"`{level.name}` of {level.count}" for level in cluster.levels)
-    notes = (f"its groups: {groups}; `GROUP / n` takes an axis of n ranks out of a group",)
-    reader.diagnostics.add(
-        messages.WRONG_PRODUCT.at(
-            span,
-            notes=notes,
-            factors=factors,
-            needed=needed,
-            cluster=cluster.name,
-            ranks=cluster.ranks,
-        )
-    )
+    notes = (f"its groups: {groups}",)
+    facts: dict[str, Any] = {"factors": factors, "needed": prod(degrees.values()), "ranks": cluster.ranks}
+    reader.diagnostics.add(messages.WRONG_PRODUCT.at(span, notes=notes, helps=helps, cluster=cluster.name, **facts))
 
 
 # --- mesh and limits -----------------------------------------------------------------------------------------------
@@ -187,7 +192,8 @@ def expand_mesh(rules: Sequence[ast.MeshRule], cluster: Cluster, reader: Reader)
     if len(axes) < len(written):
         return ()
     if prod(axis.extent for axis in axes.values()) != cluster.ranks:
-        _refuse_product({axis.name: axis.extent for axis in axes.values()}, cluster, rules[0].span, reader)
+        helps = ("`GROUP` takes a group whole, `GROUP / n` an axis of n ranks out of it",)
+        _refuse_product({axis.name: axis.extent for axis in axes.values()}, cluster, rules[0].span, reader, helps)
         return ()
     return _major_first(tuple(axes.values()), cluster, rules[0].span, reader)
 

@@ -160,6 +160,13 @@ TOO_MANY_LOOKS = Message(
 times ops are bounded. Say the same with fewer rules: one selector can reach many ops.""",
 )
 
+TWO_DEGREES = Message(
+    "E0523",
+    "`strategy` splits `{axis}` in {degree}, the mesh in {extent}",
+    """`hybrid(…)` gives the extents of the axes data, model, spatial and pipeline, and so does a mesh whose axes have
+these names. Where both are written they say the same; one of them is enough.""",
+)
+
 NO_CHANGE = Message(
     "W0501",
     "this pin changes nothing: the planner chooses the same",
@@ -197,6 +204,7 @@ MESSAGES = (
     MISSING_SETTING,
     NO_KERNEL,
     TOO_MANY_LOOKS,
+    TWO_DEGREES,
     NO_CHANGE,
     COSTLY_PIN,
 )

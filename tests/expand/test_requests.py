@@ -93,6 +93,17 @@ def test_meshes_that_are_refused(axes: str, code: str, tmp_path: Path) -> None:
     assert expanded(plan(f"mesh {{ {axes} }}"), tmp_path).codes == [code]
 
 
+def test_a_refused_mesh_is_the_only_mistake(tmp_path: Path) -> None:
+    text = plan("mesh { rows = core / 3 }", "pin c1.conv { partition = split(height, over = rows) }")
+    assert expanded(text, tmp_path).codes == ["E0518"]
+
+
+def test_strategy_and_mesh_agree(tmp_path: Path) -> None:
+    mesh = "mesh { data = node; model = core }"
+    assert request(tmp_path, mesh, "strategy = hybrid(data = 4, model = auto)").mesh[0].extent == 4
+    assert expanded(plan(mesh, "strategy = hybrid(data = 8, model = 4)"), tmp_path).codes == ["E0523", "E0523"]
+
+
 def test_limits_in_their_units(tmp_path: Path) -> None:
     found = request(
         tmp_path,
