@@ -17,6 +17,9 @@ from dlc.ir.storage import Place, Storage, reads, title, touched, writes
 CONSUMES_SUMS = ("clip", "update")
 """Passes that may only see gradients summed over all ranks."""
 
+GIVES_PARTS = ("sums", "squares", "grad_sums")
+"""Passes whose results are a rank's parts of sums: what batch norm adds up where its groups span ranks."""
+
 
 def flow(role: Role, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
     """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written."""
@@ -74,7 +77,8 @@ class _Walk:
     storage: Storage
     contents: dict[Copy, dict[str, _Content]] = field(default_factory=dict)
     flying: dict[str, tuple[Collective, Copy]] = field(default_factory=dict)
-    updating: set[str] = field(default_factory=set)  # what updates read
+    parts: set[str] = field(default_factory=set)  # what must be summed before any kernel reads it
+    gradients: dict[str, bool] = field(default_factory=dict)  # of weights, as written: whether a kernel has read it
     found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
 
     def step(self, row: Row, instruction: Instruction) -> None:
@@ -90,8 +94,7 @@ class _Walk:
             self._read(row, instruction, name)
         if isinstance(instruction, Compute):
             self._check_overlaps(instruction)
-            if instruction.kernel[1] == "update":
-                self.updating.update(instruction.inputs)
+            self._note_kernel(instruction)
             for name in instruction.workspaces:
                 self._end_others(row, self.storage.places[name])
         for name in writes(instruction):
@@ -112,13 +115,25 @@ class _Walk:
                     "unsummed", None, name, f"`{name}`, a result of `{self.entry}`, is not summed over the ranks"
                 )
 
+    def _note_kernel(self, compute: Compute) -> None:
+        """Remember parts of sums, and which gradients of weights are written and which are of use."""
+        if compute.kernel[1] in GIVES_PARTS:
+            self.parts.update(compute.outputs)
+        if compute.kernel[1] != "clip":
+            self.gradients.update((name, True) for name in compute.inputs if self._of_weight(name))
+        for name in filter(self._of_weight, compute.outputs):
+            self.gradients.setdefault(name, False)
+
+    def _of_weight(self, name: str) -> bool:
+        """Whether a buffer holds the gradient of what has no batch: of a weight, as a rule."""
+        buffer = self.role.buffer(name)
+        return buffer.kind == "gradient" and not buffer.type.batched
+
     def _check_used(self) -> None:
-        """Report gradients that were summed over the ranks and that no update has read: an update is missing."""
-        for copies in self.contents.values():
-            for content, held in copies.items():
-                for name in self.storage.members[content] if held.summed.parts else ():
-                    if self.role.buffer(name).kind == "gradient" and name not in self.updating:
-                        self._problem("unused", None, name, f"`{name}` is summed over the ranks and updates nothing")
+        """Report gradients of weights that no kernel has read: an update is missing."""
+        for name, used in self.gradients.items():
+            if not used:
+                self._problem("unused", None, name, f"`{name}` is computed and updates nothing")
 
     def _read(self, row: Row, instruction: Instruction, name: str) -> None:
         place = self.storage.places[name]
@@ -205,10 +220,9 @@ class _Walk:
 
     def _wants_sums(self, instruction: Instruction, name: str) -> bool:
         """Whether an instruction may see this buffer only after it was summed over ranks."""
-        if not isinstance(instruction, Compute) or instruction.kernel[1] not in CONSUMES_SUMS:
+        if not isinstance(instruction, Compute) or not self._differs():
             return False
-        buffer = self.role.buffer(name)
-        return self._differs() and buffer.kind == "gradient" and not buffer.type.batched
+        return name in self.parts or (instruction.kernel[1] in CONSUMES_SUMS and self._of_weight(name))
 
     def _differs(self) -> bool:
         """Whether ranks hold different samples, so that sums over samples must be summed over ranks."""

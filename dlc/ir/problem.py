@@ -10,7 +10,7 @@ ProblemKind = Literal[
     "unwritten",  # read before it is written
     "unsummed",  # used before it is summed over the ranks
     "twice",  # summed twice
-    "unused",  # summed for nothing
+    "unused",  # computed for nothing
     "in flight",  # touched while a non-blocking collective holds it
     "wait",  # a wait without a start, or a start without a wait
     "overlap",  # two buffers of one instruction share bytes

@@ -161,6 +161,8 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "member left outside the bucket": ("unsummed", lambda: buffer(SOUND, "w1@grad", view_of=None)),
     "loss left outside its bucket": ("unwritten", lambda: alone(drop("loss"), "forward")),
     "update dropped": ("unused", lambda: alone(drop("w1@update"), "update")),
+    "update dropped on a single rank": ("unused", lambda: edited(data_parallel(1), "update", drop("w2@update"))),
+    "sums of a group that spans ranks": ("unsummed", lambda: _partial()),
     "update with another gradient": (
         "unused",
         lambda: alone(change("w1@update", inputs=("w1", "w2@grad", "w1@velocity")), "update"),
@@ -275,6 +277,15 @@ FAULTS: dict[str, tuple[str, Fault]] = {
         ),
     ),
 }  # fmt: skip
+
+
+def _partial() -> Program:
+    """Batch norm over groups that span ranks, whose sums stay a rank's own."""
+    sums = replace(kernel("n", "h", "l1.sums"), kernel=("bn", "sums", ""))
+    program = alone(insert("l2", sums, kernel("n", "h l1.sums", "y")), "forward")
+    role = program.roles[0]
+    table = Buffer("l1.sums", tensor("f32", group=1, channel=6), "saved")
+    return with_role(program, replace(role, buffers=(*role.buffers, table)))
 
 
 def _rewritten() -> Program:
