@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlc.cluster.detect import usable_cores, usable_memory
+from dlc.launch import command_line, find_mpiexec
 from dlc.units import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -68,7 +69,7 @@ def _blas() -> Finding:
     try:
         import numpy
 
-        library = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # type: ignore[index]
+        library = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     except Exception as error:  # the shape of show_config's answer is NumPy's own affair
         return Finding("blas", True, f"unknown ({_short(error)})", needed=False)
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -83,12 +84,6 @@ def _mpi4py() -> Finding:
     except ImportError as error:
         return Finding("mpi4py", False, _short(error), "`pip install mpi4py`")
     return Finding("mpi4py", True, mpi4py.__version__)
-
-
-def find_mpiexec() -> str | None:
-    """The launcher beside this Python, else the one on the PATH: the order that `dlc run` keeps."""
-    beside = Path(sys.executable).parent / "mpiexec"
-    return str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
 
 
 def _mpiexec() -> Finding:
@@ -111,13 +106,13 @@ def _library() -> Finding:
 
 
 def _hello() -> Finding:
-    """Two ranks that start, exchange a number and end."""
-    path = find_mpiexec()
-    if path is None:
+    """Two ranks, started as `dlc run` starts them, that exchange a number and end."""
+    if find_mpiexec() is None:
         return Finding("two ranks", False, "not tried: there is no mpiexec", "see mpiexec")
-    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMP_NUM_THREADS": "1"}
-    status, output = _run([path, "-n", "2", sys.executable, "-c", HELLO], HELLO_SECONDS, environment)
+    with tempfile.TemporaryDirectory(prefix="dlc-doctor-") as folder:
+        Path(folder, "train.py").write_text(HELLO, encoding="utf-8")
+        command, variables = command_line(folder, 2)
+        status, output = _run(command, HELLO_SECONDS, {**os.environ, **variables})
     lines = output.strip().splitlines()
     help_ = "mpiexec and mpi4py must be of the same MPI: compare `mpiexec` and `mpi library` above"
     return Finding(

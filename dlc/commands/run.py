@@ -1,0 +1,91 @@
+"""Compile a spec and train its network, or start a program that `dlc compile` wrote.
+
+Progress and results are the program's own; with --json its last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+
+from dlc import driver
+from dlc.commands.answer import Answer, UsageError, show
+from dlc.commands.arguments import add_planning, steps
+from dlc.commands.compile import compiled_file
+from dlc.diagnostics import DiagnosticError
+from dlc.messages.e07_run import E0703, E0705, E0710
+
+EXAMPLES = """\
+  dlc run specs/lenet5.dlspec
+  dlc run specs/lenet5.dlspec -n 1 --steps 100 --save weights.npz
+  dlc run specs/lenet5.dlspec --load weights.npz --steps 0 --predict outputs.npz
+  dlc run build/lenet5 --json"""
+
+SHOWN_OPS = 40
+"""Networks of at most so many ops are shown with their whole plan before they run."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("file", metavar="FILE|build/", help="a .dlspec file, a plan.json, or a folder of `dlc compile`")
+    add_planning(parser)
+    parser.add_argument("--steps", metavar="N", type=steps, help="train for N steps (0: none)")
+    parser.add_argument("--load", metavar="W.npz", help="start from these weights")
+    parser.add_argument("--save", metavar="W.npz", help="write the weights at the end")
+    parser.add_argument("--predict", metavar="OUT.npz", help="write the network's outputs for the test samples")
+    parser.add_argument("--profile", action="store_true", help="show the median time of each part of a step")
+
+
+def run(arguments: Namespace) -> Answer:
+    """Status 1 where the program does not come to its end; its own messages say why."""
+    if os.path.isdir(arguments.file):
+        return _start(arguments.file, *_compiled_before(arguments), arguments)
+    compiled = compiled_file(arguments)
+    with tempfile.TemporaryDirectory(prefix="dlc-run-") as scratch:
+        folder = os.path.join(scratch, compiled.plan.network)
+        driver.write_folder(driver.emit_files(compiled), folder)
+        _introduce(compiled, arguments)
+        return _start(folder, compiled.plan.ranks, compiled.source.spec.root, arguments)
+
+
+def _compiled_before(arguments: Namespace) -> tuple[int, str]:
+    """The ranks of a program's folder, and the folder that its data paths start in: the spec's, where that is known."""
+    if not os.path.isfile(os.path.join(arguments.file, "train.py")):
+        raise DiagnosticError((E0705.at(None, path=arguments.file, what="folder that `dlc compile` wrote"),))
+    if arguments.parameters or arguments.cluster or arguments.dump_after:
+        raise UsageError(
+            "a compiled program is run as it stands: `-P`, `--on` and `--dump-after` go with a .dlspec file"
+        )
+    plan = driver.read_plan(os.path.join(arguments.file, "plan.json"))
+    if arguments.ranks not in (None, plan.ranks):
+        raise DiagnosticError((E0703.at(None, compiled=plan.ranks, started=arguments.ranks),))
+    return plan.ranks, os.path.dirname(plan.spec) if os.path.isfile(plan.spec) else os.curdir
+
+
+def _introduce(compiled: driver.Compiled, arguments: Namespace) -> None:
+    """Warnings and the plan, before training begins; nothing of it goes to the standard output with --json."""
+    from dlc.inspect.plan_table import plan_text, summary
+
+    whole = len(compiled.plan.ops) <= SHOWN_OPS
+    text = plan_text(compiled.plan, compiled.context.request) if whole else summary(compiled.plan)
+    shown = "" if arguments.format == "json" else f"{text}\n"
+    show(Answer(shown, diagnostics=compiled.warnings, sources=compiled.source.texts), as_json=False)
+    sys.stdout.flush()
+
+
+def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
+    from dlc.launch import launch
+
+    words = ["--root", root or os.curdir]
+    for option in ("steps", "load", "save", "predict"):
+        value = getattr(arguments, option)
+        if value is not None:
+            words += [f"--{option}", str(value)]
+    words += ["--profile"] if arguments.profile else []
+    words += ["--json"] if arguments.format == "json" else []
+    status = launch(folder, ranks, words)
+    if status:
+        raise DiagnosticError((E0710.at(None, status=status),))
+    return Answer()
