@@ -216,7 +216,8 @@ def serial(compiled: Compiled) -> Compiled:
 
 def emit_files(compiled: Compiled) -> dict[str, bytes]:
     """File name -> content of the program's folder."""
-    from backends.numpy_mpi.emit import Emission, emit
+    from backends.numpy_mpi.emission import Emission
+    from backends.numpy_mpi.emit import emit
 
     return emit(
         Emission(

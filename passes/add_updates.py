@@ -62,7 +62,7 @@ def _running_averages(graph: Graph, node: Node) -> tuple[list[Node], list[Value]
 
     The sums have no batch axis: they add up over the ranks like gradients.
     """
-    known = roles(graph, node)
+    known = roles(node)
     op = operator_of(node)
     running = tuple(known[role] for role in op.statistics)
     sums = tuple(Value(f"{name}@sum", graph.type(name), "gradient") for name in running)

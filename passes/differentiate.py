@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from dlc.ir import schema
 from dlc.ir.graph import Graph, Init, Node, Value
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator
@@ -32,19 +32,11 @@ def differentiate(graph: Graph, context: Context) -> Graph:
     )
 
 
-def roles(graph: Graph, node: Node) -> dict[str, str]:
+def roles(node: Node) -> dict[str, str]:
     """Role -> value name of a forward node: operands, weights and statistics that it has, results and saved values."""
-    op = operator_of(node)
-    count = len(node.inputs) if op.variadic else len(op.operands)
-    operands = tuple(f"x{i}" for i in range(count)) if op.variadic else op.operands
-    if node.has("scalar"):
-        operands = operands[:1]  # the scalar stands for the second operand
-    present = tuple(role for role in op.weights if not (node.has(role) and node.attr(role) is False))
-    names = (*operands, *present, *op.statistics)
-    if len(names) != len(node.inputs):
-        raise ValueError(f"{node.address} has inputs {node.inputs}, its operator declares {names}")
-    found = dict(zip(names, node.inputs, strict=True))
-    found.update(zip((*op.results, *op.saved), node.outputs, strict=True))
+    found = schema.roles(operator_of(node), node)
+    if found is None:
+        raise ValueError(f"{node.address} does not have the operands that its operator declares")
     return found
 
 
@@ -88,7 +80,7 @@ class _Backward:
         if node.stage == "metric" or node.outputs[0] not in self.parts:
             return
         dy = self.gradient(node.outputs[0])
-        known = roles(self.graph, node)
+        known = roles(node)
         if op.identity_gradient and all(self.graph.type(x) == self.graph.type(node.outputs[0]) for x in node.inputs):
             for name in node.inputs:
                 self._reach(name, dy)
@@ -112,7 +104,7 @@ class _Backward:
         return self.parts[name][0]
 
     def _append(self, node: Node, gradient: Gradient, known: dict[str, str], dy: str) -> None:
-        given = tuple(_given(gradient, known))
+        given = tuple(schema.given(gradient, known))
         if not any(known[role] in self.trained for role in given):
             return
         needs = tuple(dy if role == "dy" else known[role] for role in gradient.needs if role == "dy" or role in known)
@@ -134,12 +126,3 @@ class _Backward:
     def _value(self, name: str, type_: TensorType) -> str:
         self.values.append(Value(name, type_, "gradient"))
         return name
-
-
-def _given(gradient: Gradient, known: dict[str, str]) -> Iterator[str]:
-    """The roles whose gradients a node gives; `operands` stands for all of a variadic op's."""
-    for role in gradient.gives:
-        if role in known:
-            yield role
-        elif role in ("operands", "x"):
-            yield from (name for name in known if name[:1] == "x" and name[1:].isdigit())

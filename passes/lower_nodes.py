@@ -236,7 +236,7 @@ def reduced(segment: Segment, plan: Plan, buffers: Buffers) -> Segment:
 def _names(graph: Graph, node: Node, op: Operator) -> tuple[str, ...]:
     """The roles of a node's inputs and outputs, in order; `d` before a role names its gradient."""
     if node.stage == "forward":
-        return tuple(roles(graph, node))
+        return tuple(roles(node))
     gradient = next(g for g in op.gradients if g.suffix == node.stage)
     return (*gradient.needs, *(f"d{role}" for role in gradient.gives))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files as resources
 
 import dlc
+from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
-from backends.numpy_mpi.kernels import EXACT, EXACT_INITIALISE, INITIALISE, KERNELS, KEY, Kernel
+from backends.numpy_mpi.kernels import EXACT_INITIALISE, INITIALISE, KEY, Kernel
 from backends.numpy_mpi.names import identifiers
 from backends.numpy_mpi.rates import rates_function, rates_module
 from backends.numpy_mpi.segments import SegmentWriter
@@ -23,36 +23,13 @@ from backends.numpy_mpi.setting import (
 )
 from backends.numpy_mpi.tables import NUMPY_TYPES, array_tables, bucket_table
 from backends.numpy_mpi.text import import_line, literal, literal_map, table
-from dlc.ir.graph import Graph
-from dlc.ir.plan import Plan
 from dlc.ir.plan_json import plan_to_json
-from dlc.ir.program import Compute, Program, Role, Row
-from dlc.ir.training import Training
+from dlc.ir.program import Compute, Role, Row
 
 RUNTIME_NAMES = (
     "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "View", "load_weights",
     "require_finite", "run", "save_npz", "save_weights", "shard",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Emission:
-    """All that the text of a program depends on. `exact` asks for the integer stand-ins of `dlc verify --exact`."""
-
-    graph: Graph
-    plan: Plan
-    program: Program
-    training: Training
-    exact: bool = False
-
-    @property
-    def kernels(self) -> Mapping[tuple[str, str, str], Kernel]:
-        """The backend's kernels by (op, pass, algorithm)."""
-        return {**KERNELS, **EXACT} if self.exact else KERNELS
-
-    def kernel(self, compute: Compute) -> Kernel:
-        """The kernel that an instruction calls; KeyError where the backend has none."""
-        return self.kernels[compute.kernel]
 
 
 def emit(emission: Emission) -> dict[str, bytes]:

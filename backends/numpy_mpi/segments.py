@@ -7,15 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.names import identifier, namespace
 from backends.numpy_mpi.text import call, comment, literal
 from dlc.ir.program import Collective, Compute, Instruction, Load, Role, Segment
-
-if TYPE_CHECKING:
-    from backends.numpy_mpi.emit import Emission
-    from backends.numpy_mpi.kernels import Kernel
 
 TITLES = {
     "load": "This rank's samples of a batch, and their labels.",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
-from typing import TYPE_CHECKING
 
+from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.text import call, literal
 from dlc.ir.graph import Graph, Init, Value
 from dlc.ir.training import Length
-
-if TYPE_CHECKING:
-    from backends.numpy_mpi.emit import Emission
 
 
 def sample_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:

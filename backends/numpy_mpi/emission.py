@@ -1,0 +1,32 @@
+"""What the text of one program depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backends.numpy_mpi.kernels import EXACT, KERNELS, Kernel
+from dlc.ir.graph import Graph
+from dlc.ir.plan import Plan
+from dlc.ir.program import Compute, Program
+from dlc.ir.training import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """All that the text of a program depends on. `exact` asks for the integer stand-ins of `dlc verify --exact`."""
+
+    graph: Graph
+    plan: Plan
+    program: Program
+    training: Training
+    exact: bool = False
+
+    @property
+    def kernels(self) -> Mapping[tuple[str, str, str], Kernel]:
+        """The backend's kernels by (op, pass, algorithm)."""
+        return {**KERNELS, **EXACT} if self.exact else KERNELS
+
+    def kernel(self, compute: Compute) -> Kernel:
+        """The kernel that an instruction calls; KeyError where the backend has none."""
+        return self.kernels[compute.kernel]
