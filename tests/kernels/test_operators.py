@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -310,3 +311,31 @@ def test_sum_and_clip() -> None:
     clip(a, c, kind="value", bound=0.3)
     assert np.abs(a).max() <= 0.3
     assert np.abs(c).max() <= 0.3
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["relu", "softmax", "maxpool", "avgpool", "global_avgpool", "bn", "dropout"])
+def test_a_rank_without_samples(name: str, layout: str) -> None:
+    """The last batch may have fewer samples than there are ranks; sums over no samples are zero."""
+    args: dict[str, Attr] = {"softmax": {"axis": "channel"}, "dropout": {"p": 0.5}}.get(name, {})
+    args |= {"window": 2} if name in ("maxpool", "avgpool") else {}
+    runtime = {"bn": {"count": 1, "position": 1}, "dropout": {"step": 0, "position": 1}}.get(name, {})
+    op = Op(operator(name), (image("f64", 2, 3, 4, 4),), args, layout, runtime=runtime)
+    known = op.draw(np.random.default_rng(14))
+    known["x"], known["dy"] = known["x"][:0], np.zeros((0, *op.types["y"].shape[1:]))
+    if name == "dropout":
+        op.inferred = replace(op.inferred, attrs=(*op.inferred.attrs, ("key", (1, 2))))
+    found = op.backward(op.forward(known))
+    assert found["y"].shape[0] == found["dx"].shape[0] == 0
+    if name == "bn":
+        assert not found["dscale"].any()
+        assert not found["dshift"].any()
+
+
+def test_losses_without_samples() -> None:
+    label = TensorType("i32", (Axis("batch", 2),))
+    for name, second in (("cross_entropy", label), ("mse", image("f64", 2, 3))):
+        op = Op(operator(name), (image("f64", 2, 3), second), {}, runtime={"count": 1})
+        empty = np.zeros((0, 3)), np.zeros(0, np.int32) if second is label else np.zeros((0, 3))
+        found = op.backward(op.forward(dict(zip(op.inputs, empty, strict=True)) | {"dy": np.array(1.0)}))
+        assert found["y"] == 0

@@ -37,6 +37,7 @@ def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
     w = _weights_by_tap(weight, conv, rest)
     view = window_view(x, y, conv, rest)
     tap, products = rest
+    multiply = np.multiply if weight.shape[1] == 1 else np.matmul  # of one channel: an outer product
     for block in conv.blocks(tap, y, conv.groups * weight.shape[1]):
         read, written = window_block(view, block, conv), conv.part(y, block)
         shifted, matrix = _one_tap(tap, read.shape, conv.layout)
@@ -44,7 +45,7 @@ def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
         for ky, kx in np.ndindex(*conv.window):
             first = ky == kx == 0
             np.copyto(shifted, read[:, :, :, ky, kx])
-            np.matmul(w[ky, kx], matrix, out=conv.matrix(written if first else product))
+            multiply(w[ky, kx], matrix, out=conv.matrix(written if first else product))
             if not first:
                 np.add(written, product, out=written)
         add_bias(written, bias, conv.layout)
@@ -77,6 +78,9 @@ def conv_direct_dw(*arrays: Array, **attrs: Any) -> None:
     conv = Conv(**attrs)
     dy, x, dweight, *rest = arrays
     bias_gradient(dy, optional_bias(rest, conv), conv.layout)
+    if dy.size == 0:
+        dweight.fill(0)
+        return
     view = window_view(x, dy, conv, rest)
     tap, products, *copies = rest
     target = dweight.reshape(conv.groups, -1, *dweight.shape[1:])

@@ -113,6 +113,9 @@ def _correlate(
 def _dw(arrays: tuple[Array, ...], conv: Conv, *, tiled: bool) -> None:
     dy, x, dweight, *rest = arrays
     bias_gradient(dy, optional_bias(rest, conv), conv.layout)
+    if dy.size == 0:
+        dweight.fill(0)
+        return
     kernel, filters, padded, padded_gradient, x_spectra, dy_spectra, products = rest
     tiles, lengths = _tiles(dy, conv, tiled=tiled)
     view = input_tiles(x, tiles, (conv.pad[0][0], conv.pad[1][0]), conv, padded)

@@ -80,6 +80,9 @@ def conv_im2col_dw(*arrays: Array, **attrs: Any) -> None:
     conv = Conv(**attrs)
     dy, x, dweight, *rest = arrays
     bias_gradient(dy, optional_bias(rest, conv), conv.layout)
+    if dy.size == 0:
+        dweight.fill(0)
+        return
     target = _weight_view(dweight, conv)
     if conv.plain and conv.layout != "NCHW":
         (workspace,) = rest

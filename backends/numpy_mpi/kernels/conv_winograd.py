@@ -122,6 +122,9 @@ def _dw(f: Matrices, arrays: tuple[Array, ...], conv: Conv) -> None:
     dy, x, dweight, *rest = arrays
     f = f.cast(x.dtype)
     bias_gradient(dy, optional_bias(rest, conv), conv.layout)
+    if dy.size == 0:
+        dweight.fill(0)
+        return
     filters, padded, padded_gradient, read, data, gradient, product = rest
     tiles = cut(logical(dy, conv.layout).shape[2:], (f.m, f.m), (3, 3))
     view = input_tiles(x, tiles, (conv.pad[0][0], conv.pad[1][0]), conv, padded)

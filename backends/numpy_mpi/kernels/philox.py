@@ -43,7 +43,7 @@ def words(rows: Any, columns: int, key: Key, step: int = 0) -> Words:
     row = np.asarray(rows, dtype=np.uint64)[:, None]
     quarter = np.arange(-(-columns // 4), dtype=np.uint64)[None, :]
     drawn = philox4x32((step, row, quarter, 0), key)
-    return np.stack(drawn, axis=-1).reshape(row.shape[0], -1)[:, :columns]
+    return np.stack(drawn, axis=-1).reshape(row.shape[0], 4 * quarter.shape[1])[:, :columns]
 
 
 def uniform(words: Words) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ def dropout_forward(
     """
     n = x.shape[0]
     samples = np.arange(position, position + n)
-    keep = uniform(words(samples, x[0].size if n else 0, key, step)) >= p
+    keep = uniform(words(samples, x[:1].size, key, step)) >= p
     np.copyto(mask, keep.reshape(x.shape), casting="unsafe")
     _scale(x, mask, y, p)
 

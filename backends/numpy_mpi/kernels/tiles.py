@@ -53,7 +53,9 @@ def output_tiles(y: Array, tiles: Tiles, conv: Conv, workspace: Array) -> Array:
 def tile_blocks(view: Array, room: int, conv: Conv) -> Iterator[slice]:
     """Blocks of a tiled view, of samples or in CHWN of rows of tiles, each of at most `room` tiles if that is not 0."""
     n, t, u = view.shape[0], view.shape[5], view.shape[6]
-    return blocks(t, room // (n * u)) if conv.layout == "CHWN" else blocks(n, room // (t * u))
+    if conv.layout == "CHWN":
+        return blocks(t, room // (n * u)) if n else iter(())
+    return blocks(n, room // (t * u))
 
 
 def write_tiles(tiles: Array, y: Array, block: slice, conv: Conv) -> None:
