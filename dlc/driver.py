@@ -194,10 +194,11 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
 
 
 def _require_sound(compiled: Compiled) -> None:
-    """The static check: E0707 for a program that would deadlock or read what was never written."""
+    """The static check: E0707 for a program that would deadlock, read what was never written or outgrow its memory."""
     from dlc.ir.check import check
+    from passes.fit import memory_of
 
-    problems = check(compiled.program)
+    problems = check(compiled.program, memory_of(compiled.context).bytes)
     if problems:
         found = tuple(e07.E0707.at(None, problem=str(problem)) for problem in problems)
         raise SourcedError(found, compiled.source.texts)

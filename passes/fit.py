@@ -31,7 +31,7 @@ _PARTS: dict[str, tuple[BufferKind, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Memory:
     """The bytes that a rank may use, and where that is written."""
 
     bytes: int
@@ -46,7 +46,7 @@ def fit(graph: Graph, context: Context) -> Plan:
     with what the smallest plan needs and the ways out.
     """
     plan = choose(graph, context)
-    room = _room(context)
+    room = memory_of(context)
     if plan.predicted.peak_bytes <= room.bytes:
         return plan
     tried = [plan]
@@ -59,19 +59,19 @@ def fit(graph: Graph, context: Context) -> Plan:
     raise DiagnosticError([_refusal(smallest, lower(graph, smallest, context), context, room)])
 
 
-def _room(context: Context) -> Room:
+def memory_of(context: Context) -> Memory:
     """The tighter of the device's memory and the plan's limit."""
     device = context.cluster.device_of(0)
     limits = [limit for limit in context.request.limits if limit.subject == "memory"]
-    rooms = [Room(int(limit.bound), limit.span) for limit in limits]
-    return min([*rooms, Room(device.memory, device.span)], key=lambda room: room.bytes)
+    rooms = [Memory(int(limit.bound), limit.span) for limit in limits]
+    return min([*rooms, Memory(device.memory, device.span)], key=lambda room: room.bytes)
 
 
 def _with_layout(context: Context, layout: str) -> Context:
     return context.with_(request=replace(context.request, layout=layout))
 
 
-def _smaller(graph: Graph, context: Context, plan: Plan, room: Room) -> Iterator[Plan]:
+def _smaller(graph: Graph, context: Context, plan: Plan, room: Memory) -> Iterator[Plan]:
     """Plans under ever smaller bounds on workspaces; none where rules leave no choice."""
     for _ in range(TRIES):
         workspace = bytes_by_kind(lower(graph, plan, context)).get("workspace", 0)
@@ -97,7 +97,7 @@ def _with_workspace(context: Context, bound: int) -> Context:
     return context.with_(request=replace(context.request, limits=limits))
 
 
-def _refusal(smallest: Plan, program: Program, context: Context, room: Room) -> Diagnostic:
+def _refusal(smallest: Plan, program: Program, context: Context, room: Memory) -> Diagnostic:
     """E0509: what the smallest plan is made of, and the repairs."""
     needed = peak_bytes(program)
     kinds = bytes_by_kind(program)
@@ -112,7 +112,7 @@ def _refusal(smallest: Plan, program: Program, context: Context, room: Room) -> 
     )
 
 
-def _repairs(smallest: Plan, program: Program, context: Context, room: Room) -> Iterator[str]:
+def _repairs(smallest: Plan, program: Program, context: Context, room: Memory) -> Iterator[str]:
     """Fewer samples a rank, by a smaller batch or by more ranks; or a higher limit, where the device has the memory."""
     fixed = peak_bytes(program) - _batched(program)
     share = _batched(program) / program.roles[0].largest_shard

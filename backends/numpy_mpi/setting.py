@@ -53,7 +53,7 @@ def dataset_call(emission: Emission) -> str:
     given = {name: text for name, text in given.items() if text != "None"}
     arguments = []
     if data.kind in ("mnist", "cifar10", "npz"):
-        arguments = ["files", given.pop("file" if data.kind == "npz" else "folder")]
+        arguments = ["files", given.pop("file" if data.kind == "npz" else "dir")]
     if data.kind == "npz":
         given["names"] = literal((*graph.inputs, *graph.fields))
     elif data.kind == "synthetic":
