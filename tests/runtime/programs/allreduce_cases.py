@@ -6,7 +6,7 @@ from allreduce_check import check_world
 
 sys.path.insert(0, sys.argv[1])
 
-from runtime.mpi_world import MpiWorld  # noqa: E402
+from runtime.mpi_world import MpiWorld
 
 world = MpiWorld()
 cases = check_world(world)

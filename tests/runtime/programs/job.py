@@ -1,4 +1,4 @@
-"""Started under mpiexec: 40 steps of 50 ms with an allreduce each. One rank misbehaves in step 7 as the environment says.
+"""Started under mpiexec: 40 steps of 50 ms with an allreduce each; one rank misbehaves in step 7.
 
 Usage: job.py FOLDER_OF_RUNTIME COMPILED_RANKS [options]; JOB_FAULT = "RANK:how".
 """
@@ -10,35 +10,38 @@ import time
 
 sys.path.insert(0, sys.argv[1])
 
-from runtime import Result, require_finite, run  # noqa: E402
+from runtime import Result, require_finite, run
 
 
-def misbehave(how, world):
-    if how == "raise":
-        raise ArithmeticError("the seventh step is cursed")
-    if how == "exit":
-        sys.exit(0)
-    if how == "os_exit":
-        os._exit(0)
-    if how == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "kill_both":
-        os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "kill_supervisor":
-        os.kill(os.getppid(), signal.SIGKILL)
-    if how == "segfault":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if how == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    if how == "stop_supervisor":
-        os.kill(os.getppid(), signal.SIGSTOP)
-    if how == "terminate_supervisor":
-        os.kill(os.getppid(), signal.SIGTERM)
-    if how == "skip":
-        time.sleep(60)
-    if how == "other":
-        world.barrier("another barrier")
+def announce():
+    print(f"fault at {time.monotonic()}", flush=True)
+
+
+def fail():
+    raise ArithmeticError("the seventh step is cursed")
+
+
+def kill_both():
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+FAULTS = {
+    "raise": lambda world: fail(),
+    "exit": lambda world: sys.exit(0),
+    "os_exit": lambda world: os._exit(0),
+    "kill": lambda world: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda world: os.kill(os.getpid(), signal.SIGSEGV),
+    "stop": lambda world: os.kill(os.getpid(), signal.SIGSTOP),
+    "kill_both": lambda world: kill_both(),
+    "kill_supervisor": lambda world: os.kill(os.getppid(), signal.SIGKILL),
+    "stop_supervisor": lambda world: os.kill(os.getppid(), signal.SIGSTOP),
+    "terminate_supervisor": lambda world: os.kill(os.getppid(), signal.SIGTERM),
+    "skip": lambda world: time.sleep(60),
+    "other": lambda world: world.barrier("another barrier"),
+    "nan": lambda world: None,
+    "all_raise": lambda world: None,
+}
 
 
 def main(world, clock, files, options):
@@ -49,9 +52,10 @@ def main(world, clock, files, options):
     for step in range(steps):
         world.at(step)
         if step == 7 and world.rank == int(rank):
-            misbehave(how, world)
+            announce()
+            FAULTS[how](world)
         if step == 7 and how == "all_raise":
-            raise ArithmeticError("all at once")
+            fail()
         time.sleep(0.05)
         local = float("nan") if (step, world.rank, how) == (7, int(rank), "nan") else 1.0
         bucket[:] = local
@@ -64,5 +68,6 @@ def main(world, clock, files, options):
 if __name__ == "__main__":
     if os.environ.get("JOB_FAULT") == os.environ.get("PMI_RANK", "0") + ":early":
         time.sleep(0.3)
+        announce()
         raise ImportError("before the ranks know each other")
     sys.exit(run(main, name="job", ranks=int(sys.argv[2]), arguments=sys.argv[3:]))

@@ -1,0 +1,179 @@
+"""One rank that raises, leaves, is killed or is stopped ends the whole job at once, with its rank, step and cause."""
+
+import pytest
+
+from backends.numpy_mpi.runtime.failures import ProgramError
+from backends.numpy_mpi.runtime.guard import describe, require_finite
+from backends.numpy_mpi.runtime.position import Place
+from backends.numpy_mpi.runtime.star import describe_stall
+from backends.numpy_mpi.runtime.thread_world import run_threads
+from backends.numpy_mpi.runtime.world import Serial, World
+from tests.runtime.conftest import Run, start
+
+END_SECONDS = 5.0
+
+
+def job(fault: str, *options: str, ranks: int = 3, compiled: int = 3, **environment: str) -> Run:
+    return start("job.py", ranks, str(compiled), *options, JOB_FAULT=fault, timeout=40, **environment)
+
+
+@pytest.mark.mpi
+def test_without_a_fault() -> None:
+    run = job("-1:", "--json", "--steps", "3")
+    assert (run.status, run.errors) == (0, "")
+    assert run.output == '{"steps": 3, "loss": 3.0, "metrics": {"ranks": 3.0}, "step_seconds": 0.05}\n'
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("raise", "failed: ArithmeticError: the seventh step is cursed"),
+        ("exit", "called sys.exit(0) before the program was done"),
+        ("os_exit", "ended with exit status 0 before the program was done"),
+        ("kill", "was killed by signal 9 (SIGKILL)"),
+        ("segfault", "was killed by signal 11 (SIGSEGV)"),
+        ("terminate_supervisor", "was ended by SIGTERM"),
+    ],
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_ends_early(rank: int, how: str, cause: str) -> None:
+    run = job(f"{rank}:{how}")
+    assert run.status != 0
+    assert run.seconds_from_fault < END_SECONDS
+    assert f"error: rank {rank} {cause}\n  = note: in step 7, computing" in run.errors
+    assert run.errors.count("error: ") == 1
+    assert ("Traceback" in run.errors) == (how == "raise")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_killed_supervisor(rank: int) -> None:
+    run = job(f"{rank}:kill_supervisor")
+    assert run.status != 0
+    assert run.seconds_from_fault < END_SECONDS
+    assert f"error: rank {rank} is gone: its processes were killed, or its node failed" in run.errors
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("stop", "rank 1 was stopped by a signal and has not gone on for 1 s\n  = note: in step 7, computing"),
+        ("stop_supervisor", "rank 1 has been silent for 1 s: it was stopped, or its node is out of reach"),
+    ],
+)
+def test_a_stopped_rank(how: str, cause: str) -> None:
+    run = job(f"1:{how}", DLC_SILENCE_SECONDS="1")
+    assert run.status != 0
+    assert run.seconds_from_fault < 1 + END_SECONDS
+    assert f"error: {cause}" in run.errors
+
+
+@pytest.mark.mpi
+def test_a_stall_names_the_collective_and_who_is_missing() -> None:
+    run = job("1:skip", "--stall-seconds", "1")
+    assert run.status != 0
+    assert run.seconds_from_fault < 1 + END_SECONDS
+    assert "has waited 1 s in allreduce `gradients` of step 7\n  = note: rank 1 is missing: in step 7" in run.errors
+
+
+@pytest.mark.mpi
+def test_ranks_in_different_collectives() -> None:
+    run = job("1:other", DLC_STALL_SECONDS="1")
+    assert run.status != 0
+    assert "barrier `another barrier`" in run.errors
+    assert "allreduce `gradients`" in run.errors
+
+
+@pytest.mark.mpi
+def test_a_rank_that_never_starts() -> None:
+    run = job("1:early", DLC_START_SECONDS="1")
+    assert run.status != 0
+    assert run.seconds_from_fault < 1 + END_SECONDS
+    assert "error: not all ranks had started after 1 s" in run.errors
+
+
+@pytest.mark.mpi
+def test_what_all_ranks_raise_is_printed_once() -> None:
+    run = job("0:all_raise")
+    assert run.status != 0
+    assert run.errors.count("error: rank") == 1
+    assert run.errors.count("Traceback") == 1
+
+
+@pytest.mark.mpi
+def test_a_loss_that_is_not_finite() -> None:
+    run = job("1:nan")
+    assert run.status != 0
+    assert "error[E0714]: the loss is nan in step 7\n  = note: it began on rank 1" in run.errors
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("compiled", "started"), [(32, 4), (1, 2), (2, 1)])
+def test_another_number_of_ranks(compiled: int, started: int) -> None:
+    run = job("-1:", ranks=started, compiled=compiled)
+    assert run.status == 1
+    ranks = "1 rank" if compiled == 1 else f"{compiled} ranks"
+    assert run.errors.count(f"error[E0703]: this program was compiled for {ranks}, mpiexec started {started}\n") == 1
+    assert run.errors.count("error") == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("raise", "failed: ArithmeticError: the seventh step is cursed"),
+        ("exit", "called sys.exit(0) before the program was done"),
+    ],
+)
+def test_a_serial_program(how: str, cause: str) -> None:
+    run = job(f"0:{how}", ranks=0, compiled=1)
+    assert run.status == 1
+    assert f"error: rank 0 {cause}\n  = note: in step 7, computing" in run.errors
+
+
+def test_require_finite_on_one_rank() -> None:
+    require_finite(Serial(), 1.0, 3)
+    with pytest.raises(ProgramError, match="the loss is inf in step 3"):
+        require_finite(Serial(), float("inf"), 3)
+
+
+def test_require_finite_names_the_ranks_where_it_began() -> None:
+    def main(world: World) -> tuple[str, ...]:
+        with pytest.raises(ProgramError) as failure:
+            require_finite(world, float("nan"), 0, local=float("nan") if world.rank in (1, 2) else 0.5)
+        return failure.value.notes
+
+    assert run_threads(main, 4) == [("it began on rank 1, 2",)] * 4
+
+
+@pytest.mark.parametrize(
+    ("failure", "text", "status"),
+    [
+        (KeyboardInterrupt(), "error: rank 2 was ended by SIGINT\n  = note: in step 4, computing", 130),
+        (
+            SystemExit(3),
+            "error: rank 2 called sys.exit(3) before the program was done\n  = note: in step 4, computing",
+            1,
+        ),
+        (
+            ProgramError("no", code="E0715", help="yes"),
+            "error[E0715]: no\n  = note: rank 2, in step 4, computing\n  = help: yes",
+            1,
+        ),
+    ],
+)
+def test_describe(failure: BaseException, text: str, status: int) -> None:
+    assert describe(failure, 2, Place(4, "computing")) == (text, status)
+
+
+def test_describe_stall() -> None:
+    waiting = Place(3, "allreduce `b`", 9.0)
+    assert describe_stall({0: waiting, 1: Place(3, "computing")}, 10.0) == ""
+    text = describe_stall({0: waiting, 1: Place(3, "computing"), 2: Place(2, "allreduce `b`", 1.0)}, 9.0)
+    assert text.splitlines()[:3] == [
+        "error: rank 0 has waited 9 s in allreduce `b` of step 3",
+        "  = note: rank 1 is missing: in step 3, computing",
+        "  = note: rank 2 is missing: in step 2, waiting in allreduce `b`",
+    ]
+    assert "all ranks are in it" in describe_stall({0: waiting, 1: waiting}, 9.0)
