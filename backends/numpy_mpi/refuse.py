@@ -11,7 +11,7 @@ from dlc.ir.graph import Graph, Node
 from dlc.ir.request import Request, Rule
 from dlc.ir.training import Training
 from dlc.messages.e07_run import E0701
-from dlc.ops import operator
+from dlc.ops import LAYERS, LOSSES, operator
 
 BACKEND = "numpy"
 DATA_SETS = ("digits", "mnist", "cifar10", "npz", "synthetic")
@@ -86,16 +86,26 @@ def _request(request: Request) -> Iterator[Refusal]:
     for limit in request.limits:
         if limit.subject not in ("memory", "workspace"):
             yield Refusal(f"limit {limit.subject}", limit.span, "it can hold `memory` and `workspace` to a limit")
-    for rule in (*request.pins, *request.forbids):
-        if not _emitted(rule):
-            yield Refusal(f"{rule.key} = {_spelt(rule)} for `{rule.selector}`", rule.value_span, data_parallel)
+    for rules, kept, verb in ((request.pins, _pin_kept, ""), (request.forbids, _forbid_kept, "a plan without ")):
+        for rule in rules:
+            if not kept(rule):
+                what = f"{verb}{rule.key} = {_spelt(rule)} for `{rule.selector}`"
+                yield Refusal(what, rule.value_span, data_parallel)
 
 
-def _emitted(rule: Rule) -> bool:
-    """Whether a pin or forbid speaks of something that this backend decides: algorithm, layout, the batch's split."""
-    if rule.key in ("algorithm", "layout"):
-        return True
-    return rule.key == "partition" and isinstance(rule.value, tuple) and all(s.axis == "batch" for s in rule.value)
+def _pin_kept(rule: Rule) -> bool:
+    """Whether a program keeps a pin: of an algorithm, of a layout, or of what data parallelism does anyway."""
+    return rule.key in ("algorithm", "layout") or (rule.key == "partition" and _splits_batch(rule))
+
+
+def _forbid_kept(rule: Rule) -> bool:
+    """Whether a program keeps a forbid: no op is partitioned but by the batch."""
+    return rule.key in ("algorithm", "layout") or (rule.key == "partition" and not _splits_batch(rule))
+
+
+def _splits_batch(rule: Rule) -> bool:
+    """Whether a partition splits the batch and nothing else; `replicate` splits nothing."""
+    return isinstance(rule.value, tuple) and {split.axis for split in rule.value} == {"batch"}
 
 
 def _spelt(rule: Rule) -> str:
@@ -111,11 +121,11 @@ def _spelt(rule: Rule) -> str:
 def _ops(graph: Graph) -> Iterator[Refusal]:
     """The kinds of ops without a kernel, each once, at the first op of its kind."""
     kinds = {op for op, _, _ in KERNELS}
+    instead = f"it can emit {', '.join(op.name for op in (*LAYERS, *LOSSES) if op.view or op.name in kinds)}"
     first: dict[str, Node] = {}
     for node in graph.nodes:
         op = operator(node.op)
         if node.op not in kinds and op is not None and not op.view:
             first.setdefault(node.op, node)
     for name, node in first.items():
-        what = f"operator `{name}` at `{node.address}`"
-        yield Refusal(what, node.span, f"it has kernels for {', '.join(sorted(kinds - {'convert', 'sum', 'totals'}))}")
+        yield Refusal(f"operator `{name}` at `{node.address}`", node.span, instead)
