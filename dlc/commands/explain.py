@@ -46,9 +46,16 @@ def _codes() -> Answer:
 def _code(text: str) -> Answer:
     message = MESSAGES.get(text.upper())
     if message is None:
-        raise UsageError(f"`{text}` is neither a file nor the code of a message{nearest(text.upper(), MESSAGES)}")
+        raise UsageError(f"`{text}` is neither a file nor the code of a message{_similar_code(text)}")
     document = {"code": message.code, "message": message.sentence, "explanation": message.explanation}
     return Answer(f"{message.code}: {message.sentence}\n\n{message.explanation}", document)
+
+
+def _similar_code(text: str) -> str:
+    """The code that has most characters in the same places, where that is all but one or two."""
+    best = max(MESSAGES, key=lambda code: sum(map(str.__eq__, code, text.upper())))
+    alike = sum(map(str.__eq__, best, text.upper()))
+    return f", there is a similar one: `{best}`" if alike >= 3 and len(text) == len(best) else ""
 
 
 def _decision(arguments: Namespace) -> Answer:

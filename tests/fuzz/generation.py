@@ -73,7 +73,11 @@ class _Writer:
 
     def network(self) -> str:
         extent, shape = self.random.choice(
-            ((32, "channel = 1, height = 32, width = 32"), (8, "channel = 3, height = 8, width = 8"), (0, "feature = 12"))
+            (
+                (32, "channel = 1, height = 32, width = 32"),
+                (8, "channel = 3, height = 8, width = 8"),
+                (0, "feature = 12"),
+            )
         )
         first = self.pick("batch", "batch", "4", wrong=("channel = 2", "batch = batch", "0", "batch, batch", "-1"))
         self.values = [_Value("image", extent)]
@@ -111,7 +115,9 @@ class _Writer:
         if self.often(0.1):
             return f"repeat {self.random.randrange(4)} as i {{ {self.pick(*ANYWHERE)} }}", extent
         if self.often(0.1):
-            return self.pick("part", "part(2)", "part(n = 5)", wrong=("part(1, 2, 3, 4)", "part(m = 1)", "part(x)")), extent
+            return self.pick(
+                "part", "part(2)", "part(n = 5)", wrong=("part(1, 2, 3, 4)", "part(m = 1)", "part(x)")
+            ), extent
         if self.often(0.35):
             return self.pick(*ANYWHERE), extent
         return self.on_image(extent) if extent else (f"linear({self.random.randrange(1, 20)})", 0)
@@ -173,7 +179,9 @@ class _Writer:
             wrong=("core[0] over shm", "core[3]", "core[2] over none", "gpu[2] over shm", "core[70000] over shm",
                    "a[2] over shm { core[2] over shm }\n    b over shm { core }"),
         )  # fmt: skip
-        shape = self.pick("", "", "shape = ring, ", "shape = switch, ", wrong=("shape = torus(4x4), ", "shape = star, "))
+        shape = self.pick(
+            "", "", "shape = ring, ", "shape = switch, ", wrong=("shape = torus(4x4), ", "shape = star, ")
+        )
         return (
             "cluster here {\n"
             f"  device core {{ kind = cpu, memory = {memory}, bandwidth = 10 GB/s, compute.f32 = 50 GFLOP/s }}\n"
@@ -185,7 +193,8 @@ class _Writer:
         digits = ("digits(scale = 4, test = 0.2)",) if "channel = 1, height = 32" in self.written else ()
         settings = [
             ("data", self.pick("synthetic(samples = 64)", 'npz("none.npz")', *digits,
-                               wrong=("digits(scale = 4)", 'cifar10("data")', "digits", "digits(scale = 0)", "nothing()"))),
+                               wrong=("digits(scale = 4)", 'cifar10("data")', "digits", "digits(scale = 0)",
+                                      "nothing()"))),
             ("loss", self.pick("cross_entropy(logits, data.label)",
                                "0.5 * cross_entropy(logits, data.label, smoothing = 0.1)",
                                wrong=("logits", "mse(logits, data.label)", "accuracy(logits, data.label)",
@@ -194,11 +203,12 @@ class _Writer:
                                     wrong=("lars", "adam(beta1 = 2)", "sgd(0.9, 1, 2, 3, 4)", "relu", "sgd(x = 1)"))),
             ("lr", self.pick("constant(0.05)", "warmup(to = 0.4, over = 5 steps) then constant(0.1)",
                              "cosine(rate = 0.1, to = 0, over = 5 epochs)",
-                             wrong=("constant(-1)", "cosine(to = 0, over = 5 epochs)", "0.1", "constant", "cosine(to = 0, over = 5 GiB)"))),
+                             wrong=("constant(-1)", "cosine(to = 0, over = 5 epochs)", "0.1", "constant",
+                                    "cosine(to = 0, over = 5 GiB)"))),
             (self.pick("epochs", "steps"), self.pick("1", "2", wrong=("0", "1.5", "5 epochs", "yes"))),
         ]  # fmt: skip
-        extra = (("seed", "7"), ("clip", "norm(1.0)"), ("metrics", "[accuracy(logits, data.label)]"), ("precision", "f64"),
-                 ("init", "he"))  # fmt: skip
+        extra = (("seed", "7"), ("clip", "norm(1.0)"), ("metrics", "[accuracy(logits, data.label)]"), ("init", "he"),
+                 ("precision", "f64"))  # fmt: skip
         odd = (("precision", "mixed(compute = bf16, master = f32)"), ("accumulate", "2"), ("update", "hogwild"),
                ("stop", "loss(0.1)"), ("seed", "1.5"), ("compress", "topk(0.01)"), ("clip", "value(0)"))  # fmt: skip
         settings += [setting for setting in extra if self.often(0.2)]
@@ -211,8 +221,9 @@ class _Writer:
         right = ("strategy = data", "strategy = auto", "allreduce = ring", "layout = NHWC", "limit memory <= 1 GiB",
                  "allreduce = tree", "objective = step_time")  # fmt: skip
         odd = ("strategy = model", "strategy = hybrid(data = 2)", "limit memory <= 1 KiB", "limit workspace <= 0 B",
-               "objective = memory", "mesh { data = core }", "mesh { data = core / 2; model = core / 2 }", "shard = weights",
-               "pipeline.microbatches = 2", "overlap = no", "mesh { }", "limit time <= 1 s")  # fmt: skip
+               "objective = memory", "mesh { data = core }", "mesh { data = core / 2; model = core / 2 }",
+               "shard = weights", "pipeline.microbatches = 2", "overlap = no", "mesh { }",
+               "limit time <= 1 s")  # fmt: skip
         rules += [f"  {setting}" for setting in right if self.often(0.1)]
         rules += [f"  {setting}" for setting in odd if self.often(self.rate / 4)]
         where = self.pick("here", wrong=("there",))

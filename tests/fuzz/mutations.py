@@ -8,17 +8,18 @@ from random import Random
 
 _WORD = re.compile(r'"[^"\n]*"|#[^\n]*|[A-Za-z_][A-Za-z0-9_]*|[0-9][0-9A-Za-z_.]*|->|==|!=|<=|>=|\*\*|\.\.|[^\w\s]')
 
-CHARACTERS = 'aZ_09 \t\n\r(){}[]<>=!+-*/@.,;:#"%&|^~$?`\'\\\x00\x07\x1b\x7f\ufeff\u200b\u202eé×→“‘ﬁ٣😀'
+CHARACTERS = "aZ_09 \t\n\r(){}[]<>=!+-*/@.,;:#\"%&|^~$?`'\\\x00\x07\x1b\x7f\ufeff\u200b\u202eé×→“‘ﬁ٣😀"
 
 WORDS = (
     "if", "then", "else", "and", "or", "not", "as", "where", "repeat", "return", "input", "output", "block", "network",
-    "cluster", "train", "plan", "pin", "forbid", "limit", "mesh", "param", "import", "device", "link", "topology", "auto",
-    "yes", "no", "same", "valid", "x", "conv", "linear", "bn", "dropout", "split", "replicate", "over", "**", "*", "[0]",
-    "[0..3]", "[*]", "0", "1", "-1", "1.5", "1e309", "1e-400", "9007199254740991", "9007199254740992", "100000000000",
-    "1" * 400, "3x3", "0x0", "1x2x3x4", "99999x99999", "4 GiB", "0 B", "5 epochs", "2 us", "900 GB/s", "GB", "3 parsecs",
-    '"text"', '""', '"../../etc/passwd"', "{", "}", "(", ")", "[", "]", "->", "=", "==", ",", ";", ":", ".", "..", "+",
-    "-", "/", "@", "<=", "dlspec 2", "f32[batch]", "i32[]", "data.label", "x.channel", "x.width / 0", "1 / 0", "1 % 0",
-    "2 * 9007199254740991", "repeat 1000000000 { relu }", "(" * 150, "[" * 99, "-> relu " * 300, "not " * 200, "- " * 300,
+    "cluster", "train", "plan", "pin", "forbid", "limit", "mesh", "param", "import", "device", "link", "topology",
+    "auto", "yes", "no", "same", "valid", "x", "conv", "linear", "bn", "dropout", "split", "replicate", "over",
+    "**", "*", "[0]", "[0..3]", "[*]", "0", "1", "-1", "1.5", "1e309", "1e-400", "9007199254740991",
+    "9007199254740992", "100000000000", "1" * 400, "3x3", "0x0", "1x2x3x4", "99999x99999", "4 GiB", "0 B", "5 epochs", "2 us", "900 GB/s", "GB",
+    "3 parsecs", '"text"', '""', '"../../etc/passwd"', "{", "}", "(", ")", "[", "]", "->", "=", "==", ",", ";", ":",
+    ".", "..", "+", "-", "/", "@", "<=", "dlspec 2", "f32[batch]", "i32[]", "data.label", "x.channel", "x.width / 0", "1 / 0", "1 % 0",
+    "2 * 9007199254740991", "repeat 1000000000 { relu }", "(" * 150, "[" * 99, "-> relu " * 300,
+    "not " * 200, "- " * 300,
 )  # fmt: skip
 """Words that sit at the edges of what the language allows."""
 
@@ -82,8 +83,17 @@ def _meaning(text: str, donors: Sequence[str], random: Random) -> str:
     return text[: one.start()] + random.choice(alike) + text[one.end() :]
 
 
-_KEYWORDS = frozenset("if then else and or not as where input output return repeat block network cluster train plan pin".split())
-_SIGNS = {"+": "sum", "-": "sum", "*": "sum", "/": "sum", "@": "sum", "==": "compared", "<": "compared", ">": "compared"}
+_KEYWORDS = frozenset(WORDS[: WORDS.index("auto")])
+_SIGNS = {
+    "+": "sum",
+    "-": "sum",
+    "*": "sum",
+    "/": "sum",
+    "@": "sum",
+    "==": "compared",
+    "<": "compared",
+    ">": "compared",
+}
 
 
 def _kind(word: str) -> str:

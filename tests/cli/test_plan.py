@@ -1,0 +1,213 @@
+"""inspect, plan, explain and diff: what people look at, and the same for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dlc.messages import MESSAGES
+from tests.cli.conftest import SPECS, Dlc
+
+
+def test_inspect_document(dlc: Dlc, lenet5: Path) -> None:
+    document = dlc("inspect", lenet5, "--json").document
+    assert document["network"] == "lenet5"
+    assert document["parameters"] == 61_706
+    assert document["macs"] == 416_520  # 117,600 + 240,000 + 48,000 + 10,080 + 840, by hand
+    first = document["ops"][0]
+    assert first["address"] == "c1.conv"
+    assert first["parameters"] == 6 * 25 + 6
+    assert first["macs"] == 28 * 28 * 6 * 25
+    assert first["depth"] == 6  # lg 1 + lg 5 + lg 5, rounded up
+    assert set(first) == {"address", "op", "output", "parameters", "macs", "work", "depth"}
+    assert sum(op["parameters"] for op in document["ops"]) == document["parameters"]
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet50", "25,557,032"), ("gpt2", "124,439,808")])
+def test_inspect_text_has_a_row_for_each_statement(dlc: Dlc, name: str, parameters: str) -> None:
+    said = dlc("inspect", SPECS / f"{name}.dlspec")
+    assert said.status == 0
+    assert f"{parameters} parameters" in said.out
+    assert len(said.out.splitlines()) < 15
+
+
+def test_inspect_selects(dlc: Dlc) -> None:
+    said = dlc("inspect", SPECS / "resnet50.dlspec", "--select", "stage1[0].**.conv where window == 3x3", "--json")
+    assert [op["address"] for op in said.document["ops"]] == ["stage1[0].main.middle.conv"]
+
+
+def test_inspect_selector_with_a_mistake_points_into_it(dlc: Dlc, lenet5: Path) -> None:
+    said = dlc("inspect", lenet5, "--select", "c1 where windo == 5x5")
+    assert said.status == 1
+    assert "--select:1:10" in said.err
+    assert "`window`" in said.err
+
+
+@pytest.mark.parametrize("text", ["c1 { layout = NHWC }\npin c2", "c1 {", "", "c1 } }"])
+def test_inspect_refuses_what_is_no_selector(dlc: Dlc, lenet5: Path, text: str) -> None:
+    assert dlc("inspect", lenet5, "--select", text).status in (1, 2)
+
+
+def test_inspect_selector_that_reaches_nothing(dlc: Dlc, lenet5: Path) -> None:
+    said = dlc("inspect", lenet5, "--select", "c9")
+    assert said.status == 2
+    assert "no op of `lenet5` is reached by `c9`" in said.err
+
+
+def test_dot_has_every_op_and_closes_every_brace(dlc: Dlc, lenet5: Path) -> None:
+    text = dlc("inspect", lenet5, "--dot").out
+    ops = [op["address"] for op in dlc("inspect", lenet5, "--json").document["ops"]]
+    assert all(f'"{op}" [' in text for op in ops)
+    assert text.count("{") == text.count("}")
+    assert '"c1.conv" -> "c1.tanh"' in text
+    assert "conv im2col NCHW" in text, "lenet5 has a plan block, so its colours are the plan's"
+
+
+def test_dot_without_a_plan(dlc: Dlc, tmp_path: Path) -> None:
+    file = tmp_path / "bare.dlspec"
+    file.write_text("dlspec 1\nnetwork n {\n  input x: f32[4, width = 3]\n  y = x -> linear(2)\n  output y\n}\n")
+    text = dlc("inspect", file, "--dot").out
+    assert '"x" -> "y.linear"' in text
+    assert "NCHW" not in text
+
+
+def test_timeline_is_a_chrome_trace(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    document = dlc("inspect", lenet5, "--timeline", file, "--json").document
+    events = json.loads(file.read_text())["traceEvents"]
+    slices = [event for event in events if event["ph"] == "X"]
+    assert {"c1.conv", "c1.conv@dw"} <= {event["name"] for event in slices}
+    assert max(e["ts"] + e["dur"] for e in slices) == pytest.approx(document["step_seconds"] * 1e6)
+    planned = dlc("plan", lenet5, "--json").document["predicted"]["step_seconds"]
+    assert document["step_seconds"] == pytest.approx(planned, rel=0.2), "both use the same prices"
+
+
+# --- plan ----------------------------------------------------------------------------------------------------------
+
+
+def test_plan_document(dlc: Dlc, lenet5: Path) -> None:
+    document = dlc("plan", lenet5, "--json").document
+    assert document["predicted"]["step_seconds"] > document["lower_bound_seconds"] > 0
+    assert document["predicted"]["peak_bytes"] > 4 * 61_706
+    assert document["search_seconds"] > 0
+    assert document["runner_up"]["objective"] >= document["predicted"]["objective"]
+    assert {"address", "algorithm", "layout", "partition"} <= set(document["ops"][0])
+    assert document["ops"][0]["partition"] == [{"axis": "batch", "over": "data"}]
+    assert [(rule["kind"], rule["selector"], rule["key"], rule["ops"]) for rule in document["rules"]] == [
+        ("pin", "c1.conv", "algorithm", 1),
+        ("pin", "c1.conv", "layout", 1),
+    ]
+
+
+def test_plan_text(dlc: Dlc, lenet5: Path) -> None:
+    text = dlc("plan", lenet5).out
+    for part in (
+        "data parallel, batch 32 as 2 x 16",
+        "pinned at",
+        "lower bound: work",
+        "runner-up",
+        "baseline",
+        "allreduce",
+    ):
+        assert part in text
+    row = next(line for line in text.splitlines() if line.startswith("c1.conv"))
+    assert re.search(r"NCHW\s+im2col \S+ us", row)
+    assert "analytic" in row
+
+
+def test_plan_for_other_ranks(dlc: Dlc, lenet5: Path) -> None:
+    document = dlc("plan", lenet5, "-n", "3", "--json").document
+    assert document["ranks"] == 3
+    assert [stop - start for start, stop in document["shards"]] == [11, 11, 10]
+
+
+def test_plan_file_is_shown_compared_and_named(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    two, four = tmp_path / "two.json", tmp_path / "four.json"
+    assert dlc("plan", lenet5, "-o", two).out.endswith(f"wrote {two}\n")
+    assert dlc("plan", lenet5, "-n", "4", "-o", four).status == 0
+    shown = dlc("inspect", two, "--json").document
+    assert shown["ranks"] == 2
+    assert "search_seconds" not in two.read_text()
+    same = dlc("diff", two, two)
+    assert "decide the same" in same.out
+    found = dlc("diff", two, four, "--json").document
+    assert found["equal"] is False
+    assert "strategy" in {difference["what"] for difference in found["differences"]}
+    assert "batch 32 as 4 x 8" in dlc("diff", two, four).out
+
+
+def test_diff_of_what_is_no_plan(dlc: Dlc, lenet5: Path) -> None:
+    said = dlc("diff", lenet5, lenet5)
+    assert said.status == 1
+    assert "E0705" in said.err
+
+
+def test_plan_that_cannot_be_written(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = dlc("plan", lenet5, "-o", tmp_path / "file" / "plan.json")
+    assert said.status == 1
+    assert "E0702" in said.err
+
+
+def test_dump_after_a_pass(dlc: Dlc, lenet5: Path) -> None:
+    assert "c1.conv@dw" in dlc("plan", lenet5, "--dump-after", "differentiate").out
+    said = dlc("plan", lenet5, "--dump-after", "differentiate", "--json")
+    assert said.document["network"] == "lenet5"
+    assert "c1.conv@dw" in said.err
+
+
+# --- explain -------------------------------------------------------------------------------------------------------
+
+
+def test_explain_an_op(dlc: Dlc, lenet5: Path) -> None:
+    document = dlc("explain", lenet5, "c3.conv", "--json").document
+    taken = [candidate for candidate in document["candidates"] if candidate["taken"]]
+    assert {candidate["pass"] for candidate in taken} == {"forward", "dx", "dw"}
+    assert all(c["excluded"] for c in document["candidates"] if c["algorithm"].startswith("winograd"))
+    assert all((c["seconds"] is None) == (c["excluded"] is not None) for c in document["candidates"])
+    text = dlc("explain", lenet5, "c3.conv").out
+    assert "ruled out because the window is 5x5" in text
+
+
+def test_explain_shows_what_a_pin_rules_out(dlc: Dlc, lenet5: Path) -> None:
+    line = next(n for n, line in enumerate(lenet5.read_text().splitlines(), 1) if "pin c1.conv" in line)
+    assert f"ruled out by line {line}" in dlc("explain", lenet5, "c1.conv").out
+
+
+def test_explain_strategy(dlc: Dlc, lenet5: Path) -> None:
+    assert "why data parallelism" in dlc("explain", lenet5, "strategy").out
+    assert dlc("explain", lenet5, "strategy", "--json").document["baselines"]
+
+
+def test_explain_misspelt_address(dlc: Dlc, lenet5: Path) -> None:
+    said = dlc("explain", lenet5, "c3.cnv")
+    assert said.status == 2
+    assert "`c3.conv`" in said.err
+
+
+def test_explain_needs_an_address(dlc: Dlc, lenet5: Path) -> None:
+    said = dlc("explain", lenet5)
+    assert said.status == 2
+    assert "which op?" in said.err
+
+
+@pytest.mark.parametrize("code", sorted(MESSAGES))
+def test_explain_each_code(dlc: Dlc, code: str) -> None:
+    said = dlc("explain", code.lower())
+    assert said.status == 0
+    assert said.out.startswith(f"{code}: ")
+    assert len(said.out.split("\n\n", 1)[1]) > 40
+
+
+def test_explain_misspelt_code(dlc: Dlc) -> None:
+    said = dlc("explain", "E03o2")
+    assert said.status == 2
+    assert "`E0302`" in said.err
+
+
+def test_explain_lists_all_codes(dlc: Dlc) -> None:
+    assert {entry["code"] for entry in dlc("explain", "--json").document["codes"]} == set(MESSAGES)
+    assert len(dlc("explain").out.splitlines()) == len(MESSAGES) + 2

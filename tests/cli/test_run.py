@@ -1,0 +1,128 @@
+"""compile, run, verify and doctor: the commands that start processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlc import doctor
+from tests.cli.conftest import Dlc
+
+
+def run_dlc(*words: object) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the programs that it starts write to its outputs."""
+    command = [sys.executable, "-m", "dlc", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_compile_then_run(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    folder, weights = tmp_path / "build", tmp_path / "w.npz"
+    said = dlc("compile", lenet5, "-n", "1", "-o", folder, "--json")
+    assert said.status == 0
+    assert {"train.py", "plan.json", "launch.sh"} <= set(said.document["files"])
+    done = run_dlc("run", folder, "--steps", "2", "--save", weights, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["steps"] == 2
+    assert result["metrics"].keys() == {"accuracy"}
+    assert result["step_seconds"] > 0
+    assert weights.exists()
+
+
+def test_a_plan_is_applied_exactly(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    dlc("plan", lenet5, "-n", "1", "-o", plan)
+    dlc("compile", plan, "-o", tmp_path / "planned")
+    dlc("compile", lenet5, "-n", "1", "-o", tmp_path / "direct")
+    for file in ("plan.json", "train.py"):
+        assert (tmp_path / "planned" / file).read_bytes() == (tmp_path / "direct" / file).read_bytes()
+
+
+def test_folders_of_others_are_left_alone(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    said = dlc("compile", lenet5, "-o", tmp_path)
+    assert said.status == 1
+    assert "E0705" in said.err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.mpi
+def test_run_shows_the_plan_and_trains_on_two_ranks(lenet5: Path) -> None:
+    done = run_dlc("run", lenet5, "-n", "2", "--steps", "3")
+    assert done.returncode == 0, done.stderr
+    plan, _, training = done.stdout.partition("compared with")
+    assert "2 ranks, data parallel" in plan
+    assert "loss" in training
+    assert "accuracy" in training
+
+
+def test_run_of_a_folder_that_is_none(dlc: Dlc, tmp_path: Path) -> None:
+    said = dlc("run", tmp_path)
+    assert said.status == 1
+    assert "E0705" in said.err
+
+
+def test_a_compiled_program_is_fixed(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    dlc("compile", lenet5, "-n", "1", "-o", folder)
+    said = dlc("run", folder, "-n", "2")
+    assert said.status == 1
+    assert "compiled for 1 rank" in said.err
+    assert dlc("run", folder, "-P", "batch=3").status == 2
+    assert dlc("verify", folder, "--exact").status == 2
+
+
+def test_a_run_that_fails_has_status_1(lenet5: Path, tmp_path: Path) -> None:
+    done = run_dlc("run", lenet5, "-n", "1", "--load", tmp_path / "none.npz")
+    assert done.returncode == 1
+    assert "none.npz" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.mpi
+def test_verify(lenet5: Path) -> None:
+    done = run_dlc("verify", lenet5, "-n", "2", "--exact", "--steps", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["passed"] is True
+    assert {verdict["ranks"] for verdict in document["verdicts"]} == {2}
+    assert all(verdict["tensors"] > 10 and verdict["error"] == 0 for verdict in document["verdicts"])
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.mpi
+def test_doctor_of_a_machine_that_has_all(dlc: Dlc) -> None:
+    said = dlc("doctor", "--json")
+    assert said.status == 0
+    findings = {finding["name"]: finding for finding in said.document["findings"]}
+    assert findings["two ranks"]["found"] == "two ranks summed 2"
+    assert {"python", "numpy", "mpi4py", "mpiexec", "this folder", "cores", "memory"} <= set(findings)
+
+
+def test_doctor_without_mpiexec(dlc: Dlc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_mpiexec", lambda: None)
+    said = dlc("doctor")
+    assert said.status == 1
+    row = next(line for line in said.out.splitlines() if "mpiexec" in line)
+    assert row.startswith("MISSING")
+    assert 'pip install "dlc[mpi]"' in row
+
+
+def test_doctor_gives_up_on_what_hangs() -> None:
+    status, output = doctor._run([sys.executable, "-c", "import time; time.sleep(60)"], 0.3)
+    assert (status, output) == (124, "no end after 0 s")
+
+
+def test_doctor_in_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert not doctor._writes().ok
+    assert not doctor._temporary().ok
