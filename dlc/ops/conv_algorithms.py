@@ -1,15 +1,18 @@
 """Ways to compute a convolution: which are legal where, their counts (cost-models.md §2) and their scratch memory.
 
-The scratch arrays are those of the kernels in `backends/numpy_mpi/kernels`; a kernel works through the samples in
-blocks, as many at a time as the first axis of its workspaces has, so that a block stays in the processor's cache.
+The scratch arrays are those of the kernels in `backends/numpy_mpi/kernels`, flat, in the order in which these take
+them. A kernel works through the samples in blocks, as many at a time as its workspaces have room for, so that what is
+written once and read again at once stays in the processor's cache.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 from dlc.ir.tensor import DTYPE_BYTES, tensor
+from dlc.ops.counting import lg, touched
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
 from dlc.ops.windows import Pair, Windows, by, windows
 
@@ -71,24 +74,14 @@ def conv_shape(stage: str, shapes: Shapes) -> ConvShape:
     return ConvShape(n, c, (h, w), y.shape[1], (y.shape[2], y.shape[3]), windows(shapes.attrs), groups, x.dtype)
 
 
-def ceil_log2(n: int) -> int:
-    """⌈lg n⌉: the depth of a reduction of n values."""
-    return (n - 1).bit_length()
-
-
-def touched(shapes: Shapes) -> int:
-    """Bytes of all inputs and outputs: each is touched at least once."""
-    return sum(value.bytes for value in (*shapes.inputs, *shapes.outputs))
-
-
 def direct_cost(stage: str, shapes: Shapes) -> Cost:
     """Counts of the direct form (cost-models.md §1): W is the same for the three passes, D is not."""
     conv = conv_shape(stage, shapes)
-    ky, kx = map(ceil_log2, conv.windows.window)
+    ky, kx = map(lg, conv.windows.window)
     depth = {
-        "forward": ceil_log2(conv.channels // conv.groups) + ky + kx,
-        "dx": ceil_log2(conv.filters // conv.groups) + ky + kx,
-        "dw": ceil_log2(conv.batch) + ceil_log2(conv.y[0]) + ceil_log2(conv.y[1]),
+        "forward": lg(conv.channels // conv.groups) + ky + kx,
+        "dx": lg(conv.filters // conv.groups) + ky + kx,
+        "dw": lg(conv.batch) + lg(conv.y[0]) + lg(conv.y[1]),
     }[stage]
     return Cost(conv.macs, conv.macs, depth, touched(shapes))
 
@@ -207,104 +200,98 @@ def _number(extents: Pair) -> str:
     return str(extents[0]) if extents[0] == extents[1] else by(extents)
 
 
-def winograd(m: int) -> Algorithm:
-    """F(m×m, 3×3), with α = m + 2."""
-    positions = (m + 2) ** 2
+def _winograd_excluded(m: int, stage: str, shapes: Shapes) -> str | None:
+    conv = conv_shape(stage, shapes)
+    slide = conv.windows
+    if slide.window != (3, 3):
+        return f"the window is {by(slide.window)}"
+    if slide.dilation != (1, 1):
+        return f"the dilation is {_number(slide.dilation)}"
+    if conv.dtype in ("f16", "bf16") and m > 2:
+        return f"its rounding error in {conv.dtype} is above 1 %"
+    return _stride_one(slide)
 
-    def excluded(stage: str, shapes: Shapes) -> str | None:
-        conv = conv_shape(stage, shapes)
-        slide = conv.windows
-        if slide.window != (3, 3):
-            return f"the window is {by(slide.window)}"
-        if slide.dilation != (1, 1):
-            return f"the dilation is {_number(slide.dilation)}"
-        if conv.dtype in ("f16", "bf16") and m > 2:
-            return f"its rounding error in {conv.dtype} is above 1 %"
-        return _stride_one(slide)
 
-    def cost(stage: str, shapes: Shapes) -> Cost:
-        """Transforms of filters, data and results, and α² products of matrices (cost-models.md §2)."""
-        conv = conv_shape(stage, shapes)
-        tiles = tiling(stage, conv, (m, m))
-        alpha, count = m + 2, conv.batch * prod(tiles.count)
-        pairs = conv.weights // conv.windows.taps
-        filters, data = pairs * alpha * (9 + alpha * 3), tiles.into * count * 2 * alpha**3
-        results, products = tiles.out * count * alpha * (alpha * m + m**2), pairs * count * positions
-        depth = 2 * ceil_log2(3) + 4 * ceil_log2(alpha) + ceil_log2(tiles.into // conv.groups)
-        return Cost(products, filters + data + results + products, depth, touched(shapes))
+def _winograd_cost(m: int, stage: str, shapes: Shapes) -> Cost:
+    """Transforms of filters, data and results, and α² products of matrices, α = m + 2 (cost-models.md §2)."""
+    conv = conv_shape(stage, shapes)
+    tiles = tiling(stage, conv, (m, m))
+    alpha, count = m + 2, conv.batch * prod(tiles.count)
+    pairs = conv.weights // conv.windows.taps
+    filters, data = pairs * alpha * (9 + alpha * 3), tiles.into * count * 2 * alpha**3
+    results, products = tiles.out * count * alpha * (alpha * m + m**2), pairs * count * alpha**2
+    depth = 2 * lg(3) + 4 * lg(alpha) + lg(tiles.into // conv.groups)
+    return Cost(products, filters + data + results + products, depth, touched(shapes))
 
-    def workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
-        conv = conv_shape(stage, shapes)
-        tiles = tiling(stage, conv, (m, m))
-        pairs, into, out = conv.weights // conv.windows.taps, positions * tiles.into, positions * tiles.out
-        block = tiles.block(conv, layout, max(into, out), least=512 if stage == "dw" else 128)
-        filters = _values(conv, "filters", positions * pairs)
-        padded = _values(conv, "padded", conv.batch * tiles.into * prod(tiles.span))
-        ends = max(into, m**2 * tiles.out)
-        if stage != "dw":
-            return (
-                filters,
-                padded,
-                _values(conv, "tiles", max(into, out) * block),
-                _values(conv, "data", ends * block),
-            )
+
+def _winograd_workspaces(m: int, stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
+    conv = conv_shape(stage, shapes)
+    tiles = tiling(stage, conv, (m, m))
+    pairs, positions = conv.weights // conv.windows.taps, (m + 2) ** 2
+    into, out = positions * tiles.into, positions * tiles.out
+    block = tiles.block(conv, layout, max(into, out), least=512 if stage == "dw" else 128)
+    filters = _values(conv, "filters", positions * pairs)
+    padded = _values(conv, "padded", conv.batch * tiles.into * prod(tiles.span))
+    ends = max(into, m**2 * tiles.out)
+    if stage != "dw":
         return (
             filters,
             padded,
-            _values(conv, "padded_gradient", conv.batch * tiles.out * prod(tiles.count) * m**2),
-            _values(conv, "tiles", ends * block),
-            _values(conv, "data", into * block),
-            _values(conv, "gradient", out * block),
-            _values(conv, "product", positions * pairs),
+            _values(conv, "tiles", max(into, out) * block),
+            _values(conv, "data", ends * block),
         )
+    return (
+        filters,
+        padded,
+        _values(conv, "padded_gradient", conv.batch * tiles.out * prod(tiles.count) * m**2),
+        _values(conv, "tiles", ends * block),
+        _values(conv, "data", into * block),
+        _values(conv, "gradient", out * block),
+        _values(conv, "product", positions * pairs),
+    )
 
-    return Algorithm(f"winograd({m})", LAYOUTS, excluded, cost, workspaces)
+
+def _fft_excluded(stage: str, shapes: Shapes) -> str | None:
+    return _stride_one(conv_shape(stage, shapes).windows)
 
 
-def fft(name: str, *, tiled: bool) -> Algorithm:
-    """Fourier transforms of whole images, or of tiles of bounded extent."""
+def _fft_cost(tiled: bool, stage: str, shapes: Shapes) -> Cost:
+    """Transforms of x, w and y, 2.5·HW·lg HW real operations each, and HW·N·Cin·Cout (cost-models.md §2)."""
+    conv = conv_shape(stage, shapes)
+    tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
+    count, area, pairs = conv.batch * prod(tiles.count), prod(lengths), conv.weights // conv.windows.taps
+    transforms = pairs + count * (tiles.into + tiles.out)
+    products = area * count * pairs
+    depth = 2 * lg(area) + lg(tiles.into // conv.groups)
+    work = 5 * area * lg(area) * transforms // 2 + products
+    return Cost(2 * products, work, depth, touched(shapes))
 
-    def cost(stage: str, shapes: Shapes) -> Cost:
-        """Transforms of x, w and y, 2.5·HW·lg HW real operations each, and HW·N·Cin·Cout (cost-models.md §2)."""
-        conv = conv_shape(stage, shapes)
-        tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
-        count, area, pairs = conv.batch * prod(tiles.count), prod(lengths), conv.weights // conv.windows.taps
-        transforms = pairs + count * (tiles.into + tiles.out)
-        products = area * count * pairs
-        depth = 2 * ceil_log2(area) + ceil_log2(tiles.into // conv.groups)
-        work = 5 * area * ceil_log2(area) * transforms // 2 + products
-        return Cost(2 * products, work, depth, touched(shapes))
 
-    def workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
-        conv = conv_shape(stage, shapes)
-        tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
-        pairs, spectrum = conv.weights // conv.windows.taps, 2 * lengths[0] * (lengths[1] // 2 + 1)
-        block = tiles.block(conv, layout, spectrum * max(tiles.into, tiles.out), least=16)
-        reach, padded = conv.windows.reach, conv.batch * tiles.into * prod(tiles.span)
-        into, out = spectrum * tiles.into * block, spectrum * tiles.out * block
-        shared = (_values(conv, "filters", spectrum * pairs), _values(conv, "padded", padded))
-        if stage != "dw":
-            return (
-                _values(conv, "kernel", prod(reach) * pairs),
-                *shared,
-                _values(conv, "spectra", into),
-                _values(conv, "products", out),
-                _values(conv, "tiles", tiles.tile[0] * lengths[1] * tiles.out * block),
-            )
-        gradient = conv.batch * tiles.out * prod(tiles.count) * prod(tiles.tile)
+def _fft_workspaces(tiled: bool, stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
+    conv = conv_shape(stage, shapes)
+    tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
+    pairs, spectrum = conv.weights // conv.windows.taps, 2 * lengths[0] * (lengths[1] // 2 + 1)
+    block = tiles.block(conv, layout, spectrum * max(tiles.into, tiles.out), least=16)
+    reach, padded = conv.windows.reach, conv.batch * tiles.into * prod(tiles.span)
+    into, out = spectrum * tiles.into * block, spectrum * tiles.out * block
+    shared = (_values(conv, "filters", spectrum * pairs), _values(conv, "padded", padded))
+    if stage != "dw":
         return (
-            _values(conv, "kernel", reach[0] * lengths[1] * pairs),
+            _values(conv, "kernel", prod(reach) * pairs),
             *shared,
-            _values(conv, "padded_gradient", gradient),
             _values(conv, "spectra", into),
-            _values(conv, "gradient_spectra", out),
-            _values(conv, "products", spectrum * pairs),
+            _values(conv, "products", out),
+            _values(conv, "tiles", tiles.tile[0] * lengths[1] * tiles.out * block),
         )
-
-    def excluded(stage: str, shapes: Shapes) -> str | None:
-        return _stride_one(conv_shape(stage, shapes).windows)
-
-    return Algorithm(name, LAYOUTS, excluded, cost, workspaces)
+    gradient = conv.batch * tiles.out * prod(tiles.count) * prod(tiles.tile)
+    return (
+        _values(conv, "kernel", reach[0] * lengths[1] * pairs),
+        *shared,
+        _values(conv, "padded_gradient", gradient),
+        _values(conv, "spectra", into),
+        _values(conv, "gradient_spectra", out),
+        _values(conv, "products", spectrum * pairs),
+    )
 
 
 def fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, Pair]:
@@ -323,15 +310,38 @@ def _transform_length(extent: int, reach: int, *, tiled: bool) -> int:
         while tile < 2 * (reach - 1):
             tile *= 2
         needed = min(needed, tile)
-    return next(length for length in range(needed, 2 * needed + 1) if 60**length % length == 0)
+    return next(length for length in range(needed, 2 * needed + 1) if _is_smooth(length))
+
+
+def _is_smooth(length: int) -> bool:
+    for prime in (2, 3, 5):
+        while length % prime == 0:
+            length //= prime
+    return length == 1
+
+
+def _winograd(m: int) -> Algorithm:
+    """F(m×m, 3×3)."""
+    return Algorithm(
+        f"winograd({m})",
+        LAYOUTS,
+        partial(_winograd_excluded, m),
+        partial(_winograd_cost, m),
+        partial(_winograd_workspaces, m),
+    )
+
+
+def _fft(name: str, *, tiled: bool) -> Algorithm:
+    """Fourier transforms of whole images, or of tiles of bounded extent."""
+    return Algorithm(name, LAYOUTS, _fft_excluded, partial(_fft_cost, tiled), partial(_fft_workspaces, tiled))
 
 
 CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("direct", LAYOUTS, _never, direct_cost, _direct_workspaces),
     Algorithm("im2col", LAYOUTS, _never, direct_cost, _im2col_workspaces),
-    winograd(2),
-    winograd(4),
-    fft("fft", tiled=False),
-    fft("fft_tiled", tiled=True),
+    _winograd(2),
+    _winograd(4),
+    _fft("fft", tiled=False),
+    _fft("fft_tiled", tiled=True),
     Algorithm("implicit_gemm", (), _no_kernel, direct_cost, _no_workspaces),
 )

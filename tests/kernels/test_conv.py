@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_mpi.kernels import CONV_ALGORITHMS
+from backends.numpy_mpi.kernels.conv_winograd import F2, F4, Matrices
 from dlc.ir.graph import Attr
 from dlc.ops.conv import CONV
 from dlc.ops.operator import LAYOUTS
@@ -208,3 +209,14 @@ def test_workspaces_are_bounded_by_blocks() -> None:
     assert columns.type.bytes == 64 * 9 * 56 * 56 * 4
     plain = replace(op, operands=(image("f32", 8, 64, 14, 14),), args={"filters": 64, "window": 1})
     assert plain.workspaces("forward") == ()
+
+
+@pytest.mark.parametrize("matrices", [F2, F4])
+def test_winograd_matrices_are_exact(matrices: Matrices) -> None:
+    """Aᵀ[(G g)∘(Bᵀ d)] is the correlation of g and d for all pairs of unit vectors, in two dimensions."""
+    m, alpha = matrices.m, matrices.m + 2
+    found = np.einsum("yp,pk,pd->ykd", matrices.output, matrices.filters, matrices.data)
+    expected = np.zeros((m, m, 3, 3, alpha, alpha))
+    for i, j, a, b in np.ndindex(m, m, 3, 3):
+        expected[i, j, a, b, i + a, j + b] = 1
+    assert np.abs(found - expected.reshape(found.shape)).max() < 1e-14
