@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from dlc.ir.graph import Attrs, Graph, Node
 from dlc.ir.plan import Plan
-from dlc.ir.program import Collective, Compute, Instruction, Segment
+from dlc.ir.program import Collective, Compute, Copy, Instruction, Segment
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.operator import Operator, Shapes, Workspace
 from passes.context import Context
@@ -47,7 +47,7 @@ class Lowering:
         if op.view and node.stage in ("forward", "dx"):
             yield from self._view(node)
         elif self.infers and node.op == "dropout":
-            self.aliases[node.outputs[0]] = node.inputs[0]
+            yield from self._pass_by(node)
         elif node.op == "bn" and not self.infers and node.stage in GROUP_PHASES and spans_shards(node, self.plan):
             yield from self._phases(node, op)
         else:
@@ -57,6 +57,17 @@ class Lowering:
         source, conversions = self._fetch(node.inputs[0], DEFAULT_LAYOUT)
         yield from conversions
         self.buffers.define(node.outputs[0], DEFAULT_LAYOUT, view_of=source)
+
+    def _pass_by(self, node: Node) -> Iterator[Instruction]:
+        """Dropout in inference: its readers take its input, but views and outputs are tied to its own buffer."""
+        (result,) = node.outputs[:1]
+        views = (reader for reader in self.graph.nodes if result in reader.inputs and operator_of(reader).view)
+        if any(views) or result in dict(self.graph.outputs).values():
+            call = self._call(node, operator_of(node))
+            yield from call.conversions
+            yield Copy(call.inputs[0], call.outputs[0], node.address)
+        else:
+            self.aliases[result] = node.inputs[0]
 
     def _compute(self, node: Node, op: Operator) -> Iterator[Instruction]:
         call = self._call(node, op)

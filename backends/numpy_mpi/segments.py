@@ -12,7 +12,7 @@ from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.names import identifier, namespace
 from backends.numpy_mpi.text import call, comment, literal
-from dlc.ir.program import Collective, Compute, Instruction, Load, Role, Segment
+from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Role, Segment
 
 TITLES = {
     "load": "This rank's samples of a batch, and their labels.",
@@ -84,6 +84,9 @@ class SegmentWriter:
                 )
                 arguments = [self._array(instruction.buffer), literal(instruction.algorithm), literal(instruction.name)]
                 yield call("world.allreduce", arguments, 4)
+            case Copy(source=source, target=target, address=address):
+                yield comment(f"{address}: a copy", 4)
+                yield f"    {self._array(target)}[...] = {self._array(source)}"
             case _:
                 raise ValueError(f"{instruction} has no text in this backend")
 
