@@ -15,10 +15,10 @@ WORDS = (
     "cluster", "train", "plan", "pin", "forbid", "limit", "mesh", "param", "import", "device", "link", "topology",
     "auto", "yes", "no", "same", "valid", "x", "conv", "linear", "bn", "dropout", "split", "replicate", "over",
     "**", "*", "[0]", "[0..3]", "[*]", "0", "1", "-1", "1.5", "1e309", "1e-400", "9007199254740991",
-    "9007199254740992", "100000000000", "1" * 400, "3x3", "0x0", "1x2x3x4", "99999x99999", "4 GiB", "0 B", "5 epochs", "2 us", "900 GB/s", "GB",
-    "3 parsecs", '"text"', '""', '"../../etc/passwd"', "{", "}", "(", ")", "[", "]", "->", "=", "==", ",", ";", ":",
-    ".", "..", "+", "-", "/", "@", "<=", "dlspec 2", "f32[batch]", "i32[]", "data.label", "x.channel", "x.width / 0", "1 / 0", "1 % 0",
-    "2 * 9007199254740991", "repeat 1000000000 { relu }", "(" * 150, "[" * 99, "-> relu " * 300,
+    "9007199254740992", "100000000000", "1" * 400, "3x3", "0x0", "1x2x3x4", "99999x99999", "4 GiB", "0 B",
+    "5 epochs", "2 us", "900 GB/s", "GB", "3 parsecs", '"text"', '""', '"../../etc/passwd"', "{", "}", "(", ")", "[", "]", "->", "=", "==", ",", ";", ":",
+    ".", "..", "+", "-", "/", "@", "<=", "dlspec 2", "f32[batch]", "i32[]", "data.label", "x.channel", "x.width / 0",
+    "1 / 0", "1 % 0", "2 * 9007199254740991", "repeat 1000000000 { relu }", "(" * 150, "[" * 99, "-> relu " * 300,
     "not " * 200, "- " * 300,
 )  # fmt: skip
 """Words that sit at the edges of what the language allows."""
