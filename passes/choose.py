@@ -19,7 +19,7 @@ from passes.context import Context
 from passes.lower import lower
 from passes.options import Operation
 from passes.prices import Option
-from passes.solve import second_best, solve
+from passes.solve import Solution, second_best, solve
 from passes.survey import Step, Survey, step, survey
 
 Choice = Mapping[str, Option]
@@ -63,7 +63,7 @@ def choose(graph: Graph, context: Context) -> Plan:
         bounds=_bounds(graph, context, reduced),
         runner_up=min(runners_up, key=lambda other: other.objective, default=None),
         baselines=tuple(_baselines(graph, context)),
-        sources=_sources(context),
+        sources=_sources(context, best),
     )
     return plan.with_(predicted=replace(predicted, peak_bytes=peak_bytes(lower(graph, plan, context))))
 
@@ -166,13 +166,14 @@ def _im2col(found: Survey, address: str) -> Option:
     return Option(option.layout, passes)
 
 
-def _sources(context: Context) -> tuple[tuple[str, str], ...]:
-    """Where the figures behind the prices come from."""
+def _sources(context: Context, solution: Solution) -> tuple[tuple[str, str], ...]:
+    """Where the figures behind the prices come from, and how the layouts were found."""
     kernels = f"profile of {context.profile.device}" if context.profile else "analytic, dlc/cost/compute.py"
     return (
         ("bandwidth", f"cluster {context.cluster.name}"),
         ("collectives", "dlc/cluster/collectives.py"),
         ("kernels", kernels),
+        ("layouts", "exact" if solution.exact else "improved step by step, not proved to be the best"),
         ("latency", f"cluster {context.cluster.name}"),
         ("peak", f"cluster {context.cluster.name}"),
     )

@@ -3,13 +3,16 @@
 Eliminating a variable adds up the tables that mention it and minimises over its values; what is left is one table over
 its neighbours. The order is min-fill (the variable whose neighbours need the fewest new pairs, of equals the first), so
 the tables stay small on networks, whose graphs are near to trees. Where a table would still grow beyond `MAX_ENTRIES`,
-the variable with most neighbours is tried value by value instead (conditioning), and a value whose lower bound, the sum
-of all tables' minima, is no better than the best solution found so far is skipped. Both ways give the minimum.
+the most connected variables are held until the rest is small. If there are few ways to hold them, each is tried, which
+is exact too; if there are many, they are improved one at a time from several starts, and the solution says `exact =
+False`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 2**20
 """Entries of the largest table that elimination may make: 8 MiB."""
+
+MAX_TRIALS = 100
+"""Ways to hold the most connected variables up to which all are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +48,63 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A value for each variable, and the cost."""
+    """A value for each variable, and the cost; `exact` where no assignment costs less."""
 
     values: tuple[int, ...]
     cost: float
+    exact: bool = True
 
 
 def solve(problem: Problem) -> Solution:
     """The cheapest assignment; of equal ones the variable eliminated last takes its first value."""
-    found = _search(problem, float("inf"))
-    if found is None:
+    cutset, order = _cutset(problem)
+    if prod(problem.sizes[v] for v in cutset) <= MAX_TRIALS:
+        trials = product(*(range(problem.sizes[v]) for v in cutset))
+        found = min((_held(problem, dict(zip(cutset, t, strict=True)), order) for t in trials), key=_cost)
+    else:
+        found = _descend(problem, cutset, order)
+    if found.cost == float("inf"):
         raise ValueError("every assignment has an infinite cost")
     return found
 
 
-def _search(problem: Problem, bound: float) -> Solution | None:
-    """The cheapest assignment if it costs less than `bound`."""
-    order, largest = min_fill(problem)
-    if largest <= MAX_ENTRIES:
-        solution = _eliminate(problem, order)
-        return solution if solution.cost < bound else None
-    variable = _most_connected(problem)
-    branches = [_fixed(problem, variable, value) for value in range(problem.sizes[variable])]
-    best: Solution | None = None
-    for value in sorted(range(len(branches)), key=lambda value: (_lower_bound(branches[value]), value)):
-        if _lower_bound(branches[value]) >= bound:
+def _cost(solution: Solution) -> float:
+    return solution.cost
+
+
+def _held(problem: Problem, held: Mapping[int, int], order: tuple[int, ...]) -> Solution:
+    """The cheapest assignment with some variables at given values."""
+    found = _eliminate(_fixed(problem, held), order)
+    return Solution(tuple(held.get(v, value) for v, value in enumerate(found.values)), found.cost)
+
+
+def _descend(problem: Problem, cutset: tuple[int, ...], order: tuple[int, ...]) -> Solution:
+    """Hold a set of variables at one value, the best one, then free each in turn, at most three rounds."""
+    starts = range(max(problem.sizes[v] for v in cutset))
+    alike = ({v: min(start, problem.sizes[v] - 1) for v in cutset} for start in starts)
+    best = min((_held(problem, values, order) for values in alike), key=_cost)
+    for _ in range(3):
+        before = best.cost
+        for free in cutset:
+            tried = _held(problem, {v: best.values[v] for v in cutset if v != free}, order)
+            best = min(best, tried, key=_cost)
+        if best.cost == before:
             break
-        found = _search(branches[value], bound)
-        if found is not None:
-            values = (*found.values[:variable], value, *found.values[variable + 1 :])
-            best, bound = Solution(values, found.cost), found.cost
-    return best
+    return replace(best, exact=False)
+
+
+def _cutset(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(the most connected variables, an order of elimination that has them last).
+
+    They are as many as leave a rest that can be eliminated with one of them free.
+    """
+    held, rest, (order, largest) = list[int](), problem, min_fill(problem)
+    while max(rest.sizes, default=1) > 1 and largest > MAX_ENTRIES // (max(problem.sizes) if held else 1):
+        for _ in range(1 + len(held) // 4):
+            held.append(_most_connected(rest))
+            rest = _fixed(rest, {held[-1]: 0})
+        order, largest = min_fill(rest)
+    return tuple(held), (*(v for v in order if v not in held), *held)
 
 
 def min_fill(problem: Problem) -> tuple[tuple[int, ...], int]:
@@ -165,7 +197,7 @@ def second_best(problem: Problem, best: Solution, variables: int) -> Solution | 
     if not others:
         return None
     _, variable, value = min(others)
-    found = _eliminate(_fixed(problem, variable, value), order)
+    found = _eliminate(_fixed(problem, {variable: value}), order)
     return Solution((*found.values[:variable], value, *found.values[variable + 1 :]), found.cost)
 
 
@@ -224,22 +256,18 @@ def _most_connected(problem: Problem) -> int:
     return max((v for v, size in enumerate(problem.sizes) if size > 1), key=lambda v: (len(around[v]), -v), default=0)
 
 
-def _fixed(problem: Problem, variable: int, value: int) -> Problem:
-    """The problem with one variable given its value: it keeps its number and has one value."""
-    sizes = tuple(1 if v == variable else size for v, size in enumerate(problem.sizes))
+def _fixed(problem: Problem, held: Mapping[int, int]) -> Problem:
+    """The problem with some variables given their values: they keep their numbers and have one value."""
+    sizes = tuple(1 if v in held else size for v, size in enumerate(problem.sizes))
     factors, constant = list[Factor](), problem.constant
     for factor in problem.factors:
-        if variable not in factor.scope:
+        if held.keys().isdisjoint(factor.scope):
             factors.append(factor)
             continue
-        axis = factor.scope.index(variable)
-        scope = factor.scope[:axis] + factor.scope[axis + 1 :]
+        table = factor.table[tuple(held.get(v, slice(None)) for v in factor.scope)]
+        scope = tuple(v for v in factor.scope if v not in held)
         if scope:
-            factors.append(Factor(scope, factor.table.take([value], axis=axis).reshape([sizes[v] for v in scope])))
+            factors.append(Factor(scope, table))
         else:
-            constant += float(factor.table[value])
+            constant += float(table)
     return Problem(sizes, tuple(factors), constant)
-
-
-def _lower_bound(problem: Problem) -> float:
-    return problem.constant + sum(float(factor.table.min()) for factor in problem.factors)

@@ -10,8 +10,10 @@ from dlc.diagnostics import DiagnosticError, Diagnostics
 from dlc.ir.graph import Graph
 from passes.buckets import shards
 from passes.context import Context
+from passes.differentiate import operator_of
 from passes.joint import Joint, joint
 from passes.layouts import conversions
+from passes.lower_buffers import is_image, same_memory
 from passes.options import Candidate, Operation, Rules, candidates, nothing_left, operations, rules_of
 from passes.prices import Option, Prices
 
@@ -53,12 +55,25 @@ def survey(graph: Graph, context: Context, *, ranks: int | None = None, pinned: 
     prices = Prices(graph, slowest(context.cluster, len(table)), largest, context.profile)
     ops = operations(graph)
     found = {op.address: tuple(candidates(graph, op, rules, largest)) for op in ops}
-    options = {op.address: prices.options(found[op.address]) for op in ops}
+    options = {op.address: _distinct(graph, op, prices.options(found[op.address])) for op in ops}
     faults = Diagnostics()
     faults.extend(nothing_left(op, found[op.address], rules) for op in ops if not options[op.address])
     if faults.errors:
         raise DiagnosticError(faults.items)
     return Survey(graph, context, table, rules, prices, ops, found, options)
+
+
+def _distinct(graph: Graph, operation: Operation, options: tuple[Option, ...]) -> tuple[Option, ...]:
+    """An elementwise op without layouts in which all images lie as in an earlier one: NHWC where all are 1x1."""
+    if not operator_of(operation.forward).elementwise:
+        return options
+    names = (name for node in operation.passes for name in (*node.inputs, *node.outputs))
+    images = [graph.type(name) for name in dict.fromkeys(names) if is_image(graph.type(name))]
+    kept = list[Option]()
+    for option in options:
+        if not any(all(same_memory(t, option.layout, other.layout) for t in images) for other in kept):
+            kept.append(option)
+    return tuple(kept)
 
 
 def slowest(cluster: Cluster, ranks: int) -> Device:

@@ -62,6 +62,9 @@ def allowed(graph: Graph, node: Node) -> tuple[str, ...]:
     types = [graph.type(name) for name in (*node.inputs, *node.outputs)]
     if not any(t.names == ("batch", "channel", "height", "width") for t in types):
         return ("",)
+    images = [t for t in types if len(t.shape) == 4]
+    if op.elementwise and all(t.shape[1] == 1 or t.shape[2:] == (1, 1) for t in images):
+        return ("NCHW", "CHWN")  # NHWC is the same as NCHW
     if op.elementwise:
         return LAYOUTS if len({graph.type(name).shape for name in node.inputs}) == 1 else ("NCHW",)
     return ("NCHW", *op.layout_free)

@@ -36,12 +36,29 @@ def every(problem: Problem) -> list[tuple[float, tuple[int, ...]]]:
 @pytest.mark.parametrize("entries", [2**20, 30, 1])
 def test_minimum_of_random_problems(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes.solve, "MAX_ENTRIES", entries)
+    monkeypatch.setattr(passes.solve, "MAX_TRIALS", 10**5)
     rng = random.Random(entries)
     for _ in range(150):
         problem = random_problem(rng)
         found = solve(problem)
         assert found.cost == pytest.approx(every(problem)[0][0], rel=1e-12)
         assert cost(problem, found.values) == pytest.approx(found.cost, rel=1e-12)
+
+
+def test_what_is_too_large_is_improved_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes.solve, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(passes.solve, "MAX_TRIALS", 1)
+    rng, exact = random.Random(5), 0
+    for _ in range(100):
+        problem = random_problem(rng)
+        found = solve(problem)
+        assert cost(problem, found.values) == pytest.approx(found.cost, rel=1e-12)
+        ranked = {values: c for c, values in every(problem)}
+        near = [v for v in ranked if sum(a != b for a, b in zip(v, found.values, strict=True)) == 1]
+        exact += found.exact
+        reached = min(ranked.values()) if found.exact else min((ranked[v] for v in near), default=found.cost)
+        assert min(ranked.values()) - 1e-12 <= found.cost <= reached + 1e-12
+    assert 10 < exact < 90
 
 
 def test_second_best_of_random_problems() -> None:
