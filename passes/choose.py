@@ -62,7 +62,7 @@ def choose(graph: Graph, context: Context) -> Plan:
         predicted=predicted,
         bounds=_bounds(graph, context, reduced),
         runner_up=min(runners_up, key=lambda other: other.objective, default=None),
-        baselines=tuple(_baselines(graph, context)),
+        baselines=tuple(_baselines(found)),
         sources=_sources(context, best),
     )
     return plan.with_(predicted=replace(predicted, peak_bytes=peak_bytes(lower(graph, plan, context))))
@@ -128,9 +128,10 @@ def _other_allreduce(reduced: Reduction, objective: float) -> Iterator[Alternati
         yield Alternative(reduced.runner_up.description, objective + extra)
 
 
-def _baselines(graph: Graph, context: Context) -> Iterator[Alternative]:
+def _baselines(found: Survey) -> Iterator[Alternative]:
     """Plans that anyone would think of, without pins: each op by itself in NCHW, im2col everywhere, a single rank."""
-    free = survey(graph, context, pinned=False)
+    graph, context = found.graph, found.context
+    free = survey(graph, context, pinned=False) if found.rules.any else found
     greedy = {address: _in_default(free, address) for address in free.options}
     yield Alternative("each op by itself in NCHW", _objective(free, greedy))
     yield Alternative("im2col in NCHW everywhere", _objective(free, {a: _im2col(free, a) for a in free.options}))

@@ -66,6 +66,12 @@ class Rules:
         return None
 
     @property
+    def any(self) -> bool:
+        """Whether the request restricts the choice at all."""
+        asked = self.request
+        return bool(asked.pins or asked.forbids or asked.limits) or asked.layout != "auto"
+
+    @property
     def workspace(self) -> float | None:
         """The bound of `limit workspace`, in bytes."""
         return min((limit.bound for limit in self.request.limits if limit.subject == "workspace"), default=None)
@@ -145,8 +151,10 @@ def _algorithm_exclusion(
         return excluded
     if rules.exact and algorithm.name not in EXACT:
         return "because it does not compute integers exactly"
+    if rules.workspace is None:
+        return None
     needed = sum(workspace.type.bytes for workspace in algorithm.workspaces(node.stage, shapes, layout))
-    if rules.workspace is not None and needed > rules.workspace:
+    if needed > rules.workspace:
         return f"because its workspace of {needed:,} bytes is above the limit"
     return None
 

@@ -36,13 +36,19 @@ class Prices:
     device: Device
     largest_shard: int
     profile: Profile | None = None
-    _known: dict[tuple[object, ...], Figure] = field(default_factory=dict)
+    _numbers: dict[tuple[object, ...], int] = field(default_factory=dict)  # op, pass, attributes and types -> a number
+    _kinds: dict[str, int] = field(default_factory=dict)  # address of a node -> the number of its like
+    _known: dict[tuple[int, str, str], Figure] = field(default_factory=dict)
 
     def figure(self, node: Node, layout: str = "", algorithm: str = "") -> Figure:
         """The time of one node."""
-        shapes = local_shapes(self.graph, node, self.largest_shard)
-        key = (node.op, node.stage, node.attrs, shapes.inputs, shapes.outputs, layout, algorithm)
+        if node.address not in self._kinds:
+            shapes = local_shapes(self.graph, node, self.largest_shard)
+            same = (node.op, node.stage, node.attrs, shapes.inputs, shapes.outputs)
+            self._kinds[node.address] = self._numbers.setdefault(same, len(self._numbers))
+        key = (self._kinds[node.address], layout, algorithm)
         if key not in self._known:
+            shapes = local_shapes(self.graph, node, self.largest_shard)
             operator = operator_of(node)
             self._known[key] = seconds(operator, node.stage, shapes, algorithm, layout, self.device, self.profile)
         return self._known[key]

@@ -1,4 +1,4 @@
-"""plan.json: a Plan as text and back. Keys sorted, floats in their shortest exact form, so equal plans are equal bytes."""
+"""plan.json: a Plan as text and back; keys sorted, floats in their shortest exact form: equal plans are equal bytes."""
 
 from __future__ import annotations
 
