@@ -49,6 +49,7 @@ class Row:
     layout: str
     milliseconds: float
     gflops: float
+    best_gflops: float  # of the fastest round: what the kernel does when nothing else runs
     ratio: float  # of direct's time in the same layout to this one's
 
 
@@ -57,13 +58,14 @@ def rows(layer: str, batch: int, repeats: int, stages: tuple[str, ...]) -> Itera
     for stage in stages:
         calls, macs = candidates(layer, batch, stage)
         times = in_turns(calls, repeats)
-        for (algorithm, layout), seconds in times.items():
-            base = times.get(("direct", layout if layout != "channels_last" else "NHWC"), seconds)
-            yield Row(layer, stage, algorithm, layout, seconds * 1e3, 2 * macs / seconds / 1e9, base / seconds)
+        for (algorithm, layout), found in times.items():
+            seconds, base = median(found), median(times["direct", "NHWC" if layout == "channels_last" else layout])
+            rate, best = 2e-9 * macs / seconds, 2e-9 * macs / min(found)
+            yield Row(layer, stage, algorithm, layout, seconds * 1e3, rate, best, base / seconds)
 
 
-def in_turns(calls: Calls, repeats: int) -> dict[tuple[str, str], float]:
-    """Median seconds of each call, after one round to warm up."""
+def in_turns(calls: Calls, repeats: int) -> dict[tuple[str, str], list[float]]:
+    """Seconds of each call, round by round, after one round to warm up."""
     times: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
@@ -71,7 +73,7 @@ def in_turns(calls: Calls, repeats: int) -> dict[tuple[str, str], float]:
             call()
             if turn:
                 times[name].append(perf_counter() - start)
-    return {name: median(found) for name, found in times.items()}
+    return times
 
 
 def candidates(layer: str, batch: int, stage: str) -> tuple[Calls, int]:
@@ -151,12 +153,14 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     found = []
     for layer in LAYERS:
-        print(f"\n{layer}\n{'pass':8} {'algorithm':12} {'layout':13} {'ms':>9} {'GFLOP/s':>8} {'x direct':>8}")
+        print(
+            f"\n{layer}\n{'pass':8} {'algorithm':12} {'layout':13} {'ms':>9} {'GFLOP/s':>8} {'best':>8} {'x direct':>8}"
+        )
         for row in rows(layer, options.batch, options.repeats, (options.only,) if options.only else STAGES):
             found.append(row)
             print(
                 f"{row.stage:8} {row.algorithm:12} {row.layout:13} {row.milliseconds:9.3f} {row.gflops:8.1f}"
-                f" {row.ratio:8.2f}",
+                f" {row.best_gflops:8.1f} {row.ratio:8.2f}",
                 flush=True,
             )
     if options.record:
