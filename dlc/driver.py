@@ -7,7 +7,7 @@ imported where it is first needed, so that `dlc check` starts quickly.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dlc.ir.graph import Graph
     from dlc.ir.plan import Plan
     from dlc.ir.program import Program
+    from dlc.ir.request import Request
     from passes.context import Context
 
 
@@ -96,26 +97,21 @@ def check_file(path: str, parameters: Mapping[str, str] | None = None) -> tuple[
 def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     """The job that the command works on, with its plan block, its cluster and the number of ranks.
 
-    Errors: E0709 where the file leaves a choice, E0711 where nothing is trained, E0710 for ranks that do not fit.
+    Errors: E0709 where the file leaves a choice, E0711 where nothing is trained, E0712 for ranks that do not fit, E0714
+    for a cluster that is not there.
     """
-    from dlc.ir.request import Request
     from passes.context import Context
 
-    spec = source.spec
-    trained = [job for job in spec.jobs if job.training is not None]
-    if not trained:
-        raise SourcedError((e07.E0711.at(None, path=spec.path),), source.texts)
-    job = trained[-1]
-    requests = [r for r in job.requests if options.cluster in (None, r.cluster)]
-    cluster = _cluster(source, requests[0].cluster if requests else options.cluster)
-    request = requests[0] if requests else Request(job.graph.name, cluster.name)
+    job = _trained_job(source)
+    request, cluster = _request(source, job, options.cluster)
     ranks = cluster.ranks if options.ranks is None else options.ranks
     if ranks != cluster.ranks:
         resized = cluster.resized(ranks)
         if resized is None:
             raise SourcedError((e07.E0712.at(cluster.span, ranks=ranks, cluster=cluster.name),), source.texts)
         cluster = resized
-        request = replace(request, mesh=())
+        # A mesh of the batch alone is made again for these ranks; of any other, the backend has to know.
+        request = request if any(axis.name != "data" for axis in request.mesh) else replace(request, mesh=())
     assert job.training is not None
     compute = options.precision or job.training.precision.compute
     training = job.training
@@ -124,18 +120,54 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     return job, Context(training, request, cluster, ranks, compute, options.exact)
 
 
+def _trained_job(source: Source) -> Job:
+    """The one network that is trained: E0711 where there is none, E0709 where there are several."""
+    spec = source.spec
+    trained = [job for job in spec.jobs if job.training is not None]
+    if not trained:
+        raise SourcedError((e07.E0711.at(None, path=spec.path),), source.texts)
+    if len(trained) > 1:
+        names = ", ".join(f"`{job.graph.name}`" for job in trained)
+        helps = (f"it trains {names}: keep one `train` block in a file, it can import the networks",)
+        raise SourcedError((e07.E0709.at(None, path=spec.path, what="network", helps=helps),), source.texts)
+    return trained[0]
+
+
+def _request(source: Source, job: Job, on: str | None) -> tuple[Request, Cluster]:
+    """The job's plan block for the cluster that is asked for, a default one where there is none, and the cluster."""
+    from dlc.ir.request import Request
+
+    if on is not None and on not in {cluster.name for cluster in source.spec.clusters}:
+        helps = (f"its clusters: {_quoted(cluster.name for cluster in source.spec.clusters)}",)
+        raise SourcedError((e07.E0714.at(None, path=source.spec.path, cluster=on, helps=helps),), source.texts)
+    requests = [request for request in job.requests if on in (None, request.cluster)]
+    if len(requests) > 1:
+        raise _unsettled(source, "plan", [request.cluster for request in requests])
+    cluster = _cluster(source, requests[0].cluster if requests else on)
+    return (requests[0] if requests else Request(job.graph.name, cluster.name)), cluster
+
+
 def _cluster(source: Source, name: str | None) -> Cluster:
     """The cluster of that name; without one, the only one of the file or else the machine at hand."""
     from dlc.cluster.detect import detect
 
     clusters = {cluster.name: cluster for cluster in source.spec.clusters}
-    if name is not None and name in clusters:
+    if name is not None:
         return clusters[name]
-    if name is not None or len(clusters) > 1:
-        known = ", ".join(f"`{known}`" for known in clusters) or "none"
-        diagnostic = e07.E0709.at(None, path=source.spec.path, what="cluster", helps=(f"its clusters: {known}",))
-        raise SourcedError((diagnostic,), source.texts)
+    if len(clusters) > 1:
+        raise _unsettled(source, "cluster", list(clusters))
     return next(iter(clusters.values())) if clusters else detect()
+
+
+def _unsettled(source: Source, what: str, clusters: list[str]) -> SourcedError:
+    """E0709 for a choice between clusters, or between plans for them."""
+    names = list(dict.fromkeys(clusters))
+    way_out = f"name one of {_quoted(names)} with `--on`" if len(names) > 1 else f"keep one plan on `{names[0]}`"
+    return SourcedError((e07.E0709.at(None, path=source.spec.path, what=what, helps=(way_out,)),), source.texts)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def training_graph(job: Job, context: Context, options: Options) -> Graph:
@@ -168,11 +200,11 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice.
     """
     from backends.numpy_mpi.refuse import refusals
-    from passes.fit import fit
+    from passes.fit import fit, memory_of
     from passes.lower import lower
     from passes.review import review
 
-    refused = refusals(job.graph, context.training, context.request)
+    refused = refusals(job.graph, context.training, context.request, context.cluster, context.ranks)
     if refused:
         raise SourcedError(refused, source.texts)
     graph = training_graph(job, context, options)
@@ -189,16 +221,15 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
         )
     program = lower(graph, plan, context)
     compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings))
-    _require_sound(compiled)
+    _require_sound(compiled, None if given else memory_of(context).bytes)
     return compiled
 
 
-def _require_sound(compiled: Compiled) -> None:
+def _require_sound(compiled: Compiled, memory: int | None) -> None:
     """The static check: E0707 for a program that would deadlock, read what was never written or outgrow its memory."""
     from dlc.ir.check import check
-    from passes.fit import memory_of
 
-    problems = check(compiled.program, memory_of(compiled.context).bytes)
+    problems = check(compiled.program, memory)
     if problems:
         found = tuple(e07.E0707.at(None, problem=str(problem)) for problem in problems)
         raise SourcedError(found, compiled.source.texts)
@@ -232,12 +263,10 @@ def write_folder(files: Mapping[str, bytes], out: str) -> None:
 
     Errors: E0705 where something else stands there, E0702 where it cannot be written; what was there stays.
     """
-    import shutil
     import tempfile
 
-    target = os.path.abspath(out)
-    if os.path.lexists(target) and not _is_program(target):
-        raise SourcedError((e07.E0705.at(None, path=out, what="folder that dlc wrote, so it is left alone"),), {})
+    target = os.path.realpath(out)
+    _require_replaceable(target, {name.partition("/")[0] for name in files}, out)
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".dlc-", dir=os.path.dirname(target)) as scratch:
@@ -249,17 +278,40 @@ def write_folder(files: Mapping[str, bytes], out: str) -> None:
                     stream.write(content)
                 if name.endswith(".sh"):
                     os.chmod(path, 0o755)
-            if os.path.lexists(target):
-                os.rename(target, os.path.join(scratch, "previous"))
-            os.rename(fresh, target)
-            shutil.rmtree(os.path.join(scratch, "previous"), ignore_errors=True)
+            _swap(fresh, target, os.path.join(scratch, "previous"))
     except OSError as error:
-        raise SourcedError((e07.E0702.at(None, path=out, cause=error.strerror or str(error)),), {}) from None
+        raise _unwritable(out, error) from None
 
 
-def _is_program(path: str) -> bool:
-    """Whether a folder was written by dlc, or holds nothing that could be lost."""
-    return os.path.isdir(path) and (os.path.isfile(os.path.join(path, "plan.json")) or not os.listdir(path))
+def _swap(fresh: str, target: str, previous: str) -> None:
+    """Put a folder in the place of another, which is moved aside, and back where that fails."""
+    if not os.path.lexists(target):
+        os.rename(fresh, target)
+        return
+    os.rename(target, previous)
+    try:
+        os.rename(fresh, target)
+    except BaseException:
+        os.rename(previous, target)
+        raise
+
+
+def _require_replaceable(target: str, own: set[str], out: str) -> None:
+    """E0705 where a folder holds anything but a program that dlc wrote, or nothing; `own` are a program's entries."""
+    if not os.path.lexists(target):
+        return
+    held = sorted(os.listdir(target)) if os.path.isdir(target) else []
+    foreign = [name for name in held if name not in {*own, "__pycache__"}]
+    if os.path.isdir(target) and not foreign and (not held or "train.py" in held):
+        return
+    notes = (f"dlc did not write `{foreign[0]}`, which is in it",) if foreign else ()
+    what = "folder with a program of dlc and nothing else, so it is left alone"
+    raise SourcedError((e07.E0705.at(None, path=out, what=what, notes=notes),), {})
+
+
+def _unwritable(path: str, error: OSError) -> SourcedError:
+    """E0702 with the system's reason."""
+    return SourcedError((e07.E0702.at(None, path=path, cause=(error.strerror or str(error)).lower()),), {})
 
 
 def from_plan(path: str) -> tuple[Source, Options, Plan]:
@@ -272,7 +324,8 @@ def from_plan(path: str) -> tuple[Source, Options, Plan]:
     source = read(_beside(path, plan.spec), options.parameters)
     if dict(plan.digests).get("spec") != source.digest:
         raise SourcedError((e07.E0706.at(None, path=plan.spec),), {})
-    return source, options, plan
+    written = plan.cluster in {cluster.name for cluster in source.spec.clusters}
+    return source, replace(options, cluster=plan.cluster if written else None), plan
 
 
 def _beside(plan: str, spec: str) -> str:
@@ -315,7 +368,7 @@ def write_text(path: str, text: str) -> None:
                 shutil.copymode(target, fresh)
             os.replace(fresh, target)
     except OSError as error:
-        raise SourcedError((e07.E0702.at(None, path=path, cause=(error.strerror or str(error)).lower()),), {}) from None
+        raise _unwritable(path, error) from None
 
 
 def compile_file(path: str, options: Options) -> Compiled:

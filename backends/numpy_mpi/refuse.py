@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.numpy_mpi.kernels import KERNELS
+from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Diagnostic, Span
 from dlc.ir.graph import Graph, Node
 from dlc.ir.request import Request, Rule
 from dlc.ir.training import Training
 from dlc.messages.e07_run import E0701
 from dlc.ops import LAYERS, LOSSES, operator
+from passes.differentiate import operator_of
+from passes.options import is_meant
 
 BACKEND = "numpy"
 DATA_SETS = ("digits", "mnist", "cifar10", "npz", "synthetic")
@@ -31,9 +34,17 @@ class Refusal:
         return E0701.at(self.span, backend=BACKEND, what=self.what, helps=(self.instead,))
 
 
-def refusals(graph: Graph, training: Training, request: Request) -> tuple[Diagnostic, ...]:
-    """Everything in the train and plan blocks and among the ops that has no code in this backend."""
-    found = (*_training(training), *_request(request), *_ops(graph))
+def refusals(
+    graph: Graph, training: Training, request: Request, cluster: Cluster, ranks: int
+) -> tuple[Diagnostic, ...]:
+    """Everything in the train and plan blocks, among the ops and about the devices that has no code in this backend."""
+    found = (
+        *_training(training),
+        *_request(request),
+        *_algorithms(graph, request),
+        *_devices(cluster, request, ranks),
+        *_ops(graph),
+    )
     return tuple(refusal.diagnostic() for refusal in found)
 
 
@@ -94,13 +105,18 @@ def _request(request: Request) -> Iterator[Refusal]:
 
 
 def _pin_kept(rule: Rule) -> bool:
-    """Whether a program keeps a pin: of an algorithm, of a layout, or of what data parallelism does anyway."""
-    return rule.key in ("algorithm", "layout") or (rule.key == "partition" and _splits_batch(rule))
+    """Whether a program keeps a pin: of an algorithm, of a layout, or of what it does anyway."""
+    return rule.key in ("algorithm", "layout") or _done_anyway(rule)
 
 
 def _forbid_kept(rule: Rule) -> bool:
-    """Whether a program keeps a forbid: no op is partitioned but by the batch."""
-    return rule.key in ("algorithm", "layout") or (rule.key == "partition" and not _splits_batch(rule))
+    """Whether a program keeps a forbid: of an algorithm, of a layout, or of what it never does."""
+    return rule.key in ("algorithm", "layout") or (rule.key in ("partition", "recompute") and not _done_anyway(rule))
+
+
+def _done_anyway(rule: Rule) -> bool:
+    """What every program of this backend does: it splits each op by the batch, and computes nothing twice."""
+    return _splits_batch(rule) if rule.key == "partition" else rule.key == "recompute" and rule.value is False
 
 
 def _splits_batch(rule: Rule) -> bool:
@@ -116,6 +132,36 @@ def _spelt(rule: Rule) -> str:
             return "yes" if value else "no"
         case value:
             return str(value)
+
+
+def _algorithms(graph: Graph, request: Request) -> Iterator[Refusal]:
+    """Pinned algorithms of the language that this backend has no kernels for."""
+    for rule in request.pins:
+        if rule.key == "algorithm":
+            op = operator_of(graph.node(rule.addresses[0]))
+            names = [algorithm.name for algorithm in op.algorithms if algorithm.layouts]
+            if not any(is_meant(rule.value, name) for name in names):
+                what = f"algorithm = {_spelt(rule)} for `{rule.selector}`"
+                yield Refusal(what, rule.value_span, f"it can compute `{op.name}` by {', '.join(names)}")
+
+
+def _devices(cluster: Cluster, request: Request, ranks: int) -> Iterator[Refusal]:
+    """Settings of devices that neither the planner nor the program has a use for."""
+    for device in cluster.devices:
+        hides = ranks > 1 and request.overlap != "no"
+        asked = (
+            (device.profile is not None, "profile", "it can plan by the figures of the device itself"),
+            (bool(device.isa), f"isa = {device.isa}", "NumPy chooses its instructions itself, leave `isa` away"),
+            (device.cores != 1, f"cores = {device.cores}", "it can emit one rank for each device of one core"),
+            (
+                hides and device.overlap > 0,
+                "overlap",
+                "it can emit programs that wait for messages: `overlap = no` in the plan",
+            ),
+        )
+        for refused, what, instead in asked:
+            if refused:
+                yield Refusal(f"`{what}` for the device `{device.name}`", device.span, instead)
 
 
 def _ops(graph: Graph) -> Iterator[Refusal]:

@@ -55,7 +55,8 @@ E0708 = Message(
 E0709 = Message(
     "E0709",
     "`{path}` does not settle which {what} is meant",
-    "A file may hold several clusters, and a plan block says which one it is for. Without a plan block, name one with\n"
+    "A program trains one network by one plan on one cluster. A file may hold several clusters, and a plan block says\n"
+    "which one it is for; where there are several plans, or several clusters and no plan, name a cluster with\n"
     "`--on CLUSTER`. A file without any cluster is compiled for the machine at hand.",
 )
 E0710 = Message(
@@ -82,5 +83,11 @@ E0713 = Message(
     "Each rank of a program leaves a record when its work is done. mpiexec reported success and a record is missing:\n"
     "a rank left early, for example through `os._exit`. Weights that the run was to write may be missing too.",
 )
+E0714 = Message(
+    "E0714",
+    "there is no cluster `{cluster}` in `{path}`",
+    "`--on` names one of the clusters of the file, or of what it imports. A file without any cluster is compiled for\n"
+    "the machine at hand.",
+)
 
-MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710, E0711, E0712, E0713)
+MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710, E0711, E0712, E0713, E0714)
