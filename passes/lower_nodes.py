@@ -67,7 +67,8 @@ class Lowering:
             yield from call.conversions
             yield Copy(call.inputs[0], call.outputs[0], node.address)
         else:
-            self.aliases[result] = node.inputs[0]
+            (source,) = node.inputs[:1]
+            self.aliases[result] = self.aliases.get(source, source)  # one dropout may follow another
 
     def _compute(self, node: Node, op: Operator) -> Iterator[Instruction]:
         call = self._call(node, op)
