@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dlc.ir import schema
@@ -62,11 +63,13 @@ class _Backward:
     def __post_init__(self) -> None:
         self.trained.update(value.name for value in self.graph.of_kind("weight"))
         for node in self.graph.nodes:
-            if node.stage == "metric":
-                continue
-            self.uses.update(node.inputs)
-            if any(name in self.trained for name in node.inputs):
+            if node.stage != "metric" and self.trained.intersection(node.inputs):
                 self.trained.update(node.outputs)
+        leading = {self.graph.loss}
+        for node in reversed(self.graph.nodes):
+            if leading.intersection(node.outputs):
+                leading.update(node.inputs)
+                self.uses.update(node.inputs)
 
     def seed(self, loss: str) -> None:
         """d loss / d loss = 1."""
@@ -108,7 +111,8 @@ class _Backward:
         if not any(known[role] in self.trained for role in given):
             return
         needs = tuple(dy if role == "dy" else known[role] for role in gradient.needs if role == "dy" or role in known)
-        outputs = tuple(self._part(known[role], f"{node.address}@{gradient.suffix}") for role in given)
+        sources = _numbered(f"{node.address}@{gradient.suffix}", [known[role] for role in given])
+        outputs = tuple(self._part(known[role], source) for role, source in zip(given, sources, strict=True))
         self.nodes.append(
             Node(f"{node.address}@{gradient.suffix}", node.op, gradient.suffix, needs, outputs, node.attrs, node.span)
         )
@@ -126,3 +130,10 @@ class _Backward:
     def _value(self, name: str, type_: TensorType) -> str:
         self.values.append(Value(name, type_, "gradient"))
         return name
+
+
+def _numbered(source: str, names: Sequence[str]) -> Iterator[str]:
+    """The source of each part of these values' gradients: `_2` tells the second one of `concat(x, x)` apart."""
+    for index, name in enumerate(names):
+        earlier = names[:index].count(name)
+        yield f"{source}_{earlier + 1}" if earlier else source
