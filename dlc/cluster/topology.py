@@ -8,7 +8,6 @@ from math import prod
 
 from dlc.diagnostics import Span
 
-
 MAX_DEVICES = 65_536
 """The language's bound on a cluster's size."""
 

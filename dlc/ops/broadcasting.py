@@ -30,6 +30,14 @@ def broadcast(op: str, a: TensorType, b: TensorType) -> TensorType:
     return wide
 
 
+def _between(sign: str, a: TensorType, b: TensorType) -> Inferred:
+    """Two values; where one has fewer axes, `axes` are their positions among those of the other."""
+    wide = broadcast(sign, a, b)
+    narrow = min(a, b, key=lambda operand: len(operand.axes))
+    axes = tuple(wide.names.index(name) for name in narrow.names)
+    return Inferred((wide,), attrs=(("axes", axes),) if len(axes) < len(wide.axes) else ())
+
+
 def arithmetic(name: str, sign: str, *, needs: tuple[str, ...], identity_gradient: bool = False) -> Operator:
     """The operator behind a sign; `needs` is what its gradient reads besides dy.
 
@@ -43,7 +51,7 @@ def arithmetic(name: str, sign: str, *, needs: tuple[str, ...], identity_gradien
             raise OperandError("E0320", op=sign, needed=needed, found=len(operands))
         floating(sign, *operands)
         if not scalar:
-            return Inferred((broadcast(sign, *operands),))
+            return _between(sign, *operands)
         first = attrs.get("scalar_first") is True
         return Inferred(operands, attrs=(("scalar", number(attrs, "scalar")), ("scalar_first", first)))
 
