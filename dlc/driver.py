@@ -197,9 +197,11 @@ def compile_spec(source: Source, options: Options, given: Plan | None = None) ->
 def compile_job(source: Source, job: Job, context: Context, options: Options, given: Plan | None = None) -> Compiled:
     """One job under one context, to a checked Program.
 
-    Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice.
+    Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice, E0711
+    where the loss depends on no weight.
     """
     from backends.numpy_mpi.refuse import refusals
+    from passes.add_updates import weight_gradients
     from passes.fit import fit, memory_of
     from passes.lower import lower
     from passes.review import review
@@ -208,6 +210,9 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     if refused:
         raise SourcedError(refused, source.texts)
     graph = training_graph(job, context, options)
+    if not any(weight_gradients(graph)):
+        notes = (f"the loss of `{graph.name}` depends on no weight",)
+        raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
     try:
         plan = given or fit(graph, context)
         warnings = () if given else review(graph, context, plan)

@@ -68,6 +68,7 @@ E0711 = Message(
     "E0711",
     "nothing is trained in `{path}`",
     "A program is compiled from a `train` block: it names the data, the loss, the optimizer and how long to train.\n"
+    "The loss must depend on a weight of the network, or there is nothing that training could change.\n"
     "`dlc check` and `dlc inspect` work without one.",
 )
 E0712 = Message(
