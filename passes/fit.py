@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
-from dlc.cost.memory import bytes_by_kind, peak_bytes, shard_bytes
+from dlc.cost.memory import bytes_by_kind, peak_bytes
 from dlc.diagnostics import Diagnostic, DiagnosticError, Span
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import BufferKind, Program
 from dlc.ir.request import Limit
+from dlc.ir.storage import Storage
 from dlc.messages.e05_plan import NO_FIT
 from dlc.ops.operator import LAYOUTS
 from dlc.units import format_bytes
@@ -129,9 +130,6 @@ def _repairs(smallest: Plan, program: Program, context: Context, room: Memory) -
 
 def _batched(program: Program) -> int:
     """Bytes of the worst rank that grow with its samples."""
-    role = program.roles[0]
-    return sum(
-        shard_bytes(buffer.type, role.largest_shard)
-        for buffer in role.buffers
-        if buffer.view_of is None and buffer.type.batched
-    )
+    (role,) = program.roles
+    storage = Storage(role, role.largest_shard)
+    return sum(storage.bytes(b) for b in role.buffers if b.view_of is None and b.type.batched)

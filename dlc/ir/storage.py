@@ -83,12 +83,26 @@ class Storage:
         return buffer.kind in BY_SLOT or (buffer.kind == "gradient" and buffer.type.batched)
 
     def allocated(self) -> dict[BufferKind, int]:
-        """Bytes by kind of all storages and their copies, as allocated once at the start."""
-        found: dict[BufferKind, int] = {}
+        """Bytes by kind of all storages and their copies, as allocated once at the start.
+
+        What the collectives need beside their operands counts as `bucket`.
+        """
+        found: dict[BufferKind, int] = {"bucket": sum(self._scratch().values())}
         for buffer in self.role.buffers:
             if buffer.view_of is None:
                 copies = self.slots if self.by_slot(buffer.name) else 1
                 found[buffer.kind] = found.get(buffer.kind, 0) + copies * self.bytes(buffer)
+        return found
+
+    def _scratch(self) -> dict[str, int]:
+        """Bytes beside the operand of each collective, by its buffer."""
+        found = {}
+        for segment in self.role.segments:
+            for instruction in segment.instructions:
+                if isinstance(instruction, Collective):
+                    type_ = self.role.buffer(instruction.buffer).type
+                    elements = collective_scratch(instruction.algorithm, len(self.role.ranks), type_.elements)
+                    found[instruction.buffer] = elements * DTYPE_BYTES[type_.dtype]
         return found
 
     def _place(self, buffer: Buffer) -> Place:
@@ -99,6 +113,18 @@ class Storage:
             content = content if parent.kind == "workspace" else parent.name
             at = parent
         return Place(at.name, content, start, start + self.bytes(buffer))
+
+
+SHARED_CHUNK = 2**14
+"""Values that a rank sums at a time in a shared window."""
+
+
+def collective_scratch(algorithm: str, ranks: int, elements: int) -> int:
+    """How many values an allreduce needs beside those it sums; the emitted program's runtime allocates just so many."""
+    if ranks == 1:
+        return 0
+    sizes = {"ring": -(-elements // ranks), "shared": min(SHARED_CHUNK, elements), "mpi": 0}
+    return sizes.get(algorithm, elements)
 
 
 def reads(instruction: Instruction) -> tuple[str, ...]:

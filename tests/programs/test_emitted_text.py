@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
+from dlc.ir.storage import collective_scratch
 
 LENET = str(Path(__file__).parents[2] / "specs" / "lenet5.dlspec")
 ONCE = f"""
 import sys, hashlib
+from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
+from dlc.ir.storage import collective_scratch
 files = emit_files(compile_spec(read({LENET!r}), Options(ranks=3)))
 print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
 """
@@ -69,3 +73,10 @@ def test_each_op_stands_with_its_address_and_reason(files: dict[str, bytes]) -> 
     assert "# c1.conv: im2col in NCHW, pinned at" in text
     for address in ("c1.tanh", "s2.avgpool", "c5.conv@dw", "logits.linear@dx", "f6.linear.bias@update"):
         assert f"# {address}" in text
+
+
+def test_predicted_scratch_is_the_runtimes() -> None:
+    for algorithm in ALGORITHMS:
+        for ranks in (1, 2, 3, 8):
+            for elements in (0, 1, 5, 1000, 10**6):
+                assert collective_scratch(algorithm, ranks, elements) == scratch_elements(algorithm, ranks, elements)
