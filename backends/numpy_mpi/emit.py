@@ -80,7 +80,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "name": program.name,
         "quoted_name": literal(program.name),
         "ranks": program.ranks,
-        "command": "python train.py" if program.ranks == 1 else f"mpiexec -n {program.ranks} python -m mpi4py train.py",
+        "command": "python train.py" if program.ranks == 1 else f"mpiexec -n {program.ranks} python -I train.py",
         "batch": program.batch,
         "seed": training.seed,
         "dtype": NUMPY_TYPES[program.dtype],

@@ -15,7 +15,7 @@ EXAMPLES = """\
   dlc compile specs/lenet5.dlspec -o build/lenet5
   dlc compile specs/lenet5.dlspec -n 4 -o build/four
   dlc compile plan.json -o build/planned
-  dlc run build/lenet5                             # or: mpiexec -n 2 python -m mpi4py build/lenet5/train.py"""
+  dlc run build/lenet5                             # or: mpiexec -n 2 python -I build/lenet5/train.py"""
 
 BACKENDS = ("numpy",)
 LATER = ("cupy",)

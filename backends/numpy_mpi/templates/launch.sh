@@ -16,7 +16,9 @@ python=${PYTHON:-python3}
 if [ "$ranks" -eq 1 ]; then
   exec "$python" -I "$folder/train.py" "$@"
 elif [ -n "${SLURM_JOB_ID:-}" ]; then
-  exec srun -n "$ranks" "$python" -I -m mpi4py "$folder/train.py" "$@"
+  exec srun -n "$ranks" "$python" -I "$folder/train.py" "$@"
 else
-  exec mpiexec ${HOSTFILE:+--hostfile "$HOSTFILE"} -n "$ranks" "$python" -I -m mpi4py "$folder/train.py" "$@"
+  # MPICH's own clean-up would end all ranks before the program has said which one failed, where and why.
+  flags=; case "$(mpiexec --version 2>&1)" in *HYDRA*) flags=-disable-auto-cleanup ;; esac
+  exec mpiexec $flags ${HOSTFILE:+--hostfile "$HOSTFILE"} -n "$ranks" "$python" -I "$folder/train.py" "$@"
 fi
