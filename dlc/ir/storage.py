@@ -87,7 +87,8 @@ class Storage:
 
         What the collectives need beside their operands counts as `bucket`.
         """
-        found: dict[BufferKind, int] = {"bucket": sum(self._scratch().values())}
+        scratch = sum(self._scratch().values())
+        found: dict[BufferKind, int] = {"bucket": scratch} if scratch else {}
         for buffer in self.role.buffers:
             if buffer.view_of is None:
                 copies = self.slots if self.by_slot(buffer.name) else 1
