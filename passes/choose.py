@@ -89,9 +89,8 @@ def _op_plan(found: Survey, operation: Operation, option: Option) -> OpPlan:
     layout_reason = Reason("chosen" if len(found.options[address]) > 1 else "only")
     if layout_pin is not None:
         layout_reason = Reason("pinned", layout_pin.span.place)
-    elif rules.request.layout != "auto" and option.layout == rules.request.layout:
-        span = rules.request.span("layout")
-        layout_reason = Reason("pinned", span.place if span else "`layout`")
+    elif (span := rules.request.span("layout")) and option.layout == rules.request.layout:
+        layout_reason = Reason("pinned", span.place)
     return OpPlan(address, option.layout, option.passes, (), reason, layout_reason)
 
 

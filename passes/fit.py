@@ -51,7 +51,8 @@ def fit(graph: Graph, context: Context) -> Plan:
     if plan.predicted.peak_bytes <= room.bytes:
         return plan
     tried = [plan]
-    for layout in (context.request.layout, *LAYOUTS):
+    asked = context.request.layout
+    for layout in ("auto", *LAYOUTS) if asked == "auto" else (asked,):
         for smaller in _smaller(graph, _with_layout(context, layout), plan, room):
             if smaller.predicted.peak_bytes <= room.bytes:
                 return smaller
@@ -61,11 +62,11 @@ def fit(graph: Graph, context: Context) -> Plan:
 
 
 def memory_of(context: Context) -> Memory:
-    """The tighter of the device's memory and the plan's limit."""
-    device = context.cluster.device_of(0)
+    """The tightest of the devices' memories and the plan's limit."""
     limits = [limit for limit in context.request.limits if limit.subject == "memory"]
     rooms = [Memory(int(limit.bound), limit.span) for limit in limits]
-    return min([*rooms, Memory(device.memory, device.span)], key=lambda room: room.bytes)
+    rooms.extend(Memory(device.memory, device.span) for device in context.cluster.devices)
+    return min(rooms, key=lambda room: room.bytes)
 
 
 def _with_layout(context: Context, layout: str) -> Context:
@@ -121,8 +122,9 @@ def _repairs(smallest: Plan, program: Program, context: Context, room: Memory) -
     if samples >= 1:
         batch, ranks = samples * smallest.ranks, ceil(smallest.batch / samples)
         yield f"a batch of {batch} fits, with about {samples} samples a rank"
-        yield f"keep the batch of {smallest.batch} on {ranks} ranks: `-n {ranks}`"
-    memory = context.cluster.device_of(0).memory
+        if context.cluster.resized(ranks) is not None:
+            yield f"keep the batch of {smallest.batch} on {ranks} ranks: `-n {ranks}`"
+    memory = min(device.memory for device in context.cluster.devices)
     if room.bytes < peak_bytes(program) <= memory:
         allowed = ceil(peak_bytes(program) / 2**20)
         yield f"allow `limit memory <= {allowed} MiB`: the device has {format_bytes(memory)}"
