@@ -181,7 +181,7 @@ def _bad_characters(text: Text) -> Iterator[Diagnostic]:
         if found[0] == '"':
             end = text.content.find("\n", found.start())
             yield e01.UNTERMINATED_TEXT.at(text.span(found.start(), end if end >= 0 else len(text.content)))
-        elif not found[0].isascii() and found[0][0] not in '"#':
+        elif not found[0].isascii() and found[0][0] not in '"#' and not _CONTROL.match(found[0]):
             yield _foreign(text, found.start())
 
 

@@ -23,11 +23,12 @@ SPECS = Path(__file__).resolve().parents[2] / "specs"
 SAMPLES = ("lenet5.dlspec", "resnet50.dlspec", "gpt2.dlspec", "clusters/a100_pod.dlspec")
 
 SECONDS = 2.0
+GENEROSITY = 3  # for slow machines: what runs away takes far longer
 MEMORY = 512 * 2**20
 PATIENCE = 30  # wall-clock seconds after which a case counts as hanging, whatever else the machine is doing
 
-WITHOUT_PLACE = frozenset({"E0113", "E0114", "E0709", "E0711"})
-"""Messages about a whole file."""
+WITHOUT_PLACE = frozenset({"E0113", "E0114", "E0708", "E0709", "E0711"})
+"""Messages about a whole file, or about its batch and the machine together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def faults(case: Case, folder: Path) -> list[str]:
         begin = time.process_time()
         diagnostics, sources = check_file(str(file))
         seconds = time.process_time() - begin
-    found = [f"took {seconds:.1f} s"] if seconds > SECONDS else []
+    found = [f"took {seconds:.1f} s"] if seconds > GENEROSITY * SECONDS else []
     found += list(_faults_of_messages(diagnostics, sources, folder))
     if not any(diagnostic.is_error for diagnostic in diagnostics) and case.origin != "resnet50.dlspec":
         found += _compiles(file, folder)
