@@ -213,10 +213,11 @@ def _reasons(operation: Operation, found: tuple[Candidate, ...], rules: Rules, k
 
 
 def _first_span(address: str, key: str, rules: Rules) -> Span | None:
-    """Where the first rule that speaks of it stands."""
+    """Where the first rule that speaks of it stands: a pin, a forbid, the plan's own setting, the limit."""
     pin = rules.pin(address, key)
     spoken = (*((pin,) if pin else ()), *rules.forbids.get((address, key), ()))
-    return spoken[0].span if spoken else rules.request.span(key)
+    limit = next((limit.span for limit in rules.request.limits if limit.subject == "workspace"), None)
+    return spoken[0].span if spoken else rules.request.span(key) or limit
 
 
 def _listed(op: Operator) -> str:
