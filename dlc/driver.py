@@ -17,6 +17,7 @@ from dlc.messages import e07_run as e07
 
 if TYPE_CHECKING:
     from dlc.cluster.topology import Cluster
+    from dlc.cost.profile import Profile
     from dlc.expand.spec import Job, Spec
     from dlc.ir.graph import Graph
     from dlc.ir.plan import Plan
@@ -117,7 +118,27 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     training = job.training
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
-    return job, Context(training, request, cluster, ranks, compute, options.exact)
+    return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))
+
+
+def _profile(source: Source, cluster: Cluster) -> Profile | None:
+    """The measured figures that the cluster's device names; E0416 where its file is none."""
+    import json
+
+    from dlc.cost.profile import read_profile
+    from dlc.messages.e04_cluster import UNREADABLE_PROFILE
+
+    device = cluster.device_of(0)
+    if device.profile is None:
+        return None
+    try:
+        with open(os.path.join(source.spec.root, device.profile), encoding="utf-8") as stream:
+            return read_profile(json.load(stream))
+    except OSError as error:
+        cause = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cause = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    raise SourcedError((UNREADABLE_PROFILE.at(device.span, path=device.profile, cause=cause),), source.texts)
 
 
 def _trained_job(source: Source) -> Job:

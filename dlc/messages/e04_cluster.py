@@ -116,6 +116,13 @@ fast[2] over pcie; slow[4] over shm }`. So a topology has one outermost group, a
 children names a link even where it stands once.""",
 )
 
+UNREADABLE_PROFILE = Message(
+    "E0416",
+    "the profile `{path}` cannot be read: {cause}",
+    """A device's `profile` names a JSON file of measured figures, beside the spec or below it; the docstring of
+`dlc/cost/profile.py` gives its form. Without a profile, plans are made from the device's peak figures.""",
+)
+
 MESSAGES = (
     WRONG_QUANTITY,
     UNKNOWN_SETTING,
@@ -132,4 +139,5 @@ MESSAGES = (
     OUTSIDE_ROOT,
     NO_TOPOLOGY,
     NO_COMMON_LINK,
+    UNREADABLE_PROFILE,
 )
