@@ -150,7 +150,6 @@ def _devices(cluster: Cluster, request: Request, ranks: int) -> Iterator[Refusal
     for device in cluster.devices:
         hides = ranks > 1 and request.overlap != "no"
         asked = (
-            (device.profile is not None, "profile", "it can plan by the figures of the device itself"),
             (bool(device.isa), f"isa = {device.isa}", "NumPy chooses its instructions itself, leave `isa` away"),
             (device.cores != 1, f"cores = {device.cores}", "it can emit one rank for each device of one core"),
             (
