@@ -38,7 +38,7 @@ def test_a_run(folder: Path, ranks: int, capfd: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("how", ["raise", "os_exit", "kill", "kill_both"])
+@pytest.mark.parametrize("how", ["raise", "os_exit", "kill"])
 def test_a_run_that_fails(folder: Path, how: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(folder, 2, f"1:{how}") != 0
     errors = capfd.readouterr().err

@@ -12,11 +12,13 @@ where there is more than one rank. An emitted program is one function and one ca
 
 program.py (the entry)
     run(main, *, name: str, ranks: int, description: str = "", arguments: Sequence[str] | None = None) -> int
-    Options: steps, epochs: int | None; load, save, predict, record, replay: str | None; json, profile, quiet: bool;
-             root: str (where data paths start); stall_seconds: float
+        Called before anything starts MPI: with several ranks this process forks, and becomes the rank's supervisor
+        (supervisor.py, star.py), which says how the rank ended and ends all others; the child returns the status.
+    Options: steps, epochs: int | None; load, save, predict, record, replay: str | None; perturb: int | None;
+             json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float
     Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
     Clock().now() -> float (seconds)
-    ProgramError: a mistake of the user or a file; its text is printed without a traceback, exit status 1
+    ProgramError(text, *, code="", notes=(), help=""): a mistake of the user or a file; printed without a traceback, status 1
 
 world.py (Serial here, MpiWorld in mpi_world.py, threads in thread_world.py)
     world.rank, world.size: int

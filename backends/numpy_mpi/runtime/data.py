@@ -98,6 +98,8 @@ def permutation(seed: int, stream: int, count: int) -> Array:
 def split(samples: Samples, test: float, seed: int) -> Dataset:
     """Sets a share `test` (0 to 1) of the samples apart, drawn by the seed; both parts keep the original order."""
     count = round(len(samples) * test)
+    if count == 0:
+        return Dataset(samples, samples.rows(np.arange(0)))
     order = permutation(seed, _SPLIT_STREAM, len(samples))
     return Dataset(samples.rows(np.sort(order[count:])), samples.rows(np.sort(order[:count])))
 

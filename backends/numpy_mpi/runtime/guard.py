@@ -7,29 +7,13 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from .failures import ProgramError
 from .position import Place, Position
 from .star import show
 from .supervisor import Supervision, write_completion
 from .world import World
-
-
-class Guard(Protocol):
-    """How a rank's end is made known."""
-
-    position: Position
-    parent: int | None
-
-    def join(self, world: Any) -> None:
-        """The ranks know each other from here on."""
-
-    def failed(self, text: str, status: int) -> NoReturn:
-        """Ends the job."""
-
-    def done(self, rank: int, status: int) -> None:
-        """The rank has done its work."""
 
 
 class Unsupervised:
@@ -66,7 +50,11 @@ def _raise_terminated(*_: object) -> None:
     raise TerminatedError
 
 
-def fail(guard: Supervision | Unsupervised, rank: int | None, failure: BaseException) -> NoReturn:
+Guard = Supervision | Unsupervised
+"""How a rank's end is made known."""
+
+
+def fail(guard: Guard, rank: int | None, failure: BaseException) -> NoReturn:
     """Ends the job because of what was raised on this rank."""
     sys.stdout.flush()
     guard.failed(*describe(failure, rank, guard.position.read()))

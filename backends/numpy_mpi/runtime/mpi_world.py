@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import time
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,22 @@ from numpy.typing import DTypeLike
 from .collectives import Array
 from .failures import ProgramError
 from .position import Position
-from .world import World, shared_bytes
+from .processes import unlink_shared_memory
+from .world import World
 
 _SPIN = 200e-6  # seconds of testing without a pause: short messages come within them
 _PAUSE = 1e-4  # seconds of sleep between later tests: a waiting rank then takes about 5 % of a core
 _SPIN_PER_BYTE = 2e-9  # a long message is moved by the testing itself, so one keeps at it while it may be moving
 
 
+_give_way = getattr(os, "sched_yield", lambda: None)  # not every system has it
+
+
 class MpiWorld(World):
-    """All ranks that mpiexec started. `orphaned` says when the rank's supervisor is gone, and the rank must end."""
+    """All ranks that mpiexec started.
+
+    `parent` is the process number of the rank's supervisor, without which the rank ends itself; None where it has none.
+    """
 
     def __init__(
         self, position: Position | None = None, *, stall_seconds: float = 300.0, parent: int | None = None
@@ -37,9 +43,9 @@ class MpiWorld(World):
         self._stall_seconds = stall_seconds
         self._parent = parent
         self._windows: list[Any] = []
-        self.barrier("the start")
+        self.barrier("the start")  # all ranks have opened MPICH's shared memory
         if self._node.Get_rank() == 0:
-            _unlink_shared_memory()
+            unlink_shared_memory(os.getpid())
 
     @property
     def on_one_node(self) -> bool:
@@ -85,7 +91,7 @@ class MpiWorld(World):
                 notes=(f"{self._node.Get_size()} of {self.size} ranks are on this rank's node",),
                 help="start all ranks on one node, or set `allreduce = rabenseifner` in the plan",
             )
-        size = shared_bytes(shape, dtype)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         self._require_shared_memory(size, name)
         window: Any = MPI.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._node)
         memory, _ = window.Shared_query(0)
@@ -117,11 +123,12 @@ class MpiWorld(World):
                 self._look_around(waited, name)
                 time.sleep(_PAUSE)
             else:
-                os.sched_yield()
+                _give_way()
 
     def _look_around(self, waited: float, name: str) -> None:
         """Ends this rank where its supervisor is gone; gives up where nothing has come for far too long."""
         if self._parent is not None and os.getppid() != self._parent:
+            time.sleep(1.0)  # rank 0's supervisor says so first: mpiexec may kill all ranks when this one ends
             os._exit(1)
         if waited > 1.1 * self._stall_seconds + 2:  # the supervisors, who know who is missing, come first
             raise ProgramError(f"rank {self.rank} has waited {waited:.0f} s in `{name}`")
@@ -138,18 +145,6 @@ class MpiWorld(World):
                 code="E0717",
                 help="make it larger (docker: `--shm-size`), or set `allreduce = rabenseifner` in the plan",
             )
-
-
-def _unlink_shared_memory() -> None:
-    """Removes the names of MPICH's files in /dev/shm once all ranks have opened them.
-
-    The memory lives on until the last rank ends, however it ends; with the names a killed job would leave it behind.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            _, _, name = line.partition("/dev/shm/")
-            if name.startswith("mpich_shm_") and " " not in name:
-                Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _LAYOUT = struct.Struct("=qd80s")  # step, start of the waiting (0: it does not wait), what it does
 BEFORE = -1
+AFTER = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Place:
     waiting: float = 0.0
 
     def __str__(self) -> str:
-        step = "before the first step" if self.step == BEFORE else f"in step {self.step}"
+        step = {BEFORE: "before the first step", AFTER: "behind the last step"}.get(self.step, f"in step {self.step}")
         return f"{step}, waiting in {self.what}" if self.waiting else f"{step}, {self.what}"
 
 
@@ -45,6 +46,11 @@ class Position:
         """The rank begins `step`, or another part of it."""
         self._step, self._what = step, what.encode()
         self._write(0.0, self._what)
+
+    def end(self) -> None:
+        """The work is done; the rank waits for MPI to end."""
+        self._step, self._what = AFTER, b"the end of MPI"
+        self._write(time.monotonic(), self._what)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A process that another one on the same machine can end, and know that it is the right one."""
+"""What one process can do about another on the same machine: end it, and clear away what it would leave behind."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ def kill_if_here(process: Message) -> None:
     if where and process.get("where") == where:
         with contextlib.suppress(OSError):
             os.kill(int(process["process"]), signal.SIGKILL)
+
+
+def unlink_shared_memory(process: int) -> None:
+    """Removes the names of MPICH's files in /dev/shm that the process has open.
+
+    The memory lives on until the last process with it ends, however it ends; with a name a killed job would leave it.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            _, _, name = line.partition("/dev/shm/")
+            if name.startswith("mpich_shm_") and " " not in name:
+                Path("/dev/shm", name).unlink(missing_ok=True)

@@ -16,9 +16,9 @@ from typing import Any
 from .clock import Clock
 from .failures import ProgramError
 from .files import Files
-from .guard import Unsupervised, fail
+from .guard import Guard, Unsupervised, fail
 from .star import Limits, show
-from .supervisor import Supervision, supervise
+from .supervisor import supervise
 from .world import Serial, World
 
 STALL_VARIABLE = "DLC_STALL_SECONDS"
@@ -131,8 +131,8 @@ def _run_rank(
     main: Main,
     ranks: int,
     options: Options,
-    guard: Supervision | Unsupervised,
-    connect: Callable[[Supervision | Unsupervised], World],
+    guard: Guard,
+    connect: Callable[[Guard], World],
 ) -> int:
     """The life of one rank."""
     rank: int | None = None
@@ -149,13 +149,14 @@ def _run_rank(
         if rank == 0:
             _show_result(result, options)
         sys.stdout.flush()
+        guard.position.end()
         guard.done(rank, 0)
     except BaseException as failure:  # sys.exit and interrupts too: nothing may end one rank alone
         fail(guard, rank, failure)
     return 0
 
 
-def _connect(guard: Supervision | Unsupervised, options: Options) -> World:
+def _connect(guard: Guard, options: Options) -> World:
     try:
         module = importlib.import_module(".mpi_world", __package__)
     except (ImportError, RuntimeError) as cause:

@@ -7,24 +7,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from statistics import median
-from typing import Protocol
 
 from .clock import Clock
+from .program import Options
 from .world import World
 
 _REFRESH = 0.2  # seconds between updates of a terminal's line
-
-
-class Quiet(Protocol):
-    """The part of Options that matters here."""
-
-    @property
-    def quiet(self) -> bool:
-        """Print no progress."""
-
-    @property
-    def json(self) -> bool:
-        """Keep the standard output for the JSON at the end."""
 
 
 class Progress:
@@ -33,7 +21,7 @@ class Progress:
     With `--json` progress goes to the standard error.
     """
 
-    def __init__(self, world: World, clock: Clock, options: Quiet, *, steps: int, steps_per_epoch: int) -> None:
+    def __init__(self, world: World, clock: Clock, options: Options, *, steps: int, steps_per_epoch: int) -> None:
         self._clock = clock
         self._stream = sys.stderr if options.json else sys.stdout
         self._prints = world.rank == 0 and not options.quiet

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .lines import Lines, Message
-from .position import Place, Position
+from .position import AFTER, Place, Position
 from .processes import kill_if_here, this_process
 
 _BEAT = 0.2  # seconds between two reports of a rank's place
@@ -97,6 +97,7 @@ class Hub:
         self._selector = selector
         self._peers = {rank: _Peer(time.monotonic()) for rank in range(ranks)}
         self._ticked = time.monotonic()
+        self._told = 0.0
         self._status = 0
         self._server = socket.create_server(("127.0.0.1" if local else "", 0), backlog=ranks)
         self._local = local
@@ -116,7 +117,9 @@ class Hub:
                 peer.heard = now
         self._ticked = now
         self._peers[0].heard, self._peers[0].place = now, place
-        self._tell_all({"beat": True})
+        if now - self._told > _BEAT:
+            self._told = now
+            self._tell_all({"beat": True})
         for rank, peer in self._peers.items():
             if now - peer.heard > self._limits.silence and not peer.done:
                 silence = f"rank {rank} has been silent for {now - peer.heard:.0f} s"
@@ -137,6 +140,10 @@ class Hub:
     def goodbye(self, status: int) -> None:
         """Rank 0 is done; the job is when all are."""
         self._done(0, status)
+
+    def place_of(self, rank: int) -> Place:
+        """Where that rank was when it was last heard of."""
+        return self._peers[rank].place
 
     def _accept(self) -> None:
         connection, _ = self._server.accept()
@@ -186,7 +193,7 @@ class Hub:
 
     def _done(self, rank: int, status: int) -> None:
         self._peers[rank].done = True
-        self._peers[rank].place = Place(what="done")
+        self._peers[rank].place = Place(AFTER, "done")
         self._status = max(self._status, status)
         if self.verdict is None and all(peer.done for peer in self._peers.values()):
             self.verdict = self._status
@@ -246,6 +253,16 @@ class Spoke:
         """The hub says when all are done."""
         self._lines.send({"goodbye": status})
 
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the hub has closed the connection."""
+        return self._orphaned is not None
+
+    def close(self) -> None:
+        """Leaves the star."""
+        self._selector.unregister(self._lines.connection)
+        self._lines.close()
+
     def _hear(self) -> None:
         try:
             for message in self._lines.receive():
@@ -272,7 +289,7 @@ def describe_stall(places: dict[int, Place], limit: float) -> str:
         for other, place in places.items()
         if not place.waiting or (place.step, place.what) != (longest.step, longest.what)
     }
-    lines = [f"error: rank {rank} has waited {longest.waiting:.0f} s in {longest.what} of step {longest.step}"]
+    lines = [f"error: rank {rank} has waited for {longest.waiting:.0f} s: {longest}"]
     lines += [f"  = note: rank {other} is missing: {place}" for other, place in list(missing.items())[:16]]
     lines += [f"  = note: {len(missing) - 16} more ranks are missing"] if len(missing) > 16 else []
     lines += [] if missing else ["  = note: all ranks are in it: they disagree about its size, or the network fails"]

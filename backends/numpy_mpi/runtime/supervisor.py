@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,9 @@ from typing import Any, NoReturn
 
 from .failures import ProgramError
 from .lines import Lines, Message
-from .position import Place, Position
-from .star import Alone, Hub, Limits, Spoke, Star
+from .position import AFTER, Place, Position
+from .processes import unlink_shared_memory
+from .star import Alone, Hub, Limits, Spoke, Star, show
 
 COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 
@@ -91,6 +93,8 @@ def supervise(limits: Limits) -> Supervision:
     status = 1
     try:
         status = Supervisor(child, Lines(ours), position, limits, wakeup).run()
+    except Exception:
+        show(traceback.format_exc())
     finally:
         os._exit(status)
 
@@ -148,7 +152,9 @@ class Supervisor:
                 self._report("lost the launcher that had started it")
         status = self._star.verdict
         if not self._ended:
-            self._end_child(wait=status == 0)
+            unlink_shared_memory(self._child)
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
         if status == 0 and self._rank is not None:
             write_completion(self._rank)
         return status
@@ -222,17 +228,7 @@ class Supervisor:
         self._star.report(f"error: {name} {what}\n  = note: {self._place()}", status)
 
     def _place(self) -> Place:
-        return Place(what="done") if self._done is not None and self._ended else self._position.read()
-
-    def _end_child(self, *, wait: bool) -> None:
-        """Kills the rank; with `wait` it may finish first."""
-        deadline = time.monotonic() + (5.0 if wait else 0.0)
-        while time.monotonic() < deadline:
-            if os.waitpid(self._child, os.WNOHANG)[0]:
-                return
-            time.sleep(0.01)
-        os.kill(self._child, signal.SIGKILL)
-        os.waitpid(self._child, 0)
+        return Place(AFTER, "done") if self._done is not None and self._ended else self._position.read()
 
 
 def describe_exit(code: int) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -194,11 +193,6 @@ def flat(array: Array) -> Array:
     if not array.flags.c_contiguous:
         raise ValueError(f"an array of shape {array.shape} must be contiguous to be sent")
     return array.reshape(-1)
-
-
-def shared_bytes(shape: Sequence[int], dtype: DTypeLike) -> int:
-    """Bytes of an array of that shape."""
-    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def _encode(value: Any) -> bytes:

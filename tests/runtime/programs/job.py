@@ -21,11 +21,6 @@ def fail():
     raise ArithmeticError("the seventh step is cursed")
 
 
-def kill_both():
-    os.kill(os.getppid(), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 FAULTS = {
     "raise": lambda world: fail(),
     "exit": lambda world: sys.exit(0),
@@ -33,7 +28,6 @@ FAULTS = {
     "kill": lambda world: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda world: os.kill(os.getpid(), signal.SIGSEGV),
     "stop": lambda world: os.kill(os.getpid(), signal.SIGSTOP),
-    "kill_both": lambda world: kill_both(),
     "kill_supervisor": lambda world: os.kill(os.getppid(), signal.SIGKILL),
     "stop_supervisor": lambda world: os.kill(os.getppid(), signal.SIGSTOP),
     "terminate_supervisor": lambda world: os.kill(os.getppid(), signal.SIGTERM),
