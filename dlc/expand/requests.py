@@ -10,7 +10,7 @@ from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.evaluate import Scope
 from dlc.expand.pins import PinReader
-from dlc.expand.rulings import check_rules
+from dlc.expand.rulings import check_groups, check_rules
 from dlc.expand.settings import Field, Reader, Wording, similar_help
 from dlc.ir.graph import Graph
 from dlc.ir.request import Limit, MeshAxis, Request
@@ -84,7 +84,9 @@ def expand_request(
     pinned = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Pin)])
     forbidden = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Forbid)])
     check_rules(graph, pinned, forbidden, diagnostics)
+    spans = dict(_spans(item))
     if settings is not None:
+        check_groups(graph, settings["microbatches"], spans.get("pipeline.microbatches"), pinned, diagnostics)
         _check_degrees(settings["strategy"], mesh, reader)
     if settings is None or len(diagnostics.errors) > before:
         return None
@@ -95,7 +97,7 @@ def expand_request(
         limits=limits,
         pins=pinned,
         forbids=forbidden,
-        spans=tuple(_spans(item)),
+        spans=tuple(spans.items()),
         **settings,
     )
 

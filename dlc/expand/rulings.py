@@ -1,4 +1,5 @@
-"""Whether the pins and forbids of a plan can be kept: together, and with what each algorithm can compute.
+"""Whether what a plan says can be kept: its pins and forbids together, with what each algorithm can compute, and its
+microbatches with the groups of batch norms.
 
 Each mistake is reported once for the rules that cause it, at the first op that it concerns.
 """
@@ -6,10 +7,12 @@ Each mistake is reported once for the rules that cause it, at the first op that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import gcd
+from typing import Any
 
-from dlc.diagnostics import Diagnostics, Label
+from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.pins import family, operator_of
-from dlc.ir.graph import Graph, Node
+from dlc.ir.graph import Attr, Graph, Node
 from dlc.ir.request import Rule, Setting
 from dlc.messages import e05_plan as messages
 from dlc.ops.operator import LAYOUTS, Algorithm, Shapes
@@ -181,3 +184,67 @@ def value_text(value: Setting) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"split({split.axis}, over = {split.over})" for split in value) or "replicate"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+# --- groups of batch norm ------------------------------------------------------------------------------------------
+
+
+def check_groups(
+    graph: Graph, microbatches: int | None, span: Span | None, pins: Iterable[Rule], diagnostics: Diagnostics
+) -> None:
+    """Report microbatches that are no unions of whole groups (E0515), or without a sample (E0516).
+
+    `microbatches` cut the batch into consecutive samples, extents differing by at most one, the larger ones first;
+    `span` is where their number stands. A pinned `microbatch` is so many samples of one op.
+    """
+    groups = {node.address: node.attr("group") for node in graph.forward if node.op == "bn"}
+    if microbatches is not None and microbatches > graph.batch:
+        allowed = f"at most the batch of {graph.batch}"
+        key = "pipeline.microbatches"
+        diagnostics.add(messages.OUT_OF_RANGE.at(span, key=key, allowed=allowed, found=microbatches))
+    elif microbatches is not None:
+        _check_microbatches(graph, groups, microbatches, span, diagnostics)
+    for rule in pins:
+        if rule.key == "microbatch" and isinstance(rule.value, int) and rule.value < graph.batch:
+            split = [a for a in rule.addresses if rule.value % _group(groups, a)]
+            if split:
+                helps = (f"`bn(group = {rule.value})`, or a microbatch of {_group(groups, split[0])}",)
+                _refuse_split(graph, split, rule.value, rule.value_span, helps, diagnostics)
+
+
+def _check_microbatches(
+    graph: Graph, groups: Mapping[str, Attr], count: int, span: Span | None, diagnostics: Diagnostics
+) -> None:
+    """E0515 where the boundaries of equal microbatches are not all boundaries of groups."""
+    least, larger = divmod(graph.batch, count)
+    largest = least + (larger > 0)
+    alike = larger in (0, count - 1)  # all microbatches but the last are equal
+    split = [a for a in groups if count > 1 and _group(groups, a) > 1 and (not alike or largest % _group(groups, a))]
+    if not split:
+        return
+    whole = graph.batch // _group(groups, split[0])
+    fewer = (whole if whole < count else gcd(whole, count)) if whole * _group(groups, split[0]) == graph.batch else 1
+    ways = (f"`bn(group = {largest})`",) if alike and largest > 1 else ()
+    fits = f"{fewer} microbatches" if fewer > 1 else "no microbatches"
+    _refuse_split(graph, split, largest, span, (", or ".join((*ways, fits)),), diagnostics)
+
+
+def _group(groups: Mapping[str, Attr], address: str) -> int:
+    """Samples in a group of an op; 1 where it has none."""
+    group = groups.get(address, 1)
+    assert isinstance(group, int)
+    return group
+
+
+def _refuse_split(
+    graph: Graph, split: Sequence[str], samples: int, span: Span | None, helps: tuple[str, ...], found: Diagnostics
+) -> None:
+    """E0515, once for all ops that it concerns."""
+    node = graph.node(split[0])
+    labels = (Label(node.span, f"normalises over {node.attr('group')} samples"),) if node.span else ()
+    facts: dict[str, Any] = {
+        "samples": f"{samples} sample{'s' * (samples > 1)}",
+        "group": node.attr("group"),
+        "address": split[0],
+    }
+    found.add(messages.SPLIT_GROUP.at(span, secondary=labels, notes=_others(split), helps=helps, **facts))

@@ -106,7 +106,7 @@ NO_SUCH_AXIS = Message(
 
 SPLIT_GROUP = Message(
     "E0515",
-    "a microbatch of {samples} samples splits the group of {group} that {address} normalises over",
+    "a microbatch of {samples} splits the group of {group} that {address} normalises over",
     """Batch norm computes statistics over groups of consecutive samples, and a plan never changes what is computed:
 so a microbatch is a union of whole groups. State smaller groups in the network (`bn(group = 4)`; this changes the
 results), or plan fewer microbatches.""",
