@@ -29,7 +29,7 @@ Choice = Mapping[str, Option]
 def choose(graph: Graph, context: Context) -> Plan:
     """Enumerate, price, solve and write down the decisions for a training graph.
 
-    DiagnosticError: E0504, E0512, E0521 where rules leave an op no choice, E0701 for a strategy that no backend has,
+    DiagnosticError: E0504, E0512 where rules leave an op no choice, E0701 for a strategy that no backend has,
     E0708 where ranks would have no samples. `passes.review` says which pins cost something.
     """
     refuse_what_is_not_planned(graph, context)

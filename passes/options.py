@@ -9,7 +9,7 @@ from dlc.diagnostics import Diagnostic, Span
 from dlc.ir.graph import Graph, Node
 from dlc.ir.request import Request, Rule
 from dlc.ir.tensor import BATCH
-from dlc.messages.e05_plan import CANNOT_COMPUTE, NO_KERNEL, RULED_OUT
+from dlc.messages.e05_plan import CANNOT_COMPUTE, RULED_OUT
 from dlc.ops.operator import Algorithm, Operator, Shapes
 from passes.differentiate import operator_of
 from passes.layouts import offered
@@ -160,20 +160,11 @@ def _algorithm_exclusion(
 
 
 def nothing_left(operation: Operation, found: tuple[Candidate, ...], rules: Rules) -> Diagnostic:
-    """The message about an op without a legal choice: E0504, E0521 or E0512."""
+    """The message about an op without a legal choice: E0504 or E0512."""
     address, op = operation.address, operator_of(operation.forward)
-    pin, layout_pin = rules.pin(address, "algorithm"), rules.pin(address, "layout")
+    pin = rules.pin(address, "algorithm")
     if pin is not None:
         meant = [c for c in found if is_meant(pin.value, c.algorithm) and c.excluded is not None]
-        only_layout = layout_pin is not None and any(c.excluded is None for c in _freed(found, rules, address))
-        if only_layout and layout_pin is not None and meant:
-            return NO_KERNEL.at(
-                layout_pin.value_span,
-                f"{pin.value} is pinned at line {pin.span.line}",
-                algorithm=pin.value,
-                address=address,
-                layout=layout_pin.value,
-            )
         reasons = [
             c.excluded.removeprefix("because ") for c in meant if c.excluded and c.excluded.startswith("because")
         ]
@@ -184,15 +175,6 @@ def nothing_left(operation: Operation, found: tuple[Candidate, ...], rules: Rule
     return RULED_OUT.at(
         _first_span(address, key, rules), key=key, address=address, reasons=_reasons(operation, found, rules, key)
     )
-
-
-def _freed(found: tuple[Candidate, ...], rules: Rules, address: str) -> Iterator[Candidate]:
-    """The pinned algorithm's candidates that nothing but the pinned layout excludes."""
-    pin, layout = rules.pin(address, "algorithm"), rules.pin(address, "layout")
-    for candidate in found:
-        if pin and layout and is_meant(pin.value, candidate.algorithm) and not is_meant(layout.value, candidate.layout):
-            by_layout = candidate.excluded == f"by line {layout.span.line}"
-            yield Candidate(candidate.node, candidate.layout, candidate.algorithm, None if by_layout else "other")
 
 
 def _layout_left(operation: Operation, rules: Rules) -> Iterator[bool]:

@@ -44,7 +44,7 @@ class Survey:
 
 
 def survey(graph: Graph, context: Context, *, ranks: int | None = None, pinned: bool = True) -> Survey:
-    """Enumerate and price; DiagnosticError E0504, E0512 or E0521 where rules leave an op nothing.
+    """Enumerate and price; DiagnosticError E0504 or E0512 where rules leave an op nothing.
 
     `ranks` overrides the context's, `pinned = False` leaves out pins, forbids and limits: for baselines.
     """

@@ -22,14 +22,13 @@ Place = tuple[str, str]
 
 
 def check_rules(graph: Graph, pins: Sequence[Rule], forbids: Sequence[Rule], diagnostics: Diagnostics) -> None:
-    """Report pins that disagree (E0501), pinned algorithms that cannot compute an op (E0504) or have no kernel for its
-    pinned layout (E0521), and ops that the rules leave without any choice (E0512).
+    """Report pins that disagree (E0501), pinned algorithms that cannot compute an op (E0504), and ops that the rules
+    leave without any choice (E0512).
     """
     pinned = _agreed(pins, diagnostics)
     for rule in pins:
         if rule.key == "algorithm":
             _check_computable(graph, rule, diagnostics)
-            _check_layouts(graph, rule, pinned, diagnostics)
     _check_choices(graph, pinned, forbids, diagnostics)
 
 
@@ -98,26 +97,6 @@ def _algorithms(node: Node) -> tuple[Algorithm, ...]:
 
 def _algorithm(node: Node, name: str) -> Algorithm | None:
     return next((algorithm for algorithm in _algorithms(node) if algorithm.name == name), None)
-
-
-def _check_layouts(graph: Graph, rule: Rule, pinned: Mapping[Place, Rule], diagnostics: Diagnostics) -> None:
-    """E0521 where an op's pinned layout is none that the pinned algorithm has kernels for."""
-    for address in rule.addresses:
-        layout = pinned.get((address, "layout"))
-        algorithm = _algorithm(graph.node(address), str(rule.value))
-        if layout is not None and algorithm is not None and layout.value not in algorithm.layouts:
-            labels = (Label(layout.value_span, "pinned here"),)
-            notes = (f"{algorithm.name} works on {', '.join(algorithm.layouts)}",)
-            message = messages.NO_KERNEL.at(
-                rule.value_span,
-                secondary=labels,
-                notes=notes,
-                algorithm=algorithm.name,
-                address=address,
-                layout=layout.value,
-            )
-            diagnostics.add(message)
-            return
 
 
 def _check_choices(

@@ -146,13 +146,6 @@ MISSING_SETTING = Message(
     """The setting has no default: `split(feature, over = gpu)` has to say which axis is split over which group.""",
 )
 
-NO_KERNEL = Message(
-    "E0521",
-    "{algorithm} does not compute {address} in layout {layout}",
-    """An algorithm and a layout pinned on one op are kept together or refused together: this algorithm has no kernel
-that works on values in this order of memory. Pin only one of them, and let the planner convert where that pays.""",
-)
-
 TOO_MANY_LOOKS = Message(
     "E0522",
     "{rules} selectors look at the ops of this network more than {limit:,} times",
@@ -202,7 +195,6 @@ MESSAGES = (
     NO_FACTOR,
     WRONG_LIMIT,
     MISSING_SETTING,
-    NO_KERNEL,
     TOO_MANY_LOOKS,
     TWO_DEGREES,
     NO_CHANGE,
