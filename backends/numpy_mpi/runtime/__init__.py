@@ -18,7 +18,7 @@ program.py (the entry)
              json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float
     Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
     Clock().now() -> float (seconds)
-    ProgramError(text, *, code="", notes=(), help=""): a mistake of the user or a file; printed without a traceback, status 1
+    ProgramError(text, *, code="", notes=(), help=""): the user's or a file's mistake: printed, no traceback
 
 world.py (Serial here, MpiWorld in mpi_world.py, threads in thread_world.py)
     world.rank, world.size: int
@@ -58,7 +58,7 @@ data.py, readers.py
     For evaluation: Loader(dataset.test, batch, shuffle=False, last="keep"), every sample once in steps_per_epoch.
 
 arrays.py
-    Array(shape, dtype=None), View(of, shape, offset=0, dtype=None), N    rows of a table of arrays
+    Array(shape, dtype=None), View(of, shape, offset=0), Scratch(sizes, dtypes=()), N    rows of a table of arrays
     Arrays(table, capacity, dtype, given={}).at(samples) -> namespace     all arrays, for so many samples
 
 trace.py
@@ -76,7 +76,7 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
-from .arrays import Array, Arrays, N, View
+from .arrays import Array, Arrays, N, Scratch, View
 from .clock import Clock
 from .data import Dataset, Loader, Samples, shard
 from .failures import ProgramError
@@ -106,6 +106,7 @@ __all__ = [
     "Progress",
     "Result",
     "Samples",
+    "Scratch",
     "Serial",
     "Trace",
     "View",

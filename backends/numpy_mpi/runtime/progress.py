@@ -18,15 +18,14 @@ _REFRESH = 0.2  # seconds between updates of a terminal's line
 class Progress:
     """Times the steps and prints an epoch a line; on a terminal the line of the running epoch is kept up to date.
 
-    With `--json` progress goes to the standard error.
+    With `--json` there is none: the one object is all that is printed, wherever the streams go.
     """
 
     def __init__(self, world: World, clock: Clock, options: Options, *, steps: int, steps_per_epoch: int) -> None:
         self._clock = clock
-        self._stream = sys.stderr if options.json else sys.stdout
-        self._prints = world.rank == 0 and not options.quiet
+        self._prints = world.rank == 0 and not (options.quiet or options.json)
         # mpiexec stands between the program and the terminal; `dlc run` says whether there is one.
-        self._live = self._stream.isatty() or os.environ.get("DLC_TERMINAL") == "1"
+        self._live = sys.stdout.isatty() or os.environ.get("DLC_TERMINAL") == "1"
         self._steps = steps
         self._steps_per_epoch = max(1, steps_per_epoch)
         self._times: list[float] = []
@@ -72,8 +71,8 @@ class Progress:
 
     def _show(self, text: str, end: str) -> None:
         start = "\r\033[K" if self._live else ""
-        self._stream.write(f"{start}{text}{end}")
-        self._stream.flush()
+        sys.stdout.write(f"{start}{text}{end}")
+        sys.stdout.flush()
 
 
 class Profile:
