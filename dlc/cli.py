@@ -46,6 +46,8 @@ LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dlc` with these words (by default the process's own) and return its exit status."""
+    if argv is None:
+        _end_tidily()
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -59,11 +61,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Status.USAGE
     except KeyboardInterrupt:
         return Status.INTERRUPTED
+    except _TerminatedError as end:
+        return 128 + end.number
     except BrokenPipeError:
         # The reader has gone; nothing may be written any more, not even by the interpreter's own flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Status.BROKEN_PIPE
     return status
+
+
+class _TerminatedError(BaseException):
+    """The process was asked to end by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end_tidily() -> None:
+    """Let SIGTERM and SIGHUP unwind like an interrupt, so that programs and temporary folders end with this process."""
+    import signal
+
+    def end(number: int, frame: object) -> None:
+        raise _TerminatedError(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, end)
 
 
 def _dispatch(words: Sequence[str]) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +94,39 @@ def test_verify(lenet5: Path) -> None:
     assert document["passed"] is True
     assert {verdict["ranks"] for verdict in document["verdicts"]} == {2}
     assert all(verdict["tensors"] > 10 and verdict["error"] == 0 for verdict in document["verdicts"])
+
+
+@pytest.mark.mpi
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_ended_run_leaves_nothing_behind(lenet5: Path, tmp_path: Path, number: signal.Signals, status: int) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlc", "run", str(lenet5), "-n", "2", "--steps", "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` ignores it
+    )
+    assert process.stdout is not None
+    while "epoch" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Traceback" not in messages
+    assert _commands_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def _commands_in(folder: Path) -> list[str]:
+    """The command lines of running processes that name a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_bytes().decode(errors="replace").replace("\0", " "))
+    return [command for command in found if str(folder) in command and "pytest" not in command]
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------------
