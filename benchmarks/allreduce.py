@@ -122,7 +122,8 @@ def machine() -> dict[str, object]:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+    load = round(os.getloadavg()[0], 1)  # well above `ranks`: others were at work, repeat it
+    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "load": load}
 
 
 def _lines(path: str) -> list[str]:
