@@ -15,7 +15,7 @@ UPDATE_STAGES = ("clip", "update")
 
 ENTRIES = (
     Entry("train_step", (Row("load"), Row("forward"), Row("backward"), Row("update"))),
-    Entry("eval_step", (Row("load"), Row("evaluate"))),
+    Entry("eval_step", (Row("load"), Row("predict"), Row("evaluate"))),
     Entry("eval_totals", (Row("total"),)),
     Entry("predict", (Row("load_inputs"), Row("predict"))),
 )
@@ -25,7 +25,7 @@ def lower(graph: Graph, plan: Plan, context: Context) -> Program:
     """One role whose ranks each hold a shard of the batch, and the sums over all of them.
 
     After: segments `load`, `forward`, `backward` (with one collective behind the last member of each bucket), `update`,
-    and `evaluate`, `total`, `predict` in inference mode.
+    and `predict` in inference mode, `evaluate` and `total` for the loss and metrics of a whole set.
     """
     buffers = Buffers(graph, plan)
     steps = Lowering(graph, plan, context, buffers)
@@ -34,10 +34,9 @@ def lower(graph: Graph, plan: Plan, context: Context) -> Program:
         steps.segment("forward", _of(graph, FORWARD_STAGES)),
         reduced(steps.segment("backward", _of(graph, BACKWARD_STAGES)), plan, buffers),
         steps.segment("update", _of(graph, UPDATE_STAGES)),
-        _evaluate(steps.inference(), graph),
+        *_inference(steps.inference(), graph),
         _totals(plan, buffers),
         Segment("load_inputs", (Load(graph.inputs),)),
-        steps.inference().segment("predict", _leading_to_outputs(graph), outputs=graph.outputs),
     )
     ranks = tuple(range(plan.ranks))
     role = Role("worker", ranks, plan.shards, buffers.all(), segments, ENTRIES)
@@ -59,12 +58,13 @@ def _of(graph: Graph, stages: tuple[str, ...]) -> tuple[Node, ...]:
     return tuple(node for node in graph.nodes if node.stage in stages)
 
 
-def _evaluate(steps: Lowering, graph: Graph) -> Segment:
-    """Inference, loss and metrics of one batch, added to the running totals in float64."""
-    segment = steps.segment("evaluate", _of(graph, FORWARD_STAGES))
+def _inference(steps: Lowering, graph: Graph) -> tuple[Segment, Segment]:
+    """`predict`: the network as far as its outputs; `evaluate`: loss and metrics of these, added to the totals."""
+    predict = steps.segment("predict", _leading_to_outputs(graph), outputs=graph.outputs)
+    evaluate = steps.segment("evaluate", _of(graph, ("loss", "metric")))
     sums = (graph.loss or "", *(value for _, value in graph.metrics))
     add = Compute("totals", ("totals", "forward", ""), sums, ("totals",), runtime=("count",))
-    return Segment("evaluate", (*segment.instructions, add))
+    return predict, Segment("evaluate", (*evaluate.instructions, add))
 
 
 def _totals(plan: Plan, buffers: Buffers) -> Segment:

@@ -27,7 +27,7 @@ from dlc.ir.plan_json import plan_to_json
 from dlc.ir.program import Compute, Role, Row
 
 RUNTIME_NAMES = (
-    "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "View", "load_weights",
+    "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "load_weights",
     "require_finite", "run", "save_npz", "save_weights", "shard",
 )  # fmt: skip
 
@@ -72,6 +72,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
     (role,) = program.roles
     names = identifiers(role)
     writer = SegmentWriter(emission, role, names)
+    tables = array_tables(role, names, program.dtype, plan)
     texts = writer.segments()
     calls = {text.name: f"{text.name}({text.parameters})" for text in texts}
     return {
@@ -84,12 +85,12 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "batch": program.batch,
         "seed": training.seed,
         "dtype": NUMPY_TYPES[program.dtype],
-        "imports": _imports(emission, used),
+        "imports": _imports(emission, used, tables),
         "sample": literal_map(sample_shapes(graph)),
         "classes": literal_map(label_classes(graph)),
         "metrics": literal(tuple(name for name, _ in program.metrics)),
         "interchangeable": interchangeable(graph),
-        **array_tables(role, names, program.dtype, plan),
+        **tables,
         "names": table((names[address], literal(address)) for address in weight_names(graph)),
         "buckets": bucket_table(plan, names, role),
         "outputs": literal_map({name: names[buffer] for name, buffer in program.outputs}),
@@ -100,7 +101,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "train_step": [
             {"segment": row.segment, "call": _step_call(row.segment, calls)} for row in _schedule(role, "train_step")
         ],
-        "evaluate_call": calls["evaluate"],
+        "eval_calls": [calls[row.segment] for row in _schedule(role, "eval_step") if row.segment != "load"],
+        "trained": _tuple_display(writer.trained()),
         "predict_call": calls["predict"],
         "total_call": calls.get("total", ""),
         "data": dataset_call(emission),
@@ -115,16 +117,22 @@ def _schedule(role: Role, entry: str) -> tuple[Row, ...]:
     return next(found.schedule for found in role.entries if found.name == entry)
 
 
+def _tuple_display(names: tuple[str, ...]) -> str:
+    """A tuple with one name a line."""
+    return "\n".join(["(", *(f"    {literal(name)}," for name in names), ")"]) if names else "()"
+
+
 def _step_call(segment: str, calls: Mapping[str, str]) -> str:
     """How main calls a segment of a training step; loading takes this rank's part of the batch."""
     return calls[segment].replace("indices", "indices[start:stop]") if segment == "load" else calls[segment]
 
 
-def _imports(emission: Emission, used: tuple[Kernel, ...]) -> list[str]:
+def _imports(emission: Emission, used: tuple[Kernel, ...], tables: Mapping[str, str]) -> list[str]:
     """Import lines in isort's order: the standard library and numpy stand in the template."""
     modules: dict[str, set[str]] = {f"kernels.{kernel.module}": set() for kernel in used}
     for kernel in used:
         modules[f"kernels.{kernel.module}"].add(kernel.function)
     modules["rates"] = {piece.kind for piece in emission.training.rates}
-    modules["runtime"] = {*RUNTIME_NAMES, emission.training.data.kind}
+    rows = {name for name in ("Scratch", "View") if any(f" {name}(" in text for text in tables.values())}
+    modules["runtime"] = {*RUNTIME_NAMES, *rows, emission.training.data.kind}
     return [import_line(module, sorted(names)) for module, names in sorted(modules.items())]

@@ -20,15 +20,18 @@ def namespace(buffer: Buffer) -> str:
 
 
 def identifiers(role: Role) -> dict[str, str]:
-    """Buffer name -> its identifier: `c1.tanh@grad` is `c1_tanh_grad`; where two collide the later is numbered."""
-    found, taken = dict[str, str](), set[str]()
+    """Buffer name -> its attribute: `c1.tanh@grad` is `c1_tanh_grad`, `c1.conv.weight@grad` in g `c1_conv_weight`.
+
+    Where two of a namespace collide the later is numbered.
+    """
+    found, taken = dict[str, str](), set[tuple[str, str]]()
     for buffer in role.buffers:
-        name = identifier(buffer.name)
-        number = 2
-        while name in taken:
-            name = f"{identifier(buffer.name)}_{number}"
-            number += 1
-        taken.add(name)
+        space = namespace(buffer)
+        plain = identifier(buffer.name.removesuffix("@grad") if space == "g" else buffer.name)
+        name, number = plain, 2
+        while (space, name) in taken:
+            name, number = f"{plain}_{number}", number + 1
+        taken.add((space, name))
         found[buffer.name] = name
     return found
 

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TypeGuard
 
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.names import identifier, namespace
+from backends.numpy_mpi.tables import scratch_name
 from backends.numpy_mpi.text import call, comment, literal
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Role, Segment
 
@@ -19,7 +21,7 @@ TITLES = {
     "forward": "The network, its loss and its metrics.",
     "backward": "The gradients, summed over the ranks as soon as a bucket is complete.",
     "update": "One step of the optimizer; every rank does the same.",
-    "evaluate": "The network in inference mode, its loss and metrics added to the totals.",
+    "evaluate": "Loss and metrics of what was predicted, added to the totals.",
     "total": "The totals over all ranks.",
     "load_inputs": "This rank's samples of a batch.",
     "predict": "The network in inference mode, as far as its outputs.",
@@ -65,10 +67,40 @@ class SegmentWriter:
 
     def segment(self, segment: Segment) -> SegmentText:
         """One segment as a function of the namespaces that it uses."""
-        body = "\n".join(line for instruction in segment.instructions for line in self._lines(instruction))
+        instructions = segment.instructions
+        updated = self.trained() if segment.name == "update" else ()
+        if updated:
+            instructions = tuple(i for i in instructions if not _updates_weight(i))
+        lines = [line for instruction in instructions for line in self._lines(instruction)]
+        body = "\n".join([*lines, *(self._loop(segment) if updated else ())])
         code = re.sub(r"#.*|\"[^\"]*\"", "", body)
         used = [name for name in PARAMETERS if re.search(rf"(?<![\w.]){name}\b(?!=)", code)]
         return SegmentText(segment.name, TITLES[segment.name], ", ".join(used), body)
+
+    def trained(self) -> tuple[str, ...]:
+        """The attributes of all trained weights, where they are alike in w, g and s and one rule updates them all."""
+        updates = [i for i in self.role.segment("update").instructions if _updates_weight(i)]
+        found = [self.names[update.inputs[0]] for update in updates]
+        alike = all(
+            (update.kernel, update.attrs) == (updates[0].kernel, updates[0].attrs)
+            and self._states(update) == self._states(updates[0])
+            and self.names[update.inputs[1]] == name
+            for update, name in zip(updates, found, strict=True)
+        )
+        return tuple(found) if alike else ()
+
+    def _states(self, update: Compute) -> tuple[str, ...]:
+        """What the states of a weight are called beside it."""
+        weight = self.names[update.inputs[0]]
+        return tuple(self.names[name].removeprefix(weight) for name in update.inputs[2:])
+
+    def _loop(self, segment: Segment) -> Iterator[str]:
+        """One rule for all weights."""
+        update = next(i for i in segment.instructions if _updates_weight(i))
+        states = [f'getattr(s, f"{{name}}{state}")' for state in self._states(update)]
+        arrays = ["getattr(w, name)", "getattr(g, name)", *states]
+        yield "    for name in TRAINED:"
+        yield call(self.emission.kernel(update).function, [*arrays, *self._keywords(update)], 8)
 
     def _lines(self, instruction: Instruction) -> Iterator[str]:
         match instruction:
@@ -93,14 +125,20 @@ class SegmentWriter:
     def _compute(self, compute: Compute) -> Iterator[str]:
         kernel = self.emission.kernel(compute)
         yield comment(f"{compute.address}: {compute.reason}" if compute.reason else compute.address, 4)
-        arrays = [self._array(name) for name in (*compute.inputs, *compute.outputs, *compute.workspaces)]
+        arrays = [self._array(name) for name in (*compute.inputs, *compute.outputs)]
+        if compute.workspaces:
+            arrays.append(f"*a.{scratch_name(compute)}")
+        yield call(kernel.function, [*arrays, *self._keywords(compute)], 4)
+
+    def _keywords(self, compute: Compute) -> list[str]:
+        """Attributes, by the name of their constant where they are many, then runtime values."""
         attributes = self._attributes(compute)
         if len(attributes) >= SHARED_FROM:
             keywords = [f"**{self._constant(compute)}"]
         else:
             keywords = [f"{name}={text}" for name, text in attributes.items()]
-        runtime = [f"{name}={RUNTIME[name]}" for name in compute.runtime if _takes(kernel, name)]
-        yield call(kernel.function, [*arrays, *keywords, *runtime], 4)
+        kernel = self.emission.kernel(compute)
+        return [*keywords, *(f"{name}={RUNTIME[name]}" for name in compute.runtime if _takes(kernel, name))]
 
     def _attributes(self, compute: Compute) -> dict[str, str]:
         """The attributes that the kernel takes by name, as text."""
@@ -115,6 +153,11 @@ class SegmentWriter:
 
     def _array(self, name: str) -> str:
         return f"{namespace(self.role.buffer(name))}.{self.names[name]}"
+
+
+def _updates_weight(instruction: Instruction) -> TypeGuard[Compute]:
+    """Whether an instruction is the optimizer's on one weight; running averages are updated otherwise."""
+    return isinstance(instruction, Compute) and instruction.kernel[1] == "update" and "lr" in instruction.runtime
 
 
 def _takes(kernel: Kernel, name: str) -> bool:

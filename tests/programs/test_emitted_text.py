@@ -71,7 +71,7 @@ def test_imports_are_numpy_mpi4py_and_the_standard_library(files: dict[str, byte
 def test_each_op_stands_with_its_address_and_reason(files: dict[str, bytes]) -> None:
     text = files["train.py"].decode()
     assert "# c1.conv: im2col in NCHW, pinned at" in text
-    for address in ("c1.tanh", "s2.avgpool", "c5.conv@dw", "logits.linear@dx", "f6.linear.bias@update"):
+    for address in ("c1.tanh", "s2.avgpool", "c5.conv@dw", "logits.linear@dx", "f6.linear@dw"):
         assert f"# {address}" in text
 
 

@@ -32,10 +32,23 @@ class View:
     of: str
     shape: Shape
     offset: int = 0
-    dtype: npt.DTypeLike | None = None
 
 
-Table = Mapping[str, Array | View]
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Flat arrays of so many elements for one kernel, back to back in the arena that all kernels share.
+
+    `dtypes` are those of the arrays, the program's own where it is empty.
+    """
+
+    sizes: Shape
+    dtypes: tuple[npt.DTypeLike, ...] = ()
+
+
+ALIGNMENT = 64  # bytes: a cache line
+ARENA = "arena"
+
+Table = Mapping[str, Array | View | Scratch]
 
 
 class Arrays:
@@ -48,7 +61,7 @@ class Arrays:
     def __init__(
         self, table: Table, capacity: int, dtype: npt.DTypeLike, given: Mapping[str, npt.NDArray[Any]] | None = None
     ) -> None:
-        self._table = table
+        self._table, self._dtype = table, np.dtype(dtype)
         self._given = dict(given or {})
         self._memory: dict[str, npt.NDArray[Any]] = dict(self._given)
         self._views: dict[int, SimpleNamespace] = {}
@@ -63,11 +76,21 @@ class Arrays:
             self._views[samples] = SimpleNamespace(**self._given, **views)
         return self._views[samples]
 
-    def _view(self, name: str, samples: int) -> npt.NDArray[Any]:
+    def _view(self, name: str, samples: int) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]:
         array = self._table[name]
+        if isinstance(array, Scratch):
+            return self._scratch(array)
         shape = _sized(array.shape, samples)
         memory, start = self._parent(name)
         return memory[start : start + prod(shape)].reshape(shape)
+
+    def _scratch(self, scratch: Scratch) -> tuple[npt.NDArray[Any], ...]:
+        arena, start, found = self._memory[ARENA], 0, list[npt.NDArray[Any]]()
+        for place, size in enumerate(scratch.sizes):
+            dtype = np.dtype(scratch.dtypes[place]) if scratch.dtypes else self._dtype
+            found.append(arena[start : start + size * dtype.itemsize].view(dtype))
+            start += -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        return tuple(found)
 
     def _parent(self, name: str) -> tuple[npt.NDArray[Any], int]:
         """The memory behind an array and where the array starts in it."""
@@ -75,10 +98,7 @@ class Arrays:
         if not isinstance(array, View):
             return self._memory[name], 0
         memory, start = self._parent(array.of)
-        if array.dtype is None or np.dtype(array.dtype) == memory.dtype:
-            return memory, start + array.offset
-        offset = start + array.offset  # of another type: the parent is an arena of bytes
-        return memory[offset : offset + (len(memory) - offset) // 16 * 16].view(array.dtype), 0
+        return memory, start + array.offset
 
 
 def _sized(shape: Shape, samples: int) -> Shape:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .files import save_npz
 from .failures import ProgramError
+from .files import save_npz
 from .world import World
 
 Arrays = dict[str, npt.NDArray[Any]]
