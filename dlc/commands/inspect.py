@@ -22,7 +22,7 @@ EXAMPLES = """\
   dlc inspect specs/resnet50.dlspec --select 'stage1[0].**.conv where window == 3x3'
   dlc inspect specs/lenet5.dlspec --dot | dot -Tsvg > lenet5.svg
   dlc inspect specs/lenet5.dlspec --timeline step.json     # open in https://ui.perfetto.dev
-  dlc inspect plan.json"""
+  dlc inspect plan.json                              # and --dot: coloured by algorithm and layout"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,7 +31,9 @@ def configure(parser: ArgumentParser) -> None:
     add_parameters(parser)
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--ops", action="store_true", help="every op, not only every statement")
-    shown.add_argument("--dot", action="store_true", help="the network as Graphviz text, coloured as it is planned")
+    shown.add_argument(
+        "--dot", action="store_true", help="the network as Graphviz text; of a plan.json, coloured by what is planned"
+    )
     shown.add_argument("--timeline", metavar="T.json", help="write a step's predicted timeline as a Chrome trace")
     parser.add_argument("--select", metavar="SELECTOR", help="only the ops that a selector reaches")
 
@@ -84,7 +86,7 @@ def _plan(arguments: Namespace) -> Answer:
 
 
 def _dot(arguments: Namespace) -> Answer:
-    """A picture of a plan.json's network, or of a spec's: planned where the spec has a plan block."""
+    """A picture of a plan.json's network, or of a spec's."""
     from dlc.inspect.dot import dot_text
 
     if arguments.format == "json":
@@ -93,11 +95,7 @@ def _dot(arguments: Namespace) -> Answer:
         source, _, plan = driver.from_plan(arguments.file)
         return Answer(dot_text(_job(source, arguments.file).graph, plan))
     source = driver.read(arguments.file, parameters_of(arguments))
-    job = _job(source, arguments.file)
-    if job.training is None or not job.requests:
-        return Answer(dot_text(job.graph))
-    compiled = driver.compile_spec(source, driver.Options(parameters_of(arguments)))
-    return Answer(dot_text(job.graph, compiled.plan))
+    return Answer(dot_text(_job(source, arguments.file).graph))
 
 
 def _timeline(arguments: Namespace) -> Answer:

@@ -118,12 +118,15 @@ def test_no_feasible_plan_has_a_status_of_its_own() -> None:
     assert refusal((unfit, *mistake.value.diagnostics), {}).status == 1
 
 
-def test_status_3_reaches_the_caller(dlc: Dlc, lenet5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unfit(*_: object) -> None:
-        raise DiagnosticError((NO_FIT.at(None, limit="1 GiB", needed="2 GiB"),))
-
-    monkeypatch.setattr(driver, "compile_spec", unfit)
-    assert dlc("plan", lenet5).status == 3
+def test_status_3_reaches_the_caller(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.dlspec"
+    text = lenet5.read_text(encoding="utf-8")
+    file.write_text(
+        text.replace("  strategy  = data\n", "  strategy  = data\n  limit memory <= 1 MiB\n"), encoding="utf-8"
+    )
+    said = dlc("plan", file)
+    assert said.status == 3
+    assert "no plan fits 1 MiB per device" in said.err
 
 
 class Terminal(io.StringIO):
