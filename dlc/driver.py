@@ -109,7 +109,10 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     if ranks != cluster.ranks:
         resized = cluster.resized(ranks)
         if resized is None:
-            raise SourcedError((e07.E0712.at(cluster.span, ranks=ranks, cluster=cluster.name),), source.texts)
+            groups = ", ".join(f"`{level.name}` of {level.count}" for level in cluster.levels)
+            notes = (f"its groups: {groups or 'they differ from member to member'}",)
+            facts = {"ranks": ranks, "cluster": cluster.name}
+            raise SourcedError((e07.E0712.at(cluster.span, notes=notes, **facts),), source.texts)
         cluster = resized
         # A mesh of the batch alone is made again for these ranks; of any other, the backend has to know.
         request = request if any(axis.name != "data" for axis in request.mesh) else replace(request, mesh=())
@@ -146,7 +149,8 @@ def _trained_job(source: Source) -> Job:
     spec = source.spec
     trained = [job for job in spec.jobs if job.training is not None]
     if not trained:
-        raise SourcedError((e07.E0711.at(None, path=spec.path),), source.texts)
+        helps = ("a `train` block says on what data, to what end and how long a network is trained",)
+        raise SourcedError((e07.E0711.at(None, path=spec.path, helps=helps),), source.texts)
     if len(trained) > 1:
         names = ", ".join(f"`{job.graph.name}`" for job in trained)
         helps = (f"it trains {names}: keep one `train` block in a file, it can import the networks",)
@@ -322,12 +326,16 @@ def _swap(fresh: str, target: str, previous: str) -> None:
         raise
 
 
+CACHES = ("__pycache__", ".ruff_cache", ".mypy_cache")
+"""What tools leave in a program's folder."""
+
+
 def _require_replaceable(target: str, own: set[str], out: str) -> None:
     """E0705 where a folder holds anything but a program that dlc wrote, or nothing; `own` are a program's entries."""
     if not os.path.lexists(target):
         return
     held = sorted(os.listdir(target)) if os.path.isdir(target) else []
-    foreign = [name for name in held if name not in {*own, "__pycache__"}]
+    foreign = [name for name in held if name not in {*own, *CACHES}]
     if os.path.isdir(target) and not foreign and (not held or "train.py" in held):
         return
     notes = (f"dlc did not write `{foreign[0]}`, which is in it",) if foreign else ()

@@ -50,7 +50,7 @@ def test_text_is_in_ruffs_style(files: dict[str, bytes], tmp_path: Path) -> None
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["format", "--check"], ["check"]):
         done = subprocess.run(
-            [*ruff, *command, "train.py", "rates.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+            [*ruff, *command, "."], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
