@@ -91,4 +91,49 @@ E0714 = Message(
     "the machine at hand.",
 )
 
-MESSAGES = (E0701, E0702, E0703, E0704, E0705, E0706, E0707, E0708, E0709, E0710, E0711, E0712, E0713, E0714)
+E0715 = Message(
+    "E0715",
+    "the data cannot be used: {cause}",
+    "A program checks its data before the first step: files exist, are whole, and hold samples of the shapes and labels\n"
+    "of the range that the network takes. The message names the file, the row where there is one, and the cause. Data\n"
+    "paths start at the spec's folder, or at `--root`.",
+)
+E0716 = Message(
+    "E0716",
+    "the weights in `{path}` cannot be used: {cause}",
+    "Weight files hold each weight under its address in PyTorch's order of axes. Those of another network, damaged\n"
+    "files and files that cannot be written are refused; what stood there before stays.",
+)
+E0717 = Message(
+    "E0717",
+    "ranks cannot share memory: {cause}",
+    "The plan sums gradients in memory that all ranks of a node share. Where ranks run on several nodes, or the node's\n"
+    "shared memory is too small, compile with `allreduce = ring` or another algorithm in the plan block.",
+)
+E0718 = Message(
+    "E0718",
+    "the loss is not finite",
+    "A loss that is infinite or not a number stops all ranks in the step where it arises: nothing after it would mean\n"
+    "anything. A smaller learning rate, a warm-up or clipping (`clip = norm(1.0)`) are the usual ways out.",
+)
+
+MESSAGES = (
+    E0701,
+    E0702,
+    E0703,
+    E0704,
+    E0705,
+    E0706,
+    E0707,
+    E0708,
+    E0709,
+    E0710,
+    E0711,
+    E0712,
+    E0713,
+    E0714,
+    E0715,
+    E0716,
+    E0717,
+    E0718,
+)

@@ -113,7 +113,7 @@ def test_what_all_ranks_raise_is_printed_once() -> None:
 def test_a_loss_that_is_not_finite() -> None:
     run = job("1:nan")
     assert run.status != 0
-    assert "error[E0714]: the loss is nan in step 7\n  = note: it began on rank 1" in run.errors
+    assert "error[E0718]: the loss is nan in step 7\n  = note: it began on rank 1" in run.errors
 
 
 @pytest.mark.mpi

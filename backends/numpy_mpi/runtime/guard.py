@@ -89,7 +89,7 @@ def require_finite(world: World, loss: float, step: int, local: float | None = N
     notes = (f"it began on rank {', '.join(map(str, ranks))}",) if ranks else ()
     raise ProgramError(
         f"the {what} is {loss} in step {step}",
-        code="E0714",
+        code="E0718",
         notes=notes,
         help="a smaller learning rate, or `clip = norm(1.0)`, often helps",
     )
