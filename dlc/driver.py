@@ -111,8 +111,8 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
         if resized is None:
             groups = ", ".join(f"`{level.name}` of {level.count}" for level in cluster.levels)
             notes = (f"its groups: {groups or 'they differ from member to member'}",)
-            facts = {"ranks": ranks, "cluster": cluster.name}
-            raise SourcedError((e07.E0712.at(cluster.span, notes=notes, **facts),), source.texts)
+            refused = e07.E0712.at(cluster.span, notes=notes, ranks=ranks, cluster=cluster.name)
+            raise SourcedError((refused,), source.texts)
         cluster = resized
         # A mesh of the batch alone is made again for these ranks; of any other, the backend has to know.
         request = request if any(axis.name != "data" for axis in request.mesh) else replace(request, mesh=())

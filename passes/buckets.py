@@ -49,7 +49,9 @@ def refuse_what_is_not_planned(graph: Graph, context: Context) -> None:
         found.append(E0701.at(request.span("allreduce"), helps=(help_,), backend="numpy", what=what))
     if graph.batch < context.ranks:
         idle = context.ranks - graph.batch
-        found.append(E0708.at(request.span("strategy"), batch=graph.batch, idle=idle, ranks=context.ranks))
+        helps = (f"a batch of {context.ranks} or more, or `-n {graph.batch}`",)
+        span = request.span("strategy")
+        found.append(E0708.at(span, helps=helps, batch=graph.batch, idle=idle, ranks=context.ranks))
     if found:
         raise DiagnosticError(found)
 

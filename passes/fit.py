@@ -124,10 +124,14 @@ def _repairs(smallest: Plan, program: Program, context: Context, room: Memory) -
         yield f"a batch of {batch} fits, with about {samples} samples a rank"
         if context.cluster.resized(ranks) is not None:
             yield f"keep the batch of {smallest.batch} on {ranks} ranks: `-n {ranks}`"
+    else:
+        size = format_bytes(int(fixed))
+        yield f"what does not grow with the batch takes {size}: more memory for a rank, or a smaller network"
     memory = min(device.memory for device in context.cluster.devices)
     if room.bytes < peak_bytes(program) <= memory:
-        allowed = ceil(peak_bytes(program) / 2**20)
-        yield f"allow `limit memory <= {allowed} MiB`: the device has {format_bytes(memory)}"
+        unit, step = ("MiB", 2**20) if peak_bytes(program) >= 2**24 else ("KiB", 2**10)
+        allowed = ceil(peak_bytes(program) / step)
+        yield f"allow `limit memory <= {allowed} {unit}`: the device has {format_bytes(memory)}"
 
 
 def _batched(program: Program) -> int:

@@ -13,12 +13,21 @@ from dlc.ir.request import Request, Rule
 from dlc.ir.training import Training
 from dlc.messages.e07_run import E0701
 from dlc.ops import LAYERS, LOSSES, operator
+from passes.buckets import ALGORITHMS
 from passes.differentiate import operator_of
 from passes.options import is_meant
 
 BACKEND = "numpy"
 DATA_SETS = ("digits", "mnist", "cifar10", "npz", "synthetic")
 STRATEGIES = ("auto", "data")
+DATA_PARALLEL = "data parallelism: `strategy = data`"
+INSTEAD = {
+    "partition": "`partition = split(batch, …)`, " + DATA_PARALLEL,
+    "stage": DATA_PARALLEL,
+    "recompute": "programs that compute nothing twice: `recompute = no`",
+    "microbatch": "programs that compute a rank's samples all at once",
+}
+"""What a program does where a pin asks for something else, by the pin's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,63 +54,68 @@ def refusals(
         *_devices(cluster, request, ranks),
         *_ops(graph),
     )
-    return tuple(refusal.diagnostic() for refusal in found)
+    return tuple(refusal.diagnostic() for refusal in sorted(found, key=_place))
+
+
+def _place(refusal: Refusal) -> tuple[str, int, int]:
+    """By which refusals are listed: where each stands in the text."""
+    span = refusal.span
+    return (span.file, span.line, span.column) if span else ("", 0, 0)
 
 
 def _training(training: Training) -> Iterator[Refusal]:
+    precision = training.precision
     asked = (
-        ("accumulate", training.accumulate != 1, f"accumulate = {training.accumulate}", "it can emit `accumulate = 1`"),
-        ("stop", training.stop is not None, "`stop`", "it can train for `epochs = …` or `steps = …`"),
-        ("checkpoint", training.checkpoint is not None, "`checkpoint`", "it can write weights with `dlc run --save`"),
-        ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "it emits `synchronous`"),
-        ("compress", training.compress.kind != "none", f"compress = {training.compress.kind}", "it can emit `none`"),
+        ("accumulate", training.accumulate != 1, f"accumulate = {training.accumulate}", "`accumulate = 1`"),
+        ("stop", training.stop is not None, "stop", "`epochs = …` and `steps = …`"),
+        ("checkpoint", training.checkpoint is not None, "checkpoint", "weights at the end: `dlc run --save`"),
+        ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "`update = synchronous`"),
+        ("compress", training.compress.kind != "none", f"compress = {training.compress.kind}", "`compress = none`"),
         (
             "precision",
-            training.precision.compute not in ("f32", "f64") or training.precision.master != training.precision.compute,
-            f"precision {training.precision.compute}",
-            "it can emit `f32` and `f64`",
+            precision.compute not in ("f32", "f64") or precision.master != precision.compute,
+            f"precision = {precision.compute}" if precision.compute == "tf32" else "precision = mixed(…)",
+            "`precision = f32` and `precision = f64`",
         ),
-        (
-            "data",
-            training.data.kind not in DATA_SETS,
-            f"data = {training.data.kind}(…)",
-            f"it can read {', '.join(DATA_SETS)}",
-        ),
+        ("data", training.data.kind not in DATA_SETS, f"data = {training.data.kind}(…)", ", ".join(DATA_SETS)),
     )
     for key, refused, what, instead in asked:
         if refused:
-            yield Refusal(what, training.span(key), instead)
+            yield Refusal(f"`{what}`", training.span(key), f"it can emit {instead}")
     if (training.optimizer.kind, "update", "") not in KERNELS:
         known = ", ".join(op for op, stage, _ in KERNELS if stage == "update" and op != "bn")
-        yield Refusal(f"optimizer = {training.optimizer.kind}", training.span("optimizer"), f"it can emit {known}")
+        what = f"`optimizer = {training.optimizer.kind}`"
+        yield Refusal(what, training.span("optimizer"), f"it can emit {known}")
 
 
 def _request(request: Request) -> Iterator[Refusal]:
-    data_parallel = "it can emit data parallelism: `strategy = data`"
+    microbatches = f"pipeline.microbatches = {request.microbatches}"
     asked = (
-        ("objective", request.objective != "step_time", f"objective = {request.objective}", "it can plan `step_time`"),
-        ("strategy", request.strategy.kind not in STRATEGIES, f"strategy = {request.strategy.kind}", data_parallel),
-        ("pipeline.schedule", request.schedule != "auto", f"the pipeline schedule {request.schedule}", data_parallel),
-        ("pipeline.microbatches", request.microbatches is not None, "microbatches", data_parallel),
-        ("shard", request.shard != "none", f"shard = {request.shard}", "it can emit `shard = none`"),
-        ("recompute", request.recompute == "all", "recompute = all", "it can emit `recompute = none`"),
-        ("overlap", request.overlap == "yes", "overlap = yes", "it can emit `overlap = no`"),
-        ("allreduce", request.allreduce == "hierarchical", "allreduce = hierarchical", "it can emit the other ones"),
+        ("objective", request.objective != "step_time", f"objective = {request.objective}", "`objective = step_time`"),
+        ("strategy", request.strategy.kind not in STRATEGIES, f"strategy = {request.strategy.kind}", DATA_PARALLEL),
+        ("pipeline.schedule", request.schedule != "auto", f"pipeline.schedule = {request.schedule}", DATA_PARALLEL),
+        ("pipeline.microbatches", request.microbatches is not None, microbatches, DATA_PARALLEL),
+        ("shard", request.shard != "none", f"shard = {request.shard}", "`shard = none`"),
+        ("recompute", request.recompute == "all", "recompute = all", "`recompute = none`"),
+        ("overlap", request.overlap == "yes", "overlap = yes", "`overlap = no`"),
+        ("allreduce", request.allreduce == "hierarchical", "allreduce = hierarchical", ", ".join(ALGORITHMS)),
     )
     for key, refused, what, instead in asked:
         if refused:
-            yield Refusal(what, request.span(key), instead)
+            yield Refusal(f"`{what}`", request.span(key), f"it can emit {instead}")
     for axis in request.mesh:
         if axis.extent > 1 and axis.name != "data":
-            yield Refusal(f"the mesh axis `{axis.name}` of {axis.extent}", request.span("mesh"), data_parallel)
+            what = f"the mesh axis `{axis.name}` of {axis.extent}"
+            yield Refusal(what, request.span("mesh"), f"it can emit {DATA_PARALLEL}")
     for limit in request.limits:
         if limit.subject not in ("memory", "workspace"):
-            yield Refusal(f"limit {limit.subject}", limit.span, "it can hold `memory` and `workspace` to a limit")
-    for rules, kept, verb in ((request.pins, _pin_kept, ""), (request.forbids, _forbid_kept, "a plan without ")):
+            what = f"`limit {limit.subject}`"
+            yield Refusal(what, limit.span, "it can hold `memory` and `workspace` to a limit")
+    for rules, kept, verb in ((request.pins, _pin_kept, ""), (request.forbids, _forbid_kept, "programs without ")):
         for rule in rules:
             if not kept(rule):
-                what = f"{verb}{rule.key} = {_spelt(rule)} for `{rule.selector}`"
-                yield Refusal(what, rule.value_span, data_parallel)
+                what = f"{verb}`{rule.key} = {_spelt(rule)}` for `{rule.selector}`"
+                yield Refusal(what, rule.value_span, f"it can emit {INSTEAD[rule.key]}")
 
 
 def _pin_kept(rule: Rule) -> bool:
@@ -141,7 +155,7 @@ def _algorithms(graph: Graph, request: Request) -> Iterator[Refusal]:
             op = operator_of(graph.node(rule.addresses[0]))
             names = [algorithm.name for algorithm in op.algorithms if algorithm.layouts]
             if not any(is_meant(rule.value, name) for name in names):
-                what = f"algorithm = {_spelt(rule)} for `{rule.selector}`"
+                what = f"`algorithm = {_spelt(rule)}` for `{rule.selector}`"
                 yield Refusal(what, rule.value_span, f"it can compute `{op.name}` by {', '.join(names)}")
 
 

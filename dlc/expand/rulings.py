@@ -204,7 +204,7 @@ def _check_microbatches(
     whole = graph.batch // _group(groups, split[0])
     fewer = (whole if whole < count else gcd(whole, count)) if whole * _group(groups, split[0]) == graph.batch else 1
     ways = (f"`bn(group = {largest})`",) if alike and largest > 1 else ()
-    fits = f"{fewer} microbatches" if fewer > 1 else "no microbatches"
+    fits = f"{fewer} microbatches" if fewer > 1 else "no `pipeline.microbatches`"
     _refuse_split(graph, split, largest, span, (", or ".join((*ways, fits)),), diagnostics)
 
 

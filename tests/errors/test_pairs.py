@@ -1,19 +1,22 @@
 """Each code has a file that earns it, CODE_what.dlspec, and the exact messages for it, CODE_what.err.
 
-A comment line `# -P name=value` in a file sets a parameter. `DLC_UPDATE_PAIRS=1 pytest tests/errors` writes the .err
-files anew; read the difference before committing it.
+A file is checked; one with a comment line `# compile …` is compiled, with the options that follow. A comment line
+`# -P name=value` sets a parameter. `DLC_UPDATE_PAIRS=1 pytest tests/errors` writes the .err files anew; read the
+difference before committing it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Sources, render_all
+from dlc.driver import SourcedError
 from dlc.messages import MESSAGES
 from dlc.syntax.parser import parse
 from dlc.syntax.source import read_source
@@ -24,12 +27,16 @@ PAIRS = sorted(HERE.glob("*.dlspec"))
 SHOWN_ELSEWHERE = {
     "E0112": "tests/syntax/test_source.py",
     "E0113": "tests/syntax/test_source.py",
-    "E0701": "tests/passes/test_choose.py",
-    "E0708": "tests/passes/test_choose.py",
-    "W0501": "tests/passes/test_choose.py",
-    "W0502": "tests/passes/test_choose.py",
+    "E0702": "tests/driver/test_folders.py",
+    "E0703": "tests/runtime/test_guard.py",
+    "E0704": "tests/runtime/test_launch.py",
+    "E0705": "tests/driver/test_folders.py",
+    "E0706": "tests/driver/test_plans.py",
+    "E0707": "tests/driver/test_choices.py",
+    "E0710": "tests/driver/test_choices.py",
+    "E0713": "tests/runtime/test_launch.py",
 }
-"""Codes that no file alone can earn (they need a missing file, a compiler or a running program), and their tests."""
+"""Codes that no file alone can earn (they need a missing file, a full disk or a running program), and their tests."""
 
 
 def code_of(pair: Path) -> str:
@@ -37,12 +44,15 @@ def code_of(pair: Path) -> str:
 
 
 def messages(name: str) -> tuple[Sequence[Diagnostic], Sources]:
-    """The messages that `dlc check` shows for a file of the working folder; E01 needs no more than the parser."""
+    """The messages that dlc shows for a file of the working folder; E01 needs no more than the parser."""
     if not name.startswith("E01"):
         from dlc.driver import check_file
 
-        parameters = dict(re.findall(r"^# -P (\w+)=(.*)$", Path(name).read_text(encoding="utf-8"), re.MULTILINE))
-        return check_file(name, parameters)
+        written = Path(name).read_text(encoding="utf-8")
+        command = re.search(r"^# compile(.*)$", written, re.MULTILINE)
+        if command is not None:
+            return compiling(name, shlex.split(command[1]))
+        return check_file(name, dict(re.findall(r"^# -P (\w+)=(.*)$", written, re.MULTILINE)))
     text = ""
     try:
         text = read_source(name)
@@ -50,6 +60,19 @@ def messages(name: str) -> tuple[Sequence[Diagnostic], Sources]:
     except DiagnosticError as error:
         return error.diagnostics, {name: text}
     return (), {}
+
+
+def compiling(name: str, words: Sequence[str]) -> tuple[Sequence[Diagnostic], Sources]:
+    """The messages of `dlc compile` with these options; nothing is written."""
+    from dlc.cli import parser_of
+    from dlc.commands import compile as command
+
+    arguments = parser_of("compile", command).parse_args([name, "-o", "unwritten", *words])
+    try:
+        compiled = command.compiled_file(arguments)
+    except SourcedError as error:
+        return error.diagnostics, error.sources
+    return compiled.warnings, compiled.source.texts
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.stem)
