@@ -94,8 +94,8 @@ E0714 = Message(
 E0715 = Message(
     "E0715",
     "the data cannot be used: {cause}",
-    "A program checks its data before the first step: files exist, are whole, and hold samples of the shapes and labels\n"
-    "of the range that the network takes. The message names the file, the row where there is one, and the cause. Data\n"
+    "A program checks its data before the first step: files exist, are whole, and hold samples of the shapes and\n"
+    "labels of the range that the network takes. The message names the file, the row where there is one, and the cause. Data\n"
     "paths start at the spec's folder, or at `--root`.",
 )
 E0716 = Message(
@@ -107,7 +107,7 @@ E0716 = Message(
 E0717 = Message(
     "E0717",
     "ranks cannot share memory: {cause}",
-    "The plan sums gradients in memory that all ranks of a node share. Where ranks run on several nodes, or the node's\n"
+    "The plan sums gradients in memory that all ranks of a node share. Where ranks run on several nodes, or its\n"
     "shared memory is too small, compile with `allreduce = ring` or another algorithm in the plan block.",
 )
 E0718 = Message(
