@@ -96,7 +96,7 @@ def _bucket_document(bucket: Bucket) -> dict[str, object]:
 
 
 def splits(op: OpPlan, plan: Plan) -> tuple[tuple[str, str], ...]:
-    """(axis, mesh axis) of everything that is split: the batch over the data axis, and the op adds."""
+    """(axis, mesh axis) of everything that is split: the batch over the data axis, and what the op adds."""
     data = [("batch", name) for name, extent in plan.mesh if name == "data" and extent > 1]
     return (*data, *((part.axis, part.over) for part in op.partition))
 

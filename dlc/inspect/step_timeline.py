@@ -10,7 +10,7 @@ from dlc.cost.compute import priced
 from dlc.cost.phases import Phase
 from dlc.cost.timeline import Timeline, simulate
 from dlc.ir.graph import Graph, Node
-from dlc.ir.plan import Plan
+from dlc.ir.plan import OpPlan, Plan
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Role
 from passes.context import Context
 from passes.prices import Prices
@@ -25,6 +25,7 @@ def step_timeline(graph: Graph, plan: Plan, program: Program, context: Context) 
 
 def _price(graph: Graph, plan: Plan, context: Context) -> Callable[[Instruction, Role, int], float]:
     device = slowest(context.cluster, context.ranks)
+    ops = {op.address: op for op in plan.ops}
 
     @cache
     def prices(samples: int) -> Prices:
@@ -42,7 +43,7 @@ def _price(graph: Graph, plan: Plan, context: Context) -> Callable[[Instruction,
             case Compute():
                 node = graph.node(instruction.address)
                 share = 1 / _parts(instruction, node, role)
-                return share * prices(samples).figure(node, *_decided(node, plan)).seconds
+                return share * prices(samples).figure(node, *_decided(node, ops.get(node.base))).seconds
             case Collective(algorithm=algorithm, bytes=size):
                 return allreduce_seconds(algorithm, size, role.ranks, context.cluster, device)
             case Load(buffers=buffers):
@@ -54,9 +55,8 @@ def _price(graph: Graph, plan: Plan, context: Context) -> Callable[[Instruction,
     return price
 
 
-def _decided(node: Node, plan: Plan) -> tuple[str, str]:
+def _decided(node: Node, op: OpPlan | None) -> tuple[str, str]:
     """The layout and algorithm by which the planner priced a node; "" for those that it does not decide about."""
-    op = next((op for op in plan.ops if op.address == node.base), None)
     if op is None or all(part.stage != node.stage for part in op.passes):
         return "", ""
     return op.layout, op.algorithm(node.stage)

@@ -92,6 +92,39 @@ def test_timeline_is_a_chrome_trace(dlc: Dlc, lenet5: Path, tmp_path: Path) -> N
     assert document["step_seconds"] == pytest.approx(planned, rel=0.2), "both use the same prices"
 
 
+SMALL = """dlspec 1
+network small {
+  input image: f32[batch = 6, channel = 1, height = 8, width = 8]
+  c1     = image -> conv(4, 3x3, pad = same, bias = no) -> bn -> relu
+  logits = c1 -> flatten -> linear(10)
+  output logits
+}
+train small {
+  data      = synthetic(samples = 64)
+  loss      = cross_entropy(logits, data.label)
+  optimizer = adam
+  lr        = constant(0.05)
+  clip      = norm(1.0)
+  steps     = 3
+}
+cluster here {
+  device core { kind = cpu, memory = 1 GiB, bandwidth = 10 GB/s, compute.f32 = 50 GFLOP/s }
+  link shm { bandwidth = 8 GB/s, latency = 1 us }
+  topology { core[4] over shm }
+}
+"""
+
+
+def test_timeline_of_uneven_shards_and_groups_that_span_ranks(dlc: Dlc, tmp_path: Path) -> None:
+    """Batch norm over the whole batch is lowered to several kernels and sums, which share the price of one op."""
+    file = tmp_path / "small.dlspec"
+    file.write_text(SMALL)
+    document = dlc("inspect", file, "--timeline", tmp_path / "trace.json", "--json").document
+    assert [(ranks["ranks"], ranks["samples"]) for ranks in document["ranks"]] == [([0, 1], 2), ([2, 3], 1)]
+    planned = dlc("plan", file, "--json").document["predicted"]["step_seconds"]
+    assert document["step_seconds"] == pytest.approx(planned, rel=0.1)
+
+
 # --- plan ----------------------------------------------------------------------------------------------------------
 
 
