@@ -1,7 +1,7 @@
 """The figures of docs/operators.md; `python -m tests.docs.figures` prints its tables.
 
-Accuracy: 64 channels to 64 filters, 28x28, 3x3, `pad = same`, two samples, in NCHW. Numbers are drawn once in float32; the
-reference is `direct` in float64 on the same numbers. The error of a tensor is ‖a - b‖/‖b‖ (Frobenius).
+Accuracy: 64 channels to 64 filters, 28x28, 3x3, `pad = same`, two samples, in NCHW. Numbers are drawn once in float32;
+the reference is `direct` in float64 on the same numbers. The error of a tensor is ‖a - b‖/‖b‖ (Frobenius).
 
 Scratch memory: what the algorithms declare for 64 channels to 64 filters, 56x56, 3x3, `pad = same`, eight samples.
 """

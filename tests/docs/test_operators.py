@@ -1,4 +1,4 @@
-"""The tables of docs/operators.md: formulas against the operators' own counts, rules and figures against the kernels."""
+"""The tables of docs/operators.md: formulas against the operators' counts, rules and figures against the kernels."""
 
 from __future__ import annotations
 
