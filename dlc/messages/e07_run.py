@@ -95,8 +95,8 @@ E0715 = Message(
     "E0715",
     "the data cannot be used: {cause}",
     "A program checks its data before the first step: files exist, are whole, and hold samples of the shapes and\n"
-    "labels of the range that the network takes. The message names the file, the row where there is one, and the cause. Data\n"
-    "paths start at the spec's folder, or at `--root`.",
+    "labels of the range that the network takes. The message names the file, the row where there is one, and the\n"
+    "cause. Data paths start at the spec's folder, or at `--root`.",
 )
 E0716 = Message(
     "E0716",
@@ -115,6 +115,12 @@ E0718 = Message(
     "the loss is not finite",
     "A loss that is infinite or not a number stops all ranks in the step where it arises: nothing after it would mean\n"
     "anything. A smaller learning rate, a warm-up or clipping (`clip = norm(1.0)`) are the usual ways out.",
+)
+E0719 = Message(
+    "E0719",
+    "the plan cannot be applied: {problem}",
+    "A plan.json is applied exactly, so it must decide about every op of the network, about nothing else, and by what\n"
+    "there are kernels for. One that was changed by hand may not. `dlc plan FILE -o plan.json` makes it again.",
 )
 
 MESSAGES = (
@@ -136,4 +142,5 @@ MESSAGES = (
     E0716,
     E0717,
     E0718,
+    E0719,
 )

@@ -2,11 +2,13 @@
 
 import selectors
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from backends.numpy_mpi.runtime.failures import ProgramError
-from backends.numpy_mpi.runtime.guard import describe, require_finite
+from backends.numpy_mpi.runtime.guard import describe, first_not_finite, require_finite
 from backends.numpy_mpi.runtime.position import Place, Position
 from backends.numpy_mpi.runtime.star import Hub, Limits, Spoke, describe_stall
 from backends.numpy_mpi.runtime.thread_world import run_threads
@@ -151,7 +153,15 @@ def test_require_finite_names_the_ranks_where_it_began() -> None:
             require_finite(world, float("nan"), 0, local=float("nan") if world.rank in (1, 2) else 0.5)
         return failure.value.notes
 
-    assert run_threads(main, 4) == [("it began on rank 1, 2",)] * 4
+    assert run_threads(main, 4) == [("it began on rank 1, in the loss", "it began on rank 2, in the loss")] * 4
+
+
+def test_first_not_finite_tells_where_it_began() -> None:
+    arrays = SimpleNamespace(image=np.ones(2), label=np.ones(2, np.int32), c1_conv=np.ones(2), c1_tanh=np.ones(2))
+    assert first_not_finite(arrays) is None
+    arrays.c1_conv[1] = np.inf
+    arrays.c1_tanh[:] = np.nan
+    assert first_not_finite(arrays) == "c1_conv"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Arrays:
         """All arrays for that many samples; made once for each number."""
         if samples not in self._views:
             views = {name: self._view(name, samples) for name in self._table}
-            self._views[samples] = SimpleNamespace(**self._given, **views)
+            self._views[samples] = SimpleNamespace(**views, **self._given)
         return self._views[samples]
 
     def _view(self, name: str, samples: int) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]:

@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 import traceback
+from types import SimpleNamespace
 from typing import Any, NoReturn
+
+import numpy as np
 
 from .failures import ProgramError
 from .position import Place, Position
@@ -77,19 +80,35 @@ def describe(failure: BaseException, rank: int | None, place: Place) -> tuple[st
     return f"{text}\nerror: {name} failed: {cause}\n{note}", 1
 
 
-def require_finite(world: World, loss: float, step: int, local: float | None = None, what: str = "loss") -> None:
+def require_finite(
+    world: World,
+    loss: float,
+    step: int,
+    local: float | None = None,
+    arrays: SimpleNamespace | None = None,
+    what: str = "loss",
+) -> None:
     """Raises ProgramError on all ranks alike where the loss, which is the same on all, is infinite or not a number.
 
-    `local` is this rank's part of it, by which the message tells on which ranks it began.
+    `local` is this rank's part of it, by which the message tells on which ranks it began; `arrays` are this rank's, in
+    the order in which a step computes them, by which it tells where.
     """
     if math.isfinite(loss):
         return
-    sound = world.allgather(local is None or math.isfinite(local))
-    ranks = [rank for rank, finite in enumerate(sound) if not finite]
-    notes = (f"it began on rank {', '.join(map(str, ranks))}",) if ranks else ()
+    sound = local is None or math.isfinite(local)
+    origins = world.allgather("" if sound else first_not_finite(arrays) or "the loss")
+    notes = tuple(f"it began on rank {rank}, in {origin}" for rank, origin in enumerate(origins) if origin)
     raise ProgramError(
         f"the {what} is {loss} in step {step}",
         code="E0718",
         notes=notes,
         help="a smaller learning rate, or `clip = norm(1.0)`, often helps",
     )
+
+
+def first_not_finite(arrays: SimpleNamespace | None) -> str | None:
+    """The name of the first array with an infinite element or one that is not a number."""
+    for name, array in vars(arrays or SimpleNamespace()).items():
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.isfinite(array).all():
+            return name
+    return None

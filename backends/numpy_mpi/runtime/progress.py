@@ -39,15 +39,15 @@ class Progress:
         if self._prints and self._live and now - self._shown > _REFRESH:
             self._shown = now
             epoch, place = divmod(step, self._steps_per_epoch)
-            loss_text = "" if loss is None else f"  loss {loss:.4f}"
+            loss_text = "" if loss is None else f"  loss {_figure(loss)}"
             self._show(
                 f"epoch {epoch + 1}  step {place + 1}/{self._steps_per_epoch}{loss_text}  {self._pace(step)}", ""
             )
 
     def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
         """An epoch (counted from 0) has ended, evaluation included."""
-        values = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
-        self.note(f"epoch {epoch + 1:3d}  loss {loss:.4f}{values}  {self.step_seconds * 1e3:.2f} ms a step")
+        values = "".join(f"  {name} {_figure(value)}" for name, value in metrics.items())
+        self.note(f"epoch {epoch + 1:3d}  loss {_figure(loss)}{values}  {self.step_seconds * 1e3:.2f} ms a step")
         self.skip()
 
     def skip(self) -> None:
@@ -96,6 +96,11 @@ class Profile:
     def medians(self) -> dict[str, float]:
         """The median seconds of each segment, in the order of their first lap."""
         return {segment: median(times) for segment, times in self._times.items()}
+
+
+def _figure(value: float) -> str:
+    """Four places behind the point, or four digits of a number that has many before it."""
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"
 
 
 def _minutes(seconds: float) -> str:
