@@ -223,7 +223,7 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     """One job under one context, to a checked Program.
 
     Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice, E0711
-    where the loss depends on no weight.
+    where the loss depends on no weight, E0719 where a given plan is not for this network.
     """
     from backends.numpy_mpi.refuse import refusals
     from passes.add_updates import weight_gradients
@@ -238,6 +238,7 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     if not any(weight_gradients(graph)):
         notes = (f"the loss of `{graph.name}` depends on no weight",)
         raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
+    _require_fitting(graph, given, context)
     try:
         plan = given or fit(graph, context)
         warnings = () if given else review(graph, context, plan)
@@ -253,6 +254,15 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings))
     _require_sound(compiled, None if given else memory_of(context).bytes)
     return compiled
+
+
+def _require_fitting(graph: Graph, given: Plan | None, context: Context) -> None:
+    """E0719 for each fault of a plan that is given."""
+    from passes.accept import accept
+
+    problems = () if given is None else tuple(accept(graph, given, context))
+    if problems:
+        raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
 
 
 def _require_sound(compiled: Compiled, memory: int | None) -> None:
