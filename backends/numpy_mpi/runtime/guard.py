@@ -107,8 +107,8 @@ def require_finite(
 
 
 def first_not_finite(arrays: SimpleNamespace | None) -> str | None:
-    """The name of the first array with an infinite element or one that is not a number."""
+    """The name of the first array, scalars apart, with an element that is infinite or not a number."""
     for name, array in vars(arrays or SimpleNamespace()).items():
-        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.isfinite(array).all():
+        if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind == "f" and not np.isfinite(array).all():
             return name
     return None
