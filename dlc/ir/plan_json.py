@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dlc.ir.plan import Alternative, Bounds, Bucket, Figure, OpPlan, PassPlan, Plan, Prediction, Reason
 from dlc.ir.request import Split
+from dlc.ir.text_values import build
 
 SCHEMA = 1
+
+Made = TypeVar("Made")
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -21,7 +24,7 @@ def plan_to_json(plan: Plan) -> str:
 
 def plan_from_json(text: str) -> Plan:
     """The Plan that a plan.json holds; ValueError, KeyError or TypeError where it is none of schema 1."""
-    document = json.loads(text)
+    document = json.loads(text, parse_constant=_no_number)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError(f"this is not a plan.json of schema {SCHEMA}")
     return _plan({key: value for key, value in document.items() if key != "schema"})
@@ -40,26 +43,36 @@ def _plan(document: Mapping[str, Any]) -> Plan:
         read[name] = _pairs(read[name])
     read["ops"] = tuple(_op(op) for op in read["ops"])
     read["buckets"] = tuple(_bucket(bucket) for bucket in read["buckets"])
-    read["predicted"] = Prediction(**read["predicted"])
-    read["bounds"] = Bounds(**read["bounds"])
-    read["runner_up"] = None if read["runner_up"] is None else Alternative(**read["runner_up"])
-    read["baselines"] = tuple(Alternative(**other) for other in read["baselines"])
-    return Plan(**read)
+    read["predicted"] = _made(Prediction, read["predicted"])
+    read["bounds"] = _made(Bounds, read["bounds"])
+    read["runner_up"] = None if read["runner_up"] is None else _made(Alternative, read["runner_up"])
+    read["baselines"] = tuple(_made(Alternative, other) for other in read["baselines"])
+    return _made(Plan, read)
 
 
 def _op(document: Mapping[str, Any]) -> OpPlan:
-    passes = tuple(PassPlan(part["stage"], part["algorithm"], Figure(**part["figure"])) for part in document["passes"])
-    partition = tuple(Split(**split) for split in document["partition"])
-    reasons = {name: Reason(**document[name]) for name in ("reason", "layout_reason")}
-    return OpPlan(document["address"], document["layout"], passes, partition, **reasons)
+    passes = tuple(_made(PassPlan, {**part, "figure": _made(Figure, part["figure"])}) for part in document["passes"])
+    partition = tuple(_made(Split, split) for split in document["partition"])
+    reasons = {name: _made(Reason, document[name]) for name in ("reason", "layout_reason")}
+    return _made(OpPlan, {**document, "passes": passes, "partition": partition, **reasons})
 
 
 def _bucket(document: Mapping[str, Any]) -> Bucket:
     read = dict(document)
     read["members"] = tuple(read["members"])
-    read["figure"] = Figure(**read["figure"])
-    read["reason"] = Reason(**read["reason"])
-    return Bucket(**read)
+    read["figure"] = _made(Figure, read["figure"])
+    read["reason"] = _made(Reason, read["reason"])
+    return _made(Bucket, read)
+
+
+def _made(type_: type[Made], document: Mapping[str, Any]) -> Made:
+    """A dataclass from its fields; ValueError where one is unknown, missing or of another type."""
+    made: Made = build(type_, dict(document), 1)
+    return made
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _pairs(rows: list[list[Any]]) -> tuple[tuple[Any, Any], ...]:
