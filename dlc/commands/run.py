@@ -6,6 +6,7 @@ Progress and results are the program's own; with --json its last line is one JSO
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -21,7 +22,10 @@ EXAMPLES = """\
   dlc run specs/lenet5.dlspec
   dlc run specs/lenet5.dlspec -n 1 --steps 100 --save weights.npz
   dlc run specs/lenet5.dlspec --load weights.npz --steps 0 --predict outputs.npz
-  dlc run build/lenet5 --json"""
+  dlc run build/lenet5 --json
+  dlc run build/lenet5 --hostfile hosts --dry-run"""
+
+LATER = {"--resume": "go on from a checkpoint", "--emulate": "run a GPU program with NumPy in place of CuPy"}
 
 SHOWN_OPS = 40
 """Networks of at most so many ops are shown with their whole plan before they run."""
@@ -36,10 +40,15 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--save", metavar="W.npz", help="write the weights at the end")
     parser.add_argument("--predict", metavar="OUT.npz", help="write the network's outputs for the test samples")
     parser.add_argument("--profile", action="store_true", help="show the median time of each part of a step")
+    parser.add_argument("--hostfile", metavar="F", help="start ranks on the machines that this file lists")
+    parser.add_argument("--dry-run", action="store_true", help="show the command that would be run, and run nothing")
+    for option, purpose in LATER.items():
+        parser.add_argument(option, action="store_true", help=f"{purpose} (not in this version)")
 
 
 def run(arguments: Namespace) -> Answer:
     """Status 1 where the program does not come to its end; its own messages say why."""
+    _refuse(arguments)
     if os.path.isdir(arguments.file):
         return _start(arguments.file, *_compiled_before(arguments), arguments)
     compiled = compiled_file(arguments)
@@ -48,6 +57,17 @@ def run(arguments: Namespace) -> Answer:
         driver.write_folder(driver.emit_files(compiled), folder)
         _introduce(compiled, arguments)
         return _start(folder, compiled.plan.ranks, compiled.source.spec.root, arguments)
+
+
+def _refuse(arguments: Namespace) -> None:
+    """Options of later versions, and those that need a folder that stays."""
+    for option in LATER:
+        if getattr(arguments, option.removeprefix("--")):
+            raise UsageError(f"this version of dlc has no `{option}` yet")
+    if not os.path.isdir(arguments.file) and (arguments.hostfile or arguments.dry_run):
+        option = "--hostfile" if arguments.hostfile else "--dry-run"
+        way = f"`dlc compile {arguments.file} -o build/` writes one"
+        raise UsageError(f"`{option}` goes with a folder that stays: {way}")
 
 
 def _compiled_before(arguments: Namespace) -> tuple[int, str]:
@@ -76,7 +96,7 @@ def _introduce(compiled: driver.Compiled, arguments: Namespace) -> None:
 
 
 def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
-    from dlc.launch import launch
+    from dlc.launch import command_line, launch
 
     words = ["--root", root or os.curdir]
     for option in ("steps", "load", "save", "predict"):
@@ -85,7 +105,15 @@ def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
             words += [f"--{option}", str(value)]
     words += ["--profile"] if arguments.profile else []
     words += ["--json"] if arguments.format == "json" else []
-    status = launch(folder, ranks, words)
+    if arguments.dry_run:
+        return _shown(*command_line(folder, ranks, words, hostfile=arguments.hostfile))
+    status = launch(folder, ranks, words, hostfile=arguments.hostfile)
     if status:
         raise DiagnosticError((E0710.at(None, status=status),))
     return Answer()
+
+
+def _shown(command: list[str], variables: dict[str, str]) -> Answer:
+    """A command as a shell takes it."""
+    words = [*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command)]
+    return Answer(" ".join(words), {"command": command, "environment": variables})

@@ -162,3 +162,16 @@ def test_doctor_in_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     assert not doctor._writes().ok
     assert not doctor._temporary().ok
+
+
+def test_a_dry_run_shows_the_command(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    assert dlc("compile", lenet5, "-o", folder).status == 0
+    command = dlc("run", folder, "--steps", "3", "--dry-run", "--json").document["command"]
+    assert str(folder / "train.py") in command
+    assert command[command.index("--steps") + 1] == "3"
+
+
+@pytest.mark.parametrize("options", [("--resume",), ("--emulate",), ("--dry-run",), ("--hostfile", "hosts")])
+def test_options_that_cannot_be_obeyed_are_refused(dlc: Dlc, lenet5: Path, options: tuple[str, ...]) -> None:
+    assert dlc("run", lenet5, *options).status == 2
