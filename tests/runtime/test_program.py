@@ -65,6 +65,7 @@ def test_wrong_usage_is_printed_by_one_rank() -> None:
 def test_result_in_json() -> None:
     result = Result(steps=2, loss=math.inf, metrics={"accuracy": 0.5}, step_seconds=0.25, profile={"forward": 0.125})
     assert json.loads(result.to_json()) == {
+        "schema": 1,
         "steps": 2,
         "loss": None,
         "metrics": {"accuracy": 0.5},

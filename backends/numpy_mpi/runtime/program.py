@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Result:
     def to_json(self) -> str:
         """One line; numbers that JSON has no word for become null."""
         values: dict[str, Any] = {
+            "schema": 1,
             "steps": self.steps,
             "loss": _number(self.loss),
             "metrics": {name: _number(value) for name, value in self.metrics.items()},
@@ -198,7 +199,7 @@ def _show_result(result: Result, options: Options) -> None:
         for segment, seconds in result.profile.items():
             print(f"{segment:>16} {seconds * 1e3:10.3f} ms {seconds / total if total else 0:6.1%}")
     if options.json:
-        print(result.to_json())
+        print((result if options.profile else replace(result, profile={})).to_json())
 
 
 def _setting(variable: str, default: float) -> float:
