@@ -110,6 +110,7 @@ class SegmentWriter:
                 arrays = {self.names[name]: self._array(name) for name in instruction.buffers}
                 entries = ", ".join(f"{literal(name)}: {array}" for name, array in arrays.items())
                 yield call("loader.fill", ["indices", f"{{{entries}}}"], 4)
+                yield from self._rounded(instruction) if self.emission.exact else ()
             case Collective():
                 yield comment(
                     f"{instruction.name}: summed over the ranks, {instruction.algorithm}: {instruction.reason}", 4
@@ -121,6 +122,13 @@ class SegmentWriter:
                 yield f"    {self._array(target)}[...] = {self._array(source)}"
             case _:
                 raise ValueError(f"{instruction} has no text in this backend")
+
+    def _rounded(self, load: Load) -> Iterator[str]:
+        """Integers in the place of samples: sums of anything else would be rounded."""
+        for buffer in map(self.role.buffer, load.buffers):
+            if buffer.type.dtype in ("f32", "f64"):
+                array = self._array(buffer.name)
+                yield f"    {array}[...] = np.rint({array} * 64) % 7 - 3"
 
     def _compute(self, compute: Compute) -> Iterator[str]:
         kernel = self.emission.kernel(compute)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,13 +48,13 @@ class Trace:
         w: SimpleNamespace,
         s: SimpleNamespace,
         g: SimpleNamespace,
-        buckets: Mapping[str, object],
         *,
         interchangeable: int,
     ) -> None:
         self._world, self._options, self._interchangeable = world, options, interchangeable
         self._state = {f"w.{name}": a for name, a in vars(w).items()} | {f"s.{name}": a for name, a in vars(s).items()}
-        self._gradients = {f"g.{name}": a for name, a in vars(g).items() if name not in buckets and name != "totals"}
+        # A rank's own parts of a gradient, where a weight has several uses, are left out.
+        self._gradients = {f"g.{name}": a for name, a in vars(g).items() if hasattr(w, name)}
         self._step: Arrays = {}
 
     def before(self, step: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
