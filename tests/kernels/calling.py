@@ -50,6 +50,7 @@ class Op:
         defaults = {p.name: p.default for p in self.operator.parameters if p.default is not None}
         self.inferred: Inferred = self.operator.infer(self.operands, {**defaults, **self.args})
         names = [f"x{i}" for i in range(len(self.operands))] if self.operator.variadic else self.operator.operands
+        names = names[: len(self.operands)]  # a number may stand for the second
         self.types: dict[str, TensorType] = dict(zip(names, self.operands, strict=True))
         self.types |= {w.role: w.type for w in self.inferred.weights}
         self.inputs = tuple(self.types)

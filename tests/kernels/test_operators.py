@@ -130,6 +130,31 @@ def stored(x: Any, layout: str) -> Any:
     return np.ascontiguousarray(x.transpose(order)) if x.ndim == 4 else x.copy()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("narrow", [None, ("batch", "channel"), ("height", "width"), ("channel",)])
+@pytest.mark.parametrize("name", ["sub", "mul", "div"])
+def test_arithmetic_of_two_values(name: str, narrow: tuple[str, ...] | None, layout: str) -> None:
+    rng = np.random.default_rng(8)
+    for swapped in (False, True):
+        a = image("f64", *extents(rng, (1, 3), (1, 3), (2, 4), (2, 4)))
+        b = a if narrow is None else TensorType("f64", tuple(axis for axis in a.axes if axis.name in narrow))
+        op = Op(operator(name), (b, a) if swapped else (a, b), {}, layout)
+        known = {role: 1 + np.abs(value) for role, value in op.draw(rng).items()}
+        check(op, with_dy(op, known, rng), ("a", "b"))
+
+
+@pytest.mark.parametrize("scalar_first", [False, True])
+@pytest.mark.parametrize("name", ["sub", "mul", "div"])
+def test_arithmetic_with_a_number(name: str, scalar_first: bool) -> None:
+    rng = np.random.default_rng(9)
+    op = Op(operator(name), (image("f64", 3, 5),), {"scalar": 1.7, "scalar_first": scalar_first})
+    known = {role: 1 + np.abs(value) for role, value in op.draw(rng).items()}
+    check(op, with_dy(op, known, rng), ("a",))
+    expected = {"sub": np.subtract, "mul": np.multiply, "div": np.divide}[name]
+    pair = (1.7, known["a"]) if scalar_first else (known["a"], 1.7)
+    assert np.array_equal(op.forward(known)["y"], expected(*pair))
+
+
 def test_add_a_number() -> None:
     y, x = np.empty(3), np.arange(3.0)
     kernel("add", "forward")(x, y, scalar=2.5)
