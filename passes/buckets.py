@@ -15,6 +15,7 @@ from dlc.ir.plan import Alternative, Bucket, Figure, Reason
 from dlc.messages.e07_run import E0701, E0708
 from passes.add_updates import weight_gradients
 from passes.context import Context
+from passes.lower_groups import spans_shards
 
 FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20
 """Capacities of the first bucket and of the others, as PyTorch's reducer has them. The first gradients leave early; at
@@ -144,7 +145,7 @@ def group_seconds(graph: Graph, context: Context, device: Device, table: tuple[t
             continue
         group, x = node.attr("group"), graph.type(node.inputs[0])
         assert isinstance(group, int)
-        if any(start % group for start, _ in table):
+        if spans_shards(group, table, context):
             size = -(-graph.batch // group) * x.shape[1] * x.bytes // x.elements
             total += 2 * _butterfly(size, context.cluster, context.ranks, device)
     return total

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlc.ir.graph import Graph, Node
-from dlc.ir.plan import Plan
+from dlc.ir.graph import Attr, Graph, Node
 from dlc.ir.tensor import TensorType, tensor
+from passes.context import Context
 
 
-def spans_shards(node: Node, plan: Plan) -> bool:
-    """Whether a group of consecutive samples has members on two ranks."""
-    group = node.attr("group")
-    return isinstance(group, int) and any(start % group for start, _ in plan.shards)
+def spans_shards(group: Attr, shards: tuple[tuple[int, int], ...], context: Context) -> bool:
+    """Whether a group of consecutive samples may have members on two ranks.
+
+    Where a last partial batch is used (`last = keep`), its shards may begin anywhere.
+    """
+    if not isinstance(group, int) or group == 1 or len(shards) == 1:
+        return False
+    arguments = dict(context.training.data.arguments)
+    return arguments.get("last") == "keep" or any(start % group for start, _ in shards)
 
 
 @dataclass(frozen=True, slots=True)

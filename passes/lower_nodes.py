@@ -48,10 +48,18 @@ class Lowering:
             yield from self._view(node)
         elif self.infers and node.op == "dropout":
             yield from self._pass_by(node)
-        elif node.op == "bn" and not self.infers and node.stage in GROUP_PHASES and spans_shards(node, self.plan):
+        elif not self.infers and self._is_phased(node):
             yield from self._phases(node, op)
         else:
             yield from self._compute(node, op)
+
+    def _is_phased(self, node: Node) -> bool:
+        """Whether it is a batch norm's pass over groups that lie on several ranks."""
+        return (
+            node.op == "bn"
+            and node.stage in GROUP_PHASES
+            and spans_shards(node.attr("group"), self.plan.shards, self.context)
+        )
 
     def _view(self, node: Node) -> Iterator[Instruction]:
         source, conversions = self._fetch(node.inputs[0], DEFAULT_LAYOUT)

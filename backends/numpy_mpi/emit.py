@@ -86,7 +86,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "seed": training.seed,
         "dtype": NUMPY_TYPES[program.dtype],
         "imports": _imports(emission, used, tables),
-        "sample": literal_map(sample_shapes(graph)),
+        "sample": literal_map(sample_shapes(graph, training.data)),
         "classes": literal_map(label_classes(graph)),
         "metrics": literal(tuple(name for name, _ in program.metrics)),
         "interchangeable": interchangeable(graph),

@@ -8,12 +8,13 @@ from math import gcd
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.text import call, literal
 from dlc.ir.graph import Graph, Init, Value
-from dlc.ir.training import Length
+from dlc.ir.training import Choice, Length
 
 
-def sample_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Shape of one sample of each input, by its name."""
-    return {name: graph.type(name).shape[1:] for name in graph.inputs}
+def sample_shapes(graph: Graph, data: Choice) -> dict[str, tuple[int, ...]]:
+    """Shape of one sample of each input, by its name; of each field too where the file decides what it holds."""
+    names = (*graph.inputs, *graph.fields) if data.kind == "npz" else graph.inputs
+    return {name: graph.type(name).shape[1:] for name in names}
 
 
 def label_classes(graph: Graph) -> dict[str, int]:

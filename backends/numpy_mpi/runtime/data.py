@@ -47,18 +47,18 @@ class Samples:
         return replace(self, columns=columns)
 
     def require(self, shapes: Mapping[str, tuple[int, ...]], classes: Mapping[str, int]) -> None:
-        """Raises ProgramError unless each input has its shape (without the sample) and each field its classes."""
+        """Raises ProgramError unless each array has its shape (without the sample), and labels name classes."""
         for name, shape in shapes.items():
             values = self._column(name).values
             if values.shape[1:] != tuple(shape):
                 raise ProgramError(
                     f"{self.source} has `{name}` of shape {_by(values.shape[1:])}, the network takes {_by(shape)}",
                     code="E0715",
-                    help="change the network's input, or `scale` or `pad` of the data set",
+                    help="change the network, or `scale` or `pad` of the data set",
                 )
         for name, count in classes.items():
             values = self._column(name).values
-            wrong = np.flatnonzero((values < 0) | (values >= count))
+            wrong = np.flatnonzero((values < 0) | (values >= count) | (values % 1 != 0))
             if len(wrong):
                 raise ProgramError(
                     f"{self.source}, row {wrong[0]}: `{name}` is {values[wrong[0]]}, classes are 0 to {count - 1}",
@@ -80,7 +80,9 @@ class Dataset:
     test: Samples
 
     def require(self, shapes: Mapping[str, tuple[int, ...]], classes: Mapping[str, int] | None = None) -> None:
-        """Raises ProgramError unless both parts hold what the network takes: see Samples.require."""
+        """Raises ProgramError unless both parts hold what the network takes, and there is a sample to train on."""
+        if not len(self.train):
+            raise ProgramError(f"{self.train.source} has no sample to train on", code="E0715")
         for samples in (self.train, self.test):
             samples.require(shapes, classes or {})
 
