@@ -21,23 +21,23 @@ def rates_module(training: Training) -> str:
 
 
 def rates_function(pieces: tuple[RatePiece, ...]) -> str:
-    """The body of `learning_rate(step, epoch)`: each piece in turn until it has lasted its `over`."""
+    """The body of `learning_rate(number, epoch)`: each piece in turn until it has lasted its `over`."""
     return "\n".join(f"    {line}" for line in _lines(pieces))
 
 
 def _lines(pieces: tuple[RatePiece, ...]) -> Iterator[str]:
-    for number, piece in enumerate(pieces):
-        if number == len(pieces) - 1 or piece.over is None:
-            yield f"return {_call(piece, 'step', number)}"
+    for place, piece in enumerate(pieces):
+        if place == len(pieces) - 1 or piece.over is None:
+            yield f"return {_call(piece, 'number', place)}"
             return
         over = _length(piece.over)
-        yield f"if step < {over}:"
-        yield f"    return {_call(piece, 'step', number)}"
-        yield f"step, last = step - {over}, {_call(piece, over, number)}"
+        yield f"if number < {over}:"
+        yield f"    return {_call(piece, 'number', place)}"
+        yield f"number, last = number - {over}, {_call(piece, over, place)}"
 
 
-def _call(piece: RatePiece, at: str, number: int) -> str:
-    """`cosine(step, last, to=0.0, over=85 * epoch)`."""
+def _call(piece: RatePiece, at: str, place: int) -> str:
+    """`cosine(number, last, to=0.0, over=85 * epoch)`."""
     given = dict(piece.arguments)
     arguments = [at]
     for parameter in _schedule(piece.kind).parameters:
@@ -48,7 +48,7 @@ def _call(piece: RatePiece, at: str, number: int) -> str:
             count, unit = value
             arguments.append(f"{parameter.name}={_length(Length(int(str(count)), str(unit)))}")
         elif value is None and parameter.name == LAST.name:
-            arguments.append(f"{parameter.name}={'last' if number else 0.0}")
+            arguments.append(f"{parameter.name}={'last' if place else 0.0}")
         else:
             arguments.append(f"{parameter.name}={literal(value)}")
     return f"{piece.kind}({', '.join(arguments)})"

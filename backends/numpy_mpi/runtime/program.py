@@ -94,7 +94,8 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     """Reads the command line; argparse ends the process on --help and on mistakes (exit status 2)."""
     parser = _Parser(
         prog="train.py" if ranks == 1 else f"mpiexec -n {ranks} python train.py",
-        description=f"{name}: {description}" if description else name,
+        description=description or name,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     length = parser.add_mutually_exclusive_group()
