@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -104,10 +104,19 @@ class Cluster:
         return next(link for link in self.links if link.name == name)
 
     def device_of(self, rank: int) -> Device:
-        """The device that a rank runs on."""
-        for index, name in enumerate(_leaves(self.topology)):
-            if index == rank:
-                return self.device(name)
+        """The device that a rank runs on; IndexError for a rank that there is not."""
+        groups, position = self.topology, rank
+        while groups and position >= 0:
+            for group in groups:
+                if position < group.ranks:
+                    break
+                position -= group.ranks
+            else:
+                break
+            if not group.children:
+                return self.device(group.device or group.name)
+            position %= group.ranks // group.count
+            groups = group.children
         raise IndexError(rank)
 
     @property
@@ -169,15 +178,6 @@ class Cluster:
         if group.count == 1:
             return True
         return group.link is not None and self.link(group.link).members in (None, group.count)
-
-
-def _leaves(groups: tuple[Group, ...]) -> Iterator[str]:
-    for group in groups:
-        for _ in range(group.count):
-            if group.children:
-                yield from _leaves(group.children)
-            else:
-                yield group.device or group.name
 
 
 MeshAxes = Mapping[str, int]
