@@ -1,4 +1,4 @@
-"""Starts emitted programs: mpiexec and its flags, thread counts, and the check that every rank came to its end.
+"""Starts emitted programs: mpiexec and its flags, and the check that every rank came to its end.
 
 Imports no mpi4py: whatever happens to MPI happens in processes of its own.
 """
@@ -19,7 +19,6 @@ from pathlib import Path
 from dlc.diagnostics import DiagnosticError
 from dlc.messages.e07_run import E0704, E0713
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 TERMINAL_VARIABLE = "DLC_TERMINAL"
 PATIENCE_SECONDS = 5.0
@@ -39,15 +38,14 @@ def command_line(
     """
     program = [sys.executable, "-I", str(Path(folder) / "train.py"), *arguments]
     if ranks == 1:
-        return program, thread_shares(1)
+        return program, {}
     mpiexec = find_mpiexec()
     if mpiexec is None:
         help_ = 'install one with `pip install "dlc[mpi]"`, or run on one rank with `-n 1`'
         raise DiagnosticError([E0704.at(None, ranks=ranks, helps=(help_,))])
     flags, variables = _mpi_flags(mpiexec)
     hosts = ["--hostfile", hostfile] if hostfile else []
-    shares = thread_shares(_ranks_of_a_host(hostfile, ranks))
-    return [mpiexec, *flags, *hosts, "-n", str(ranks), *program], {**shares, **variables}
+    return [mpiexec, *flags, *hosts, "-n", str(ranks), *program], variables
 
 
 def launch(
@@ -93,13 +91,6 @@ def find_mpiexec() -> str | None:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
 
 
-def thread_shares(ranks: int) -> dict[str, str]:
-    """Threads of BLAS and OpenMP in each of this machine's ranks: its share of the cores, or what the user has set."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = str(max(1, cores // ranks))
-    return {name: os.environ.get(name, share) for name in THREAD_VARIABLES}
-
-
 def _mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
     """What the MPI at hand wants to hear.
 
@@ -115,25 +106,6 @@ def _mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
         return ["--oversubscribe"], root
     flags = ["-disable-auto-cleanup"] if "HYDRA" in version else []
     return flags, {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"}
-
-
-def _ranks_of_a_host(hostfile: str | None, ranks: int) -> int:
-    """How many ranks the fullest host gets: `name:4` (MPICH) or `name slots=4` (Open MPI), else an even share."""
-    if hostfile is None:
-        return ranks
-    lines = [line.partition("#")[0].split() for line in Path(hostfile).read_text().splitlines()]
-    hosts = [line for line in lines if line]
-    counts = [_slots(host) for host in hosts]
-    if not hosts:
-        return ranks
-    return min(ranks, max(counts)) if all(counts) else -(-ranks // len(hosts))
-
-
-def _slots(host: Sequence[str]) -> int:
-    """The number of ranks behind a host's name, 0 where there is none."""
-    found = [word.removeprefix("slots=") for word in host[1:] if word.startswith("slots=")]
-    count = found[0] if found else host[0].rpartition(":")[2]
-    return int(count) if count.isdecimal() else 0
 
 
 def _require_records(folder: Path, ranks: int) -> None:

@@ -83,6 +83,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "ranks": program.ranks,
         "command": "python train.py" if program.ranks == 1 else f"mpiexec -n {program.ranks} python -I train.py",
         "batch": program.batch,
+        "threads": plan.threads,
         "seed": training.seed,
         "dtype": NUMPY_TYPES[program.dtype],
         "imports": _imports(emission, used, tables),

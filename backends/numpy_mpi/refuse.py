@@ -165,7 +165,6 @@ def _devices(cluster: Cluster, request: Request, ranks: int) -> Iterator[Refusal
         hides = ranks > 1 and request.overlap != "no"
         asked = (
             (bool(device.isa), f"isa = {device.isa}", "NumPy chooses its instructions itself, leave `isa` away"),
-            (device.cores != 1, f"cores = {device.cores}", "it can emit one rank for each device of one core"),
             (
                 hides and device.overlap > 0,
                 "overlap",

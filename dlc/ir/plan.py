@@ -138,6 +138,7 @@ class Plan:
     sources: tuple[tuple[str, str], ...] = ()
     spec: str = ""  # path of the spec as given, and the -P overrides it was expanded with
     parameters: tuple[tuple[str, str], ...] = ()
+    threads: int = 1  # of a rank's BLAS: the cores of its device
     _ops: dict[str, OpPlan] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

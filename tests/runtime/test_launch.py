@@ -1,6 +1,5 @@
 """dlc/launch.py: the command, the shares of the cores, and runs that end badly."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from dlc import launch as launching
 from dlc.diagnostics import DiagnosticError
-from dlc.launch import TIMED_OUT, command_line, find_mpiexec, launch, thread_shares
+from dlc.launch import TIMED_OUT, command_line, find_mpiexec, launch
 from tests.runtime.conftest import PACKAGES, PROGRAMS
 
 
@@ -34,7 +33,7 @@ def run(folder: Path, ranks: int, fault: str, *arguments: str, timeout: float | 
 def test_a_run(folder: Path, ranks: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(folder, ranks, "-1:", "--steps", "2", "--json") == 0
     output = capfd.readouterr().out.splitlines()
-    assert output[-1].startswith('{"steps": 2, "loss": ')
+    assert output[-1].startswith('{"schema": 1, "steps": 2, "loss": ')
 
 
 @pytest.mark.mpi
@@ -61,11 +60,9 @@ def test_a_run_that_takes_too_long(folder: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in launching.THREAD_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     command, variables = command_line("build", 1, ["--steps", "2"])
     assert command == [sys.executable, "-I", "build/train.py", "--steps", "2"]
-    assert set(variables) == set(launching.THREAD_VARIABLES)
+    assert variables == {}
     monkeypatch.setattr(launching, "find_mpiexec", lambda: None)
     with pytest.raises(DiagnosticError, match="E0704 no `mpiexec` was found to start 2 ranks"):
         command_line("build", 2)
@@ -99,30 +96,3 @@ def test_mpiexec_beside_this_python_comes_first(tmp_path: Path, monkeypatch: pyt
     assert find_mpiexec() == str(tmp_path / "path" / "mpiexec")
     (tmp_path / "venv" / "mpiexec").touch(0o755)
     assert find_mpiexec() == str(tmp_path / "venv" / "mpiexec")
-
-
-@pytest.mark.parametrize(
-    ("hosts", "ranks", "threads"),
-    [
-        ("a:2\nb:2\n", 4, 6),
-        ("a slots=4  # fast\n\nb slots=2\n", 6, 3),
-        ("a\nb\n", 5, 4),
-        ("a:8\n", 2, 6),
-    ],
-)
-def test_threads_follow_the_fullest_host(
-    hosts: str, ranks: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    (tmp_path / "hosts").write_text(hosts)
-    assert launching._ranks_of_a_host(str(tmp_path / "hosts"), ranks) == 12 // threads
-    assert thread_shares(12 // threads)["OMP_NUM_THREADS"] == str(threads)
-
-
-def test_more_ranks_than_cores_still_have_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setenv("MKL_NUM_THREADS", "3")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert thread_shares(5)["OMP_NUM_THREADS"] == "1"
-    assert thread_shares(5)["MKL_NUM_THREADS"] == "3"

@@ -6,11 +6,6 @@
 set -eu
 ranks=@RANKS@
 folder=$(cd "$(dirname "${SLURM_SUBMIT_DIR:+$SLURM_SUBMIT_DIR/}$0")" 2>/dev/null && pwd || pwd)
-cores=$(getconf _NPROCESSORS_ONLN)
-threads=$((cores / ranks)); [ "$threads" -ge 1 ] || threads=1
-# Ranks share the cores: a BLAS with more threads than its share slows all of them down.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-$threads}"
-export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$threads}"
 export MPIR_CVAR_ENABLE_HEAVY_YIELD=1  # MPICH: a waiting rank leaves its core to others
 python=${PYTHON:-python3}
 if [ "$ranks" -eq 1 ]; then
