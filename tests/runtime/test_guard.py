@@ -26,7 +26,7 @@ def job(fault: str, *options: str, ranks: int = 3, compiled: int = 3, **environm
 def test_without_a_fault() -> None:
     run = job("-1:", "--json", "--steps", "3")
     assert (run.status, run.errors) == (0, "")
-    assert run.output == '{"steps": 3, "loss": 3.0, "metrics": {"ranks": 3.0}, "step_seconds": 0.05}\n'
+    assert run.output == '{"schema": 1, "steps": 3, "loss": 3.0, "metrics": {"ranks": 3.0}, "step_seconds": 0.05}\n'
 
 
 @pytest.mark.mpi
