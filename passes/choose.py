@@ -64,6 +64,7 @@ def choose(graph: Graph, context: Context) -> Plan:
         runner_up=min(runners_up, key=lambda other: other.objective, default=None),
         baselines=tuple(_baselines(found)),
         sources=_sources(context, best),
+        threads=found.device.cores,
     )
     return plan.with_(predicted=replace(predicted, peak_bytes=peak_bytes(lower(graph, plan, context))))
 

@@ -17,6 +17,8 @@ from tests.kernels.calling import Known, Op, image, kernel, relative_error
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: its results are not compared with")
 functional = torch.nn.functional
 
+pytestmark = pytest.mark.oracle
+
 BOUND = 1e-12
 
 

@@ -15,7 +15,7 @@ def rates(pieces: tuple[RatePiece, ...], steps: int, per_epoch: int = 1) -> list
 
 
 def torchs(make, steps: int, rate: float = 0.1) -> list[float]:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: its schedules are not compared with")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
     scheduler = make(torch.optim.lr_scheduler, optimizer)
     found = []
@@ -30,21 +30,25 @@ def test_constant() -> None:
     assert rates((piece("constant", rate=0.05),), 3) == [0.05] * 3
 
 
+@pytest.mark.oracle
 def test_step() -> None:
     ours = rates((piece("step", rate=0.1, every=(3, "steps"), factor=0.5),), 20)
     assert ours == pytest.approx(torchs(lambda lr, opt: lr.StepLR(opt, 3, 0.5), 20), rel=1e-12)
 
 
+@pytest.mark.oracle
 def test_exponential() -> None:
     ours = rates((piece("exponential", rate=0.1, every=(1, "steps"), factor=0.9),), 20)
     assert ours == pytest.approx(torchs(lambda lr, opt: lr.ExponentialLR(opt, 0.9), 20), rel=1e-12)
 
 
+@pytest.mark.oracle
 def test_cosine() -> None:
     ours = rates((piece("cosine", Length(20, "steps"), rate=0.1, to=0.01, over=(20, "steps")),), 21)
     assert ours == pytest.approx(torchs(lambda lr, opt: lr.CosineAnnealingLR(opt, 20, 0.01), 21), rel=1e-12)
 
 
+@pytest.mark.oracle
 def test_polynomial() -> None:
     ours = rates((piece("polynomial", rate=0.1, to=0.0, over=(20, "steps"), power=2.0),), 25)
     assert ours == pytest.approx(torchs(lambda lr, opt: lr.PolynomialLR(opt, 20, 2.0), 25), rel=1e-12)
