@@ -16,7 +16,7 @@ from dlc.driver import emit_files, write_folder, write_text
 from tests.driver.conftest import Compile, spec
 
 FILES = {"train.py": b"# new", "kernels/conv.py": b"x = 1\n" * 4000, "launch.sh": b"#!/bin/sh", "plan.json": b"{}"}
-OLD = {name: b"# old" for name in FILES}
+OLD = dict.fromkeys(FILES, b"# old")
 
 
 def written(folder: Path) -> dict[str, bytes]:
