@@ -1,6 +1,6 @@
 """Times of the convolution kernels: every algorithm in every layout, and PyTorch where it is installed.
 
-    python benchmarks/conv_kernels.py [--threads 1] [--repeats 7] [--batch 8] [--only forward] [--record]
+    python -m benchmarks.conv_kernels [--threads 1] [--repeats 7] [--batch 8] [--only forward] [--record]
 
 Rates count the multiply-adds of the direct form, two operations each, whatever the algorithm really does. Within one
 layer and pass all candidates are timed in turns, round by round, so that a busy machine slows all of them alike; the
@@ -10,9 +10,7 @@ ratio is to `direct` in the same layout, of the medians. `--record` writes bench
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
+
+from benchmarks import recording
 
 ROOT = Path(__file__).resolve().parent.parent
 Calls = dict[tuple[str, str], Callable[[], object]]
@@ -168,21 +168,11 @@ def main() -> None:
 
 
 def write_record(found: list[Row], options: argparse.Namespace) -> None:
-    import numpy as np
-
-    record = {
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": options.threads},
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
-        "batch": options.batch,
-        "rows": [
-            {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()}
-            for row in found
-        ],
-    }
-    path = ROOT / "benchmarks" / "records" / "conv_kernels.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {path.relative_to(ROOT)}")
+    rows = [
+        {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()}
+        for row in found
+    ]
+    recording.write("conv_kernels", "milliseconds, median", threads=options.threads, batch=options.batch, rows=rows)
 
 
 if __name__ == "__main__":

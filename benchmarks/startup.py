@@ -9,7 +9,6 @@ and the modules compiled to bytecode. `--record` writes benchmarks/records/start
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,10 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.allreduce import machine
+from benchmarks import recording
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "benchmarks" / "records" / "startup.json"
 SPEC = "specs/lenet5.dlspec"
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -46,8 +44,7 @@ def main() -> None:
     for name, times in found.items():
         print(f"{name:34} {times['wall_median']:12.3f}s {times['wall_least']:6.3f}s {times['processor_least']:16.3f}s")
     if options.record:
-        record = {"machine": machine(), "unit": "seconds", "repeats": options.repeats, "commands": found}
-        RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        recording.write("startup", "seconds", repeats=options.repeats, commands=found)
 
 
 def measured(words: Sequence[str], repeats: int, cache: str) -> Times:

@@ -1,0 +1,48 @@
+"""Records of what was measured: figures with the machine, the versions and the date."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent / "records"
+PACKAGES = ("numpy", "mpi4py", "mpich", "lark", "torch")
+
+
+def write(name: str, unit: str, **figures: Any) -> None:
+    """records/NAME.json with the figures and where they come from; says where it was written."""
+    path = FOLDER / f"{name}.json"
+    record = {"date": datetime.date.today().isoformat(), "machine": machine(), "unit": unit, **figures}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"\nwrote benchmarks/records/{path.name}")
+
+
+def machine() -> dict[str, object]:
+    """Processor, usable cores, how busy the machine was, and the versions of what was measured."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{package: found for package in PACKAGES if (found := _version(package))},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
