@@ -33,8 +33,13 @@ SHOWN_ELSEWHERE = {
     "E0705": "tests/driver/test_folders.py",
     "E0706": "tests/driver/test_plans.py",
     "E0707": "tests/driver/test_choices.py",
-    "E0710": "tests/driver/test_choices.py",
+    "E0710": "tests/driver/test_running.py",
     "E0713": "tests/runtime/test_launch.py",
+    "E0715": "tests/runtime/test_readers.py",
+    "E0716": "tests/driver/test_running.py",
+    "E0717": "tests/driver/test_running.py",
+    "E0718": "tests/runtime/test_guard.py",
+    "E0719": "tests/driver/test_plans.py",
 }
 """Codes that no file alone can earn (they need a missing file, a full disk or a running program), and their tests."""
 
