@@ -56,10 +56,10 @@ _ALL = (
     Unit("KiB", "size", "B", 2**10),
     Unit("MiB", "size", "B", 2**20),
     Unit("GiB", "size", "B", 2**30),
-    Unit("TiB", "size", "B", 2**40),
     Unit("KB", "size", "B", _K),
     Unit("MB", "size", "B", _M),
     Unit("GB", "size", "B", _G),
+    Unit("TiB", "size", "B", 2**40),
     Unit("TB", "size", "B", _T),
     Unit("B/s", "rate", "B/s"),
     Unit("KB/s", "rate", "B/s", _K),
@@ -91,7 +91,7 @@ UNITS = {unit.symbol: unit for unit in _ALL}
 
 
 def symbols(kind: Kind) -> tuple[str, ...]:
-    """The units of one kind, small before large."""
+    """The units of one kind, the common ones first."""
     return tuple(unit.symbol for unit in _ALL if unit.kind == kind)
 
 

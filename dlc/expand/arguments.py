@@ -57,6 +57,12 @@ class Calls:
                     self.report(diagnostic)
         return self.bound[key]
 
+    def argument_span(self, callee_span: Span, argument: str) -> Span | None:
+        """Where the call at that place gives that argument; None where it leaves it at its default."""
+        bound = self.bound.get(callee_span)
+        given = None if bound is None else bound.arguments.get(argument)
+        return None if given is None else given.span
+
     def _callee(self, call: ast.Call, where: str) -> Operator | ast.Block | None:
         found = CALLABLE.get(call.callee) or self.blocks.get(call.callee)
         if found is not None:

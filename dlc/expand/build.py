@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Diagnostics, Label, Span
+from dlc.expand.arguments import Calls
 from dlc.expand.clusters import check_standalone, expand_cluster
 from dlc.expand.evaluate import Scope
 from dlc.expand.files import read_files
@@ -119,13 +120,14 @@ def _jobs(
 ) -> tuple[Job, ...]:
     """One job for each network without mistakes."""
     diagnostics = report.diagnostics
-    graphs = expand_networks(definitions.networks, definitions.blocks, scope, report)
+    calls = Calls(definitions.blocks, report)
+    graphs = expand_networks(definitions.networks, calls, scope)
     jobs = [_job(graph, definitions.trains.get(graph.name), scope, diagnostics) for graph in graphs]
     by_network = {job.graph.name: job for job in jobs}
     requests = [
         request
         for plan in definitions.plans
-        if (request := _request(plan, definitions, by_network, clusters, scope, diagnostics)) is not None
+        if (request := _request(plan, definitions, by_network, clusters, calls, scope, diagnostics)) is not None
     ]
     for train in definitions.trains.values():
         _check_known(train.network, train.network_span, "a network", definitions.networks, diagnostics)
@@ -145,6 +147,7 @@ def _request(
     definitions: Definitions,
     jobs: Mapping[str, Job],
     clusters: Mapping[str, Cluster],
+    calls: Calls,
     scope: Scope,
     diagnostics: Diagnostics,
 ) -> Request | None:
@@ -153,7 +156,7 @@ def _request(
     _check_known(plan.cluster, plan.cluster_span, "a cluster", definitions.clusters, diagnostics)
     if plan.network not in jobs or plan.cluster not in clusters:
         return None
-    return expand_request(plan, jobs[plan.network].graph, clusters[plan.cluster], scope, diagnostics)
+    return expand_request(plan, jobs[plan.network].graph, clusters[plan.cluster], calls, scope, diagnostics)
 
 
 def _check_known(name: str, span: Span, what: str, known: Mapping[str, object], diagnostics: Diagnostics) -> None:

@@ -275,11 +275,9 @@ class Checked:
     networks: Mapping[str, Body]
 
 
-def check(
-    networks: Mapping[str, ast.Network], blocks: Mapping[str, ast.Block], parameters: Scope, report: Report
-) -> Checked:
+def check(networks: Mapping[str, ast.Network], calls: Calls, parameters: Scope) -> Checked:
     """Check all networks and blocks, used or not."""
-    calls = Calls(blocks, report)
+    blocks, report = calls.blocks, calls.report
     bodies: dict[str, Body] = {}
     uses: dict[str, dict[str, Span]] = {}
     for name, block in blocks.items():

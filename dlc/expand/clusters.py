@@ -80,7 +80,7 @@ def expand_cluster(
     shared_links = tuple(member for member in alone if isinstance(member, ast.LinkItem))
     devices = _members(item.devices, shared_devices, expand_device, reader)
     links = _members(item.links, shared_links, expand_link, reader)
-    topology = _Topology(item, devices, links, reader).expand()
+    topology = _Topology(item, devices, links, (*item.devices, *item.links, *shared), reader).expand()
     if len(diagnostics.errors) > before:
         return None
     return Cluster(item.name, _expanded(devices), _expanded(links), topology, item.span)
@@ -220,6 +220,7 @@ class _Topology:
     item: ast.Cluster
     devices: Mapping[str, Device | None]
     links: Mapping[str, Link | None]
+    in_reach: tuple[Shared, ...]
     reader: Reader
 
     def expand(self) -> tuple[Group, ...]:
@@ -240,11 +241,12 @@ class _Topology:
 
     def group(self, item: ast.Group) -> Group:
         """One group with its children."""
-        count = 1 if item.count is None else self.reader.read(_COUNT, item.count)
+        count = 1 if item.count is None else self.reader.read(_count(item), item.count)
         count = count if isinstance(count, int) else 1
         link = self.link(item, count)
         if not item.children and item.name not in self.devices:
-            helps = similar_help(item.name, self.devices, "a device")
+            known = dict.fromkeys(member.name for member in self.in_reach if isinstance(member, ast.Device))
+            helps = similar_help(item.name, known, "a device")
             self.refuse(messages.UNKNOWN_DEVICE, item.name_span, name=item.name, helps=helps)
         children = tuple(self.group(child) for child in item.children)
         return Group(item.name, count, link, children, None if children else item.name, item.span)
@@ -261,12 +263,9 @@ class _Topology:
                 self.refuse(messages.NO_COMMON_LINK, second.name_span, name=second.name, helps=helps)
             return None
         if item.over not in self.links:
-            self.refuse(
-                messages.UNKNOWN_LINK,
-                item.over_span,
-                name=item.over,
-                helps=similar_help(item.over, self.links, "a link"),
-            )
+            known = dict.fromkeys(member.name for member in self.in_reach if isinstance(member, ast.LinkItem))
+            helps = similar_help(item.over, known, "a link")
+            self.refuse(messages.UNKNOWN_LINK, item.over_span, name=item.over, helps=helps)
             return None
         self.check_shape(item, count, self.links[item.over])
         return item.over
@@ -284,5 +283,9 @@ class _Topology:
         self.reader.diagnostics.add(message.at(span, cluster=self.item.name, **values))
 
 
-_COUNT = Field("count", "count", minimum=1)
 _COMPUTE = "compute."
+
+
+def _count(item: ast.Group) -> Field:
+    """How many members a group has; messages call it `core[n]`."""
+    return Field(f"{item.name}[n]", "count", minimum=1)

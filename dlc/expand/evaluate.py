@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from dlc.diagnostics import Diagnostic, Diagnostics, Span, similar
@@ -19,6 +19,7 @@ from dlc.ir.tensor import TensorType
 from dlc.messages import e02_names as messages
 from dlc.messages import e03_shapes as shape_messages
 from dlc.syntax import ast
+from dlc.units import Amount, in_si
 
 LARGEST_INTEGER = 2**53
 DEEPEST = 150
@@ -290,7 +291,9 @@ class Evaluator:
         return operand if operand is UNKNOWN else self.negate(operand, expression)
 
     def negate(self, operand: Entity, at: ast.Unary) -> Entity:
-        """`-operand`, which is known."""
+        """`-operand`, which is known; a quantity below zero is for the setting to refuse."""
+        if isinstance(operand, ast.Quantity):
+            return replace(operand, value=-operand.value)
         if isinstance(operand, bool) or not isinstance(operand, int | float):
             return self.fail(_unfit("-", "numbers", operand, at.operand.span))
         return -operand
@@ -348,13 +351,23 @@ def left_spine(expression: ast.Binary) -> list[ast.Binary]:
 
 
 def equal(left: Entity, right: Entity) -> bool:
-    """Equality of constants; a window equals a number where all its extents do."""
+    """Equality of constants; a window equals a number where all its extents do, 4096 MiB are 4 GiB."""
     for window, other in ((left, right), (right, left)):
         if isinstance(window, ast.Window) and isinstance(other, int | float):
             return all(extent == other for extent in window.extents)
+    if isinstance(left, ast.Quantity) and isinstance(right, ast.Quantity):
+        return _amount(left) == _amount(right)
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     return left == right
+
+
+def _amount(quantity: ast.Quantity) -> Amount | ast.Quantity:
+    """In SI units; the quantity itself where it is beyond the range of floats."""
+    try:
+        return in_si(quantity.value, quantity.unit)
+    except OverflowError:
+        return quantity
 
 
 def _compute(sign: str, left: int | float, right: int | float) -> int | float:

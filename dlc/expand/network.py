@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
 from dlc.expand.addresses import Position, assign, at, below, report_clash
-from dlc.expand.arguments import Bound, read
+from dlc.expand.arguments import Bound, Calls, read
 from dlc.expand.check import Body, Checked, check
 from dlc.expand.count import Counter, TooManyOpsError
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, Unknown, described
@@ -35,12 +35,10 @@ Placed = tuple[Entity, Span]
 """Something that a name or expression stands for, and where it is written."""
 
 
-def expand_networks(
-    networks: Mapping[str, ast.Network], blocks: Mapping[str, ast.Block], parameters: Scope, report: Report
-) -> list[Graph]:
+def expand_networks(networks: Mapping[str, ast.Network], calls: Calls, parameters: Scope) -> list[Graph]:
     """The Graphs of the networks without mistakes; blocks are checked even where no network uses them."""
-    checked = check(networks, blocks, parameters, report)
-    graphs = [expand_network(body, checked, report) for body in checked.networks.values()]
+    checked = check(networks, calls, parameters)
+    graphs = [expand_network(body, checked, calls.report) for body in checked.networks.values()]
     return [graph for graph in graphs if graph is not None]
 
 

@@ -10,6 +10,7 @@ from dlc.expand.order import circle_message, in_order, names_in
 from dlc.expand.report import Report
 from dlc.messages import e02_names as messages
 from dlc.syntax import ast
+from dlc.units import KIND_WORDS, UNITS
 
 WHERE = "the parameters"
 
@@ -85,6 +86,8 @@ def fits(value: Entity, default: Entity) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool)
         case tuple():
             return isinstance(value, tuple) and (not default or all(fits(item, default[0]) for item in value))
+        case ast.Quantity():
+            return isinstance(value, ast.Quantity) and UNITS[value.unit].kind == UNITS[default.unit].kind
     return type(value) is type(default)
 
 
@@ -104,7 +107,7 @@ def type_name(default: Entity) -> str:
         case ast.Window():
             return "a window such as `3x3`"
         case ast.Quantity(unit=unit):
-            return f"a quantity such as `1 {unit}`"
+            return f"{KIND_WORDS[UNITS[unit].kind]} such as `1 {unit}`"
         case tuple():
             return f"a list, each item {type_name(default[0])}" if default else "a list"
     return "a constant"

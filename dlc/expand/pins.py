@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Label, Span, similar
@@ -122,7 +122,11 @@ class PinReader:
                 yield Rule(setting.key, value, addresses, selector, setting.span, setting.value.span)
 
     def _refuse_selector(self, selector: ast.Selector, text: str) -> None:
-        """E0502, with the nearest address where one is near."""
+        """E0502, with the nearest address where one is near, or what the selector matches without its condition."""
+        if selector.where is not None and (found := matches(replace(selector, where=None), self.graph)):
+            notes = (f"without its `where` it matches {len(found)} op{'s' * (len(found) > 1)}",)
+            self.reader.diagnostics.add(messages.NO_MATCH.at(selector.span, notes=notes))
+            return
         addresses = [node.address for node in self.graph.forward]
         near = similar(text.partition(" where ")[0], addresses) if len(addresses) <= MOST_CANDIDATES else None
         helps = (f"there is an op with a similar address: `{near}`",) if near else ()

@@ -8,6 +8,7 @@ from typing import Any
 
 from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Diagnostics, Label, Span
+from dlc.expand.arguments import Calls
 from dlc.expand.evaluate import Scope
 from dlc.expand.pins import PinReader
 from dlc.expand.rulings import check_groups, check_rules
@@ -67,11 +68,12 @@ bytes of scratch memory."""
 
 
 def expand_request(
-    item: ast.Plan, graph: Graph, cluster: Cluster, scope: Scope, diagnostics: Diagnostics
+    item: ast.Plan, graph: Graph, cluster: Cluster, calls: Calls, scope: Scope, diagnostics: Diagnostics
 ) -> Request | None:
     """What a plan block asks for; None where it has mistakes, which are then in `diagnostics`.
 
-    `graph` is the network that the block names, `cluster` the one that it is planned on.
+    `graph` is the network that the block names, `cluster` the one that it is planned on; `calls` are those that the
+    network was expanded from.
     """
     before = len(diagnostics.errors)
     reader = Reader(scope, diagnostics, WORDING)
@@ -83,7 +85,7 @@ def expand_request(
     pins = PinReader(graph, cluster, mesh, frozenset() if mesh else axes, reader)
     pinned = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Pin)])
     forbidden = pins.rules([rule for rule in item.rules if isinstance(rule, ast.Forbid)])
-    check_rules(graph, pinned, forbidden, diagnostics)
+    check_rules(graph, pinned, forbidden, calls, diagnostics)
     spans = dict(_spans(item))
     if settings is not None:
         check_groups(graph, settings["microbatches"], spans.get("pipeline.microbatches"), pinned, diagnostics)
@@ -157,7 +159,9 @@ def _refuse_product(
     factors = " x ".join(f"{axis} {degree}" for axis, degree in degrees.items()) or "one part"
     groups = ", ".join(f"`{level.name}` of {level.count}" for level in cluster.levels)
     notes = (f"its groups: {groups}",)
-    facts: dict[str, Any] = {"factors": factors, "needed": prod(degrees.values()), "ranks": cluster.ranks}
+    needed = prod(degrees.values())
+    devices = f"{needed} device{'s' * (needed > 1)}"
+    facts: dict[str, Any] = {"factors": factors, "needed": devices, "ranks": cluster.ranks}
     reader.diagnostics.add(messages.WRONG_PRODUCT.at(span, notes=notes, helps=helps, cluster=cluster.name, **facts))
 
 

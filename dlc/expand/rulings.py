@@ -11,6 +11,7 @@ from math import gcd
 from typing import Any
 
 from dlc.diagnostics import Diagnostics, Label, Span
+from dlc.expand.arguments import Calls
 from dlc.expand.pins import family, operator_of
 from dlc.ir.graph import Attr, Graph, Node
 from dlc.ir.request import Rule, Setting
@@ -21,14 +22,16 @@ Place = tuple[str, str]
 """An op's address and the key of a rule."""
 
 
-def check_rules(graph: Graph, pins: Sequence[Rule], forbids: Sequence[Rule], diagnostics: Diagnostics) -> None:
+def check_rules(
+    graph: Graph, pins: Sequence[Rule], forbids: Sequence[Rule], calls: Calls, diagnostics: Diagnostics
+) -> None:
     """Report pins that disagree (E0501), pinned algorithms that cannot compute an op (E0504), and ops that the rules
     leave without any choice (E0512).
     """
     pinned = _agreed(pins, diagnostics)
     for rule in pins:
         if rule.key == "algorithm":
-            _check_computable(graph, rule, diagnostics)
+            _check_computable(graph, rule, calls, diagnostics)
     _check_choices(graph, pinned, forbids, diagnostics)
 
 
@@ -68,19 +71,28 @@ def _others(addresses: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _check_computable(graph: Graph, rule: Rule, diagnostics: Diagnostics) -> None:
-    """E0504 where the pinned algorithm cannot compute one of the ops."""
+def _check_computable(graph: Graph, rule: Rule, calls: Calls, diagnostics: Diagnostics) -> None:
+    """E0504 where the pinned algorithm cannot compute one of the ops, with the argument that makes it so."""
     reasons = {address: _excluded(graph, graph.node(address), str(rule.value)) for address in rule.addresses}
     failing = [address for address, reason in reasons.items() if reason is not None]
     if failing:
         address = failing[0]
-        span = graph.node(address).span
-        labels = (Label(span, f"{reasons[address]} here"),) if span else ()
-        notes = (() if span else (str(reasons[address]),)) + _others(failing)
+        reason = str(reasons[address])
+        span = _cause(graph.node(address), reason, calls)
+        labels = (Label(span, f"{reason.removeprefix('the ')} here"),) if span else ()
+        notes = (() if span else (reason,)) + _others(failing)
         message = messages.CANNOT_COMPUTE.at(
             rule.value_span, secondary=labels, notes=notes, algorithm=rule.value, address=address
         )
         diagnostics.add(message)
+
+
+def _cause(node: Node, reason: str, calls: Calls) -> Span | None:
+    """The argument that a reason such as `the stride is 2` names, or the call where it is not given."""
+    if node.span is None:
+        return None
+    named = (parameter.name for parameter in operator_of(node).parameters if parameter.name in reason.split())
+    return next(filter(None, (calls.argument_span(node.span, name) for name in named)), node.span)
 
 
 def _excluded(graph: Graph, node: Node, name: str) -> str | None:
@@ -128,19 +140,19 @@ def _check_choices(
 
 def _reasons(graph: Graph, place: Place, forbids: Sequence[Rule], pin: Rule | None) -> str | None:
     """What rules out each choice of a place, in words; None where one is left."""
-    by_value = {rule.value: f"by line {rule.value_span.line}" for rule in reversed(forbids)}
+    lines = {rule.value: rule.value_span.line for rule in reversed(forbids)}
     if pin is not None:
-        if pin.value not in by_value:
+        if pin.value not in lines:
             return None
-        return f"{value_text(pin.value)} {by_value[pin.value]}, all others by the pin at line {pin.value_span.line}"
-    reasons: dict[str, None] = {}
-    for value, excluded in _choices(graph, place):
-        why = by_value.get(value, f"because {excluded}" if excluded else None)
-        if why is None:
-            return None
-        name = value_text(value) if value in by_value else family(str(value))
-        reasons[f"{name} {why}"] = None
-    return ", ".join(reasons) or None
+        forbidden = f"{value_text(pin.value)} by line {lines[pin.value]}"
+        return f"{forbidden}, all others by the pin at line {pin.value_span.line}"
+    choices = _choices(graph, place)
+    if any(value not in lines and excluded is None for value, excluded in choices):
+        return None
+    ruled = sorted((value for value, _ in choices if value in lines), key=lambda value: lines[value])
+    reasons = [f"{value_text(value)} by line {lines[value]}" for value in ruled]
+    reasons += [f"{family(str(value))} because {why}" for value, why in choices if value not in lines]
+    return ", ".join(dict.fromkeys(reasons)) or None
 
 
 def _choices(graph: Graph, place: Place) -> tuple[tuple[Setting, str | None], ...]:

@@ -30,7 +30,13 @@ Kind = Literal[
 `compute` (FLOP/s) and `time` are quantities.
 """
 
-EXAMPLES: Mapping[str, str] = {"size": "4 GiB", "rate": "10 GB/s", "compute": "50 GFLOP/s", "time": "2 us"}
+EXAMPLES: Mapping[str, str] = {
+    "size": "4 GiB",
+    "rate": "10 GB/s",
+    "compute": "50 GFLOP/s",
+    "time": "2 us",
+    "length": "5 epochs",
+}
 """The kinds that are quantities, each with an example."""
 
 WORDS: Mapping[str, str] = {
@@ -231,13 +237,14 @@ class Reader:
 
     def convert(self, field: Field, value: Entity, span: Span) -> Argument:
         """A value that was evaluated elsewhere, by the field's kind and range; None where it is refused."""
-        word = value.text if isinstance(value, ast.Name) else value
-        if isinstance(word, str) and (word in field.choices or field.kind == "name"):
-            return word
-        if isinstance(word, str) and field.kind == "word":
-            helps = similar_help(word, field.choices, "a word")
+        if isinstance(value, str) and field.kind == "name":
+            return value
+        if isinstance(value, ast.Name) and (value.text in field.choices or field.kind == "name"):
+            return value.text
+        if isinstance(value, ast.Name) and field.kind == "word":
+            helps = similar_help(value.text, field.choices, "a word")
             what = f"a value of `{field.key}`"
-            self.diagnostics.add(self.wording.choice.at(span, found=f"`{word}`", what=what, helps=helps))
+            self.diagnostics.add(self.wording.choice.at(span, found=f"`{value.text}`", what=what, helps=helps))
             return None
         found = _CONVERSIONS[field.kind](field, value)
         if found is None:
@@ -292,6 +299,8 @@ class Reader:
         elif field.kind in EXAMPLES and isinstance(value, int | float) and not isinstance(value, bool):
             found = f"`{shown(value)}` has no unit"
             helps = (f"write it with its unit, such as `{EXAMPLES[field.kind]}`",)
+        elif isinstance(value, str) and value in field.choices:
+            helps = (f"words stand without quotes: `{value}`",)
         message = self.wording.kind.at(span, key=field.key, expected=field.expected, found=found, helps=helps)
         self.diagnostics.add(message)
 

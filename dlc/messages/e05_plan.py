@@ -57,7 +57,7 @@ enclose all of it can be named.""",
 
 WRONG_PRODUCT = Message(
     "E0508",
-    "{factors} needs {needed} devices, cluster `{cluster}` has {ranks}",
+    "{factors} needs {needed}, cluster `{cluster}` has {ranks}",
     """Every device of the cluster belongs to the plan, so the extents of the mesh axes (or of `hybrid(…)`) multiply
 to the number of devices. In a mesh, a group is taken whole (`model = gpu`) or in factors: `model = gpu / 4` with
 `data = gpu / 2` makes axes of 4 and of 2 ranks from a group of 8, the one that stands first being the outer one.""",

@@ -39,7 +39,7 @@ epochs` or `2000 steps`.""",
 OUT_OF_RANGE = Message(
     "E0606",
     "`{key}` must be {allowed}, not {found}",
-    """Rates and counts have bounds: a momentum of 1 or more never forgets, a learning rate is above zero, a test
+    """Rates and counts have bounds: a momentum of 1 or more never forgets, a learning rate is not below zero, a test
 share is below 1. The message names the bound.""",
 )
 

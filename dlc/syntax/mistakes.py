@@ -28,6 +28,7 @@ _WORDS = {
     "_NL": "a new line",
     "$END": "the end of the file",
 }
+_SIGNS = {"PLUS", "MINUS", "STAR", "SLASH", "AT", "COMPARISON"}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CLOSES = {closing: opening for opening, closing in _CLOSING.items()}
 _BEFORE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|,)[ \t]*\Z")
@@ -35,6 +36,7 @@ _HELPS = {
     "'": "texts stand in double quotes",
     "&": "conditions are joined with `and`",
     "|": "conditions are joined with `or`",
+    "%": "a share is a number from 0 to 1: half is `0.5`",
     "!": "conditions are negated with `not`, and unequal is `!=`",
 }
 
@@ -114,9 +116,20 @@ class _Found:
     @property
     def item_start(self) -> Span | None:
         """The word right before it, where that begins a line and an item."""
-        start = self.text.line_start(self.start) + self.text.indent(self.start)
-        word = self.text.content[start : start + len(self.before)]
-        return self.text.span(start, start + len(word)) if self.before in ITEMS and word == self.before else None
+        if self.before not in ITEMS or not self.before_begins_line:
+            return None
+        return self.text.span(self._line_begins, self._line_begins + len(self.before))
+
+    @property
+    def before_begins_line(self) -> bool:
+        """Whether the word right before it is the first of its line."""
+        between = self.text.content[self._line_begins : self.start]
+        return between.rstrip(" \t") == self.before
+
+    @property
+    def _line_begins(self) -> int:
+        """Where the first word of its line begins."""
+        return self.text.line_start(self.start) + self.text.indent(self.start)
 
     @property
     def leaves_brackets_open(self) -> bool:
@@ -142,6 +155,8 @@ def _expected(accepted: set[str], grammar: Lark) -> list[str]:
             left.discard("_ARROW")
     if "_NL" in left:
         left -= {"RBRACE", "SEMICOLON", "$END"}
+        if "_ARROW" in left:
+            left -= {"AS", "THEN", "LPAR"}
     rest = [_word(name, grammar) for name in left]
     return words + sorted(rest, key=lambda word: (word == _WORDS["_NL"], "`" in word, not word[1:2].isalpha(), word))
 
@@ -179,7 +194,10 @@ def _helps(found: _Found, accepted: set[str]) -> Iterator[str]:
         yield "`==` compares"
     if found.closes and found.before == ",":
         yield "no comma stands before a closing bracket"
-    for word, candidates in ((found.word, _keywords(accepted)), (found.before, BEGINNINGS)):
+    if found.kind in _SIGNS and "_ARROW" in accepted:
+        yield "a chain that is an operand stands in parentheses: `x + (x -> relu)`"
+    before = found.before if found.before_begins_line else ""
+    for word, candidates in ((found.word, _keywords(accepted)), (before, BEGINNINGS)):
         near = similar(word, candidates) if word and word not in candidates else None
         if near:
             yield f"there is a word with a similar name: `{near}`"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from textwrap import dedent, indent
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, render_all
+from dlc.expand.arguments import Calls
 from dlc.expand.network import expand_networks
 from dlc.expand.parameters import parameters
 from dlc.expand.report import OncePerPlace
@@ -58,7 +59,7 @@ def expansion(text: str, **overrides: str) -> Expansion:
         scope = parameters([i for i in items if isinstance(i, ast.Param)], overrides, report)
         networks = {i.name: i for i in items if isinstance(i, ast.Network)}
         blocks = {i.name: i for i in items if isinstance(i, ast.Block)}
-        graphs = expand_networks(networks, blocks, scope, report)
+        graphs = expand_networks(networks, Calls(blocks, report), scope)
     except DiagnosticError as error:
         return Expansion((), error.diagnostics, text)
     return Expansion(tuple(graphs), tuple(diagnostics.items), text)
