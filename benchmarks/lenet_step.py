@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import recording
-from dlc.driver import Options, compile_spec, emit_files, read, write_folder
+from dlc.driver import Options, compile_spec, emit_files, read
+from dlc.folders import write_folder
 from dlc.launch import command_line
 
 SPEC = Path(__file__).resolve().parent.parent / "specs" / "lenet5.dlspec"

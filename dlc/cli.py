@@ -38,7 +38,7 @@ LATER = ("rehearse", "calibrate", "validate", "import", "export")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "plan": ("--devices", "--what-if", "--tune", "--gap", "--budget", "--budget-nodes"),
-    "run": ("--resume", "--emulate", "--hostfile", "--dry-run"),
+    "run": ("--resume", "--emulate"),
     "inspect": ("--html",),
 }
 """Options of the language that this version does not have, by command."""

@@ -23,8 +23,8 @@ from dlc.driver import (
     emit_files,
     from_plan,
     serial,
-    write_folder,
 )
+from dlc.folders import write_folder
 from dlc.ir.request import Rule
 from dlc.ir.training import Choice, RatePiece, Training
 from dlc.launch import launch

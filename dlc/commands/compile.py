@@ -10,6 +10,7 @@ from argparse import ArgumentParser, Namespace
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
 from dlc.commands.arguments import add_planning, nearest, options_of
+from dlc.folders import write_folder
 
 EXAMPLES = """\
   dlc compile specs/lenet5.dlspec -o build/lenet5
@@ -39,7 +40,7 @@ def run(arguments: Namespace) -> Answer:
         raise UsageError(f"there is no backend `{arguments.backend}`{nearest(arguments.backend, BACKENDS)}: {why}")
     compiled = compiled_file(arguments)
     files = driver.emit_files(compiled)
-    driver.write_folder(files, arguments.out)
+    write_folder(files, arguments.out)
     ranks = compiled.plan.ranks
     text = (
         f"{summary(compiled.plan)}\n\nwrote {arguments.out} ({len(files)} files); `dlc run {arguments.out}` starts it"

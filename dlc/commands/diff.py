@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from dlc import driver
 from dlc.commands.answer import Answer
+from dlc.folders import read_plan
 
 EXAMPLES = """\
   dlc plan specs/lenet5.dlspec -o two.json
@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> Answer:
     """The differences; status 0 whether there are any or not."""
     from dlc.inspect.difference import difference_document, difference_text, differences
 
-    before, after = driver.read_plan(arguments.before), driver.read_plan(arguments.after)
+    before, after = read_plan(arguments.before), read_plan(arguments.after)
     found = differences(before, after)
     document = {"before": arguments.before, "after": arguments.after, **difference_document(found)}
     return Answer(difference_text(found, arguments.before, arguments.after), document)

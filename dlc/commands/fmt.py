@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from dlc import driver
 from dlc.commands.answer import Answer, Status, plural
 from dlc.diagnostics import Diagnostic, DiagnosticError
+from dlc.folders import write_text
 
 EXAMPLES = """\
   dlc fmt specs/lenet5.dlspec
@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> Answer:
         if formatted != sources[file]:
             changed.append(file)
             if not arguments.check:
-                driver.write_text(file, formatted)
+                write_text(file, formatted)
     failed = bool(mistakes) or (arguments.check and bool(changed))
     document = {"changed": changed, "written": not arguments.check}
     status = Status.MISTAKES if failed else Status.DONE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
 from dlc.commands.arguments import add_parameters, parameters_of
+from dlc.folders import read_plan, write_text
 
 if TYPE_CHECKING:
     from dlc.expand.spec import Job
@@ -81,7 +82,7 @@ def _plan(arguments: Namespace) -> Answer:
 
     if arguments.select or arguments.parameters:
         raise UsageError("`--select` and `-P` go with a .dlspec file, a plan.json is shown as it is")
-    plan = driver.read_plan(arguments.file)
+    plan = read_plan(arguments.file)
     return Answer(plan_text(plan), plan_document(plan))
 
 
@@ -108,7 +109,7 @@ def _timeline(arguments: Namespace) -> Answer:
 
     compiled = driver.compile_file(arguments.file, driver.Options(parameters_of(arguments)))
     timeline = step_timeline(compiled.graph, compiled.plan, compiled.program, compiled.context)
-    driver.write_text(arguments.timeline, json.dumps(to_trace(timeline), sort_keys=True) + "\n")
+    write_text(arguments.timeline, json.dumps(to_trace(timeline), sort_keys=True) + "\n")
     document = {"trace": arguments.timeline, **timeline_document(timeline)}
     text = f"{timeline_text(timeline)}\n\nwrote {arguments.timeline}: open it in https://ui.perfetto.dev"
     return Answer(text, document, diagnostics=compiled.warnings, sources=compiled.source.texts)

@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from dlc import driver
 from dlc.commands.answer import Answer
 from dlc.commands.arguments import add_planning, options_of
+from dlc.folders import write_plan
 
 EXAMPLES = """\
   dlc plan specs/lenet5.dlspec
@@ -37,7 +38,7 @@ def run(arguments: Namespace) -> Answer:
     request = compiled.context.request
     text = plan_text(compiled.plan, request)
     if arguments.out:
-        driver.write_plan(compiled.plan, arguments.out)
+        write_plan(compiled.plan, arguments.out)
         text += f"\n\nwrote {arguments.out}"
     document = {**plan_document(compiled.plan, request), "search_seconds": searched}
     return Answer(text, document, diagnostics=compiled.warnings, sources=source.texts)

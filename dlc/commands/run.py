@@ -16,6 +16,7 @@ from dlc.commands.answer import Answer, UsageError, show
 from dlc.commands.arguments import add_planning, steps
 from dlc.commands.compile import compiled_file
 from dlc.diagnostics import DiagnosticError
+from dlc.folders import read_plan, write_folder
 from dlc.messages.e07_run import E0703, E0705, E0710
 
 EXAMPLES = """\
@@ -24,8 +25,6 @@ EXAMPLES = """\
   dlc run specs/lenet5.dlspec --load weights.npz --steps 0 --predict outputs.npz
   dlc run build/lenet5 --json
   dlc run build/lenet5 --hostfile hosts --dry-run"""
-
-LATER = {"--resume": "go on from a checkpoint", "--emulate": "run a GPU program with NumPy in place of CuPy"}
 
 SHOWN_OPS = 40
 """Networks of at most so many ops are shown with their whole plan before they run."""
@@ -42,8 +41,6 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--profile", action="store_true", help="show the median time of each part of a step")
     parser.add_argument("--hostfile", metavar="F", help="start ranks on the machines that this file lists")
     parser.add_argument("--dry-run", action="store_true", help="show the command that would be run, and run nothing")
-    for option, purpose in LATER.items():
-        parser.add_argument(option, action="store_true", help=f"{purpose} (not in this version)")
 
 
 def run(arguments: Namespace) -> Answer:
@@ -54,16 +51,13 @@ def run(arguments: Namespace) -> Answer:
     compiled = compiled_file(arguments)
     with tempfile.TemporaryDirectory(prefix="dlc-run-") as scratch:
         folder = os.path.join(scratch, compiled.plan.network)
-        driver.write_folder(driver.emit_files(compiled), folder)
+        write_folder(driver.emit_files(compiled), folder)
         _introduce(compiled, arguments)
         return _start(folder, compiled.plan.ranks, compiled.source.spec.root, arguments)
 
 
 def _refuse(arguments: Namespace) -> None:
-    """Options of later versions, and those that need a folder that stays."""
-    for option in LATER:
-        if getattr(arguments, option.removeprefix("--")):
-            raise UsageError(f"this version of dlc has no `{option}` yet")
+    """Options that need a folder that stays."""
     if not os.path.isdir(arguments.file) and (arguments.hostfile or arguments.dry_run):
         option = "--hostfile" if arguments.hostfile else "--dry-run"
         way = f"`dlc compile {arguments.file} -o build/` writes one"
@@ -78,7 +72,7 @@ def _compiled_before(arguments: Namespace) -> tuple[int, str]:
         raise UsageError(
             "a compiled program is run as it stands: `-P`, `--on` and `--dump-after` go with a .dlspec file"
         )
-    plan = driver.read_plan(os.path.join(arguments.file, "plan.json"))
+    plan = read_plan(os.path.join(arguments.file, "plan.json"))
     if arguments.ranks not in (None, plan.ranks):
         raise DiagnosticError((E0703.at(None, compiled=plan.ranks, started=arguments.ranks),))
     return plan.ranks, os.path.dirname(plan.spec) if os.path.isfile(plan.spec) else os.curdir

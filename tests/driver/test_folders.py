@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dlc.diagnostics import Diagnostic, DiagnosticError
-from dlc.driver import emit_files, write_folder, write_text
+from dlc.driver import emit_files
+from dlc.folders import write_folder, write_text
 from tests.driver.conftest import Compile, spec
 
 FILES = {"train.py": b"# new", "kernels/conv.py": b"x = 1\n" * 4000, "launch.sh": b"#!/bin/sh", "plan.json": b"{}"}

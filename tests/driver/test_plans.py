@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dlc.diagnostics import DiagnosticError
-from dlc.driver import Options, compile_file, compile_spec, emit_files, read, write_plan
+from dlc.driver import Options, compile_file, compile_spec, emit_files, read
+from dlc.folders import write_plan
 from tests.driver.conftest import CLUSTER, Write, spec
 
 REPOSITORY = Path(__file__).parents[2]

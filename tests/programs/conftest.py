@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dlc.driver import Options, compile_spec, emit_files, read, write_folder
+from dlc.driver import Options, compile_spec, emit_files, read
+from dlc.folders import write_folder
 from dlc.launch import command_line
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -61,5 +62,3 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
         return made[name, ranks]
 
     return make
-
-

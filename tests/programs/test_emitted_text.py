@@ -49,9 +49,7 @@ def test_text_is_in_ruffs_style(files: dict[str, bytes], tmp_path: Path) -> None
         path.write_bytes(content)
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["format", "--check"], ["check"]):
-        done = subprocess.run(
-            [*ruff, *command, "."], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*ruff, *command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
