@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Label, Span, similar
-from dlc.expand.evaluate import FUNCTION_NAMES, UNKNOWN, Entity, Evaluator, Unknown, described
+from dlc.expand.evaluate import FUNCTION_NAMES, FUNCTIONS, UNKNOWN, Entity, Evaluator, Unknown, described
 from dlc.expand.report import Report, undefined
 from dlc.ir.graph import Attr
 from dlc.messages import e02_names as messages
@@ -71,6 +71,9 @@ class Calls:
             self.report(messages.NOT_YET.at(call.callee_span, name=call.callee))
         elif (other := operator(call.callee)) is not None and other.role != "operator":
             notes = (f"`{call.callee}` stands in `train` blocks",)
+            self.report(messages.UNDEFINED.at(call.callee_span, name=call.callee, where=where, notes=notes))
+        elif call.callee in FUNCTIONS:
+            notes = (f"`{call.callee}` is a function of numbers: `{call.callee}(…)`, without an arrow",)
             self.report(messages.UNDEFINED.at(call.callee_span, name=call.callee, where=where, notes=notes))
         else:
             known = dict.fromkeys((*CALLABLE, *NOT_YET), "an operator") | dict.fromkeys(self.blocks, "a block")
@@ -207,6 +210,8 @@ def read(parameter: Parameter, argument: ast.Argument, callee: str, evaluator: E
         word = _word(parameter, expression, evaluator)
         if word is not None:
             return word
+        if words_of(parameter) and expression.text not in (*evaluator.scope, "yes", "no"):
+            return evaluator.fail(no_such_word(parameter, callee, expression))
     if parameter.kind == "axis":
         return _refuse(parameter, argument, callee, "an expression", evaluator)
     value = evaluator.evaluate(expression)
@@ -222,11 +227,26 @@ WORDS: Mapping[str, tuple[str, ...]] = {"pad": ("same", "valid"), "group": ("bat
 """Bare words that kinds other than `choice` take."""
 
 
+def no_such_word(parameter: Parameter, callee: str, name: ast.Name) -> Diagnostic:
+    """E0213 for a bare word that nothing bears, where the argument takes other words."""
+    near = similar(name.text, words_of(parameter))
+    helps = (f"there is a word with a similar name: `{near}`",) if near else ()
+    found = f"the word `{name.text}`"
+    return messages.WRONG_KIND.at(
+        name.span, argument=parameter.name, callee=callee, needed=needed(parameter), found=found, helps=helps
+    )
+
+
+def words_of(parameter: Parameter) -> tuple[str, ...]:
+    """The bare words that an argument takes, whatever else bears their names."""
+    return (*parameter.choices, *WORDS.get(parameter.kind, ()))
+
+
 def _word(parameter: Parameter, name: ast.Name, evaluator: Evaluator) -> str | None:
     """What a bare word says where the argument takes that word, whatever else bears its name."""
     if parameter.kind == "axis":
         kind = "an axis"
-    elif name.text in (*parameter.choices, *WORDS.get(parameter.kind, ())):
+    elif name.text in words_of(parameter):
         kind = f"a choice of `{parameter.name}`"
     else:
         return None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
-from dlc.expand.arguments import CALLABLE, WORDS, Calls
+from dlc.expand.arguments import CALLABLE, Calls, no_such_word, words_of
 from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
 from dlc.expand.report import Report, undefined
@@ -35,12 +35,16 @@ class Body:
 
 @dataclass(slots=True)
 class Reads:
-    """What expressions read: names, and whether each must be bound (else the word may stand for itself); blocks."""
+    """What expressions read: names, and whether each must be bound (else the word may stand for itself); blocks.
+
+    `unfit` holds what to say of a word that nothing bears, where that is no missing name but an unknown choice.
+    """
 
     calls: Calls
     where: str
     names: list[tuple[ast.Name, bool]] = field(default_factory=list)
     blocks: list[tuple[str, Span]] = field(default_factory=list)
+    unfit: dict[Span, Diagnostic] = field(default_factory=dict)
     _rest: list[tuple[ast.Expr | ast.Link, frozenset[str]]] = field(default_factory=list)
 
     def collect(self, expression: ast.Expr) -> None:
@@ -106,7 +110,7 @@ class Reads:
         self._rest.extend((operand.value, hidden) for operand in bound.operands if operand is not None)
         for parameter in bound.callee.parameters:
             if parameter.name in bound.arguments:
-                self._read_by_kind(parameter, bound.arguments[parameter.name].value, hidden)
+                self._read_by_kind(parameter, bound.callee.name, bound.arguments[parameter.name].value, hidden)
 
     def _argument(self, expression: ast.Expr, hidden: frozenset[str], maybe_word: bool) -> None:
         """An argument that, where it is a bare word, may be the word itself."""
@@ -115,15 +119,17 @@ class Reads:
         else:
             self._rest.append((expression, hidden))
 
-    def _read_by_kind(self, parameter: Parameter, value: ast.Expr, hidden: frozenset[str]) -> None:
+    def _read_by_kind(self, parameter: Parameter, callee: str, value: ast.Expr, hidden: frozenset[str]) -> None:
         """The names in an argument, without bare words that its kind takes as such."""
-        words = (*parameter.choices, *WORDS.get(parameter.kind, ()))
+        words = words_of(parameter)
         for branch in branches(value):
             if isinstance(branch, ast.If):
                 self._rest.append((branch.condition, hidden))
             elif parameter.kind == "weight":
                 self._weight(branch, hidden)
             elif not isinstance(branch, ast.Name) or (parameter.kind != "axis" and branch.text not in words):
+                if words and isinstance(branch, ast.Name):
+                    self.unfit[branch.span] = no_such_word(parameter, callee, branch)
                 self._rest.append((branch, hidden))
 
     def _weight(self, address: ast.Expr, hidden: frozenset[str]) -> None:
@@ -175,8 +181,7 @@ class _BodyCheck:
         }
         for statement in returns:
             self._read(statement.value)
-        for output in outputs:
-            self._resolve(output)
+        self._check_outputs(outputs)
         order = in_order(reads, lambda circle: self._refuse(circle_message(circle, self.bound[circle[0]])))
         for name in self.owner:
             if self.sound and name not in self.used:
@@ -226,13 +231,14 @@ class _BodyCheck:
         reads = Reads(self.calls, self.where)
         reads.collect(expression)
         self.blocks += reads.blocks
-        return [self.owner[name.text] for name, certain in reads.names if self._resolve(name, certain)]
+        read = [name for name, certain in reads.names if self._resolve(name, certain, reads.unfit.get(name.span))]
+        return [self.owner[name.text] for name in read]
 
-    def _resolve(self, name: ast.Name, certain: bool = True) -> bool:
-        """Whether a statement of this body binds the name."""
+    def _resolve(self, name: ast.Name, certain: bool = True, unfit: Diagnostic | None = None) -> bool:
+        """Whether a statement of this body binds the name; one that nothing bears is reported."""
         self.used.add(name.text)
         if certain and name.text not in self.known:
-            self._refuse(self._undefined(name))
+            self._refuse(unfit or self._undefined(name))
         return name.text in self.owner
 
     def _undefined(self, name: ast.Name) -> Diagnostic:
@@ -240,6 +246,16 @@ class _BodyCheck:
             helps = (f"`{name.text}` is an operator or a block: `x -> {name.text}`",)
             return messages.UNDEFINED.at(name.span, name=name.text, where=self.where, helps=helps)
         return undefined(name.text, name.span, self.where, self.known)
+
+    def _check_outputs(self, outputs: Sequence[ast.Name]) -> None:
+        """Each is bound, and named once."""
+        first: dict[str, Span] = {}
+        for output in outputs:
+            self._resolve(output)
+            if first.setdefault(output.text, output.span) is not output.span:
+                label = Label(first[output.text], "first named here")
+                fault = f"names the output `{output.text}` twice"
+                self._refuse(messages.MISPLACED.at(output.span, where=self.where, fault=fault, secondary=(label,)))
 
     def _check_places(self, returns: Sequence[ast.Return], outputs: Sequence[ast.Name]) -> None:
         """Networks have inputs and outputs, blocks one return."""

@@ -264,8 +264,8 @@ class _Topology:
             return None
         if item.over not in self.links:
             known = dict.fromkeys(member.name for member in self.in_reach if isinstance(member, ast.LinkItem))
-            helps = similar_help(item.over, known, "a link")
-            self.refuse(messages.UNKNOWN_LINK, item.over_span, name=item.over, helps=helps)
+            similar = similar_help(item.over, known, "a link")
+            self.refuse(messages.UNKNOWN_LINK, item.over_span, name=item.over, helps=similar)
             return None
         self.check_shape(item, count, self.links[item.over])
         return item.over

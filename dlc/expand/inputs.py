@@ -48,9 +48,9 @@ class _AxisReader:
             self.refuse(declared.span, "an axis behind the batch has no name", "name it: `channel = 3`")
             return None
         if (name == BATCH) != (position == 0):
-            self.refuse(
-                declared.span, "the batch is its first axis, and no other", "begin with `batch`: `f32[batch, …]`"
-            )
+            known = declared.extent is None and self.evaluator.scope.find(name) is not None
+            begin = f"batch = {name}" if known else "batch"
+            self.refuse(declared.span, "the batch is its first axis, and no other", f"begin with `f32[{begin}, …]`")
             return None
         extent = self.evaluator.evaluate(declared.extent or ast.Name(name, declared.span))
         if extent is UNKNOWN:

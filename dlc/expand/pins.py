@@ -124,8 +124,8 @@ class PinReader:
     def _refuse_selector(self, selector: ast.Selector, text: str) -> None:
         """E0502, with the nearest address where one is near, or what the selector matches without its condition."""
         if selector.where is not None and (found := matches(replace(selector, where=None), self.graph)):
-            notes = (f"without its `where` it matches {len(found)} op{'s' * (len(found) > 1)}",)
-            self.reader.diagnostics.add(messages.NO_MATCH.at(selector.span, notes=notes))
+            without = f"without its `where` it matches {len(found)} op{'s' * (len(found) > 1)}"
+            self.reader.diagnostics.add(messages.NO_MATCH.at(selector.span, notes=(without,)))
             return
         addresses = [node.address for node in self.graph.forward]
         near = similar(text.partition(" where ")[0], addresses) if len(addresses) <= MOST_CANDIDATES else None
