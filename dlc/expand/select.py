@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from dlc.diagnostics import Diagnostic, Diagnostics, Span, similar
 from dlc.expand.arguments import listed
@@ -31,7 +30,8 @@ def matches(
     that no op at hand has is a mistake.
     Mistakes are collected, or raised as DiagnosticError where there are no `diagnostics`.
     """
-    nodes = [node for node in graph.forward if reaches(selector.segments, segments(node.address))]
+    reaches = _Reach(selector.segments)
+    nodes = [node for node in graph.forward if reaches(node.address)]
     if selector.where is None or not nodes:
         return tuple(node.address for node in nodes)
     collected = Diagnostics() if diagnostics is None else diagnostics
@@ -41,40 +41,60 @@ def matches(
     return chosen
 
 
-@lru_cache(maxsize=4096)
-def segments(address: str) -> tuple[Segment, ...]:
-    """`stage3[2].main.conv` -> (("stage3", (2,)), ("main", ()), ("conv", ()))."""
-    return tuple(_segment(part) for part in address.split("."))
+class _Reach:
+    """Tells which addresses a pattern matches, or one above them.
+
+    After some segments of an address the pattern may have been read up to several places, as `**` stands for any
+    number of segments. What the segments above have led to is kept: the ops of a network share most of them.
+    """
+
+    def __init__(self, pattern: Sequence[ast.SelectorSegment]) -> None:
+        self.pattern = pattern
+        self.end = len(pattern)
+        self._above: dict[str, frozenset[int]] = {"": self._skipping({0})}
+        self._steps: dict[tuple[frozenset[int], str], frozenset[int]] = {}
+
+    def __call__(self, address: str) -> bool:
+        above, _, last = address.rpartition(".")
+        return self.end in self._step(self._places(above), last)
+
+    def _places(self, address: str) -> frozenset[int]:
+        found = self._above.get(address)
+        if found is None:
+            above, _, last = address.rpartition(".")
+            found = self._above[address] = self._step(self._places(above), last)
+        return found
+
+    def _step(self, places: frozenset[int], segment: str) -> frozenset[int]:
+        """The places one segment on; a pattern that is read to its end matches all that follows."""
+        found = self._steps.get((places, segment))
+        if found is None:
+            found = places if self.end in places else self._following(places, _segment(segment))
+            self._steps[places, segment] = found
+        return found
+
+    def _following(self, places: frozenset[int], segment: Segment) -> frozenset[int]:
+        following: set[int] = set()
+        for place in places:
+            if self.pattern[place].name == "**":
+                following.add(place)
+            elif _fits(self.pattern[place], segment, last=place == self.end - 1):
+                following.add(place + 1)
+        return self._skipping(following)
+
+    def _skipping(self, places: set[int]) -> frozenset[int]:
+        """The places, and those behind any `**` there, which may stand for nothing."""
+        found = set(places)
+        for place in range(self.end):
+            if place in found and self.pattern[place].name == "**":
+                found.add(place + 1)
+        return frozenset(found)
 
 
 def _segment(text: str) -> Segment:
+    """`stage3[2]` -> ("stage3", (2,))."""
     name, *indices = text.replace("]", "").split("[")
     return name, tuple(int(index) for index in indices)
-
-
-def reaches(pattern: Sequence[ast.SelectorSegment], path: Sequence[Segment]) -> bool:
-    """Whether a pattern matches an address or one above it. Follows all ways to read `**` at once."""
-    places = _skipping(pattern, {0})
-    for segment in path:
-        if len(pattern) in places:
-            return True
-        following: set[int] = set()
-        for place in places:
-            if pattern[place].name == "**":
-                following.add(place)
-            elif _fits(pattern[place], segment, last=place == len(pattern) - 1):
-                following.add(place + 1)
-        places = _skipping(pattern, following)
-    return len(pattern) in places
-
-
-def _skipping(pattern: Sequence[ast.SelectorSegment], places: set[int]) -> set[int]:
-    """The places in a pattern, and those behind any `**` there, which may stand for nothing."""
-    found = set(places)
-    for place in range(len(pattern)):
-        if place in found and pattern[place].name == "**":
-            found.add(place + 1)
-    return found
 
 
 def _fits(pattern: ast.SelectorSegment, segment: Segment, last: bool) -> bool:
