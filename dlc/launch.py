@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dlc.diagnostics import DiagnosticError
@@ -23,6 +23,16 @@ COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 TERMINAL_VARIABLE = "DLC_TERMINAL"
 PATIENCE_SECONDS = 5.0
 """How long processes have to end by themselves before they are killed."""
+
+_WATCH = """
+read -r word && exit
+kill -TERM "$0"
+left=$2
+while kill -0 "$0" && [ "$left" -gt 0 ]; do sleep 1; left=$((left - 1)); done
+kill -KILL -"$0"
+rm -r -- "$1"
+"""
+"""Told nothing, ends process $0, after $2 seconds with its whole group, and removes folder $1."""
 
 TIMED_OUT = 124
 """The exit status of a run that `timeout` ended, as of the command of that name."""
@@ -64,14 +74,15 @@ def launch(
     """
     command, variables = command_line(folder, ranks, arguments, hostfile=hostfile)
     with tempfile.TemporaryDirectory(prefix="dlc-run-") as records:
-        terminal = {TERMINAL_VARIABLE: "1"} if sys.stdout.isatty() else {}
-        extra = {COMPLETION_VARIABLE: records, **terminal, **variables, **(environment or {})}
+        terminal = "1" if sys.stdout.isatty() else "0"
+        extra = {COMPLETION_VARIABLE: records, TERMINAL_VARIABLE: terminal, **variables, **(environment or {})}
         sys.stdout.flush()
         process = subprocess.Popen(
             command, env={**os.environ, **extra}, stdin=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            status = process.wait(timeout)
+            with _ended_with_this_process(process.pid, records):
+                status = process.wait(timeout)
         except subprocess.TimeoutExpired:
             _end(process, signal.SIGTERM)
             return TIMED_OUT
@@ -114,6 +125,22 @@ def _require_records(folder: Path, ranks: int) -> None:
     missing = [str(rank) for rank in range(ranks) if rank not in done]
     if missing:
         raise DiagnosticError([E0713.at(None, ranks=", ".join(missing))])
+
+
+@contextmanager
+def _ended_with_this_process(process: int, records: str) -> Iterator[None]:
+    """Within, a shell waits to end the run where this very process is killed, which leaves its pipe without a word."""
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", _WATCH, str(process), records, str(round(PATIENCE_SECONDS))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        watcher.communicate(b"over\n")
 
 
 def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -2,6 +2,7 @@
 
 import selectors
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,10 +98,30 @@ def test_ranks_in_different_collectives() -> None:
 
 @pytest.mark.mpi
 def test_a_rank_that_never_starts() -> None:
-    run = job("1:early", DLC_START_SECONDS="1")
+    run = job("1:early", DLC_START_SECONDS="0.8")
     assert run.status != 0
     assert run.seconds_from_fault < 1 + END_SECONDS
-    assert "error: not all ranks had started after 1 s" in run.errors
+    assert "error: not all ranks had started after 0.8 s" in run.errors
+
+
+@pytest.mark.mpi
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="siblings are known on Linux only")
+def test_a_rank_that_ends_before_its_guard_stands() -> None:
+    run = job("1:early")
+    assert run.status != 0
+    assert run.seconds_from_fault < END_SECONDS
+    assert "ImportError: before the ranks know each other" in run.errors
+    assert run.errors.count("error: another rank ended before all ranks had started") <= 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_mistake_found_at_the_start_is_the_one_message(rank: int) -> None:
+    run = job(f"{rank}:data", ranks=4, compiled=4)
+    assert run.status != 0
+    assert run.seconds_from_fault < END_SECONDS
+    place = f"  = note: rank {rank}, before the first step, starting"
+    assert run.errors == f"error[E0715]: there is no file `digits.npz`\n{place}\n"
 
 
 @pytest.mark.mpi

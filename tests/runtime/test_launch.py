@@ -1,15 +1,17 @@
 """dlc/launch.py: the command, the shares of the cores, and runs that end badly."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from dlc import launch as launching
 from dlc.diagnostics import DiagnosticError
-from dlc.launch import TIMED_OUT, command_line, find_mpiexec, launch
+from dlc.launch import PATIENCE_SECONDS, TIMED_OUT, command_line, find_mpiexec, launch
 from tests.runtime.conftest import PACKAGES, PROGRAMS
 
 
@@ -57,6 +59,22 @@ def test_a_run_that_takes_too_long(folder: Path, capfd: pytest.CaptureFixture[st
     assert (
         str(folder) not in subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
     )
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_nothing_is_left_of_a_run_whose_starter_is_killed(folder: Path, ranks: int) -> None:
+    text = f"from dlc.launch import launch; launch({str(folder)!r}, {ranks}, ['--steps', '1000'])"
+    environment = {**os.environ, "JOB_FAULT": "-1:", "JOB_RANKS": str(ranks), "TMPDIR": str(folder)}
+    command = [sys.executable, "-c", text]
+    starter = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1.5)
+    starter.kill()
+    starter.communicate(timeout=PATIENCE_SECONDS + 2)  # the ranks hold the pipes as long as they live
+    deadline = time.monotonic() + 5
+    while list(folder.glob("dlc-run-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not list(folder.glob("dlc-run-*"))
 
 
 def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "mpiexec -n 2 python train.py" in text
-    assert "lenet5: LeNet-5 on digits" in text
+    assert "LeNet-5 on digits" in text
 
 
 @pytest.mark.mpi

@@ -59,13 +59,14 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
         os.replace(temporary, target)
         _flush_folder(target.parent)
     except OSError as cause:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise ProgramError(
             f"`{target}` cannot be written: {cause.strerror or cause}",
             code="E0716",
             notes=("what was there before is untouched",),
         ) from cause
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:

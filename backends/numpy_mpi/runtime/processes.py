@@ -1,4 +1,4 @@
-"""What one process can do about another on the same machine: end it, and clear away what it would leave behind."""
+"""What a process can learn of others on the same machine, end of them, and clear away behind them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,30 @@ def this_process() -> Message:
     with contextlib.suppress(OSError):
         where = Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     return {"process": os.getpid(), "where": where}
+
+
+def living_siblings() -> list[int]:
+    """The processes that this one's parent has started and that have not ended, in order; none where Linux is not."""
+    parent = os.getppid()
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return sorted(int(child) for child in children if _is_living(child))
+    except OSError:
+        return []
+
+
+def speaks_for_siblings(gone: int = 0) -> bool:
+    """Whether this process is the first of those, `gone` apart, so that what all of them notice is said once."""
+    living = [process for process in living_siblings() if process != gone]
+    return not living or living[0] == os.getpid()
+
+
+def _is_living(process: str) -> bool:
+    """Whether it has not ended; one that has is a zombie until its parent asks for it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def kill_if_here(process: Message) -> None:

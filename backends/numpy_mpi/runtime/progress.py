@@ -24,8 +24,9 @@ class Progress:
     def __init__(self, world: World, clock: Clock, options: Options, *, steps: int, steps_per_epoch: int) -> None:
         self._clock = clock
         self._prints = world.rank == 0 and not (options.quiet or options.json)
-        # mpiexec stands between the program and the terminal; `dlc run` says whether there is one.
-        self._live = sys.stdout.isatty() or os.environ.get("DLC_TERMINAL") == "1"
+        # mpiexec stands between ranks and the terminal, Open MPI's in the guise of one: `dlc run` says what there is.
+        alone = str(int(world.size == 1 and sys.stdout.isatty()))
+        self._live = os.environ.get("DLC_TERMINAL", alone) == "1"
         self._steps = steps
         self._steps_per_epoch = max(1, steps_per_epoch)
         self._times: list[float] = []

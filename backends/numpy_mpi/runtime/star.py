@@ -18,12 +18,16 @@ from typing import Any, Protocol
 
 from .lines import Lines, Message
 from .position import AFTER, Place, Position
-from .processes import kill_if_here, this_process
+from .processes import kill_if_here, living_siblings, speaks_for_siblings, this_process
 
 _BEAT = 0.2  # seconds between two reports of a rank's place
 _ANSWER = 2.0  # seconds in which the hub answers, else a supervisor acts for itself
 _CONNECT = 5.0  # seconds to reach one of the hub's addresses
+_LOOK = 1.0  # seconds between two looks, before the supervisors know each other, for processes that have ended
+_LISTEN = 0.5  # seconds in which all supervisors of a machine have noticed what one has
 ADDRESS_VARIABLE = "DLC_GUARD_ADDRESS"
+SIBLINGS_VARIABLE = "MPI_LOCALNRANKS"
+"""Where MPICH's launcher says how many ranks it starts on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class Star(Protocol):
     """A supervisor's place among the others. `verdict` is the exit status for all, None while the job goes on."""
 
     verdict: int | None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether others may still look for this supervisor, though there is a verdict."""
 
     def tick(self, place: Place) -> None:
         """Called a few times a second with the place of the own rank."""
@@ -56,12 +64,35 @@ class Alone:
     def __init__(self, limits: Limits) -> None:
         self.verdict: int | None = None
         self._limit = limits.start
-        self._began = time.monotonic()
+        self._began = self._looked = time.monotonic()
+        self._siblings = int(os.environ.get(SIBLINGS_VARIABLE, "0"))
+        self._missed = False
+        self._told = 0.0
+
+    @property
+    def is_needed(self) -> bool:
+        """For a moment behind `another_ended`."""
+        return time.monotonic() - self._told < _LISTEN
 
     def tick(self, place: Place) -> None:
         """Gives up when another rank must have ended before it could say so."""
-        if time.monotonic() - self._began > self._limit:
+        now = time.monotonic()
+        if now - self._began > self._limit:
             self.report(f"error: not all ranks had started after {self._limit:g} s: another one has ended or hangs", 1)
+        elif now - self._looked > _LOOK:
+            self._looked = now
+            missed, self._missed = self._missed, 0 < len(living_siblings()) < self._siblings
+            if missed and self._missed:  # twice: the launcher has started them all
+                self.another_ended()
+
+    def another_ended(self) -> None:
+        """Another rank will never come; the first of this machine's supervisors says so."""
+        if self.verdict is not None:
+            return
+        if speaks_for_siblings():
+            show("error: another rank ended before all ranks had started")
+            self._told = time.monotonic()
+        self.verdict = 1
 
     def report(self, text: str, status: int) -> None:
         """Prints it."""
@@ -82,6 +113,7 @@ class _Peer:
     process: Message = field(default_factory=dict)
     place: Place = field(default_factory=Place)
     done: bool = False
+    left: bool = False
 
 
 class Hub:
@@ -108,6 +140,11 @@ class Hub:
         """What the other supervisors need to find the hub, and to prove that they belong to the job."""
         addresses = ["127.0.0.1"] if self._local else own_addresses()
         return {"addresses": addresses, "port": self._server.getsockname()[1], "token": self.token, **this_process()}
+
+    @property
+    def is_needed(self) -> bool:
+        """As long as others are connected or are still to connect: they take a hub that is gone for a failed one."""
+        return not all(peer.left for rank, peer in self._peers.items() if rank)
 
     def tick(self, place: Place) -> None:
         """Notices silence and stalls; lets the others hear that the hub lives."""
@@ -165,6 +202,8 @@ class Hub:
             return
         self._peers[rank].lines, self._peers[rank].process = lines, first
         self._selector.register(lines.connection, selectors.EVENT_READ, lambda: self._hear(rank, lines))
+        if self.verdict is not None:
+            lines.send({"stop": self.verdict})
         for message in others:
             self._take(rank, message)
 
@@ -176,7 +215,7 @@ class Hub:
             self._selector.unregister(lines.connection)
             lines.close()
             peer = self._peers[rank]
-            peer.lines = None
+            peer.lines, peer.left = None, True
             if not peer.done:
                 gone = f"error: rank {rank} is gone: its processes were killed, or its node failed"
                 self.report(f"{gone}\n{_last(peer)}\n{_seen(0, self._position.read())}", 1)
@@ -220,6 +259,7 @@ class Spoke:
         self._told = 0.0
         self._reported: tuple[float, str, int] | None = None
         self._orphaned: float | None = None
+        self._lost: float | None = None
         selector.register(self._lines.connection, selectors.EVENT_READ, self._hear)
 
     def tick(self, place: Place) -> None:
@@ -233,14 +273,11 @@ class Spoke:
             self._lines.send({"place": [place.step, place.what, place.waiting]})
         if self._reported and now - self._reported[0] > _ANSWER:
             self._end(*self._reported[1:])
-        # Rank 1 speaks for all; the others wait, in case that it is gone as well.
-        if self._orphaned is not None and now - self._orphaned >= (0.0 if self._rank == 1 else 1.0):
-            self._end(
-                f"error: rank 0 is gone: its processes were killed, or its node failed\n{_seen(self._rank, place)}", 1
-            )
-        if now - self._heard > self._limits.silence:
-            silence = f"rank 0 has been silent for {now - self._heard:.0f} s"
-            self._end(f"error: {silence}: it was stopped, or its node is out of reach\n{_seen(self._rank, place)}", 1)
+        if self._orphaned is not None:
+            self._lose_hub("is gone: its processes were killed, or its node failed", place)
+        elif now - self._heard > self._limits.silence:
+            silence = f"has been silent for {now - self._heard:.0f} s"
+            self._lose_hub(f"{silence}: it was stopped, or its node is out of reach", place)
             kill_if_here(self._hub)
 
     def report(self, text: str, status: int) -> None:
@@ -252,6 +289,11 @@ class Spoke:
     def goodbye(self, status: int) -> None:
         """The hub says when all are done."""
         self._lines.send({"goodbye": status})
+
+    @property
+    def is_needed(self) -> bool:
+        """For a moment behind the loss of the hub: the first of this machine's supervisors speaks for the others."""
+        return self._lost is not None and time.monotonic() - self._lost < _LISTEN
 
     @property
     def is_orphaned(self) -> bool:
@@ -272,6 +314,14 @@ class Spoke:
         except EOFError:
             self._selector.unregister(self._lines.connection)
             self._orphaned = time.monotonic()
+
+    def _lose_hub(self, how: str, place: Place) -> None:
+        if self.verdict is not None:
+            return
+        self._lost = time.monotonic()
+        if speaks_for_siblings(int(self._hub["process"])):
+            show(f"error: rank 0 {how}\n{_seen(self._rank, place)}")
+        self.verdict = 1
 
     def _end(self, text: str, status: int) -> None:
         if self.verdict is None:

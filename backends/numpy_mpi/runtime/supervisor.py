@@ -31,6 +31,7 @@ COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 
 _TICK = 0.1  # seconds between two looks at the rank
 _TICK_AT_END = 0.005  # its end of the channel is closed: it is about to end
+_LEAVE = 2.0  # the longest that a supervisor stays for the others when the job is over
 _ANOTHER_ENDED = signal.SIGUSR1  # what MPICH's mpiexec sends where it is told not to clean up by itself
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _ANOTHER_ENDED)
 
@@ -57,6 +58,7 @@ class Supervision:
                     notes=(f"tried {', '.join(invitation['addresses'])}",) if invitation else (),
                     help="DLC_GUARD_ADDRESS names an address of rank 0's node that all nodes can reach",
                 )
+        world.barrier("the meeting of the supervisors")
 
     def failed(self, text: str, status: int) -> NoReturn:
         """The rank cannot go on: the supervisor prints the text, if it is the job's first, and ends all ranks."""
@@ -155,9 +157,18 @@ class Supervisor:
             unlink_shared_memory(self._child)
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
+        self._take_leave()
         if status == 0 and self._rank is not None:
             write_completion(self._rank)
         return status
+
+    def _take_leave(self) -> None:
+        """Stay for the other supervisors as long as they need this one, but not much longer than they need to end."""
+        deadline = time.monotonic() + _LEAVE
+        while self._star.is_needed and time.monotonic() < deadline:
+            for key, _ in self._selector.select(_TICK):
+                act: Callable[[], None] = key.data
+                act()
 
     def _hear(self) -> None:
         """Messages of the rank."""
@@ -221,7 +232,7 @@ class Supervisor:
     def _another_ended(self) -> None:
         """Once the supervisors know each other they need no hint; before that no one else would end this rank."""
         if isinstance(self._star, Alone) and self._done is None:
-            self._star.report("error: another rank ended before all ranks had started", 1)
+            self._star.another_ended()
 
     def _report(self, what: str, status: int = 1) -> None:
         name = "a rank" if self._rank is None else f"rank {self._rank}"

@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, sys.argv[1])
 
-from runtime import Result, require_finite, run
+from runtime import ProgramError, Result, require_finite, run
 
 
 def announce():
@@ -34,6 +34,7 @@ FAULTS = {
     "skip": lambda world: time.sleep(60),
     "other": lambda world: world.barrier("another barrier"),
     "nan": lambda world: None,
+    "data": lambda world: None,
     "all_raise": lambda world: None,
 }
 
@@ -43,6 +44,9 @@ def main(world, clock, files, options):
     bucket = world.bucket("gradients", 1000, "float64", "butterfly")
     steps = 40 if options.steps is None else options.steps
     loss = 0.0
+    if how == "data" and world.rank == int(rank):
+        announce()
+        raise ProgramError("there is no file `digits.npz`", code="E0715")
     for step in range(steps):
         world.at(step)
         if step == 7 and world.rank == int(rank):
