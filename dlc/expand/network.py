@@ -19,6 +19,7 @@ from dlc.expand.inputs import input_type
 from dlc.expand.nodes import Nodes
 from dlc.expand.report import Report
 from dlc.expand.survey import Survey, is_value
+from dlc.expand.templates import Templates
 from dlc.ir.graph import Attr, Graph
 from dlc.ir.tensor import BATCH
 from dlc.messages import MESSAGES
@@ -46,7 +47,7 @@ def expand_network(body: Body, checked: Checked, report: Report) -> Graph | None
     """The Graph of a checked network; None where it has mistakes."""
     nodes = Nodes()
     scope = Scope(body.where, dict.fromkeys(body.targets, UNKNOWN), checked.parameters)
-    expander = BodyExpander(checked, nodes, scope, report)
+    expander = BodyExpander(checked, Templates(nodes), scope, report)
     try:
         Counter(checked).least(body, {})
         expander.run(body)
@@ -65,12 +66,12 @@ class BodyExpander(Evaluator):
     of expansions in messages.
     """
 
-    __slots__ = ("_addresses", "called_at", "checked", "nodes", "parent", "prefix", "told", "what")
+    __slots__ = ("_addresses", "called_at", "checked", "nodes", "parent", "prefix", "templates", "told", "what")
 
     def __init__(
         self,
         checked: Checked,
-        nodes: Nodes,
+        templates: Templates,
         scope: Scope,
         told: Report,
         *,
@@ -80,7 +81,7 @@ class BodyExpander(Evaluator):
         called_at: Span | None = None,
     ) -> None:
         super().__init__(scope, self._report_with_chain, 0 if parent is None else parent.depth + BLOCK_DEPTH)
-        self.checked, self.nodes, self.told = checked, nodes, told
+        self.checked, self.templates, self.nodes, self.told = checked, templates, templates.nodes, told
         self.prefix, self.parent, self.what, self.called_at = prefix, parent, what, called_at
         self._addresses: dict[Position, str] = {}
 
@@ -95,13 +96,14 @@ class BodyExpander(Evaluator):
             if body.parent.parent is None and body.what != body.prefix and span is not None:
                 chain.append(Frame(body.prefix, span))
             body = body.parent
+        self.nodes.messages += 1
         self.told(diagnostic.within(reversed(chain)))
 
     def _inside(self, scope: Scope, prefix: str, what: str, called_at: Span) -> BodyExpander:
         """The expander of a body that this one uses."""
         self.nodes.step(called_at)
         return BodyExpander(
-            self.checked, self.nodes, scope, self.told, prefix=prefix, parent=self, what=what, called_at=called_at
+            self.checked, self.templates, scope, self.told, prefix=prefix, parent=self, what=what, called_at=called_at
         )
 
     # --- statements ---
@@ -210,7 +212,8 @@ class BodyExpander(Evaluator):
             return UNKNOWN
         scope = Scope(body.where, {**dict.fromkeys(body.targets, UNKNOWN), **names}, self.checked.parameters)
         address = self._addresses[at(call.callee_span)]
-        return self._inside(scope, address, f"block {block.name}", call.callee_span).run(body)
+        inside = self._inside(scope, address, f"block {block.name}", call.callee_span)
+        return self.templates.expand((block.name, self.depth), tuple(names.values()), address, lambda: inside.run(body))
 
     def _block_argument(self, formal: ast.Formal, value: ast.Expr) -> Entity:
         """A bare word stands for itself where the default is one too, and nothing bears its name."""
@@ -235,10 +238,17 @@ class BodyExpander(Evaluator):
         for index in range(count):
             prefix = f"{address}[{index}]"
             scope = self.scope.inner(repeat.variable, index)
-            value = self._inside(scope, prefix, prefix, repeat.span).iterate(repeat.body, (value, span))
+            value = self._iteration(repeat, self._inside(scope, prefix, prefix, repeat.span), (value, span))
             if value is UNKNOWN:
                 return UNKNOWN
         return value
+
+    def _iteration(self, repeat: ast.Repeat, inside: BodyExpander, arriving: Placed) -> Entity:
+        """One iteration; those of a repeat that does not count differ in nothing but what arrives."""
+        if repeat.variable is not None:
+            return inside.iterate(repeat.body, arriving)
+        what = inside.prefix.rpartition("[")[0]  # it reads other names too, so it is like its siblings only
+        return self.templates.expand(what, (arriving[0],), inside.prefix, lambda: inside.iterate(repeat.body, arriving))
 
     # --- operators ---
 

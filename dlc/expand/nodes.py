@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from dlc.diagnostics import Span
 from dlc.expand.count import MOST_OPS, TooManyOpsError
@@ -24,6 +25,7 @@ class Nodes:
         self.places: dict[str, Span | None] = {}  # address -> where it was written
         self.inputs: list[str] = []
         self.batch: int | None = None
+        self.messages = 0  # how many were reported while it was made
         self._steps = 0
 
     def step(self, span: Span) -> None:
@@ -31,6 +33,16 @@ class Nodes:
         self._steps += 1
         if self._steps > STEPS_PER_OP * MOST_OPS:
             raise TooManyOpsError(span)
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """How many nodes and values there are."""
+        return len(self.nodes), len(self.values)
+
+    def since(self, count: tuple[int, int]) -> tuple[tuple[Node, ...], tuple[Value, ...]]:
+        """The nodes and values that were added since there were so many."""
+        latest = islice(reversed(self.values.values()), len(self.values) - count[1])
+        return tuple(self.nodes[count[0] :]), tuple(latest)[::-1]
 
     def input(self, name: str, type_: TensorType) -> Tensor:
         """A network input."""
@@ -56,7 +68,6 @@ class Nodes:
         """Append a node, with its weights, results and by-products; its results."""
         if len(self.nodes) >= MOST_OPS:
             raise TooManyOpsError(span)
-        self.places[address] = span
         weights = self._weights(op, address, inferred)
         names = (address, *(f"{address}.{role}" for role in op.results[1:]))
         results = tuple(Tensor(name, type_) for name, type_ in zip(names, inferred.results, strict=False))
@@ -67,8 +78,13 @@ class Nodes:
             self._keep(name, type_, "saved")
         outputs = (*(result.name for result in results), *saved)
         inputs = (*operands, *weights)
-        self.nodes.append(Node(address, op.name, "forward", inputs, outputs, inferred.attrs, span))
+        self.append(Node(address, op.name, "forward", inputs, outputs, inferred.attrs, span))
         return results
+
+    def append(self, node: Node) -> None:
+        """Append a node whose values are there."""
+        self.places[node.address] = node.span
+        self.nodes.append(node)
 
     def _weights(self, op: Operator, address: str, inferred: Inferred) -> list[str]:
         """The names of the op's weights, then of its statistics; a tied weight is its owner's."""
