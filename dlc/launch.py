@@ -34,6 +34,9 @@ rm -r -- "$1"
 """
 """Told nothing, ends process $0, after $2 seconds with its whole group, and removes folder $1."""
 
+OPEN_MPI_SETTINGS = {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_osc": "^ucx"}
+"""A waiting rank gives its core to others; UCX's windows, which complain where it has no network, are left out."""
+
 TIMED_OUT = 124
 """The exit status of a run that `timeout` ended, as of the command of that name."""
 
@@ -105,6 +108,7 @@ def find_mpiexec() -> str | None:
 def _mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
     """What the MPI at hand wants to hear.
 
+    Open MPI: ranks may outnumber cores, are not tied to one core (BLAS threads would share it), and may be root's.
     MPICH: a waiting rank gives its core to others; and when a process dies its launcher kills no others, so that the
     program's own guard has the time to say which rank it was, where and why, before it ends them all.
     """
@@ -114,7 +118,7 @@ def _mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
         version = ""
     if "Open MPI" in version or "OpenRTE" in version:
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
-        return ["--oversubscribe"], root
+        return ["--oversubscribe", "--bind-to", "none"], {**OPEN_MPI_SETTINGS, **root}
     flags = ["-disable-auto-cleanup"] if "HYDRA" in version else []
     return flags, {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from dlc import launch as launching
 from dlc.diagnostics import DiagnosticError
-from dlc.launch import PATIENCE_SECONDS, TIMED_OUT, command_line, find_mpiexec, launch
+from dlc.launch import OPEN_MPI_SETTINGS, PATIENCE_SECONDS, TIMED_OUT, command_line, find_mpiexec, launch
 from tests.runtime.conftest import PACKAGES, PROGRAMS
 
 
@@ -90,7 +90,8 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("version", "flags", "variables"),
     [
         ("HYDRA build details:", ["-disable-auto-cleanup"], {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"}),
-        ("mpiexec (OpenRTE) 4.1", ["--oversubscribe"], {}),
+        ("mpiexec (OpenRTE) 4.1", ["--oversubscribe", "--bind-to", "none"], OPEN_MPI_SETTINGS),
+        ("mpiexec (Open MPI) 5.0.11", ["--oversubscribe", "--bind-to", "none"], OPEN_MPI_SETTINGS),
     ],
 )
 def test_flags_of_an_mpi(

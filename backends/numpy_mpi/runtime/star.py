@@ -71,7 +71,7 @@ class Alone:
 
     @property
     def is_needed(self) -> bool:
-        """For a moment behind `another_ended`."""
+        """For a moment, in which others look for the one that speaks for all."""
         return time.monotonic() - self._told < _LISTEN
 
     def tick(self, place: Place) -> None:
@@ -89,14 +89,18 @@ class Alone:
         """Another rank will never come; the first of this machine's supervisors says so."""
         if self.verdict is not None:
             return
+        self._told = time.monotonic()
         if speaks_for_siblings():
             show("error: another rank ended before all ranks had started")
-            self._told = time.monotonic()
         self.verdict = 1
 
     def report(self, text: str, status: int) -> None:
-        """Prints it."""
-        show(text)
+        """Prints it; a signal from outside goes to all ranks, so one of this machine's supervisors prints that."""
+        if self.verdict is not None:
+            return
+        self._told = time.monotonic()
+        if status < 128 or speaks_for_siblings():
+            show(text)
         self.verdict = status
 
     def goodbye(self, status: int) -> None:

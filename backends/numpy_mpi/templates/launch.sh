@@ -13,7 +13,14 @@ if [ "$ranks" -eq 1 ]; then
 elif [ -n "${SLURM_JOB_ID:-}" ]; then
   exec srun -n "$ranks" "$python" -I "$folder/train.py" "$@"
 else
-  # MPICH's own clean-up would end all ranks before the program has said which one failed, where and why.
-  flags=; case "$(mpiexec --version 2>&1)" in *HYDRA*) flags=-disable-auto-cleanup ;; esac
+  flags=
+  case "$(mpiexec --version 2>&1)" in
+    *HYDRA*)  # MPICH's own clean-up would end all ranks before the program has said which one failed, where and why.
+      flags=-disable-auto-cleanup ;;
+    *"Open MPI"* | *OpenRTE*)  # Ranks may outnumber cores, are not tied to one, leave theirs to others, and may be root's.
+      flags="--oversubscribe --bind-to none"
+      export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_osc=^ucx
+      [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ;;
+  esac
   exec mpiexec $flags ${HOSTFILE:+--hostfile "$HOSTFILE"} -n "$ranks" "$python" -I "$folder/train.py" "$@"
 fi
