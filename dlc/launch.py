@@ -56,7 +56,7 @@ def command_line(
     if mpiexec is None:
         help_ = 'install one with `pip install "dlc[mpi]"`, or run on one rank with `-n 1`'
         raise DiagnosticError([E0704.at(None, ranks=ranks, helps=(help_,))])
-    flags, variables = _mpi_flags(mpiexec)
+    flags, variables = mpi_flags(mpiexec)
     hosts = ["--hostfile", hostfile] if hostfile else []
     return [mpiexec, *flags, *hosts, "-n", str(ranks), *program], variables
 
@@ -105,7 +105,7 @@ def find_mpiexec() -> str | None:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("mpiexec")
 
 
-def _mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
+def mpi_flags(mpiexec: str) -> tuple[list[str], dict[str, str]]:
     """What the MPI at hand wants to hear.
 
     Open MPI: ranks may outnumber cores, are not tied to one core (BLAS threads would share it), and may be root's.

@@ -12,7 +12,7 @@ import pytest
 from dlc import launch as launching
 from dlc.diagnostics import DiagnosticError
 from dlc.launch import OPEN_MPI_SETTINGS, PATIENCE_SECONDS, TIMED_OUT, command_line, find_mpiexec, launch
-from tests.runtime.conftest import PACKAGES, PROGRAMS
+from tests.runtime.conftest import IS_MPICH, PACKAGES, PROGRAMS
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def test_a_serial_run_that_leaves_no_record(folder: Path) -> None:
 @pytest.mark.mpi
 def test_a_run_that_takes_too_long(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(folder, 2, "-1:", "--steps", "1000", timeout=2.0) == TIMED_OUT
-    assert "was ended by SIGTERM" in capfd.readouterr().err
+    if IS_MPICH:  # Open MPI's launcher takes no more output after a signal
+        assert "was ended by SIGTERM" in capfd.readouterr().err
     assert (
         str(folder) not in subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
     )

@@ -64,7 +64,8 @@ def main(world, clock, files, options):
 
 
 if __name__ == "__main__":
-    if os.environ.get("JOB_FAULT") == os.environ.get("PMI_RANK", "0") + ":early":
+    launched_as = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK", "0")
+    if os.environ.get("JOB_FAULT") == f"{launched_as}:early":
         time.sleep(0.3)
         announce()
         raise ImportError("before the ranks know each other")
