@@ -26,15 +26,18 @@ Choice = Mapping[str, Option]
 """Op address -> the option taken."""
 
 
-def choose(graph: Graph, context: Context) -> Plan:
+def choose(graph: Graph, context: Context, thrift: float = 0.0) -> Plan:
     """Enumerate, price, solve and write down the decisions for a training graph.
+
+    With `thrift`, in seconds, a byte of a copy into another layout counts so much besides its time: for plans that
+    have to be small.
 
     DiagnosticError: E0504, E0512 where rules leave an op no choice, E0701 for a strategy that no backend has,
     E0708 where ranks would have no samples. `passes.review` says which pins cost something.
     """
     refuse_what_is_not_planned(graph, context)
     found = survey(graph, context)
-    problem = found.problem()
+    problem = found.problem(thrift)
     best = solve(problem.problem)
     choice = problem.choice(best)
     times = step(found, choice)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from dlc.ir.graph import Graph
-from dlc.ir.tensor import TensorType
+from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.operator import LAYOUTS
 from passes.layouts import Edge, edges
 from passes.lower_buffers import DEFAULT_LAYOUT, same_memory
@@ -37,9 +37,9 @@ class Joint:
         return {address: self.options[address][solution.values[i]] for i, address in enumerate(self.addresses)}
 
 
-def joint(graph: Graph, options: Mapping[str, tuple[Option, ...]], prices: Prices) -> Joint:
-    """The problem of choosing one option for each op."""
-    builder = _Builder(prices, {address: i for i, address in enumerate(options)}, [*options.values()])
+def joint(graph: Graph, options: Mapping[str, tuple[Option, ...]], prices: Prices, thrift: float = 0.0) -> Joint:
+    """The problem of choosing one option for each op; `thrift` is what a byte of a copy costs besides its time."""
+    builder = _Builder(prices, thrift, {address: i for i, address in enumerate(options)}, [*options.values()])
     for edge in edges(graph):
         builder.add(edge)
     return Joint(builder.problem(), tuple(options), options)
@@ -48,6 +48,7 @@ def joint(graph: Graph, options: Mapping[str, tuple[Option, ...]], prices: Price
 @dataclass(slots=True)
 class _Builder:
     prices: Prices
+    thrift: float
     variables: dict[str, int]
     options: list[tuple[Option, ...]]
     helpers: int = 0
@@ -62,7 +63,8 @@ class _Builder:
 
     def add(self, edge: Edge) -> None:
         """The price of converting one value."""
-        price = self.prices.conversion(edge.type)
+        copied = edge.type.with_extent(BATCH, self.prices.largest_shard).bytes
+        price = self.prices.conversion(edge.type) + self.thrift * copied
         variables = tuple(self.variables[target] for target in edge.targets if target is not None)
         asked = _bit(DEFAULT_LAYOUT) if None in edge.targets else 0
         source = None if edge.source is None else self.variables[edge.source]

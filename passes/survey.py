@@ -38,9 +38,9 @@ class Survey:
         """The device that all prices are for: the slowest, as all ranks wait for it."""
         return self.prices.device
 
-    def problem(self) -> Joint:
-        """The joint choice over these options."""
-        return joint(self.graph, self.options, self.prices)
+    def problem(self, thrift: float = 0.0) -> Joint:
+        """The joint choice over these options; `thrift` is what a byte of a copy costs besides its time."""
+        return joint(self.graph, self.options, self.prices, thrift)
 
 
 def survey(graph: Graph, context: Context, *, ranks: int | None = None, pinned: bool = True) -> Survey:
