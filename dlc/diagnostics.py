@@ -230,8 +230,10 @@ def render_all(diagnostics: Iterable[Diagnostic], sources: Sources, style: Style
 
 
 def similar(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate nearest to a misspelt name, or None where none is near."""
+    """The candidate nearest to a misspelt name, else one that differs in case only; None where none is near."""
     from difflib import get_close_matches
 
-    found = get_close_matches(name, sorted(set(candidates)), n=1, cutoff=0.6)
-    return found[0] if found else None
+    known = sorted(set(candidates))
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    alike = (candidate for candidate in known if candidate.lower() == name.lower() and candidate != name)
+    return near[0] if near else next(alike, None)

@@ -52,6 +52,12 @@ class _AxisReader:
             begin = f"batch = {name}" if known else "batch"
             self.refuse(declared.span, "the batch is its first axis, and no other", f"begin with `f32[{begin}, …]`")
             return None
+        if declared.extent is None and self.evaluator.scope.find(name) is None:
+            self.refused = True
+            helps = (f"write `{name} = 32`, or add `param {name} = 32` to the file",)
+            where = self.evaluator.scope.where
+            self.evaluator.report(messages.UNDEFINED.at(declared.span, name=name, where=where, helps=helps))
+            return None
         extent = self.evaluator.evaluate(declared.extent or ast.Name(name, declared.span))
         if extent is UNKNOWN:
             self.refused = True

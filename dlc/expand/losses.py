@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from dlc.data_sets import DataSet, data_set
 from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Label, Span
-from dlc.expand.arguments import Bound, bind, read
+from dlc.expand.arguments import Bound, bind, read, signature
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, described
 from dlc.expand.settings import similar_help
 from dlc.ir.graph import Attr, Graph, Node, Pass, Value
@@ -19,7 +19,7 @@ from dlc.ir.tensor import TensorType
 from dlc.ir.training import Choice
 from dlc.messages import MESSAGES
 from dlc.messages import e06_train as messages
-from dlc.messages.e02_names import NOT_A_VALUE, SAME_ADDRESS
+from dlc.messages.e02_names import NOT_A_VALUE, SAME_ADDRESS, UNDEFINED
 from dlc.messages.e03_shapes import WRONG_CLASSES
 from dlc.ops import LOSSES, METRICS, NOT_YET, SIGNS, operator
 from dlc.ops.operator import OperandError, Operator
@@ -138,6 +138,9 @@ class _Expander(Evaluator):
             return self.fail(
                 messages.OUTPUTS_ONLY.at(name.span, name=name.text, network=self.network.name, helps=helps)
             )
+        if name.text in self.allowed and self.scope.find(name.text) is None:
+            helps = (f"it is called as {signature(self.allowed[name.text])}",)
+            return self.fail(UNDEFINED.at(name.span, name=name.text, where=self.scope.where, helps=helps))
         return super().name(name)
 
     def evaluate(self, expression: ast.Expr) -> Entity:

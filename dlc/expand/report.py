@@ -41,4 +41,6 @@ def undefined(name: str, span: Span, where: str, known: Mapping[str, str]) -> Di
     """E0201, with the nearest known name; `known` maps names to what they are: a value, an operator."""
     near = similar(name, known) if len(known) <= MOST_CANDIDATES else None
     helps = (f"there is {known[near]} with a similar name: `{near}`",) if near else ()
+    if name.lower() in ("true", "false"):
+        helps = (f"the two truth values are `yes` and `no`: write `{'yes' if name.lower() == 'true' else 'no'}`",)
     return messages.UNDEFINED.at(span, name=name, where=where, helps=helps)

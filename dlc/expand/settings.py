@@ -211,6 +211,8 @@ class Reader:
             return None
         if not isinstance(taken, ast.Name | ast.Call):
             known = (f"known names: {listed(schemas)}",)
+            if isinstance(taken, ast.Text) and taken.value in schemas:
+                known = (f"words stand without quotes: `{taken.value}`",)
             self.diagnostics.add(self.wording.choice.at(taken.span, found="this", what=what, helps=known))
             return None
         name, name_span = (taken.text, taken.span) if isinstance(taken, ast.Name) else (taken.callee, taken.callee_span)

@@ -33,6 +33,8 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CLOSES = {closing: opening for opening, closing in _CLOSING.items()}
 _BEFORE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|,)[ \t]*\Z")
 _HELPS = {
+    "//": "a comment begins with `#`",
+    "=>": "an arrow is `->`",
     "'": "texts stand in double quotes",
     "&": "conditions are joined with `and`",
     "|": "conditions are joined with `or`",
@@ -186,15 +188,22 @@ def _not_an_item(found: _Found) -> Diagnostic:
 
 
 def _helps(found: _Found, accepted: set[str]) -> Iterator[str]:
-    if found.word in _HELPS:
-        yield _HELPS[found.word]
+    written = found.text.content[found.start : found.start + 2]
+    if written in _HELPS or found.word in _HELPS:
+        yield _HELPS.get(written) or _HELPS[found.word]
     if found.kind == "_NL" and "LBRACE" in accepted:
         yield "`{` stands on the same line as what it belongs to"
-    if found.word == "=" and "THEN" in accepted:
+    if found.word == "=" and written != "=>" and "THEN" in accepted:
         yield "`==` compares"
     if found.closes and found.before == ",":
         yield "no comma stands before a closing bracket"
-    if found.kind in _SIGNS and "_ARROW" in accepted:
+    if found.word == ":" and "EQUAL" in accepted:
+        yield "a name and what it stands for are joined with `=`"
+    if found.word == "," and accepted & {"RPAR"} and "COMMA" not in accepted:
+        yield "a window is written `3x3`, a list `[3, 3]`"
+    if found.closes and not open_brackets(found.text, found.start):
+        yield "no bracket is open here"
+    if found.kind in _SIGNS and "_ARROW" in accepted and written != "//":
         yield "a chain that is an operand stands in parentheses: `x + (x -> relu)`"
     before = found.before if found.before_begins_line else ""
     for word, candidates in ((found.word, _keywords(accepted)), (before, BEGINNINGS)):
