@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_mpi.runtime.failures import ProgramError
-from backends.numpy_mpi.runtime.files import load_npz, load_weights, save_npz, save_weights
+from backends.numpy_mpi.runtime.files import load_npz, load_weights, require_place, save_npz, save_weights
 from backends.numpy_mpi.runtime.thread_world import run_threads
 from backends.numpy_mpi.runtime.world import Serial, World
 from tests.runtime.conftest import PACKAGES
@@ -60,6 +60,24 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     with pytest.raises(ProgramError) as failure:
         load_weights(Serial(), tmp_path / "w.npz", {"a": np.zeros(3)})
     assert failure.value.notes == ("not in this network: `b`, `d`",)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    require_place(str(tmp_path / "new.npz"))
+    with pytest.raises(ProgramError, match="it is a folder"):
+        require_place(str(tmp_path))
+    with pytest.raises(ProgramError, match=r"cannot be written: there is no folder `.*nowhere`"):
+        require_place(str(tmp_path / "nowhere" / "w.npz"))
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_npz(tmp_path / "w.npz", WEIGHTS)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])

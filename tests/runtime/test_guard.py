@@ -191,6 +191,11 @@ def test_first_not_finite_tells_where_it_began() -> None:
     [
         (KeyboardInterrupt(), "error: rank 2 was ended by SIGINT\n  = note: in step 4, computing", 130),
         (
+            BrokenPipeError(32, "Broken pipe"),
+            "error: rank 2 cannot print: what read its output has ended\n  = note: in step 4, computing",
+            141,
+        ),
+        (
             SystemExit(3),
             "error: rank 2 called sys.exit(3) before the program was done\n  = note: in step 4, computing",
             1,

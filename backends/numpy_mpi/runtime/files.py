@@ -69,13 +69,27 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def require_place(path: str) -> None:
+    """Refuses a file that could not be written at the end of a run, before the run; ProgramError names the cause."""
+    target = Path(path)
+    if target.is_dir():
+        cause = "it is a folder"
+    elif not target.parent.is_dir():
+        cause = f"there is no folder `{target.parent}`"
+    elif not os.access(target.parent, os.W_OK | os.X_OK):
+        cause = f"nothing may be written into folder `{target.parent}`"
+    else:
+        return
+    raise ProgramError(f"`{target}` cannot be written: {cause}", code="E0716")
+
+
 def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
     """All arrays of an .npz file by name, each checked against its CRC; ProgramError where it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, struct.error) as cause:
-        text = getattr(cause, "strerror", None) or cause
+        text = getattr(cause, "strerror", None) or "it is damaged, or no .npz file of arrays"
         raise ProgramError(f"`{os.fspath(path)}` cannot be read as weights: {text}", code="E0716") from cause
 
 

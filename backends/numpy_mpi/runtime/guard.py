@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -59,7 +60,8 @@ Guard = Supervision | Unsupervised
 
 def fail(guard: Guard, rank: int | None, failure: BaseException) -> NoReturn:
     """Ends the job because of what was raised on this rank."""
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     guard.failed(*describe(failure, rank, guard.position.read()))
 
 
@@ -75,6 +77,8 @@ def describe(failure: BaseException, rank: int | None, place: Place) -> tuple[st
         return f"error: {name} was ended by SIGTERM\n{note}", 128 + signal.SIGTERM
     if isinstance(failure, SystemExit):
         return f"error: {name} called sys.exit({failure.code!r}) before the program was done\n{note}", 1
+    if isinstance(failure, BrokenPipeError):
+        return f"error: {name} cannot print: what read its output has ended\n{note}", 128 + signal.SIGPIPE
     text = "".join(traceback.format_exception(failure)).rstrip()
     cause = f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__
     return f"{text}\nerror: {name} failed: {cause}\n{note}", 1

@@ -15,7 +15,7 @@ from typing import Any
 
 from .clock import Clock
 from .failures import ProgramError
-from .files import Files
+from .files import Files, require_place
 from .guard import Guard, Unsupervised, fail
 from .star import Limits, show
 from .supervisor import supervise
@@ -146,6 +146,9 @@ def _run_rank(
             guard.done(rank, 1)
             return 1
         guard.join(world)
+        if rank == 0:
+            for path in filter(None, (options.save, options.predict)):
+                require_place(path)
         result = main(world, Clock(), Files(Path(options.root)), options)
         world.barrier("the end of the program")
         if rank == 0:
@@ -176,12 +179,14 @@ def _refuse(world: World, ranks: int) -> None:
     alone = world.size == 1 and launched > 1
     if world.rank or (alone and rank):
         return
+    start = f"`mpiexec -n {ranks}`" if ranks > 1 else "`python -I train.py`"
+    again = f"or compile again with `dlc compile FILE -n {world.size}`"
     started = launched if alone and launched != ranks else world.size
     error = ProgramError(
         f"this program was compiled for {ranks} rank{'s' * (ranks != 1)}, mpiexec started {started}",
         code="E0703",
         notes=("each process sees itself alone: mpiexec and mpi4py use different MPIs",) if alone else (),
-        help=f"start it with `mpiexec -n {ranks}`, or compile again with `dlc compile FILE -n {started}`",
+        help="use the mpiexec of the MPI that mpi4py was built for" if alone else f"start it with {start}, {again}",
     )
     show(error.render())
 

@@ -37,8 +37,16 @@ def digits(scale: int = 1, *, input: str = "image", test: float = 0.0, seed: int
 
     Images are [sample, 1, 8·scale, 8·scale] with values 0 to 1 in steps of 1/16; labels are 0 to 9.
     """
-    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
-        images, labels = file["images"], file["labels"]
+    path = Path(__file__).with_name("digits.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error) as cause:
+        raise ProgramError(
+            f"`{path}` cannot be read: {getattr(cause, 'strerror', None) or cause}",
+            code="E0715",
+            help="`dlc compile` writes the program's folder anew",
+        ) from cause
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)[:, None]
     return split(_labelled(input, images, 16.0, labels, "digits"), test, seed)
 
