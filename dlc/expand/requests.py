@@ -138,7 +138,10 @@ def _strategy(expr: ast.Expr, cluster: Cluster, reader: Reader) -> Choice | None
     needed, left_open = prod(degrees.values()), len(degrees) < len(choice.arguments)
     if needed == cluster.ranks or (left_open and cluster.ranks % needed == 0):
         return choice
-    factors = {axis: degree for axis, degree in degrees.items() if degree > 1}
+    taken = reader.taken(expr)
+    named = [argument.name for argument in taken.arguments if argument.name] if isinstance(taken, ast.Call) else []
+    written = sorted(degrees, key=lambda axis: named.index(axis) if axis in named else -1)
+    factors = {axis: degrees[axis] for axis in written if degrees[axis] > 1}
     _refuse_product(factors, cluster, choice.span, reader)
     return None
 
