@@ -100,8 +100,18 @@ class Message:
 
 
 def errors_first(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Errors before warnings, both in the order they were found."""
-    return tuple(sorted(diagnostics, key=lambda diagnostic: not diagnostic.is_error))
+    """Errors before warnings, both from the top of a file to its end; files in the order of their first message."""
+    found = tuple(diagnostics)
+    files = {d.primary.span.file: None for d in found if d.primary is not None}
+    order = {file: place for place, file in enumerate(files)}
+
+    def place(diagnostic: Diagnostic) -> tuple[bool, int, int, int]:
+        if diagnostic.primary is None:
+            return (not diagnostic.is_error, -1, 0, 0)
+        span = diagnostic.primary.span
+        return (not diagnostic.is_error, order[span.file], span.line, span.column)
+
+    return tuple(sorted(found, key=place))
 
 
 class DiagnosticError(Exception):
