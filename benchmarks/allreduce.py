@@ -46,12 +46,12 @@ def main() -> None:
 
 def start(ranks: int) -> Times:
     """One run under mpiexec; rank 0 prints the medians."""
-    from dlc.launch import find_mpiexec, thread_shares
+    from dlc.launch import find_mpiexec
 
     command = [str(find_mpiexec()), "-n", str(ranks), sys.executable, "-m", "benchmarks.allreduce", "--worker"]
     # MPI's blocking calls do best where they burn the core, unless another rank needs it.
     spare = "0" if ranks <= (os.cpu_count() or 1) else "1"
-    environment = {**os.environ, **thread_shares(ranks), "MPIR_CVAR_ENABLE_HEAVY_YIELD": spare}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MPIR_CVAR_ENABLE_HEAVY_YIELD": spare}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
     times: Times = json.loads(done.stdout.splitlines()[-1])
     return times

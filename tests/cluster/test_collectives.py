@@ -309,4 +309,5 @@ def test_processing_is_paid_for_each_round_and_each_reduced_byte() -> None:
     ):
         extra = seconds(kind, 1e6, ranks, flat(8), local) - cost(kind, 1e6, 8)
         assert extra == pytest.approx(rounds * 1e-5 + reduced * 1e-3)
-    assert seconds("mpi", 4.0, ranks, flat(8), local) == pytest.approx(cost("mpi", 4.0, 8) + 1e-5 + 3 * 4e-9)
+    tests = 3 * 1e-5 / 2  # the library goes on with each of its rounds while the program tests it
+    assert seconds("mpi", 4.0, ranks, flat(8), local) == pytest.approx(cost("mpi", 4.0, 8) + 1e-5 + tests + 3 * 4e-9)
