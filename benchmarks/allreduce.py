@@ -12,16 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-RECORD = Path(__file__).parent / "records" / "allreduce.json"
+from benchmarks import recording
+
 SIZES = (256, 4096, 61_706, 262_144, 4_194_304)  # float32 values: 1 KiB, 16 KiB, LeNet-5's gradients, 1 MiB, 16 MiB
 BASELINE = "MPI blocking"
 BUDGET_SECONDS = 3.0  # for each size, all algorithms together
@@ -40,8 +39,7 @@ def main() -> None:
     for ranks, times in found.items():
         print_table(int(ranks), times)
     if options.record:
-        record = {"machine": machine(), "unit": "seconds, median", "ranks": found}
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        recording.write("allreduce", "seconds, median", ranks=found)
 
 
 def start(ranks: int) -> Times:
@@ -114,23 +112,6 @@ def print_table(ranks: int, times: Times) -> None:
         base = found[BASELINE]
         cells = "".join(f"{found[name] * 1e6:13.1f} ({base / found[name]:4.2f})" for name in algorithms)
         print(f"{size:>10} {base * 1e6:12.1f}{cells}")
-
-
-def machine() -> dict[str, object]:
-    """What the figures depend on."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    load = round(os.getloadavg()[0], 1)  # well above `ranks`: others were at work, repeat it
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "load": load}
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
 
 
 def _arguments() -> argparse.Namespace:
