@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 BOUNDS = {"f64": 1e-12, "f32": 1e-5}
 SPREAD_FACTOR = 8
+CLIP_NORM = 1e-3  # far below the norm of any gradient that training begins with, so that clipping does act
 NOISE_SEEDS = (1, 2)
 
 
@@ -129,7 +130,7 @@ def _variants(training: Training, *, exact: bool) -> Iterator[Variant]:
         yield Variant("sgd, exact", replace(training, optimizer=sgd, rates=rates, clip=None, init=None))
         return
     for optimizer in (sgd, adam):
-        for clip in (None, Choice("norm", (("kind", "norm"), ("bound", 0.5)))):
+        for clip in (None, Choice("norm", (("kind", "norm"), ("bound", CLIP_NORM)))):
             name = f"{optimizer.kind}, {'clipped' if clip else 'not clipped'}"
             yield Variant(name, replace(training, optimizer=optimizer, clip=clip))
 
