@@ -94,7 +94,7 @@ def verify(
         job, context = context_of(source, replace(options, ranks=count))
         if options.exact:
             context = without_rounding(context, job.graph)
-        for variant in _variants(context.training, exact=options.exact):
+        for variant in variants(context.training, exact=options.exact):
             compiled = compile_job(source, job, context.with_(training=variant.training), options)
             verdict = compare(compiled, emit_files(compiled), variant.name, steps)
             report(verdict)
@@ -121,7 +121,7 @@ def _content(folder: str) -> dict[str, bytes]:
     return found
 
 
-def _variants(training: Training, *, exact: bool) -> Iterator[Variant]:
+def variants(training: Training, *, exact: bool) -> Iterator[Variant]:
     """SGD and Adam, each with clipping and without; in exact mode SGD with rates that are powers of two."""
     sgd = Choice("sgd", (("momentum", 0.5 if exact else 0.9), ("nesterov", False), ("weight_decay", 0.0)))
     adam = Choice("adam", (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8), ("weight_decay", 0.0)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from backends.numpy_mpi.kernels import KERNELS
 from dlc.cluster.topology import Cluster
+from dlc.data_sets import LOADABLE
 from dlc.diagnostics import Diagnostic, Span
 from dlc.ir.graph import Graph, Node
 from dlc.ir.request import Request, Rule
@@ -18,7 +19,6 @@ from passes.differentiate import operator_of
 from passes.options import is_meant
 
 BACKEND = "numpy"
-DATA_SETS = ("digits", "mnist", "cifar10", "npz", "synthetic")
 STRATEGIES = ("auto", "data")
 DATA_PARALLEL = "data parallelism: `strategy = data`"
 INSTEAD = {
@@ -78,7 +78,7 @@ def _training(training: Training) -> Iterator[Refusal]:
             f"precision = {precision.compute}" if precision.compute == "tf32" else "precision = mixed(…)",
             "`precision = f32` and `precision = f64`",
         ),
-        ("data", training.data.kind not in DATA_SETS, f"data = {training.data.kind}(…)", ", ".join(DATA_SETS)),
+        ("data", training.data.kind not in LOADABLE, f"data = {training.data.kind}(…)", ", ".join(LOADABLE)),
     )
     for key, refused, what, instead in asked:
         if refused:

@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from backends.numpy_mpi.kernels.philox import key
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.ir.storage import collective_scratch
+from passes.lower_nodes import stream_key
 
 LENET = str(Path(__file__).parents[2] / "specs" / "lenet5.dlspec")
 ONCE = f"""
 import sys, hashlib
+from backends.numpy_mpi.kernels.philox import key
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.ir.storage import collective_scratch
+from passes.lower_nodes import stream_key
 files = emit_files(compile_spec(read({LENET!r}), Options(ranks=3)))
 print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
 """
@@ -78,3 +82,8 @@ def test_predicted_scratch_is_the_runtimes() -> None:
         for ranks in (1, 2, 3, 8):
             for elements in (0, 1, 5, 1000, 10**6):
                 assert collective_scratch(algorithm, ranks, elements) == scratch_elements(algorithm, ranks, elements)
+
+
+def test_a_masks_key_is_the_kernels() -> None:
+    for seed, address in ((0, "c1.dropout"), (4711, "stage1[0].main.dropout")):
+        assert stream_key(seed, address) == key(seed, address)

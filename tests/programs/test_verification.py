@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlc.driver import Compiled, Options, compile_job, compile_spec, context_of, emit_files, read
-from dlc.verification import VerificationError, compare, verify, without_rounding
+from dlc.verification import VerificationError, compare, variants, verify, without_rounding
 from tests.programs.conftest import HERE, SPECS
 
 pytestmark = pytest.mark.mpi
@@ -70,6 +70,22 @@ def test_faults_are_caught(exact: Compiled, right: str, wrong: str) -> None:
     wrong_files = {**files, "train.py": text.replace(right, wrong).encode()}
     with suppress(VerificationError):  # the program itself noticed that its ranks disagree
         assert not compare(exact, wrong_files, "exact", steps=1).passed
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_program_that_does_not_clip_is_caught(optimizer: str) -> None:
+    """So the clipped variants do clip: without it the weights go elsewhere."""
+    source = read(LENET)
+    job, context = context_of(source, Options(ranks=2, precision="f64"))
+    (variant,) = (v for v in variants(context.training, exact=False) if v.name == f"{optimizer}, clipped")
+    compiled = compile_job(source, job, context.with_(training=variant.training), Options())
+    files = emit_files(compiled)
+    text = files["train.py"].decode()
+    assert "    clip(" in text
+    verdict = compare(
+        compiled, {**files, "train.py": text.replace("    clip(", "    (lambda *_, **__: None)(").encode()}, "", steps=1
+    )
+    assert any("after.w." in tensor for tensor in verdict.failed)
 
 
 def test_a_plan_is_applied_as_it_stands(tmp_path: Path) -> None:
