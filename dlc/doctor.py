@@ -74,7 +74,7 @@ def _blas() -> Finding:
         return Finding("blas", True, f"unknown ({_short(error)})", needed=False)
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     given = ", ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
-    threads = given or "as many threads as cores; `dlc run` gives each rank its share"
+    threads = given or "as many threads as cores; programs take the cores of their device"
     return Finding("blas", True, f"{library}, {threads}", needed=False)
 
 
