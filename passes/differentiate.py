@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dlc.ir import schema
-from dlc.ir.graph import Graph, Init, Node, Value
+from dlc.ir.graph import Attrs, Graph, Init, Node, Value
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator
 from dlc.ops.operator import Gradient, Operator
@@ -80,16 +80,19 @@ class _Backward:
     def visit(self, node: Node) -> None:
         """Add the backward nodes of one forward node, if a gradient reaches its result."""
         op = operator_of(node)
-        if node.stage == "metric" or node.outputs[0] not in self.parts:
+        results = node.outputs[: len(schema.result_roles(op, node))]
+        reached = tuple(index for index, name in enumerate(results) if name in self.parts)
+        if node.stage == "metric" or not reached:
             return
-        dy = self.gradient(node.outputs[0])
+        dy = tuple(self.gradient(results[index]) for index in reached)
         known = roles(node)
         if op.identity_gradient and all(self.graph.type(x) == self.graph.type(node.outputs[0]) for x in node.inputs):
             for name in node.inputs:
-                self._reach(name, dy)
+                self._reach(name, dy[0])
             return
+        told: Attrs = (("reached", reached),) if op.variadic_results else ()
         for gradient in op.gradients:
-            self._append(node, gradient, known, dy)
+            self._append(node, gradient, known, dy, told)
 
     def finish(self) -> None:
         """Sum the parts of weights and of whatever else no backward node has asked for."""
@@ -106,16 +109,16 @@ class _Backward:
             self.parts[name] = [total]
         return self.parts[name][0]
 
-    def _append(self, node: Node, gradient: Gradient, known: dict[str, str], dy: str) -> None:
+    def _append(self, node: Node, gradient: Gradient, known: dict[str, str], dy: tuple[str, ...], told: Attrs) -> None:
         given = tuple(schema.given(gradient, known))
         if not any(known[role] in self.trained for role in given):
             return
-        needs = tuple(dy if role == "dy" else known[role] for role in gradient.needs if role == "dy" or role in known)
+        read = {"dy": dy, **{role: (name,) for role, name in known.items()}}
+        needs = tuple(name for role in schema.needed(gradient, known) for name in read[role])
         sources = _numbered(f"{node.address}@{gradient.suffix}", [known[role] for role in given])
         outputs = tuple(self._part(known[role], source) for role, source in zip(given, sources, strict=True))
-        self.nodes.append(
-            Node(f"{node.address}@{gradient.suffix}", node.op, gradient.suffix, needs, outputs, node.attrs, node.span)
-        )
+        address, attrs = f"{node.address}@{gradient.suffix}", (*node.attrs, *told)
+        self.nodes.append(Node(address, node.op, gradient.suffix, needs, outputs, attrs, node.span))
 
     def _part(self, name: str, source: str) -> str:
         """A new part of a value's gradient, named `VALUE@grad` where it is the only one."""

@@ -59,7 +59,7 @@ class Nodes:
     def clash(self, op: Operator, address: str, inferred: Inferred) -> str | None:
         """The first name that the op would give to something and that is taken; None where all are free."""
         roles = [weight.role for weight in inferred.weights] + [role for role, _ in inferred.saved]
-        names = (address, *(f"{address}.{role}" for role in (*op.results[1:], *roles)))
+        names = (*_results(op, address, inferred), *(f"{address}.{role}" for role in roles))
         return next((name for name in names if name in self.places or name in self.values), None)
 
     def add(
@@ -69,8 +69,8 @@ class Nodes:
         if len(self.nodes) >= MOST_OPS:
             raise TooManyOpsError(span)
         weights = self._weights(op, address, inferred)
-        names = (address, *(f"{address}.{role}" for role in op.results[1:]))
-        results = tuple(Tensor(name, type_) for name, type_ in zip(names, inferred.results, strict=False))
+        names = _results(op, address, inferred)
+        results = tuple(Tensor(name, type_) for name, type_ in zip(names, inferred.results, strict=True))
         for result in results:
             self._keep(result.name, result.type, "activation")
         saved = {f"{address}.{role}": type_ for role, type_ in inferred.saved}
@@ -93,6 +93,8 @@ class Nodes:
             names[weight.role] = name = f"{address}.{weight.role}"
             kind: Kind = "weight" if weight.trained else "statistic"
             self.values[name] = Value(name, weight.type, kind, weight.init, owner=address)
+        if op.weights_by is not None:
+            return list(names.values())
         return [names[role] for role in (*op.weights, *op.statistics) if role in names]
 
     def _keep(self, name: str, type_: TensorType, kind: Kind) -> None:
@@ -109,3 +111,9 @@ class Nodes:
             outputs=tuple(outputs),
             batch=self.batch or 1,
         )
+
+
+def _results(op: Operator, address: str, inferred: Inferred) -> tuple[str, ...]:
+    """The values that a node computes: the first bears its address, the others their roles below it."""
+    roles = tuple(f"y{index}" for index in range(len(inferred.results))) if op.variadic_results else op.results
+    return (address, *(f"{address}.{role}" for role in roles[1:]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dlc.ir.graph import Graph, Node
-from dlc.ir.schema import GradientSchema, Operators, Schema, given, roles
+from dlc.ir.schema import GradientSchema, Operators, Schema, given, needed, result_roles, roles
 
 BACKWARD = ("dx", "dw")
 
@@ -44,11 +44,16 @@ class Chain:
         """The nodes whose result has a gradient, backwards, with operator and roles."""
         for node in reversed(self.graph.nodes):
             op = self.operators(node.op)
-            if op is None or node.stage not in ("forward", "loss") or node.outputs[0] not in self.parts:
+            if op is None or node.stage not in ("forward", "loss") or not self.arriving(node, op):
                 continue
             known = roles(op, node)
             if known is not None:
                 yield node, op, known
+
+    def arriving(self, node: Node, op: Schema) -> tuple[str, ...]:
+        """The gradients of those results of a node that have one."""
+        results = node.outputs[: len(result_roles(op, node))]
+        return tuple(self.whole(name) for name in results if name in self.parts)
 
     def is_identity(self, node: Node, op: Schema) -> bool:
         """Whether the gradient of the result is that of every operand."""
@@ -104,9 +109,9 @@ def gradients_are_complete(chain: Chain) -> Iterator[str]:
 def gradients_read_their_needs(chain: Chain) -> Iterator[str]:
     """A backward node reads what its operator declares, and the whole gradient of its result."""
     for node, op, known in chain.reached():
-        dy = chain.whole(node.outputs[0])
+        read = {"dy": chain.arriving(node, op), **{role: (name,) for role, name in known.items()}}
         for gradient, roles_, backward in chain.gradients(node, op, known):
-            needs = tuple({"dy": dy, **known}[role] for role in gradient.needs if role == "dy" or role in known)
+            needs = tuple(name for role in needed(gradient, known) for name in read[role])
             if backward is not None and backward.inputs != needs:
                 yield f"`{backward.address}` reads {list(backward.inputs)} in place of {list(needs)}"
             if backward is not None and len(backward.outputs) != len(roles_):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dlc.ir import chain_rule
 from dlc.ir.graph import Graph, Kind, Node
-from dlc.ir.schema import Operators, Schema, roles
+from dlc.ir.schema import Operators, Schema, roles, weight_roles
 from dlc.ir.tensor import BATCH, TensorType
 
 FED: tuple[Kind, ...] = ("input", "field", "weight", "statistic", "state", "constant")
@@ -173,14 +173,15 @@ def operands_are_complete(graph: Graph, operators: Operators) -> Iterator[str]:
     for node, op in _scheduled(graph, operators):
         known = roles(op, node)
         if known is None:
-            declared = ", ".join((*op.operands, *op.weights, *op.statistics, "->", *op.results, *op.saved))
+            weights = weight_roles(op, node)
+            declared = ", ".join((*op.operands, *weights, *op.statistics, "->", *op.results, *op.saved))
             yield f"`{node.address}` has {len(node.inputs)} inputs and {len(node.outputs)} outputs for {declared}"
 
 
 def types_follow_the_operators(graph: Graph, operators: Operators) -> Iterator[str]:
     """Results, by-products, weights and attributes are those that the operator makes of the operands."""
     for node, op in _scheduled(graph, operators):
-        own = len(op.statistics) + sum(1 for role in roles(op, node) or () if role in op.weights)
+        own = len(op.statistics) + len(weight_roles(op, node))
         types = tuple(graph.type(name) for name in node.inputs[: len(node.inputs) - own])
         try:
             made = op.infer(types, dict(node.attrs))

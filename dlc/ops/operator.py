@@ -184,8 +184,14 @@ class Operator:
     variadic: bool = False  # takes any number of operands, named x0, x1, …; gradients give all of them
     parameters: tuple[Parameter, ...] = ()
     weights: tuple[str, ...] = ()
+    weights_by: Callable[[Mapping[str, Attr]], tuple[str, ...]] | None = None
+    """Where the attributes decide how many weights there are: their roles, `weight_…` and `bias_…`, in order. Gradients
+    name all of them `weights`."""
     statistics: tuple[str, ...] = ()
     results: tuple[str, ...] = ("y",)
+    variadic_results: bool = False
+    """As many results as the attributes say, y0, y1, …; its backward node reads the gradients of those that have one
+    and is told their numbers by the attribute `reached`."""
     saved: tuple[str, ...] = ()
     gradients: tuple[Gradient, ...] = ()
     identity_gradient: bool = False  # dy itself is the gradient of every operand: add
