@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from backends.numpy_mpi.kernels import KERNELS, Kernels
 from backends.numpy_mpi.kernels.layout import TO_LOGICAL, physical
 from dlc.ir.graph import Attr
+from dlc.ir.schema import given, needed
 from dlc.ir.tensor import Axis, TensorType
-from dlc.ops.operator import Algorithm, Inferred, Operator, Shapes
+from dlc.ops.operator import Algorithm, Gradient, Inferred, Operator, Shapes
 
 Array = NDArray[Any]
 Known = dict[str, Array]
@@ -54,7 +55,9 @@ class Op:
         self.types: dict[str, TensorType] = dict(zip(names, self.operands, strict=True))
         self.types |= {w.role: w.type for w in self.inferred.weights}
         self.inputs = tuple(self.types)
-        results = dict(zip(self.operator.results, self.inferred.results, strict=True)) | dict(self.inferred.saved)
+        many = tuple(f"y{i}" for i in range(len(self.inferred.results)))
+        self.results = many if self.operator.variadic_results else self.operator.results
+        results = dict(zip(self.results, self.inferred.results, strict=True)) | dict(self.inferred.saved)
         self.outputs = tuple(results)
         self.types |= results
         self.types |= {f"d{role}": type_ for role, type_ in list(self.types.items())}
@@ -73,11 +76,19 @@ class Op:
     def backward(self, known: Known) -> Known:
         """`known` with all gradients; needs `dy` and what `forward` gives."""
         for gradient in self.operator.gradients:
-            gives = [role for role in gradient.gives if role in self.types]
-            if self.operator.variadic:
-                gives = list(self.inputs)
-            known = self.call(gradient.suffix, gradient.needs, tuple(f"d{role}" for role in gives), known)
+            gives = tuple(f"d{role}" for role in given(gradient, self.roles))
+            known = self.call(gradient.suffix, self.needs(gradient), gives, known)
         return known
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """All roles of the node, as `dlc.ir.schema` has them."""
+        return {role: role for role in self.types}
+
+    def needs(self, gradient: Gradient) -> tuple[str, ...]:
+        """What a backward node reads: gradients of all results, operands, weights and saved values."""
+        dy = tuple(f"d{role}" for role in self.results)
+        return tuple(name for role in needed(gradient, self.roles) for name in (dy if role == "dy" else (role,)))
 
     def call(self, stage: str, needs: tuple[str, ...], gives: tuple[str, ...], known: Known) -> Known:
         batch = next((known[r].shape[0] for r in needs if r in known and self.types[r].batched), 0)
@@ -87,7 +98,10 @@ class Op:
         scratch = [np.full(w.type.shape, JUNK, DTYPES[w.type.dtype]) for w in self.workspaces(stage)]
         before = [array.copy() for array in inputs]
         function = kernel(self.operator.name, stage, self.algorithm, self.table)
-        function(*inputs, *outputs, *scratch, **dict(self.inferred.attrs), **self.runtime, **self.layout_keyword())
+        attrs = dict(self.inferred.attrs)
+        if self.operator.variadic_results and stage == "dx":
+            attrs["reached"] = tuple(range(len(self.results)))
+        function(*inputs, *outputs, *scratch, **attrs, **self.runtime, **self.layout_keyword())
         assert all(np.array_equal(a, b) for a, b in zip(before, inputs, strict=True)), "a kernel wrote to its input"
         return known | {role: self.load(role, array) for role, array in zip(gives, outputs, strict=True)}
 
@@ -99,8 +113,8 @@ class Op:
 
     def shapes(self, stage: str) -> Shapes:
         gradient = next((g for g in self.operator.gradients if g.suffix == stage), None)
-        ins = self.inputs if gradient is None else tuple(r for r in gradient.needs if r in self.types)
-        outs = self.outputs if gradient is None else tuple(r for r in gradient.gives if r in self.types)
+        ins = self.inputs if gradient is None else self.needs(gradient)
+        outs = self.outputs if gradient is None else tuple(given(gradient, self.roles))
         return Shapes(tuple(self.types[r] for r in ins), tuple(self.types[r] for r in outs), dict(self.inferred.attrs))
 
     def workspaces(self, stage: str) -> Any:
@@ -136,9 +150,15 @@ def numeric_gradient(op: Op, known: Known, role: str, step: float = 1e-3) -> Arr
         for factor in (-2, -1, 1, 2):
             other = x.copy()
             other[index] += factor * step
-            moved.append(np.sum(op.forward(known | {role: other})["y"] * known["dy"]))
+            moved.append(weighted(op, known | {role: other}))
         gradient[index] = (moved[0] - 8 * moved[1] + 8 * moved[2] - moved[3]) / (12 * step)
     return gradient
+
+
+def weighted(op: Op, known: Known) -> float:
+    """Σ(y·dy) over all results."""
+    found = op.forward(known)
+    return float(sum(np.sum(found[role] * known[f"d{role}"]) for role in op.results))
 
 
 def linear_gradient(op: Op, known: Known, role: str) -> Array:
@@ -150,6 +170,6 @@ def linear_gradient(op: Op, known: Known, role: str) -> Array:
         for step in (-0.5, 0.5):
             other = x.copy()
             other[index] += step
-            moved.append(np.sum(op.forward(known | {role: other})["y"] * known["dy"]))
+            moved.append(weighted(op, known | {role: other}))
         gradient[index] = moved[1] - moved[0]
     return gradient
