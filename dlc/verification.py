@@ -1,8 +1,7 @@
 """`dlc verify`: the parallel program against the serial one, step by step, both started by the serial program's state.
 
-The measure is the relative error of each tensor, ‖a − b‖/‖b‖ (Frobenius). The bound is 1e-12 in float64 and 1e-5 in
-float32 or, where larger, 8 times what the serial program itself moves by under another order of samples and one unit
-in the last place of its weights. In exact mode (small integers, no rounding anywhere) the two must be equal bit by bit.
+`dlc.measure` says how far apart the two may be. In exact mode (small integers, no rounding anywhere) they must be
+equal bit by bit.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from dlc.folders import write_folder
 from dlc.ir.request import Rule
 from dlc.ir.training import Choice, RatePiece, Training
 from dlc.launch import launch
+from dlc.measure import BOUNDS, Step, judge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,11 +38,8 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, npt.NDArray[np.generic]]
 
-BOUNDS = {"f64": 1e-12, "f32": 1e-5}
-SPREAD_FACTOR = 8
 CLIP_NORM = 1e-3  # far below the norm of any gradient that training begins with, so that clipping does act
 NOISE_SEEDS = (1, 2)
-
 
 EXACT_ALGORITHMS = ("direct", "im2col")
 
@@ -192,80 +189,13 @@ class _Step:
 
 
 def _verdict(compiled: Compiled, variant: str, steps: list[_Step]) -> Verdict:
-    import numpy as np
-
-    worst, failed, count = ("", 0.0, 0.0), list[str](), 0
-    for step in steps:
-        reference, tested = step.load(step.reference), step.load(step.tested)
-        if reference.keys() != tested.keys():
-            raise VerificationError("the serial and the parallel program recorded different tensors")
-        noisy = [step.load(folder) for folder in step.noisy]
-        noise = frozenset() if compiled.context.exact else _made_of_noise(reference)
-        count += len(reference) - len(noise)
-        for name, exact in reference.items():
-            if name in noise:
-                continue
-            scale = _scale(name, reference)
-            if compiled.context.exact:
-                error, bound = (0.0 if np.array_equal(exact, tested[name]) else 1.0), 0.0
-            else:
-                error = _distance(tested[name], exact, scale)
-                spread = max(_distance(other[name], exact, scale) for other in noisy)
-                bound = max(BOUNDS[compiled.context.compute], SPREAD_FACTOR * spread)
-            if not error <= bound:  # NaN fails too
-                failed.append(f"step {step.number}: {name}")
-            if not error * max(worst[2], 1e-300) <= worst[1] * max(bound, 1e-300) or not worst[0]:
-                worst = (f"step {step.number}: {name}", error, bound)
-    return Verdict(variant, compiled.plan.ranks, *worst, count, tuple(failed))
-
-
-def _scale(name: str, reference: Tensors) -> float:
-    """What an error is relative to: the tensor's norm; for a gradient that is zero but for rounding, the largest one's.
-
-    A bias in front of a batch norm has such a gradient: its own norm says nothing.
-    """
-    import numpy as np
-
-    is_zero = name.startswith("g.") and _is_zero(name, reference)
-    return _largest_gradient(reference) if is_zero else float(np.linalg.norm(reference[name]))
-
-
-def _is_zero(gradient: str, reference: Tensors) -> bool:
-    """Whether a gradient is zero but for rounding."""
-    import numpy as np
-
-    tensor = reference[gradient]
-    rounding = float(np.finfo(tensor.dtype.name).eps) * tensor.size**0.5
-    return bool(np.linalg.norm(tensor) <= 64 * rounding * _largest_gradient(reference))
-
-
-def _largest_gradient(reference: Tensors) -> float:
-    import numpy as np
-
-    return max(float(np.linalg.norm(tensor)) for name, tensor in reference.items() if name.startswith("g."))
-
-
-def _made_of_noise(reference: Tensors) -> frozenset[str]:
-    """Weights and states after a step whose gradient was zero but for rounding: Adam makes steps of any size of it.
-
-    Their gradients are compared all the same, and the next step begins with the serial program's state.
-    """
-    weights = [name.removeprefix("g.") for name in reference if name.startswith("g.")]
-    zero = {weight for weight in weights if _is_zero(f"g.{weight}", reference)}
-
-    def owner(attribute: str) -> str:
-        """`c1_bias` of `c1_bias` and of its state `c1_bias_velocity`."""
-        return max((w for w in weights if attribute == w or attribute.startswith(f"{w}_")), key=len, default="")
-
-    after = (name for name in reference if name.startswith(("after.w.", "after.s.")))
-    return frozenset(name for name in after if owner(name[len("after.w.") :]) in zero)
-
-
-def _distance(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], scale: float) -> float:
-    """‖a − b‖ over the scale; 0 where both are the same, whatever the scale."""
-    import numpy as np
-
-    difference = float(np.linalg.norm(np.subtract(a, b, dtype=np.float64)))
-    if not difference:
-        return 0.0
-    return difference / scale if scale else float("inf")
+    loaded = (
+        Step(step.load(step.reference), step.load(step.tested), tuple(step.load(folder) for folder in step.noisy))
+        for step in steps
+    )
+    context = compiled.context
+    try:
+        found = judge(loaded, BOUNDS[context.compute], exact=context.exact)
+    except ValueError as error:
+        raise VerificationError(f"the serial and the parallel program recorded {error}") from None
+    return Verdict(variant, compiled.plan.ranks, found.tensor, found.error, found.bound, found.tensors, found.failed)
