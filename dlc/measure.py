@@ -7,8 +7,8 @@ last place of its weights. Exact runs (small integers, no rounding anywhere) mus
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,32 +43,51 @@ class Judgement:
     tensors: int
     failed: tuple[str, ...]
 
+    @property
+    def share(self) -> float:
+        """How much of its bound the error takes; above 1 it fails."""
+        if self.error <= self.bound:
+            return self.error / self.bound if self.bound else 0.0
+        return float("inf")
+
 
 def judge(steps: Iterable[Step], bound: float, *, exact: bool = False) -> Judgement:
     """Compare the steps in order; ValueError where the two runs recorded different tensors."""
+    return worst([judge_step(number, step, bound, exact=exact) for number, step in enumerate(steps)])
+
+
+def worst(judgements: Sequence[Judgement]) -> Judgement:
+    """All of them as one: the tensor that is nearest to its bound, every failure, all tensors counted."""
+    nearest = max(judgements, key=lambda judgement: judgement.share)
+    failed = tuple(name for judgement in judgements for name in judgement.failed)
+    return replace(nearest, tensors=sum(judgement.tensors for judgement in judgements), failed=failed)
+
+
+def judge_step(number: int, step: Step, bound: float, *, exact: bool = False) -> Judgement:
+    """Compare the step of that number; ValueError where the two runs recorded different tensors."""
+    if step.reference.keys() != step.tested.keys():
+        raise ValueError(f"different tensors: {sorted(step.reference.keys() ^ step.tested.keys())}")
+    noise = frozenset() if exact else made_of_noise(step.reference)
+    judgements = [
+        _judge_tensor(f"step {number}: {name}", name, step, bound, exact)
+        for name in step.reference
+        if name not in noise
+    ]
+    return worst(judgements)
+
+
+def _judge_tensor(title: str, name: str, step: Step, bound: float, exact: bool) -> Judgement:
     import numpy as np
 
-    worst, failed, count = ("", 0.0, 0.0), list[str](), 0
-    for number, step in enumerate(steps):
-        if step.reference.keys() != step.tested.keys():
-            raise ValueError(f"different tensors: {sorted(step.reference.keys() ^ step.tested.keys())}")
-        noise = frozenset() if exact else made_of_noise(step.reference)
-        count += len(step.reference) - len(noise)
-        for name, expected in step.reference.items():
-            if name in noise:
-                continue
-            if exact:
-                error, allowed = (0.0 if np.array_equal(expected, step.tested[name]) else 1.0), 0.0
-            else:
-                scale = _scale(name, step.reference)
-                error = _distance(step.tested[name], expected, scale)
-                spread = max((_distance(other[name], expected, scale) for other in step.noisy), default=0.0)
-                allowed = max(bound, SPREAD_FACTOR * spread)
-            if not error <= allowed:  # NaN fails too
-                failed.append(f"step {number}: {name}")
-            if not error * max(worst[2], 1e-300) <= worst[1] * max(allowed, 1e-300) or not worst[0]:
-                worst = (f"step {number}: {name}", error, allowed)
-    return Judgement(*worst, count, tuple(failed))
+    expected, tested = step.reference[name], step.tested[name]
+    if exact:
+        error, bound = (0.0 if np.array_equal(expected, tested) else 1.0), 0.0
+    else:
+        scale = _scale(name, step.reference)
+        error = _distance(tested, expected, scale)
+        spread = max((_distance(other[name], expected, scale) for other in step.noisy), default=0.0)
+        bound = max(bound, SPREAD_FACTOR * spread)
+    return Judgement(title, error, bound, 1, () if error <= bound else (title,))  # NaN fails too
 
 
 def _scale(name: str, reference: Tensors) -> float:

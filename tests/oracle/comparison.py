@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import torch
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files, read
 from dlc.folders import write_folder
 from dlc.ir.training import Choice
-from dlc.measure import BOUNDS, Judgement, Step, judge
+from dlc.measure import BOUNDS, SPREAD_FACTOR, Judgement, Step, judge_step, worst
 from passes.set_precision import set_precision
-from tests.oracle.programs import Arrays, EmittedProgram, recorded
-from tests.oracle.torch_graph import DTYPES, TorchNetwork, TorchTraining
+from tests.oracle.programs import Arrays, EmittedProgram, Observed
+from tests.oracle.torch_graph import DTYPES, REFERENCED, TorchNetwork, TorchTraining
 
 STEPS = 5
 NOISE_SEEDS = (1, 2)
-REFERENCED = ("sgd", "adam", "adamw")
 SGD = Choice("sgd", (("momentum", 0.9), ("nesterov", False), ("weight_decay", 0.0)))
 
 
@@ -43,114 +42,137 @@ def compiled_for(source: Source, precision: str, optimizer: Choice | None = None
 
 
 def compare(
-    path: str | Path, folder: Path, precision: str = "f64", optimizer: Choice | None = None, **parameters: Any
+    path: str | Path,
+    folder: Path,
+    precision: str = "f64",
+    *,
+    optimizer: Choice | None = None,
+    steps: int = STEPS,
+    **parameters: Any,
 ) -> Found:
     """Compile a spec, train some steps in both, and predict with the weights of the last one."""
-    source = read(str(path), {name: _spelt(value) for name, value in parameters.items()})
+    beside = prepared(path, folder, precision, optimizer, parameters)
+    beside.program.run(beside, steps=steps, predict=str(folder / "out.npz"))
+    return Found(worst(beside.judgements), *_prediction(beside, folder / "out.npz", BOUNDS[precision]))
+
+
+def curves(path: str | Path, folder: Path, precision: str = "f64", *, steps: int, **parameters: Any) -> np.ndarray:
+    """[step, (program, PyTorch)]: the losses of both from the same weights on the same batches, each going its own way."""
+    beside = prepared(path, folder, precision, None, parameters)
+    beside.free = True
+    beside.program.run(beside, steps=steps)
+    return np.array(beside.losses)
+
+
+def prepared(
+    path: str | Path, folder: Path, precision: str, optimizer: Choice | None, parameters: Mapping[str, Any]
+) -> Beside:
+    """A spec compiled for one rank, and its observer."""
+    source = read(str(path), {name: str(value) for name, value in parameters.items()})
     compiled = compiled_for(source, precision, optimizer)
     write_folder(emit_files(compiled), str(folder / "program"))
     program = EmittedProgram(folder / "program", source.spec.root)
-    free, theirs, ours, out = (folder / name for name in ("free", "torch", "dlc", "out.npz"))
-    for made in (free, theirs, ours):
-        made.mkdir()
-    program.run(steps=STEPS, record=str(free))
-    module, batches = program.module, program.loaded[:STEPS]
-    training = _training(compiled, dict(module.NAMES))
-    state = {name[7:]: array for name, array in recorded(free, 0).items() if name.startswith("before.")}
-    references, noisy = [], []
-    for step, batch in enumerate(batches):
-        rate = module.learning_rate(step, program.steps_per_epoch)
-        record = training.step(state, batch, step, rate)
-        noisy.append(tuple(_perturbed(training, state, batch, step, rate, seed, module) for seed in NOISE_SEEDS))
-        references.append(record)
-        after = state | {name[6:]: array for name, array in record.items() if name.startswith("after.")}
-        before = {f"before.{name}": array for name, array in state.items()}
-        np.savez(theirs / f"step{step:06}.npz", **before, **record)
-        state = after
-    program.run(steps=STEPS, replay=str(theirs), record=str(ours), predict=str(out))
-    tested = [_results(recorded(ours, step)) for step in range(STEPS)]
-    steps = [
-        Step(_common(a, b), _common(b, a), tuple(_common(n, b) for n in ns))
-        for a, b, ns in zip(references, tested, noisy, strict=True)
-    ]
-    judgement = judge(steps, BOUNDS[precision])
-    return Found(judgement, *_prediction(training, module, program.loaded, _last(ours), out, precision))
+    return Beside(program, training_of(compiled), BOUNDS[precision])
 
 
-def _spelt(value: Any) -> str:
-    return str(value).replace("True", "yes").replace("False", "no") if not isinstance(value, str) else value
-
-
-def _training(compiled: Compiled, names: dict[str, str]) -> TorchTraining:
-    context = compiled.context
-    settings = context.training
-    graph = set_precision(compiled.job.graph, context)
-    network = TorchNetwork(graph, settings.seed, context.compute)
+def training_of(compiled: Compiled) -> TorchTraining:
+    """The same training in PyTorch."""
+    context, settings = compiled.context, compiled.context.training
+    network = TorchNetwork(set_precision(compiled.job.graph, context), settings.seed, context.compute)
     clip = None if settings.clip is None else dict(settings.clip.arguments)
-    return TorchTraining(network, settings.optimizer.kind, dict(settings.optimizer.arguments), clip, names)
+    return TorchTraining(network, settings.optimizer.kind, dict(settings.optimizer.arguments), clip)
 
 
-def _perturbed(
-    training: TorchTraining, state: Arrays, batch: Arrays, step: int, rate: float, seed: int, module: Any
-) -> Arrays:
-    """The same step of PyTorch with weights moved by at most one unit in the last place, and samples in another order
-    where nothing tells them apart."""
-    noise = np.random.default_rng([seed, step])
-    moved = dict(state)
-    for name, array in state.items():
-        if name.startswith("w.") and array.dtype.kind == "f":
-            moved[name] = np.where(noise.random(array.shape) < 0.5, array, np.nextafter(array, np.inf))
-    size, run = len(next(iter(batch.values()))), module.INTERCHANGEABLE
-    order = np.concatenate([start + noise.permutation(min(run, size - start)) for start in range(0, size, run)])
-    return dict(training.step(moved, {name: array[order] for name, array in batch.items()}, step, rate))
+@dataclass
+class Beside:
+    """Observes a program: PyTorch takes each step from the same state and batch, and goes on from its own result.
+
+    `free`: the program goes on from its own result too, and only the losses are kept.
+    """
+
+    program: EmittedProgram
+    training: TorchTraining
+    bound: float
+    free: bool = False
+    judgements: list[Judgement] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)  # of the program and of PyTorch, at each step
+
+    def __call__(self, world: Any, options: Any, w: Any, s: Any, g: Any, *, interchangeable: int) -> Beside:
+        self.observed, self.run = Observed(w, s, g), interchangeable
+        self.state = {name: array.copy() for name, array in self.observed.state().items()}
+        self.training.names = dict(self.program.module.NAMES)
+        return self
+
+    def before(self, step: int, indices: np.ndarray) -> np.ndarray:
+        for name, array in () if self.free else self.observed.state().items():
+            array[...] = self.state[name]
+        return indices
+
+    def gradients(self, step: int, loss: float) -> None:
+        self.tested = {"loss": np.array(loss), **self.observed.gradients()}
+
+    def after(self, step: int) -> None:
+        batch, rate = self.program.loaded[-1], self.rate(step)
+        reference = self.training.step(self.state, batch, step, rate)
+        after = {f"after.{name}": array for name, array in self.observed.state().items()}
+        tested = self.tested | {name: array for name, array in after.items() if name in reference}
+        if not self.free:
+            noisy = tuple(self._perturbed(batch, step, rate, seed) for seed in NOISE_SEEDS)
+            self.judgements.append(judge_step(step, Step(reference, tested, noisy), self.bound))
+        self.losses.append((float(tested["loss"]), float(reference["loss"])))
+        self.state |= {name[6:]: array for name, array in reference.items() if name.startswith("after.")}
+
+    def rate(self, step: int) -> float:
+        return float(self.program.module.learning_rate(step, self.program.steps_per_epoch))
+
+    def _perturbed(self, batch: Arrays, step: int, rate: float, seed: int) -> Arrays:
+        """PyTorch's step with weights moved by at most one unit in the last place, and samples in another order where
+        nothing tells them apart."""
+        noise = np.random.default_rng([seed, step])
+        moved = {name: nudged(array, noise) if name[:2] == "w." else array for name, array in self.state.items()}
+        size = len(next(iter(batch.values())))
+        order = [start + noise.permutation(min(self.run, size - start)) for start in range(0, size, self.run)]
+        rows = np.concatenate(order)
+        return self.training.step(moved, {name: array[rows] for name, array in batch.items()}, step, rate)
 
 
-def _results(record: Mapping[str, Any]) -> Arrays:
-    return {name: array for name, array in record.items() if not name.startswith("before.")}
+def nudged(array: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """Each element moved up by one unit in the last place, or not."""
+    return np.where(noise.random(array.shape) < 0.5, array, np.nextafter(array, np.array(np.inf, array.dtype)))
 
 
-def _common(record: Arrays, other: Arrays) -> Arrays:
-    """Without constants, which are no weights: both must have all the rest."""
-    return {name: array for name, array in record.items() if not name.startswith("after.w.") or name in other}
-
-
-def _last(folder: Path) -> Arrays:
-    record = recorded(folder, STEPS - 1)
-    return {name[6:]: array for name, array in record.items() if name.startswith("after.")}
-
-
-def _prediction(
-    training: TorchTraining, module: Any, loaded: list[Arrays], state: Arrays, out: Path, precision: str
-) -> tuple[float, float]:
-    """The largest relative error of an output in inference, and what it may be."""
-    graph, dtype = training.network.graph, DTYPES[precision]
-    batches = [batch for batch in loaded if set(batch) == set(graph.inputs)][-_batches(out, graph.batch) :]
-    expected: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.outputs}
-    spread: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.outputs}
-    rng = np.random.default_rng(3)
-    for noisy, rows in ((False, expected), (True, spread)):
-        weights = {}
-        for name, address in training.names.items():
-            array = state[f"w.{name}"]
-            array = np.where(rng.random(array.shape) < 0.5, array, np.nextafter(array, np.inf)) if noisy else array
-            weights[address] = torch.tensor(array, dtype=dtype)
-        for batch in batches:
-            inputs = {name: torch.tensor(batch[name]) for name in graph.inputs}
-            with torch.no_grad():
-                values = training.network.forward({**inputs, **weights}, training=False)
-            for name, value in graph.outputs:
-                rows[name].append(values[value].numpy())
-    worst, allowed = 0.0, BOUNDS[precision]
+def _prediction(beside: Beside, out: Path, bound: float) -> tuple[float, float]:
+    """The largest relative error of an output in inference, with the program's own last weights, and what it may be."""
+    network, names = beside.training.network, beside.training.names
+    weights = {name: beside.observed.state()[f"w.{name}"] for name in names}
+    noise = np.random.default_rng(3)
+    graph, loaded = network.graph, beside.program.loaded
+    batches = [batch for batch in loaded if set(batch) == set(graph.inputs)] if graph.fields else loaded
+    error = 0.0
     with np.load(out) as found:
-        for name, parts in expected.items():
-            whole = np.concatenate(parts)
+        rows = len(found[found.files[0]])
+        batches = batches[len(batches) - -(-rows // graph.batch) :]
+        expected = _outputs(network, names, weights, batches)
+        spread = _outputs(network, names, {name: nudged(array, noise) for name, array in weights.items()}, batches)
+        for name, whole in expected.items():
             assert found[name].shape == whole.shape
             scale = float(np.linalg.norm(whole)) or 1.0
-            worst = max(worst, float(np.linalg.norm(found[name] - whole)) / scale)
-            allowed = max(allowed, 8 * float(np.linalg.norm(np.concatenate(spread[name]) - whole)) / scale)
-    return worst, allowed
+            error = max(error, float(np.linalg.norm(found[name] - whole)) / scale)
+            bound = max(bound, SPREAD_FACTOR * float(np.linalg.norm(spread[name] - whole)) / scale)
+    return error, bound
 
 
-def _batches(out: Path, batch: int) -> int:
-    with np.load(out) as found:
-        return -(-len(found[found.files[0]]) // batch)
+def _outputs(
+    network: TorchNetwork, names: Mapping[str, str], weights: Mapping[str, np.ndarray], batches: list[Arrays]
+) -> dict[str, np.ndarray]:
+    """The outputs for all batches, in inference."""
+    dtype, graph = DTYPES[network.compute], network.graph
+    held = {address: torch.tensor(weights[name], dtype=dtype) for name, address in names.items()}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.outputs}
+    for batch in batches:
+        inputs = {name: torch.tensor(batch[name]) for name in graph.inputs}
+        with torch.no_grad():
+            values = network.forward({**inputs, **held}, training=False)
+        for name, value in graph.outputs:
+            rows[name].append(values[value].numpy())
+    return {name: np.concatenate(parts) for name, parts in rows.items()}

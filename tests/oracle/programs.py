@@ -1,4 +1,4 @@
-"""Emitted programs in this process: imported from their folder, run on one rank, and the samples that they load kept."""
+"""Emitted programs in this process: imported from their folder and run on one rank, step by step under observation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
@@ -19,33 +19,43 @@ OWN = ("train", "rates", "kernels", "runtime")
 """Modules of a program's folder: another program has others of the same names."""
 
 
+class Observer(Protocol):
+    """Stands where a program keeps its trace: told of each step, and free to change the state before it."""
+
+    def __call__(self, world: Any, options: Any, w: Any, s: Any, g: Any, *, interchangeable: int) -> Observer: ...
+    def before(self, step: int, indices: NDArray[Any]) -> NDArray[Any]: ...
+    def gradients(self, step: int, loss: float) -> None: ...
+    def after(self, step: int) -> None: ...
+
+
 @dataclass
 class EmittedProgram:
-    """A program's train.py as a module, for runs on one rank."""
+    """A program's folder, for runs on one rank. `loaded` is what each call of its loader gave in the last run, and
+    `steps_per_epoch` is of its training set."""
 
     folder: Path
     root: str
-    loaded: list[Arrays] = field(default_factory=list)  # what each call of its loader gave
+    loaded: list[Arrays] = field(default_factory=list)
     steps_per_epoch: int = 0
+    module: Any = None
 
-    def run(self, **options: Any) -> None:
-        """main() with these options; failures are raised."""
+    def run(self, observer: Observer | None = None, **options: Any) -> Any:
+        """main() with these options; its result. Failures are raised."""
         with self._imported() as module:
-            from_program = importlib.import_module("runtime.program")
-            files = importlib.import_module("runtime.files")
-            clock = importlib.import_module("runtime.clock")
-            world = importlib.import_module("runtime.world")
-            position = importlib.import_module("runtime.position")
-            self.module = module
+            program, files, clock, world = (
+                importlib.import_module(f"runtime.{name}") for name in ("program", "files", "clock", "world")
+            )
+            self.module, self.steps_per_epoch = module, 0
             self.loaded.clear()
             module.Loader = self._keeping(module.Loader)
-            given = from_program.Options(quiet=True, root=self.root, **options)
-            module.main(world.Serial(position.Position()), clock.Clock(), files.Files(Path(self.root)), given)
+            if observer is not None:
+                module.Trace = observer
+            given = program.Options(quiet=True, root=self.root, **options)
+            return module.main(world.Serial(), clock.Clock(), files.Files(Path(self.root)), given)
 
     def _keeping(self, loader: type[Any]) -> type[Any]:
-        """A loader that keeps what it gives, and the length of an epoch of the training set, the first it is made for."""
-        kept, program = self.loaded, self
-        program.steps_per_epoch = 0
+        """A loader that keeps what it gives; the first one that is made is that of the training set."""
+        program = self
 
         class KeepingLoader(loader):  # type: ignore[misc]
             def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -54,7 +64,7 @@ class EmittedProgram:
 
             def fill(self, indices: NDArray[Any], buffers: Mapping[str, NDArray[Any]]) -> None:
                 super().fill(indices, buffers)
-                kept.append({name: array.copy() for name, array in buffers.items()})
+                program.loaded.append({name: array.copy() for name, array in buffers.items()})
 
         return KeepingLoader
 
@@ -79,7 +89,18 @@ def _forget() -> None:
         del sys.modules[name]
 
 
-def recorded(folder: Path, step: int) -> Arrays:
-    """The record of one step."""
-    with np.load(folder / f"step{step:06}.npz", allow_pickle=False) as record:
-        return dict(record)
+@dataclass
+class Observed:
+    """The namespaces of a running program: `w` weights and statistics, `s` states, `g` gradients."""
+
+    w: SimpleNamespace
+    s: SimpleNamespace
+    g: SimpleNamespace
+
+    def state(self) -> Arrays:
+        """The arrays themselves, as `w.NAME` and `s.NAME`."""
+        return {f"w.{name}": a for name, a in vars(self.w).items()} | {f"s.{n}": a for n, a in vars(self.s).items()}
+
+    def gradients(self) -> Arrays:
+        """Copies of the gradients of weights, as `g.NAME`."""
+        return {f"g.{name}": array.copy() for name, array in vars(self.g).items() if hasattr(self.w, name)}

@@ -19,6 +19,8 @@ from tests.operators.case import Reference
 from tests.operators.cases import references
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32}
+REFERENCED = ("sgd", "adam", "adamw")
+"""Optimizers that stand beside PyTorch's here; all of them do in tests/kernels."""
 
 Tensors = dict[str, Tensor]
 
@@ -92,10 +94,12 @@ class TorchTraining:
     optimizer: str
     settings: dict[str, Any]
     clip: dict[str, Any] | None
-    names: dict[str, str]
-    regularise: list[tuple[str, float]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    regularise: tuple[tuple[str, float], ...] = ()
 
-    def step(self, state: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray], step: int, lr: float) -> Any:
+    def step(
+        self, state: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray], step: int, lr: float
+    ) -> dict[str, np.ndarray]:
         """The record of one step from `state` (`w.…`, `s.…`): loss, gradients, and what comes after it."""
         dtype = DTYPES[self.network.compute]
         graph = self.network.graph

@@ -1,0 +1,51 @@
+"""Every spec of the zoo at reduced size, and three at full structure, five training steps beside PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: its training is not compared with")
+
+from tests.specs.reduced import REDUCED
+
+from tests.oracle.comparison import Found, compare
+
+pytestmark = pytest.mark.oracle
+
+SPECS = Path(__file__).parents[2] / "specs"
+
+
+def passes(found: Found) -> None:
+    assert not found.training.failed
+    assert found.prediction <= found.bound
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_reduced(name: str, tmp_path: Path) -> None:
+    passes(compare(SPECS / f"{name}.dlspec", tmp_path, **REDUCED[name]))
+
+
+def test_every_spec_is_compared() -> None:
+    assert {path.stem for path in SPECS.glob("*.dlspec")} == set(REDUCED)
+
+
+@pytest.mark.parametrize("precision", ["f64", "f32"])
+def test_lenet(precision: str, tmp_path: Path) -> None:
+    passes(compare(SPECS / "lenet5.dlspec", tmp_path, precision))
+
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "resnet50": {"batch": 8, "size": 64},
+    "gpt2": {"batch": 2, "depth": 2, "tokens": 64},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["f64", "f32"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole(name: str, precision: str, tmp_path: Path) -> None:
+    """All layers at their full widths; of GPT-2 two blocks."""
+    passes(compare(SPECS / f"{name}.dlspec", tmp_path, precision, **WHOLE[name]))
