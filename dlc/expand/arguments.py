@@ -223,6 +223,14 @@ def read(parameter: Parameter, argument: ast.Argument, callee: str, evaluator: E
     return attr
 
 
+def borrowed(expression: ast.Expr) -> tuple[ast.Expr, bool]:
+    """The address of a borrowed weight, and whether it is transposed: `tied = transpose(a.linear.weight)`."""
+    match expression:
+        case ast.Call("transpose", (ast.Argument(None, address),)):
+            return address, True
+    return expression, False
+
+
 WORDS: Mapping[str, tuple[str, ...]] = {"pad": ("same", "valid"), "group": ("batch",)}
 """Bare words that kinds other than `choice` take."""
 
@@ -299,12 +307,15 @@ def _integers(parameter: Parameter, values: Iterable[Entity]) -> tuple[int, ...]
 def _in(parameter: Parameter, value: float) -> bool:
     if parameter.minimum is not None and value < parameter.minimum:
         return False
+    if parameter.above is not None and value <= parameter.above:
+        return False
     return parameter.below is None or value < parameter.below
 
 
 def needed(parameter: Parameter) -> str:
     """What an argument can be, in words."""
     bounds = "" if parameter.minimum is None else f" from {parameter.minimum:g} up"
+    bounds += "" if parameter.above is None else f" above {parameter.above:g}"
     bounds += "" if parameter.below is None else f" and below {parameter.below:g}"
     match parameter.kind:
         case "int":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
-from dlc.expand.arguments import CALLABLE, Calls, no_such_word, words_of
+from dlc.expand.arguments import CALLABLE, Calls, borrowed, no_such_word, words_of
 from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
 from dlc.expand.report import Report, undefined
@@ -134,6 +134,7 @@ class Reads:
 
     def _weight(self, address: ast.Expr, hidden: frozenset[str]) -> None:
         """An address begins with a statement here or in the network; its indices are expressions."""
+        address, _ = borrowed(address)
         while isinstance(address, ast.Attribute | ast.Index):
             if isinstance(address, ast.Index):
                 self._rest.append((address.index, hidden))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
 from dlc.expand.addresses import Position, assign, at, below, report_clash
-from dlc.expand.arguments import Bound, Calls, read
+from dlc.expand.arguments import Bound, Calls, borrowed, read
 from dlc.expand.check import Body, Checked, check
 from dlc.expand.count import Counter, TooManyOpsError
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, Unknown, described
@@ -274,8 +274,11 @@ class BodyExpander(Evaluator):
             value: Attr | Unknown | None = parameter.default
             if parameter.name in given:
                 argument = given[parameter.name]
-                is_weight = parameter.kind == "weight"
-                value = self._weight(argument) if is_weight else read(parameter, argument, op.name, self)
+                if parameter.kind == "weight":
+                    value, transposed = self._weight(argument)
+                    attrs |= {"transposed": True} if transposed else {}
+                else:
+                    value = read(parameter, argument, op.name, self)
             elif parameter.like is not None:
                 value = attrs.get(parameter.like)
             if value is UNKNOWN:
@@ -284,17 +287,18 @@ class BodyExpander(Evaluator):
                 attrs[parameter.name] = value
         return attrs if sound else None
 
-    def _weight(self, argument: ast.Argument) -> str | Unknown:
-        """The weight that an address names: below this body, else below the network."""
-        path = self._path(argument.value)
+    def _weight(self, argument: ast.Argument) -> tuple[str | Unknown, bool]:
+        """The weight that an address names, below this body, else below the network; whether it is transposed."""
+        address, transposed = borrowed(argument.value)
+        path = self._path(address)
         if path is None:
-            return UNKNOWN
+            return UNKNOWN, transposed
         for name in (below(self._home.prefix, path), path):
             if self.nodes.weight(name) is not None:
-                return name
+                return name, transposed
         near = similar(path, (name for name in self.nodes.values if self.nodes.weight(name)))
         helps = (f"there is a weight with a similar address: `{near}`",) if near else ()
-        return self.fail(messages.NO_WEIGHT.at(argument.value.span, address=path, helps=helps))
+        return self.fail(messages.NO_WEIGHT.at(address.span, address=path, helps=helps)), transposed
 
     @property
     def _home(self) -> BodyExpander:
@@ -375,9 +379,13 @@ class BodyExpander(Evaluator):
         for (_, name), needed in zip(inferred.tied, inferred.tied_types, strict=True):
             found = self.nodes.values[name].type
             if (found.dtype, found.shape) != (needed.dtype, needed.shape):
-                span = arguments["tied"].value.span
+                address, transposed = borrowed(arguments["tied"].value)
+                turned = (found.dtype, found.shape) == (needed.dtype, needed.shape[::-1])
+                path = self._path(address)
+                way = f"`tied = {path}`" if transposed else f"`tied = transpose({path})`"
+                helps = (f"{way} uses it the other way round",) if turned else ()
                 message = shape_messages.TIED_SHAPE
-                self.report(message.at(span, address=name, found=found, op=written, needed=needed))
+                self.report(message.at(address.span, helps=helps, address=name, found=found, op=written, needed=needed))
                 return False
         return True
 

@@ -170,7 +170,8 @@ TIED_SHAPE = Message(
     """A tied weight is one weight used twice, so both uses must give it the same shape.
 
 `linear(features, tied = w)` needs a weight of [features, width of its input], in that order. That is the shape of
-the weight of an `embedding(features, width)`.""",
+the weight of an `embedding(features, width)`. `linear(features, tied = transpose(w))` uses w transposed, so w is
+[width of its input, features]: the decoder of an autoencoder borrows its encoder's weight in this way.""",
 )
 
 PAD_TOO_LARGE = Message(

@@ -138,6 +138,9 @@ def test_tied_weight_is_not_owned(infer) -> None:
     assert inferred.weights == ()
     assert inferred.tied == (("weight", "wte.embedding.weight"),)
     assert [type_.shape for type_ in inferred.tied_types] == [(100, 24)]
+    turned = infer("linear", HIDDEN, features=100, tied="decode.linear.weight", transposed=True)
+    assert [type_.shape for type_ in turned.tied_types] == [(24, 100)]
+    assert turned.results == inferred.results
 
 
 def test_norms_start_as_the_identity(infer) -> None:

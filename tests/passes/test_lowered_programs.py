@@ -67,7 +67,8 @@ NETWORKS = {
       b = a -> tanh -> linear(4, tied = a.linear.weight)
       y = b -> linear(3)
       w = b -> linear(3, tied = y.linear.weight)
-      output y, w""",
+      v = w -> tanh -> linear(4, tied = transpose(y.linear.weight))
+      output y, w, v""",
     "a branch for nothing": """input x: f32[5, feature = 4]
       a = x -> linear(4)
       side = a -> tanh -> linear(2)

@@ -1,4 +1,4 @@
-"""Linear maps of the last axis: y = x·Wᵀ + b, with W [out, in] as PyTorch's."""
+"""Linear maps of the last axis: y = x·Wᵀ + b, with W [out, in] as PyTorch's, or [in, out] where it is `transposed`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import numpy as np
 from .layout import Array
 
 
-def linear_forward(x: Array, weight: Array, *rest: Array, **_: object) -> None:
+def linear_forward(x: Array, weight: Array, *rest: Array, transposed: bool = False, **_: object) -> None:
     """x [..., in], weight, [bias] -> y [..., out]."""
     *bias, y = rest
     rows = y.reshape(-1, y.shape[-1])
-    np.matmul(x.reshape(-1, x.shape[-1]), weight.T, out=rows)
+    np.matmul(x.reshape(-1, x.shape[-1]), weight if transposed else weight.T, out=rows)
     if bias:
         np.add(rows, bias[0], out=rows)
 
 
-def linear_dx(dy: Array, weight: Array, dx: Array, **_: object) -> None:
+def linear_dx(dy: Array, weight: Array, dx: Array, *, transposed: bool = False, **_: object) -> None:
     """dy [..., out], weight -> dx [..., in]."""
-    np.matmul(dy.reshape(-1, dy.shape[-1]), weight, out=dx.reshape(-1, dx.shape[-1]))
+    turned = weight.T if transposed else weight
+    np.matmul(dy.reshape(-1, dy.shape[-1]), turned, out=dx.reshape(-1, dx.shape[-1]))
 
 
-def linear_dw(dy: Array, x: Array, dweight: Array, *dbias: Array, **_: object) -> None:
+def linear_dw(dy: Array, x: Array, dweight: Array, *dbias: Array, transposed: bool = False, **_: object) -> None:
     """dy [..., out], x [..., in] -> dweight, [dbias]."""
-    rows = dy.reshape(-1, dy.shape[-1])
-    np.matmul(rows.T, x.reshape(-1, x.shape[-1]), out=dweight)
+    rows, columns = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+    if transposed:
+        np.matmul(columns.T, rows, out=dweight)
+    else:
+        np.matmul(rows.T, columns, out=dweight)
     if dbias:
         np.add.reduce(rows, axis=0, out=dbias[0])

@@ -172,6 +172,13 @@ def test_tied_weights_by_index() -> None:
     assert network(body).graph.node("y.linear").inputs[1] == "a[1].linear.weight"
 
 
+def test_a_tied_weight_may_be_transposed() -> None:
+    graph = network("a = x -> linear(5)\ny = a -> linear(8, tied = transpose(a.linear.weight))").graph
+    assert graph.node("y.linear").inputs == ("a.linear", "a.linear.weight", "y.linear.bias")
+    assert graph.node("y.linear").attr("transposed") is True
+    assert not graph.node("a.linear").has("transposed")
+
+
 def test_inputs_name_their_axes() -> None:
     text = "param batch = 6\nnetwork n {\n  input x: f32[batch, width = 2 + 3]\n  output x\n}"
     graph = expansion(text).graph
