@@ -57,7 +57,7 @@ def compare(
 
 
 def curves(path: str | Path, folder: Path, precision: str = "f64", *, steps: int, **parameters: Any) -> np.ndarray:
-    """[step, (program, PyTorch)]: the losses of both from the same weights on the same batches, each going its own way."""
+    """The losses [step, (program, PyTorch)] from the same weights on the same batches, each going its own way."""
     beside = prepared(path, folder, precision, None, parameters)
     beside.free = True
     beside.program.run(beside, steps=steps)

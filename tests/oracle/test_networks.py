@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: its training is not compared with")
 
 from dlc.ops import LAYERS, LOSSES
-from tests.oracle import networks
+from tests import networks
 from tests.oracle.comparison import compare
 
 pytestmark = pytest.mark.oracle

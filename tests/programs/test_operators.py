@@ -8,7 +8,7 @@ import pytest
 
 from dlc.driver import Options, read
 from dlc.verification import verify
-from tests.oracle.networks import BODIES, LOSSES, OPERATORS, loss_spec, spec
+from tests.networks import BODIES, LOSSES, OPERATORS, loss_spec, spec
 
 pytestmark = pytest.mark.mpi
 

@@ -1,4 +1,4 @@
-"""A small network around each operator, loss and optimizer: what is trained five steps beside PyTorch."""
+"""A small network around each operator and loss: what is trained beside PyTorch, and on several ranks."""
 
 from __future__ import annotations
 
