@@ -76,7 +76,9 @@ def _described(item: ast.Device | ast.LinkItem) -> str:
 
 def _cluster(cluster: ast.Cluster) -> str:
     topology = [_braces("topology", map(_group, cluster.topology))] if cluster.topology else []
-    return _braces(f"cluster {cluster.name}", [*map(_described, (*cluster.devices, *cluster.links)), *topology])
+    return _braces(
+        f"cluster {cluster.name}", [*map(_described, cluster.devices), *map(_described, cluster.links), *topology]
+    )
 
 
 def _group(group: ast.Group) -> str:
