@@ -9,6 +9,7 @@ from dlc.ops.accuracy import ACCURACY
 from dlc.ops.adagrad import ADAGRAD
 from dlc.ops.adam import ADAM, ADAMW
 from dlc.ops.add import ADD
+from dlc.ops.attention import ATTENTION
 from dlc.ops.avgpool import AVGPOOL
 from dlc.ops.bn import BN
 from dlc.ops.causal_mask import CAUSAL_MASK
@@ -22,9 +23,11 @@ from dlc.ops.flatten import FLATTEN
 from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
 from dlc.ops.gradients import CLIP, SUM
+from dlc.ops.groupnorm import GROUPNORM
 from dlc.ops.heads import MERGE_HEADS, SPLIT_HEADS
 from dlc.ops.layernorm import LAYERNORM
 from dlc.ops.linear import LINEAR
+from dlc.ops.lrn import LRN
 from dlc.ops.matmul import MATMUL
 from dlc.ops.maxpool import MAXPOOL
 from dlc.ops.mse import HALF_MSE, MSE
@@ -32,6 +35,7 @@ from dlc.ops.mul import MUL
 from dlc.ops.operator import Operator
 from dlc.ops.relu import RELU
 from dlc.ops.reshape import RESHAPE
+from dlc.ops.rmsnorm import RMSNORM
 from dlc.ops.rmsprop import RMSPROP
 from dlc.ops.sgd import SGD
 from dlc.ops.sigmoid import SIGMOID
@@ -40,15 +44,16 @@ from dlc.ops.sub import SUB
 from dlc.ops.tanh import TANH
 from dlc.ops.transpose import TRANSPOSE
 from dlc.ops.update_rule import Rule
+from dlc.ops.weight_norm import WEIGHT_NORM
 
 LAYERS = (
     CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING,
     MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL,
     RELU, TANH, SIGMOID, GELU, SOFTMAX,
     FLATTEN, RESHAPE, CONCAT,
-    DROPOUT, BN, LAYERNORM,
+    DROPOUT, BN, LAYERNORM, RMSNORM, GROUPNORM, LRN, WEIGHT_NORM,
     ADD, SUB, MUL, DIV, MATMUL, TRANSPOSE,
-    SPLIT_HEADS, MERGE_HEADS, CAUSAL_MASK,
+    ATTENTION, SPLIT_HEADS, MERGE_HEADS, CAUSAL_MASK,
 )  # fmt: skip
 """What networks are made of."""
 
@@ -63,8 +68,8 @@ SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 """Operators that are also spelt as signs."""
 
 _NAMES_NOT_YET = (
-    "global_maxpool", "leaky_relu", "elu", "silu", "hard_swish", "log_softmax", "groupnorm", "rmsnorm", "lrn",
-    "local_conv", "depthwise_conv", "conv_transpose", "attention", "upsample", "slice", "split", "pad", "weight_norm",
+    "global_maxpool", "leaky_relu", "elu", "silu", "hard_swish", "log_softmax",
+    "local_conv", "depthwise_conv", "conv_transpose", "upsample", "slice", "split", "pad",
     "rnn", "lstm", "gru", "l1", "huber", "bce", "hinge", "kl", "perplexity", "lars", "lamb", "lbfgs",
 )  # fmt: skip
 

@@ -14,22 +14,19 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import TensorType, tensor
 from dlc.ops.attributes import integer, number
 from dlc.ops.counting import lg, touched
-from dlc.ops.operands import floating
+from dlc.ops.operands import channels, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
-from dlc.ops.windows import spatial
 
 
 def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
-    """x [batch, channel, H, W] or [batch, feature] -> y; scale and shift begin at one and zero, as PyTorch's."""
+    """x [batch, channel, …] -> y; scale and shift begin at one and zero, as PyTorch's."""
     (x,) = operands
     floating("bn", x)
-    if len(x.axes) != 2 or not x.batched:
-        spatial("bn", x)
-    batch, channels = x.shape[:2]
+    count, batch = channels("bn", x), x.shape[0]
     group = min(batch, batch if attrs["group"] == "batch" else integer(attrs, "group"))
     _check_spread(group, x)
-    per_channel = tensor(x.dtype, channel=channels)
-    per_group = tensor(x.dtype, group=-(-batch // group), channel=channels)
+    per_channel = tensor(x.dtype, channel=count)
+    per_group = tensor(x.dtype, group=-(-batch // group), channel=count)
     ones, zeros = Init("constant", value=1.0), Init("constant", value=0.0)
     return Inferred(
         (x,),
@@ -81,5 +78,5 @@ BN = Operator(
     gradients=(Gradient("dx", ("dy", "x", "scale", "batch_mean", "batch_rstd"), ("x", "scale", "shift")),),
     layout_free=("NHWC", "CHWN"),
     runtime=("count", "position"),
-    splits=("batch", "channel", "feature", "height", "width"),
+    splits=("batch", "channel", "feature", "depth", "height", "width", "length"),
 )

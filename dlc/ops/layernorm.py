@@ -29,7 +29,7 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
     )
 
 
-def _cost(pass_: str, shapes: Shapes) -> Cost:
+def row_cost(pass_: str, shapes: Shapes) -> Cost:
     """As batch norm: every element; depth of the reduced axis, the row's or for dw that of the rows."""
     x = shapes.inputs[0]
     width = x.shape[-1]
@@ -39,7 +39,7 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
 LAYERNORM = Operator(
     "layernorm",
     _infer,
-    _cost,
+    row_cost,
     parameters=(Parameter("eps", "number", default=1e-5, minimum=0),),
     weights=("scale", "shift"),
     saved=("mean", "rstd"),

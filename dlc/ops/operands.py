@@ -33,6 +33,13 @@ def features(op: str, x: TensorType) -> int:
     return x.axes[-1].extent
 
 
+def channels(op: str, x: TensorType) -> int:
+    """The extent of axis 1, that of channels; axis 0 must be the batch (E0301)."""
+    if len(x.axes) < 2 or x.axes[0].name != BATCH:
+        raise OperandError("E0301", operand=0, op=op, needed="the batch and an axis of channels", found=x)
+    return x.axes[1].extent
+
+
 def axis_position(op: str, x: TensorType, axis: Attr) -> int:
     """Where the axis of that name stands (E0306), never the batch (E0307); a position is taken as it is."""
     if isinstance(axis, int):

@@ -36,6 +36,7 @@ ParameterKind = Literal[
     "axis",
     "choice",
     "weight",
+    "layer",
     "shape",
     "group",
     "length",
@@ -44,7 +45,8 @@ ParameterKind = Literal[
 ]
 """How an argument is read: `window` is `3` or `3x5` (one positive extent a spatial axis), `pad` a number, `1x2`,
 `same` or `valid`; `axis` a bare axis name; `choice` one of `choices`; `weight` an address such as
-`wte.embedding.weight`; `shape` a list of positive integers; `group` a count of samples or `batch`.
+`wte.embedding.weight`; `layer` a call such as `linear(84)`; `shape` a list of positive integers; `group` a count of
+samples or `batch`.
 
 In the train block only: `length` is `5 epochs` or `2000 steps`, `text` a quoted text, `list` a list of `choices`."""
 

@@ -156,9 +156,9 @@ def numeric_gradient(op: Op, known: Known, role: str, step: float = 1e-3) -> Arr
 
 
 def weighted(op: Op, known: Known) -> float:
-    """Σ(y·dy) over all results."""
+    """Σ(y·dy) over all results; the scores that a mask makes -∞ are constants."""
     found = op.forward(known)
-    return float(sum(np.sum(found[role] * known[f"d{role}"]) for role in op.results))
+    return float(sum(np.sum(found[role] * known[f"d{role}"], where=found[role] > -np.inf) for role in op.results))
 
 
 def linear_gradient(op: Op, known: Known, role: str) -> Array:

@@ -44,6 +44,11 @@ def _pair(op: str, module: str) -> Kernels:
     return {(op, stage, ""): Kernel(module, f"{op}_{stage}") for stage in ("forward", "dx")}
 
 
+def _kernels(module: str, op: str, *stages: str) -> Kernels:
+    """`OP_STAGE` for each of the stages."""
+    return {(op, stage, ""): Kernel(module, f"{op}_{stage}") for stage in stages}
+
+
 def _conv() -> Kernels:
     return {
         ("conv", stage, algorithm): Kernel(module, f"conv_{name}_{stage}")
@@ -78,6 +83,17 @@ KERNELS: Kernels = {
     ("bn", "inference", ""): Kernel("bn", "bn_inference"),
     ("bn", "statistics", ""): Kernel("bn", "bn_statistics"),
     ("bn", "update", ""): Kernel("bn", "bn_update"),
+    **_kernels("norms", "layernorm", "forward", "dx", "dw"),
+    **_kernels("norms", "rmsnorm", "forward", "dx", "dw"),
+    **_kernels("norms", "groupnorm", "forward", "dx", "dw"),
+    **_kernels("lrn", "lrn", "forward", "dx"),
+    **_kernels("weight_norm", "weight_norm", "forward", "dw"),
+    **_kernels("embedding", "embedding", "forward", "dw"),
+    **_kernels("embedding", "position_embedding", "forward", "dw"),
+    **_pair("split_heads", "attention"),
+    **_pair("merge_heads", "attention"),
+    **_pair("causal_mask", "attention"),
+    **_pair("attention", "attention"),
     **_pair("cross_entropy", "losses"),
     **_pair("mse", "losses"),
     **_pair("half_mse", "losses"),
@@ -104,6 +120,13 @@ EXACT: Kernels = {
     **_exact("global_avgpool", "forward", "dx"),
     **_exact("dropout", "forward", "dx"),
     **_exact("bn", "forward", "squares", "apply", "inference", "dx", "grad_apply", "statistics", "update"),
+    **{
+        key: kernel
+        for op in ("layernorm", "rmsnorm", "groupnorm", "lrn", "attention")
+        for key, kernel in _kernels("exact_norms", op, "forward", "dx").items()
+    },
+    **_kernels("exact_norms", "weight_norm", "forward", "dw"),
+    **_kernels("exact_norms", "causal_mask", "forward"),
     **_exact("mul", "forward", "dx"),
     ("div", "forward", ""): Kernel("exact", "mul_forward"),
     ("div", "dx", ""): Kernel("exact", "mul_dx"),

@@ -271,7 +271,8 @@ def per_channel(values: Array, x: Array) -> Array:
 
 def _products(a: Array, b: Array) -> Array:
     """Σ a·b for each channel."""
-    product: Array = np.einsum("nchw,nchw->c" if a.ndim == 4 else "nc,nc->c", a, b)
+    axes = list(range(a.ndim))
+    product: Array = np.einsum(a, axes, b, axes, [1])
     return product
 
 
