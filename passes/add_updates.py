@@ -1,21 +1,23 @@
-"""What a step does with the gradients: clipping, the optimizer's update of each weight, and running averages."""
+"""What a step does with the gradients: regularisers, clipping, the optimizer's updates, and running averages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dlc.ir.graph import Attr, Attrs, Graph, Init, Node, Value
+from dlc.ir.tensor import Axis, TensorType
 from dlc.ir.training import Choice
 from dlc.ops import optimizer
+from dlc.ops.update_rule import Rule
 from passes.context import Context
 from passes.differentiate import operator_of, roles
 
 
 def add_updates(graph: Graph, context: Context) -> Graph:
-    """Append `clip`, `WEIGHT@update` for each trained weight and `OP@statistics`, `OP@update` for batch norms.
+    """Append `regularise` and `clip`, `WEIGHT@update` for each trained weight, and batch norms' running averages.
 
     After: `clip(c1.conv.weight@grad, …)`, `sgd(c1.conv.weight, c1.conv.weight@grad, c1.conv.weight@velocity)`. They
-    work in place and have no outputs.
+    work in place and have no outputs. A joint rule has one node for all weights, at the address that is its name.
     """
     nodes, values = list[Node](), list[Value]()
     gradients = dict(weight_gradients(graph))
@@ -24,20 +26,50 @@ def add_updates(graph: Graph, context: Context) -> Graph:
             running, sums = _running_averages(graph, node)
             nodes.extend(running)
             values.extend(sums)
+    if context.training.regularise and gradients:
+        strengths = tuple((choice.kind, _number(choice)) for choice in context.training.regularise)
+        pairs = (*gradients, *gradients.values())
+        nodes.append(Node("regularise", "regularise", "regularise", pairs, (), strengths))
     if context.training.clip is not None and gradients:
         nodes.append(Node("clip", "clip", "clip", tuple(gradients.values()), (), _attrs(context.training.clip)))
     rule = optimizer(context.training.optimizer.kind)
     attrs = _attrs(context.training.optimizer)
+    for update, states in _updates(graph, rule, attrs, gradients):
+        nodes.append(update)
+        values.extend(states)
+    return graph.with_(nodes=(*graph.nodes, *nodes), values=(*graph.values, *values))
+
+
+def _updates(
+    graph: Graph, rule: Rule, attrs: Attrs, gradients: Mapping[str, str]
+) -> Iterator[tuple[Node, tuple[Value, ...]]]:
+    """The nodes that update weights, each with its states: one a weight, or one for all."""
+    if rule.joint is not None and gradients:
+        types = [graph.type(weight) for weight in gradients]
+        vector = TensorType(types[0].dtype, (Axis("element", sum(type_.elements for type_ in types)),))
+        states = tuple(
+            Value(f"{rule.name}@{state}", type_, "state", Init("constant"))
+            for state, type_ in rule.joint(dict(attrs), vector)
+        )
+        operands = (*gradients, *gradients.values(), *(state.name for state in states))
+        yield Node(rule.name, rule.name, "update", operands, (), attrs), states
+        return
     for weight, gradient in gradients.items():
         value = graph.value(weight)
         states = tuple(
             Value(f"{weight}@{state}", value.type, "state", Init("constant"), value.owner)
             for state in rule.states(dict(attrs))
         )
-        values.extend(states)
         operands = (weight, gradient, *(state.name for state in states))
-        nodes.append(Node(f"{weight}@update", rule.name, "update", operands, (), attrs))
-    return graph.with_(nodes=(*graph.nodes, *nodes), values=(*graph.values, *values))
+        yield Node(f"{weight}@update", rule.name, "update", operands, (), attrs), states
+
+
+def _number(regulariser: Choice) -> float:
+    """How strong a regulariser is."""
+    strength = regulariser.get("strength")
+    if not isinstance(strength, int | float):
+        raise ValueError(f"{regulariser.kind} has no strength but {strength!r}")
+    return float(strength)
 
 
 def weight_gradients(graph: Graph) -> Iterator[tuple[str, str]]:

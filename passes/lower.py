@@ -10,8 +10,8 @@ from passes.lower_buffers import Buffers
 from passes.lower_nodes import Lowering, reduced
 
 FORWARD_STAGES = ("forward", "loss", "metric")
-BACKWARD_STAGES = ("dx", "dw", "sum", "statistics")
-UPDATE_STAGES = ("clip", "update")
+BACKWARD_STAGES = ("dx", "dw", "dt", "sum", "statistics")
+UPDATE_STAGES = ("regularise", "clip", "update")
 
 ENTRIES = (
     Entry("train_step", (Row("load"), Row("forward"), Row("backward"), Row("update"))),

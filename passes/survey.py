@@ -17,7 +17,7 @@ from passes.lower_buffers import is_image, same_memory
 from passes.options import Candidate, Operation, Rules, candidates, nothing_left, operations, rules_of
 from passes.prices import Option, Prices
 
-BACKWARD = ("dx", "dw", "sum", "statistics")
+BACKWARD = ("dx", "dw", "dt", "sum", "statistics")
 
 
 @dataclass(frozen=True, slots=True)

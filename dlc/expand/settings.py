@@ -118,6 +118,7 @@ def field_of(parameter: Parameter) -> Field:
         parameter.required,
         parameter.choices,
         minimum=parameter.minimum,
+        above=parameter.above,
         below=parameter.below,
     )
 

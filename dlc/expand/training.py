@@ -32,24 +32,12 @@ Schemas = Mapping[str, Sequence[Field]]
 
 DATA: Schemas = {kind.name: tuple(map(field_of, kind.parameters)) for kind in DATA_SETS}
 
-_DECAY = Field("weight_decay", "number", 0.0, minimum=0)
-_BETAS = (
-    Field("beta1", "number", 0.9, minimum=0, below=1),
-    Field("beta2", "number", 0.999, minimum=0, below=1),
-)
+OPTIMIZER: Schemas = {rule.name: tuple(map(field_of, rule.parameters)) for rule in OPTIMIZERS}
 
-OPTIMIZER: Schemas = {
-    **{rule.name: tuple(map(field_of, rule.parameters)) for rule in OPTIMIZERS},
-    "lars": (
-        Field("momentum", "number", 0.9, minimum=0, below=1),
-        Field("trust", "number", 0.001, above=0),
-        _DECAY,
-        Field("eps", "number", 1e-8, minimum=0),
-    ),
-    "lamb": (*_BETAS, Field("eps", "number", 1e-6, minimum=0), _DECAY),
-    "lbfgs": (Field("history", "count", 10, minimum=1),),
-}
-"""Those with an update rule, and those that the language has besides."""
+_STRENGTH = Field("strength", "number", required=True, above=0)
+
+REGULARISE: Schemas = {"l1": (_STRENGTH,), "l2": (_STRENGTH,)}
+"""Penalties on all trained weights; several may stand in a list."""
 
 CLIP: Schemas = {
     "norm": (Field("bound", "number", required=True, above=0),),
@@ -136,7 +124,10 @@ CHOICES: Mapping[str, tuple[str, Schemas]] = {
 }
 """Settings that take a choice: how messages call it, and the choices."""
 
-KEYS = ("data", "loss", "metrics", "optimizer", "lr", *(f.key for f in COUNTS), *tuple(CHOICES)[2:])
+LISTS: Mapping[str, tuple[str, Schemas]] = {"regularise": ("a regulariser", REGULARISE)}
+"""Settings that take a choice or a list of different ones."""
+
+KEYS = ("data", "loss", "metrics", "optimizer", "lr", *(f.key for f in COUNTS), *tuple(CHOICES)[2:], *LISTS)
 REQUIRED = ("data", "loss", "optimizer", "lr")
 
 
@@ -155,6 +146,7 @@ def expand_training(
     choices = {
         key: reader.choice(what, given[key].value, schemas) for key, (what, schemas) in CHOICES.items() if key in given
     }
+    lists = {key: _choices(reader, given[key].value, *LISTS[key]) for key in LISTS if key in given}
     written = {field.key: given[field.key].value for field in COUNTS if field.key in given}
     counts = reader.fill(COUNTS, written, where, item.network_span)
     rates = expand_rates(given["lr"].value, reader) if "lr" in given else None
@@ -170,7 +162,23 @@ def expand_training(
         return None
     spans = tuple((key, setting.span) for key, setting in given.items())
     training = _training(item.network, choices, dict(counts), rates)
-    return objective.graph, replace(training, spans=spans)
+    return objective.graph, replace(training, regularise=lists.get("regularise", ()), spans=spans)
+
+
+def _choices(reader: Reader, expr: ast.Expr, what: str, schemas: Schemas) -> tuple[Choice, ...]:
+    """A choice or a list of choices, in the order of the schemas; no two may be of one kind."""
+    taken = reader.taken(expr)
+    found: dict[str, Choice] = {}
+    for item in taken.items if isinstance(taken, ast.ListOf) else (expr,) if taken is not None else ():
+        choice = reader.choice(what, item, schemas)
+        if choice is not None and choice.kind in found:
+            first, again = found[choice.kind].span, choice.span
+            secondary = (Label(first, "first here"),) if first else ()
+            message = messages.SET_TWICE.at(again, secondary=secondary, key=choice.kind, where="`regularise`")
+            reader.diagnostics.add(message)
+        elif choice is not None:
+            found[choice.kind] = choice
+    return tuple(found[kind] for kind in schemas if kind in found)
 
 
 def _check_required(item: ast.Train, given: Mapping[str, ast.Setting], where: str, diagnostics: Diagnostics) -> None:

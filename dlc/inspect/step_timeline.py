@@ -13,6 +13,7 @@ from dlc.ir.graph import Graph, Node
 from dlc.ir.plan import OpPlan, Plan
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Role
 from passes.context import Context
+from passes.lower import UPDATE_STAGES
 from passes.prices import Prices
 from passes.survey import slowest
 
@@ -73,6 +74,6 @@ def _parts(instruction: Compute, node: Node, role: Role) -> int:
 
 
 def _segment(node: Node) -> str:
-    if node.stage in ("clip", "update"):
+    if node.stage in UPDATE_STAGES:
         return "update"
     return "forward" if node.stage in ("forward", "loss", "metric") else "backward"

@@ -6,13 +6,14 @@ them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dlc.ir.graph import Graph, Node
 from dlc.ir.schema import GradientSchema, Operators, Schema, given, needed, result_roles, roles
 
-BACKWARD = ("dx", "dw")
+BACKWARD = ("dx", "dw", "dt")
 
 
 @dataclass(slots=True)
@@ -145,17 +146,38 @@ def gradients_have_their_types(chain: Chain) -> Iterator[str]:
 
 def weights_are_updated_once(chain: Chain) -> Iterator[str]:
     """Once updates are there, each weight that the loss depends on has one, which reads its whole gradient."""
-    updates = [node for node in chain.graph.nodes if node.stage == "update"]
-    if not updates:
+    updates = defaultdict[str, list[tuple[Node, str]]](list)
+    for node in chain.graph.nodes:
+        if node.stage == "update":
+            for name, gradient in _pairs(chain.graph, node):
+                updates[name].append((node, gradient))
+    if not any(node.stage == "update" for node in chain.graph.nodes):
         return
     for weight in chain.graph.of_kind("weight"):
-        its = [node for node in updates if node.inputs[:1] == (weight.name,)]
+        its = updates[weight.name]
         if weight.name in chain.parts and len(its) != 1:
             yield f"{len(its)} nodes update the weight `{weight.name}`"
         if weight.name not in chain.parts and its:
-            yield f"`{its[0].address}` updates `{weight.name}`, which has no gradient"
-        if weight.name in chain.parts and len(its) == 1 and its[0].inputs[1:2] != (chain.whole(weight.name),):
-            yield f"`{its[0].address}` does not read the gradient `{chain.whole(weight.name)}`"
+            yield f"`{its[0][0].address}` updates `{weight.name}`, which has no gradient"
+        if weight.name in chain.parts and len(its) == 1 and its[0][1] != chain.whole(weight.name):
+            yield f"`{its[0][0].address}` does not read the gradient `{chain.whole(weight.name)}`"
+
+
+def regularised_gradients_are_whole(chain: Chain) -> Iterator[str]:
+    """Where weights are regularised, all that the loss depends on are, each once and beside its whole gradient."""
+    for node in chain.graph.nodes:
+        if node.stage != "regularise":
+            continue
+        found = sorted(_pairs(chain.graph, node))
+        trained = (weight.name for weight in chain.graph.of_kind("weight") if weight.name in chain.parts)
+        if found != sorted((name, chain.whole(name)) for name in trained):
+            yield f"`{node.address}` does not read each trained weight and its whole gradient"
+
+
+def _pairs(graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
+    """(weight, gradient) for each weight that a node reads: weights stand first, then their gradients in this order."""
+    weights = [name for name in node.inputs if graph.value(name).kind == "weight"]
+    return zip(weights, node.inputs[len(weights) :], strict=False)
 
 
 RULES: tuple[Callable[[Chain], Iterator[str]], ...] = (
@@ -165,5 +187,6 @@ RULES: tuple[Callable[[Chain], Iterator[str]], ...] = (
     fan_outs_are_summed,
     gradients_have_their_types,
     weights_are_updated_once,
+    regularised_gradients_are_whole,
 )
 """In the order in which they are checked: later ones build on earlier ones."""

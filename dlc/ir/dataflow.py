@@ -14,7 +14,8 @@ from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
 from dlc.ir.ranks import instructions
 from dlc.ir.storage import Place, Storage, reads, title, touched, writes
 
-CONSUMES_SUMS = ("clip", "update")
+CHANGES_GRADIENTS = ("regularise", "clip")
+CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
 """Passes that may only see gradients summed over all ranks."""
 
 GIVES_PARTS = ("sums", "squares", "grad_sums")
@@ -119,7 +120,7 @@ class _Walk:
         """Remember parts of sums, and which gradients of weights are written and which are of use."""
         if compute.kernel[1] in GIVES_PARTS:
             self.parts.update(compute.outputs)
-        if compute.kernel[1] != "clip":
+        if compute.kernel[1] not in CHANGES_GRADIENTS:
             self.gradients.update((name, True) for name in compute.inputs if self._of_weight(name))
         for name in filter(self._of_weight, compute.outputs):
             self.gradients.setdefault(name, False)

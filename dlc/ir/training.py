@@ -62,6 +62,7 @@ class Training:
     optimizer: Choice
     rates: tuple[RatePiece, ...]
     length: Length
+    regularise: tuple[Choice, ...] = ()
     clip: Choice | None = None
     init: Choice | None = None
     stop: Choice | None = None

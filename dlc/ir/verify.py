@@ -24,6 +24,9 @@ FLOATING = ("f64", "f32", "tf32", "f16", "bf16")
 
 FORWARD = ("forward", "loss", "metric")
 
+CHANGES = ("regularise", "clip", "update")
+"""Passes that work in place, in their order."""
+
 Invariant = Callable[[Graph, Operators], Iterator[str]]
 """A sentence for each place where a graph breaks it."""
 
@@ -109,20 +112,28 @@ def nodes_are_in_order(graph: Graph, operators: Operators) -> Iterator[str]:
 
 
 def changes_come_last(graph: Graph, operators: Operators) -> Iterator[str]:
-    """Nothing but an update reads what was clipped or updated in place, and nothing is clipped after its update."""
+    """Gradients are regularised, clipped and used by updates, in this order, and nothing else reads what was changed.
+
+    What an update has written only updates read.
+    """
     changed: dict[str, Node] = {}
     used: dict[str, Node] = {}
     for node in graph.nodes:
         for name in node.inputs:
-            if name in changed and node.stage != "update":
+            if name in changed and node.stage != "update" and not _comes_behind(node, changed[name]):
                 yield f"`{node.address}` reads `{name}` after `{changed[name].address}` has changed it"
-            if name in used and node.stage == "clip":
-                yield f"`{node.address}` clips `{name}` after `{used[name].address}` has used it"
-        if node.stage == "clip":
-            changed.update(dict.fromkeys(node.inputs, node))
+            if name in used and node.stage in CHANGES[:-1]:
+                yield f"`{node.address}` changes `{name}` after `{used[name].address}` has used it"
+        if node.stage in CHANGES[:-1]:
+            changed.update((name, node) for name in node.inputs if graph.value(name).kind == "gradient")
         if node.stage == "update":
             changed.update((name, node) for name in node.inputs if graph.value(name).kind in STARTED)
             used.update((name, node) for name in node.inputs if graph.value(name).kind not in STARTED)
+
+
+def _comes_behind(node: Node, earlier: Node) -> bool:
+    """Whether a node may change what an earlier one has changed."""
+    return node.stage in CHANGES and CHANGES.index(node.stage) > CHANGES.index(earlier.stage)
 
 
 def first_contents_are_known(graph: Graph, operators: Operators) -> Iterator[str]:
@@ -134,10 +145,10 @@ def first_contents_are_known(graph: Graph, operators: Operators) -> Iterator[str
 
 
 def owners_exist(graph: Graph, operators: Operators) -> Iterator[str]:
-    """Weights, statistics and states belong to a node of the forward pass."""
+    """Weights, statistics and states belong to a node of the forward pass; states of all weights together to none."""
     forward = {node.address for node in graph.nodes if node.stage in FORWARD}
     for value in graph.of_kind("weight", "statistic", "state"):
-        if value.owner not in forward:
+        if value.owner not in forward and not (value.kind == "state" and value.owner is None):
             yield f"the {value.kind} `{value.name}` belongs to `{value.owner}`, which is no node of the forward pass"
 
 

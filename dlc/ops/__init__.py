@@ -11,6 +11,7 @@ from dlc.ops.adam import ADAM, ADAMW
 from dlc.ops.add import ADD
 from dlc.ops.attention import ATTENTION
 from dlc.ops.avgpool import AVGPOOL
+from dlc.ops.bce import BCE
 from dlc.ops.bn import BN
 from dlc.ops.causal_mask import CAUSAL_MASK
 from dlc.ops.concat import CONCAT
@@ -22,10 +23,17 @@ from dlc.ops.embedding import EMBEDDING, POSITION_EMBEDDING
 from dlc.ops.flatten import FLATTEN
 from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
-from dlc.ops.gradients import CLIP, SUM
+from dlc.ops.gradients import CLIP, REGULARISE, SUM
 from dlc.ops.groupnorm import GROUPNORM
 from dlc.ops.heads import MERGE_HEADS, SPLIT_HEADS
+from dlc.ops.hinge import HINGE
+from dlc.ops.huber import HUBER
+from dlc.ops.kl import KL
+from dlc.ops.l1 import L1
+from dlc.ops.lamb import LAMB
+from dlc.ops.lars import LARS
 from dlc.ops.layernorm import LAYERNORM
+from dlc.ops.lbfgs import LBFGS
 from dlc.ops.linear import LINEAR
 from dlc.ops.lrn import LRN
 from dlc.ops.matmul import MATMUL
@@ -33,6 +41,8 @@ from dlc.ops.maxpool import MAXPOOL
 from dlc.ops.mse import HALF_MSE, MSE
 from dlc.ops.mul import MUL
 from dlc.ops.operator import Operator
+from dlc.ops.perplexity import PERPLEXITY
+from dlc.ops.reconstruction import RECONSTRUCTION
 from dlc.ops.relu import RELU
 from dlc.ops.reshape import RESHAPE
 from dlc.ops.rmsnorm import RMSNORM
@@ -57,11 +67,11 @@ LAYERS = (
 )  # fmt: skip
 """What networks are made of."""
 
-LOSSES = (CROSS_ENTROPY, MSE, HALF_MSE)
-METRICS = (ACCURACY,)
-OPTIMIZERS = (SGD, ADAGRAD, RMSPROP, ADAM, ADAMW)
+LOSSES = (CROSS_ENTROPY, HINGE, BCE, KL, MSE, HALF_MSE, L1, HUBER, RECONSTRUCTION)
+METRICS = (ACCURACY, PERPLEXITY)
+OPTIMIZERS = (SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, LARS, LAMB, LBFGS)
 
-OPS = (*LAYERS, *LOSSES, *METRICS, SUM, CLIP, *(rule.operator for rule in OPTIMIZERS))
+OPS = (*LAYERS, *LOSSES, *METRICS, SUM, REGULARISE, CLIP, *(rule.operator for rule in OPTIMIZERS))
 """Every operator that a node of a Graph can have."""
 
 SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
@@ -70,7 +80,7 @@ SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 _NAMES_NOT_YET = (
     "global_maxpool", "leaky_relu", "elu", "silu", "hard_swish", "log_softmax",
     "local_conv", "depthwise_conv", "conv_transpose", "upsample", "slice", "split", "pad",
-    "rnn", "lstm", "gru", "l1", "huber", "bce", "hinge", "kl", "perplexity", "lars", "lamb", "lbfgs",
+    "rnn", "lstm", "gru",
 )  # fmt: skip
 
 NOT_YET = {

@@ -1,8 +1,9 @@
-"""`sum` and `clip`: what a step does with gradients between the backward pass and the updates.
+"""`sum`, `regularise` and `clip`: what a step does with gradients between the backward pass and the updates.
 
-`sum` adds the gradients that reach a value from several sides. `clip` works in place on all gradients of the step:
-`norm` scales them by min(1, τ/(‖g‖ + 1e-6)), the norm being that of all of them together, as PyTorch's
-clip_grad_norm_; `value` limits each element to [−τ, τ] (cost-models.md §3).
+`sum` adds the gradients that reach a value from several sides. `regularise` adds λ₂·w and λ₁·sign(w) to the gradient of
+each weight w, in place: the gradients of λ₂/2·Σw² and of λ₁·Σ|w|, which are no part of the loss that is shown. `clip`
+works in place on all gradients of the step: `norm` scales them by min(1, τ/(‖g‖ + 1e-6)), the norm being that of all of
+them together, as PyTorch's clip_grad_norm_; `value` limits each element to [−τ, τ] (cost-models.md §3).
 """
 
 from __future__ import annotations
@@ -27,6 +28,18 @@ def _sum_cost(_pass: str, shapes: Shapes) -> Cost:
     return Cost(0, (terms - 1) * shapes.inputs[0].elements, lg(terms), touched(shapes))
 
 
+def _infer_regularise(_operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """Weights and their gradients, which are changed in place: no results."""
+    return Inferred((), attrs=tuple((name, number(attrs, name)) for name in ("l1", "l2") if name in attrs))
+
+
+def _regularise_cost(_pass: str, shapes: Shapes) -> Cost:
+    """Multiply and add, for L1 the sign too."""
+    elements = sum(operand.elements for operand in shapes.inputs) // 2
+    operations = 3 * ("l1" in shapes.attrs) + 2 * ("l2" in shapes.attrs)
+    return Cost(0, operations * elements, operations, touched(shapes))
+
+
 def _infer_clip(_operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
     """Gradients, changed in place: no results."""
     return Inferred((), attrs=(("kind", word(attrs, "kind")), ("bound", number(attrs, "bound"))))
@@ -41,6 +54,17 @@ def _clip_cost(_pass: str, shapes: Shapes) -> Cost:
 
 
 SUM = Operator("sum", _infer_sum, _sum_cost, variadic=True, elementwise=True, splits=(), role="optimizer")
+
+REGULARISE = Operator(
+    "regularise",
+    _infer_regularise,
+    _regularise_cost,
+    variadic=True,
+    parameters=(Parameter("l1", "number", above=0), Parameter("l2", "number", above=0)),
+    results=(),
+    splits=(),
+    role="optimizer",
+)
 
 CLIP = Operator(
     "clip",

@@ -62,6 +62,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     below: float | None = None
+    above: float | None = None
     like: str | None = None  # takes the value of this other parameter where it is not given
 
 
@@ -117,9 +118,12 @@ class OperandError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """One backward node: `suffix` of its address (`dx`, `dw`), what it needs and which gradients it gives."""
+    """One backward node: `suffix` of its address, what it needs and which gradients it gives.
 
-    suffix: Literal["dx", "dw"]
+    Suffixes: `dx` by the operands, `dw` by the weights, `dt` by the target of a loss.
+    """
+
+    suffix: Literal["dx", "dw", "dt"]
     needs: tuple[str, ...]
     gives: tuple[str, ...]
 
@@ -206,3 +210,5 @@ class Operator:
     algorithms: tuple[Algorithm, ...] = ()
     splits: tuple[str, ...] = ("batch",)  # axes of the forward iteration space that may be split
     role: Literal["operator", "loss", "metric", "optimizer"] = "operator"
+    finish: Literal["mean", "exp"] = "mean"
+    """What is shown of a metric: the mean over the samples, or e to that power."""

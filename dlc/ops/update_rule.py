@@ -1,4 +1,7 @@
-"""Update rules: operators that write a weight and their own states in place, once for each weight and step."""
+"""Update rules: operators that write a weight and their own states in place, once for each weight and step.
+
+One that is `joint` does so once a step, for all weights together.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,14 @@ WEIGHT_DECAY = Parameter("weight_decay", "number", default=0.0, minimum=0)
 class Rule:
     """An update rule: its operator, and the states that it keeps of each weight, in the kernel's order.
 
-    States begin at zero, have the weight's type and lie between steps in values of kind `state`.
+    States begin at zero, have the weight's type and lie between steps in values of kind `state`. A `joint` rule has
+    one node over all weights, their gradients and its states, whose names and types follow from the type of all
+    weights as one vector.
     """
 
     operator: Operator
     states: Callable[[Mapping[str, Attr]], tuple[str, ...]]
+    joint: Callable[[Mapping[str, Attr], TensorType], tuple[tuple[str, TensorType], ...]] | None = None
 
     @property
     def name(self) -> str:

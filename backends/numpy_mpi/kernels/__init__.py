@@ -32,7 +32,10 @@ CONV_ALGORITHMS = {
 }
 """Algorithm -> module, and its name in function names."""
 
-UPDATE_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw")
+DISTANCES = ("mse", "half_mse", "l1", "huber", "bce", "reconstruction")
+"""Losses that compare two values element by element."""
+
+UPDATE_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "lars", "lamb")
 
 INITIALISE = Kernel("initial", "initialise")
 KEY = Kernel("philox", "key")
@@ -42,6 +45,11 @@ KEY = Kernel("philox", "key")
 def _pair(op: str, module: str) -> Kernels:
     """`OP_forward` and `OP_dx`."""
     return {(op, stage, ""): Kernel(module, f"{op}_{stage}") for stage in ("forward", "dx")}
+
+
+def _loss(op: str, module: str) -> Kernels:
+    """`OP_forward`, `OP_dx` and, for the gradient by the target, `OP_dt`."""
+    return {(op, stage, ""): Kernel(module, f"{op}_{stage}") for stage in ("forward", "dx", "dt")}
 
 
 def _kernels(module: str, op: str, *stages: str) -> Kernels:
@@ -95,19 +103,27 @@ KERNELS: Kernels = {
     **_pair("causal_mask", "attention"),
     **_pair("attention", "attention"),
     **_pair("cross_entropy", "losses"),
-    **_pair("mse", "losses"),
-    **_pair("half_mse", "losses"),
-    ("accuracy", "forward", ""): Kernel("losses", "accuracy_forward"),
+    **_pair("hinge", "losses"),
+    **_loss("kl", "losses"),
+    **{key: kernel for op in DISTANCES for key, kernel in _loss(op, "distances").items()},
+    **{(op, "forward", ""): Kernel("losses", f"{op}_forward") for op in ("accuracy", "perplexity")},
     ("convert", "forward", ""): Kernel("layout", "convert"),
     ("sum", "sum", ""): Kernel("gradients", "sum_gradients"),
     ("totals", "forward", ""): Kernel("totals", "totals_forward"),
+    **{("totals", finish, ""): Kernel("totals", finish) for finish in ("mean", "exp")},
+    ("regularise", "regularise", ""): Kernel("gradients", "regularise"),
     ("clip", "clip", ""): Kernel("gradients", "clip"),
     **{(rule, "update", ""): Kernel("update", f"{rule}_update") for rule in UPDATE_RULES},
+    ("lbfgs", "update", ""): Kernel("lbfgs", "lbfgs_update"),
 }
 
 
 def _exact(op: str, *stages: str) -> Kernels:
     return {(op, stage, ""): Kernel("exact", f"{op}_{stage}") for stage in stages}
+
+
+def _exact_conv(op: str, *stages: str) -> Kernels:
+    return {(op, stage, ""): Kernel("exact_conv", f"{op}_{stage}") for stage in stages}
 
 
 EXACT: Kernels = {
@@ -116,8 +132,8 @@ EXACT: Kernels = {
     **_exact("sigmoid", "forward"),
     **{(op, "dx", ""): Kernel("exact", "activation_dx") for op in ("relu", "tanh", "sigmoid")},
     **_exact("softmax", "forward", "dx"),
-    **_exact("avgpool", "forward", "dx"),
-    **_exact("global_avgpool", "forward", "dx"),
+    **_exact_conv("avgpool", "forward", "dx"),
+    **_exact_conv("global_avgpool", "forward", "dx"),
     **_exact("dropout", "forward", "dx"),
     **_exact("bn", "forward", "squares", "apply", "inference", "dx", "grad_apply", "statistics", "update"),
     **{
@@ -130,13 +146,20 @@ EXACT: Kernels = {
     **_exact("mul", "forward", "dx"),
     ("div", "forward", ""): Kernel("exact", "mul_forward"),
     ("div", "dx", ""): Kernel("exact", "mul_dx"),
-    **_exact("cross_entropy", "forward", "dx"),
-    **_exact("mse", "forward", "dx"),
-    ("half_mse", "forward", ""): Kernel("exact", "mse_forward"),
-    ("half_mse", "dx", ""): Kernel("exact", "mse_dx"),
+    **_pair("cross_entropy", "exact_losses"),
+    **_pair("hinge", "exact_losses"),
+    **_loss("kl", "exact_losses"),
+    **_loss("reconstruction", "exact_losses"),
+    **{(op, "forward", ""): Kernel("exact_losses", "mse_forward") for op in ("mse", "half_mse", "bce")},
+    **{(op, "forward", ""): Kernel("exact_losses", "l1_forward") for op in ("l1", "huber")},
+    **{
+        (op, stage, ""): Kernel("exact_losses", f"mse_{stage}")
+        for op in ("mse", "half_mse", "bce", "l1", "huber")
+        for stage in ("dx", "dt")
+    },
     ("clip", "clip", ""): Kernel("exact", "clip"),
-    **{(rule, "update", ""): Kernel("exact", f"{rule}_update") for rule in ("sgd", "adagrad", "rmsprop", "adam")},
-    ("adamw", "update", ""): Kernel("exact", "adam_update"),
+    ("regularise", "regularise", ""): Kernel("exact_updates", "regularise"),
+    **{(rule, "update", ""): Kernel("exact_updates", f"{rule}_update") for rule in (*UPDATE_RULES, "lbfgs")},
 }
 """Integer stand-ins of `dlc verify --exact`: they take the place of `KERNELS`' entries."""
 

@@ -24,11 +24,6 @@ from .gradients import clip as clip_exactly
 from .gradients import square_sum
 from .layout import Array, logical, physical_axis
 from .philox import Key, uniform, words
-from .pool import pool_taps
-from .sliding import Pads, Pair
-
-RATE = 0.25
-"""Stands for every learning rate."""
 
 
 def fold(x: Array, y: Array) -> None:
@@ -103,37 +98,6 @@ def softmax_dx(dy: Array, y: Array, dx: Array, *, axis: int, layout: str = "NCHW
     np.multiply(dy, y, out=dx)
     np.subtract(dx, dx.sum(axis=physical_axis(axis, layout, y.ndim), keepdims=True), out=dx)
     fold(dx, dx)
-
-
-def avgpool_forward(x: Array, y: Array, *, window: Pair, stride: Pair, pad: Pads, layout: str, **_: object) -> None:
-    """The sum of each window, folded."""
-    x, y = logical(x, layout), logical(y, layout)
-    y.fill(0)
-    for _tap, outs, ins in pool_taps(x, y, window, stride, pad):
-        target = y[:, :, outs[0], outs[1]]
-        np.add(target, x[:, :, ins[0], ins[1]], out=target)
-    fold(y, y)
-
-
-def avgpool_dx(dy: Array, dx: Array, *, window: Pair, stride: Pair, pad: Pads, layout: str, **_: object) -> None:
-    """dy at every element of its window."""
-    dy, dx = logical(dy, layout), logical(dx, layout)
-    dx.fill(0)
-    for _tap, outs, ins in pool_taps(dx, dy, window, stride, pad):
-        target = dx[:, :, ins[0], ins[1]]
-        np.add(target, dy[:, :, outs[0], outs[1]], out=target)
-
-
-def global_avgpool_forward(x: Array, y: Array, *, layout: str, **_: object) -> None:
-    """The sum of each channel's image, folded."""
-    y = logical(y, layout)
-    np.add.reduce(logical(x, layout), axis=(2, 3), keepdims=True, out=y)
-    fold(y, y)
-
-
-def global_avgpool_dx(dy: Array, dx: Array, *, layout: str, **_: object) -> None:
-    """dy everywhere."""
-    np.copyto(logical(dx, layout), logical(dy, layout))
 
 
 def dropout_forward(
@@ -322,35 +286,6 @@ def bn_update(mean: Array, variance: Array, mean_sum: Array, variance_sum: Array
     fold(variance + variance_sum, variance)
 
 
-def cross_entropy_forward(
-    logits: Array, label: Array, loss: Array, probabilities: Array, *, count: int, **_: object
-) -> None:
-    """The probabilities are the logits and their sum, folded; the loss adds up those at the labels."""
-    softmax_forward(logits, probabilities, axis=logits.ndim - 1)
-    loss[...] = np.take_along_axis(probabilities, label[..., None], axis=-1).sum() * share(count)
-
-
-def cross_entropy_dx(dy: Array, probabilities: Array, label: Array, dlogits: Array, *, count: int, **_: object) -> None:
-    """The probabilities, less one at the label."""
-    np.copyto(dlogits, probabilities)
-    rows, labels = dlogits.reshape(-1, dlogits.shape[-1]), label.reshape(-1)
-    rows[np.arange(labels.size), labels] -= 1
-    np.multiply(dlogits, dy * share(count), out=dlogits)
-
-
-def mse_forward(prediction: Array, target: Array, loss: Array, *, count: int, **_: object) -> None:
-    """Σ of the folded differences' squares; stands for `half_mse` too."""
-    difference = folded(prediction - target)
-    loss[...] = (difference * difference).sum() * share(count)
-
-
-def mse_dx(dy: Array, prediction: Array, target: Array, dprediction: Array, *, count: int, **_: object) -> None:
-    """The folded differences."""
-    np.subtract(prediction, target, out=dprediction)
-    fold(dprediction, dprediction)
-    np.multiply(dprediction, dy * share(count), out=dprediction)
-
-
 def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: object) -> None:
     """By norm: all gradients by a power of two that depends on the sum of squares of all of them, folded."""
     if kind == "value":
@@ -359,37 +294,6 @@ def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: o
     total = sum(square_sum(folded(gradient)) for gradient in gradients)
     for gradient in gradients:
         np.multiply(gradient, 2.0 ** -(total % 4), out=gradient)
-
-
-def sgd_update(
-    weight: Array, gradient: Array, *states: Array, momentum: float = 0.0, nesterov: bool = False, **_: object
-) -> None:
-    """v = v/2 + g, w -= v/4; with Nesterov's momentum w -= (g + v/2)/4."""
-    if momentum:
-        (velocity,) = states
-        np.add(velocity / 2, gradient, out=velocity)
-        gradient = gradient + velocity / 2 if nesterov else velocity
-    np.subtract(weight, RATE * gradient, out=weight)
-
-
-def adagrad_update(weight: Array, gradient: Array, squares: Array, **_: object) -> None:
-    """A += g², folded; w -= (g + A)/4."""
-    fold(squares + folded(gradient) ** 2, squares)
-    np.subtract(weight, RATE * (gradient + squares), out=weight)
-
-
-def rmsprop_update(weight: Array, gradient: Array, *states: Array, momentum: float = 0.0, **_: object) -> None:
-    """As `adagrad_update`, and then as `sgd_update` where there is momentum."""
-    squares, *velocity = states
-    fold(squares + folded(gradient) ** 2, squares)
-    sgd_update(weight, gradient + squares, *velocity, momentum=momentum)
-
-
-def adam_update(weight: Array, gradient: Array, mean: Array, square_mean: Array, *, step: int, **_: object) -> None:
-    """m₁ = m₁/2 + g; m₂ += g², folded; w -= (m₁ + m₂ + step)/4; stands for `adamw` too."""
-    np.add(mean / 2, gradient, out=mean)
-    fold(square_mean + folded(gradient) ** 2, square_mean)
-    np.subtract(weight, RATE * (mean + square_mean + step % 4), out=weight)
 
 
 def initialise(weight: Array, *, key: Key, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Sums of gradients where a value was used more than once, and clipping."""
+"""Sums of gradients where a value was used more than once, regularisers, and clipping."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def sum_gradients(*arrays: Array, **_: object) -> None:
         np.add(total, gradient, out=total)
 
 
+def regularise(*arrays: Array, l1: float = 0.0, l2: float = 0.0, **_: object) -> None:
+    """Weights, and then their gradients in the same order: g += λ₂·w + λ₁·sign(w), in place; the sign of 0 is 0."""
+    count = len(arrays) // 2
+    for weight, gradient in zip(arrays[:count], arrays[count:], strict=True):
+        if l2:
+            np.add(gradient, l2 * weight, out=gradient)
+        if l1:
+            np.add(gradient, l1 * np.sign(weight), out=gradient)
+
+
 def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: object) -> None:
     """Limit gradients in place.
 
@@ -34,6 +44,11 @@ def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: o
     factor = min(1.0, bound / (sqrt(sum(square_sum(gradient) for gradient in gradients)) + 1e-6))
     for gradient in gradients:
         np.multiply(gradient, factor, out=gradient)
+
+
+def norm(array: Array) -> float:
+    """The square root of the sum of the squares of its elements."""
+    return sqrt(square_sum(array))
 
 
 def square_sum(gradient: Array) -> float:

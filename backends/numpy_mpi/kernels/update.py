@@ -7,9 +7,11 @@ temporaries are a chunk long, however large the weight.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 
 import numpy as np
 
+from .gradients import norm, square_sum
 from .layout import Array
 
 CHUNK = 2**14
@@ -114,6 +116,61 @@ def adamw_update(
     """w -= η·λ·w, then Adam's update without weight decay."""
     np.multiply(weight, 1 - lr * weight_decay, out=weight)
     adam_update(weight, gradient, mean, square_mean, lr=lr, step=step, **attrs)
+
+
+def lars_update(
+    weight: Array,
+    gradient: Array,
+    *states: Array,
+    lr: float,
+    momentum: float = 0.9,
+    trust: float = 0.001,
+    weight_decay: float = 0.0,
+    eps: float = 1e-8,
+    **_: object,
+) -> None:
+    """λ = τ·‖w‖/(‖g‖ + β‖w‖ + ε), 1 where either norm is 0; then as `sgd` with the gradient λ·(g + βw)."""
+    sizes = norm(weight), norm(gradient)
+    rate = trust * sizes[0] / (sizes[1] + weight_decay * sizes[0] + eps) if all(sizes) else 1.0
+    for w, g, *velocity in _chunks(weight, gradient, *states):
+        u = rate * (g + weight_decay * w if weight_decay else g)
+        if momentum:
+            (v,) = velocity
+            np.multiply(v, momentum, out=v)
+            u = np.add(v, u, out=v)
+        np.subtract(w, lr * u, out=w)
+
+
+def lamb_update(
+    weight: Array,
+    gradient: Array,
+    mean: Array,
+    square_mean: Array,
+    *,
+    lr: float,
+    step: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    **_: object,
+) -> None:
+    """u = m̂₁/(√m̂₂ + ε) + λw with Adam's moments; w -= η·‖w‖/‖u‖·u, the ratio 1 where either norm is 0."""
+    scale, root = 1 / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** -0.5
+
+    def direction(w: Array, m1: Array, m2: Array) -> Array:
+        u: Array = scale * m1 / (np.sqrt(m2) * root + eps)
+        return np.add(u, weight_decay * w, out=u)
+
+    total = 0.0
+    for w, g, m1, m2 in _chunks(weight, gradient, mean, square_mean):
+        _average(m1, g, beta1)
+        _average(m2, g * g, beta2)
+        total += square_sum(direction(w, m1, m2))
+    sizes = norm(weight), sqrt(total)
+    rate = lr * sizes[0] / sizes[1] if all(sizes) else lr
+    for w, m1, m2 in _chunks(weight, mean, square_mean):
+        np.subtract(w, rate * direction(w, m1, m2), out=w)
 
 
 def _average(average: Array, value: Array, share: float) -> None:

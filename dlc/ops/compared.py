@@ -1,0 +1,74 @@
+"""Losses that compare two values of one shape element by element, and give a gradient for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlc.ir.graph import Attr
+from dlc.ir.tensor import TensorType
+from dlc.ops.attributes import number
+from dlc.ops.counting import lg, per_element, touched
+from dlc.ops.labelled import scalar
+from dlc.ops.operands import floating
+from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes
+
+
+def comparison(
+    name: str,
+    *,
+    prediction: str = "prediction",
+    parameters: tuple[Parameter, ...] = (),
+    operations: int = 3,
+    backward: int = 2,
+) -> Operator:
+    """A loss of so many operations an element, one behind the other; the last forward one adds the elements up.
+
+    Its arguments are numbers. `dx` is the gradient by the first operand, which is called `prediction`, and `dt` that
+    by the target.
+    """
+
+    def infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+        """Two values of one shape -> a number."""
+        equal(name, *operands)
+        return Inferred((scalar(operands[0]),), attrs=tuple((p.name, number(attrs, p.name)) for p in parameters))
+
+    def cost(pass_: str, shapes: Shapes) -> Cost:
+        if pass_ != "forward":
+            return per_element(shapes, operations=backward, depth=backward)
+        elements = shapes.inputs[0].elements
+        return Cost(0, operations * elements, lg(elements) + operations - 1, touched(shapes))
+
+    return Operator(
+        name,
+        infer,
+        cost,
+        operands=(prediction, "target"),
+        parameters=parameters,
+        gradients=by_both(prediction),
+        runtime=("count",),
+        role="loss",
+    )
+
+
+def equal(op: str, prediction: TensorType, target: TensorType) -> None:
+    """Refuse operands of different shapes (E0303); names of axes may differ."""
+    floating(op, prediction, target)
+    if prediction.shape != target.shape:
+        notes = (
+            f"the {'logits are' if op in ('bce', 'kl') else 'prediction is'} {prediction}",
+            f"the target is {target}",
+        )
+        raise OperandError("E0303", operand=1, op=op, notes=notes, helps=_instead(op, prediction, target))
+
+
+def _instead(op: str, prediction: TensorType, target: TensorType) -> tuple[str, ...]:
+    """Where only the arrangement differs, there is a loss that does not mind."""
+    if op in ("mse", "half_mse") and prediction.elements == target.elements:
+        return ("`reconstruction` compares values with as many elements a sample, however they are arranged",)
+    return ()
+
+
+def by_both(prediction: str, *saved: str) -> tuple[Gradient, Gradient]:
+    """The gradients by the first operand and by the target; `saved` takes the operands' place in `dx`."""
+    operands = (prediction, "target")
+    return Gradient("dx", ("dy", *(saved or operands)), operands[:1]), Gradient("dt", ("dy", *operands), operands[1:])
