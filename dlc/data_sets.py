@@ -22,7 +22,7 @@ class DataSet:
 
     `sample` gives the type of one sample, without the batch, and `classes` how many classes its labels have; None
     where the files or the network decide. `fields` are what it provides besides the inputs, as `data.label`;
-    with `any_field` a file may hold others, which have the type that their use asks for.
+    with `any_field` it has others, which have the type that their use asks for.
     """
 
     name: str
@@ -33,11 +33,13 @@ class DataSet:
     any_field: bool = False
 
     def field_type(self, field: str, input_: TensorType) -> TensorType | None:
-        """The type of a field beside a network input (batch included): `label` is one integer a sample, `next` the
-        token after each token. None for a field whose use decides, KeyError for one that it does not have.
+        """The type of a field beside a network input (batch included): `label` is one integer a sample, `next` is as
+        the input, one place ahead. None for a field whose use decides, KeyError for one that it does not have.
         """
+        if field in self.fields and field == "label":
+            return TensorType("i32", input_.axes[:1])
         if field in self.fields:
-            return TensorType("i32", input_.axes[:1] if field == "label" else input_.axes)
+            return input_ if input_.dtype in FLOATING else TensorType("i32", input_.axes)
         if self.any_field:
             return None
         raise KeyError(field)
@@ -125,13 +127,14 @@ DATA_SETS = (
             Parameter("classes", "int", default=10, minimum=1),
             *_SPLIT,
         ),
-        ("label",),
+        ("label", "next"),
         sample=_unknown,
         classes=lambda arguments: _count(arguments, "classes"),
+        any_field=True,
     ),
 )
 
-LOADABLE = ("digits", "mnist", "cifar10", "npz", "synthetic")
+LOADABLE = ("digits", "mnist", "cifar10", "npz", "text", "tokens", "synthetic")
 """The data sets that this version can read; naming another one passes `check` and is refused at `compile`."""
 
 _BY_NAME = {data_set.name: data_set for data_set in DATA_SETS}

@@ -222,16 +222,19 @@ def compile_spec(source: Source, options: Options, given: Plan | None = None) ->
 def compile_job(source: Source, job: Job, context: Context, options: Options, given: Plan | None = None) -> Compiled:
     """One job under one context, to a checked Program.
 
-    Errors: all that planning finds, E0701 for what the backend cannot emit, E0509 where memory does not suffice, E0711
+    Errors: all that planning finds, E0701 for what the backend cannot emit, E0308 for a text of more characters than
+    the network has classes, E0509 where memory does not suffice, E0711
     where the loss depends on no weight, E0719 where a given plan is not for this network.
     """
     from backends.numpy_mpi.refuse import refusals
+    from dlc.vocabulary import too_few_classes
     from passes.add_updates import weight_gradients
     from passes.fit import fit, memory_of
     from passes.lower import lower
     from passes.review import review
 
     refused = refusals(job.graph, context.training, context.request, context.cluster, context.ranks)
+    refused = refused or tuple(too_few_classes(job.graph, context.training, source.spec.root))
     if refused:
         raise SourcedError(refused, source.texts)
     graph = training_graph(job, context, options)

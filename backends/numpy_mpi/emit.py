@@ -13,10 +13,10 @@ from backends.numpy_mpi.names import identifiers
 from backends.numpy_mpi.rates import rates_function, rates_module
 from backends.numpy_mpi.segments import SegmentWriter
 from backends.numpy_mpi.setting import (
+    classes,
     dataset_call,
     initialisation,
     interchangeable,
-    label_classes,
     length_call,
     sample_shapes,
     weight_names,
@@ -28,7 +28,7 @@ from dlc.ir.program import Compute, Role, Row
 
 RUNTIME_NAMES = (
     "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "load_weights",
-    "require_finite", "run", "save_npz", "save_weights", "shard",
+    "own_samples", "require_finite", "run", "save_arrays", "save_weights", "shard",
 )  # fmt: skip
 
 
@@ -88,7 +88,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "dtype": NUMPY_TYPES[program.dtype],
         "imports": _imports(emission, used, tables),
         "sample": literal_map(sample_shapes(graph, training.data)),
-        "classes": literal_map(label_classes(graph)),
+        "classes": literal_map(classes(graph)),
+        "inputs": literal_map({name: graph.type(name).shape[1:] for name in graph.inputs}),
         "metrics": literal(tuple(name for name, _ in program.metrics)),
         "interchangeable": interchangeable(graph),
         **tables,

@@ -6,24 +6,25 @@ from collections.abc import Mapping
 from math import gcd
 
 from backends.numpy_mpi.emission import Emission
-from backends.numpy_mpi.text import call, literal
+from backends.numpy_mpi.text import call, literal, literal_map
 from dlc.ir.graph import Graph, Init, Value
 from dlc.ir.training import Choice, Length
+from dlc.ops.operands import FLOATING
+from passes.classes import fed_classes
+
+DRAWN_WITH_INPUTS = ("label", "next")
+"""The fields that synthetic samples have besides those that are drawn as inputs are."""
 
 
 def sample_shapes(graph: Graph, data: Choice) -> dict[str, tuple[int, ...]]:
-    """Shape of one sample of each input, by its name; of each field too where the file decides what it holds."""
-    names = (*graph.inputs, *graph.fields) if data.kind == "npz" else graph.inputs
-    return {name: graph.type(name).shape[1:] for name in names}
+    """Shape of one sample of each input, by its name; of each field too where the file or the draw leaves it open."""
+    fields = {"npz": graph.fields, "synthetic": [name for name in graph.fields if name not in DRAWN_WITH_INPUTS]}
+    return {name: graph.type(name).shape[1:] for name in (*graph.inputs, *fields.get(data.kind, ()))}
 
 
-def label_classes(graph: Graph) -> dict[str, int]:
-    """How many classes each label may have: those of the loss that it is compared in."""
-    found = {}
-    for node in graph.nodes:
-        if node.op == "cross_entropy" and node.inputs[1] in graph.fields:
-            found[node.inputs[1]] = graph.type(node.inputs[0]).shape[-1]
-    return found
+def classes(graph: Graph) -> dict[str, int]:
+    """How many classes the integers of each input and field may name."""
+    return {name: found.count for name, found in fed_classes(graph).items()}
 
 
 def weight_names(graph: Graph) -> tuple[str, ...]:
@@ -53,17 +54,33 @@ def dataset_call(emission: Emission) -> str:
     given = {name: literal(value) for name, value in data.arguments if name not in ("shuffle", "last", "augment")}
     given = {name: text for name, text in given.items() if text != "None"}
     arguments = []
-    if data.kind in ("mnist", "cifar10", "npz"):
-        arguments = ["files", given.pop("file" if data.kind == "npz" else "dir")]
+    if data.kind in ("mnist", "cifar10", "npz", "text", "tokens"):
+        arguments = ["files", given.pop("file" if "file" in given else "dir")]
     if data.kind == "npz":
         given["names"] = literal((*graph.inputs, *graph.fields))
     elif data.kind == "synthetic":
         arguments.append("SAMPLE")
+        given |= _integers(graph, given["classes"])
     else:
         given["input"] = literal(graph.inputs[0])
-    if data.kind in ("digits", "npz", "synthetic"):
+    if data.kind == "text" and classes(graph):
+        given["classes"] = "min(CLASSES.values())"
+    if data.kind not in ("mnist", "cifar10"):
         given["seed"] = "SEED"
     return call(data.kind, [*arguments, *(f"{name}={text}" for name, text in given.items())])
+
+
+def _integers(graph: Graph, otherwise: str) -> dict[str, str]:
+    """What synthetic samples need to know of integers: their bounds, and which input the field `next` goes with.
+
+    `next` holds what its input holds, so the input's bound is the smaller one.
+    """
+    bounds, first, ahead = classes(graph), graph.inputs[0], "next" in graph.fields
+    if ahead and "next" in bounds:
+        bounds[first] = min(bounds["next"], bounds.get(first, bounds["next"]))
+    names = [name for name in sample_shapes(graph, Choice("synthetic")) if graph.type(name).dtype not in FLOATING]
+    below = literal_map({name: bounds[name] if name in bounds else int(otherwise) for name in names})
+    return ({"below": below} if names else {}) | ({"next": literal(first)} if ahead else {})
 
 
 def initialisation(graph: Graph, names: Mapping[str, str]) -> str:

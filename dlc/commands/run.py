@@ -1,4 +1,4 @@
-"""Compile a spec and train its network, or start a program that `dlc compile` wrote.
+"""Compile a spec and train its network or predict with it, or start a program that `dlc compile` wrote.
 
 Progress and results are the program's own; with --json its last line is one JSON object.
 """
@@ -22,7 +22,8 @@ from dlc.messages.e07_run import E0703, E0705, E0710
 EXAMPLES = """\
   dlc run specs/lenet5.dlspec
   dlc run specs/lenet5.dlspec -n 1 --steps 100 --save weights.npz
-  dlc run specs/lenet5.dlspec --load weights.npz --steps 0 --predict outputs.npz
+  dlc run specs/lenet5.dlspec --load weights.npz --predict outputs.npz
+  dlc run specs/lenet5.dlspec --load weights.safetensors --predict outputs.npz --input images.npz
   dlc run build/lenet5 --json
   dlc run build/lenet5 --hostfile hosts --dry-run"""
 
@@ -35,9 +36,16 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE|build/", help="a .dlspec file, a plan.json, or a folder of `dlc compile`")
     add_planning(parser)
     parser.add_argument("--steps", metavar="N", type=steps, help="train for N steps (0: none)")
-    parser.add_argument("--load", metavar="W.npz", help="start from these weights")
-    parser.add_argument("--save", metavar="W.npz", help="write the weights at the end")
-    parser.add_argument("--predict", metavar="OUT.npz", help="write the network's outputs for the test samples")
+    parser.add_argument("--load", metavar="W.npz", help="start from these weights, .npz or .safetensors")
+    parser.add_argument("--save", metavar="W.npz", help="write the weights at the end, as .npz or .safetensors")
+    parser.add_argument(
+        "--predict",
+        metavar="OUT.npz",
+        help="write outputs for the test samples; with --load and without --steps, do not train",
+    )
+    parser.add_argument(
+        "--input", metavar="IN.npz", help="predict on these samples: arrays named as the network's inputs"
+    )
     parser.add_argument("--profile", action="store_true", help="show the median time of each part of a step")
     parser.add_argument("--hostfile", metavar="F", help="start ranks on the machines that this file lists")
     parser.add_argument("--dry-run", action="store_true", help="show the command that would be run, and run nothing")
@@ -57,7 +65,9 @@ def run(arguments: Namespace) -> Answer:
 
 
 def _refuse(arguments: Namespace) -> None:
-    """Options that need a folder that stays."""
+    """Options that need a folder that stays, and samples that nothing is predicted for."""
+    if arguments.input and not arguments.predict:
+        raise UsageError("`--input` names samples to predict on: it goes with `--predict OUT.npz`")
     if not os.path.isdir(arguments.file) and (arguments.hostfile or arguments.dry_run):
         option = "--hostfile" if arguments.hostfile else "--dry-run"
         way = f"`dlc compile {arguments.file} -o build/` writes one"
@@ -93,7 +103,7 @@ def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
     from dlc.launch import command_line, launch
 
     words = ["--root", root or os.curdir]
-    for option in ("steps", "load", "save", "predict"):
+    for option in ("steps", "load", "save", "predict", "input"):
         value = getattr(arguments, option)
         if value is not None:
             words += [f"--{option}", str(value)]

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from backends.numpy_mpi.runtime.failures import ProgramError
-from backends.numpy_mpi.runtime.files import load_npz, load_weights, require_place, save_npz, save_weights
+from backends.numpy_mpi.runtime.files import (
+    load_arrays,
+    load_npz,
+    load_weights,
+    require_place,
+    save_arrays,
+    save_npz,
+    save_weights,
+)
 from backends.numpy_mpi.runtime.thread_world import run_threads
 from backends.numpy_mpi.runtime.world import Serial, World
 from tests.runtime.conftest import PACKAGES
@@ -60,6 +68,64 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     with pytest.raises(ProgramError) as failure:
         load_weights(Serial(), tmp_path / "w.npz", {"a": np.zeros(3)})
     assert failure.value.notes == ("not in this network: `b`, `d`",)
+
+
+def test_round_trip_as_safetensors(tmp_path: Path) -> None:
+    """What is written is what the package itself reads, and the other way round."""
+    path = tmp_path / "w.safetensors"
+    weights = WEIGHTS | {"scalar": np.float64(3.5), "turned": np.arange(6.0).reshape(2, 3).T}
+    save_arrays(path, weights)
+    numpy = pytest.importorskip("safetensors.numpy")
+    for loaded in (load_arrays(path), numpy.load_file(path)):
+        assert sorted(loaded) == sorted(weights)
+        assert all(np.array_equal(loaded[name], weights[name]) for name in weights)
+        assert all(loaded[name].dtype == weights[name].dtype for name in weights)
+    assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+def safetensors(header: str, data: bytes) -> bytes:
+    """A file by hand: https://github.com/huggingface/safetensors#format."""
+    return len(header).to_bytes(8, "little") + header.encode() + data
+
+
+def test_types_of_safetensors(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    path = tmp_path / "w.safetensors"
+    half = np.array([1.5, -2.0], "<f2").tobytes()
+    brain = bytes.fromhex("803f 00c0")  # 1.0 and -2.0: the upper halves of f32
+    header = (
+        '{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[2,1],"data_offsets":[4,8]}}'
+    )
+    path.write_bytes(safetensors(header, half + brain))
+    loaded = load_arrays(path)
+    assert loaded["a"].tolist() == [1.5, -2.0]
+    assert loaded["b"].tolist() == [[1.0], [-2.0]]
+    path.write_bytes(safetensors('{"a":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]}}', b"\1"))
+    with pytest.raises(ProgramError, match="`a` holds BOOL, which cannot be read here"):
+        load_arrays(path)
+
+
+def test_damaged_safetensors(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    path = tmp_path / "w.safetensors"
+    save_arrays(path, WEIGHTS)
+    whole = path.read_bytes()
+    for content in (b"", whole[:5], whole[:40], whole[:-1], whole + b"more", b"\xff" * 100, None):
+        path.write_bytes(content) if content is not None else path.unlink()
+        with pytest.raises(
+            ProgramError, match=r"w.safetensors` cannot be read as weights: (it is damaged|No such file)"
+        ):
+            load_arrays(path)
+
+
+def test_safetensors_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    path = str(tmp_path / "w.safetensors")
+    for action in (require_place, load_arrays, lambda path: save_arrays(path, WEIGHTS)):
+        with pytest.raises(ProgramError, match="needs the package `safetensors`, which is not installed") as failure:
+            action(path)
+        assert failure.value.help == "`pip install safetensors` installs it; a name that ends in .npz needs nothing"
+    assert os.listdir(tmp_path) == []
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:

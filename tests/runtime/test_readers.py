@@ -10,7 +10,7 @@ import pytest
 
 from backends.numpy_mpi.runtime.failures import ProgramError
 from backends.numpy_mpi.runtime.files import Files
-from backends.numpy_mpi.runtime.readers import cifar10, digits, mnist, npz, synthetic
+from backends.numpy_mpi.runtime.readers import cifar10, digits, mnist, npz, own_samples, synthetic
 
 
 def idx(array: np.ndarray) -> bytes:  # type: ignore[type-arg]
@@ -172,6 +172,53 @@ def test_synthetic_can_be_learned_and_stays_the_same() -> None:
     test = dataset.test.columns["image"].values
     nearest = ((test[:, None] - means) ** 2).sum(axis=(2, 3, 4)).argmin(axis=1)
     assert (nearest == dataset.test.columns["label"].values).mean() > 0.95
+
+
+def test_synthetic_tokens_can_be_learned() -> None:
+    shapes, below = {"text": (12,), "image": (2, 3)}, {"text": 5}
+    dataset = synthetic(shapes, below=below, next="text", samples=300, classes=4, seed=2)
+    text, following = (dataset.train.columns[name].values for name in ("text", "next"))
+    assert text.shape == following.shape == (300, 12)
+    assert np.array_equal(text[:, 1:], following[:, :-1])
+    assert (text.min(), text.max(), text.dtype) == (0, 4, np.int32)
+    assert dataset.train.columns["image"].values.dtype == np.float32
+    label = dataset.train.columns["label"].values
+    for c in range(4):
+        most = np.array([np.bincount(column, minlength=5).max() for column in text[label == c].T])
+        assert (most > 0.6 * (label == c).sum()).all(), "most tokens are those of the class"
+    dataset.require({"text": (12,), "image": (2, 3)}, {"text": 5, "next": 5, "label": 4})
+
+
+def test_integers_of_any_shape_name_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", text=np.array([[0, 1, 2], [3, 4, 5]]), mask=np.array([[0.0, 1.0], [0.5, 1.0]]))
+    dataset = npz(Files(tmp_path), "data.npz", names=("text", "mask"))
+    dataset.require({"text": (3,), "mask": (2,)}, {"text": 6})
+    with pytest.raises(ProgramError, match=r"data.npz, row 1: `text` is 4, classes are 0 to 3"):
+        dataset.require({}, {"text": 4})
+    with pytest.raises(ProgramError, match=r"data.npz, row 1: `mask` is 0.5, classes are 0 to 1"):
+        dataset.require({}, {"mask": 2})
+
+
+def test_samples_of_ones_own(tmp_path: Path) -> None:
+    file = str(tmp_path / "mine.npz")
+    shapes = {"image": (1, 2, 2), "text": (3,)}
+    arrays = {"image": np.zeros((5, 1, 2, 2)), "text": np.arange(15).reshape(5, 3)}
+    np.savez(file, **arrays)
+    assert len(own_samples(file, shapes, {"text": 15, "label": 10})) == 5
+    cases = [
+        ({"image": arrays["image"]}, "mine.npz: has no array `text`, it has image"),
+        (arrays | {"text": arrays["text"][:4]}, "has 4 rows of `text` and 5 of `image`"),
+        (arrays | {"image": np.zeros((5, 2, 2))}, "mine.npz has `image` of shape 2x2, the network takes 1x2x2"),
+        (arrays | {"text": arrays["text"] + 1}, "mine.npz, row 4: `text` is 15, classes are 0 to 14"),
+        ({name: array[:0] for name, array in arrays.items()}, "mine.npz: holds no sample"),
+    ]
+    for content, message in cases:
+        np.savez(file, **content)  # type: ignore[arg-type]
+        with pytest.raises(ProgramError) as failure:
+            own_samples(file, shapes, {"text": 15})
+        assert message in failure.value.text
+    with pytest.raises(ProgramError, match=r"there is no file `nowhere.npz`"):
+        own_samples("nowhere.npz", shapes, {})
 
 
 def test_paths_stay_inside_the_root(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ program.py (the entry)
     run(main, *, name: str, ranks: int, description: str = "", arguments: Sequence[str] | None = None) -> int
         Called before anything starts MPI: with several ranks this process forks, and becomes the rank's supervisor
         (supervisor.py, star.py), which says how the rank ended and ends all others; the child returns the status.
-    Options: steps, epochs: int | None; load, save, predict, record, replay: str | None; perturb: int | None;
-             json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float
+    Options: steps, epochs: int | None; load, save, predict, input, record, replay: str | None; perturb: int | None;
+             json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float;
+             predicts_only: bool (outputs of given weights are asked for, and no training)
     Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
     Clock().now() -> float (seconds)
     ProgramError(text, *, code="", notes=(), help=""): the user's or a file's mistake: printed, no traceback
@@ -44,12 +45,16 @@ guard.py
     require_finite(world, loss: float, step: int, local: float | None = None, what: str = "loss") -> None
                                                                           raises ProgramError alike on all ranks
 
-data.py, readers.py
+data.py, readers.py, sequences.py
     digits(scale=1, *, input="image", test=0.0, seed=0) -> Dataset        uint8 / 16 as [sample, 1, 8 scale, 8 scale]
     mnist(files, folder, *, pad=0, input="image"), cifar10(files, folder, *, input="image") -> Dataset
     npz(files, file, *, names: Sequence[str], test=0.0, seed=0) -> Dataset
-    synthetic(shapes: dict[str, tuple[int, ...]], *, samples=1024, classes=10, test=0.0, seed=0) -> Dataset
-    Dataset.train, Dataset.test: Samples;  len(samples);  samples.names
+    synthetic(shapes: dict[str, tuple[int, ...]], *, below: dict[str, int] = {}, next="", samples=1024, classes=10,
+              test=0.0, seed=0) -> Dataset
+    text(files, file, *, seq, input="text", classes=None, test=0.0, seed=0) -> Dataset
+    tokens(files, file, *, seq, input="tokens", test=0.0, seed=0) -> Dataset
+    own_samples(file, shapes, classes) -> Samples                         what --input names
+    Dataset.train, Dataset.test: Samples;  dataset.about: str;  len(samples);  samples.names
     dataset.require(shapes: dict[str, tuple[int, ...]], classes: dict[str, int] = {}) -> None
     Loader(samples, batch: int, *, seed=0, shuffle=True, last="drop" | "keep", layouts: dict[str, str] = {})
         loader.steps_per_epoch;  loader.indices(step) -> the global batch of that step, step counted from the start
@@ -66,13 +71,14 @@ trace.py
 
 files.py
     Files(root).inside(path) -> Path                                      a regular file or folder inside the root
+    save_arrays(path, arrays), load_arrays(path) -> dict                  .npz or .safetensors, by name; atomic
     save_npz(path, arrays), load_npz(path) -> dict                        atomic; checked
     save_weights(world, path, weights: dict[str, array]);  load_weights(world, path, weights)   rank 0's file, in place
 
 progress.py
     Progress(world, clock, options, *, steps: int, steps_per_epoch: int)
         .step(step, loss: float | None = None);  .epoch(epoch, loss, metrics: dict[str, float]);  .note(text)
-        .step_seconds -> median seconds of a step
+        .predicted(count, total);  .step_seconds -> median seconds of a step
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
@@ -80,12 +86,13 @@ from .arrays import Array, Arrays, N, Scratch, View
 from .clock import Clock
 from .data import Dataset, Loader, Samples, shard
 from .failures import ProgramError
-from .files import Files, load_npz, load_weights, save_npz, save_weights
+from .files import Files, load_arrays, load_npz, load_weights, save_arrays, save_npz, save_weights
 from .guard import require_finite
 from .position import Place, Position
 from .program import Options, Result, run
 from .progress import Profile, Progress
-from .readers import cifar10, digits, mnist, npz, synthetic
+from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
+from .sequences import text, tokens
 from .thread_world import run_threads
 from .trace import Trace
 from .world import Serial, World
@@ -113,15 +120,20 @@ __all__ = [
     "World",
     "cifar10",
     "digits",
+    "load_arrays",
     "load_npz",
     "load_weights",
     "mnist",
     "npz",
+    "own_samples",
     "require_finite",
     "run",
     "run_threads",
+    "save_arrays",
     "save_npz",
     "save_weights",
     "shard",
     "synthetic",
+    "text",
+    "tokens",
 ]

@@ -46,22 +46,25 @@ class Samples:
         columns = {name: replace(column, values=column.values[indices]) for name, column in self.columns.items()}
         return replace(self, columns=columns)
 
-    def require(self, shapes: Mapping[str, tuple[int, ...]], classes: Mapping[str, int]) -> None:
-        """Raises ProgramError unless each array has its shape (without the sample), and labels name classes."""
+    def require(self, shapes: Mapping[str, tuple[int, ...]], classes: Mapping[str, int], help: str = "") -> None:
+        """Raises ProgramError unless each array has its shape (without the sample), and integers name classes."""
         for name, shape in shapes.items():
             values = self._column(name).values
             if values.shape[1:] != tuple(shape):
                 raise ProgramError(
                     f"{self.source} has `{name}` of shape {_by(values.shape[1:])}, the network takes {_by(shape)}",
                     code="E0715",
-                    help="change the network, or `scale` or `pad` of the data set",
+                    help=help,
                 )
         for name, count in classes.items():
             values = self._column(name).values
-            wrong = np.flatnonzero((values < 0) | (values >= count) | (values % 1 != 0))
-            if len(wrong):
+            wrong = (values < 0) | (values >= count)
+            if values.dtype.kind == "f":
+                wrong |= values % 1 != 0
+            if wrong.any():
+                place = tuple(np.argwhere(wrong)[0])
                 raise ProgramError(
-                    f"{self.source}, row {wrong[0]}: `{name}` is {values[wrong[0]]}, classes are 0 to {count - 1}",
+                    f"{self.source}, row {place[0]}: `{name}` is {values[place]}, classes are 0 to {count - 1}",
                     code="E0715",
                 )
 
@@ -74,17 +77,18 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What to train on and what to test on; the test set may be empty."""
+    """What to train on and what to test on; the test set may be empty. `about` tells what was found in the files."""
 
     train: Samples
     test: Samples
+    about: str = ""
 
     def require(self, shapes: Mapping[str, tuple[int, ...]], classes: Mapping[str, int] | None = None) -> None:
         """Raises ProgramError unless both parts hold what the network takes, and there is a sample to train on."""
         if not len(self.train):
             raise ProgramError(f"{self.train.source} has no sample to train on", code="E0715")
         for samples in (self.train, self.test):
-            samples.require(shapes, classes or {})
+            samples.require(shapes, classes or {}, "change the network, or `scale` or `pad` of the data set")
 
 
 def random_bits(seed: int, stream: int, count: int) -> Array:

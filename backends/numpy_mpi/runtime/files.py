@@ -1,4 +1,9 @@
-"""Files of a run: data inside the root, and weights that are never half written."""
+"""Files of a run: data inside the root, and weights that are never half written.
+
+Arrays by name are kept as .npz, or as safetensors where a file is named so: a header in JSON, then the values, as
+PyTorch programs share them (https://github.com/huggingface/safetensors). A flipped bit among the values is found by
+the checksums of .npz alone.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,22 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from .collectives import Array
 from .failures import ProgramError
 from .world import World
+
+_ELEMENTS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+}  # fmt: skip
+"""The element types of safetensors that NumPy has, but bool: weights are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +56,26 @@ class Files:
         return full
 
 
+def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Writes arrays by name, as safetensors where the file is named so and as .npz else: whole or not at all.
+
+    ProgramError where it cannot be written, or the package that writes it is not there.
+    """
+    if not is_safetensors(path):
+        save_npz(path, arrays)
+        return
+    package = _safetensors(path)
+    content = package.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+    _replace(path, lambda file: file.write(content))
+
+
 def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
-    """Writes arrays by name: to a temporary file, flushed to the disk, which then takes the name in one move.
+    """Writes arrays by name as .npz, whole or not at all; ProgramError where it cannot be written."""
+    _replace(path, lambda file: np.savez(file, allow_pickle=False, **dict(arrays)))
+
+
+def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
+    """Writes to a temporary file, flushed to the disk, which then takes the name in one move.
 
     Whatever happens, `path` then holds the old content or the new, whole. ProgramError where it cannot be written.
     """
@@ -52,7 +84,7 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = file.name
-            np.savez(file, allow_pickle=False, **dict(arrays))
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -71,6 +103,8 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
 
 def require_place(path: str) -> None:
     """Refuses a file that could not be written at the end of a run, before the run; ProgramError names the cause."""
+    if is_safetensors(path):
+        _safetensors(path)
     target = Path(path)
     if target.is_dir():
         cause = "it is a folder"
@@ -81,6 +115,49 @@ def require_place(path: str) -> None:
     else:
         return
     raise ProgramError(f"`{target}` cannot be written: {cause}", code="E0716")
+
+
+def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """All arrays of a file by name: of safetensors where it is named so, else of .npz; ProgramError as those have."""
+    return load_safetensors(path) if is_safetensors(path) else load_npz(path)
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is named as safetensors are."""
+    return os.fspath(path).endswith(".safetensors")
+
+
+def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """All arrays of a safetensors file by name, bf16 as f32; ProgramError where it cannot be read."""
+    package = _safetensors(path)
+    try:
+        stored = package.deserialize(Path(path).read_bytes())
+        return {name: _values(name, **entry) for name, entry in stored}
+    except (OSError, ValueError, package.SafetensorError) as cause:
+        text = getattr(cause, "strerror", None) or f"it is damaged, or no safetensors file ({cause})"
+        raise ProgramError(f"`{os.fspath(path)}` cannot be read as weights: {text}", code="E0716") from cause
+
+
+def _values(name: str, *, shape: list[int], dtype: str, data: bytes) -> Array:
+    """One tensor of a safetensors file; ValueError for a type of element that weights do not have here."""
+    if dtype == "BF16":  # the upper half of an f32
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(shape)
+    if dtype not in _ELEMENTS:
+        raise ValueError(f"`{name}` holds {dtype}, which cannot be read here")
+    return np.frombuffer(data, _ELEMENTS[dtype]).reshape(shape)
+
+
+def _safetensors(path: str | os.PathLike[str]) -> Any:
+    """The package that reads and writes safetensors; ProgramError with the way out where it is not installed."""
+    try:
+        import_module("safetensors.numpy")
+        return import_module("safetensors")
+    except ImportError as cause:
+        raise ProgramError(
+            f"`{os.fspath(path)}` needs the package `safetensors`, which is not installed",
+            code="E0716",
+            help="`pip install safetensors` installs it; a name that ends in .npz needs nothing",
+        ) from cause
 
 
 def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -95,7 +172,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 def save_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
     """Rank 0 writes the weights, which are the same on all ranks; where it cannot, all raise its ProgramError."""
-    _on_rank_0(world, lambda: save_npz(path, weights))
+    _on_rank_0(world, lambda: save_arrays(path, weights))
 
 
 def load_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
@@ -106,7 +183,7 @@ def load_weights(world: World, path: str | os.PathLike[str], weights: Mapping[st
     """
 
     def read() -> None:
-        stored = load_npz(path)
+        stored = load_arrays(path)
         _require_match(os.fspath(path), stored, weights)
         for name, array in weights.items():
             array[...] = stored[name]
@@ -146,7 +223,12 @@ def _require_match(path: str, stored: Mapping[str, Array], weights: Mapping[str,
     notes = [f"missing: {_listed(missing)}"] if missing else []
     notes += [f"not in this network: {_listed(unknown)}"] if unknown else []
     notes += [*shapes[:10], *types[:10]]
-    raise ProgramError(f"the weights in `{path}` are not those of this network", code="E0716", notes=tuple(notes))
+    raise ProgramError(
+        f"the weights in `{path}` are not those of this network",
+        code="E0716",
+        notes=tuple(notes),
+        help="`--steps 0 --save w.npz` writes the network's own, with their names and shapes",
+    )
 
 
 def _is_no_number(array: Array) -> bool:

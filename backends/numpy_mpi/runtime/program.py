@@ -38,6 +38,7 @@ class Options:
     load: str | None = None
     save: str | None = None
     predict: str | None = None
+    input: str | None = None
     json: bool = False
     profile: bool = False
     quiet: bool = False
@@ -46,6 +47,11 @@ class Options:
     replay: str | None = None
     perturb: int | None = None
     stall_seconds: float = 300.0
+
+    @property
+    def predicts_only(self) -> bool:
+        """Whether nothing is trained: weights are given, outputs asked for, and no length of training."""
+        return bool(self.load and self.predict) and self.steps is None and self.epochs is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +107,10 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_count, metavar="N", help="train for N steps (0: none)")
     length.add_argument("--epochs", type=_count, metavar="N", help="train for N epochs")
-    add("--load", metavar="W.npz", help="start from these weights")
-    add("--save", metavar="W.npz", help="write the weights at the end")
-    add("--predict", metavar="OUT.npz", help="write the network's outputs for the test samples")
+    add("--load", metavar="W.npz", help="start from these weights, .npz or .safetensors")
+    add("--save", metavar="W.npz", help="write the weights at the end, as .npz or .safetensors")
+    add("--predict", metavar="OUT.npz", help="write outputs for the test samples; with --load, do not train")
+    add("--input", metavar="IN.npz", help="predict on these samples: arrays named as the network's inputs")
     add("--json", action="store_true", help="print the result as one JSON object on the last line")
     add("--profile", action="store_true", help="print the median time of each part of a step")
     add("--quiet", action="store_true", help="print no progress")
@@ -118,7 +125,10 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
         metavar="S",
         help="end the job when a rank waits that long for others (default: 300, or DLC_STALL_SECONDS)",
     )
-    return Options(**vars(parser.parse_args(arguments)))
+    options = Options(**vars(parser.parse_args(arguments)))
+    if options.input and not options.predict:
+        parser.error("--input goes with --predict OUT.npz")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

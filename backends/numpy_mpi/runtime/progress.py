@@ -46,18 +46,28 @@ class Progress:
             )
 
     def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
-        """An epoch (counted from 0) has ended, evaluation included."""
+        """An epoch (counted from 0) has ended, evaluation included; without a step before, it is evaluation alone."""
         values = "".join(f"  {name} {_figure(value)}" for name, value in metrics.items())
-        self.note(f"epoch {epoch + 1:3d}  loss {_figure(loss)}{values}  {self.step_seconds * 1e3:.2f} ms a step")
+        if self._times:
+            self.note(f"epoch {epoch + 1:3d}  loss {_figure(loss)}{values}  {self.step_seconds * 1e3:.2f} ms a step")
+        else:
+            self.note(f"test set  loss {_figure(loss)}{values}")
         self.skip()
+
+    def predicted(self, count: int, total: int) -> None:
+        """So many samples of all have their outputs: on a terminal the line is kept up to date."""
+        now = self._clock.now()
+        if self._prints and self._live and now - self._shown > _REFRESH:
+            self._shown = now
+            self._show(f"predicted {count} of {total} samples", "")
 
     def skip(self) -> None:
         """What happened since the last step (evaluation, saving) does not count as a step's time."""
         self._last = self._clock.now()
 
     def note(self, text: str) -> None:
-        """A line of its own."""
-        if self._prints:
+        """A line of its own; none for no text."""
+        if text and self._prints:
             self._show(text, "\n")
 
     @property
