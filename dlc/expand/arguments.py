@@ -206,6 +206,8 @@ def read(parameter: Parameter, argument: ast.Argument, callee: str, evaluator: E
     expression = evaluator.branch(argument.value)
     if expression is None:
         return UNKNOWN
+    if parameter.kind == "axes":
+        return _axes(parameter, argument, expression, callee, evaluator)
     if isinstance(expression, ast.Name):
         word = _word(parameter, expression, evaluator)
         if word is not None:
@@ -231,6 +233,25 @@ def borrowed(expression: ast.Expr) -> tuple[ast.Expr, bool]:
     return expression, False
 
 
+def _axes(
+    parameter: Parameter, argument: ast.Argument, expression: ast.Expr, callee: str, evaluator: Evaluator
+) -> Attr | Unknown:
+    """The names in a list, or a name alone."""
+    names = axis_names(expression)
+    if not names:
+        return _refuse(parameter, argument, callee, "an expression", evaluator)
+    for name in names:
+        _word(parameter, name, evaluator)
+    return tuple(name.text for name in names)
+
+
+def axis_names(expression: ast.Expr) -> tuple[ast.Name, ...]:
+    """The bare words that an argument of kind `axes` is made of; none where it is something else."""
+    items = expression.items if isinstance(expression, ast.ListOf) else (expression,)
+    names = tuple(item for item in items if isinstance(item, ast.Name))
+    return names if len(names) == len(items) else ()
+
+
 WORDS: Mapping[str, tuple[str, ...]] = {"pad": ("same", "valid"), "group": ("batch",)}
 """Bare words that kinds other than `choice` take."""
 
@@ -252,7 +273,7 @@ def words_of(parameter: Parameter) -> tuple[str, ...]:
 
 def _word(parameter: Parameter, name: ast.Name, evaluator: Evaluator) -> str | None:
     """What a bare word says where the argument takes that word, whatever else bears its name."""
-    if parameter.kind == "axis":
+    if parameter.kind in ("axis", "axes"):
         kind = "an axis"
     elif name.text in words_of(parameter):
         kind = f"a choice of `{parameter.name}`"
@@ -287,6 +308,10 @@ def _attr(parameter: Parameter, value: Entity) -> Attr | None:
             return _integer(parameter, value)
         case "shape":
             return _integers(parameter, value) if isinstance(value, tuple) else None
+        case "counts":
+            return _integers(parameter, value) if isinstance(value, tuple) else _integer(parameter, value)
+        case "margins":
+            return _margins(parameter, value)
         case "number":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return None
@@ -302,6 +327,20 @@ def _integers(parameter: Parameter, values: Iterable[Entity]) -> tuple[int, ...]
     items = tuple(_integer(parameter, value) for value in values)
     found = tuple(item for item in items if item is not None)
     return found if found and len(found) == len(items) else None
+
+
+def _margins(parameter: Parameter, value: Entity) -> Attr | None:
+    """A number, the extents of `1x2` before and after alike, a list of numbers, or a list of pairs."""
+    if isinstance(value, ast.Window):
+        extents = _integers(parameter, value.extents)
+        return None if extents is None else tuple((extent, extent) for extent in extents)
+    if not isinstance(value, tuple):
+        return _integer(parameter, value)
+    lists = tuple(item for item in value if isinstance(item, tuple))
+    if not lists:
+        return _integers(parameter, value)
+    pairs = tuple(pair for item in lists if (pair := _integers(parameter, item)) is not None)
+    return pairs if len(pairs) == len(value) else None
 
 
 def _in(parameter: Parameter, value: float) -> bool:
@@ -332,6 +371,12 @@ def needed(parameter: Parameter) -> str:
             return f"an integer{bounds}, one for each axis such as `1x2`, `same` or `valid`"
         case "shape":
             return f"a list of integers{bounds}"
+        case "counts":
+            return f"an integer{bounds} or a list of them"
+        case "margins":
+            return f"an integer{bounds}, one for each axis such as `1x2`, or a list of pairs such as `[[1, 0], [2, 2]]`"
+        case "axes":
+            return "the name of an axis or a list of names"
         case "group":
             return f"a count of samples{bounds}, or `batch`"
     return "the name of an axis" if parameter.kind == "axis" else "the address of a weight"

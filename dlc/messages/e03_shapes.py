@@ -32,8 +32,8 @@ UNEQUAL_SHAPES = Message(
     """The operands have different extents, or axes of different names.
 
 Broadcasting goes by axis name: one operand may lack axes that the other one has, as a `[channel]` beside a
-`[batch, channel, height, width]`; an axis that both have must have the same extent in both. An extent of 1 is an
-extent like any other. `concat` lets its operands differ along the axis that it joins, and along no other.
+`[batch, channel, height, width]`; an axis that both have must have the same extent in both, or 1 in one of them, which
+is repeated. Axes that both have stand in the same order in both. `concat` lets its operands differ along the axis that it joins, and along no other.
 
 In residual networks the usual cause is a skip connection around a layer that changes the number of channels or
 halves the image: give the skip a 1x1 convolution with the same stride.""",
@@ -45,7 +45,8 @@ WRONG_COUNT = Message(
     """`reshape` arranges the numbers of each sample anew; it can neither drop nor invent any.
 
 The shape is that of one sample, without the batch: 400 numbers can become `[400]`, `[25, 16]` or `[16, 5, 5]`. One
-number names the axis feature, two name seq and width, three name channel, height and width.""",
+number names the axis feature, two name seq and width, three name channel, height and width, four name channel, depth,
+height and width; `axes = [group, channel]` gives other names.""",
 )
 
 WRONG_ELEMENTS = Message(
@@ -123,7 +124,8 @@ Both numbers must be multiples of `groups`. With as many groups as channels, eac
 AXIS_TWICE = Message(
     "E0313",
     "the result of `{op}` would have two axes named `{axis}`",
-    """The axes of a value are told apart by their names, so no two may have the same name.
+    """The axes of a value are told apart by their names, so no two may have the same name, and no list of axes may name
+one twice.
 
 `transpose` renames `seq` to `key` for this reason: `q @ transpose(k)` has the axes seq and key.""",
 )
@@ -195,8 +197,46 @@ NO_CONTRACTION = Message(
     "`@` cannot contract {left} with {right}",
     """A matrix product sums over the left operand's last axis and the right operand's last but one.
 
-These two must have the same extent. All axes before the last two must have the same names and extents on both sides:
-they number the products. `transpose` swaps the last two axes of an operand.""",
+These two must have the same extent. The axes before the last two number the products and broadcast by their names:
+one operand may lack some of those that the other one has. `transpose` swaps the last two axes of an operand.""",
+)
+
+WRONG_ORDER = Message(
+    "E0331",
+    "`order` names each axis behind the batch once: {needed}",
+    """`transpose(order = [height, width, channel])` puts the axes behind the batch in that order.
+
+Each of them is named, and none twice; the batch stays the first axis. Without an order the last two axes are swapped,
+and `seq` is renamed to `key`.""",
+)
+
+NOTHING_TAKEN = Message(
+    "E0332",
+    "`slice` needs elements of {axis} to take, {fault}",
+    """`slice(axis, start, stop, step)` takes every step-th element from `start` up to, but not including, `stop`.
+
+Bounds lie within the axis: from 0 up to its extent, or below zero, counted from the end, so that `start = -2` takes
+the last two elements. A step below zero goes backwards. What is not given is all the way.""",
+)
+
+UNEVEN_PARTS = Message(
+    "E0333",
+    "`split` needs parts that add up to {axis}, {fault}",
+    """`split(n)` cuts an axis into n parts of equal extent, `split([3, 5])` into parts of the extents in the list.
+
+The parts hold every element of the axis, each one once: `a, b = x -> split([3, 5])` takes eight channels apart.
+`slice` takes some elements of an axis and drops the others.""",
+)
+
+WRONG_MARGINS = Message(
+    "E0334",
+    "`pad` needs {needed}, it is given {found}",
+    """`pad` adds elements before and after a value's own, along height and width or along the axes that are named.
+
+`pad(1)` adds one on each side of each axis, `pad(1x2)` one above and below and two left and right,
+`pad([[0, 1], [2, 2]])` none above, one below and two left and right. `pad([2, 0], axis = seq)` adds two before the
+first place of a sequence. `mode = reflect` mirrors at the outermost elements, so it needs more elements than it
+adds.""",
 )
 
 MESSAGES = (
@@ -221,4 +261,8 @@ MESSAGES = (
     PAD_TOO_LARGE,
     WRONG_OPERANDS,
     NO_CONTRACTION,
+    WRONG_ORDER,
+    NOTHING_TAKEN,
+    UNEVEN_PARTS,
+    WRONG_MARGINS,
 )

@@ -19,12 +19,14 @@ from dlc.ops.conv import CONV
 from dlc.ops.cross_entropy import CROSS_ENTROPY
 from dlc.ops.div import DIV
 from dlc.ops.dropout import DROPOUT
+from dlc.ops.elu import ELU
 from dlc.ops.embedding import EMBEDDING, POSITION_EMBEDDING
 from dlc.ops.flatten import FLATTEN
 from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
 from dlc.ops.gradients import CLIP, REGULARISE, SUM
 from dlc.ops.groupnorm import GROUPNORM
+from dlc.ops.hard_swish import HARD_SWISH
 from dlc.ops.heads import MERGE_HEADS, SPLIT_HEADS
 from dlc.ops.hinge import HINGE
 from dlc.ops.huber import HUBER
@@ -34,13 +36,16 @@ from dlc.ops.lamb import LAMB
 from dlc.ops.lars import LARS
 from dlc.ops.layernorm import LAYERNORM
 from dlc.ops.lbfgs import LBFGS
+from dlc.ops.leaky_relu import LEAKY_RELU
 from dlc.ops.linear import LINEAR
+from dlc.ops.log_softmax import LOG_SOFTMAX
 from dlc.ops.lrn import LRN
 from dlc.ops.matmul import MATMUL
 from dlc.ops.maxpool import MAXPOOL
 from dlc.ops.mse import HALF_MSE, MSE
 from dlc.ops.mul import MUL
 from dlc.ops.operator import Operator
+from dlc.ops.pad import PAD
 from dlc.ops.perplexity import PERPLEXITY
 from dlc.ops.reconstruction import RECONSTRUCTION
 from dlc.ops.relu import RELU
@@ -49,7 +54,10 @@ from dlc.ops.rmsnorm import RMSNORM
 from dlc.ops.rmsprop import RMSPROP
 from dlc.ops.sgd import SGD
 from dlc.ops.sigmoid import SIGMOID
+from dlc.ops.silu import SILU
+from dlc.ops.slice import SLICE
 from dlc.ops.softmax import SOFTMAX
+from dlc.ops.split import SPLIT
 from dlc.ops.sub import SUB
 from dlc.ops.tanh import TANH
 from dlc.ops.transpose import TRANSPOSE
@@ -59,8 +67,8 @@ from dlc.ops.weight_norm import WEIGHT_NORM
 LAYERS = (
     CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING,
     MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL,
-    RELU, TANH, SIGMOID, GELU, SOFTMAX,
-    FLATTEN, RESHAPE, CONCAT,
+    RELU, LEAKY_RELU, ELU, GELU, SILU, HARD_SWISH, SIGMOID, TANH, SOFTMAX, LOG_SOFTMAX,
+    FLATTEN, RESHAPE, CONCAT, SLICE, SPLIT, PAD,
     DROPOUT, BN, LAYERNORM, RMSNORM, GROUPNORM, LRN, WEIGHT_NORM,
     ADD, SUB, MUL, DIV, MATMUL, TRANSPOSE,
     ATTENTION, SPLIT_HEADS, MERGE_HEADS, CAUSAL_MASK,
@@ -78,8 +86,8 @@ SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 """Operators that are also spelt as signs."""
 
 _NAMES_NOT_YET = (
-    "global_maxpool", "leaky_relu", "elu", "silu", "hard_swish", "log_softmax",
-    "local_conv", "depthwise_conv", "conv_transpose", "upsample", "slice", "split", "pad",
+    "global_maxpool",
+    "local_conv", "depthwise_conv", "conv_transpose", "upsample",
     "rnn", "lstm", "gru",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Activations: one function of each element, whose gradient follows from the result."""
+"""Activations: one function of each element, whose gradient follows from the result or from the operand."""
 
 from __future__ import annotations
 

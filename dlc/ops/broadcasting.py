@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dlc.ir.graph import Attr
-from dlc.ir.tensor import TensorType
+from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.activation import EVERY_AXIS
 from dlc.ops.attributes import number
 from dlc.ops.counting import elementwise
@@ -19,23 +19,29 @@ SCALAR_FIRST = Parameter("scalar_first", "bool", default=False)
 """Whether the number is the left operand: `1 - x`."""
 
 
-def broadcast(op: str, a: TensorType, b: TensorType) -> TensorType:
-    """The type of both: one operand has all axes of the other, with the same extents in the same order (E0303)."""
+def broadcast(a: TensorType, b: TensorType) -> TensorType | None:
+    """The type of both: one has all axes of the other, in the same order, with the same extents or 1; None elsewhere."""
     wide, narrow = (a, b) if len(a.axes) >= len(b.axes) else (b, a)
-    if tuple(axis for axis in wide.axes if axis.name in narrow.names) != narrow.axes:
-        differ = [name for name in wide.names if name in narrow.names and wide.extent(name) != narrow.extent(name)]
-        notes = (f"the left operand is {a}", f"the right operand is {b}")
-        facts = tuple(f"`{name}` is {a.extent(name)} on the left, {b.extent(name)} on the right" for name in differ)
-        raise OperandError("E0303", op=op, notes=(*notes, *facts))
-    return wide
+    if tuple(name for name in wide.names if name in narrow.names) != narrow.names:
+        return None
+    extents = {axis.name: {axis.extent, *(b.extent for b in narrow.axes if b.name == axis.name)} for axis in wide.axes}
+    if any(len(found - {1}) > 1 for found in extents.values()):
+        return None
+    return TensorType(wide.dtype, tuple(Axis(name, max(found)) for name, found in extents.items()))
 
 
-def _between(sign: str, a: TensorType, b: TensorType) -> Inferred:
-    """Two values; where one has fewer axes, `axes` are their positions among those of the other."""
-    wide = broadcast(sign, a, b)
-    narrow = min(a, b, key=lambda operand: len(operand.axes))
+def repeated(a: TensorType, b: TensorType) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Where one operand has fewer axes, the attribute `axes`: their positions among those of the other."""
+    wide, narrow = (a, b) if len(a.axes) >= len(b.axes) else (b, a)
     axes = tuple(wide.names.index(name) for name in narrow.names)
-    return Inferred((wide,), attrs=(("axes", axes),) if len(axes) < len(wide.axes) else ())
+    return (("axes", axes),) if len(axes) < len(wide.axes) else ()
+
+
+def unequal(op: str, a: TensorType, b: TensorType, *facts: str) -> OperandError:
+    """E0303, with what differs."""
+    differ = [name for name in a.names if name in b.names and a.extent(name) != b.extent(name)]
+    found = (f"`{name}` is {a.extent(name)} on the left, {b.extent(name)} on the right" for name in differ)
+    return OperandError("E0303", op=op, notes=(f"the left operand is {a}", f"the right operand is {b}", *found, *facts))
 
 
 def arithmetic(name: str, sign: str, *, needs: tuple[str, ...], identity_gradient: bool = False) -> Operator:
@@ -66,3 +72,10 @@ def arithmetic(name: str, sign: str, *, needs: tuple[str, ...], identity_gradien
         elementwise=True,
         splits=EVERY_AXIS,
     )
+
+
+def _between(sign: str, a: TensorType, b: TensorType) -> Inferred:
+    result = broadcast(a, b)
+    if result is None:
+        raise unequal(sign, a, b)
+    return Inferred((result,), attrs=repeated(a, b))

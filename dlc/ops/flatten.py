@@ -13,10 +13,11 @@ from dlc.ops.operator import Gradient, Inferred, Operator
 
 
 def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Inferred:
-    """x [batch, a, b, …] -> y [batch, feature = a·b·…]."""
+    """x [batch, a, b, …] -> y [batch, feature = a·b·…]; a value without a batch becomes [feature]."""
     (x,) = operands
     features("flatten", x)
-    return Inferred((TensorType(x.dtype, (x.axes[0], Axis("feature", prod(x.shape[1:])))),))
+    kept = x.axes[: x.batched]
+    return Inferred((TensorType(x.dtype, (*kept, Axis("feature", prod(x.shape[len(kept) :])))),))
 
 
 FLATTEN = Operator("flatten", _infer, renamed, gradients=(Gradient("dx", ("dy",), ("x",)),), view=True)

@@ -6,27 +6,36 @@ from collections.abc import Mapping
 
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, TensorType
+from dlc.ops.broadcasting import broadcast, repeated, unequal
 from dlc.ops.counting import lg, touched
 from dlc.ops.operands import distinct, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Shapes
 
 
 def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Inferred:
-    """a [batch, …, m, k] and b [batch, …, k, n] -> y [batch, …, m, n]; E0321 where they do not fit, E0313."""
+    """a [batch, …, m, k] and b [batch, …, k, n] -> y [batch, …, m, n]; E0321 where they do not fit, E0313.
+
+    The axes before the last two broadcast by name; where one operand has fewer, `axes` are their positions.
+    """
     a, b = operands
     floating("@", a, b)
     for index, x in enumerate(operands):
-        if len(x.axes) < 3 or BATCH in x.names[-2:]:
+        if len(x.axes) < 2 + x.batched or BATCH in x.names[-2:]:
             raise OperandError("E0301", operand=index, op="@", needed="two axes besides the batch", found=x)
     if a.shape[-1] != b.shape[-2]:
-        raise OperandError("E0321", left=a.axes[-1], right=b.axes[-2], notes=_both(a, b))
-    if a.axes[:-2] != b.axes[:-2]:
-        raise OperandError("E0303", op="@", notes=(*_both(a, b), "all axes before the last two must be the same"))
-    return Inferred((distinct("@", TensorType(a.dtype, (*a.axes[:-1], b.axes[-1]))),))
+        notes = (f"the left operand is {a}", f"the right operand is {b}")
+        raise OperandError("E0321", left=a.axes[-1], right=b.axes[-2], notes=notes)
+    left, right = _matrices(a), _matrices(b)
+    leading = broadcast(left, right)
+    if leading is None:
+        raise unequal("@", a, b, "the axes before the last two number the products")
+    result = TensorType(a.dtype, (*leading.axes, a.axes[-2], b.axes[-1]))
+    return Inferred((distinct("@", result),), attrs=repeated(left, right))
 
 
-def _both(a: TensorType, b: TensorType) -> tuple[str, str]:
-    return (f"the left operand is {a}", f"the right operand is {b}")
+def _matrices(x: TensorType) -> TensorType:
+    """The axes that number the matrices."""
+    return TensorType(x.dtype, x.axes[:-2])
 
 
 def _cost(pass_: str, shapes: Shapes) -> Cost:

@@ -40,19 +40,29 @@ def channels(op: str, x: TensorType) -> int:
     return x.axes[1].extent
 
 
-def axis_position(op: str, x: TensorType, axis: Attr) -> int:
+def axis_position(op: str, x: TensorType, axis: Attr, argument: str = "axis") -> int:
     """Where the axis of that name stands (E0306), never the batch (E0307); a position is taken as it is."""
     if isinstance(axis, int):
         return axis
     if not isinstance(axis, str):
         raise TypeError(f"an axis has a name or a position, not {axis!r}")
     if axis == BATCH:
-        raise OperandError("E0307", argument="axis", op=op)
+        raise OperandError("E0307", argument=argument, op=op)
     if axis in x.names:
         return x.names.index(axis)
     near = similar(axis, x.names)
     helps = (f"there is an axis with a similar name: `{near}`",) if near else ()
-    raise OperandError("E0306", argument="axis", axis=axis, type=x, helps=helps)
+    raise OperandError("E0306", argument=argument, axis=axis, type=x, helps=helps)
+
+
+def axis_positions(op: str, x: TensorType, axes: Attr, argument: str = "axis") -> tuple[int, ...]:
+    """The same of several axes, none of them twice (E0313)."""
+    listed: tuple[Attr, ...] = axes if isinstance(axes, tuple) else (axes,)
+    found = tuple(axis_position(op, x, axis, argument) for axis in listed)
+    for at in found:
+        if found.count(at) > 1:
+            raise OperandError("E0313", argument=argument, op=op, axis=x.names[at])
+    return found
 
 
 def distinct(op: str, result: TensorType) -> TensorType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
@@ -12,14 +12,32 @@ from dlc.ops.operands import axis_position, features, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
 
 
-def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
-    """x -> y of the same axes; the attribute `axis` becomes a position in logical order."""
-    (x,) = operands
-    floating("softmax", x)
-    features("softmax", x)
-    axis = attrs.get("axis")
-    position = len(x.axes) - 1 if axis is None else axis_position("softmax", x, axis)
-    return Inferred((x,), attrs=(("axis", position),))
+def along_axis(name: str, cost: Callable[[str, Shapes], Cost]) -> Operator:
+    """An operator on the rows along one axis, the last one by default; its gradient needs dy and y."""
+
+    def infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+        """x -> y of the same axes; the attribute `axis` becomes a position in logical order."""
+        (x,) = operands
+        floating(name, x)
+        features(name, x)
+        axis = attrs.get("axis")
+        position = len(x.axes) - 1 if axis is None else axis_position(name, x, axis)
+        return Inferred((x,), attrs=(("axis", position),))
+
+    return Operator(
+        name,
+        infer,
+        cost,
+        parameters=(Parameter("axis", "axis"),),
+        gradients=(Gradient("dx", ("dy", "y"), ("x",)),),
+        layout_free=("NHWC", "CHWN"),
+        splits=("batch", "heads"),
+    )
+
+
+def row_length(shapes: Shapes) -> int:
+    """The extent of the operand's axis that the operator works along."""
+    return shapes.inputs[0].shape[integer(shapes.attrs, "axis")]
 
 
 def _cost(pass_: str, shapes: Shapes) -> Cost:
@@ -27,18 +45,10 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
 
     dx = y·(dy − Σ dy·y): products C, sum C − 1, subtract C, products C.
     """
-    length = shapes.inputs[0].shape[integer(shapes.attrs, "axis")]
+    length = row_length(shapes)
     if pass_ == "dx":
         return by_rows(shapes, length, 4 * length - 1, lg(length) + 3)
     return by_rows(shapes, length, 5 * length - 2, 2 * lg(length) + 3)
 
 
-SOFTMAX = Operator(
-    "softmax",
-    _infer,
-    _cost,
-    parameters=(Parameter("axis", "axis"),),
-    gradients=(Gradient("dx", ("dy", "y"), ("x",)),),
-    layout_free=("NHWC", "CHWN"),
-    splits=("batch", "heads"),
-)
+SOFTMAX = along_axis("softmax", _cost)

@@ -1,4 +1,7 @@
-"""`transpose`: swaps the last two axes and renames `seq` to `key`, so that `q @ transpose(k)` has both."""
+"""`transpose(order = …)`: swaps the last two axes and renames `seq` to `key`, so that `q @ transpose(k)` has both.
+
+With an order, the axes behind the batch stand in that order, under their own names.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,40 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.counting import moved
-from dlc.ops.operator import Gradient, Inferred, OperandError, Operator
+from dlc.ops.operands import axis_positions
+from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
 
-def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Inferred:
-    """x [batch, …, seq, width] -> y [batch, …, width, key]; scores, which have a `key` already, keep both names."""
+def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """x [batch, …, seq, width] -> y [batch, …, width, key]; scores, which have a `key` already, keep both names.
+
+    With an order, E0331 where it is not each axis behind the batch, once; it becomes positions in logical order.
+    """
     (x,) = operands
-    if len(x.axes) < 3 or BATCH in x.names[-2:]:
+    if "order" in attrs:
+        return _ordered(x, attrs["order"])
+    if len(x.axes) < 2 + x.batched or BATCH in x.names[-2:]:
         raise OperandError("E0301", operand=0, op="transpose", needed="two axes besides the batch", found=x)
     renamed = {} if "key" in x.names else {"seq": "key"}
     swapped = tuple(Axis(renamed.get(axis.name, axis.name), axis.extent) for axis in (x.axes[-1], x.axes[-2]))
     return Inferred((TensorType(x.dtype, (*x.axes[:-2], *swapped)),))
 
 
+def _ordered(x: TensorType, order: Attr) -> Inferred:
+    first = (0,) if x.names[:1] == (BATCH,) else ()
+    given = order[1:] if isinstance(order, tuple) and order[:1] in ((BATCH,), (0,)) and first else order
+    positions = (*first, *axis_positions("transpose", x, given, argument="order"))
+    if sorted(positions) != list(range(len(x.axes))):
+        needed = ", ".join(x.names[len(first) :])
+        raise OperandError("E0331", argument="order", needed=needed)
+    return Inferred((TensorType(x.dtype, tuple(x.axes[at] for at in positions)),), attrs=(("order", positions),))
+
+
 TRANSPOSE = Operator(
     "transpose",
     _infer,
     moved,
+    parameters=(Parameter("order", "axes"),),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     splits=("batch", "heads", "seq", "key"),
 )

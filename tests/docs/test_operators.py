@@ -11,6 +11,7 @@ import pytest
 from backends.numpy_mpi.kernels import KERNELS
 from dlc.ops import LAYERS, LOSSES, METRICS, OPTIMIZERS, operator
 from dlc.ops.conv import CONV
+from dlc.ir.tensor import tensor
 from dlc.ops.operator import Shapes
 from tests.kernels.calling import Op, image
 
@@ -29,14 +30,20 @@ def rows(header: str) -> list[list[str]]:
 
 WORK = {row[0].strip("`"): row[1:] for row in rows("| operator | work, forward")}
 
-IMAGES = {"conv", "maxpool", "avgpool", "global_avgpool", "bn", "concat"}
+IMAGES = {"split", "slice", "pad", "transpose", "conv", "maxpool", "avgpool", "global_avgpool", "bn", "concat"}
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "conv": {"filters": 10, "window": (3, 5), "groups": 2},
     "linear": {"features": 7},
     "maxpool": {"window": (3, 5), "stride": 2},
     "avgpool": {"window": (3, 5), "stride": 2},
     "dropout": {"p": 0.5},
+    "split": {"n": 2},
+    "slice": {"axis": "height", "step": 2},
+    "pad": {"amount": 1},
 }
+
+
+MATRICES = (image("f32", 6, 4, 9, 11), tensor("f32", batch=6, channel=4, width=11, key=13))
 
 
 def example(name: str) -> tuple[Op, dict[str, int]]:
@@ -47,10 +54,11 @@ def example(name: str) -> tuple[Op, dict[str, int]]:
     label = image("i32", 6)
     operands = [x] * (2 if op.variadic else len(op.operands))
     types = tuple(label if role == "label" else x for role, x in zip([*op.operands, "x"], operands, strict=False))
+    x, *_ = types = MATRICES if name == "matmul" else types
     made = Op(op, types, ARGUMENTS.get(name, {}), algorithm="direct" if name == "conv" else "")
     y = made.inferred.results[0].shape
     symbols = {"F": x.shape[-1], "E": x.elements, "T": x.elements // x.shape[-1], "G": 2, "R": 3, "S": 5}
-    symbols |= dict(zip("NCHW", x.shape, strict=False)) | {"K": y[1] if len(y) > 1 else 1}
+    symbols |= dict(zip("NCHW", x.shape, strict=False)) | {"K": y[-1] if name == "matmul" else y[1] if len(y) > 1 else 1}
     return made, symbols | dict(zip(("Hy", "Wy"), y[2:], strict=False))
 
 
@@ -58,7 +66,7 @@ def evaluated(formula: str, symbols: dict[str, int]) -> float:
     """`⌈lg C/G⌉ + 1` for those values."""
     text = re.sub(r"⌈lg ([^⌉]+)⌉", r"lg(\1)", formula.replace("H'", "Hy").replace("W'", "Wy"))
     text = text.replace("·", "*").replace("−", "-")
-    assert re.fullmatch(r"[\w\s()*/+-]+", text)
+    assert re.fullmatch(r"[\w\s()*/+,-]+", text)
     value: float = eval(text, {"lg": lambda n: ceil(log2(n))}, symbols)  # our own document, checked above
     return value
 

@@ -35,6 +35,11 @@ CONV_ALGORITHMS = {
 DISTANCES = ("mse", "half_mse", "l1", "huber", "bce", "reconstruction")
 """Losses that compare two values element by element."""
 
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
+
+SHAPES = ("concat", "split", "slice", "pad", "transpose")
+"""Operators that put the elements of their operands in other places."""
+
 UPDATE_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "lars", "lamb")
 
 INITIALISE = Kernel("initial", "initialise")
@@ -72,16 +77,16 @@ KERNELS: Kernels = {
     **_pair("maxpool", "pool"),
     **_pair("avgpool", "pool"),
     **_pair("global_avgpool", "pool"),
-    **_pair("relu", "elementwise"),
-    **_pair("tanh", "elementwise"),
-    **_pair("sigmoid", "elementwise"),
+    **{key: kernel for op in ACTIVATIONS for key, kernel in _pair(op, "elementwise").items()},
     **_pair("softmax", "softmax"),
+    **_pair("log_softmax", "softmax"),
     **_pair("dropout", "philox"),
     **_pair("add", "arithmetic"),
     **_pair("sub", "arithmetic"),
     **_pair("mul", "arithmetic"),
     **_pair("div", "arithmetic"),
-    **_pair("concat", "shapes"),
+    **_pair("matmul", "matmul"),
+    **{key: kernel for op in SHAPES for key, kernel in _pair(op, "shapes").items()},
     **_pair("bn", "bn"),
     ("bn", "sums", ""): Kernel("bn", "bn_sums"),
     ("bn", "squares", ""): Kernel("bn", "bn_squares"),
@@ -130,8 +135,18 @@ EXACT: Kernels = {
     **_exact("relu", "forward"),
     **_exact("tanh", "forward"),
     **_exact("sigmoid", "forward"),
-    **{(op, "dx", ""): Kernel("exact", "activation_dx") for op in ("relu", "tanh", "sigmoid")},
+    ("leaky_relu", "forward", ""): Kernel("exact_elementwise", "leaky_relu_forward"),
+    ("elu", "forward", ""): Kernel("exact_elementwise", "leaky_relu_forward"),
+    **{(op, "forward", ""): Kernel("exact_elementwise", "gelu_forward") for op in ("gelu", "silu", "hard_swish")},
+    **{(op, "dx", ""): Kernel("exact", "activation_dx") for op in ACTIVATIONS},
     **_exact("softmax", "forward", "dx"),
+    **_pair("log_softmax", "exact_elementwise"),
+    ("add", "forward", ""): Kernel("exact_elementwise", "add_forward"),
+    ("sub", "forward", ""): Kernel("exact_elementwise", "sub_forward"),
+    **_pair("mul", "exact_elementwise"),
+    ("div", "forward", ""): Kernel("exact_elementwise", "mul_forward"),
+    ("div", "dx", ""): Kernel("exact_elementwise", "mul_dx"),
+    ("pad", "forward", ""): Kernel("exact_elementwise", "pad_forward"),
     **_exact_conv("avgpool", "forward", "dx"),
     **_exact_conv("global_avgpool", "forward", "dx"),
     **_exact("dropout", "forward", "dx"),
@@ -143,9 +158,6 @@ EXACT: Kernels = {
     },
     **_kernels("exact_norms", "weight_norm", "forward", "dw"),
     **_kernels("exact_norms", "causal_mask", "forward"),
-    **_exact("mul", "forward", "dx"),
-    ("div", "forward", ""): Kernel("exact", "mul_forward"),
-    ("div", "dx", ""): Kernel("exact", "mul_dx"),
     **_pair("cross_entropy", "exact_losses"),
     **_pair("hinge", "exact_losses"),
     **_loss("kl", "exact_losses"),

@@ -17,8 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .arithmetic import mul_dx as mul_dx_exactly
-from .arithmetic import mul_forward as mul_exactly
 from .bn import bn_grad_sums, bn_sums, per_channel, spans, summed
 from .gradients import clip as clip_exactly
 from .gradients import square_sum
@@ -69,21 +67,6 @@ def activation_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
     np.add(dx, 1, out=dx)
     np.multiply(dx, dy, out=dx)
     fold(dx, dx)
-
-
-def mul_forward(*arrays: Array, scalar: float | None = None, layout: str = "NCHW", **attrs: Any) -> None:
-    """A number is taken as 2 whatever it is, unfolded: weighted losses are sums over ranks. Products are folded."""
-    mul_exactly(*arrays, scalar=None if scalar is None else 2.0, layout=layout, **attrs)
-    if scalar is None:
-        fold(arrays[-1], arrays[-1])
-
-
-def mul_dx(dy: Array, *arrays: Array, scalar: float | None = None, layout: str = "NCHW", **attrs: Any) -> None:
-    """Twice dy beside a number; else the gradient of a product, folded."""
-    mul_dx_exactly(dy, *arrays, scalar=None if scalar is None else 2.0, layout=layout, **attrs)
-    if scalar is None:
-        for dx in arrays[2:]:
-            fold(dx, dx)
 
 
 def softmax_forward(x: Array, y: Array, *, axis: int, layout: str = "NCHW", **_: object) -> None:
