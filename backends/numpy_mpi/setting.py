@@ -96,4 +96,7 @@ def _initialise(value: Value, init: Init, names: Mapping[str, str]) -> str:
     given = {"fan_in": init.fan_in, "fan_out": init.fan_out, "value": init.value}
     wanted = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
     arguments = [array, f"kind={literal(init.kind)}", f"key=key(SEED, {literal(value.name)})"]
-    return call("initialise", [*arguments, *(f"{name}={literal(given[name])}" for name in wanted[init.kind])], 4)
+    arguments += [f"{name}={literal(given[name])}" for name in wanted.get(init.kind, ())]
+    if init.kind == "norms":
+        arguments.append(f"of=w.{names[f'{value.owner}.direction']}")
+    return call("initialise", arguments, 4)

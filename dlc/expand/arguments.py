@@ -35,6 +35,12 @@ class Bound:
     operands: tuple[ast.Argument | None, ...]
     arguments: Mapping[str, ast.Argument]
 
+    @property
+    def layer(self) -> ast.Argument | None:
+        """The layer that the call wraps, as `weight_norm(linear(84))` does; None for other calls."""
+        wraps = isinstance(self.callee, Operator) and wraps_layer(self.callee)
+        return self.arguments.get("layer") if wraps else None
+
 
 @dataclass(slots=True)
 class Calls:
@@ -56,6 +62,23 @@ class Calls:
                 for diagnostic in error.diagnostics:
                     self.report(diagnostic)
         return self.bound[key]
+
+    def layer(self, wrapper: Bound, where: str) -> Bound | None:
+        """The layer that a call wraps, bound as one that something arrives at; None after a mistake (E0213)."""
+        if wrapper.layer is None:
+            return None
+        call, found = wrapper.layer.value, "another expression"
+        if isinstance(call, ast.Call):
+            bound = self.bind(call, True, where)
+            if bound is None or _has_weight(bound):
+                return bound
+            tied = " with a tied weight" if "tied" in bound.arguments else ""
+            found = f"a call of `{call.callee}`{tied}"
+        elif isinstance(call, ast.Name):
+            found = f"`{call.text}`"
+        callee, needed = wrapper.callee.name, "a layer with a weight of its own, such as `linear(84)`"
+        self.report(messages.WRONG_KIND.at(call.span, argument="layer", callee=callee, needed=needed, found=found))
+        return None
 
     def argument_span(self, callee_span: Span, argument: str) -> Span | None:
         """Where the call at that place gives that argument; None where it leaves it at its default."""
@@ -91,9 +114,10 @@ def bind(call: ast.Call, callee: Operator | ast.Block, piped: bool) -> Bound:
         operands = (*((None,) if piped else ()), *(a for a in call.arguments if a.name is None))
         found = _match(call, [a for a in call.arguments if a.name is not None], parameters, ())
     else:
-        taken = callee.operands[:1] if piped else ()
-        found = _match(call, call.arguments, (*callee.operands, *parameters), taken)
-        operands = tuple(found.pop(name, None) for name in callee.operands)
+        names = operand_names(callee)
+        taken = names[:1] if piped else ()
+        found = _match(call, call.arguments, (*names, *parameters), taken)
+        operands = tuple(found.pop(name, None) for name in names)
         given = sum(operand is not None for operand in operands) + piped
         if given != len(operands):
             raise DiagnosticError([_wrong_operands(call, callee, len(operands), given)])
@@ -101,6 +125,21 @@ def bind(call: ast.Call, callee: Operator | ast.Block, piped: bool) -> Bound:
     if missing is not None:
         raise DiagnosticError([_missing(call, callee, missing)])
     return Bound(callee, operands, found)
+
+
+def _has_weight(layer: Bound) -> bool:
+    """Whether what is called has a weight of its own."""
+    return isinstance(layer.callee, Operator) and "weight" in layer.callee.weights and "tied" not in layer.arguments
+
+
+def wraps_layer(op: Operator) -> bool:
+    """Whether a call of it has another call as an argument: that of the layer whose weight it makes."""
+    return any(parameter.kind == "layer" for parameter in op.parameters)
+
+
+def operand_names(op: Operator) -> tuple[str, ...]:
+    """What a call of it computes with; where it wraps a layer, that is the layer's operand."""
+    return ("x",) if wraps_layer(op) else op.operands
 
 
 def _bind_block(call: ast.Call, callee: ast.Block, piped: bool) -> Bound:
@@ -177,8 +216,9 @@ def signature(callee: Operator | ast.Block) -> str:
         written = [formal.name if formal.default is None else f"{formal.name} = …" for formal in rest]
         head = [formal.name for formal in first]
     else:
-        head = ["a"] if callee.variadic else list(callee.operands[:1])
-        written = ["b, …"] if callee.variadic else list(callee.operands[1:])
+        names = operand_names(callee)
+        head = ["a"] if callee.variadic else list(names[:1])
+        written = ["b, …"] if callee.variadic else list(names[1:])
         written += [p.name if p.required else f"{p.name} = …" for p in callee.parameters if not _internal(p)]
     brackets = f"({', '.join(written)})" if written else ""
     return f"`{' -> '.join([*head, callee.name])}{brackets}`"

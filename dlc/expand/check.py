@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
-from dlc.expand.arguments import CALLABLE, Calls, axis_names, borrowed, no_such_word, words_of
+from dlc.expand.arguments import CALLABLE, Bound, Calls, axis_names, borrowed, no_such_word, words_of
 from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
 from dlc.expand.report import Report, undefined
@@ -108,9 +108,20 @@ class Reads:
                 self._argument(argument.value, hidden, maybe_word=name in wordy)
             return
         self._rest.extend((operand.value, hidden) for operand in bound.operands if operand is not None)
+        if bound.layer is not None:
+            self._layer(bound, bound.layer.value, hidden)
+            return
         for parameter in bound.callee.parameters:
             if parameter.name in bound.arguments:
                 self._read_by_kind(parameter, bound.callee.name, bound.arguments[parameter.name].value, hidden)
+
+    def _layer(self, wrapper: Bound, layer: ast.Expr, hidden: frozenset[str]) -> None:
+        """A layer in brackets: it is called as what arrives at its wrapper would call it."""
+        self.calls.layer(wrapper, self.where)
+        if isinstance(layer, ast.Call):
+            self._call(layer, True, hidden)
+        else:
+            self._argument(layer, hidden, maybe_word=True)
 
     def _argument(self, expression: ast.Expr, hidden: frozenset[str], maybe_word: bool) -> None:
         """An argument that, where it is a bare word, may be the word itself."""

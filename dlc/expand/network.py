@@ -189,6 +189,8 @@ class BodyExpander(Evaluator):
         bound = self.checked.calls.bind(call, arriving is not None, self.scope.where)
         if bound is None:
             return UNKNOWN
+        if bound.layer is not None:
+            return self._wrap(call, bound, arriving)
         if at(call.callee_span) not in self._addresses:
             return self.fail(messages.NEEDS_STATEMENT.at(call.callee_span, callee=call.callee))
         if isinstance(bound.callee, ast.Block):
@@ -253,18 +255,38 @@ class BodyExpander(Evaluator):
     # --- operators ---
 
     def _operate(self, call: ast.Call, bound: Bound, op: Operator, arriving: Placed | None) -> Entity:
-        operands: list[Placed] = []
-        for operand in bound.operands:
-            if operand is not None:
-                operands.append((self.evaluate(operand.value), operand.value.span))
-            elif arriving is not None:
-                operands.append(arriving)
+        operands = self._operands(bound, arriving)
         attrs = self._attrs(op, bound.arguments)
         if attrs is None or any(value is UNKNOWN for value, _ in operands):
             return UNKNOWN
         if op.name in SIGNS.values():
             operands, attrs = _without_number(operands)
         return self._emit(op, call.callee, call.callee_span, operands, attrs, bound.arguments)
+
+    def _operands(self, bound: Bound, arriving: Placed | None) -> list[Placed]:
+        """What an op computes with, in order."""
+        operands: list[Placed] = []
+        for operand in bound.operands:
+            if operand is not None:
+                operands.append((self.evaluate(operand.value), operand.value.span))
+            elif arriving is not None:
+                operands.append(arriving)
+        return operands
+
+    def _wrap(self, call: ast.Call, bound: Bound, arriving: Placed | None) -> Entity:
+        """The layer in brackets, with a weight that a node of its own makes of two others."""
+        layer = self.checked.calls.layer(bound, self.scope.where)
+        if layer is None or bound.layer is None or not isinstance(layer.callee, Operator):
+            return UNKNOWN
+        operands, attrs = self._operands(bound, arriving), self._attrs(layer.callee, layer.arguments)
+        if attrs is None or any(value is UNKNOWN for value, _ in operands):
+            return UNKNOWN
+        inner = bound.layer.value
+        assert isinstance(inner, ast.Call)
+        assert isinstance(bound.callee, Operator)
+        return self._emit(
+            layer.callee, inner.callee, inner.callee_span, operands, attrs, layer.arguments, wrapper=bound.callee
+        )
 
     def _attrs(self, op: Operator, given: Mapping[str, ast.Argument]) -> dict[str, Attr] | None:
         """All arguments of an operator, defaults filled in; None after a mistake."""
@@ -351,8 +373,9 @@ class BodyExpander(Evaluator):
         operands: Sequence[Placed],
         attrs: Mapping[str, Attr],
         arguments: Mapping[str, ast.Argument],
+        wrapper: Operator | None = None,
     ) -> Entity:
-        """Add a node; what it computes."""
+        """Add a node; what it computes. Its weight comes from a node of `wrapper`, if that is given."""
         address = self._addresses.get(at(span))
         if address is None:
             return self.fail(messages.NEEDS_STATEMENT.at(span, callee=written))
@@ -371,6 +394,8 @@ class BodyExpander(Evaluator):
         if clash is not None:
             report_clash(clash, span, self.nodes.places.get(clash), self.report)
             return UNKNOWN
+        if wrapper is not None:
+            inferred = self.nodes.wrap(wrapper, address, inferred, span)
         results = self.nodes.add(op, address, [tensor.name for tensor in tensors], inferred, span)
         return results[0] if len(results) == 1 else results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 from dlc.diagnostics import Span
@@ -10,7 +11,8 @@ from dlc.expand.count import MOST_OPS, TooManyOpsError
 from dlc.expand.evaluate import Tensor
 from dlc.ir.graph import Graph, Kind, Node, Value
 from dlc.ir.tensor import BATCH, TensorType
-from dlc.ops.operator import Inferred, Operator
+from dlc.ops import weight_norm
+from dlc.ops.operator import Inferred, Operator, Weight
 
 STEPS_PER_OP = 3
 """How many blocks and iterations may be expanded for each op that may be made: a bound for what holds no op."""
@@ -81,6 +83,16 @@ class Nodes:
         self.append(Node(address, op.name, "forward", inputs, outputs, inferred.attrs, span))
         return results
 
+    def wrap(self, wrapper: Operator, address: str, layer: Inferred, span: Span) -> Inferred:
+        """Append a node below a layer's address that makes its weight; the layer as it reads that."""
+        weight = next(weight for weight in layer.weights if weight.role == "weight")
+        below = f"{address}.{wrapper.name}"
+        parts = weight_norm.parts(weight)
+        operands = [self._own(below, part) for part in parts]
+        (made,) = self.add(wrapper, below, operands, wrapper.infer(tuple(part.type for part in parts), {}), span)
+        others = tuple(other for other in layer.weights if other is not weight)
+        return replace(layer, weights=others, tied=((weight.role, made.name),), tied_types=(made.type,))
+
     def append(self, node: Node) -> None:
         """Append a node whose values are there."""
         self.places[node.address] = node.span
@@ -90,12 +102,16 @@ class Nodes:
         """The names of the op's weights, then of its statistics; a tied weight is its owner's."""
         names: dict[str, str] = dict(inferred.tied)
         for weight in inferred.weights:
-            names[weight.role] = name = f"{address}.{weight.role}"
-            kind: Kind = "weight" if weight.trained else "statistic"
-            self.values[name] = Value(name, weight.type, kind, weight.init, owner=address)
+            names[weight.role] = self._own(address, weight)
         if op.weights_by is not None:
             return list(names.values())
         return [names[role] for role in (*op.weights, *op.statistics) if role in names]
+
+    def _own(self, address: str, weight: Weight) -> str:
+        """Keep a weight or statistic of an op; its name."""
+        name = f"{address}.{weight.role}"
+        self.values[name] = Value(name, weight.type, "weight" if weight.trained else "statistic", weight.init, address)
+        return name
 
     def _keep(self, name: str, type_: TensorType, kind: Kind) -> None:
         self.values[name] = Value(name, type_, kind)

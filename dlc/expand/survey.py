@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dlc.diagnostics import Span
 from dlc.expand.addresses import Site
-from dlc.expand.arguments import Calls
+from dlc.expand.arguments import Bound, Calls
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Tensor, left_end, left_spine
 from dlc.ops import SIGNS
 from dlc.syntax import ast
@@ -66,12 +66,21 @@ class Survey:
         bound = self.calls.bind(call, piped, self.evaluator.scope.where)
         if bound is None:
             return True
+        if bound.layer is not None:
+            return self._wrapped(bound, bound.layer.value, label)
         is_block = isinstance(bound.callee, ast.Block)
         self.sites.append(Site("block" if is_block else "op", call.callee, call.callee_span, label))
         for argument in bound.arguments.values() if is_block else bound.operands:
             if argument is not None:
                 self.expression(argument.value)
         return True
+
+    def _wrapped(self, wrapper: Bound, layer: ast.Expr, label: str | None) -> bool:
+        """The address is the layer's: what wraps it has its own below that."""
+        for argument in wrapper.operands:
+            if argument is not None:
+                self.expression(argument.value)
+        return self._call(layer, label, piped=True) if isinstance(layer, ast.Call) else True
 
     def _binary(self, expression: ast.Binary) -> bool:
         value = self.expression(left_end(expression))

@@ -9,11 +9,21 @@ from .layout import Array
 from .philox import Key, uniform, words
 
 
-def initialise(weight: Array, *, kind: str, key: Key, fan_in: int = 0, fan_out: int = 0, value: float = 0.0) -> None:
+def initialise(
+    weight: Array,
+    *,
+    kind: str,
+    key: Key,
+    fan_in: int = 0,
+    fan_out: int = 0,
+    value: float = 0.0,
+    of: Array | None = None,
+) -> None:
     """Fill a weight; `key` is `philox.key(seed, address)`.
 
     Kinds: `kaiming_uniform` U(±1/√fan_in), PyTorch's default for conv and linear; `he` normal with std √(2/fan_in);
-    `glorot` U(±√(6/(fan_in + fan_out))); `normal` with std `value`; `constant` `value`. ValueError for another kind.
+    `glorot` U(±√(6/(fan_in + fan_out))); `normal` with std `value`; `constant` `value`; `norms` those of the rows of
+    the weight `of`, an entry each. ValueError for another kind.
     """
     match kind:
         case "constant":
@@ -26,6 +36,8 @@ def initialise(weight: Array, *, kind: str, key: Key, fan_in: int = 0, fan_out: 
             _fill(weight, _normal(weight.size, key) * np.sqrt(2 / fan_in))
         case "normal":
             _fill(weight, _normal(weight.size, key) * value)
+        case "norms" if of is not None:
+            _fill(weight, np.linalg.norm(of.reshape(of.shape[0], -1), axis=1))
         case _:
             raise ValueError(f"there is no initialisation {kind!r}")
 
