@@ -26,6 +26,7 @@ from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
 from dlc.ops.gradients import CLIP, REGULARISE, SUM
 from dlc.ops.groupnorm import GROUPNORM
+from dlc.ops.gru import GRU
 from dlc.ops.hard_swish import HARD_SWISH
 from dlc.ops.heads import MERGE_HEADS, SPLIT_HEADS
 from dlc.ops.hinge import HINGE
@@ -40,6 +41,7 @@ from dlc.ops.leaky_relu import LEAKY_RELU
 from dlc.ops.linear import LINEAR
 from dlc.ops.log_softmax import LOG_SOFTMAX
 from dlc.ops.lrn import LRN
+from dlc.ops.lstm import LSTM
 from dlc.ops.matmul import MATMUL
 from dlc.ops.maxpool import MAXPOOL
 from dlc.ops.mse import HALF_MSE, MSE
@@ -52,6 +54,7 @@ from dlc.ops.relu import RELU
 from dlc.ops.reshape import RESHAPE
 from dlc.ops.rmsnorm import RMSNORM
 from dlc.ops.rmsprop import RMSPROP
+from dlc.ops.rnn import RNN
 from dlc.ops.sgd import SGD
 from dlc.ops.sigmoid import SIGMOID
 from dlc.ops.silu import SILU
@@ -72,6 +75,7 @@ LAYERS = (
     DROPOUT, BN, LAYERNORM, RMSNORM, GROUPNORM, LRN, WEIGHT_NORM,
     ADD, SUB, MUL, DIV, MATMUL, TRANSPOSE,
     ATTENTION, SPLIT_HEADS, MERGE_HEADS, CAUSAL_MASK,
+    RNN, LSTM, GRU,
 )  # fmt: skip
 """What networks are made of."""
 
@@ -88,7 +92,6 @@ SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 _NAMES_NOT_YET = (
     "global_maxpool",
     "local_conv", "depthwise_conv", "conv_transpose", "upsample",
-    "rnn", "lstm", "gru",
 )  # fmt: skip
 
 NOT_YET = {
