@@ -54,16 +54,18 @@ class SegmentWriter:
         return [self.segment(segment) for segment in self.role.segments if segment.instructions]
 
     def constants(self) -> str:
-        """`C1_CONV = dict(…)`: the attributes of each op that has many, once for all its calls."""
-        found: dict[str, str] = {}
+        """`C1_CONV = dict(…)`: the attributes of each op that has many, of all its calls together."""
+        found: dict[str, dict[str, str]] = {}
         for segment in self.role.segments:
             for instruction in segment.instructions:
                 if isinstance(instruction, Compute):
                     attributes = self._attributes(instruction)
                     if len(attributes) >= SHARED_FROM:
-                        name = self._constant(instruction)
-                        found[name] = call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
-        return "\n".join(found.values())
+                        found.setdefault(self._constant(instruction), {}).update(attributes)
+        return "\n".join(
+            call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
+            for name, attributes in found.items()
+        )
 
     def segment(self, segment: Segment) -> SegmentText:
         """One segment as a function of the namespaces that it uses."""
