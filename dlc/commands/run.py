@@ -46,6 +46,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--input", metavar="IN.npz", help="predict on these samples: arrays named as the network's inputs"
     )
+    parser.add_argument("--root", metavar="DIR", help="folder in which data paths begin (default: the spec's)")
     parser.add_argument("--profile", action="store_true", help="show the median time of each part of a step")
     parser.add_argument("--hostfile", metavar="F", help="start ranks on the machines that this file lists")
     parser.add_argument("--dry-run", action="store_true", help="show the command that would be run, and run nothing")
@@ -102,7 +103,7 @@ def _introduce(compiled: driver.Compiled, arguments: Namespace) -> None:
 def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
     from dlc.launch import command_line, launch
 
-    words = ["--root", root or os.curdir]
+    words = ["--root", arguments.root or root or os.curdir]
     for option in ("steps", "load", "save", "predict", "input"):
         value = getattr(arguments, option)
         if value is not None:

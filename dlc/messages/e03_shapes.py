@@ -83,7 +83,8 @@ WRONG_CLASSES = Message(
     """The last axis of the logits must have one element for each class of the data set.
 
 `digits`, `mnist` and `cifar10` have 10 classes, `synthetic` as many as its `classes` says. Give the last layer that
-many features: `linear(10)`.""",
+many features: `linear(10)`. The classes of a `text` are its distinct characters: the embedding that reads them and the
+logits that guess the next one have at least as many.""",
 )
 
 UNEVEN_HEADS = Message(

@@ -38,6 +38,13 @@ def test_split_is_a_partition_in_order(test: float) -> None:
     assert len(dataset.test) == round(101 * test)
 
 
+def test_rows_are_those_of_the_source() -> None:
+    whole = samples(50)
+    whole.columns["label"].values[37] = 99
+    with pytest.raises(ProgramError, match="test data, row 37: `label` is 99, classes are 0 to 9"):
+        split(whole, 0.2, seed=0).require({}, {"label": 10})
+
+
 def test_split_depends_on_the_seed() -> None:
     first, same, other = (split(samples(101), 0.2, seed).test.columns["image"].values.tobytes() for seed in (0, 0, 1))
     assert first == same != other

@@ -28,10 +28,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Columns of equal length, by the names of the network's inputs and the fields; `source` is named in messages."""
+    """Columns of equal length, by the names of the network's inputs and the fields; `source` is named in messages.
+
+    `numbers` are the rows that the samples are in the source; None where they are all of them, in order.
+    """
 
     columns: dict[str, Column]
     source: str
+    numbers: Array | None = None
 
     def __len__(self) -> int:
         return min((len(column.values) for column in self.columns.values()), default=0)
@@ -44,7 +48,7 @@ class Samples:
     def rows(self, indices: Array) -> Samples:
         """The samples at those places, in that order."""
         columns = {name: replace(column, values=column.values[indices]) for name, column in self.columns.items()}
-        return replace(self, columns=columns)
+        return replace(self, columns=columns, numbers=indices if self.numbers is None else self.numbers[indices])
 
     def require(self, shapes: Mapping[str, tuple[int, ...]], classes: Mapping[str, int], help: str = "") -> None:
         """Raises ProgramError unless each array has its shape (without the sample), and integers name classes."""
@@ -63,8 +67,9 @@ class Samples:
                 wrong |= values % 1 != 0
             if wrong.any():
                 place = tuple(np.argwhere(wrong)[0])
+                row = place[0] if self.numbers is None else self.numbers[place[0]]
                 raise ProgramError(
-                    f"{self.source}, row {place[0]}: `{name}` is {values[place]}, classes are 0 to {count - 1}",
+                    f"{self.source}, row {row}: `{name}` is {values[place]}, classes are 0 to {count - 1}",
                     code="E0715",
                 )
 

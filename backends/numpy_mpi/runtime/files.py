@@ -50,7 +50,12 @@ class Files:
                 help="`--root DIR` names another one",
             )
         if not full.exists():
-            raise ProgramError(f"there is no file `{path}`", code="E0715", notes=(f"the data folder is {root}",))
+            raise ProgramError(
+                f"there is no file `{path}`",
+                code="E0715",
+                notes=(f"the data folder is {root}",),
+                help="`--root DIR` names another one",
+            )
         if not full.is_file():
             raise ProgramError(f"`{path}` is not a regular file", code="E0715")
         return full
