@@ -25,6 +25,7 @@ from backends.numpy_mpi.tables import NUMPY_TYPES, array_tables, bucket_table
 from backends.numpy_mpi.text import import_line, literal, literal_map, table
 from dlc.ir.plan_json import plan_to_json
 from dlc.ir.program import Compute, Role, Row
+from passes.differentiate import operator_of
 
 RUNTIME_NAMES = (
     "Array", "Arrays", "Loader", "N", "Profile", "Progress", "Result", "Trace", "load_weights",
@@ -53,7 +54,15 @@ def _used_kernels(emission: Emission) -> tuple[Kernel, ...]:
         for instruction in segment.instructions
         if isinstance(instruction, Compute)
     )
-    return tuple(dict.fromkeys((*called, EXACT_INITIALISE if emission.exact else INITIALISE, KEY)))
+    first = EXACT_INITIALISE if emission.exact else INITIALISE
+    return tuple(dict.fromkeys((*called, *_shown(emission).values(), first, KEY)))
+
+
+def _shown(emission: Emission) -> dict[str, Kernel]:
+    """Metric -> the function that makes what is shown of its total."""
+    graph = emission.graph
+    ops = {name: operator_of(graph.node(value)) for name, value in emission.program.metrics}
+    return {name: emission.kernels["totals", op.finish, ""] for name, op in ops.items()}
 
 
 def _train(emission: Emission, used: tuple[Kernel, ...]) -> str:
@@ -90,7 +99,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "sample": literal_map(sample_shapes(graph, training.data)),
         "classes": literal_map(classes(graph)),
         "inputs": literal_map({name: graph.type(name).shape[1:] for name in graph.inputs}),
-        "metrics": literal(tuple(name for name, _ in program.metrics)),
+        "metrics": f"{{{', '.join(f'{literal(n)}: {kernel.function}' for n, kernel in _shown(emission).items())}}}",
         "interchangeable": interchangeable(graph),
         **tables,
         "names": table((names[address], literal(address)) for address in weight_names(graph)),

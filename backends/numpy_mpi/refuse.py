@@ -53,7 +53,6 @@ def refusals(
         *_algorithms(graph, request),
         *_devices(cluster, request, ranks),
         *_ops(graph),
-        *_gradients(graph),
     )
     return tuple(refusal.diagnostic() for refusal in sorted(found, key=_place))
 
@@ -188,18 +187,3 @@ def _ops(graph: Graph) -> Iterator[Refusal]:
             first.setdefault(node.op, node)
     for name, node in first.items():
         yield Refusal(f"operator `{name}` at `{node.address}`", node.span, instead)
-
-
-def _gradients(graph: Graph) -> Iterator[Refusal]:
-    """Losses of what the network makes where they have no gradient for it: the target of `mse`."""
-    trained = {value.name for value in graph.of_kind("weight")}
-    for node in graph.nodes:
-        op = operator_of(node)
-        if node.stage == "metric" or not trained.intersection(node.inputs):
-            continue
-        trained.update(node.outputs)
-        given = {role for gradient in op.gradients for role in gradient.gives}
-        for role, name in zip(op.operands, node.inputs, strict=False):
-            if op.role == "loss" and name in trained and role not in given:
-                what = f"the gradient of the {role} of `{op.name}`, an output of the network"
-                yield Refusal(what, node.span, f"it can emit losses whose {role} is a field of the data")

@@ -15,6 +15,7 @@ from backends.numpy_mpi.names import identifier, namespace
 from backends.numpy_mpi.tables import scratch_name
 from backends.numpy_mpi.text import call, comment, literal
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Role, Segment
+from dlc.ops import optimizer
 
 TITLES = {
     "load": "This rank's samples of a batch, and their labels.",
@@ -80,8 +81,10 @@ class SegmentWriter:
         return SegmentText(segment.name, TITLES[segment.name], ", ".join(used), body)
 
     def trained(self) -> tuple[str, ...]:
-        """The attributes of all trained weights, where they are alike in w, g and s and one rule updates them all."""
+        """The attributes of all trained weights, where they are alike in w, g and s and one rule updates each."""
         updates = [i for i in self.role.segment("update").instructions if _updates_weight(i)]
+        if any(optimizer(update.kernel[0]).joint for update in updates):
+            return ()
         found = [self.names[update.inputs[0]] for update in updates]
         alike = all(
             (update.kernel, update.attrs) == (updates[0].kernel, updates[0].attrs)
@@ -166,7 +169,7 @@ class SegmentWriter:
 
 
 def _updates_weight(instruction: Instruction) -> TypeGuard[Compute]:
-    """Whether an instruction is the optimizer's on one weight; running averages are updated otherwise."""
+    """Whether an instruction is the optimizer's; running averages are updated otherwise."""
     return isinstance(instruction, Compute) and instruction.kernel[1] == "update" and "lr" in instruction.runtime
 
 

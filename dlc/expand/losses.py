@@ -135,6 +135,8 @@ class _Expander(Evaluator):
         """Outputs and parameters; another name of the network is refused (E0611)."""
         if name.text in self.inner and self.scope.find(name.text) is None:
             helps = (f"make it one: `output {', '.join((*dict(self.network.outputs), name.text))}`",)
+            if name.text in self.network.inputs:
+                helps = (f"what the data set feeds to it is `{DATA}.{name.text}`",)
             return self.fail(
                 messages.OUTPUTS_ONLY.at(name.span, name=name.text, network=self.network.name, helps=helps)
             )
@@ -150,21 +152,26 @@ class _Expander(Evaluator):
         return super().evaluate(expression)
 
     def field(self, expression: ast.Attribute, like: TensorType | None) -> Entity:
-        """`data.label` as a value; a field of a file whose type is open is of the type `like`."""
+        """`data.label` as a value; a field of a file whose type is open is of the type `like`.
+
+        The name of an input of the network means that input.
+        """
         if self.data_set is None or not self.network.inputs:
             return UNKNOWN
+        if expression.name in self.network.inputs:
+            if expression.name in self.data_set.fields and not self.data_set.any_field:
+                return self.fail(messages.FIELD_IS_INPUT.at(expression.span, field=expression.name))
+            return Tensor(expression.name, self.network.type(expression.name))
         first = self.network.type(self.network.inputs[0])
         try:
             type_ = self.data_set.field_type(expression.name, first) or like
         except KeyError:
-            helps = similar_help(expression.name, self.data_set.fields, "a field")
+            helps = similar_help(expression.name, (*self.data_set.fields, *self.network.inputs), "a field")
             return self.fail(
                 messages.UNKNOWN_FIELD.at(expression.span, data=self.data_set.name, field=expression.name, helps=helps)
             )
         if type_ is None:
             return self.fail(messages.OPEN_FIELD.at(expression.span, field=expression.name))
-        if self.network.has_value(expression.name) and expression.name not in self.network.fields:
-            return self.fail(messages.FIELD_IS_INPUT.at(expression.span, field=expression.name))
         if expression.name not in self.fields:
             self.fields[expression.name] = None
             self.values[expression.name] = Value(expression.name, type_, "field")

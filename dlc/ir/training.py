@@ -62,7 +62,6 @@ class Training:
     optimizer: Choice
     rates: tuple[RatePiece, ...]
     length: Length
-    regularise: tuple[Choice, ...] = ()
     clip: Choice | None = None
     init: Choice | None = None
     stop: Choice | None = None
@@ -72,6 +71,7 @@ class Training:
     checkpoint: Choice | None = None
     update: Choice = Choice("synchronous")
     compress: Choice = Choice("none")
+    regularise: tuple[Choice, ...] = ()
     spans: tuple[tuple[str, Span], ...] = field(default=(), compare=False)
 
     def span(self, key: str) -> Span | None:

@@ -84,8 +84,8 @@ of it. To use an inner value in a loss, make it an output too: `output logits, a
 UNKNOWN_FIELD = Message(
     "E0612",
     "data set `{data}` has no field `{field}`",
-    """Besides the inputs, a data set has fields that losses compare with: `data.label`, `data.next`. The message
-lists those of this data set.""",
+    """Besides the network's inputs, which are `data.image` and so on, a data set has fields that losses compare with:
+`data.label`, `data.next`. The message lists what this one provides.""",
 )
 
 OUTSIDE_ROOT = Message(
@@ -125,7 +125,8 @@ OPEN_FIELD = Message(
 FIELD_IS_INPUT = Message(
     "E0618",
     "`{field}` is a field of the data set and an input of the network",
-    """Inputs and fields come from the data set by name, so one name cannot stand for both. Rename the network's
+    """`data.NAME` is the input of that name where the network has one, as in `mse(decoded, data.image)`, and else a
+field of the data set, as in `cross_entropy(logits, data.label)`. One name cannot stand for both: rename the network's
 input.""",
 )
 

@@ -33,7 +33,7 @@ def comparison(
         return Inferred((scalar(operands[0]),), attrs=tuple((p.name, number(attrs, p.name)) for p in parameters))
 
     def cost(pass_: str, shapes: Shapes) -> Cost:
-        if pass_ != "forward":
+        if pass_ in ("dx", "dt"):
             return per_element(shapes, operations=backward, depth=backward)
         elements = shapes.inputs[0].elements
         return Cost(0, operations * elements, lg(elements) + operations - 1, touched(shapes))

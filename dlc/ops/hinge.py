@@ -24,10 +24,10 @@ def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Infe
 
 def _cost(pass_: str, shapes: Shapes) -> Cost:
     """Subtract, add the margin, compare with 0 and add up; dx: the same comparison, a count of each row, and scale."""
-    logits = shapes.inputs[0] if pass_ == "forward" else shapes.outputs[0]
-    length = logits.shape[-1]
     if pass_ == "dx":
-        return per_element(shapes, operations=5, depth=4 + lg(length))
+        return per_element(shapes, operations=5, depth=4 + lg(shapes.outputs[0].shape[-1]))
+    logits = shapes.inputs[0]
+    length = logits.shape[-1]
     return by_rows(shapes, length, 4 * length, 3 + lg(logits.elements))
 
 
