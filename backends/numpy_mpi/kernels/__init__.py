@@ -154,11 +154,12 @@ EXACT: Kernels = {
     **_exact_conv("global_avgpool", "forward", "dx"),
     **_exact("dropout", "forward", "dx"),
     **_exact("bn", "forward", "squares", "apply", "inference", "dx", "grad_apply", "statistics", "update"),
-    **{
-        key: kernel
-        for op in ("layernorm", "rmsnorm", "groupnorm", "lrn", "attention")
-        for key, kernel in _kernels("exact_norms", op, "forward", "dx").items()
-    },
+    **_pair("matmul", "exact_elementwise"),
+    **_kernels("exact_norms", "layernorm", "forward", "dx", "dw"),
+    **_kernels("exact_norms", "rmsnorm", "forward", "dx", "dw"),
+    **_kernels("exact_norms", "groupnorm", "forward", "dx", "dw"),
+    **_kernels("exact_norms", "lrn", "forward", "dx"),
+    **_kernels("exact_norms", "attention", "forward", "dx"),
     **_kernels("exact_norms", "weight_norm", "forward", "dw"),
     **_kernels("exact_norms", "causal_mask", "forward"),
     **{key: kernel for op in ("rnn", "lstm", "gru") for key, kernel in _pair(op, "exact_recurrence").items()},

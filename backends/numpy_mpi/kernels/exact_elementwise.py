@@ -17,6 +17,8 @@ from .arithmetic import mul_forward as mul_exactly
 from .arithmetic import sub_forward as sub_exactly
 from .exact import fold, folded
 from .layout import Array, physical_axis
+from .matmul import matmul_dx as matmul_dx_exactly
+from .matmul import matmul_forward as matmul_exactly
 from .shapes import pad_forward as pad_exactly
 
 NUMBER = 2.0
@@ -50,6 +52,16 @@ def log_softmax_dx(dy: Array, y: Array, dx: Array, *, axis: int, layout: str = "
     np.multiply(y, dy.sum(axis=physical_axis(axis, layout, y.ndim), keepdims=True), out=dx)
     np.subtract(dy, dx, out=dx)
     fold(dx, dx)
+
+
+def matmul_forward(a: Array, b: Array, y: Array, **attrs: Any) -> None:
+    """The product of the folded operands: in a chain of products of computed values numbers would grow too large."""
+    matmul_exactly(folded(a), folded(b), y, **attrs)
+
+
+def matmul_dx(dy: Array, a: Array, b: Array, da: Array, db: Array, **attrs: Any) -> None:
+    """The gradients of that product by the folded operands, from the folded dy."""
+    matmul_dx_exactly(folded(dy), folded(a), folded(b), da, db, **attrs)
 
 
 def add_forward(*arrays: Array, scalar: float | None = None, **attrs: Any) -> None:

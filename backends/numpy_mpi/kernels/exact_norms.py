@@ -13,7 +13,7 @@ from .exact import fold, folded
 from .layout import Array, logical
 from .linear import linear_dw, linear_dx, linear_forward
 from .lrn import add_neighbours
-from .norms import grouped, per_channel, reduced, wide
+from .norms import grouped, per_channel, products, reduced, wide
 
 
 def layernorm_forward(x: Array, scale: Array, shift: Array, y: Array, mean: Array, rstd: Array, **_: object) -> None:
@@ -24,6 +24,13 @@ def layernorm_forward(x: Array, scale: Array, shift: Array, y: Array, mean: Arra
 def layernorm_dx(dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dx: Array, **_: object) -> None:
     """g - Σ g - (x - mean)·rstd·Σ g·(x - mean), folded, g = dy·scale."""
     normalise_dx(dy, x, scale, mean, rstd, dx)
+
+
+def layernorm_dw(dy: Array, x: Array, mean: Array, rstd: Array, dscale: Array, dshift: Array, **_: object) -> None:
+    """Σ dy·(x - mean)·rstd and Σ dy over all rows, dy folded before."""
+    g, kept = folded(dy), (x.ndim - 1,)
+    dscale[...] = products(g, folded(x - wide(mean, x)) * wide(rstd, x), kept)
+    dshift[...] = products(g, np.ones_like(g), kept)
 
 
 def groupnorm_forward(
@@ -60,6 +67,24 @@ def groupnorm_dx(
     normalise_dx(dy, x, per_channel(scale, x), mean, rstd, dx)
 
 
+def groupnorm_dw(
+    dy: Array,
+    x: Array,
+    mean: Array,
+    rstd: Array,
+    dscale: Array,
+    dshift: Array,
+    *,
+    groups: int,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """As `layernorm_dw` over samples and pixels."""
+    g, x = folded(grouped(dy, groups, layout)), grouped(x, groups, layout)
+    dscale.reshape(x.shape[1:3])[...] = products(g, folded(x - wide(mean, x)) * wide(rstd, x), (1, 2))
+    dshift.reshape(x.shape[1:3])[...] = products(g, np.ones_like(g), (1, 2))
+
+
 def rmsnorm_forward(x: Array, scale: Array, y: Array, rstd: Array, **_: object) -> None:
     """x·rstd·scale, folded; rstd is the folded sum of the squares of a row's folded elements."""
     standard = folded(x)
@@ -72,6 +97,11 @@ def rmsnorm_dx(dy: Array, x: Array, scale: Array, rstd: Array, dx: Array, **_: o
     g, standard = dy * scale, folded(x)
     slope = folded((g * standard).sum(axis=-1)) * rstd
     fold(g - standard * slope[..., None], dx)
+
+
+def rmsnorm_dw(dy: Array, x: Array, rstd: Array, dscale: Array, **_: object) -> None:
+    """Σ dy·x·rstd over all rows, dy and x folded before."""
+    dscale[...] = products(folded(dy), folded(x) * rstd[..., None], (x.ndim - 1,))
 
 
 def normalise(x: Array, scale: Array, shift: Array, y: Array, mean: Array, rstd: Array) -> None:
