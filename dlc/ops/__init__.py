@@ -48,6 +48,7 @@ from dlc.ops.mse import HALF_MSE, MSE
 from dlc.ops.mul import MUL
 from dlc.ops.operator import Operator
 from dlc.ops.pad import PAD
+from dlc.ops.parameter import PARAMETER
 from dlc.ops.perplexity import PERPLEXITY
 from dlc.ops.reconstruction import RECONSTRUCTION
 from dlc.ops.relu import RELU
@@ -68,7 +69,7 @@ from dlc.ops.update_rule import Rule
 from dlc.ops.weight_norm import WEIGHT_NORM
 
 LAYERS = (
-    CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING,
+    CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING, PARAMETER,
     MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL,
     RELU, LEAKY_RELU, ELU, GELU, SILU, HARD_SWISH, SIGMOID, TANH, SOFTMAX, LOG_SOFTMAX,
     FLATTEN, RESHAPE, CONCAT, SLICE, SPLIT, PAD,

@@ -30,26 +30,29 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
     found, written = prod(x.shape[len(kept) :]), f"[{', '.join(map(str, shape))}]"
     if prod(shape) != found:
         raise OperandError("E0304", argument="shape", shape=written, needed=prod(shape), found=found)
-    axes = (Axis(name, extent) for name, extent in zip(_names(shape, attrs), shape, strict=True))
+    axes = (Axis(name, extent) for name, extent in zip(sample_axes("reshape", shape, attrs), shape, strict=True))
     result = distinct("reshape", TensorType(x.dtype, (*kept, *axes)))
     given = (("axes", attrs["axes"]),) if "axes" in attrs else ()
     return Inferred((result,), attrs=(("shape", shape), *given))
 
 
-def _names(shape: tuple[int, ...], attrs: Mapping[str, Attr]) -> tuple[str, ...]:
-    """The names of the axes of a sample, one for each number of the shape."""
+def sample_axes(op: str, shape: tuple[int, ...], attrs: Mapping[str, Attr]) -> tuple[str, ...]:
+    """The names of the axes of a sample, one for each number of the shape: the argument `axes`, else by their number.
+
+    E0301 for another number of names, E0307 where the batch is among them.
+    """
     given = attrs.get("axes")
     if given is None:
         if len(shape) not in NAMES:
             needed = "`axes = [NAME, …]` where its shape has more than four numbers"
-            raise OperandError("E0301", argument="shape", op="reshape", needed=needed, found=len(shape))
+            raise OperandError("E0301", argument="shape", op=op, needed=needed, found=len(shape))
         return NAMES[len(shape)]
     names = tuple(str(name) for name in given) if isinstance(given, tuple) else (str(given),)
     if len(names) != len(shape):
         needed = f"{len(shape)} names, one for each number of its shape"
-        raise OperandError("E0301", argument="axes", op="reshape", needed=needed, found=len(names))
+        raise OperandError("E0301", argument="axes", op=op, needed=needed, found=len(names))
     if BATCH in names:
-        raise OperandError("E0307", argument="axes", op="reshape")
+        raise OperandError("E0307", argument="axes", op=op)
     return names
 
 

@@ -37,6 +37,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "maxpool": {"window": (3, 5), "stride": 2},
     "avgpool": {"window": (3, 5), "stride": 2},
     "dropout": {"p": 0.5},
+    "parameter": {"shape": (6, 13)},
     "split": {"n": 2},
     "slice": {"axis": "height", "step": 2},
     "pad": {"amount": 1},
@@ -54,7 +55,8 @@ def example(name: str) -> tuple[Op, dict[str, int]]:
     label = image("i32", 6)
     operands = [x] * (2 if op.variadic else len(op.operands))
     types = tuple(label if role == "label" else x for role, x in zip([*op.operands, "x"], operands, strict=False))
-    x, *_ = types = MATRICES if name == "matmul" else types
+    types = MATRICES if name == "matmul" else types
+    x = types[0] if types else x
     made = Op(op, types, ARGUMENTS.get(name, {}), algorithm="direct" if name == "conv" else "")
     y = made.inferred.results[0].shape
     symbols = {"F": x.shape[-1], "E": x.elements, "T": x.elements // x.shape[-1], "G": 2, "R": 3, "S": 5}

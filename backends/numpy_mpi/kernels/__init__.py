@@ -103,6 +103,7 @@ KERNELS: Kernels = {
     **_kernels("weight_norm", "weight_norm", "forward", "dw"),
     **_kernels("embedding", "embedding", "forward", "dw"),
     **_kernels("embedding", "position_embedding", "forward", "dw"),
+    **_kernels("parameter", "parameter", "forward", "dw"),
     **_pair("split_heads", "attention"),
     **_pair("merge_heads", "attention"),
     **_pair("causal_mask", "attention"),
