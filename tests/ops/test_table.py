@@ -20,12 +20,17 @@ def by_name(op: Operator) -> str:
     return op.name
 
 
+def weights(op: Operator) -> tuple[str, ...]:
+    """What gradients call the weights: `weights` where the attributes decide how many there are."""
+    return op.weights if op.weights_by is None else ("weights",)
+
+
 @pytest.mark.parametrize("op", OPS, ids=by_name)
 def test_gradients_need_and_give_what_exists(op: Operator) -> None:
-    readable = {*op.operands, *op.weights, *op.saved, *op.results, "dy"}
+    readable = {*op.operands, *weights(op), *op.saved, *op.results, "dy"}
     for gradient in op.gradients:
         assert set(gradient.needs) <= readable
-        assert set(gradient.gives) <= {*op.operands, *op.weights}
+        assert set(gradient.gives) <= {*op.operands, *weights(op)}
         assert "dy" in gradient.needs
 
 
@@ -33,7 +38,7 @@ def test_gradients_need_and_give_what_exists(op: Operator) -> None:
 def test_every_operand_and_weight_has_one_gradient(op: Operator) -> None:
     given = [role for gradient in op.gradients for role in gradient.gives]
     without = {"label", "target"} | ({"x"} if op.name in ("embedding", "position_embedding") else set())
-    expected = () if op.role in ("metric", "optimizer") else (*op.operands, *op.weights)
+    expected = () if op.role in ("metric", "optimizer") else (*op.operands, *weights(op))
     assert sorted(given) == sorted(set(expected) - without)
 
 
