@@ -345,6 +345,9 @@ def _attr(parameter: Parameter, value: Entity) -> Attr | None:
                 return value.text
             if isinstance(value, ast.Window) and parameter.kind != "group":
                 return _integers(parameter, value.extents)
+            if isinstance(value, tuple) and parameter.kind == "pad":
+                pairs = _pairs(parameter, value)
+                return pairs if pairs is not None and all(len(pair) == 2 for pair in pairs) else None
             return _integer(parameter, value)
         case "shape":
             return _integers(parameter, value) if isinstance(value, tuple) else None
@@ -376,11 +379,14 @@ def _margins(parameter: Parameter, value: Entity) -> Attr | None:
         return None if extents is None else tuple((extent, extent) for extent in extents)
     if not isinstance(value, tuple):
         return _integer(parameter, value)
-    lists = tuple(item for item in value if isinstance(item, tuple))
-    if not lists:
-        return _integers(parameter, value)
-    pairs = tuple(pair for item in lists if (pair := _integers(parameter, item)) is not None)
-    return pairs if len(pairs) == len(value) else None
+    return _pairs(parameter, value) if any(isinstance(item, tuple) for item in value) else _integers(parameter, value)
+
+
+def _pairs(parameter: Parameter, value: tuple[Entity, ...]) -> tuple[tuple[int, ...], ...] | None:
+    """`[[0, 1], [2, 2]]`: before and after each axis."""
+    found = tuple(_integers(parameter, item) if isinstance(item, tuple) else None for item in value)
+    pairs = tuple(pair for pair in found if pair is not None)
+    return pairs if pairs and len(pairs) == len(value) else None
 
 
 def _in(parameter: Parameter, value: float) -> bool:
@@ -408,7 +414,7 @@ def needed(parameter: Parameter) -> str:
         case "window":
             return f"a number or a window such as `3x3`, its extents integers{bounds}"
         case "pad":
-            return f"an integer{bounds}, one for each axis such as `1x2`, `same` or `valid`"
+            return f"an integer{bounds}, `1x2`, `[[0, 1], [2, 2]]` (before and after each axis), `same` or `valid`"
         case "shape":
             return f"a list of integers{bounds}"
         case "counts":

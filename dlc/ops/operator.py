@@ -46,11 +46,11 @@ ParameterKind = Literal[
     "text",
     "list",
 ]
-"""How an argument is read: `window` is `3` or `3x5` (one positive extent a spatial axis), `pad` a number, `1x2`,
-`same` or `valid`; `axis` a bare axis name, `axes` one or a list of them; `counts` a count or a list of counts;
-`margins` a number, `1x2`, a pair (before, after) or a list of pairs; `choice` one of `choices`; `weight` an address such as
-`wte.embedding.weight`; `layer` a call such as `linear(84)`; `shape` a list of positive integers; `group` a count of
-samples or `batch`.
+"""How an argument is read: `window` is `3` or `3x5` (one positive extent a spatial axis), `pad` a number, `1x2`, a list of
+pairs (before, after), `same` or `valid`; `axis` a bare axis name, `axes` one or a list of them; `counts` a count or a
+list of counts; `margins` a number, `1x2`, a pair or a list of pairs; `choice` one of `choices`; `weight` an address
+such as `wte.embedding.weight`; `layer` a call such as `linear(84)`; `shape` a list of positive integers; `group` a
+count of samples or `batch`.
 
 In the train block only: `length` is `5 epochs` or `2000 steps`, `text` a quoted text, `list` a list of `choices`."""
 
