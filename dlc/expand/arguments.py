@@ -341,14 +341,7 @@ def _attr(parameter: Parameter, value: Entity) -> Attr | None:
         case "int":
             return _integer(parameter, value)
         case "group" | "pad" | "window":
-            if isinstance(value, ast.Name) and value.text in WORDS.get(parameter.kind, ()):
-                return value.text
-            if isinstance(value, ast.Window) and parameter.kind != "group":
-                return _integers(parameter, value.extents)
-            if isinstance(value, tuple) and parameter.kind == "pad":
-                pairs = _pairs(parameter, value)
-                return pairs if pairs is not None and all(len(pair) == 2 for pair in pairs) else None
-            return _integer(parameter, value)
+            return _word_or_extents(parameter, value)
         case "shape":
             return _integers(parameter, value) if isinstance(value, tuple) else None
         case "counts":
@@ -360,6 +353,18 @@ def _attr(parameter: Parameter, value: Entity) -> Attr | None:
                 return None
             return value if _in(parameter, value) else None
     raise ValueError(f"networks have no arguments of kind {parameter.kind}")
+
+
+def _word_or_extents(parameter: Parameter, value: Entity) -> Attr | None:
+    """One of the kind's words, a number, the extents of `1x2`, or of pads the pairs of `[[0, 1], [2, 2]]`."""
+    if isinstance(value, ast.Name) and value.text in WORDS.get(parameter.kind, ()):
+        return value.text
+    if isinstance(value, ast.Window) and parameter.kind != "group":
+        return _integers(parameter, value.extents)
+    if isinstance(value, tuple) and parameter.kind == "pad":
+        pairs = _pairs(parameter, value)
+        return pairs if pairs is not None and all(len(pair) == 2 for pair in pairs) else None
+    return _integer(parameter, value)
 
 
 def _integer(parameter: Parameter, value: Entity) -> int | None:
