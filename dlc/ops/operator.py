@@ -47,8 +47,8 @@ ParameterKind = Literal[
     "list",
 ]
 """How an argument is read: `window` is `3` or `3x5` (one positive extent a spatial axis), `pad` a number, `1x2`, pairs
-(before, after) in a list, `same` or `valid`; `axis` a bare axis name, `axes` one or a list of them; `counts` a count or a
-list of counts; `margins` a number, `1x2`, a pair or a list of pairs; `choice` one of `choices`; `weight` an address
+(before, after) in a list, `same` or `valid`; `axis` a bare axis name, `axes` one or a list of them; `counts` a count or
+a list of them; `margins` a number, `1x2`, a pair or a list of pairs; `choice` one of `choices`; `weight` an address
 such as `wte.embedding.weight`; `layer` a call such as `linear(84)`; `shape` a list of positive integers; `group` a
 count of samples or `batch`.
 
