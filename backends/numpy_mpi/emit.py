@@ -16,6 +16,7 @@ from backends.numpy_mpi.setting import (
     classes,
     dataset_call,
     initialisation,
+    input_shapes,
     interchangeable,
     length_call,
     sample_shapes,
@@ -83,6 +84,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
     writer = SegmentWriter(emission, role, names)
     tables = array_tables(role, names, program.dtype, plan)
     texts = writer.segments()
+    inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     calls = {text.name: f"{text.name}({text.parameters})" for text in texts}
     return {
         "version": dlc.__version__,
@@ -96,9 +98,9 @@ def _fields(emission: Emission, used: tuple[Kernel, ...]) -> dict[str, object]:
         "seed": training.seed,
         "dtype": NUMPY_TYPES[program.dtype],
         "imports": _imports(emission, used, tables),
-        "sample": literal_map(sample_shapes(graph, training.data)),
+        "sample": "INPUTS" if sample == inputs else literal_map(sample),
         "classes": literal_map(classes(graph)),
-        "inputs": literal_map({name: graph.type(name).shape[1:] for name in graph.inputs}),
+        "inputs": literal_map(inputs),
         "metrics": f"{{{', '.join(f'{literal(n)}: {kernel.function}' for n, kernel in _shown(emission).items())}}}",
         "interchangeable": interchangeable(graph),
         **tables,

@@ -16,10 +16,15 @@ DRAWN_WITH_INPUTS = ("label", "next")
 """The fields that synthetic samples have besides those that are drawn as inputs are."""
 
 
+def input_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Shape of one sample of each input, by its name."""
+    return {name: graph.type(name).shape[1:] for name in graph.inputs}
+
+
 def sample_shapes(graph: Graph, data: Choice) -> dict[str, tuple[int, ...]]:
-    """Shape of one sample of each input, by its name; of each field too where the file or the draw leaves it open."""
+    """Shape of one sample of each input, and of each field whose shape the file or the draw leaves open."""
     fields = {"npz": graph.fields, "synthetic": [name for name in graph.fields if name not in DRAWN_WITH_INPUTS]}
-    return {name: graph.type(name).shape[1:] for name in (*graph.inputs, *fields.get(data.kind, ()))}
+    return input_shapes(graph) | {name: graph.type(name).shape[1:] for name in fields.get(data.kind, ())}
 
 
 def classes(graph: Graph) -> dict[str, int]:
