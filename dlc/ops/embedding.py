@@ -42,10 +42,14 @@ def _table(weight: TensorType) -> Weight:
 
 
 def _cost(pass_: str, shapes: Shapes) -> Cost:
-    """Rows are copied: no arithmetic, and only rows in use are read. dw adds up the gradients of each row."""
+    """Rows are copied: no arithmetic, and only rows in use are read.
+
+    dw adds up the gradients of each row: any number of tokens may be equal, places are so once a sample.
+    """
     if pass_ == "dw":
-        dy = shapes.inputs[0]
-        return Cost(0, dy.elements, lg(dy.elements // dy.shape[-1]), touched(shapes))
+        dy, table = shapes.inputs[0], shapes.outputs[0]
+        equal = dy.elements // (dy.shape[-1] if len(shapes.inputs) == 2 else table.elements)
+        return Cost(0, dy.elements, lg(equal), touched(shapes))
     return Cost(0, 0, 0, shapes.inputs[0].bytes + 2 * shapes.outputs[0].bytes)
 
 

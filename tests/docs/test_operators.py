@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from backends.numpy_mpi.kernels import KERNELS
+from dlc.ir.tensor import tensor
 from dlc.ops import LAYERS, LOSSES, METRICS, OPTIMIZERS, operator
 from dlc.ops.conv import CONV
-from dlc.ir.tensor import tensor
 from dlc.ops.operator import Shapes
 from tests.kernels.calling import Op, image
 
@@ -30,7 +30,10 @@ def rows(header: str) -> list[list[str]]:
 
 WORK = {row[0].strip("`"): row[1:] for row in rows("| operator | work, forward")}
 
-IMAGES = {"split", "slice", "pad", "transpose", "conv", "maxpool", "avgpool", "global_avgpool", "bn", "concat"}
+IMAGES = {
+    "split", "slice", "pad", "transpose", "conv", "maxpool", "avgpool", "global_avgpool", "bn", "concat", "groupnorm",
+    "lrn",
+}  # fmt: skip
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "conv": {"filters": 10, "window": (3, 5), "groups": 2},
     "linear": {"features": 7},
@@ -41,10 +44,25 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "split": {"n": 2},
     "slice": {"axis": "height", "step": 2},
     "pad": {"amount": 1},
+    "groupnorm": {"groups": 2},
+    "lrn": {"size": 3},
+    "embedding": {"vocab": 20, "width": 5},
+    "position_embedding": {"width": 5},
+    "attention": {"heads": 2},
+    "split_heads": {"heads": 2},
 }
 
 
-MATRICES = (image("f32", 6, 4, 9, 11), tensor("f32", batch=6, channel=4, width=11, key=13))
+TYPES = {
+    "matmul": (image("f32", 6, 4, 9, 11), tensor("f32", batch=6, channel=4, width=11, key=13)),
+    "embedding": (tensor("i32", batch=6, seq=13),),
+    "position_embedding": (tensor("i32", batch=6, seq=13),),
+    "attention": (tensor("f32", batch=6, seq=9, width=12),),
+    "split_heads": (tensor("f32", batch=6, seq=9, width=12),),
+    "merge_heads": (tensor("f32", batch=6, heads=2, seq=9, width=6),),
+    "causal_mask": (tensor("f32", batch=6, seq=9, key=9),),
+}
+"""What operators compute with that read neither images nor features."""
 
 
 def example(name: str) -> tuple[Op, dict[str, int]]:
@@ -55,12 +73,14 @@ def example(name: str) -> tuple[Op, dict[str, int]]:
     label = image("i32", 6)
     operands = [x] * (2 if op.variadic else len(op.operands))
     types = tuple(label if role == "label" else x for role, x in zip([*op.operands, "x"], operands, strict=False))
-    types = MATRICES if name == "matmul" else types
+    types = TYPES.get(name, types)
     x = types[0] if types else x
     made = Op(op, types, ARGUMENTS.get(name, {}), algorithm="direct" if name == "conv" else "")
     y = made.inferred.results[0].shape
-    symbols = {"F": x.shape[-1], "E": x.elements, "T": x.elements // x.shape[-1], "G": 2, "R": 3, "S": 5}
-    symbols |= dict(zip("NCHW", x.shape, strict=False)) | {"K": y[-1] if name == "matmul" else y[1] if len(y) > 1 else 1}
+    symbols = dict(zip("NCHW", x.shape, strict=False))
+    symbols |= {"F": x.shape[-1], "E": x.elements, "T": x.elements // x.shape[-1], "G": 2, "R": 3, "S": 5}
+    symbols |= {"K": y[-1] if name == "matmul" else y[1] if len(y) > 1 else 1}
+    symbols |= {"L": x.extent("seq")} if "seq" in x.names else {}
     return made, symbols | dict(zip(("Hy", "Wy"), y[2:], strict=False))
 
 
@@ -95,6 +115,7 @@ def test_every_emitted_operator_has_its_rows_and_kernels() -> None:
 
 
 def test_operators_without_kernels_are_listed() -> None:
+    """Where there are any."""
     listed = TEXT.partition("without kernels yet:")[2].partition(".")[0]
     without = {op.name for op in LAYERS if not op.view} - {op.name for op in EMITTED}
     assert set(re.findall(r"`(\w+)`", listed)) == without
