@@ -66,6 +66,10 @@ BODIES: dict[str, tuple[str, str]] = {
     ),
     "concat": (IMAGE, "a = image -> conv(2, 3x3)\n  b = image -> conv(3, 3x3)\n  y = concat(a, b) -> tanh"),
     "split": (IMAGE, "a, b = image -> conv(4, 3x3) -> split(2)\n  y = a * sigmoid(b)"),
+    "parameter": (
+        SEQUENCE,
+        "y = sequence * parameter([6], axes = width, value = 1) + parameter([5, 6], axes = [seq, width]) -> tanh",
+    ),
     "heads": (
         SEQUENCE,
         "q = sequence -> linear(6) -> split_heads(2)\n  k = sequence -> linear(6) -> split_heads(2)\n"
