@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from types import ModuleType
 from typing import NoReturn
 
@@ -28,12 +29,13 @@ COMMANDS: Mapping[str, str] = {
     "compile": "write the program as a folder of readable Python",
     "run": "compile and train, on as many ranks as the plan has",
     "verify": "compare the parallel program with the serial one, step by step",
+    "import": "make a spec and weights of an ONNX model",
     "fmt": "put specs into the house style",
     "doctor": "check this machine for all that dlc needs",
 }
 """The commands, each a module of `dlc.commands`, in the order of their use."""
 
-LATER = ("rehearse", "calibrate", "validate", "import", "export")
+LATER = ("rehearse", "calibrate", "validate", "export")
 """Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -112,7 +114,7 @@ def _dispatch(words: Sequence[str]) -> int:
 
 def _run(name: str, words: Sequence[str]) -> int:
     """Run one command; every error but a wrong usage becomes its answer."""
-    module = import_module(f"dlc.commands.{name}")
+    module = command(name)
     try:
         arguments = _parse(name, module, words[1:])
     except SystemExit as end:  # argparse has printed the help
@@ -131,6 +133,11 @@ def _run(name: str, words: Sequence[str]) -> int:
 
 
 # --- reading words -------------------------------------------------------------------------------------------------
+
+
+def command(name: str) -> ModuleType:
+    """The module of a command; a name that Python keeps for itself has a `_` behind it."""
+    return import_module(f"dlc.commands.{name}_" if iskeyword(name) else f"dlc.commands.{name}")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -92,13 +92,18 @@ def write_plan(plan: Plan, path: str) -> None:
 
 def write_text(path: str, text: str) -> None:
     """Write a file whole or not at all, through links and with the permissions it had; E0702 where that fails."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """The same for any content."""
     target = os.path.realpath(path)
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".dlc-", dir=os.path.dirname(target)) as scratch:
             fresh = os.path.join(scratch, "fresh")
-            with open(fresh, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
+            with open(fresh, "wb") as stream:
+                stream.write(content)
             if os.path.exists(target):
                 shutil.copymode(target, fresh)
             os.replace(fresh, target)

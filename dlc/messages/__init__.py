@@ -1,7 +1,7 @@
 """The messages, one file per family of codes, and all of them by code for `dlc explain CODE`."""
 
 from dlc.diagnostics import Message
-from dlc.messages import e01_syntax, e02_names, e03_shapes, e04_cluster, e05_plan, e06_train, e07_run
+from dlc.messages import e01_syntax, e02_names, e03_shapes, e04_cluster, e05_plan, e06_train, e07_run, e08_onnx
 
 MESSAGES: dict[str, Message] = {
     message.code: message
@@ -13,6 +13,7 @@ MESSAGES: dict[str, Message] = {
         e05_plan.MESSAGES,
         e06_train.MESSAGES,
         e07_run.MESSAGES,
+        e08_onnx.MESSAGES,
     )
     for message in family
 }

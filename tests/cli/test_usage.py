@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import dlc as package
 from dlc import driver
-from dlc.cli import COMMANDS, LATER, LATER_OPTIONS, main, parser_of
+from dlc.cli import COMMANDS, LATER, LATER_OPTIONS, command, main, parser_of
 from dlc.commands.answer import Answer, refusal, style_of
 from dlc.diagnostics import COLOURED, PLAIN, DiagnosticError, render
 from dlc.messages.e05_plan import NO_FIT
@@ -48,7 +47,7 @@ def test_help_of_each_command_has_examples(dlc: Dlc, name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_use_options_that_exist(name: str) -> None:
-    module = import_module(f"dlc.commands.{name}")
+    module = command(name)
     options = parser_of(name, module)._option_string_actions
     for line in module.EXAMPLES.splitlines():
         words = line.partition("#")[0].split("|")[0].split()

@@ -40,6 +40,10 @@ SHOWN_ELSEWHERE = {
     "E0717": "tests/driver/test_running.py",
     "E0718": "tests/runtime/test_guard.py",
     "E0719": "tests/driver/test_plans.py",
+    "E0801": "tests/frontends/test_import.py",
+    "E0802": "tests/frontends/test_import.py",
+    "E0803": "tests/frontends/test_import.py",
+    "E0804": "tests/frontends/test_import.py",
 }
 """Codes that no file alone can earn (they need a missing file, a full disk or a running program), and their tests."""
 

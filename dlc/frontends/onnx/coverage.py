@@ -1,0 +1,16 @@
+"""All that is imported: for each op of ONNX how, in which versions, with which attributes and types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlc.frontends.onnx.nodes import elementwise, linear, norms, shapes, windows
+from dlc.frontends.onnx.translation import Cover
+
+TABLE: Mapping[str, Cover] = {
+    **windows.TABLE,
+    **norms.TABLE,
+    **elementwise.TABLE,
+    **shapes.TABLE,
+    **linear.TABLE,
+}

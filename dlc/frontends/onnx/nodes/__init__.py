@@ -1,0 +1,1 @@
+"""One function for each op of ONNX that is imported, in tables by family."""

@@ -1,0 +1,146 @@
+"""Activations, arithmetic, and what happens along one axis."""
+
+from __future__ import annotations
+
+from dlc.frontends.onnx.flow import Flow, UncoveredError, combined
+from dlc.frontends.onnx.model import OnnxNode
+from dlc.frontends.onnx.nodes.numbers import real
+from dlc.frontends.onnx.translation import Cover, Translation
+
+
+def activation(op: str, *versions: int) -> Cover:
+    """An op that has nothing to set."""
+
+    def translate(node: OnnxNode, made: Translation) -> None:
+        made.bind(node, made.value(node).apply(op))
+
+    return Cover(translate, versions)
+
+
+def leaky_relu(node: OnnxNode, made: Translation) -> None:
+    """`alpha` is the slope below zero."""
+    made.bind(node, made.value(node).apply("leaky_relu", slope=real(node, "alpha", 0.01)))
+
+
+def elu(node: OnnxNode, made: Translation) -> None:
+    """alpha·(eˣ − 1) below zero."""
+    made.bind(node, made.value(node).apply("elu", alpha=real(node, "alpha", 1.0)))
+
+
+def gelu(node: OnnxNode, made: Translation) -> None:
+    """Exact, or by tanh."""
+    made.bind(node, made.value(node).apply("gelu", approximate=node.get("approximate", "none")))
+
+
+def swish(node: OnnxNode, made: Translation) -> None:
+    """x·σ(alpha·x), which is silu for an alpha of 1."""
+    alpha, x = real(node, "alpha", 1.0), made.value(node)
+    if alpha == 1:
+        made.bind(node, x.apply("silu"))
+    else:
+        made.bind(node, combined("*", x, combined("*", x, alpha).apply("sigmoid")))
+
+
+def hard_swish(node: OnnxNode, made: Translation) -> None:
+    """x·min(max(x + 3, 0), 6)/6."""
+    made.bind(node, made.value(node).apply("hard_swish"))
+
+
+def along_axis(op: str) -> Cover:
+    """Softmax and its logarithm. Before opset 13 they join all axes from `axis` on (1 by default) to one row."""
+
+    def translate(node: OnnxNode, made: Translation) -> None:
+        x, rank = made.value(node), len(made.shape(node))
+        joins = node.version < 13
+        position = made.position(node.get("axis", 1 if joins else -1), rank)
+        behind = x.type.shape[position + 1 :]
+        if joins and any(extent > 1 for extent in behind):
+            rows = made.reshaped(x, (*x.type.shape[1:position], _product(x.type.shape[position:])))
+            made.bind(node, made.reshaped(rows.apply(op), x.type.shape[1:]))
+        else:
+            axis = None if position == len(x.type.axes) - 1 else x.type.names[position]
+            made.bind(node, x.apply(op, axis=axis))
+
+    return Cover(translate, versions=(1, 11, 13), attributes=("axis",))
+
+
+def _product(extents: tuple[int, ...]) -> int:
+    from math import prod
+
+    return prod(extents)
+
+
+def dropout(node: OnnxNode, made: Translation) -> None:
+    """Kept for training to come; in evaluation it does nothing, in both."""
+    ratio = made.constant(node, 1)
+    p = float(ratio) if ratio is not None else real(node, "ratio", 0.5)
+    mode = made.constant(node, 2)
+    if mode is not None and bool(mode):
+        raise UncoveredError("its input `training_mode` is true")
+    x = made.value(node)
+    made.bind(node, x.apply("dropout", p=round(p, 7)) if p else x)
+
+
+def identity(node: OnnxNode, made: Translation) -> None:
+    """Another name for the same value."""
+    made.bind(node, made.value(node))
+
+
+def cast(node: OnnxNode, made: Translation) -> None:
+    """To the type that a value has anyway."""
+    found = made.model.types[node.outputs[0]].dtype
+    x = made.value(node)
+    if x.type.dtype != found:
+        raise UncoveredError(f"it makes {found} of {x.type.dtype}")
+    made.bind(node, x)
+
+
+def arithmetic(sign: str) -> Cover:
+    """Two values, or one and a constant."""
+
+    def translate(node: OnnxNode, made: Translation) -> None:
+        made.bind(node, made.arithmetic(sign, node))
+
+    return Cover(translate, versions=(7, 13, 14))
+
+
+def total(node: OnnxNode, made: Translation) -> None:
+    """The sum of any number of values."""
+    made.bind(node, _sum(node, made))
+
+
+def mean(node: OnnxNode, made: Translation) -> None:
+    """Their sum divided by their number."""
+    made.bind(node, combined("/", _sum(node, made), len(node.inputs)) if len(node.inputs) > 1 else made.value(node))
+
+
+def _sum(node: OnnxNode, made: Translation) -> Flow:
+    flow = made.value(node)
+    for index in range(1, len(node.inputs)):
+        flow = made.met("+", flow, made.value(node, index))
+    return flow
+
+
+TABLE = {
+    "Relu": activation("relu", 6, 13, 14),
+    "LeakyRelu": Cover(leaky_relu, versions=(6, 16), attributes=("alpha",)),
+    "Elu": Cover(elu, versions=(6, 22), attributes=("alpha",)),
+    "Gelu": Cover(gelu, versions=(20,), attributes=("approximate",)),
+    "Sigmoid": activation("sigmoid", 6, 13),
+    "Tanh": activation("tanh", 6, 13),
+    "HardSwish": activation("hard_swish", 14, 22),
+    "Swish": Cover(swish, versions=(24,), attributes=("alpha",)),
+    "Softmax": along_axis("softmax"),
+    "LogSoftmax": along_axis("log_softmax"),
+    "Dropout": Cover(
+        dropout, versions=(7, 10, 12, 13, 22), attributes=("ratio", "seed"), constants=(1, 2), dtypes=("f32", "f64")
+    ),
+    "Identity": Cover(identity, versions=(1, 13, 14, 16, 19, 21, 23, 24, 25)),
+    "Cast": Cover(cast, versions=(6, 9, 13, 19, 21, 23, 24, 25), attributes=("to", "saturate", "round_mode")),
+    "Add": arithmetic("+"),
+    "Sub": arithmetic("-"),
+    "Mul": arithmetic("*"),
+    "Div": arithmetic("/"),
+    "Sum": Cover(total, versions=(6, 8, 13)),
+    "Mean": Cover(mean, versions=(6, 8, 13)),
+}

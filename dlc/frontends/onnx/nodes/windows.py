@@ -1,0 +1,130 @@
+"""Convolution and pooling."""
+
+from __future__ import annotations
+
+from dlc.frontends.onnx.flow import Flow, UncoveredError
+from dlc.frontends.onnx.model import OnnxNode
+from dlc.frontends.onnx.translation import Cover, Translation
+
+Pads = tuple[tuple[int, int], ...]
+
+WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
+
+
+def conv(node: OnnxNode, made: Translation) -> None:
+    """Weight [K, C/groups, window] and bias [K], as dlc has them."""
+    x, weight = made.value(node), made.constant(node, 1)
+    assert weight is not None
+    window = tuple(weight.shape[2:])
+    y = x.apply(
+        "conv",
+        {"weight": weight, "bias": made.constant(node, 2)},
+        filters=weight.shape[0],
+        window=window,
+        **_slide(node, window, x.type.shape[2:]),
+        dilation=_unless_one(_dilation(node, len(window))),
+        groups=node.get("group", 1),
+        bias=bool(node.input(2)),
+    )
+    made.bind(node, y)
+
+
+def max_pool(node: OnnxNode, made: Translation) -> None:
+    """Pads never win, in both."""
+    made.bind(node, _pool("maxpool", node, made))
+
+
+def average_pool(node: OnnxNode, made: Translation) -> None:
+    """ONNX leaves pads out of the mean unless it is told to count them; dlc counts them unless it is told not to."""
+    counts = bool(node.get("count_include_pad", 0))
+    window, extents = tuple(node.get("kernel_shape", ())), made.value(node).type.shape[2:]
+    padded = any(map(any, _pads(node, window, extents)))
+    made.bind(node, _pool("avgpool", node, made, count_pad=counts or not padded))
+
+
+def _pool(op: str, node: OnnxNode, made: Translation, **args: bool) -> Flow:
+    x = made.value(node)
+    window = tuple(node.get("kernel_shape", ()))
+    if any(step > 1 for step in _dilation(node, len(window))):
+        raise UncoveredError(f"`{op}` has no dilation")
+    slide = _slide(node, window, x.type.shape[2:], stride_by_default=window)
+    return x.apply(op, window=window, **slide, ceil=bool(node.get("ceil_mode", 0)), **args)
+
+
+def global_pool(op: str) -> Cover:
+    """A pool over all axes behind the channels."""
+
+    def translate(node: OnnxNode, made: Translation) -> None:
+        made.bind(node, made.value(node).apply(op))
+
+    return Cover(translate, versions=(1, 22), by_sample=True)
+
+
+# --- windows -----------------------------------------------------------------------------------------------------
+
+
+def _slide(
+    node: OnnxNode, window: tuple[int, ...], extents: tuple[int, ...], stride_by_default: tuple[int, ...] = ()
+) -> dict[str, tuple[int, ...] | Pads | int | str | None]:
+    """`stride` and `pad`; None where they are what dlc takes by default, `stride_by_default` or 1."""
+    stride = _stride(node, len(window))
+    default = stride_by_default or (1,) * len(window)
+    return {"stride": None if stride == default else _even(stride), "pad": _written(_pads(node, window, extents))}
+
+
+def _stride(node: OnnxNode, axes: int) -> tuple[int, ...]:
+    return tuple(node.get("strides", (1,) * axes))
+
+
+def _dilation(node: OnnxNode, axes: int) -> tuple[int, ...]:
+    return tuple(node.get("dilations", (1,) * axes))
+
+
+def _unless_one(extents: tuple[int, ...]) -> tuple[int, ...] | int | None:
+    return None if all(extent == 1 for extent in extents) else _even(extents)
+
+
+def _even(extents: tuple[int, ...]) -> tuple[int, ...] | int:
+    """One number where all are the same."""
+    return extents[0] if len(set(extents)) == 1 else extents
+
+
+def _pads(node: OnnxNode, window: tuple[int, ...], extents: tuple[int, ...]) -> Pads:
+    """(before, after) of each axis. SAME_UPPER and SAME_LOWER pad to ⌈extent / stride⌉ windows, an odd one after or
+    before."""
+    axes = len(extents)
+    mode = node.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", ""):
+        pads = tuple(node.get("pads", (0,) * (2 * axes)))
+        return tuple(zip(pads[:axes], pads[axes:], strict=True))
+    if mode == "VALID":
+        return ((0, 0),) * axes
+    found = []
+    for extent, size, step, apart in zip(extents, window, _stride(node, axes), _dilation(node, axes), strict=True):
+        total = max(0, (-(-extent // step) - 1) * step + (size - 1) * apart + 1 - extent)
+        less, more = total // 2, total - total // 2
+        found.append((less, more) if mode == "SAME_UPPER" else (more, less))
+    return tuple(found)
+
+
+def _written(pads: Pads) -> tuple[int, ...] | Pads | int | None:
+    """A number, one number an axis, or pairs; None where there are none."""
+    if not any(map(any, pads)):
+        return None
+    if all(before == after for before, after in pads):
+        return _even(tuple(before for before, _ in pads))
+    return pads
+
+
+TABLE = {
+    "Conv": Cover(conv, versions=(1, 11, 22), attributes=(*WINDOW, "group"), constants=(1, 2), by_sample=True),
+    "MaxPool": Cover(max_pool, versions=(1, 8, 10, 11, 12, 22), attributes=(*WINDOW, "ceil_mode"), by_sample=True),
+    "AveragePool": Cover(
+        average_pool,
+        versions=(1, 7, 10, 11, 19, 22),
+        attributes=(*WINDOW, "ceil_mode", "count_include_pad"),
+        by_sample=True,
+    ),
+    "GlobalAveragePool": global_pool("global_avgpool"),
+    "GlobalMaxPool": global_pool("global_maxpool"),
+}

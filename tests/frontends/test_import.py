@@ -1,0 +1,226 @@
+"""`dlc import`: names, weights, folded shapes, and what is said of models that cannot be imported."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from dlc import driver
+from dlc.diagnostics import DiagnosticError
+from dlc.frontends.onnx.importing import import_file
+from dlc.frontends.onnx.names import Names
+from tests.frontends.evaluate import evaluate, outputs
+from tests.frontends.models import convnet, model, node, normal, save
+
+CONVNET = """\
+dlspec 1
+# From the ONNX model net; its weights are in the .npz file of this file's name.
+# The train block is made up: data, loss and optimizer are yours to choose.
+param batch = 32
+
+network net {
+  input image: f32[batch, channel = 3, height = 8, width = 8]
+  conv_Conv     = image     -> conv(4, 3x3, pad = 1)
+  bn_Bn         = conv_Conv -> bn
+  relu_Relu     = bn_Bn     -> relu
+  pool_Pool     = relu_Relu -> maxpool(2x2)
+  Reshape       = pool_Pool -> flatten
+  fc_Gemm       = Reshape   -> linear(10)
+  probabilities = fc_Gemm   -> softmax
+  output probabilities, fc_Gemm
+}
+
+train net {
+  data      = synthetic(samples = 8 * batch, classes = 10)
+  loss      = cross_entropy(fc_Gemm, data.label)
+  optimizer = sgd(momentum = 0.9)
+  lr        = constant(0.001)
+  epochs    = 1
+}
+"""
+
+
+def imported(proto: onnx.ModelProto, folder: Path, **extents: int) -> tuple[str, dict[str, np.ndarray]]:
+    found = import_file(str(save(proto, folder)), extents, "net.dlspec")
+    return found.text, dict(found.weights)
+
+
+def codes(path: Path, **extents: int) -> list[str]:
+    with pytest.raises(DiagnosticError) as failure:
+        import_file(str(path), extents, "net.dlspec")
+    return [f"{diagnostic.code}: {diagnostic.message}" for diagnostic in failure.value.diagnostics]
+
+
+def run(proto: onnx.ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The outputs of an imported model, by the kernels of dlc."""
+    text, weights = imported(proto, folder)
+    (folder / "net.dlspec").write_text(text)
+    graph = driver.read(str(folder / "net.dlspec")).spec.jobs[0].graph
+    found = outputs(graph, evaluate(graph, inputs, weights))
+    return list(found.values())[: len(proto.graph.output)]
+
+
+def agrees(proto: onnx.ModelProto, folder: Path, **inputs: np.ndarray) -> str:
+    """Check an imported model against ONNX's reference; its text."""
+    expected = ReferenceEvaluator(proto).run(None, inputs)
+    for found, wanted in zip(run(proto, folder, inputs), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    return (folder / "net.dlspec").read_text()
+
+
+def test_a_convolutional_network_is_readable(tmp_path: Path) -> None:
+    text, weights = imported(convnet(), tmp_path)
+    assert text == CONVNET
+    assert list(weights) == [
+        *("conv_Conv.conv.weight", "conv_Conv.conv.bias"),
+        *("bn_Bn.bn.scale", "bn_Bn.bn.shift", "bn_Bn.bn.mean", "bn_Bn.bn.variance"),
+        *("fc_Gemm.linear.weight", "fc_Gemm.linear.bias"),
+    ]
+
+
+def test_its_outputs_are_the_model_s(tmp_path: Path) -> None:
+    agrees(convnet(32), tmp_path, image=normal(32, 3, 8, 8))
+
+
+def test_the_open_batch_is_a_parameter(tmp_path: Path) -> None:
+    assert "param batch = 5\n" in imported(convnet(), tmp_path, batch=5)[0]
+    assert "param batch = 6\n" in imported(convnet(), tmp_path, N=6)[0]
+    assert "param batch = 7\n" in imported(convnet(7), tmp_path)[0]
+
+
+def test_models_in_double_precision_are_trained_so(tmp_path: Path) -> None:
+    nodes = [node("Gemm", "x w", "y")]
+    proto = model(nodes, {"x": (4, 3)}, ["y"], {"w": normal(3, 2).astype(np.float64)}, dtype=onnx.TensorProto.DOUBLE)
+    text, weights = imported(proto, tmp_path)
+    assert "input x: f32[" in text
+    assert "precision = f64" in text
+    assert weights["y.linear.weight"].dtype == np.float64
+
+
+def test_constants_that_meet_values_are_parameters(tmp_path: Path) -> None:
+    nodes = [
+        node("Mul", "x gamma", "scaled"),
+        node("Add", "beta scaled", "shifted"),
+        node("Div", "shifted two", "half"),
+        node("Sub", "one half", "y"),
+    ]
+    weights = {
+        "gamma": normal(3, 1, 1),
+        "beta": normal(1, 1, 4, 5),
+        "two": np.float32([2]),
+        "one": np.array(1, np.float32),
+    }
+    text = agrees(model(nodes, {"x": (2, 3, 4, 5)}, ["y"], weights), tmp_path, x=normal(2, 3, 4, 5))
+    assert "parameter([3], axes = [channel], value = 1)" in text
+    assert "parameter([4, 5], axes = [height, width])" in text
+    assert "half    = shifted / 2" in text
+    assert "y       = 1 - half" in text
+
+
+def test_a_constant_that_is_used_twice_is_one_parameter(tmp_path: Path) -> None:
+    nodes = [node("Add", "x w", "a"), node("Relu", "a", "b"), node("Mul", "b w", "y")]
+    text = agrees(model(nodes, {"x": (2, 3)}, ["y"], {"w": normal(3)}), tmp_path, x=normal(2, 3))
+    assert text.count("parameter") == 1
+
+
+def test_a_model_without_a_batch_gets_one(tmp_path: Path) -> None:
+    nodes = [node("Transpose", "x", "t", perm=[1, 0]), node("Softmax", "t", "y", axis=0)]
+    proto = model(nodes, {"x": (3, 4)}, ["y"])
+    text, _ = imported(proto, tmp_path)
+    assert "input x: f32[batch, seq = 3, width = 4]" in text
+    (found,) = run(proto, tmp_path, {"x": normal(1, 3, 4)})
+    (expected,) = ReferenceEvaluator(proto).run(None, {"x": normal(1, 3, 4)[0]})
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+
+
+def test_networks_without_weights_have_no_train_block(tmp_path: Path) -> None:
+    text, weights = imported(model([node("Relu", "x", "y")], {"x": (2, 3)}, ["y"]), tmp_path)
+    assert "train" not in text
+    assert weights == {}
+
+
+def test_names_are_identifiers_and_unique() -> None:
+    names = Names()
+    assert names.free("/layer1/conv/Conv_output_0") == "layer1_conv_Conv_output_0"
+    assert names.free("layer1:conv Conv_output_0") == "layer1_conv_Conv_output_0_2"
+    assert names.free("1x1") == "n1x1"
+    assert names.free("output") == "output_2"
+    assert names.free("…") == "value"
+
+
+# --- what cannot be imported -----------------------------------------------------------------------------------------
+
+
+def test_every_node_that_is_not_covered_is_named(tmp_path: Path) -> None:
+    nodes = [
+        node("Clip", "x low", "a", name="clip1"),
+        node("MaxPool", "x", "b", kernel_shape=[2, 2], dilations=[2, 2], name="pool1"),
+        node("Relu", "a", "c"),
+        node("Conv", "b w", "d", name="conv1"),
+        node("Resize", "d . . sizes", "e", name="resize1", mode="cubic"),
+    ]
+    weights = {"low": np.float32([0]), "w": normal(3, 2, 1, 1), "sizes": np.array([1, 3, 9, 9], np.int64)}
+    path = save(model(nodes, {"x": (1, 2, 8, 8)}, ["c", "e"], weights), tmp_path)
+    assert codes(path) == [
+        "E0802: node `clip1` (`Clip`) cannot be imported: dlc has no operator for it",
+        "E0802: node `pool1` (`MaxPool`) cannot be imported: `maxpool` has no dilation",
+        "E0802: node `resize1` (`Resize`) cannot be imported: attribute `mode` is cubic",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "fault"),
+    [
+        ([node("Conv", "x x", "y")], {}, "its input 1, `x`, is computed, not constant"),
+        ([node("LRN", "x", "y", size=4)], {}, "attribute `size` is 4, an even number"),
+        (
+            [node("MaxPool", "x", "y i", kernel_shape=[2, 2]), node("Identity", "i", "z")],
+            {},
+            "its output 1, `i`, is used",
+        ),
+        ([node("Conv", "x w", "y")], {"w": normal(2, 2, 9, 9)}, "a 9x9 window does not fit an input of 4x4"),
+    ],
+)
+def test_faults_are_told(nodes: Any, weights: Any, fault: str, tmp_path: Path) -> None:
+    names = [nodes[-1].output[0]] if len(nodes) == 1 else ["y", "z"]
+    path = save(model(nodes, {"x": (2, 2, 4, 4)}, names, weights), tmp_path)
+    assert any(fault in message for message in codes(path))
+
+
+def test_operators_of_others_are_not_those_of_onnx(tmp_path: Path) -> None:
+    proto = model([node("Relu", "x", "y")], {"x": (2, 4)}, ["y"])
+    proto.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    proto.graph.node[0].domain = "com.example"
+    assert codes(save(proto, tmp_path)) == ["E0802: node `y` (`Relu`) cannot be imported: dlc has no operator for it"]
+
+
+def test_axes_without_an_extent_are_named(tmp_path: Path) -> None:
+    path = save(model([node("Relu", "x", "y")], {"x": ("N", "seq", 4)}, ["y"]), tmp_path)
+    assert codes(path) == ["E0804: axis 1 of input `x` has no extent in the model, which calls it `seq`"]
+    assert "seq = 6, width = 4" in import_file(str(path), {"seq": 6}, "net.dlspec").text
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    assert codes(tmp_path / "model.onnx")[0].startswith("E0801: ")
+    assert codes(tmp_path / "missing.onnx") == [
+        f"E0801: `{tmp_path / 'missing.onnx'}` cannot be read as an ONNX model: no such file or directory"
+    ]
+
+
+def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_onnx(name: str, *rest: Any, **more: Any) -> Any:
+        if name.partition(".")[0] == "onnx":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_onnx)
+    assert codes(tmp_path / "model.onnx") == ["E0803: the Python package `onnx` is missing"]
