@@ -18,6 +18,8 @@ from passes.lower_nodes import stream_key
 from tests.operators.case import Reference
 from tests.operators.cases import references
 
+torch.set_num_threads(1)  # tests run side by side: two threads each on two cores wait for one another
+
 DTYPES = {"f64": torch.float64, "f32": torch.float32}
 REFERENCED = ("sgd", "adam", "adamw")
 """Optimizers that stand beside PyTorch's here; all of them do in tests/kernels."""
