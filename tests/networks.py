@@ -45,9 +45,15 @@ OPERATORS: dict[str, tuple[str, str]] = {
     "tanh": (IMAGE, "conv(4, 3x3) -> tanh"),
     "softmax": (IMAGE, "conv(4, 3x3) -> softmax(axis = channel)"),
     "log_softmax": (SEQUENCE, "linear(8) -> log_softmax"),
-    "pad": (IMAGE, "conv(4, 3x3) -> pad(1x2)"),
-    "slice": (IMAGE, "conv(4, 3x3) -> slice(axis = channel, start = 1, stop = 3)"),
+    "pad": (IMAGE, "conv(4, 3x3) -> pad(1x2) -> conv(3, 3x3) -> pad([[0, 1], [2, 0]], mode = edge)"),
+    "pad 3-D": (VOLUME, "conv(3, 2) -> pad(1, mode = reflect) -> conv(2, 2)"),
+    "slice": (IMAGE, "conv(4, 3x3) -> slice(axis = channel, start = 1, stop = 3) -> slice(height, step = -2)"),
     "transpose": (SEQUENCE, "linear(8) -> transpose"),
+    "transpose order": (
+        IMAGE,
+        "reshape([2, 2, 7, 6], axes = [group, channel, height, width]) "
+        "-> transpose(order = [channel, group, height, width]) -> reshape([4, 7, 6]) -> conv(3, 3x3)",
+    ),
     "reshape": (SEQUENCE, "linear(8) -> reshape([10, 4])"),
     "attention": (SEQUENCE, "linear(8) -> attention(2)"),
     "attention causal": (SEQUENCE, "linear(8) -> attention(4, causal = yes)"),
@@ -66,6 +72,21 @@ BODIES: dict[str, tuple[str, str]] = {
     ),
     "concat": (IMAGE, "a = image -> conv(2, 3x3)\n  b = image -> conv(3, 3x3)\n  y = concat(a, b) -> tanh"),
     "split": (IMAGE, "a, b = image -> conv(4, 3x3) -> split(2)\n  y = a * sigmoid(b)"),
+    "parts": (
+        IMAGE,
+        "a, b, c = image -> conv(4, 3x3) -> tanh -> split([1, 2, 2], axis = height)\n"
+        "  y = concat(b * c, b, axis = height)",
+    ),
+    "broadcasting": (
+        IMAGE,
+        "a = image -> conv(4, 3x3, pad = same)\n"
+        "  y = a * (a -> global_avgpool -> sigmoid) - (a -> slice(width, stop = 1)) / 2",
+    ),
+    "matrices": (
+        SEQUENCE,
+        "a = sequence -> linear(6)\n  p = parameter([5, 6], value = 0.5)\n"
+        "  y = (a @ transpose(p)) @ (p / (a * a + 1)) + a @ parameter([6, 6], axes = [width, out], value = 0.1)",
+    ),
     "parameter": (
         SEQUENCE,
         "y = sequence * parameter([6], axes = width, value = 1) + parameter([5, 6], axes = [seq, width]) -> tanh",

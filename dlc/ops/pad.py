@@ -49,11 +49,11 @@ def _pairs(amount: Attr, axes: int) -> Pairs:
         return ((amount, amount),) * axes
     if not isinstance(amount, tuple):
         raise TypeError(f"an amount is a number or a list, not {amount!r}")
-    pairs = tuple(item for item in amount if isinstance(item, tuple))
-    found = pairs or (amount,)
-    if len(found) != axes or any(len(pair) != 2 for pair in found):
+    found = tuple(item for item in amount if isinstance(item, tuple)) or (amount,)
+    uneven = next((pair for pair in found if len(pair) != 2), None)
+    if uneven is not None or len(found) != axes:
         needed = "one pair" if axes == 1 else f"a number, or a pair for each of {axes} axes"
-        written = f"{len(pairs)} pairs" if pairs else f"a list of {len(amount)} numbers"
+        written = f"{len(found)} pair{'s' * (len(found) > 1)}" if uneven is None else f"a list of {len(uneven)} numbers"
         helps = ("two axes are padded by `1`, by `1x2`, or by `[[1, 0], [2, 2]]`: before and after each of them",)
         raise OperandError("E0334", argument="amount", needed=needed, found=written, helps=helps)
     return tuple((int(before), int(after)) for before, after in found)

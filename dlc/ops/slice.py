@@ -12,7 +12,7 @@ from dlc.ir.graph import Attr, Attrs
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import integer
 from dlc.ops.counting import moved
-from dlc.ops.operands import axis_position, floating
+from dlc.ops.operands import axis_position
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
 
@@ -22,7 +22,6 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
     Attributes become positions from 0 up; `stop` is left away where a step below zero goes as far as the first element.
     """
     (x,) = operands
-    floating("slice", x)
     position = axis_position("slice", x, attrs["axis"])
     axis = x.axes[position]
     step = integer(attrs, "step")

@@ -8,14 +8,13 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.attributes import extents
 from dlc.ops.counting import moved
-from dlc.ops.operands import axis_position, floating
+from dlc.ops.operands import axis_position
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
 
 def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
     """x -> one result for each part; `n` becomes the list of extents and `axis` a position, E0333 where they do not fit."""
     (x,) = operands
-    floating("split", x)
     position = axis_position("split", x, attrs["axis"])
     parts = _parts(attrs["n"], x.axes[position])
     name = x.names[position]

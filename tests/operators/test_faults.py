@@ -30,7 +30,7 @@ class Fault:
 FAULTS = (
     Fault("elementwise", "tanh_dx", "np.subtract(1, dx, out=dx)", "np.subtract(1.00001, dx, out=dx)", "tanh"),
     Fault("elementwise", "sigmoid_dx", "np.multiply(dx, y, out=dx)", "pass", "sigmoid"),
-    Fault("elementwise", "relu_dx", "y > 0", "y >= 0", "relu"),
+    Fault("elementwise", "relu_dx", "dy, y > 0", "dy, y >= 0", "relu"),
     Fault("softmax", "softmax_dx", "np.subtract(dy, total, out=dx)", "np.copyto(dx, dy)", "softmax"),
     Fault("linear", "linear_dw", "np.add.reduce(rows, axis=0, out=dbias[0])", "dbias[0][...] = rows[0]", "linear"),
     Fault("pool", "_shares", "- pad[axis][0]", "- pad[axis][1]", "avgpool"),
@@ -44,13 +44,19 @@ FAULTS = (
     Fault("losses", "mse_dx", "2 * dy", "dy", "mse"),
     Fault("arithmetic", "div_dx", "-a / (b * b)", "a / (b * b)", "div"),
     Fault("arithmetic", "sub_dx", "place or scalar_first", "scalar_first", "sub"),
-    Fault(
-        "shapes",
-        "concat_dx",
-        "zip(dxs, _parts(dy, dxs, axis, layout)",
-        "zip(dxs[::-1], _parts(dy, dxs, axis, layout)",
-        "concat",
-    ),
+    Fault("arithmetic", "gather", "np.add.reduce(", "np.mean(", "add"),
+    Fault("elementwise", "gelu_dx", "np.add(dx_, below, out=dx_)", "np.copyto(dx_, below)", "gelu"),
+    Fault("elementwise", "_density", "1 + 3 * CUBIC", "1 + CUBIC", "gelu"),
+    Fault("elementwise", "elu_dx", "np.add(y, alpha, out=dx)", "np.add(y, 1, out=dx)", "elu"),
+    Fault("elementwise", "hard_swish_dx", "np.copyto(dx, 1, where=x >= 3)", "pass", "hard_swish"),
+    Fault("softmax", "log_softmax_dx", "np.exp(y, out=dx)", "np.copyto(dx, y)", "log_softmax"),
+    Fault("matmul", "matmul_dx", "_product(a.swapaxes(-1, -2), dy, db)", "db.fill(0)", "matmul"),
+    Fault("matmul", "_product", "gather(left @ right, found)", "np.copyto(found, left @ right)", "matmul"),
+    Fault("shapes", "concat_dx", "zip(dxs, _parts(", "zip(dxs[::-1], _parts(", "concat"),
+    Fault("shapes", "split_dx", "np.copyto(parts[index], dy)", "np.copyto(parts[index - 1], dy)", "split"),
+    Fault("shapes", "slice_dx", "dx.fill(0)", "dx.fill(1)", "slice"),
+    Fault("shapes", "pad_dx", "np.add(source, margin, out=source)", "np.copyto(source, margin)", "pad"),
+    Fault("shapes", "_add_to_edge", "margin.sum(axis=axis, keepdims=True)", "margin", "pad"),
 )
 
 

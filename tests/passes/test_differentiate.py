@@ -139,6 +139,31 @@ def test_a_tied_weight_whose_other_use_leads_nowhere_has_one_gradient(trained: T
     assert "y.linear.weight@grad, y.linear.bias@grad = y.linear@dw(y.linear@grad, x)" in backward(graph)
 
 
+def test_parts_without_a_gradient_are_left_out(trained: Train) -> None:
+    graph = trained(
+        """input x: f32[4, feature = 5]
+        a, b, c = x -> linear(6) -> split([1, 3, 2], axis = feature)
+        y = concat(c, c -> tanh, axis = feature) -> linear(3)
+        z = b -> relu
+        output y, a, z"""
+    )
+    split = graph.node("a.split@dx")
+    assert (split.inputs, split.outputs) == (("a.split.y2@grad",), ("a.linear@grad",))
+    assert split.attr("reached") == (2,)
+    assert set(graph.node("a.split.y2@sum").inputs) == {"a.split.y2@grad_y.concat@dx", "a.split.y2@grad_y.tanh@dx"}
+
+
+def test_parts_with_a_gradient_are_read_in_their_order(trained: Train) -> None:
+    graph = trained(
+        """input x: f32[4, feature = 5]
+        a, b, c = x -> linear(6) -> split(3, axis = feature)
+        y = concat(c, a, axis = feature) -> linear(3)
+        output y, b"""
+    )
+    split = graph.node("a.split@dx")
+    assert (split.inputs, split.attr("reached")) == (("a.split@grad", "a.split.y2@grad"), (0, 2))
+
+
 def test_batch_norm_gives_its_three_gradients_at_once(trained: Train) -> None:
     graph = trained("input x: f32[4, feature = 3]\n y = x -> linear(3) -> bn -> linear(3) as last\n output y")
     assert (

@@ -69,6 +69,25 @@ NETWORKS = {
       w = b -> linear(3, tied = y.linear.weight)
       v = w -> tanh -> linear(4, tied = transpose(y.linear.weight))
       output y, w, v""",
+    "parts for nothing, for one use and for two": """input x: f32[5, channel = 2, height = 5, width = 4]
+      a, b, c, d = x -> conv(8, 3x3, pad = same) -> tanh -> split([1, 2, 2, 3])
+      e, f = d -> split([2, 1])
+      y = concat(b + c, b * c, f) -> flatten -> linear(3)
+      output y, a, e""",
+    "images cut, padded and turned": """input x: f32[5, channel = 3, height = 5, width = 4]
+      a = x -> conv(4, 3x3) -> slice(height, step = -2) -> pad(1x2, mode = edge)
+      b = a -> pad([[0, 1], [2, 0]], mode = reflect) -> transpose(order = [width, height, channel])
+      c = b -> slice(channel, start = 1, stop = -1) -> pad([1, 0], axis = channel)
+      d = c -> transpose(order = [channel, height, width])
+      y = d * (d -> global_avgpool) - d / 2 -> conv(2, 3x3) -> flatten -> linear(3)
+      output y""",
+    "weights without a batch": """input x: f32[5, seq = 4, width = 3]
+      p = parameter([4, 3], value = 0.5)
+      a = (x + p) * parameter([3], axes = width, value = 2) - p / (x * x + 1)
+      b = a @ transpose(p) -> log_softmax
+      c = parameter([2, 4], axes = [row, seq], value = 0.3) @ a
+      y = concat(b -> flatten, c -> flatten, axis = feature) -> linear(3)
+      output y""",
     "a branch for nothing": """input x: f32[5, feature = 4]
       a = x -> linear(4)
       side = a -> tanh -> linear(2)

@@ -117,7 +117,7 @@ def pad_dx(
     dy, dx = logical(dy, layout), logical(dx, layout)
     if mode != "constant":
         dy = dy.copy()
-        for at, pair in zip(reversed(axis), reversed(amount), strict=True):
+        for at, pair in zip(axis, amount, strict=True):
             for margin, source in _margins(dy, at, pair, mode):
                 np.add(source, margin, out=source) if mode == "reflect" else _add_to_edge(source, margin, at)
     np.copyto(dx, _inside(dy, amount, axis))

@@ -161,6 +161,42 @@ def test_a_bare_word_is_an_axis_whatever_else_it_names() -> None:
     assert network("tanh = x -> gelu(approximate = tanh)\ny = tanh -> relu").codes == ["W0201"]
 
 
+def test_lists_of_axes_are_words() -> None:
+    expansion = network("y = x -> transpose(order = [width, channel, height])", "param width = 3", IMAGE)
+    assert expansion.codes == ["W0201"]
+    assert expansion.graph.node("y.transpose").attr("order") == (0, 3, 1, 2)
+    named = network("y = x -> reshape([2, 4], axes = [row, seq])")
+    assert named.graph.type("y.reshape").names == ("batch", "row", "seq")
+
+
+@pytest.mark.parametrize(
+    ("amount", "pairs"),
+    [
+        ("2", ((2, 2), (2, 2))),
+        ("1x2", ((1, 1), (2, 2))),
+        ("[[0, 1], [2, 1 + 1]]", ((0, 1), (2, 2))),
+        ("if x.channel == 3 then 1 else 1x2", None),
+    ],
+)
+def test_amounts_of_padding(amount: str, pairs: tuple[tuple[int, int], ...] | None) -> None:
+    graph = network(f"y = x -> pad({amount})", "", IMAGE).graph
+    assert graph.node("y.pad").attr("amount") == (pairs or ((1, 1), (1, 1)))
+
+
+def test_parts_by_name_and_by_index() -> None:
+    by_name = network("a, b = x -> split([3, 5], axis = feature)\ny = concat(b, a, axis = feature)").graph
+    assert by_name.node("y.concat").inputs == ("a.split.y1", "a.split")
+    by_index = network("a = x -> split(2, axis = feature)\ny = a[1] + a[0]").graph
+    assert by_index.node("y.add").inputs == ("a.split.y1", "a.split")
+
+
+def test_parts_leave_a_block_together() -> None:
+    block = "block halves(x) {\n  return x -> split(2, axis = feature)\n}"
+    graph = network("a, b = x -> halves\nc, d = a -> halves\ny = c * d + (b -> slice(feature, stop = 2))", block).graph
+    assert graph.node("c.split").inputs == ("a.split",)
+    assert graph.node("y.mul").inputs == ("c.split", "c.split.y1")
+
+
 def test_tied_weights_in_a_block_are_found_near_before_far() -> None:
     blocks = "block b(x) {\n  one = x -> linear(8)\n  return one -> linear(8, tied = one.linear.weight) as two\n}"
     graph = network("one = x -> linear(8)\ny = one -> repeat 2 { b }", blocks).graph

@@ -37,6 +37,37 @@ MISTAKES = [
     ("y = x -> relu(x)", "E0210", "`relu` takes no arguments in brackets, it is given 1", "x"),
     ("y = 3 -> relu", "E0219", "`relu` needs a value of the network, not the number 3", "3"),
     ("y = [x, x] -> relu", "E0219", "`relu` needs a value of the network, not a list of 2", "[x, x]"),
+    (
+        "y = x -> transpose(order = [feature, 3])",
+        "E0213",
+        "`order` of `transpose` is the name of an axis or a list of names, not an expression",
+        "[feature, 3]",
+    ),
+    (
+        "y = x -> pad([1, -1], axis = feature)",
+        "E0213",
+        "`amount` of `pad` is an integer from 0 up, one for each axis such as `1x2`, or a list of pairs such as "
+        "`[[1, 0], [2, 2]]`, not a list of 2",
+        "[1, -1]",
+    ),
+    (
+        "y, z = x -> split(0, axis = feature)",
+        "E0213",
+        "`n` of `split` is an integer from 1 up or a list of them, not the number 0",
+        "0",
+    ),
+    (
+        "y, z = x -> split(4, axis = feature)",
+        "E0226",
+        "2 names are bound to a list of 4",
+        "y, z = x -> split(4, axis = feature)",
+    ),
+    (
+        "y = x -> split(2, axis = feature) -> relu",
+        "E0219",
+        "`relu` needs a value of the network, not a list of 2",
+        None,
+    ),
     ("y = x -> softmax(axis = 3)", "E0213", "`axis` of `softmax` is the name of an axis, not an expression", "3"),
     # expressions
     ("y = x -> linear(1 / 0)", "E0214", "this divides by zero", "1 / 0"),
