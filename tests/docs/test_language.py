@@ -39,7 +39,7 @@ def test_daggers_mark_what_is_not_emitted() -> None:
     marked = {re.match(r"[a-z_]+", code).group() for code in re.findall(r"`([a-z_]{3,}[^`]*)` †", REFERENCE)}  # type: ignore[union-attr]
     kinds = {op for op, _, _ in KERNELS}
     layers = {op.name for op in LAYERS if op.name not in kinds and not op.view and op.name not in SIGNED}
-    assert marked == layers | {data.name for data in DATA_SETS if data.name not in LOADABLE} | {"lars", "lamb", "lbfgs"}
+    assert marked == layers | {data.name for data in DATA_SETS if data.name not in LOADABLE}
     assert set(re.findall(r"`a (.) b` †", REFERENCE)) == {sign for op, sign in SIGNED.items() if op not in kinds}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from backends.numpy_mpi.kernels import KERNELS
 from dlc.ir.tensor import tensor
-from dlc.ops import LAYERS, LOSSES, METRICS, OPTIMIZERS, operator
+from dlc.ops import LAYERS, LOSSES, METRICS, OPTIMIZERS, operator, optimizer
 from dlc.ops.conv import CONV
 from dlc.ops.operator import Shapes
 from tests.kernels.calling import Op, image
@@ -164,12 +164,27 @@ def test_operations_of_update_rules() -> None:
     assert set(table) == {rule.name for rule in OPTIMIZERS}
     weight = image("f32", 5, 3)
     for rule in OPTIMIZERS:
+        if rule.joint is not None:
+            continue
         defaults = {p.name: p.default for p in rule.parameters if p.default is not None} | {"weight_decay": 0.0}
-        states = [str(len(rule.states(defaults)))]
-        counts = [rule.operator.cost("update", Shapes((weight,), (weight,), defaults)).work // prod(weight.shape)]
-        if "momentum" in defaults:
-            momentum = defaults | {"momentum": 0.9}
-            states.append(str(len(rule.states(momentum))))
-            counts.append(rule.operator.cost("update", Shapes((weight,), (weight,), momentum)).work // 15)
+        variants = [defaults | {"momentum": m} for m in (0.0, 0.9)] if "momentum" in defaults else [defaults]
+        states = [str(len(rule.states(variant))) for variant in variants]
+        counts = [
+            rule.operator.cost("update", Shapes((weight,), (weight,), variant)).work // prod(weight.shape)
+            for variant in variants
+        ]
         assert re.findall(r"\d+", table[rule.name][1])[: len(counts)] == list(map(str, counts))
         assert re.findall(r"\d+", table[rule.name][2]) == states
+
+
+@pytest.mark.parametrize("history", [1, 7])
+def test_operations_of_lbfgs(history: int) -> None:
+    """Sums of products of what stands in the table; the state's short lists are not counted."""
+    (row,) = (row for row in rows("| rule | operations") if row[0] == "`lbfgs`")
+    (per_pair, besides), (kept, vectors) = (map(int, re.findall(r"\d+", cell)) for cell in row[1:])
+    rule, weight, arguments = optimizer("lbfgs"), image("f32", 50, 30), {"history": history}
+    assert rule.joint is not None
+    states = [type_ for _, type_ in rule.joint(arguments, tensor("f32", element=1500))]
+    cost = rule.operator.cost("update", Shapes((weight, weight, *states), (), arguments))
+    assert cost.work == (per_pair * history + besides) * 1500
+    assert sum(type_.elements for type_ in states) // 1500 == kept * history + vectors

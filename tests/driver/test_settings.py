@@ -16,7 +16,7 @@ from dlc.expand.pins import KEYS as PIN_KEYS
 from dlc.expand.rates import PIECES
 from dlc.expand.requests import LIMITS, SETTINGS, STRATEGIES
 from dlc.expand.settings import Field
-from dlc.expand.training import CHOICES, COUNTS, KEYS, Schemas
+from dlc.expand.training import CHOICES, COUNTS, KEYS, LISTS, Schemas
 from dlc.ir.program import Collective, Compute
 from tests.driver.conftest import CLUSTER, NETWORK, TRAIN, Compile, spec
 
@@ -94,7 +94,8 @@ def train(setting: str) -> str:
 
 
 def train_cases() -> Iterator[tuple[str, str]]:
-    settings: dict[str, Schemas] = {key: schemas for key, (_, schemas) in CHOICES.items() if key != "data"}
+    settings: dict[str, Schemas] = {key: schemas for key, (_, schemas) in (*CHOICES.items(), *LISTS.items())}
+    del settings["data"]
     for key, schemas in settings.items():
         for kind, fields in schemas.items():
             for changed, base in calls(kind, tuple(fields)):
@@ -120,7 +121,7 @@ def test_train_settings_are_honoured_or_refused(compiled: Compile, changed: str,
         assert_kept(compiled, train(changed), train(base))
 
 
-HONOURED = ("optimizer", "clip", "init", "precision", "seed", "lr", "epochs", "steps", "data", "loss", "metrics")
+HONOURED = ("optimizer", "regularise", "clip", "init", "precision", "seed", "lr", "epochs", "steps", "data", "loss", "metrics")
 
 
 def test_the_train_settings_that_are_honoured(compiled: Compile) -> None:
@@ -201,15 +202,28 @@ LOSSES = (
     "cross_entropy(logits, data.label) + 0.3 * cross_entropy(side, data.label)",
     "cross_entropy(logits, data.label) + 0.4 * cross_entropy(side, data.label)",
     "mse(logits, side)",
+    "half_mse(logits, side)",
+    "l1(logits, side)",
+    "huber(logits, side)",
+    "huber(logits, side, delta = 2)",
+    "bce(logits, side)",
+    "hinge(logits, data.label)",
+    "kl(logits, side)",
+    "kl(logits, side, temperature = 2)",
+    "reconstruction(logits, side)",
 )
 
 
 def test_losses_and_metrics_differ_or_are_refused(compiled: Compile) -> None:
     jobs = [outcome(compiled, spec(network=TWO, train=TRAIN.replace(LOSSES[0], loss))) for loss in LOSSES]
     made = [signature(job)[0] for job in jobs if job is not None]
-    assert len(set(made)) == len(made) == len(LOSSES) - 1  # an output is no target
-    metrics = ("[accuracy(logits, data.label)]", "[accuracy(logits, data.label, top = 2)]", "[]")
-    assert len({signature(compiled(train(f"metrics = {metric}")))[0] for metric in metrics}) == 3
+    assert len(set(made)) == len(made) == len(LOSSES)
+    metrics = (
+        "accuracy(logits, data.label)",
+        "accuracy(logits, data.label, top = 2)",
+        "perplexity(logits, data.label)",
+    )
+    assert len({signature(compiled(train(f"metrics = [{metric}]")))[0] for metric in (*metrics, "")}) == 4
 
 
 # The plan block: what is honoured has to be seen in the program.

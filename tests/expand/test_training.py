@@ -195,6 +195,63 @@ def test_fields_of_a_file_take_the_type_of_their_use(tmp_path: Path) -> None:
     assert found.type("kind") == tensor("i32", batch=32)
 
 
+def test_an_input_is_a_field_of_the_data(tmp_path: Path) -> None:
+    """It is that input itself: nothing else is fed."""
+    text = train(loss="mse(again, data.image)").replace(
+        "output logits", "again = c1 -> conv(1, 3x3, pad = 2)\n  output again, logits"
+    )
+    found = expanded(text, tmp_path).job.graph
+    assert appended(found) == [("loss.mse", "mse", "loss", ("again.conv", "image"))]
+    assert (found.inputs, found.fields) == (("image",), ())
+    misspelt = expanded(train(loss="cross_entropy(logits, data.imag)"), tmp_path).error
+    assert (misspelt.code, misspelt.helps[0]) == ("E0612", "there is a field with a similar name: `image`")
+    bare = expanded(train(loss="mse(logits, image)"), tmp_path).error
+    assert bare.helps == ("what the data set feeds to it is `data.image`",)
+
+
+def test_a_name_of_a_field_is_no_input_but_in_a_file(tmp_path: Path) -> None:
+    renamed = train(loss="mse(logits, data.label)").replace("image", "label")
+    assert expanded(renamed, tmp_path).codes == ["E0618"]
+    text = (
+        renamed.replace("digits()", 'npz("d.npz")')
+        .replace("mse(", "reconstruction(")
+        .replace("linear(10)", "linear(64)")
+    )
+    assert expanded(text, tmp_path).job.graph.node("loss.reconstruction").inputs == ("logits.linear", "label")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("l2(1e-4)", [("l2", 1e-4)]),
+        ("[l2(1e-4)]", [("l2", 1e-4)]),
+        ("[l2(1e-4), l1(strength = 0.1)]", [("l1", 0.1), ("l2", 1e-4)]),
+        ("if yes then l1(1) else [l1(2), l2(3)]", [("l1", 1)]),
+        ("[]", []),
+    ],
+)
+def test_regularisers(text: str, expected: list[tuple[str, float]], tmp_path: Path) -> None:
+    found = training(tmp_path, regularise=text).regularise
+    assert [(choice.kind, choice.get("strength")) for choice in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("l3(1)", ["E0604"]),
+        ("l1", ["E0601"]),
+        ("l1(0)", ["E0606"]),
+        ("l1(yes)", ["E0605"]),
+        ("l1(1, rate = 2)", ["E0603"]),
+        ("0.1", ["E0604"]),
+        ("[l1(1), l2(1), l1(2)]", ["E0607"]),
+        ("[l1(-1), l4(2)]", ["E0606", "E0604"]),
+    ],
+)
+def test_regularisers_that_are_refused(text: str, codes: list[str], tmp_path: Path) -> None:
+    assert expanded(train(regularise=text), tmp_path).codes == codes
+
+
 def test_inner_values_and_unknown_names_are_told_apart(tmp_path: Path) -> None:
     assert expanded(train(loss="cross_entropy(c2, data.label)"), tmp_path).codes == ["E0611"]
     assert expanded(train(loss="cross_entropy(image, data.label)"), tmp_path).codes == ["E0611"]
@@ -219,7 +276,13 @@ def test_inner_values_and_unknown_names_are_told_apart(tmp_path: Path) -> None:
         ("[cross_entropy(logits, data.label)]", "E0610"),
         ("relu(logits)", "E0604"),
         ("accuracy(logits, data.label)", "E0604"),
-        ("hinge(logits, data.label)", "E0207"),
+        ("huber(logits, aux, delta = 0)", "E0213"),
+        ("kl(logits, aux, temperature = -1)", "E0213"),
+        ("reconstruction(logits, data.label)", "E0305"),
+        ("reconstruction(logits, data.image)", "E0301"),
+        ("mse(logits, data.image)", "E0303"),
+        ("mse(logits, data.imgae)", "E0612"),
+        ("mse(logits, image)", "E0611"),
         ("cross_entropy(logits)", "E0204"),
         ("cross_entropy(logits, data.label, smooth = 1)", "E0206"),
         ("cross_entropy(logits, data.label, smoothing = 1)", "E0213"),

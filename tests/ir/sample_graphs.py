@@ -81,6 +81,7 @@ def context(clip: bool = True, momentum: float = 0.9) -> Context:
         (),
         Length(1, "steps"),
         Choice("clip", (("kind", "norm"), ("bound", 1.0))) if clip else None,
+        regularise=(Choice("l2", (("strength", 0.1),)),) if clip else (),
     )
     device = Device("core", memory=2**30, bandwidth=1e10, compute=(("f32", 1e11),))
     cluster = Cluster("laptop", (device,), (), (Group("core", 1, None, device="core"),))

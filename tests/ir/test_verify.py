@@ -10,8 +10,10 @@ import pytest
 from dlc.ir.chain_rule import RULES, Chain
 from dlc.ir.graph import Graph, Init, Node, Value
 from dlc.ir.tensor import tensor
+from dlc.ir.training import Choice
 from dlc.ir.verify import INVARIANTS, InternalError, verify
 from dlc.ops import operator
+from passes.add_updates import add_updates
 from passes.differentiate import differentiate
 from tests.ir.sample_graphs import context, residual, training
 
@@ -68,22 +70,25 @@ def last(address: str) -> Break:
     return broken
 
 
-def twice(address: str, new: str | None = None) -> Break:
-    """Put a copy of a node right behind it."""
+def twice(address: str, new: str | None = None, before: str | None = None) -> Break:
+    """Put a copy of a node right behind it, or in front of another one."""
 
     def broken(found: Graph) -> Graph:
         copy = replace(found.node(address), address=new or address)
-        pairs = ((n, copy) if n.address == address else (n,) for n in found.nodes)
+        if before is not None:
+            pairs = ((copy, n) if n.address == before else (n,) for n in found.nodes)
+        else:
+            pairs = ((n, copy) if n.address == address else (n,) for n in found.nodes)
         return found.with_(nodes=tuple(n for pair in pairs for n in pair))
 
     return broken
 
 
 def added(made: Value, *nodes: Node) -> Break:
-    """Add a value, and nodes in front of the clip and the updates."""
+    """Add a value, and nodes in front of all that changes gradients and weights."""
 
     def broken(found: Graph) -> Graph:
-        at = next(index for index, n in enumerate(found.nodes) if n.address == "clip")
+        at = next(index for index, n in enumerate(found.nodes) if n.address == "regularise")
         return found.with_(values=(*found.values, made), nodes=(*found.nodes[:at], *nodes, *found.nodes[at:]))
 
     return broken
@@ -110,6 +115,12 @@ def input_gradient(found: Graph) -> Graph:
     return added(made, replace(back, attrs=found.node("stem.conv").attrs))(found)
 
 
+def reordered(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Weights as they are, their gradients from the last to the first."""
+    half = len(inputs) // 2
+    return (*inputs[:half], *reversed(inputs[half:]))
+
+
 SCALAR = tensor("f32")
 WEIGHT = Value("w", SCALAR, "weight", Init("constant"), "stem.conv")
 
@@ -132,6 +143,8 @@ BROKEN: dict[str, tuple[str, Break]] = {
         appended(Value("late", SCALAR, "activation"), Node("late", "relu", "forward", ("stem.conv.bias",), ("late",))),
     ),
     "clip after update": ("changes_come_last", last("clip")),
+    "regularise after update": ("changes_come_last", last("regularise")),
+    "regularise after clip": ("changes_come_last", twice("clip", "early clip", before="regularise")),
     "weight without init": ("first_contents_are_known", value("stem.conv.weight", init=None)),
     "activation with init": ("first_contents_are_known", value("main.relu", init=Init("constant"))),
     "state without init": ("first_contents_are_known", value("stem.conv.weight@velocity", init=None)),
@@ -184,7 +197,44 @@ BROKEN: dict[str, tuple[str, Break]] = {
         "weights_are_updated_once",
         node("left.linear.bias@update", inputs=("left.linear.bias", "main.bn.shift@grad")),
     ),
+    "a weight is not regularised": (
+        "regularised_gradients_are_whole",
+        node("regularise", inputs=("left.linear.bias", "left.linear.bias@grad")),
+    ),
+    "regularised beside another's gradient": (
+        "regularised_gradients_are_whole",
+        lambda g: node("regularise", inputs=reordered(g.node("regularise").inputs))(g),
+    ),
 }
+
+
+def joint() -> Graph:
+    """Updates by one node for all weights."""
+    around = context()
+    arguments = (("history", 2),)
+    around = around.with_(training=replace(around.training, optimizer=Choice("lbfgs", arguments)))
+    return add_updates(differentiate(residual(), around), around)
+
+
+BROKEN_JOINT: dict[str, tuple[str, Break]] = {
+    "another's gradient": (
+        "weights_are_updated_once",
+        lambda g: node("lbfgs", inputs=reordered(g.node("lbfgs").inputs[:-6]) + g.node("lbfgs").inputs[-6:])(g),
+    ),
+    "a weight less": (
+        "weights_are_updated_once",
+        lambda g: node("lbfgs", inputs=(*g.node("lbfgs").inputs[1:],))(g),
+    ),
+    "twice": ("weights_are_updated_once", twice("lbfgs", "again")),
+    "clip afterwards": ("changes_come_last", last("clip")),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_JOINT)
+def test_a_broken_joint_update_is_caught(fault: str) -> None:
+    invariant, broken = BROKEN_JOINT[fault]
+    assert first_broken(joint()) == ""
+    assert first_broken(broken(joint())) == invariant
 
 
 def first_broken(found: Graph) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from dlc.ir.tensor import tensor
 from dlc.ops import OPTIMIZERS, optimizer
+from dlc.ops.operator import Shapes
 
 WEIGHT = tensor("f32", out=84, **{"in": 400})
 
@@ -25,6 +26,9 @@ def defaults(name: str) -> dict:
         ("rmsprop", {"momentum": 0.9}, ("square_average", "velocity")),
         ("adam", {}, ("mean", "square_mean")),
         ("adamw", {"weight_decay": 0.1}, ("mean", "square_mean")),
+        ("lars", {}, ("velocity",)),
+        ("lars", {"momentum": 0.0}, ()),
+        ("lamb", {}, ("mean", "square_mean")),
     ],
 )
 def test_states(name, given, states) -> None:
@@ -63,5 +67,23 @@ def test_defaults_are_pytorchs(name, theirs, renamed) -> None:
         assert value == expected, argument
 
 
-def test_runtime_values_are_alike() -> None:
-    assert {rule.operator.runtime for rule in OPTIMIZERS} == {("lr", "step")}
+def test_every_rule_is_told_the_rate() -> None:
+    assert {rule.operator.runtime for rule in OPTIMIZERS if rule.joint is None} == {("lr", "step")}
+    assert {rule.operator.runtime for rule in OPTIMIZERS if rule.joint} == {("lr",)}
+
+
+def test_a_joint_rule_takes_all_weights_gradients_and_states() -> None:
+    rule, arguments = optimizer("lbfgs"), {"history": 3}
+    assert rule.joint is not None
+    states = rule.joint(arguments, tensor("f64", element=WEIGHT.elements + 5))
+    assert [(name, type_.shape) for name, type_ in states[:3]] == [
+        ("steps", (3, WEIGHT.elements + 5)),
+        ("changes", (3, WEIGHT.elements + 5)),
+        ("curvatures", (3,)),
+    ]
+    bias = tensor("f64", out=5)
+    operands = (WEIGHT, bias, WEIGHT, bias, *(type_ for _, type_ in states))
+    inferred = rule.operator.infer(operands, arguments)
+    assert inferred.results == (WEIGHT, bias, *(type_ for _, type_ in states))
+    cost = rule.operator.cost("update", Shapes(operands, (), arguments))
+    assert cost.work == (8 * 3 + 14) * (WEIGHT.elements + 5)
