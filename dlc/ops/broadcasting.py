@@ -20,7 +20,7 @@ SCALAR_FIRST = Parameter("scalar_first", "bool", default=False)
 
 
 def broadcast(a: TensorType, b: TensorType) -> TensorType | None:
-    """The type of both: one has all axes of the other, in the same order, with the same extents or 1; None elsewhere."""
+    """The type of both: one has all axes of the other, in the same order, of the same extents or 1; else None."""
     wide, narrow = (a, b) if len(a.axes) >= len(b.axes) else (b, a)
     if tuple(name for name in wide.names if name in narrow.names) != narrow.names:
         return None

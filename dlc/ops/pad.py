@@ -1,4 +1,4 @@
-"""`pad(amount, axis = …, value = 0, mode = constant | reflect | edge)`: more elements before and after a value's own."""
+"""`pad(amount, axis = …, value = 0, mode = constant | reflect | edge)`: more elements around a value's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, TensorType
-from dlc.ops.attributes import number, word
+from dlc.ops.attributes import extents, number, word
 from dlc.ops.counting import moved
 from dlc.ops.operands import axis_positions, floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
@@ -47,16 +47,15 @@ def _pairs(amount: Attr, axes: int) -> Pairs:
     """What is added before and after each axis: a number for all, one for each, or pairs; a pair alone for one axis."""
     if isinstance(amount, int):
         return ((amount, amount),) * axes
-    if not isinstance(amount, tuple):
-        raise TypeError(f"an amount is a number or a list, not {amount!r}")
-    found = tuple(item for item in amount if isinstance(item, tuple)) or (amount,)
+    lists = [item for item in amount if isinstance(item, tuple)] if isinstance(amount, tuple) else []
+    found = lists or [extents({"amount": amount}, "amount")]
     uneven = next((pair for pair in found if len(pair) != 2), None)
     if uneven is not None or len(found) != axes:
         needed = "one pair" if axes == 1 else f"a number, or a pair for each of {axes} axes"
         written = f"{len(found)} pair{'s' * (len(found) > 1)}" if uneven is None else f"a list of {len(uneven)} numbers"
         helps = ("two axes are padded by `1`, by `1x2`, or by `[[1, 0], [2, 2]]`: before and after each of them",)
         raise OperandError("E0334", argument="amount", needed=needed, found=written, helps=helps)
-    return tuple((int(before), int(after)) for before, after in found)
+    return tuple((before, after) for before, after in found)
 
 
 PAD = Operator(

@@ -13,7 +13,7 @@ from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Paramet
 
 
 def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
-    """x -> one result for each part; `n` becomes the list of extents and `axis` a position, E0333 where they do not fit."""
+    """x -> a result for each part, E0333 where they do not fit; `n` becomes their extents and `axis` a position."""
     (x,) = operands
     position = axis_position("split", x, attrs["axis"])
     parts = _parts(attrs["n"], x.axes[position])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ NEAR_AND_FAR = np.concatenate([np.linspace(-7, 7, 40_001), 10.0 ** np.arange(-30
 
 @pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 5e-16), (np.float32, 4e-7)])
 def test_relative_error(dtype: type, bound: float) -> None:
-    x = NEAR_AND_FAR.astype(dtype)
+    x: Any = NEAR_AND_FAR.astype(dtype)
     x = x[(x == 0) | (np.abs(x) >= np.finfo(dtype).tiny / np.finfo(dtype).eps)]
     expected = np.array([math.erf(float(each)) for each in x])
     found = erf(x)

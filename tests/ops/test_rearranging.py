@@ -171,5 +171,5 @@ def test_mistake(
     with pytest.raises(OperandError) as caught:
         infer(name, *operands, **given)
     error = caught.value
-    assert MESSAGES[error.code].at(None, **error.values).message == sentence
+    assert MESSAGES[error.code].sentence.format(**error.values) == sentence
     assert error.argument is None or error.argument in ("axis", *given)

@@ -140,8 +140,10 @@ def _distribution(x: Array, approximate: str) -> Array:
 def _density(x: Array, below: Array, approximate: str) -> Array:
     """Φ'(x), a new array; `below` is Φ(x)."""
     if approximate == "tanh":
-        return sqrt(8 / pi) * below * (1 - below) * (1 + 3 * CUBIC * x * x)
-    return np.exp(-0.5 * x * x) / sqrt(2 * pi)
+        found = below * (1 - below) * (1 + 3 * CUBIC * x * x)
+        return np.multiply(found, sqrt(8 / pi), out=found)
+    found: Array = np.exp(-0.5 * x * x)
+    return np.multiply(found, 1 / sqrt(2 * pi), out=found)
 
 
 def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:

@@ -81,15 +81,16 @@ def erf(x: Array) -> Array:
 def _double(x: Array) -> Array:
     size = np.minimum(np.abs(x), FAR)
     complement = np.exp(-size * size) * _ratio(FAR_ABOVE, FAR_BELOW, size)
-    found = np.copysign(1 - complement, x)
+    found: Array = np.copysign(1 - complement, x)
     near = size <= NEAR
     found[near] = x[near] * _ratio(NEAR_ABOVE, NEAR_BELOW, np.square(x[near]))
     return found
 
 
 def _single(x: Array) -> Array:
-    clipped = np.clip(x, -SINGLE_FAR, SINGLE_FAR)
-    return clipped * _ratio(SINGLE_ABOVE, SINGLE_BELOW, np.square(clipped))
+    clipped: Array = np.clip(x, -SINGLE_FAR, SINGLE_FAR)
+    found = _ratio(SINGLE_ABOVE, SINGLE_BELOW, np.square(clipped))
+    return np.multiply(found, clipped, out=found)
 
 
 def _ratio(above: Coefficients, below: Coefficients, x: Array) -> Array:

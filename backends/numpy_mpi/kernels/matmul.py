@@ -13,7 +13,8 @@ def matmul_forward(a: Array, b: Array, y: Array, *, axes: Axes = None, **_: obje
     if b.ndim == 2:
         np.matmul(_rows(a), b, out=_rows(y))
     else:
-        np.matmul(*_spread(a, b, axes=axes), out=y)
+        a, b = _spread(a, b, axes=axes)
+        np.matmul(a, b, out=y)
 
 
 def matmul_dx(dy: Array, a: Array, b: Array, da: Array, db: Array, *, axes: Axes = None, **_: object) -> None:
