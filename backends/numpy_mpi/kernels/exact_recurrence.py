@@ -16,34 +16,32 @@ from .recurrence import Cell, Track, backward, forward, previous, stops
 from .rnn import cell
 
 
-def rnn_forward(
-    *arrays: Array, nonlinearity: str, truncate: int = 0, hidden: int = 0, layout: str = "", **attrs: Any
-) -> None:
+def rnn_forward(*arrays: Array, nonlinearity: str, **attrs: Any) -> None:
     """As the real kernel."""
     forward(RNN[nonlinearity], *arrays, **attrs)
 
 
-def rnn_dx(*arrays: Array, nonlinearity: str, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def rnn_dx(*arrays: Array, nonlinearity: str, **attrs: Any) -> None:
     """As the real kernel."""
     backward(RNN[nonlinearity], *arrays, **attrs)
 
 
-def lstm_forward(*arrays: Array, truncate: int = 0, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def lstm_forward(*arrays: Array, **attrs: Any) -> None:
     """As the real kernel."""
     forward(LSTM, *arrays, **attrs)
 
 
-def lstm_dx(*arrays: Array, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def lstm_dx(*arrays: Array, **attrs: Any) -> None:
     """As the real kernel."""
     backward(LSTM, *arrays, **attrs)
 
 
-def gru_forward(*arrays: Array, truncate: int = 0, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def gru_forward(*arrays: Array, **attrs: Any) -> None:
     """As the real kernel."""
     forward(GRU, *arrays, **attrs)
 
 
-def gru_dx(*arrays: Array, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def gru_dx(*arrays: Array, **attrs: Any) -> None:
     """As the real kernel."""
     backward(GRU, *arrays, **attrs)
 
@@ -103,5 +101,5 @@ def gru_walk_back(track: Track, weight: Array, dstates: Array, dinputs: Array, d
 
 
 RNN = {"tanh": cell(tanh_forward, activation_dx), "relu": cell(relu_forward, activation_dx)}
-LSTM = Cell(gates=4, kept=1, walk=lstm_walk, walk_back=lstm_walk_back)
-GRU = Cell(gates=3, kept=1, walk=gru_walk, walk_back=gru_walk_back, adds=False)
+LSTM = Cell(gates=4, walk=lstm_walk, walk_back=lstm_walk_back)
+GRU = Cell(gates=3, walk=gru_walk, walk_back=gru_walk_back, adds=False)

@@ -15,12 +15,12 @@ from .layout import Array
 from .recurrence import Cell, Track, backward, forward, previous, stops
 
 
-def gru_forward(*arrays: Array, truncate: int = 0, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def gru_forward(*arrays: Array, **attrs: Any) -> None:
     """x [batch, seq, width], weights -> y, history."""
     forward(GRU, *arrays, **attrs)
 
 
-def gru_dx(*arrays: Array, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def gru_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, x, weights, history -> dx and the gradients of the weights."""
     backward(GRU, *arrays, **attrs)
 
@@ -75,4 +75,4 @@ def walk_back(track: Track, weight: Array, dstates: Array, dinputs: Array, dprod
             previous(dstates, product, t)
 
 
-GRU = Cell(gates=3, kept=1, walk=walk, walk_back=walk_back, adds=False)
+GRU = Cell(gates=3, walk=walk, walk_back=walk_back, adds=False)

@@ -14,12 +14,12 @@ from .layout import Array
 from .recurrence import Cell, Track, backward, forward, previous, stops
 
 
-def lstm_forward(*arrays: Array, truncate: int = 0, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def lstm_forward(*arrays: Array, **attrs: Any) -> None:
     """x [batch, seq, width], weights -> y, history."""
     forward(LSTM, *arrays, **attrs)
 
 
-def lstm_dx(*arrays: Array, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def lstm_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, x, weights, history -> dx and the gradients of the weights."""
     backward(LSTM, *arrays, **attrs)
 
@@ -84,4 +84,4 @@ def halves(gates: Array) -> Array:
     return np.array([0.5, 0.5, 1, 0.5], gates.dtype)[:, None, None]
 
 
-LSTM = Cell(gates=4, kept=1, walk=walk, walk_back=walk_back)
+LSTM = Cell(gates=4, walk=walk, walk_back=walk_back)

@@ -1,9 +1,9 @@
 """Recurrent networks: what is one product for the whole sequence, around the cells that walk along it.
 
 Everything is time-major within: arrays [seq, batch, …], and with a gate in front [gate, seq, batch, hidden], so that at
-each element the numbers of a gate lie together, and the product with the state is one of small matrices for each gate:
-in OpenBLAS about a third faster than one product for all gates. The projections of the input and the gradients of the
-weights are products over all elements at once.
+each element the numbers of a gate lie together. The product with the state is one for each gate, with the weight
+transposed beforehand: in OpenBLAS up to a third faster than one product of all gates with the weight as it lies. The
+projections of the input and the gradients of the weights are products over all elements at once.
 
 The history [batch, numbers] gives room for each sample; the forward pass lays out in it, layer by layer, the gates and
 kept numbers of each direction and the states of the layer, and only the backward pass reads it.
@@ -57,7 +57,6 @@ class Cell:
     """What is computed at one element; `adds` whether the projections of input and state are added to each other."""
 
     gates: int
-    kept: int
     walk: Walk
     walk_back: WalkBack
     adds: bool = True
@@ -96,7 +95,13 @@ class Layer:
 
 
 def forward(
-    cell: Cell, *arrays: Array, layers: int, bidirectional: bool, bias: bool, returns: Literal["sequence", "last"]
+    cell: Cell,
+    *arrays: Array,
+    layers: int,
+    bidirectional: bool,
+    bias: bool,
+    returns: Literal["sequence", "last"],
+    **_: object,
 ) -> None:
     """x [batch, seq, width], weights -> y, history."""
     x, *weights, y, history = arrays
@@ -120,6 +125,7 @@ def backward(
     bias: bool,
     returns: Literal["sequence", "last"],
     truncate: int,
+    **_: object,
 ) -> None:
     """dy, x, weights, history -> dx and the gradients of the weights."""
     count = layers * (1 + bidirectional) * (2 + 2 * bias)

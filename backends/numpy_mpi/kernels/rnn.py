@@ -15,21 +15,19 @@ from .recurrence import Cell, Track, backward, forward, previous, stops
 Nonlinearity = Literal["tanh", "relu"]
 
 
-def rnn_forward(
-    *arrays: Array, nonlinearity: Nonlinearity, truncate: int = 0, hidden: int = 0, layout: str = "", **attrs: Any
-) -> None:
+def rnn_forward(*arrays: Array, nonlinearity: Nonlinearity, **attrs: Any) -> None:
     """x [batch, seq, width], weights -> y, history."""
     forward(CELLS[nonlinearity], *arrays, **attrs)
 
 
-def rnn_dx(*arrays: Array, nonlinearity: Nonlinearity, hidden: int = 0, layout: str = "", **attrs: Any) -> None:
+def rnn_dx(*arrays: Array, nonlinearity: Nonlinearity, **attrs: Any) -> None:
     """dy, x, weights, history -> dx and the gradients of the weights."""
     backward(CELLS[nonlinearity], *arrays, **attrs)
 
 
 def cell(activate: Callable[[Array, Array], None], activate_dx: Callable[[Array, Array, Array], None]) -> Cell:
     """The cell with an activation: `activate(x, y)`, `activate_dx(dy, y, dx)`."""
-    return Cell(gates=1, kept=0, walk=partial(_walk, activate), walk_back=partial(_walk_back, activate_dx))
+    return Cell(gates=1, walk=partial(_walk, activate), walk_back=partial(_walk_back, activate_dx))
 
 
 def _walk(activate: Callable[[Array, Array], None], track: Track, weight: Array, biases: Sequence[Array]) -> None:
