@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dlc import doctor
@@ -67,6 +68,38 @@ def test_run_of_a_folder_that_is_none(dlc: Dlc, tmp_path: Path) -> None:
     said = dlc("run", tmp_path)
     assert said.status == 1
     assert "E0705" in said.err
+
+
+def test_run_predicts_on_given_weights_and_samples(lenet5: Path, tmp_path: Path) -> None:
+    weights, samples, found = (tmp_path / name for name in ("w.npz", "in.npz", "out.npz"))
+    assert run_dlc("run", lenet5, "-n", "1", "--steps", "0", "--save", weights).returncode == 0
+    np.savez(samples, image=np.zeros((3, 1, 32, 32)))
+    predicting = ("run", lenet5, "-n", "1", "--load", weights, "--predict", found)
+    done = run_dlc(*predicting)
+    assert "\ntest set  loss 2." in done.stdout
+    assert f"wrote {found}: logits of 359 samples" in done.stdout
+    assert run_dlc(*predicting, "--input", samples).stdout.endswith(f"wrote {found}: logits of 3 samples\n")
+    assert np.load(found)["logits"].shape == (3, 10)
+
+
+def test_samples_without_a_prediction(dlc: Dlc, lenet5: Path) -> None:
+    said = dlc("run", lenet5, "--input", "samples.npz")
+    assert said.status == 2
+    assert "it goes with `--predict OUT.npz`" in said.err
+
+
+def test_data_paths_begin_where_root_says(dlc: Dlc, tmp_path: Path) -> None:
+    """A spec's own folder wherever it is run from; a compiled program is told."""
+    letters = Path(__file__).parents[1] / "errors" / "E0308_text.dlspec"
+    (tmp_path / "letters.dlspec").write_text(letters.read_text().replace("linear(26)", "linear(28)"))
+    (tmp_path / "E0308_text.txt").write_bytes(letters.with_suffix(".txt").read_bytes() * 3)
+    done = run_dlc("run", tmp_path / "letters.dlspec", "-n", "1")
+    assert done.returncode == 0, done.stderr
+    assert "E0308_text.txt: 132 characters, 28 of them distinct; 16 windows of 8" in done.stdout
+    dlc("compile", tmp_path / "letters.dlspec", "-n", "1", "-o", tmp_path / "build")
+    (tmp_path / "letters.dlspec").unlink()
+    assert "`--root DIR` names another one" in run_dlc("run", tmp_path / "build").stderr
+    assert run_dlc("run", tmp_path / "build", "--root", tmp_path).returncode == 0
 
 
 def test_a_compiled_program_is_fixed(dlc: Dlc, lenet5: Path, tmp_path: Path) -> None:
