@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlc.data_sets import LOADABLE
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files, read
 from dlc.folders import write_folder
+from dlc.ir.request import Request
 from dlc.ir.training import Choice
 from dlc.measure import BOUNDS, SPREAD_FACTOR, Judgement, Step, judge_step, worst
+from passes.context import Context
 from passes.set_precision import set_precision
 from tests.oracle.programs import Arrays, EmittedProgram, Observed
 from tests.oracle.torch_graph import DTYPES, REFERENCED, TorchNetwork, TorchTraining
 
 STEPS = 5
 NOISE_SEEDS = (1, 2)
+SYNTHETIC = Choice("synthetic", (("samples", 1024), ("classes", 10), ("test", 0.2), ("shuffle", True), ("last", "drop")))
 SGD = Choice("sgd", (("momentum", 0.9), ("nesterov", False), ("weight_decay", 0.0)))
 
 
@@ -36,9 +40,19 @@ def compiled_for(source: Source, precision: str, optimizer: Choice | None = None
     """The serial program; where PyTorch has no such optimizer, SGD takes its place."""
     options = Options(ranks=1, precision=precision)
     job, context = context_of(source, options)
+    context = emittable(context)
     if optimizer is not None or context.training.optimizer.kind not in REFERENCED:
         context = context.with_(training=replace(context.training, optimizer=optimizer or SGD))
     return compile_job(source, job, context, options)
+
+
+def emittable(context: Context) -> Context:
+    """Without what programs cannot honour yet and no step's numbers depend on: the plan block, checkpoints, and a
+    data set without a reader, for which synthetic samples stand in."""
+    training = replace(context.training, checkpoint=None)
+    if training.data.kind not in LOADABLE:
+        training = replace(training, data=SYNTHETIC)
+    return context.with_(training=training, request=Request(context.request.network, context.request.cluster))
 
 
 def compare(

@@ -1,0 +1,32 @@
+"""The specs at a size that a test can train: every layer and branch is there, with few channels and small images."""
+
+from __future__ import annotations
+
+RESNET: dict[str, object] = {"batch": 4, "size": 64, "filters": 4, "classes": 10, "group": 2}
+DENSENET: dict[str, object] = {"batch": 8, "size": 64, "growth": 4, "classes": 10, "group": 4}
+
+REDUCED: dict[str, dict[str, object]] = {
+    "alexnet": {"batch": 4, "size": 67, "filters": [8, 12, 16, 16, 12], "hidden": 64, "classes": 10},
+    "densenet121": DENSENET | {"layers": [2, 3, 4, 3]},
+    "densenet169": DENSENET | {"layers": [2, 3, 5, 5]},
+    "googlenet": {"batch": 4, "size": 80, "divisor": 8, "classes": 10},
+    "gpt2": {"batch": 4, "tokens": 16, "hidden": 32, "n_heads": 4, "depth": 3, "vocab": 80, "microbatches": 2}
+    | {"corpus": "data/alice.txt"},
+    "inception_v3": {"batch": 4, "divisor": 16, "classes": 10, "group": 4},
+    "lenet5": {"batch": 8},
+    "mlp": {"hidden": 32},
+    "mobilenet_v1": {"batch": 4, "size": 64, "alpha": 0.125, "classes": 10, "group": 2},
+    "nin": {"batch": 4, "size": 16, "filters": [[12, 10, 8], [12, 12, 12], [12, 12]]},
+    "resnet18": RESNET,
+    "resnet50": RESNET | {"blocks": [2, 3, 3, 2]},
+    "resnet101": RESNET | {"blocks": [2, 2, 4, 2]},
+    "resnet152": RESNET | {"blocks": [2, 3, 4, 2]},
+    "squeezenet": {"batch": 4, "size": 64, "first": 12, "squeeze": 4, "classes": 10},
+    "transformer_encoder": {"batch": 4, "tokens": 12, "vocab": 50, "hidden": 32, "heads": 4, "depth": 2},
+    "treenet": {"batch": 4, "size": 16, "filters": 8},
+    "unet": {"batch": 2, "size": 188, "filters": 4},
+    "vgg16": {"batch": 4, "size": 32, "filters": [4, 8, 12, 16, 16], "hidden": 64, "classes": 10},
+    "vgg19": {"batch": 4, "size": 32, "filters": [4, 8, 12, 16, 16], "hidden": 64, "classes": 10},
+    "wide_resnet": {"batch": 4, "size": 16, "blocks": 2, "widen": 2, "narrow": 4, "group": 2},
+}
+"""Spec -> the parameters (`-P`) that reduce it: at most some 200,000 weights, a step in a second or less."""
