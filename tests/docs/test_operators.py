@@ -50,8 +50,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "position_embedding": {"width": 5},
     "attention": {"heads": 2},
     "split_heads": {"heads": 2},
+    "rnn": {"hidden": 11},
+    "lstm": {"hidden": 11},
+    "gru": {"hidden": 11},
 }
 
+RECURRENT = ("rnn", "lstm", "gru")
 
 TYPES = {
     "matmul": (image("f32", 6, 4, 9, 11), tensor("f32", batch=6, channel=4, width=11, key=13)),
@@ -60,6 +64,7 @@ TYPES = {
     "attention": (tensor("f32", batch=6, seq=9, width=12),),
     "split_heads": (tensor("f32", batch=6, seq=9, width=12),),
     "merge_heads": (tensor("f32", batch=6, heads=2, seq=9, width=6),),
+    **{name: (tensor("f32", batch=6, seq=9, width=13),) for name in RECURRENT},
     "causal_mask": (tensor("f32", batch=6, seq=9, key=9),),
 }
 """What operators compute with that read neither images nor features."""
@@ -79,7 +84,7 @@ def example(name: str) -> tuple[Op, dict[str, int]]:
     y = made.inferred.results[0].shape
     symbols = dict(zip("NCHW", x.shape, strict=False))
     symbols |= {"F": x.shape[-1], "E": x.elements, "T": x.elements // x.shape[-1], "G": 2, "R": 3, "S": 5}
-    symbols |= {"K": y[-1] if name == "matmul" else y[1] if len(y) > 1 else 1}
+    symbols |= {"K": y[-1] if name in ("matmul", *RECURRENT) else y[1] if len(y) > 1 else 1}
     symbols |= {"L": x.extent("seq")} if "seq" in x.names else {}
     return made, symbols | dict(zip(("Hy", "Wy"), y[2:], strict=False))
 
