@@ -85,7 +85,8 @@ BODIES: dict[str, tuple[str, str]] = {
     "matrices": (
         SEQUENCE,
         "a = sequence -> linear(6)\n  p = parameter([5, 6], value = 0.5)\n"
-        "  y = (a @ transpose(p)) @ (p / (a * a + 1)) + a @ parameter([6, 6], axes = [width, out], value = 0.1)",
+        "  b = a @ parameter([6, 3], axes = [width, out], value = 0.1)\n"
+        "  y = concat((a @ transpose(p)) @ (p / (a * a + 1)) -> flatten, b -> flatten, axis = feature)",
     ),
     "parameter": (
         SEQUENCE,
