@@ -277,19 +277,18 @@ def _axes(
     parameter: Parameter, argument: ast.Argument, expression: ast.Expr, callee: str, evaluator: Evaluator
 ) -> Attr | Unknown:
     """The names in a list, or a name alone."""
-    names = axis_names(expression)
-    if not names:
+    items = listed_axes(expression)
+    names = tuple(item for item in items if isinstance(item, ast.Name))
+    if not names or len(names) < len(items):
         return _refuse(parameter, argument, callee, "an expression", evaluator)
     for name in names:
         _word(parameter, name, evaluator)
     return tuple(name.text for name in names)
 
 
-def axis_names(expression: ast.Expr) -> tuple[ast.Name, ...]:
-    """The bare words that an argument of kind `axes` is made of; none where it is something else."""
-    items = expression.items if isinstance(expression, ast.ListOf) else (expression,)
-    names = tuple(item for item in items if isinstance(item, ast.Name))
-    return names if len(names) == len(items) else ()
+def listed_axes(expression: ast.Expr) -> tuple[ast.Expr, ...]:
+    """What an argument of kind `axes` is made of: bare words, if it is sound."""
+    return expression.items if isinstance(expression, ast.ListOf) else (expression,)
 
 
 WORDS: Mapping[str, tuple[str, ...]] = {"pad": ("same", "valid"), "group": ("batch",)}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
-from dlc.expand.arguments import CALLABLE, Bound, Calls, axis_names, borrowed, no_such_word, words_of
+from dlc.expand.arguments import CALLABLE, Bound, Calls, borrowed, listed_axes, no_such_word, words_of
 from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
 from dlc.expand.report import Report, undefined
@@ -138,8 +138,9 @@ class Reads:
                 self._rest.append((branch.condition, hidden))
             elif parameter.kind == "weight":
                 self._weight(branch, hidden)
-            elif parameter.kind == "axes" and axis_names(branch):
-                continue
+            elif parameter.kind == "axes":
+                items = (item for item in listed_axes(branch) if not isinstance(item, ast.Name))
+                self._rest.extend((item, hidden) for item in items)
             elif not isinstance(branch, ast.Name) or (parameter.kind != "axis" and branch.text not in words):
                 if words and isinstance(branch, ast.Name):
                     self.unfit[branch.span] = no_such_word(parameter, callee, branch)
