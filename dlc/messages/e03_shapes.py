@@ -90,7 +90,7 @@ logits that guess the next one have at least as many.""",
 UNEVEN_HEADS = Message(
     "E0309",
     "{heads} heads do not divide a width of {width}",
-    """`split_heads(heads)` cuts the last axis into as many equal parts as there are heads.
+    """`split_heads(heads)` and `attention(heads)` cut the last axis into as many equal parts as there are heads.
 
 Choose a number of heads that divides the width: 768 divides into 12 heads of 64.""",
 )
@@ -117,9 +117,9 @@ any more: `reshape([channels, height, width])` makes one.""",
 UNEVEN_GROUPS = Message(
     "E0312",
     "{count} {what} do not divide into {groups} groups",
-    """A grouped convolution cuts its input channels and its filters into equal groups.
+    """A grouped convolution cuts its input channels and its filters into equal groups, `groupnorm` its channels.
 
-Both numbers must be multiples of `groups`. With as many groups as channels, each channel is filtered by itself.""",
+These numbers must be multiples of `groups`. With as many groups as channels, each channel is filtered by itself.""",
 )
 
 AXIS_TWICE = Message(
