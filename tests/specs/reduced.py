@@ -12,8 +12,10 @@ REDUCED: dict[str, dict[str, object]] = {
     "googlenet": {"batch": 4, "size": 80, "divisor": 8, "classes": 10},
     "gpt2": {"batch": 4, "tokens": 16, "hidden": 32, "n_heads": 4, "depth": 3, "vocab": 80, "microbatches": 2}
     | {"corpus": "data/alice.txt"},
+    "gru": {"batch": 4, "tokens": 10, "piece": 4, "hidden": 12},
     "inception_v3": {"batch": 4, "divisor": 16, "classes": 10, "group": 4},
     "lenet5": {"batch": 8},
+    "lstm": {"batch": 4, "tokens": 8, "hidden": 12},
     "mlp": {"hidden": 32},
     "mobilenet_v1": {"batch": 4, "size": 64, "alpha": 0.125, "classes": 10, "group": 2},
     "nin": {"batch": 4, "size": 16, "filters": [[12, 10, 8], [12, 12, 12], [12, 12]]},
