@@ -58,6 +58,8 @@ def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", 
         return (*_CONV[family](stage, conv, algorithm, layout), *_around(stage, conv, layout), *bias)
     if operator.name == "linear":
         return tuple(_linear(operator, stage, shapes))
+    if operator.name == "matmul":
+        return tuple(_matmul(operator, stage, shapes))
     if operator.name in ("maxpool", "avgpool"):
         return tuple(_pool(stage, shapes, layout))
     return (_elements(operator, stage, shapes, layout),)
@@ -70,7 +72,16 @@ def conversion(type_: TensorType) -> Phase:
 
 # Everything that goes over whole arrays, element by element.
 
-OPERATIONS = {"tanh": 8.0, "sigmoid": 8.0, "gelu": 16.0, "softmax": 3.0, "cross_entropy": 16.0}
+OPERATIONS = {
+    "tanh": 8.0,
+    "sigmoid": 8.0,
+    "elu": 8.0,
+    "silu": 8.0,
+    "gelu": 16.0,
+    "softmax": 3.0,
+    "log_softmax": 3.0,
+    "cross_entropy": 16.0,
+}
 """Vector operations behind one counted operation, where it is no plain arithmetic."""
 
 TRAFFIC = {
@@ -79,11 +90,21 @@ TRAFFIC = {
     ("bn", "statistics"): (2.0, 12),
     ("softmax", "forward"): (3.0, 5),
     ("softmax", "dx"): (2.0, 4),
+    ("log_softmax", "forward"): (3.5, 7),
+    ("log_softmax", "dx"): (2.0, 4),
     ("cross_entropy", "forward"): (4.0, 12),
     ("cross_entropy", "dx"): (2.0, 4),
     ("tanh", "dx"): (1.3, 3),
     ("sigmoid", "forward"): (2.0, 4),
     ("sigmoid", "dx"): (1.3, 3),
+    ("elu", "forward"): (2.7, 5),
+    ("elu", "dx"): (2.3, 4),
+    ("leaky_relu", "forward"): (1.7, 3),
+    ("leaky_relu", "dx"): (1.7, 3),
+    ("hard_swish", "forward"): (2.5, 4),
+    ("hard_swish", "dx"): (2.7, 7),
+    ("silu", "forward"): (2.5, 5),
+    ("silu", "dx"): (3.0, 9),
     ("gelu", "forward"): (4.0, 8),
     ("gelu", "dx"): (6.0, 12),
     ("relu", "dx"): (1.3, 2),
@@ -117,6 +138,17 @@ def _channel_run(shapes: Shapes, layout: str) -> float:
         return inf
     n, c, h, w = x.shape
     return float({"NCHW": h * w, "NHWC": c, "CHWN": n * h * w}[layout or "NCHW"] * DTYPE_BYTES[x.dtype])
+
+
+def _matmul(operator: Operator, stage: str, shapes: Shapes) -> Iterator[Phase]:
+    """y = a·b; da = dy·bᵀ and db = aᵀ·dy: a product of each pair of matrices."""
+    cost = operator.cost(stage, shapes)
+    a, b = shapes.inputs[-2:]
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    products = ((m, n, k),) if stage == "forward" else ((m, k, n), (k, n, m))
+    for extents in products:
+        share = len(products)
+        yield Phase(2.0 * cost.macs / share, cost.bytes / share, unit="matrix", extents=extents)
 
 
 def _linear(operator: Operator, stage: str, shapes: Shapes) -> Iterator[Phase]:
