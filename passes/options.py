@@ -144,7 +144,7 @@ def _algorithm_exclusion(
     reason = algorithm.excluded(node.stage, shapes)
     if reason is not None:
         return f"because {reason}"
-    if layout not in algorithm.layouts:
+    if layout and layout not in algorithm.layouts:
         return f"because it has no kernel for {layout}"
     excluded = rules.excluded(address, "algorithm", algorithm.name)
     if excluded is not None:

@@ -115,9 +115,16 @@ TRAFFIC = {
     ("rmsprop", "update"): (3.0, 8),
     ("adam", "update"): (3.5, 12),
     ("adamw", "update"): (3.5, 12),
+    ("lars", "update"): (3.0, 8),
+    ("lamb", "update"): (6.0, 22),
+    ("lbfgs", "update"): (1.5, 60),
+    ("regularise", "regularise"): (1.5, 2),
     ("clip", "clip"): (2.0, 3),
 }
 """(op, pass) -> (how often its operands' bytes go through the processor, NumPy calls); one pass and call elsewhere."""
+
+PER_OPERAND = ("clip", "regularise")
+"""Passes whose NumPy calls are made for each operand."""
 
 
 def _elements(operator: Operator, stage: str, shapes: Shapes, layout: str) -> Phase:
@@ -128,7 +135,7 @@ def _elements(operator: Operator, stage: str, shapes: Shapes, layout: str) -> Ph
     passes, calls = TRAFFIC.get((operator.name, stage), (1.0, max(1, len(shapes.inputs) - 1)))
     run = _channel_run(shapes, layout) if operator.name in ("bn", "concat", "softmax") else inf
     operations = cost.work * OPERATIONS.get(operator.name, 1.0)
-    return Phase(operations, cost.bytes * passes, run, calls=calls + 2 * (stage == "clip") * len(shapes.inputs))
+    return Phase(operations, cost.bytes * passes, run, calls=calls + 2 * (stage in PER_OPERAND) * len(shapes.inputs))
 
 
 def _channel_run(shapes: Shapes, layout: str) -> float:
@@ -167,9 +174,9 @@ def _linear(operator: Operator, stage: str, shapes: Shapes) -> Iterator[Phase]:
 def _pool(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
     """One pass over y for each tap of the window, strided over the image; the image is touched once more."""
     image, result = (shapes.outputs[0], shapes.inputs[0]) if stage == "dx" else (shapes.inputs[0], shapes.outputs[0])
-    slide = windows(shapes.attrs)
-    n, c, _, width = result.shape
-    run = _run(layout, slide.stride[1], n, c, width, 1) * DTYPE_BYTES[image.dtype]
+    slide = windows(shapes.attrs, len(image.axes) - 2)
+    n, c, width = *result.shape[:2], result.shape[-1]
+    run = _run(layout, slide.stride[-1], n, c, width, 1) * DTYPE_BYTES[image.dtype]
     kept = sum(t.bytes for t in (shapes.inputs if stage == "dx" else shapes.outputs) if t.shape == result.shape)
     moved = slide.taps * (2.0 * kept + result.bytes) + image.bytes
     calls = slide.taps * (3 if len(shapes.outputs) > 1 or len(shapes.inputs) > 1 else 1) + 1
@@ -230,9 +237,9 @@ def _im2col(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Ph
     blocks = max(1, -(-columns // BLOCK_BYTES))
     samples = max(1, conv.batch // blocks)
     if columns:
-        c, width, (_, kx) = conv.channels // conv.groups, conv.y[1], conv.windows.window
-        whole = conv.windows.dilation[1] == 1 and stage != "dx"
-        run = _run(layout, conv.windows.stride[1], samples, c, width, kx if whole else 1)
+        c, width, kx = conv.channels // conv.groups, conv.y[-1], conv.windows.window[-1]
+        whole = conv.windows.dilation[-1] == 1 and stage != "dx"
+        run = _run(layout, conv.windows.stride[-1], samples, c, width, kx if whole else 1)
         yield Phase(bytes=x + (3.0 if stage == "dx" else 2.0) * columns, run=run * size, calls=blocks)
         if stage == "dx":
             yield Phase(bytes=x, calls=blocks * taps)
@@ -248,7 +255,7 @@ def _direct(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Ph
     shifted = conv.channels * pixels * size
     blocks = max(1, -(-max(shifted, y) // BLOCK_BYTES))
     samples = max(1, conv.batch // blocks)
-    run = _run(layout, conv.windows.stride[1], samples, conv.channels // conv.groups, conv.y[1], 1)
+    run = _run(layout, conv.windows.stride[-1], samples, conv.channels // conv.groups, conv.y[-1], 1)
     yield Phase(bytes=x + 2.0 * taps * shifted, run=run * size, calls=2 * taps * blocks)
     yield Phase(bytes=3.0 * (taps - 1) * (weights / taps if stage == "dw" else y), calls=taps * blocks)
     products = blocks * conv.groups * (samples if layout == "NCHW" and stage != "dw" else 1)

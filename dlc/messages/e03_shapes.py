@@ -10,7 +10,7 @@ WRONG_AXES = Message(
 An input's first axis is the batch. Images have the axes batch, channel, height and width, in that order; sequences
 have batch, seq and one axis of features; the result of `flatten` has batch and feature.
 
-Convolution and pooling read images. `linear` maps the last axis, which must not be the batch. Put `flatten` between
+Convolution and pooling read images, sequences and volumes. `linear` maps the last axis, which must not be the batch. Put `flatten` between
 the two:
 
     c5 = s4 -> conv(120, 5x5) -> tanh -> flatten
@@ -97,21 +97,21 @@ Choose a number of heads that divides the width: 768 divides into 12 heads of 64
 
 WRONG_EXTENTS = Message(
     "E0310",
-    "`{argument_name}` has {given} extents, an image has {needed}",
+    "`{argument_name}` has {given} extents, the input has {needed}",
     """Windows, strides, pads and dilations have one extent for each axis that a window slides over.
 
-An image has two: `3x5` is 3 high and 5 wide, and one number stands for both: `3` is `3x3`.""",
+These are the axes behind batch and channel. An image has two: `3x5` is 3 high and 5 wide. A sequence has one, a
+volume three: `3x5x5` is 3 deep. One number stands for all of them: of an image `3` is `3x3`.""",
 )
 
 NOT_AN_IMAGE = Message(
     "E0311",
-    "`{op}` needs the axes batch, channel, height and width, it is given {type}",
-    """Convolution, pooling and batch normalisation read images: behind the batch one axis of channels and two of
-pixels.
+    "`{op}` needs batch, channel and one to three axes more, it is given {type}",
+    """Convolution and pooling slide a window over the axes that stand behind the batch and the channels.
 
-Sequences (batch, channel, width) and volumes are in the language, but this version of dlc cannot compile them yet. A
-sequence of length n can be written as an image of height 1 and width n. What `flatten` and `linear` make is no image
-any more: `reshape([channels, height, width])` makes one.""",
+Images have two of them (batch, channel, height, width), sequences one (batch, channel, length) and volumes three
+(batch, channel, depth, height, width). Axes count by their position and may have other names. What `flatten` and
+`linear` make is no image any more: `reshape([channels, height, width])` makes one.""",
 )
 
 UNEVEN_GROUPS = Message(

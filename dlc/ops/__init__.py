@@ -24,6 +24,7 @@ from dlc.ops.embedding import EMBEDDING, POSITION_EMBEDDING
 from dlc.ops.flatten import FLATTEN
 from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
+from dlc.ops.global_maxpool import GLOBAL_MAXPOOL
 from dlc.ops.gradients import CLIP, REGULARISE, SUM
 from dlc.ops.groupnorm import GROUPNORM
 from dlc.ops.gru import GRU
@@ -70,7 +71,7 @@ from dlc.ops.weight_norm import WEIGHT_NORM
 
 LAYERS = (
     CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING, PARAMETER,
-    MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL,
+    MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL, GLOBAL_MAXPOOL,
     RELU, LEAKY_RELU, ELU, GELU, SILU, HARD_SWISH, SIGMOID, TANH, SOFTMAX, LOG_SOFTMAX,
     FLATTEN, RESHAPE, CONCAT, SLICE, SPLIT, PAD,
     DROPOUT, BN, LAYERNORM, RMSNORM, GROUPNORM, LRN, WEIGHT_NORM,
@@ -91,7 +92,6 @@ SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 """Operators that are also spelt as signs."""
 
 _NAMES_NOT_YET = (
-    "global_maxpool",
     "local_conv", "depthwise_conv", "conv_transpose", "upsample",
 )  # fmt: skip
 

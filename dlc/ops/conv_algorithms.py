@@ -7,14 +7,15 @@ written once and read again at once stays in the processor's cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
 from dlc.ir.tensor import DTYPE_BYTES, tensor
+from dlc.ops.attributes import integer
 from dlc.ops.counting import lg, touched
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
-from dlc.ops.windows import Pair, Windows, by, windows
+from dlc.ops.windows import Extents, Windows, by, windows
 
 CACHE_BYTES = 2**20
 """Blocks of samples are as large as keeps their scratch arrays about this size: half of a core's own cache."""
@@ -25,13 +26,13 @@ FFT_TILE = 16
 
 @dataclass(frozen=True, slots=True)
 class ConvShape:
-    """The extents of one convolution, as the survey's formulas name them; `y` and `x` are (height, width)."""
+    """The extents of one convolution, as the survey's formulas name them; `x` and `y` those behind the channels."""
 
     batch: int
     channels: int
-    x: Pair
+    x: Extents
     filters: int
-    y: Pair
+    y: Extents
     windows: Windows
     groups: int
     dtype: str
@@ -57,8 +58,17 @@ class ConvShape:
 
     @property
     def plain(self) -> bool:
-        """Whether the column matrix is the input itself: a 1x1 window, stride 1, no pad."""
-        return self.windows.window == self.windows.stride == (1, 1) and self.windows.padded(self.x) == self.x
+        """Whether the column matrix is the input itself: a window of 1, stride 1, no pad."""
+        return self.windows.taps == prod(self.windows.stride) == 1 and self.windows.padded(self.x) == self.x
+
+    def as_image(self) -> ConvShape:
+        """Of a sequence: the same convolution of images of height 1."""
+        if len(self.x) != 1:
+            return self
+        slide = self.windows
+        one, none = (1,), ((0, 0),)
+        flat = Windows(one + slide.window, one + slide.stride, none + slide.pad, one + slide.dilation)
+        return replace(self, x=one + self.x, y=one + self.y, windows=flat)
 
 
 def conv_shape(stage: str, shapes: Shapes) -> ConvShape:
@@ -68,20 +78,19 @@ def conv_shape(stage: str, shapes: Shapes) -> ConvShape:
         "dx": (shapes.outputs[0], shapes.inputs[0]),
         "dw": (shapes.inputs[1], shapes.inputs[0]),
     }[stage]
-    n, c, h, w = x.shape
-    groups = shapes.attrs["groups"]
-    assert isinstance(groups, int)
-    return ConvShape(n, c, (h, w), y.shape[1], (y.shape[2], y.shape[3]), windows(shapes.attrs), groups, x.dtype)
+    n, c, *extents = x.shape
+    slide, groups = windows(shapes.attrs, len(extents)), integer(shapes.attrs, "groups")
+    return ConvShape(n, c, tuple(extents), y.shape[1], y.shape[2:], slide, groups, x.dtype)
 
 
 def direct_cost(stage: str, shapes: Shapes) -> Cost:
     """Counts of the direct form (cost-models.md §1): W is the same for the three passes, D is not."""
     conv = conv_shape(stage, shapes)
-    ky, kx = map(lg, conv.windows.window)
+    taps = sum(map(lg, conv.windows.window))
     depth = {
-        "forward": lg(conv.channels // conv.groups) + ky + kx,
-        "dx": lg(conv.filters // conv.groups) + ky + kx,
-        "dw": lg(conv.batch) + lg(conv.y[0]) + lg(conv.y[1]),
+        "forward": lg(conv.channels // conv.groups) + taps,
+        "dx": lg(conv.filters // conv.groups) + taps,
+        "dw": lg(conv.batch) + sum(map(lg, conv.y)),
     }[stage]
     return Cost(conv.macs, conv.macs, depth, touched(shapes))
 
@@ -160,17 +169,15 @@ class Tiling:
 
     into: int
     out: int
-    tile: Pair  # extents of an output tile
-    reach: Pair
-    count: Pair  # tiles along each axis
+    tile: Extents  # extents of an output tile
+    reach: Extents
+    count: Extents  # tiles along each axis
 
     @property
-    def span(self) -> Pair:
+    def span(self) -> Extents:
         """Extents of the input that all tiles cover."""
-        height, width = (
-            count * tile + reach - 1 for count, tile, reach in zip(self.count, self.tile, self.reach, strict=True)
-        )
-        return (height, width)
+        along = zip(self.count, self.tile, self.reach, strict=True)
+        return tuple(count * tile + reach - 1 for count, tile, reach in along)
 
     def block(self, conv: ConvShape, layout: str, values: int, least: int) -> int:
         """How many tiles are handled at a time, with `values` for each: whole samples, in CHWN whole rows of tiles.
@@ -182,22 +189,22 @@ class Tiling:
         return smallest * max(1, min(conv.batch * prod(self.count) // smallest, wanted // smallest))
 
 
-def tiling(stage: str, conv: ConvShape, tile: Pair) -> Tiling:
+def tiling(stage: str, conv: ConvShape, tile: Extents) -> Tiling:
     """The tiles of a pass, each of these extents or the whole output where that is smaller."""
     into, out, extents = (
         (conv.filters, conv.channels, conv.x) if stage == "dx" else (conv.channels, conv.filters, conv.y)
     )
-    height, width = (-(-extent // size) for extent, size in zip(extents, tile, strict=True))
-    return Tiling(into, out, tile, conv.windows.reach, (height, width))
+    count = tuple(-(-extent // size) for extent, size in zip(extents, tile, strict=True))
+    return Tiling(into, out, tile, conv.windows.reach, count)
 
 
 def _stride_one(slide: Windows) -> str | None:
-    return None if slide.stride == (1, 1) else f"the stride is {_number(slide.stride)}"
+    return None if prod(slide.stride) == 1 else f"the stride is {_number(slide.stride)}"
 
 
-def _number(extents: Pair) -> str:
-    """`2` where both are 2, else `2x1`."""
-    return str(extents[0]) if extents[0] == extents[1] else by(extents)
+def _number(extents: Extents) -> str:
+    """`2` where all are 2, else `2x1`."""
+    return str(extents[0]) if len(set(extents)) == 1 else by(extents)
 
 
 def _winograd_excluded(m: int, stage: str, shapes: Shapes) -> str | None:
@@ -205,7 +212,7 @@ def _winograd_excluded(m: int, stage: str, shapes: Shapes) -> str | None:
     slide = conv.windows
     if slide.window != (3, 3):
         return f"the window is {by(slide.window)}"
-    if slide.dilation != (1, 1):
+    if slide.dilated:
         return f"the dilation is {_number(slide.dilation)}"
     if conv.dtype in ("f16", "bf16") and m > 2:
         return f"its rounding error in {conv.dtype} is above 1 %"
@@ -252,12 +259,15 @@ def _winograd_workspaces(m: int, stage: str, shapes: Shapes, layout: str) -> tup
 
 
 def _fft_excluded(stage: str, shapes: Shapes) -> str | None:
-    return _stride_one(conv_shape(stage, shapes).windows)
+    conv = conv_shape(stage, shapes)
+    if len(conv.x) > 2:
+        return "it has no kernel for windows over three axes"
+    return _stride_one(conv.windows)
 
 
 def _fft_cost(tiled: bool, stage: str, shapes: Shapes) -> Cost:
     """Transforms of x, w and y, 2.5·HW·lg HW real operations each, and HW·N·Cin·Cout (cost-models.md §2)."""
-    conv = conv_shape(stage, shapes)
+    conv = conv_shape(stage, shapes).as_image()
     tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
     count, area, pairs = conv.batch * prod(tiles.count), prod(lengths), conv.weights // conv.windows.taps
     transforms = pairs + count * (tiles.into + tiles.out)
@@ -268,7 +278,7 @@ def _fft_cost(tiled: bool, stage: str, shapes: Shapes) -> Cost:
 
 
 def _fft_workspaces(tiled: bool, stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
-    conv = conv_shape(stage, shapes)
+    conv = conv_shape(stage, shapes).as_image()
     tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
     pairs, spectrum = conv.weights // conv.windows.taps, 2 * lengths[0] * (lengths[1] // 2 + 1)
     block = tiles.block(conv, layout, spectrum * max(tiles.into, tiles.out), least=16)
@@ -294,8 +304,9 @@ def _fft_workspaces(tiled: bool, stage: str, shapes: Shapes, layout: str) -> tup
     )
 
 
-def fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, Pair]:
-    """The tiles of a pass, and the lengths of their transforms."""
+def fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, tuple[int, int]]:
+    """The tiles of a pass over images, and the lengths of their transforms; a sequence is an image of height 1."""
+    conv = conv.as_image()
     extents, reach = conv.x if stage == "dx" else conv.y, conv.windows.reach
     height, width = (_transform_length(extents[a], reach[a], tiled=tiled) for a in (0, 1))
     tile = (min(extents[0], height - reach[0] + 1), min(extents[1], width - reach[1] + 1))

@@ -9,7 +9,7 @@ from dlc.ir.tensor import TensorType
 from dlc.ops.counting import lg, touched
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, OperandError, Parameter, Shapes
-from dlc.ops.windows import Windows, by, pair, slid, spatial, windows
+from dlc.ops.windows import Windows, by, per_axis, slid, spatial, windows
 
 PARAMETERS = (
     Parameter("window", "window", required=True, minimum=1),
@@ -17,17 +17,16 @@ PARAMETERS = (
     Parameter("pad", "pad", default=0, minimum=0),
     Parameter("ceil", "bool", default=False),
 )
-SPLITS = ("batch", "channel", "height", "width")
 
 
 def pooled(op: str, x: TensorType, attrs: Mapping[str, Attr]) -> tuple[TensorType, Attrs]:
-    """x [batch, channel, H, W] -> y [batch, channel, H', W'], and the attributes window, stride, pad and ceil.
+    """x [batch, channel, …] -> y with an entry a window, and the attributes window, stride, pad and ceil.
 
     Errors: E0302 (no window fits), E0305, E0310, E0311, E0319 (a pad that a whole window could lie in).
     """
     floating(op, x)
     extents = spatial(op, x)
-    slide = windows(attrs)
+    slide = windows(attrs, len(extents))
     _check_pads(slide)
     y = slid(x, slide.output(extents))
     normalised = (("window", slide.window), ("stride", slide.stride), ("pad", slide.pad), ("ceil", slide.ceil))
@@ -42,7 +41,20 @@ def _check_pads(slide: Windows) -> None:
 
 
 def pool_cost(pass_: str, shapes: Shapes) -> Cost:
-    """NCHW of the input; depth ⌈lg Kx⌉ + ⌈lg Ky⌉ forward, 1 for dx (cost-models.md §1)."""
+    """NCHW of the input; depth ⌈lg Kx⌉ + ⌈lg Ky⌉ + … forward, 1 for dx (cost-models.md §1)."""
     x = shapes.outputs[0] if pass_ == "dx" else shapes.inputs[0]
-    depth = 1 if pass_ == "dx" else sum(map(lg, pair(shapes.attrs, "window")))
+    depth = 1 if pass_ == "dx" else sum(map(lg, per_axis(shapes.attrs, "window", len(x.axes) - 2)))
+    return Cost(0, x.elements, depth, touched(shapes))
+
+
+def pooled_whole(op: str, x: TensorType) -> TensorType:
+    """x [batch, channel, …] -> y with a single window over each channel's image. Errors: E0305, E0311."""
+    floating(op, x)
+    return slid(x, (1,) * len(spatial(op, x)))
+
+
+def global_cost(pass_: str, shapes: Shapes) -> Cost:
+    """A pool whose window is the whole image: NCHW; depth ⌈lg H⌉ + ⌈lg W⌉ + … forward, 1 for dx."""
+    x = shapes.outputs[0] if pass_ == "dx" else shapes.inputs[0]
+    depth = 1 if pass_ == "dx" else sum(map(lg, x.shape[2:]))
     return Cost(0, x.elements, depth, touched(shapes))

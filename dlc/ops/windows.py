@@ -1,60 +1,68 @@
-"""Windows that slide over the last two axes of a value: what convolutions and pools share.
+"""Windows that slide over the axes behind batch and channel, one to three of them: what convolutions and pools share.
 
 A window covers (extent - 1)·dilation + 1 positions; `same` pads (extent - 1)·dilation in all, half of it before,
-rounded down, the rest after, whatever the stride.
+rounded down, the rest after, whatever the stride. Axes count by their position, whatever their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from dlc.ir.graph import Attr
-from dlc.ir.tensor import Axis, TensorType
+from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.operator import OperandError
 
-Pair = tuple[int, int]
+Extents = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
 
-SPATIAL = ("height", "width")
+SPLITS = ("batch", "channel", "depth", "height", "width", "length")
+"""The axes that an op with windows may be split along, besides those that it sums over."""
+
+WINDOW_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+"""What the axes of a weight's window are called, by how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
     """A sliding window, an entry a spatial axis: extents, strides, (before, after) pads and dilations."""
 
-    window: Pair
-    stride: Pair
-    pad: tuple[Pair, Pair]
-    dilation: Pair = (1, 1)
+    window: Extents
+    stride: Extents
+    pad: Pads
+    dilation: Extents
     ceil: bool = False
 
     @property
-    def reach(self) -> Pair:
+    def reach(self) -> Extents:
         """How many positions a window covers, dilation included."""
-        return (self.dilation[0] * (self.window[0] - 1) + 1, self.dilation[1] * (self.window[1] - 1) + 1)
+        return tuple((extent - 1) * step + 1 for extent, step in zip(self.window, self.dilation, strict=True))
 
     @property
     def taps(self) -> int:
         """How many elements a window reads."""
-        return self.window[0] * self.window[1]
+        return prod(self.window)
 
-    def padded(self, extents: Pair) -> Pair:
+    @property
+    def dilated(self) -> bool:
+        """Whether its elements stand apart."""
+        return any(step > 1 for step in self.dilation)
+
+    def padded(self, extents: Extents) -> Extents:
         """The extents with both pads."""
-        return (extents[0] + sum(self.pad[0]), extents[1] + sum(self.pad[1]))
+        return tuple(extent + sum(pad) for extent, pad in zip(extents, self.pad, strict=True))
 
-    def output(self, extents: Pair) -> Pair:
+    def output(self, extents: Extents) -> Extents:
         """How many windows there are along each axis; OperandError E0302 where none fits."""
-        padded, reach = self.padded(extents), self.reach
-        if padded[0] < reach[0] or padded[1] < reach[1]:
+        if any(padded < reach for padded, reach in zip(self.padded(extents), self.reach, strict=True)):
             raise self._does_not_fit(extents)
-        height, width = (
-            count_windows(extents[axis], reach[axis], self.stride[axis], self.pad[axis], self.ceil) for axis in (0, 1)
-        )
-        return (height, width)
+        along = zip(extents, self.reach, self.stride, self.pad, strict=True)
+        return tuple(count_windows(*axis, self.ceil) for axis in along)
 
-    def _does_not_fit(self, extents: Pair) -> OperandError:
+    def _does_not_fit(self, extents: Extents) -> OperandError:
         notes = []
-        if self.dilation != (1, 1):
+        if self.dilated:
             notes.append(f"with dilation {by(self.dilation)} the {by(self.window)} window covers {by(self.reach)}")
         if self.padded(extents) != extents:
             notes.append(f"with its pads the input is {by(self.padded(extents))}")
@@ -68,7 +76,7 @@ class Windows:
         )
 
 
-def count_windows(extent: int, reach: int, stride: int, pad: Pair, ceil: bool = False) -> int:
+def count_windows(extent: int, reach: int, stride: int, pad: tuple[int, int], ceil: bool = False) -> int:
     """How many windows fit along one axis.
 
     With `ceil` a last window may hang over the end, if it starts inside the input or its leading pad (PyTorch's rule).
@@ -80,69 +88,71 @@ def count_windows(extent: int, reach: int, stride: int, pad: Pair, ceil: bool = 
     return count - 1 if (count - 1) * stride >= extent + pad[0] else count
 
 
-def windows(args: Mapping[str, Attr]) -> Windows:
-    """The windows that an op's arguments describe: `window`, `stride`, `pad`, `dilation`, `ceil`, where it has them."""
-    window = pair(args, "window")
-    stride = pair(args, "stride", default=window)
-    dilation = pair(args, "dilation", default=(1, 1))
-    return Windows(window, stride, _pads(args.get("pad", 0), window, dilation), dilation, bool(args.get("ceil", False)))
+def windows(args: Mapping[str, Attr], axes: int) -> Windows:
+    """The windows over so many axes that an op's arguments describe.
+
+    These are `window`, `stride`, `pad`, `dilation` and `ceil`, where it has them; OperandError E0310 where one of them
+    has another number of extents.
+    """
+    window = per_axis(args, "window", axes)
+    stride = per_axis(args, "stride", axes, default=window)
+    dilation = per_axis(args, "dilation", axes, default=1)
+    pads = _pads(args.get("pad", 0), window, dilation)
+    return Windows(window, stride, pads, dilation, bool(args.get("ceil", False)))
 
 
-def pair(args: Mapping[str, Attr], name: str, default: Pair | None = None) -> Pair:
-    """An argument as one int for each of the two spatial axes; OperandError E0310 for another number of ints."""
+def per_axis(args: Mapping[str, Attr], name: str, axes: int, default: Attr | None = None) -> Extents:
+    """An argument as one int for each of the spatial axes; OperandError E0310 for another number of ints."""
     value = args.get(name, default)
     if isinstance(value, int):
-        return (value, value)
-    match value:
-        case (int(height),):
-            return (height, height)
-        case (int(height), int(width)):
-            return (height, width)
-        case tuple():
-            raise _count(name, len(value))
-    raise ValueError(f"{name} is {value!r}, not one or two ints")
+        return (value,) * axes
+    if not isinstance(value, tuple):
+        raise ValueError(f"{name} is {value!r}, not one int or several")
+    _count(name, value, axes)
+    return tuple(item for item in value if isinstance(item, int))
 
 
-def _pads(pad: Attr, window: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    """`pad` as (before, after) an axis: from a number, two numbers, two pairs, `same` or `valid`."""
+def _pads(pad: Attr, window: Extents, dilation: Extents) -> Pads:
+    """`pad` as (before, after) an axis: from a number, a number or a pair for each axis, `same` or `valid`."""
+    if pad == "valid":
+        return ((0, 0),) * len(window)
+    if pad == "same":
+        totals = ((extent - 1) * step for extent, step in zip(window, dilation, strict=True))
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if isinstance(pad, tuple) and any(isinstance(item, tuple) for item in pad):
+        _count("pad", pad, len(window))
+        return tuple(_both_sides(item) for item in pad)
+    return tuple((both, both) for both in per_axis({"pad": pad}, "pad", len(window)))
+
+
+def _both_sides(pad: object) -> tuple[int, int]:
     match pad:
-        case "valid":
-            return ((0, 0), (0, 0))
-        case "same":
-            height, width = ((extent - 1) * step for extent, step in zip(window, dilation, strict=True))
-            return ((height // 2, height - height // 2), (width // 2, width - width // 2))
-        case ((int(top), int(bottom)), (int(left), int(right))):
-            return ((top, bottom), (left, right))
-    height, width = pair({"pad": pad}, "pad")
-    return ((height, height), (width, width))
+        case (int(before), int(after)):
+            return (before, after)
+    raise ValueError(f"pad is {pad!r} along an axis, not two ints")
 
 
-def _count(name: str, given: int) -> OperandError:
-    return OperandError("E0310", argument=name, argument_name=name, given=given, needed=len(SPATIAL))
+def _count(name: str, value: tuple[object, ...], axes: int) -> None:
+    """Refuse an argument that has not one entry for each axis (E0310)."""
+    if len(value) != axes:
+        needed = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
+        raise OperandError("E0310", argument=name, argument_name=name, given=len(value), needed=needed)
 
 
-def by(extents: Pair) -> str:
+def by(extents: Extents) -> str:
     """`5x5`: as extents are written in a spec."""
-    return f"{extents[0]}x{extents[1]}"
+    return "x".join(map(str, extents))
 
 
-def spatial(op: str, x: TensorType) -> Pair:
-    """Height and width of an operand with axes batch, channel, height, width; OperandError E0311 for other axes."""
-    if len(x.axes) != 4 or not x.batched:
-        notes = ("windows over one or three axes are in the language, this version of dlc cannot compile them yet",)
-        raise OperandError("E0311", operand=0, notes=notes if len(x.axes) in (3, 5) else (), op=op, type=str(x))
-    return (x.shape[2], x.shape[3])
+def spatial(op: str, x: TensorType) -> Extents:
+    """The extents behind batch and channel; OperandError E0311 unless there are one to three of them."""
+    if not 3 <= len(x.axes) <= 5 or x.axes[0].name != BATCH:
+        raise OperandError("E0311", operand=0, op=op, type=str(x))
+    return x.shape[2:]
 
 
-def slid(x: TensorType, extents: Pair, channels: int | None = None) -> TensorType:
+def slid(x: TensorType, extents: Extents, channels: int | None = None) -> TensorType:
     """The type of x after a window went over it: new spatial extents, and channels where they change."""
-    batch, channel, height, width = x.axes
-    return TensorType(
-        x.dtype,
-        (
-            batch,
-            Axis(channel.name, channel.extent if channels is None else channels),
-            Axis(height.name, extents[0]),
-            Axis(width.name, extents[1]),
-        ),
-    )
+    batch, channel, *axes = x.axes
+    resized = (Axis(axis.name, extent) for axis, extent in zip(axes, extents, strict=True))
+    return TensorType(x.dtype, (batch, Axis(channel.name, channel.extent if channels is None else channels), *resized))

@@ -77,6 +77,7 @@ KERNELS: Kernels = {
     **_pair("maxpool", "pool"),
     **_pair("avgpool", "pool"),
     **_pair("global_avgpool", "pool"),
+    **_pair("global_maxpool", "pool"),
     **{key: kernel for op in ACTIVATIONS for key, kernel in _pair(op, "elementwise").items()},
     **_pair("softmax", "softmax"),
     **_pair("log_softmax", "softmax"),

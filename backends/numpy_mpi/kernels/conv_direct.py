@@ -1,9 +1,9 @@
 """Direct convolution: y[n,k,i,j] = Σ_c Σ_ky Σ_kx x[n, c, i·s+ky·d-p, j·s+kx·d-p]·w[k,c,ky,kx], tap by tap.
 
 There is no column matrix: the input as one tap (ky, kx) reads it is multiplied by that tap's Cout x Cin weights, and
-the products of all taps are added up.
+the products of all taps are added up. Sequences and volumes are computed alike.
 
-Workspaces, in this order: weights by tap [ky, kx, g, k, c] (not for dw), the padded input (where there are pads; not
+Workspaces, in this order: weights by tap [*tap, g, k, c] (not for dw), the padded input (where there are pads; not
 for dx), the input at one tap, the product (forward: y of a block; dw: weights of one tap; not for dx), for dw in NCHW
 dy with the pixels of all samples innermost.
 """
@@ -26,7 +26,7 @@ from .conv_matrices import (
     window_view,
 )
 from .layout import Array, logical
-from .sliding import taps
+from .sliding import at, taps
 
 
 def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
@@ -42,10 +42,10 @@ def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
         read, written = window_block(view, block, conv), conv.part(y, block)
         shifted, matrix = _one_tap(tap, read.shape, conv.layout)
         product = shaped(products, *written.shape)
-        for ky, kx in np.ndindex(*conv.window):
-            first = ky == kx == 0
-            np.copyto(shifted, read[:, :, :, ky, kx])
-            multiply(w[ky, kx], matrix, out=conv.matrix(written if first else product))
+        for position in np.ndindex(*conv.window):
+            first = not any(position)
+            np.copyto(shifted, at(read, 3, position))
+            multiply(w[position], matrix, out=conv.matrix(written if first else product))
             if not first:
                 np.add(written, product, out=written)
         add_bias(written, bias, conv.layout)
@@ -58,19 +58,19 @@ def conv_direct_dx(*arrays: Array, **attrs: Any) -> None:
     w = _weights_by_tap(weight, conv, rest).swapaxes(-1, -2)
     (tap,) = rest
     dx.fill(0)
-    image, (n, _, height, width) = conv.image(dx), logical(dy, conv.layout).shape
+    image, (n, _, *outputs) = conv.image(dx), logical(dy, conv.layout).shape
     for block in conv.blocks(tap, dy, conv.groups * weight.shape[1]):
-        samples, rows = (slice(0, n), block) if conv.layout == "CHWN" else (block, slice(0, height))
-        outputs = (rows.stop - rows.start, width)
-        shape = (samples.stop - samples.start, *image.shape[1:3], 1, 1, *outputs)
+        samples, rows = (slice(0, n), block) if conv.layout == "CHWN" else (block, slice(0, outputs[0]))
+        extents = (rows.stop - rows.start, *outputs[1:])
+        shape = (samples.stop - samples.start, *image.shape[1:3], *conv.window, *extents)
         gradient, matrix = _one_tap(tap, shape, conv.layout)
         dy_part, dx_part = conv.matrix(conv.part(dy, block)), image[samples]
-        for ky, kx, outs, ins in taps(
-            image.shape[3:], outputs, conv.window, conv.stride, conv.pad_at(rows.start), conv.dilation
+        for position, outs, ins in taps(
+            image.shape[3:], extents, conv.window, conv.stride, conv.pad_at(rows.start), conv.dilation
         ):
-            np.matmul(w[ky, kx], dy_part, out=matrix)
-            target = dx_part[..., ins[0], ins[1]]
-            np.add(target, gradient[..., outs[0], outs[1]], out=target)
+            np.matmul(w[position], dy_part, out=matrix)
+            target = at(dx_part, 3, ins)
+            np.add(target, at(gradient, 3, outs), out=target)
 
 
 def conv_direct_dw(*arrays: Array, **attrs: Any) -> None:
@@ -90,22 +90,24 @@ def conv_direct_dw(*arrays: Array, **attrs: Any) -> None:
         read = window_block(view, block, conv)
         shifted, matrix = _one_tap(tap, read.shape, order)
         gradient = dy_matrix(conv.part(dy, block), conv, copies)
-        for ky, kx in np.ndindex(*conv.window):
-            np.copyto(shifted, read[:, :, :, ky, kx])
+        for position in np.ndindex(*conv.window):
+            np.copyto(shifted, at(read, 3, position))
             np.matmul(gradient, matrix.transpose(0, 2, 1), out=product)
-            total = target[..., ky, kx]
+            total = at(target, 3, position)
             np.add(total, product, out=total) if block.start else np.copyto(total, product)
 
 
 def _weights_by_tap(weight: Array, conv: Conv, workspaces: list[Array]) -> Array:
-    """The weights as [ky, kx, g, k, c], in a workspace: BLAS wants each tap's matrix in one piece."""
+    """The weights as [*tap, g, k, c], in a workspace: BLAS wants each tap's matrix in one piece."""
     k, c, *window = weight.shape
     w = shaped(workspaces.pop(0), *window, conv.groups, k // conv.groups, c)
-    np.copyto(w, weight.reshape(conv.groups, -1, c, *window).transpose(3, 4, 0, 1, 2))
+    np.copyto(np.moveaxis(w, (-3, -2, -1), (0, 1, 2)), weight.reshape(conv.groups, -1, c, *window))
     return w
 
 
 def _one_tap(workspace: Array, shape: tuple[int, ...], order: str) -> tuple[Array, Array]:
-    """Views of a workspace for the columns of a single tap, [n, g, c, i, j] and as a matrix."""
-    view, matrix = columns(workspace, (*shape[:3], 1, 1, *shape[5:]), order)
-    return view[:, :, :, 0, 0], matrix
+    """Views of a workspace for the columns of a single tap of those of a shape, [n, g, c, *pixel] and as a matrix."""
+    rank = (len(shape) - 3) // 2
+    single = (0,) * rank
+    view, matrix = columns(workspace, (*shape[:3], *(1,) * rank, *shape[3 + rank :]), order)
+    return at(view, 3, single), matrix

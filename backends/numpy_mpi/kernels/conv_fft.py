@@ -22,7 +22,7 @@ import numpy as np
 
 from .conv_matrices import Conv, add_bias, bias_gradient, optional_bias, shaped, window_block
 from .layout import Array, logical
-from .sliding import Pair
+from .sliding import Extents
 from .tiles import Tiles, cut, input_tiles, output_tiles, tile_blocks, write_tiles
 
 TILE = 16
@@ -31,32 +31,32 @@ TILE = 16
 
 def conv_fft_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y, each image in one transform."""
-    _forward(arrays, Conv(**attrs), tiled=False)
+    _forward(*as_images(arrays, attrs), tiled=False)
 
 
 def conv_fft_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx, each image in one transform."""
-    _dx(arrays, Conv(**attrs), tiled=False)
+    _dx(*as_images(arrays, attrs), tiled=False)
 
 
 def conv_fft_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias], each image in one transform."""
-    _dw(arrays, Conv(**attrs), tiled=False)
+    _dw(*as_images(arrays, attrs), tiled=False)
 
 
 def conv_fft_tiled_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y, tile by tile."""
-    _forward(arrays, Conv(**attrs), tiled=True)
+    _forward(*as_images(arrays, attrs), tiled=True)
 
 
 def conv_fft_tiled_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx, tile by tile."""
-    _dx(arrays, Conv(**attrs), tiled=True)
+    _dx(*as_images(arrays, attrs), tiled=True)
 
 
 def conv_fft_tiled_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias], tile by tile."""
-    _dw(arrays, Conv(**attrs), tiled=True)
+    _dw(*as_images(arrays, attrs), tiled=True)
 
 
 def transform_length(extent: int, reach: int, *, tiled: bool) -> int:
@@ -75,6 +75,15 @@ def _is_smooth(length: int) -> bool:
         while length % prime == 0:
             length //= prime
     return length == 1
+
+
+def as_images(arrays: tuple[Array, ...], attrs: dict[str, Any]) -> tuple[tuple[Array, ...], Conv]:
+    """Sequences and their weights as images of height 1."""
+    if arrays[0].ndim == 4:
+        return arrays, Conv(**attrs)
+    flat = {name: (1, *attrs[name]) for name in ("window", "stride", "dilation")}
+    images = tuple(array[:, :, None] if array.ndim == 3 else array for array in arrays)
+    return images, Conv(**attrs | flat | {"pad": ((0, 0), *attrs["pad"])})
 
 
 def _forward(arrays: tuple[Array, ...], conv: Conv, *, tiled: bool) -> None:
@@ -139,7 +148,7 @@ def _dw(arrays: tuple[Array, ...], conv: Conv, *, tiled: bool) -> None:
     np.copyto(dweight.reshape(conv.groups, k, c, *conv.window), taps.transpose(2, 3, 4, 0, 1))
 
 
-def _tiles(y: Array, conv: Conv, *, tiled: bool) -> tuple[Tiles, Pair]:
+def _tiles(y: Array, conv: Conv, *, tiled: bool) -> tuple[Tiles, Extents]:
     """How the output is cut, and the transforms' lengths."""
     extents, reach = logical(y, conv.layout).shape[2:], conv.reach
     height, width = (transform_length(extents[a], reach[a], tiled=tiled) for a in (0, 1))
@@ -147,7 +156,9 @@ def _tiles(y: Array, conv: Conv, *, tiled: bool) -> tuple[Tiles, Pair]:
     return cut((extents[0], extents[1]), output, reach), (height, width)
 
 
-def _filter_spectra(weight: Array, conv: Conv, lengths: Pair, kernel: Array, filters: Array, *, turned: bool) -> Array:
+def _filter_spectra(
+    weight: Array, conv: Conv, lengths: Extents, kernel: Array, filters: Array, *, turned: bool
+) -> Array:
     """Conjugate spectra [la, lb, g, k, c] of the weights; turned by 180°, they are [la, lb, g, c, k]."""
     k, c = weight.shape[0] // conv.groups, weight.shape[1]
     spread = shaped(kernel, *conv.reach, conv.groups, k, c)
@@ -161,7 +172,7 @@ def _filter_spectra(weight: Array, conv: Conv, lengths: Pair, kernel: Array, fil
     return u.swapaxes(-1, -2) if turned else u
 
 
-def _spectra(view: Array, lengths: Pair, workspace: Array) -> Array:
+def _spectra(view: Array, lengths: Extents, workspace: Array) -> Array:
     """Spectra [la, lb, g, c, n, t, u] of tiles [n, g, c, a, b, t, u]."""
     n, g, c, _, _, t, u = view.shape
     stack = _stack(workspace, lengths, (n, g, c, t, u), view.dtype)
@@ -169,7 +180,7 @@ def _spectra(view: Array, lengths: Pair, workspace: Array) -> Array:
     return stack
 
 
-def _transform(x: Array, lengths: Pair, out: Array) -> None:
+def _transform(x: Array, lengths: Extents, out: Array) -> None:
     """Two-dimensional transform of the first two axes, zeros being appended up to the lengths."""
     rows = x.shape[0]
     np.fft.rfft(x, n=lengths[1], axis=1, out=out[:rows])
@@ -177,13 +188,13 @@ def _transform(x: Array, lengths: Pair, out: Array) -> None:
     np.fft.fft(out, axis=0, out=out)
 
 
-def _stack(workspace: Array, lengths: Pair, extents: tuple[int, ...], dtype: Any) -> Array:
+def _stack(workspace: Array, lengths: Extents, extents: tuple[int, ...], dtype: Any) -> Array:
     """Room for spectra [la, lb, g, c, n, t, u] of tiles with extents n, g, c, t, u."""
     n, g, c, t, u = extents
     return shaped(_complex(workspace, dtype), lengths[0], lengths[1] // 2 + 1, g, c, n, t, u)
 
 
-def _filter_stack(workspace: Array, lengths: Pair, extents: tuple[int, int, int], dtype: Any) -> Array:
+def _filter_stack(workspace: Array, lengths: Extents, extents: tuple[int, int, int], dtype: Any) -> Array:
     return shaped(_complex(workspace, dtype), lengths[0], lengths[1] // 2 + 1, *extents)
 
 

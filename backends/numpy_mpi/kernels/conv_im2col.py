@@ -8,8 +8,8 @@ it lies in memory. With W [g, k, q] the weights, q counting the channels and tap
 * CHWN: columns [g, q, p], Y[g, k, p] = W·columns over many samples at once.
 
 Backward (cost-models.md §2): dW = dY·columnsᵀ, dX = col2im(Wᵀ·dY). Columns are made for as many samples (in CHWN
-output rows) at a time as the workspace has room for, and read again while still in the cache. A 1x1 window with
-stride 1 and no pad reads x itself.
+output rows) at a time as the workspace has room for, and read again while still in the cache. A window of 1 with
+stride 1 and no pad reads x itself. Sequences and volumes are computed like images in NCHW.
 
 Workspaces, in this order: weights with channels innermost (NHWC), padded input (where there are pads; not for dx),
 columns (unless x serves), for dw the product and, in NCHW, dy with pixels of all samples innermost.
@@ -33,7 +33,7 @@ from .conv_matrices import (
     window_view,
 )
 from .layout import Array, logical
-from .sliding import taps
+from .sliding import at, taps
 
 
 def conv_im2col_forward(*arrays: Array, **attrs: Any) -> None:
@@ -66,11 +66,12 @@ def conv_im2col_dx(*arrays: Array, **attrs: Any) -> None:
         return
     (workspace,) = rest
     dx.fill(0)
-    image, (n, _, height, width) = conv.image(dx), logical(dy, conv.layout).shape
+    image, (n, _, *outputs) = conv.image(dx), logical(dy, conv.layout).shape
     for block in conv.blocks(workspace, dy, w.shape[0] * w.shape[1]):
-        samples, rows = (slice(0, n), block) if conv.layout == "CHWN" else (block, slice(0, height))
-        extents = (samples.stop - samples.start, *image.shape[1:3], *conv.window, rows.stop - rows.start, width)
-        gradients, matrix = columns(workspace, extents, conv.layout)
+        samples, rows = (slice(0, n), block) if conv.layout == "CHWN" else (block, slice(0, outputs[0]))
+        extents = (rows.stop - rows.start, *outputs[1:])
+        shape = (samples.stop - samples.start, *image.shape[1:3], *conv.window, *extents)
+        gradients, matrix = columns(workspace, shape, conv.layout)
         np.matmul(w, conv.matrix(conv.part(dy, block)), out=matrix)
         _add_taps(gradients, image[samples], conv, rows.start)
 
@@ -106,10 +107,10 @@ def conv_im2col_dw(*arrays: Array, **attrs: Any) -> None:
 
 
 def _weight_view(weight: Array, conv: Conv) -> Array:
-    """A view [g, k, …] of the weights whose last three axes are channels and taps in the columns' order."""
-    k, c, ky, kx = weight.shape
-    view = weight.reshape(conv.groups, k // conv.groups, c, ky, kx)
-    return view.transpose(0, 1, 3, 4, 2) if conv.layout == "NHWC" else view
+    """A view [g, k, …] of the weights whose last axes are channels and taps in the columns' order."""
+    k, *read = weight.shape
+    view = weight.reshape(conv.groups, k // conv.groups, *read)
+    return np.moveaxis(view, 2, -1) if conv.layout == "NHWC" else view
 
 
 def _weight_matrix(weight: Array, conv: Conv, workspaces: list[Array]) -> Array:
@@ -123,9 +124,9 @@ def _weight_matrix(weight: Array, conv: Conv, workspaces: list[Array]) -> Array:
 
 
 def _add_taps(gradients: Array, image: Array, conv: Conv, first_row: int) -> None:
-    """col2im: add columns [n, g, c, ky, kx, i, j], those of output rows from `first_row` on, to what they read."""
-    inputs, outputs = (image.shape[3], image.shape[4]), (gradients.shape[5], gradients.shape[6])
+    """col2im: add columns [n, g, c, *tap, *pixel], those of output rows from `first_row` on, to what they read."""
+    inputs, outputs = image.shape[3:], gradients.shape[3 + len(conv.window) :]
     pad = conv.pad_at(first_row)
-    for ky, kx, outs, ins in taps(inputs, outputs, conv.window, conv.stride, pad, conv.dilation):
-        target = image[..., ins[0], ins[1]]
-        np.add(target, gradients[..., ky, kx, outs[0], outs[1]], out=target)
+    for position, outs, ins in taps(inputs, outputs, conv.window, conv.stride, pad, conv.dilation):
+        target = at(image, 3, ins)
+        np.add(target, at(gradients, 3, (*position, *outs)), out=target)

@@ -13,62 +13,58 @@ from typing import NamedTuple
 import numpy as np
 
 from .layout import Array, logical
-from .sliding import Pads, Pair, pad_into, padded_extents, windows
-
-UNPADDED: Pads = ((0, 0), (0, 0))
-
-COLUMN_ORDER = {
-    "NCHW": (0, 1, 2, 3, 4, 5, 6),
-    "NHWC": (0, 5, 6, 1, 3, 4, 2),
-    "CHWN": (1, 2, 3, 4, 5, 6, 0),
-    "NCHW dw": (1, 2, 3, 4, 0, 5, 6),
-}
-"""Order in memory of columns whose logical axes are n, g, c, ky, kx, i, j. dW sums over samples: there pixels of all
-samples are innermost in NCHW too."""
+from .sliding import Extents, Pads, pad_into, padded_extents, windows
 
 
 class Conv(NamedTuple):
-    """The attributes of a convolution; `pad` is (before, after) for height and for width."""
+    """The attributes of a convolution, an entry for each axis that its windows slide over; `pad` is (before, after).
+
+    Sequences and volumes lie in logical order, which is called NCHW here.
+    """
 
     filters: int
-    window: Pair
-    stride: Pair
+    window: Extents
+    stride: Extents
     pad: Pads
-    dilation: Pair
+    dilation: Extents
     groups: int
     bias: bool
-    layout: str
+    layout: str = "NCHW"
 
     @property
-    def reach(self) -> Pair:
+    def reach(self) -> Extents:
         """How many positions a window covers, dilation included."""
-        return (self.dilation[0] * (self.window[0] - 1) + 1, self.dilation[1] * (self.window[1] - 1) + 1)
+        return tuple((extent - 1) * step + 1 for extent, step in zip(self.window, self.dilation, strict=True))
+
+    @property
+    def padded(self) -> bool:
+        """Whether there are pads."""
+        return any(map(any, self.pad))
 
     @property
     def plain(self) -> bool:
-        """Whether the column matrix is the input itself: a 1x1 window, stride 1, no pad."""
-        return self.window == self.stride == (1, 1) and self.pad == UNPADDED
+        """Whether the column matrix is the input itself: a window of 1, stride 1, no pad."""
+        return prod(self.window) == prod(self.stride) == 1 and not self.padded
 
-    def shape(self, n: int, c: int, h: int, w: int) -> tuple[int, ...]:
+    def shape(self, n: int, c: int, *extents: int) -> tuple[int, ...]:
         """The shape in memory of an image."""
-        return {"NCHW": (n, c, h, w), "NHWC": (n, h, w, c), "CHWN": (c, h, w, n)}[self.layout]
+        return {"NCHW": (n, c, *extents), "NHWC": (n, *extents, c), "CHWN": (c, *extents, n)}[self.layout]
 
     def turned(self) -> Conv:
         """The convolution of dy with turned filters that gives dx: its pads are the reach - 1 less these."""
-        (top, bottom), (left, right) = self.pad
-        height, width = self.reach
-        return self._replace(pad=((height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)))
+        along = zip(self.reach, self.pad, strict=True)
+        return self._replace(pad=tuple((reach - 1 - before, reach - 1 - after) for reach, (before, after) in along))
 
     def pad_at(self, row: int) -> Pads:
         """The pads as the output rows from `row` on see them: the window then starts further down."""
-        (top, bottom), sides = self.pad
-        return ((top - row * self.stride[0], bottom), sides)
+        (top, bottom), *others = self.pad
+        return ((top - row * self.stride[0], bottom), *others)
 
     def image(self, x: Array) -> Array:
-        """A view [n, g, channels of a group, h, w] of an image in the layout."""
+        """A view [n, g, channels of a group, …] of an image in the layout."""
         x = logical(x, self.layout)
-        n, c, h, w = x.shape
-        return x.reshape(n, self.groups, c // self.groups, h, w)
+        n, c, *extents = x.shape
+        return x.reshape(n, self.groups, c // self.groups, *extents)
 
     def matrix(self, x: Array) -> Array:
         """An image, or some samples of one (in CHWN some rows), as a matrix view of its channels by pixels."""
@@ -76,10 +72,10 @@ class Conv(NamedTuple):
             return x.reshape(self.groups, x.shape[0] // self.groups, -1)
         if self.layout == "NHWC":
             return x.reshape(-1, self.groups, x.shape[3] // self.groups).transpose(1, 2, 0)
-        n, c, h, w = x.shape
-        if h * w == 1:  # one product over all samples instead of a matrix by a vector for each
+        n, c, *extents = x.shape
+        if prod(extents) == 1:  # one product over all samples instead of a matrix by a vector for each
             return x.reshape(n, self.groups, c // self.groups).transpose(1, 2, 0)
-        return x.reshape(n, self.groups, c // self.groups, h * w)
+        return x.reshape(n, self.groups, c // self.groups, prod(extents))
 
     def part(self, y: Array, block: slice) -> Array:
         """A block of an image: samples, in CHWN rows."""
@@ -87,8 +83,8 @@ class Conv(NamedTuple):
 
     def blocks(self, workspace: Array, y: Array, values: int) -> Iterator[slice]:
         """Blocks of y that a workspace has room for, with `values` for each pixel of the output."""
-        n, _, h, w = logical(y, self.layout).shape
-        total, size = (h, w * n) if self.layout == "CHWN" else (n, h * w)
+        n, _, *extents = logical(y, self.layout).shape
+        total, size = (extents[0], prod(extents[1:]) * n) if self.layout == "CHWN" else (n, prod(extents))
         return blocks(total if n else 0, workspace.size // max(1, values * size))
 
 
@@ -104,15 +100,12 @@ def blocks(total: int, size: int) -> Iterator[slice]:
 
 
 def window_view(x: Array, y: Array, conv: Conv, workspaces: list[Array]) -> Array:
-    """A view [n, g, c, ky, kx, i, j] of what the windows over x read; takes a workspace where there are pads."""
+    """A view [n, g, c, *tap, *pixel] of what the windows over x read; takes a workspace where there are pads."""
     image = logical(x, conv.layout)
-    if conv.pad != UNPADDED:
-        n, c = image.shape[:2]
-        h, w = padded_extents(image, conv.pad)
-        x = shaped(workspaces.pop(0), *conv.shape(n, c, h, w))
+    if conv.padded:
+        x = shaped(workspaces.pop(0), *conv.shape(*image.shape[:2], *padded_extents(image, conv.pad)))
         pad_into(logical(x, conv.layout), image, conv.pad)
-    height, width = logical(y, conv.layout).shape[2:]
-    return windows(conv.image(x), conv.window, conv.stride, conv.dilation, (height, width))
+    return windows(conv.image(x), conv.window, conv.stride, conv.dilation, logical(y, conv.layout).shape[2:])
 
 
 def window_block(view: Array, block: slice, conv: Conv) -> Array:
@@ -121,24 +114,38 @@ def window_block(view: Array, block: slice, conv: Conv) -> Array:
 
 
 def columns(workspace: Array, shape: tuple[int, ...], order: str) -> tuple[Array, Array]:
-    """Views of a workspace as columns [n, g, c, ky, kx, i, j], of that shape, and as a matrix of them."""
-    axes = COLUMN_ORDER[order]
+    """Views of a workspace as columns [n, g, c, *tap, *pixel], of that shape, and as a matrix of them."""
+    rank = (len(shape) - 3) // 2
+    axes = _column_order(order, rank)
     memory = shaped(workspace, *(shape[axis] for axis in axes))
-    view = memory.transpose([axes.index(axis) for axis in range(7)])
-    n, g, c, ky, kx, i, j = shape
-    q = c * ky * kx
+    view = memory.transpose([axes.index(axis) for axis in range(len(shape))])
+    n, g, q, p = shape[0], shape[1], prod(shape[2 : 3 + rank]), prod(shape[3 + rank :])
     if order == "NHWC":
-        return view, memory.reshape(n * i * j, g, q).transpose(1, 2, 0)
+        return view, memory.reshape(n * p, g, q).transpose(1, 2, 0)
     if order == "NCHW":
-        return view, memory.reshape(n, g, q).transpose(1, 2, 0) if i * j == 1 else memory.reshape(n, g, q, i * j)
+        return view, memory.reshape(n, g, q).transpose(1, 2, 0) if p == 1 else memory.reshape(n, g, q, p)
     return view, memory.reshape(g, q, -1)
+
+
+def _column_order(order: str, rank: int) -> tuple[int, ...]:
+    """Order in memory of columns whose logical axes are n, g, c, the taps' and the pixels'.
+
+    dW sums over samples: for it ("NCHW dw") pixels of all samples are innermost in NCHW too.
+    """
+    taps, pixels = tuple(range(3, 3 + rank)), tuple(range(3 + rank, 3 + 2 * rank))
+    return {
+        "NCHW": (0, 1, 2, *taps, *pixels),
+        "NHWC": (0, *pixels, 1, *taps, 2),
+        "CHWN": (1, 2, *taps, *pixels, 0),
+        "NCHW dw": (1, 2, *taps, 0, *pixels),
+    }[order]
 
 
 def dy_matrix(dy: Array, conv: Conv, workspaces: list[Array]) -> Array:
     """dy as [g, k, p] with the pixels of all samples in p: in NCHW a copy in a workspace."""
     if conv.layout != "NCHW":
         return conv.matrix(dy)
-    image = conv.image(dy).transpose(1, 2, 0, 3, 4)
+    image = np.moveaxis(conv.image(dy), 0, 2)
     copy = shaped(workspaces[0], *image.shape)
     np.copyto(copy, image)
     return copy.reshape(*image.shape[:2], -1)
@@ -153,7 +160,7 @@ def add_bias(y: Array, bias: Array | None, layout: str) -> None:
     """y += bias, channel by channel."""
     if bias is not None:
         y = logical(y, layout)
-        np.add(y, bias[:, None, None], out=y)
+        np.add(y, bias.reshape(-1, *(1,) * (y.ndim - 2)), out=y)
 
 
 def bias_gradient(dy: Array, dbias: Array | None, layout: str) -> None:
@@ -164,4 +171,4 @@ def bias_gradient(dy: Array, dbias: Array | None, layout: str) -> None:
         rows = dy.reshape(-1, dy.shape[3])
         np.matmul(np.ones(len(rows), dy.dtype), rows, out=dbias)
     else:
-        np.add.reduce(logical(dy, layout), axis=(0, 2, 3), out=dbias)
+        np.add.reduce(logical(dy, layout), axis=(0, *range(2, dy.ndim)), out=dbias)

@@ -1,25 +1,35 @@
-"""Windows that slide over images: views of an image by tap and window position, and the ranges that pads cut off.
+"""Windows that slide over one to three axes: views of an image by tap and window position, and ranges that pads cut.
 
-Arrays here are views in logical order, [batch, channel, height, width] or, with groups of channels, [batch, group,
-channel, height, width]; their strides carry the layout. A tap is one position inside a window.
+Arrays here are views in logical order, [batch, channel, …] or, with groups of channels, [batch, group, channel, …];
+their strides carry the layout. The axes that windows slide over come last. A tap is one position inside a window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
+import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .layout import Array
 
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
-Region = tuple[slice, slice]
+Extents = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+Region = tuple[slice, ...]
 
 
-def padded_extents(x: Array, pad: Pads) -> Pair:
-    """Height and width of an image with its pads."""
-    return (x.shape[-2] + sum(pad[0]), x.shape[-1] + sum(pad[1]))
+def at(x: Array, axis: int, index: tuple[int | slice, ...]) -> Array:
+    """A view of an array: the axes from `axis` on at these positions."""
+    place: tuple[Any, ...] = (slice(None),) * axis + index
+    part: Array = x[place]
+    return part
+
+
+def padded_extents(x: Array, pad: Pads) -> Extents:
+    """The last extents of an image with its pads."""
+    return tuple(extent + sum(pads) for extent, pads in zip(x.shape[-len(pad) :], pad, strict=True))
 
 
 def pad_into(padded: Array, x: Array, pad: Pads) -> None:
@@ -27,24 +37,25 @@ def pad_into(padded: Array, x: Array, pad: Pads) -> None:
 
     A negative pad crops x, and what would stand beyond `padded` is left out.
     """
-    (top, _), (left, _) = pad
-    row, column = max(top, 0), max(left, 0)
-    bottom, right = min(padded.shape[-2], top + x.shape[-2]), min(padded.shape[-1], left + x.shape[-1])
-    padded[..., :row, :] = 0
-    padded[..., bottom:, :] = 0
-    padded[..., row:bottom, :column] = 0
-    padded[..., row:bottom, right:] = 0
-    padded[..., row:bottom, column:right] = x[..., row - top : bottom - top, column - left : right - left]
+    for axis, (before, _) in enumerate(pad, start=x.ndim - len(pad)):
+        first, last = max(before, 0), min(padded.shape[axis], before + x.shape[axis])
+        at(padded, axis, (slice(first),)).fill(0)
+        at(padded, axis, (slice(last, None),)).fill(0)
+        padded, x = at(padded, axis, (slice(first, last),)), at(x, axis, (slice(first - before, last - before),))
+    np.copyto(padded, x)
 
 
-def windows(x: Array, window: Pair, stride: Pair, dilation: Pair, outputs: Pair) -> Array:
-    """A view [..., ky, kx, i, j] of a padded image: tap (ky, kx) of the window at output (i, j)."""
-    *rest, row, column = x.strides
-    steps = (row * dilation[0], column * dilation[1], row * stride[0], column * stride[1])
-    return as_strided(x, (*x.shape[:-2], *window, *outputs), (*rest, *steps))
+def windows(x: Array, window: Extents, stride: Extents, dilation: Extents, outputs: Extents) -> Array:
+    """A view [..., tap, position] of a padded image, as many axes each as windows slide over."""
+    rest, along = x.strides[: -len(window)], x.strides[-len(window) :]
+    taps = (step * apart for step, apart in zip(along, dilation, strict=True))
+    positions = (step * apart for step, apart in zip(along, stride, strict=True))
+    return as_strided(x, (*x.shape[: len(rest)], *window, *outputs), (*rest, *taps, *positions))
 
 
-def tap_ranges(extent: int, outputs: int, window: int, stride: int, pad: int, dilation: int) -> list[Region]:
+def tap_ranges(
+    extent: int, outputs: int, window: int, stride: int, pad: int, dilation: int
+) -> list[tuple[slice, slice]]:
     """For each tap along one axis: the outputs whose tap lies inside the input, and the inputs that it reads there."""
     ranges = []
     for tap in range(window):
@@ -60,11 +71,12 @@ def tap_ranges(extent: int, outputs: int, window: int, stride: int, pad: int, di
 
 
 def taps(
-    inputs: Pair, outputs: Pair, window: Pair, stride: Pair, pad: Pads, dilation: Pair = (1, 1)
-) -> Iterator[tuple[int, int, Region, Region]]:
-    """(ky, kx, output rows and columns, input rows and columns) of each tap that reads any of the input."""
-    rows, columns = (tap_ranges(inputs[a], outputs[a], window[a], stride[a], pad[a][0], dilation[a]) for a in (0, 1))
-    for ky, (out_rows, in_rows) in enumerate(rows):
-        for kx, (out_columns, in_columns) in enumerate(columns):
-            if out_rows.stop and out_columns.stop:
-                yield ky, kx, (out_rows, out_columns), (in_rows, in_columns)
+    inputs: Extents, outputs: Extents, window: Extents, stride: Extents, pad: Pads, dilation: Extents
+) -> Iterator[tuple[Extents, Region, Region]]:
+    """(tap, region of the output, region of the input) of each tap that reads any of the input."""
+    before = (first for first, _ in pad)
+    along = [tap_ranges(*axis) for axis in zip(inputs, outputs, window, stride, before, dilation, strict=True)]
+    for chosen in product(*map(enumerate, along)):
+        outs = tuple(written for _, (written, _) in chosen)
+        if all(part.stop for part in outs):
+            yield tuple(tap for tap, _ in chosen), outs, tuple(read for _, (_, read) in chosen)

@@ -13,30 +13,30 @@ import numpy as np
 
 from .conv_matrices import Conv, blocks, shaped
 from .layout import Array, logical
-from .sliding import Pair, pad_into, windows
+from .sliding import Extents, pad_into, windows
 
 
 class Tiles(NamedTuple):
     """Extents of an output tile and of its input tile, and how many there are along each axis."""
 
-    output: Pair
-    input: Pair
-    counts: Pair
+    output: Extents
+    input: Extents
+    counts: Extents
 
     @property
-    def span(self) -> Pair:
+    def span(self) -> Extents:
         """Extents of the input that all tiles together cover."""
         (m, n), (a, b), (t, u) = self
         return ((t - 1) * m + a, (u - 1) * n + b)
 
 
-def cut(extents: Pair, output: Pair, reach: Pair) -> Tiles:
+def cut(extents: Extents, output: Extents, reach: Extents) -> Tiles:
     """Tiles of an image of these extents whose every element reads `reach` elements of the input along each axis."""
     counts = (-(-extents[0] // output[0]), -(-extents[1] // output[1]))
     return Tiles(output, (output[0] + reach[0] - 1, output[1] + reach[1] - 1), counts)
 
 
-def input_tiles(x: Array, tiles: Tiles, before: Pair, conv: Conv, workspace: Array) -> Array:
+def input_tiles(x: Array, tiles: Tiles, before: Extents, conv: Conv, workspace: Array) -> Array:
     """A tiled view of x behind `before` zeros, which may be negative; x is copied to the workspace."""
     image = logical(x, conv.layout)
     n, c = image.shape[:2]

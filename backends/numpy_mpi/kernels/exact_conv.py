@@ -1,0 +1,48 @@
+"""Integer stand-ins of pools and upsampling for `dlc verify --exact` (see `exact`).
+
+Convolutions, depthwise, transposed and local ones too, maxpools and nearest upsampling are exact as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .exact import fold
+from .layout import Array, logical
+from .pool import pool_taps
+from .sliding import Extents, Pads, at
+
+
+def avgpool_forward(
+    x: Array, y: Array, *, window: Extents, stride: Extents, pad: Pads, layout: str = "NCHW", **_: object
+) -> None:
+    """The sum of each window, folded."""
+    x, y = logical(x, layout), logical(y, layout)
+    y.fill(0)
+    for _tap, outs, ins in pool_taps(x, y, window, stride, pad):
+        target = at(y, 2, outs)
+        np.add(target, at(x, 2, ins), out=target)
+    fold(y, y)
+
+
+def avgpool_dx(
+    dy: Array, dx: Array, *, window: Extents, stride: Extents, pad: Pads, layout: str = "NCHW", **_: object
+) -> None:
+    """dy at every element of its window."""
+    dy, dx = logical(dy, layout), logical(dx, layout)
+    dx.fill(0)
+    for _tap, outs, ins in pool_taps(dx, dy, window, stride, pad):
+        target = at(dx, 2, ins)
+        np.add(target, at(dy, 2, outs), out=target)
+
+
+def global_avgpool_forward(x: Array, y: Array, *, layout: str = "NCHW", **_: object) -> None:
+    """The sum of each channel's image, folded."""
+    y = logical(y, layout)
+    np.add.reduce(logical(x, layout), axis=tuple(range(2, x.ndim)), keepdims=True, out=y)
+    fold(y, y)
+
+
+def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> None:
+    """dy everywhere."""
+    np.copyto(logical(dx, layout), logical(dy, layout))
