@@ -17,10 +17,10 @@ MISTAKES = [
     ("y = y -> relu", "E0203", "`y` depends on itself: `y` -> `y`", "y"),
     ("y = x -> cnov(3)", "E0201", "`cnov` is not defined in network `net`", "cnov"),
     (
-        "y = x -> lstm(8)",
+        "y = x -> upsample(2)",
         "E0207",
-        "operator `lstm` is in the language, this version of dlc cannot compile it yet",
-        "lstm",
+        "operator `upsample` is in the language, this version of dlc cannot compile it yet",
+        "upsample",
     ),
     ("y = relu", "E0201", "`relu` is not defined in network `net`", "relu"),
     # arguments
