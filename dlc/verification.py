@@ -119,17 +119,25 @@ def _content(folder: str) -> dict[str, bytes]:
 
 
 def variants(training: Training, *, exact: bool) -> Iterator[Variant]:
-    """SGD and Adam, each with clipping and without; in exact mode SGD with rates that are powers of two."""
+    """SGD and Adam, each with clipping and without, and any other optimizer as it is written.
+
+    In exact mode SGD and any other one but Adam, without clipping, with rates that are powers of two.
+    """
     sgd = Choice("sgd", (("momentum", 0.5 if exact else 0.9), ("nesterov", False), ("weight_decay", 0.0)))
     adam = Choice("adam", (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8), ("weight_decay", 0.0)))
+    own = () if training.optimizer.kind in (sgd.kind, adam.kind) else (training.optimizer,)
     if exact:
         rates = (RatePiece("constant", (("rate", 0.125),), None),)
-        yield Variant("sgd, exact", replace(training, optimizer=sgd, rates=rates, clip=None, init=None))
+        for optimizer in (sgd, *own):
+            plain = replace(training, optimizer=optimizer, rates=rates, clip=None, init=None)
+            yield Variant(f"{optimizer.kind}, exact", plain)
         return
     for optimizer in (sgd, adam):
         for clip in (None, Choice("norm", (("kind", "norm"), ("bound", CLIP_NORM)))):
             name = f"{optimizer.kind}, {'clipped' if clip else 'not clipped'}"
             yield Variant(name, replace(training, optimizer=optimizer, clip=clip))
+    for optimizer in own:
+        yield Variant(f"{optimizer.kind}, as written", training)
 
 
 def without_rounding(context: Context, graph: Graph) -> Context:
