@@ -1,8 +1,8 @@
 """Compare the parallel program with the serial one, step by step, for SGD and Adam, clipped and not.
 
-An optimizer of the spec that is neither is compared as it is written. Both start each step from the serial program's state. A tensor's error is ‖a − b‖/‖b‖; its bound is 1e-12 in f64, 1e-5
-in f32, or 8 times what rounding alone moves the serial program by. With --exact all numbers are small integers, and
-the two programs must agree bit by bit.
+An optimizer of the spec that is neither is compared as it is written. Both start each step from the serial program's
+state. A tensor's error is ‖a − b‖/‖b‖; its bound is 1e-12 in f64, 1e-5 in f32, or 8 times what rounding alone moves the
+serial program by. With --exact all numbers are small integers, and the two programs must agree bit by bit.
 """
 
 from __future__ import annotations
