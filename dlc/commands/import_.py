@@ -50,12 +50,17 @@ def run(arguments: Namespace) -> Answer:
         "weights": weights,
         "network": imported.network,
         "numbers": count,
-        "batched": imported.batched,
+        "batches": dict(imported.batches),
     }
     text = f"wrote {arguments.out} and {weights}: network `{imported.network}`, {count:,} numbers in its weights"
-    if not imported.batched:
-        text += "\nthe model's first axis is no batch: the network has one before all others"
+    text += "".join(f"\n{line}" for line in _moved(imported))
     return Answer(text, document)
+
+
+def _moved(imported: Imported) -> list[str]:
+    """Where the model has its batch elsewhere than the network, which has it first."""
+    places = sorted({"nowhere" if at is None else f"axis {at}" for at in imported.batches.values()} - {"axis 0"})
+    return [f"the model has its batch {place} where the network has it first" for place in places]
 
 
 def _extents(arguments: Namespace) -> dict[str, int]:

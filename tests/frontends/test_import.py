@@ -130,13 +130,35 @@ def test_a_constant_that_is_used_twice_is_one_parameter(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_batch_gets_one(tmp_path: Path) -> None:
-    nodes = [node("Transpose", "x", "t", perm=[1, 0]), node("Softmax", "t", "y", axis=0)]
+    nodes = [node("Softmax", "x", "rows", axis=1), node("Softmax", "rows", "y", axis=0)]
     proto = model(nodes, {"x": (3, 4)}, ["y"])
     text, _ = imported(proto, tmp_path)
     assert "input x: f32[batch, seq = 3, width = 4]" in text
     (found,) = run(proto, tmp_path, {"x": normal(1, 3, 4)})
     (expected,) = ReferenceEvaluator(proto).run(None, {"x": normal(1, 3, 4)[0]})
     np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+
+
+def test_the_batch_may_be_the_second_axis(tmp_path: Path) -> None:
+    nodes = [
+        node("LSTM", "x w r b", "states last", hidden_size=5, direction="bidirectional"),
+        node("Transpose", "states", "turned", perm=[2, 0, 1, 3]),
+        node("Reshape", "turned shape", "y"),
+        node("Transpose", "last", "turned_last", perm=[1, 0, 2]),
+        node("Reshape", "turned_last flat", "z"),
+    ]
+    weights = {
+        "w": normal(2, 20, 4),
+        "r": normal(2, 20, 5, seed=1),
+        "b": normal(2, 40, seed=2),
+        "shape": np.array([3, 7, 10]),
+        "flat": np.array([3, 10]),
+    }
+    proto = model(nodes, {"x": (7, 3, 4)}, ["y", "z"], weights)
+    x = normal(7, 3, 4, seed=3)
+    found = run(proto, tmp_path, {"x": np.moveaxis(x, 1, 0)})
+    for one, wanted in zip(found, ReferenceEvaluator(proto).run(None, {"x": x}), strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_networks_without_weights_have_no_train_block(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dlc.frontends.onnx.nodes import elementwise, linear, norms, shapes, windows
-from dlc.frontends.onnx.translation import Cover
+from dlc.frontends.onnx.cover import Cover
+from dlc.frontends.onnx.nodes import elementwise, linear, norms, recurrent, shapes, windows
 
 TABLE: Mapping[str, Cover] = {
     **windows.TABLE,
@@ -13,4 +13,5 @@ TABLE: Mapping[str, Cover] = {
     **elementwise.TABLE,
     **shapes.TABLE,
     **linear.TABLE,
+    **recurrent.TABLE,
 }

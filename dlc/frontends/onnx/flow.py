@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlc.frontends.onnx.arguments import NOWHERE, call, name, number
 from dlc.ir.graph import Attr
-from dlc.ir.tensor import TensorType
+from dlc.ir.tensor import Axis, TensorType
 from dlc.messages import MESSAGES
 from dlc.ops import LAYERS, SIGNS, operator
 from dlc.ops.operator import Inferred, OperandError, Operator
@@ -26,19 +26,54 @@ class UncoveredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`ops` are the names of the ops in the expression, in text order; `weights` by address below the statement."""
+    """`ops` are the names of the ops in the expression, in text order; `weights` by address below the statement.
+
+    `at` is where the model has the batch among the axes of this value, None where it has none: dlc has it first.
+    """
 
     expression: ast.Expr
     type: TensorType
+    at: int | None
     ops: tuple[str, ...] = ()
     weights: tuple[tuple[str, Array], ...] = ()
+
+    @property
+    def sample(self) -> tuple[Axis, ...]:
+        """The axes behind the batch."""
+        return self.type.axes[1:]
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Their extents."""
+        return self.type.shape[1:]
+
+    @property
+    def rank(self) -> int:
+        """How many axes it has in the model."""
+        return len(self.type.axes) - (self.at is None)
+
+    def position(self, axis: int) -> int:
+        """An axis of the model, counted from the end where it is negative, as a position of dlc; never the batch."""
+        if not -self.rank <= axis < self.rank:
+            raise UncoveredError(f"there is no axis {axis} among {self.rank}")
+        place = axis % self.rank
+        if place == self.at:
+            raise UncoveredError("it works along the batch")
+        return place + 1 if self.at is None or place < self.at else place
+
+    def require_rows(self, axis: int) -> int:
+        """The position of an axis of the model from which on all axes are joined: none of them is the batch."""
+        position = self.position(axis)
+        if self.at is not None and self.at > axis % self.rank:
+            raise UncoveredError("it works along the batch")
+        return position
 
     def apply(self, op: str, weights: Mapping[str, Array | None] | None = None, /, **args: Attr | None) -> Flow:
         """`… -> op(args)`; arguments that are None are left away, and so are weights."""
         found, given = _operator(op), {key: value for key, value in args.items() if value is not None}
         inferred = infer(found, (self.type,), given)
         chain = linked(self.expression, call(found, given))
-        made = Flow(chain, inferred.results[0], (*self.ops, op), self.weights)
+        made = Flow(chain, inferred.results[0], self.at, (*self.ops, op), self.weights)
         return made.owning(op, inferred, weights or {})
 
     def owning(self, op: str, inferred: Inferred, weights: Mapping[str, Array | None]) -> Flow:
@@ -58,18 +93,19 @@ def joined(op: str, *flows: Flow, **args: Attr) -> Flow:
     found = _operator(op)
     inferred = infer(found, tuple(flow.type for flow in flows), args)
     expression = call(found, args, tuple(flow.expression for flow in flows))
-    return Flow(expression, inferred.results[0], (*_ops(*flows), op), _weights(*flows))
+    at = flows[0].at if flows else None
+    return Flow(expression, inferred.results[0], at, (*_ops(*flows), op), _weights(*flows))
 
 
 def parted(op: str, flow: Flow, **args: Attr) -> tuple[Flow, tuple[TensorType, ...]]:
     """An op of several results: the statement's right side, and the types of its results."""
     inferred = infer(_operator(op), (flow.type,), args)
     chain = linked(flow.expression, call(_operator(op), args))
-    return Flow(chain, inferred.results[0], (*flow.ops, op), flow.weights), inferred.results
+    return Flow(chain, inferred.results[0], flow.at, (*flow.ops, op), flow.weights), inferred.results
 
 
 def combined(sign: str, left: Flow | float, right: Flow | float) -> Flow:
-    """`left + right` and the like, of values and numbers, one of them a value."""
+    """`left + right` and the like, of values and numbers, one of them a value; the batch is where the wider has it."""
     flows = [side for side in (left, right) if isinstance(side, Flow)]
     args: dict[str, Attr] = {}
     for side in (left, right):
@@ -78,7 +114,8 @@ def combined(sign: str, left: Flow | float, right: Flow | float) -> Flow:
     inferred = infer(_operator(SIGNS[sign]), tuple(flow.type for flow in flows), args)
     sides = [side.expression if isinstance(side, Flow) else number(side) for side in (left, right)]
     expression = ast.Binary(sign, sides[0], sides[1], NOWHERE, NOWHERE)
-    return Flow(expression, inferred.results[0], (*_ops(*flows), SIGNS[sign]), _weights(*flows))
+    at = max(flows, key=lambda flow: len(flow.type.axes)).at
+    return Flow(expression, inferred.results[0], at, (*_ops(*flows), SIGNS[sign]), _weights(*flows))
 
 
 def linked(expression: ast.Expr, stage: ast.Call) -> ast.Chain:
@@ -89,9 +126,9 @@ def linked(expression: ast.Expr, stage: ast.Call) -> ast.Chain:
     return ast.Chain(expression, (link,), NOWHERE)
 
 
-def named(text: str, type_: TensorType) -> Flow:
+def named(text: str, type_: TensorType, at: int | None) -> Flow:
     """A value that a statement or an input has given a name."""
-    return Flow(name(text), type_)
+    return Flow(name(text), type_, at)
 
 
 def infer(op: Operator, operands: tuple[TensorType, ...], args: Mapping[str, Attr]) -> Inferred:

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 class Imported:
     """A spec, its weights by address, and the names that the model's values have in it.
 
-    `batched` is false where the model's first axis is no batch: then the network has one before all others.
+    `batches` says where the model has the batch among the axes of its inputs and outputs, None where it has none: the
+    network has it first.
     """
 
     network: str
     text: str
     weights: Mapping[str, Array]
     places: Mapping[str, str]
-    batched: bool
+    batches: Mapping[str, int | None]
 
 
 def import_file(path: str, extents: Mapping[str, int], out: str) -> Imported:
@@ -51,29 +52,39 @@ def import_model(model: Model, path: str, out: str) -> Imported:
     items: tuple[ast.Item, ...] = (batch, ast.Network(network, body, NOWHERE, NOWHERE), *train)
     heading = [f"From the ONNX model {identifier(model.name)}; its weights are in the .npz file of this file's name."]
     heading += ["The train block is made up: data, loss and optimizer are yours to choose."] if train else []
-    return Imported(
-        network, to_source(ast.File(out, 1, items, NOWHERE), heading), made.weights, made.places, made.batched
-    )
+    text = to_source(ast.File(out, 1, items, NOWHERE), heading)
+    batches = {value: made.flows[value].at for value in (*model.inputs, *model.outputs)}
+    return Imported(network, text, made.weights, made.places, batches)
 
 
 def _translated(model: Model, path: str) -> Translation:
-    """With the first axis as the batch; where nodes work along it, with a batch before all axes."""
-    batched = _translate(model, path, batched=True)
-    if not batched.problems:
-        return batched
-    whole = _translate(model, path, batched=False)
-    if whole.problems:
-        raise DiagnosticError(min(batched, whole, key=lambda made: len(made.problems)).problems)
-    return whole
+    """With the batch as the first axis of the inputs; else as the second, which recurrent networks have; else without.
+
+    The first way in which all nodes are covered is taken.
+    """
+    tried = []
+    for start in (0, 1, None):
+        made = _translate(model, path, start)
+        if not made.problems:
+            return made
+        tried.append(made)
+    raise DiagnosticError(min(tried, key=lambda made: len(made.problems)).problems)
 
 
-def _translate(model: Model, path: str, *, batched: bool) -> Translation:
-    made = Translation(model, batched)
+def _translate(model: Model, path: str, start: int | None) -> Translation:
+    made = Translation(model, start)
     try:
         made.inputs()
+        for node in model.nodes:
+            made.node(node, TABLE)
+        if not made.problems:
+            _require_computed(made)
     except UncoveredError as error:
         made.problems.append(UNREADABLE.at(None, path=path, cause=str(error)))
-        return made
-    for node in model.nodes:
-        made.node(node, TABLE)
     return made
+
+
+def _require_computed(made: Translation) -> None:
+    for output in made.model.outputs:
+        if output not in made.flows:
+            raise UncoveredError(f"its output `{output}` depends on no input")

@@ -67,7 +67,6 @@ class Model:
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Array]
     types: Mapping[str, ValueType]
-    batch: int
 
     def readers(self, value: str) -> tuple[OnnxNode, ...]:
         """The nodes that read a value, in order."""
@@ -113,7 +112,7 @@ def model_of(proto: ModelProto, path: str, extents: Mapping[str, int]) -> Model:
         raise _unreadable(path, "its weights are sparse")
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     given = [value for value in graph.input if value.name not in constants]
-    batch = _settle(given, extents)
+    _settle(given, extents)
     _forget_shapes(graph)
     try:
         types = _folded(work, constants)
@@ -130,7 +129,6 @@ def model_of(proto: ModelProto, path: str, extents: Mapping[str, int]) -> Model:
         nodes=nodes,
         constants={name: array for name, array in constants.items() if name in used},
         types=types,
-        batch=batch,
     )
 
 
@@ -147,10 +145,9 @@ def _sentence(error: Exception) -> str:
 # --- extents -----------------------------------------------------------------------------------------------------
 
 
-def _settle(inputs: list[ValueInfoProto], extents: Mapping[str, int]) -> int:
-    """Give every open axis of the inputs its extent, the batch one even where nothing is said; the batch."""
+def _settle(inputs: list[ValueInfoProto], extents: Mapping[str, int]) -> None:
+    """Give every open axis of the inputs its extent; the first one has one even where nothing is said."""
     open_axes: list[Diagnostic] = []
-    first = 0
     for value in inputs:
         for position, axis in enumerate(value.type.tensor_type.shape.dim):
             if not axis.HasField("dim_value"):
@@ -161,10 +158,8 @@ def _settle(inputs: list[ValueInfoProto], extents: Mapping[str, int]) -> int:
                     open_axes.append(_open(value.name, position, axis.dim_param))
                 else:
                     axis.dim_value = extent
-            first = first or axis.dim_value
     if open_axes:
         raise DiagnosticError(open_axes)
-    return first or 1
 
 
 def _open(name: str, position: int, symbol: str) -> Diagnostic:

@@ -1,13 +1,15 @@
-"""From the nodes of a model to statements of a network: names, axes, and what no node alone can know."""
+"""From the nodes of a model to statements of a network: names, axes, the batch, and what no node alone can know."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 from dlc.diagnostics import Diagnostic
 from dlc.frontends.onnx.arguments import NOWHERE, name, number
+from dlc.frontends.onnx.cover import FLOATING, INTEGERS, Cover, uncovered
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined, joined, named
 from dlc.frontends.onnx.model import Model, OnnxNode
 from dlc.frontends.onnx.names import Names
@@ -18,8 +20,7 @@ from dlc.syntax import ast
 if TYPE_CHECKING:
     from dlc.frontends.onnx.model import Array
 
-FLOATING = ("f32", "f64")
-INTEGERS = ("i64", "i32")
+Shape = tuple[int, ...]
 
 AXES = {
     0: (),
@@ -35,34 +36,15 @@ _WINDOWED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cover:
-    """How an op of ONNX is imported, and how far.
-
-    `translate` makes statements of a node. `versions` are those whose meaning it knows; `attributes` those that it
-    reads: any other must have ONNX's own default. The inputs at `constants` must be known when importing. `results` are
-    the outputs that it gives a value, the first ones; `dtypes` what its other inputs may hold. With `by_sample` its
-    first axis is the batch by its own meaning.
-    """
-
-    translate: Callable[[OnnxNode, Translation], None]
-    versions: tuple[int, ...]
-    attributes: tuple[str, ...] = ()
-    constants: tuple[int, ...] = ()
-    results: int = 1
-    dtypes: tuple[str, ...] = FLOATING
-    by_sample: bool = False
-
-
 @dataclass(slots=True)
 class Translation:
-    """A network in the making. `batched` says whether the first axis of the model's inputs counts samples.
+    """A network in the making. `start` is where the model's inputs have the batch among their axes.
 
-    Where it does not, a batch of one sample is put before all axes, and positions count from there.
+    Where that is None they have none: a batch of one sample is put before all axes.
     """
 
     model: Model
-    batched: bool
+    start: int | None
     names: Names = field(default_factory=Names)
     flows: dict[str, Flow] = field(default_factory=dict)
     statements: list[ast.Statement] = field(default_factory=list)
@@ -77,71 +59,69 @@ class Translation:
         """The value that a node reads there."""
         flow = self.flows.get(node.input(index))
         if flow is None:
-            raise UncoveredError(f"input {index} is a constant")
+            raise UncoveredError(f"its input {index}, `{node.input(index)}`, is constant")
         return flow
 
     def constant(self, node: OnnxNode, index: int) -> Array | None:
         """What is known of an input: its values; None where it is absent or computed."""
         return self.model.constants.get(node.input(index))
 
-    def shape(self, node: OnnxNode, index: int = 0) -> tuple[int, ...]:
-        """The shape of an input in the model."""
-        known = self.constant(node, index)
-        return known.shape if known is not None else self.model.types[node.input(index)].shape
+    @property
+    def batch(self) -> Axis:
+        """The batch: of one sample, where the model has none."""
+        if self.start is None or not self.model.inputs:
+            return Axis(BATCH, 1)
+        shape = self.model.types[self.model.inputs[0]].shape
+        return Axis(BATCH, shape[self.start] if self.start < len(shape) else 1)
 
-    def position(self, axis: int, rank: int) -> int:
-        """An axis of the model, counted from the end where it is negative, as a position of dlc; never the batch."""
-        if not -rank <= axis < rank:
-            raise UncoveredError(f"axis {axis} is none of {rank}")
-        place = axis % rank + (not self.batched)
-        if place == 0:
-            raise UncoveredError("it works along the batch")
-        return place
-
-    def sample(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The part of a shape of the model that belongs to one sample."""
-        if self.batched and shape[:1] != (self.model.batch,):
-            raise UncoveredError(f"its shape {list(shape)} does not begin with the batch of {self.model.batch}")
-        return shape[self.batched :]
+    @property
+    def double(self) -> bool:
+        """Whether the model computes in double precision."""
+        types = (self.model.types.get(name) for name in (*self.model.inputs, *self.model.outputs))
+        return any(type_ is not None and type_.dtype == "f64" for type_ in types)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def bind(self, node: OnnxNode, flow: Flow) -> None:
-        """The statement that gives a node's first output its value."""
-        self.bind_all(node, flow, (flow.type,))
+    def bind(self, node: OnnxNode, flow: Flow, output: int = 0) -> None:
+        """The statement that gives an output of a node its value."""
+        self._bind((node.outputs[output],), node, flow, (flow.type,))
 
     def bind_all(self, node: OnnxNode, flow: Flow, types: tuple[TensorType, ...]) -> None:
-        """One statement for several outputs."""
-        texts = tuple(self.names.free(self._called(node, output)) for output in node.outputs[: len(types)])
-        targets = tuple(name(text) for text in texts)
-        self.statements.append(ast.Binding(targets, flow.expression, NOWHERE))
+        """One statement for all outputs."""
+        self._bind(node.outputs, node, flow, types)
+
+    def _bind(self, outputs: tuple[str, ...], node: OnnxNode, flow: Flow, types: tuple[TensorType, ...]) -> None:
+        texts = tuple(self.names.free(self._called(node, output)) for output in outputs)
+        self.statements.append(ast.Binding(tuple(map(name, texts)), flow.expression, NOWHERE))
         self.weights.update({f"{texts[0]}.{address}": array for address, array in flow.weights})
-        for output, text, type_ in zip(node.outputs, texts, types, strict=False):
-            self.flows[output] = named(text, type_)
+        for output, text, type_ in zip(outputs, texts, types, strict=True):
+            self.flows[output] = named(text, type_, flow.at)
             self.places[output] = text
 
     def _called(self, node: OnnxNode, output: str) -> str:
         """The name of an output's statement: the model's own where it is an output of that, else the node's."""
-        own = output in self.model.outputs or len(node.outputs) > 1
-        return output if own or not node.name else node.name
+        used = [other for other in node.outputs if self.model.readers(other) or other in self.model.outputs]
+        return node.name if len(used) == 1 and output not in self.model.outputs else output
 
-    def parameter(self, node: OnnxNode, index: int, axes: tuple[Axis, ...], start: int = 0) -> Flow | float:
-        """A constant that meets a value with these axes: a number, or a weight of its own, broadcast by its axes.
+    # --- constants that meet values ----------------------------------------------------------------------------------
 
-        Its shape is aligned with the last of the axes, as ONNX does; axes of one element are left away. Where it is
-        trained from the beginning, it starts at `start`.
+    def parameter(self, node: OnnxNode, index: int, like: Flow, start: int = 0) -> Flow | float:
+        """A constant that meets a value: a number, or a weight of its own, which is repeated along the axes it lacks.
+
+        Its shape is aligned with the last of the value's axes, as ONNX does; axes of one element are left away. Where
+        it is trained from the beginning, it begins at `start`.
         """
         array = self.constant(node, index)
         assert array is not None
-        if array.size == 1:
+        if array.size == 1 and array.ndim <= like.rank:
             return float(array.reshape(()))
-        shape = array.shape
-        while len(shape) > len(axes) and shape[0] == 1:
-            shape = shape[1:]
-        if len(shape) > len(axes):
-            raise UncoveredError(f"a constant of shape {list(array.shape)} has more axes than its samples")
-        met = [axis for axis, extent in zip(axes[len(axes) - len(shape) :], shape, strict=True) if extent > 1]
-        return self._parameter(node.input(index), array, tuple(axis.name for axis in met), start)
+        if array.ndim > like.rank:
+            raise UncoveredError(f"a constant of shape {list(array.shape)} has more axes than what it meets")
+        aligned = [1] * (like.rank - array.ndim) + list(array.shape)
+        if like.at is not None and aligned.pop(like.at) > 1:
+            raise UncoveredError(f"a constant of shape {list(array.shape)} differs from sample to sample")
+        axes = tuple(axis.name for axis, extent in zip(like.sample, aligned, strict=True) if extent > 1)
+        return self._parameter(node.input(index), array, axes, start)
 
     def _parameter(self, constant: str, array: Array, axes: tuple[str, ...], start: int) -> Flow:
         """A weight as a statement of its own, one for each way in which its axes are called."""
@@ -151,72 +131,83 @@ class Translation:
             flow = joined("parameter", shape=shape, axes=axes, value=start)
             self.statements.append(ast.Binding((name(text),), flow.expression, NOWHERE))
             self.weights[f"{text}.parameter.weight"] = array.reshape(shape)
-            self._parameters[constant, axes] = named(text, flow.type)
+            self._parameters[constant, axes] = named(text, flow.type, None)
         return self._parameters[constant, axes]
 
     # --- arithmetic ------------------------------------------------------------------------------------------------
 
-    def arithmetic(self, sign: str, node: OnnxNode, left: int = 0, right: int = 1) -> Flow:
-        """Two inputs of a node under a sign; one of them may be constant."""
+    def arithmetic(self, sign: str, node: OnnxNode) -> Flow:
+        """The two inputs of a node under a sign; one of them may be constant."""
         start = 1 if sign in "*/" else 0
-        if self.constant(node, left) is not None:
-            b = self.value(node, right)
-            return combined(sign, self.parameter(node, left, b.type.axes[1:], start), b)
-        a = self.value(node, left)
-        if self.constant(node, right) is not None:
-            return combined(sign, a, self.parameter(node, right, a.type.axes[1:], start))
-        return self.met(sign, a, self.value(node, right))
+        if self.constant(node, 0) is not None:
+            b = self.value(node, 1)
+            return combined(sign, self.parameter(node, 0, b, start), b)
+        a = self.value(node, 0)
+        if self.constant(node, 1) is not None:
+            return combined(sign, a, self.parameter(node, 1, a, start))
+        return self.met(sign, a, self.value(node, 1))
 
     def met(self, sign: str, a: Flow, b: Flow) -> Flow:
         """Two values under a sign: ONNX aligns their axes from the end, dlc by name, so one takes the other's names."""
         wide, narrow = (a, b) if len(a.type.axes) >= len(b.type.axes) else (b, a)
-        if self.batched and len(wide.type.axes) != len(narrow.type.axes):
-            raise UncoveredError("the batch of one value would meet another axis")
-        renamed = self.renamed(narrow, wide.type.names[len(wide.type.axes) - len(narrow.type.axes) + 1 :])
+        require_aligned(a, b)
+        renamed = self.renamed(narrow, wide.type.names[len(wide.type.axes) - len(narrow.sample) :])
         return combined(sign, *((wide, renamed) if wide is a else (renamed, wide)))
+
+    # --- shapes ----------------------------------------------------------------------------------------------------
 
     def renamed(self, flow: Flow, names: tuple[str, ...]) -> Flow:
         """The same value with its axes, but for the batch, under other names."""
         if flow.type.names[1:] == names:
             return flow
-        return flow.apply("reshape", shape=flow.type.shape[1:], axes=names)
+        return flow.apply("reshape", shape=flow.extents, axes=names)
 
-    def reshaped(self, flow: Flow, shape: tuple[int, ...]) -> Flow:
+    def sampled(self, flow: Flow, extents: Shape) -> Flow:
         """A value whose samples take that shape."""
-        if flow.type.shape[1:] == shape:
+        if flow.extents == extents:
             return flow
-        if len(shape) == 1:
+        if len(extents) == 1:
             return flow.apply("flatten")
-        if not shape:
+        if not extents:
             raise UncoveredError("a sample would be a single number without axes")
-        return flow.apply("reshape", shape=shape, axes=None if len(shape) in AXES else axis_names(len(shape)))
+        return flow.apply("reshape", shape=extents, axes=None if len(extents) in AXES else axis_names(len(extents)))
+
+    def reshaped(self, flow: Flow, shape: Shape) -> Flow:
+        """A value that takes that shape in the model: the batch must be one of its axes again."""
+        if flow.at is None:
+            return self.sampled(flow, shape)
+        before = prod(flow.extents[: flow.at])
+        found = [at for at, extent in enumerate(shape) if extent == flow.type.shape[0] and prod(shape[:at]) == before]
+        if not found:
+            raise UncoveredError(f"no axis of the shape {list(shape)} is the batch of {flow.type.shape[0]}")
+        at = flow.at if flow.at in found else found[0]
+        return replaced_batch(self.sampled(flow, (*shape[:at], *shape[at + 1 :])), at)
 
     # --- the whole ---------------------------------------------------------------------------------------------------
 
     def inputs(self) -> None:
-        """Declare the model's inputs."""
+        """Declare the model's inputs; UncoveredError where one of them cannot be one of dlc's."""
         for input_ in self.model.inputs:
             found = self.model.types.get(input_)
-            if found is None or found.dtype not in (*FLOATING, *INTEGERS):
-                raise UncoveredError(f"input `{input_}` holds {found.dtype if found else 'something else'}")
-            text, extents = self.names.free(input_), self.sample(found.shape)
+            if found is None or found.dtype not in (*FLOATING, *INTEGERS) or 0 in found.shape:
+                what = "is no tensor of a known shape" if found is None else f"is {found.dtype}{list(found.shape)}"
+                raise UncoveredError(
+                    f"its input `{input_}` {what}, not a tensor of {', '.join((*FLOATING, *INTEGERS))}"
+                )
+            text, extents = self.names.free(input_), self._sample(input_, found.shape)
             names = self._input_axes(input_, len(extents), found.dtype)
             axes = tuple(Axis(axis, extent) for axis, extent in zip(names, extents, strict=True))
             type_ = TensorType("i32" if found.dtype in INTEGERS else "f32", (self.batch, *axes))
-            self.flows[input_] = named(text, type_)
+            self.flows[input_] = named(text, type_, self.start)
             self.places[input_] = text
-            self.statements.append(ast.Input(text, self._declared(type_), NOWHERE, NOWHERE))
+            self.statements.append(ast.Input(text, _declared(type_), NOWHERE, NOWHERE))
 
-    @property
-    def double(self) -> bool:
-        """Whether the model computes in double precision."""
-        types = (self.model.types.get(name) for name in (*self.model.inputs, *self.model.outputs))
-        return any(type_ is not None and type_.dtype == "f64" for type_ in types)
-
-    @property
-    def batch(self) -> Axis:
-        """The batch."""
-        return Axis(BATCH, self.model.batch if self.batched else 1)
+    def _sample(self, input_: str, shape: Shape) -> Shape:
+        if self.start is None:
+            return shape
+        if shape[self.start : self.start + 1] != (self.batch.extent,):
+            raise UncoveredError(f"its input `{input_}` of shape {list(shape)} has no batch of {self.batch.extent}")
+        return (*shape[: self.start], *shape[self.start + 1 :])
 
     def _input_axes(self, input_: str, count: int, dtype: str) -> tuple[str, ...]:
         windowed = any(node.op in _WINDOWED for node in self.model.readers(input_))
@@ -224,24 +215,24 @@ class Translation:
             return ("channel", "length")
         return ("seq",) if count == 1 and dtype in INTEGERS else axis_names(count)
 
-    def _declared(self, type_: TensorType) -> ast.TypeExpression:
-        behind = tuple(ast.AxisDeclaration(axis.name, number(axis.extent), NOWHERE) for axis in type_.axes[1:])
-        return ast.TypeExpression(type_.dtype, (ast.AxisDeclaration(BATCH, None, NOWHERE), *behind), NOWHERE)
-
     def node(self, node: OnnxNode, table: Mapping[str, Cover]) -> None:
         """Translate one node; what is not covered is noted, and what reads its outputs is left out."""
         fault = uncovered(node, self.model, table)
-        if fault is None and table[node.op].by_sample and not self.batched:
-            fault = "its first axis is the batch, which other nodes work along"
         if fault is None and not all(self._is_known(input_) for input_ in node.inputs):
             return
-        if fault is None:
-            try:
+        try:
+            if fault is None:
+                self._require_batch(node, table[node.op])
                 table[node.op].translate(node, self)
-                return
-            except UncoveredError as error:
-                fault = str(error)
-        self.problems.append(UNCOVERED_NODE.at(None, node=node.name, op=node.op, fault=fault))
+        except UncoveredError as error:
+            fault = str(error)
+        if fault is not None:
+            self.problems.append(UNCOVERED_NODE.at(None, node=node.name, op=node.op, fault=fault))
+
+    def _require_batch(self, node: OnnxNode, cover: Cover) -> None:
+        """The batch must be the first axis of what such ops read."""
+        if cover.by_sample and any(self.flows[input_].at != 0 for input_ in node.inputs if input_ in self.flows):
+            raise UncoveredError("its first axis is a batch, other nodes take another axis for it")
 
     def _is_known(self, input_: str) -> bool:
         return not input_ or input_ in self.flows or input_ in self.model.constants
@@ -252,44 +243,18 @@ def axis_names(count: int) -> tuple[str, ...]:
     return AXES[count] if count in AXES else tuple(f"axis_{index + 1}" for index in range(count))
 
 
-def uncovered(node: OnnxNode, model: Model, table: Mapping[str, Cover]) -> str | None:
-    """Why a node is not covered, as far as that shows before anything is translated; None where it is."""
-    cover = table.get(node.op) if node.version else None
-    if cover is None:
-        return "dlc has no operator for it"
-    if node.version not in cover.versions:
-        known = ", ".join(map(str, cover.versions))
-        return f"it has the meaning of opset {node.version}, the importer knows that of {known}"
-    for attribute, value in node.attributes.items():
-        if attribute not in cover.attributes and not is_default(node, attribute, value):
-            return f"attribute `{attribute}` is {value}"
-    used = {name for other in model.nodes for name in other.inputs} | set(model.outputs)
-    for index, output in enumerate(node.outputs):
-        if index >= cover.results and output in used:
-            return f"its output {index}, `{output}`, is used"
-    return _faulty_input(node, model, cover)
+def require_aligned(*flows: Flow) -> None:
+    """Refuse values of which one's batch would meet another axis of another, when they are aligned from the end."""
+    places = {None if flow.at is None else flow.rank - flow.at for flow in flows}
+    if len(places) > 1:
+        raise UncoveredError("the batch of one value would meet another axis")
 
 
-def _faulty_input(node: OnnxNode, model: Model, cover: Cover) -> str | None:
-    for index, input_ in enumerate(node.inputs):
-        if not input_ or input_ in model.constants:
-            continue
-        if index in cover.constants:
-            return f"its input {index}, `{input_}`, is computed, not constant"
-        found = model.types.get(input_)
-        if found is None:
-            return f"the shape of its input `{input_}` cannot be told"
-        if found.dtype not in cover.dtypes:
-            return f"its input `{input_}` holds {found.dtype}, not {' or '.join(cover.dtypes)}"
-    return None
+def replaced_batch(flow: Flow, at: int | None) -> Flow:
+    """The same value, whose batch the model has elsewhere."""
+    return Flow(flow.expression, flow.type, at, flow.ops, flow.weights)
 
 
-def is_default(node: OnnxNode, attribute: str, value: object) -> bool:
-    """Whether an attribute says what its absence would."""
-    from onnx import defs, helper
-
-    declared = defs.get_schema(node.op, node.version).attributes.get(attribute)
-    if declared is None or not declared.default_value.type:
-        return False
-    default = helper.get_attribute_value(declared.default_value)
-    return bool(value == (default.decode() if isinstance(default, bytes) else default))
+def _declared(type_: TensorType) -> ast.TypeExpression:
+    behind = tuple(ast.AxisDeclaration(axis.name, number(axis.extent), NOWHERE) for axis in type_.axes[1:])
+    return ast.TypeExpression(type_.dtype, (ast.AxisDeclaration(BATCH, None, NOWHERE), *behind), NOWHERE)

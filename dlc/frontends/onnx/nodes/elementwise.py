@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
+from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined
 from dlc.frontends.onnx.model import OnnxNode
 from dlc.frontends.onnx.nodes.numbers import real
-from dlc.frontends.onnx.translation import Cover, Translation
+from dlc.frontends.onnx.translation import Translation
 
 
 def activation(op: str, *versions: int) -> Cover:
@@ -50,24 +53,17 @@ def along_axis(op: str) -> Cover:
     """Softmax and its logarithm. Before opset 13 they join all axes from `axis` on (1 by default) to one row."""
 
     def translate(node: OnnxNode, made: Translation) -> None:
-        x, rank = made.value(node), len(made.shape(node))
-        joins = node.version < 13
-        position = made.position(node.get("axis", 1 if joins else -1), rank)
-        behind = x.type.shape[position + 1 :]
-        if joins and any(extent > 1 for extent in behind):
-            rows = made.reshaped(x, (*x.type.shape[1:position], _product(x.type.shape[position:])))
-            made.bind(node, made.reshaped(rows.apply(op), x.type.shape[1:]))
+        x, joins = made.value(node), node.version < 13
+        axis = node.get("axis", 1 if joins else -1)
+        position = x.require_rows(axis) if joins else x.position(axis)
+        if joins and any(extent > 1 for extent in x.type.shape[position + 1 :]):
+            rows = made.sampled(x, (*x.type.shape[1:position], prod(x.type.shape[position:])))
+            made.bind(node, made.sampled(rows.apply(op), x.extents))
         else:
-            axis = None if position == len(x.type.axes) - 1 else x.type.names[position]
-            made.bind(node, x.apply(op, axis=axis))
+            is_last = position == len(x.type.axes) - 1
+            made.bind(node, x.apply(op, axis=None if is_last else x.type.names[position]))
 
     return Cover(translate, versions=(1, 11, 13), attributes=("axis",))
-
-
-def _product(extents: tuple[int, ...]) -> int:
-    from math import prod
-
-    return prod(extents)
 
 
 def dropout(node: OnnxNode, made: Translation) -> None:
@@ -88,11 +84,11 @@ def identity(node: OnnxNode, made: Translation) -> None:
 
 def cast(node: OnnxNode, made: Translation) -> None:
     """To the type that a value has anyway."""
-    found = made.model.types[node.outputs[0]].dtype
-    x = made.value(node)
-    if x.type.dtype != found:
-        raise UncoveredError(f"it makes {found} of {x.type.dtype}")
-    made.bind(node, x)
+    types = made.model.types.get(node.inputs[0]), made.model.types.get(node.outputs[0])
+    dtypes = [None if type_ is None else type_.dtype for type_ in types]
+    if dtypes[0] != dtypes[1]:
+        raise UncoveredError(f"it makes {dtypes[1] or 'another type'} of {dtypes[0]}")
+    made.bind(node, made.value(node))
 
 
 def arithmetic(sign: str) -> Cover:
@@ -101,7 +97,7 @@ def arithmetic(sign: str) -> Cover:
     def translate(node: OnnxNode, made: Translation) -> None:
         made.bind(node, made.arithmetic(sign, node))
 
-    return Cover(translate, versions=(7, 13, 14))
+    return Cover(translate, versions=(7, 13, 14), weights=(0, 1))
 
 
 def total(node: OnnxNode, made: Translation) -> None:
@@ -132,11 +128,9 @@ TABLE = {
     "Swish": Cover(swish, versions=(24,), attributes=("alpha",)),
     "Softmax": along_axis("softmax"),
     "LogSoftmax": along_axis("log_softmax"),
-    "Dropout": Cover(
-        dropout, versions=(7, 10, 12, 13, 22), attributes=("ratio", "seed"), constants=(1, 2), dtypes=("f32", "f64")
-    ),
+    "Dropout": Cover(dropout, versions=(7, 10, 12, 13, 22), attributes=("ratio", "seed"), constants=(1, 2)),
     "Identity": Cover(identity, versions=(1, 13, 14, 16, 19, 21, 23, 24, 25)),
-    "Cast": Cover(cast, versions=(6, 9, 13, 19, 21, 23, 24, 25), attributes=("to", "saturate", "round_mode")),
+    "Cast": Cover(cast, versions=(6, 9, 13, 19, 21, 23, 24, 25, 28), attributes=("to", "saturate", "round_mode")),
     "Add": arithmetic("+"),
     "Sub": arithmetic("-"),
     "Mul": arithmetic("*"),

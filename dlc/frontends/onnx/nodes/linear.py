@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined, joined
 from dlc.frontends.onnx.model import OnnxNode
 from dlc.frontends.onnx.nodes.numbers import real
-from dlc.frontends.onnx.translation import Cover, Translation
+from dlc.frontends.onnx.translation import Translation, replaced_batch, require_aligned
 
 if TYPE_CHECKING:
     from dlc.frontends.onnx.model import Array
@@ -20,9 +21,8 @@ def gemm(node: OnnxNode, made: Translation) -> None:
     rows = weight if node.get("transB", 0) else weight.T
     x = made.value(node)
     if node.get("transA", 0):
-        if made.batched:
-            raise UncoveredError("attribute `transA` is 1: it moves the batch")
-        x = x.apply("transpose")
+        x = _swapped(x)
+    x.require_rows(-1)
     alpha, beta = real(node, "alpha", 1.0), real(node, "beta", 1.0)
     bias = _bias(c, rows.shape[0], beta)
     weights = {"weight": _scaled(rows, alpha), "bias": bias}
@@ -30,6 +30,11 @@ def gemm(node: OnnxNode, made: Translation) -> None:
     if node.input(2) and bias is None:
         y = combined("+", y, _added(node, made, y, beta))
     made.bind(node, y)
+
+
+def _swapped(x: Flow) -> Flow:
+    """A matrix of the model with its two axes the other way round."""
+    return x.apply("transpose") if x.at is None else replaced_batch(x, 1 - x.at)
 
 
 def _bias(c: Array | None, features: int, beta: float) -> Array | None:
@@ -47,13 +52,14 @@ def _scaled(array: Array, factor: float) -> Array:
 
 def _added(node: OnnxNode, made: Translation, y: Flow, beta: float) -> Flow | float:
     """C as a value of its own: a matrix, or computed."""
-    if made.constant(node, 2) is None:
-        c = made.renamed(made.value(node, 2), y.type.names[1:])
-        return c if beta == 1 else combined("*", c, beta)
-    c_ = made.parameter(node, 2, y.type.axes[1:])
-    if isinstance(c_, float) or beta == 1:
-        return c_ * beta if isinstance(c_, float) else c_
-    return combined("*", c_, beta)
+    if made.constant(node, 2) is not None:
+        c = made.parameter(node, 2, y)
+    else:
+        require_aligned(y, value := made.value(node, 2))
+        c = made.renamed(value, y.type.names[len(y.type.axes) - len(value.sample) :])
+    if isinstance(c, float):
+        return c * beta
+    return c if beta == 1 else combined("*", c, beta)
 
 
 def matmul(node: OnnxNode, made: Translation) -> None:
@@ -61,6 +67,7 @@ def matmul(node: OnnxNode, made: Translation) -> None:
     right = made.constant(node, 1)
     if right is not None and right.ndim == 2:
         x = made.value(node)
+        x.require_rows(-1)
         made.bind(node, x.apply("linear", {"weight": right.T}, features=right.shape[1], bias=False))
         return
     if right is not None or made.constant(node, 0) is not None:
@@ -69,24 +76,36 @@ def matmul(node: OnnxNode, made: Translation) -> None:
 
 
 def _product(made: Translation, a: Flow, b: Flow) -> Flow:
-    """Matrices of two values, under names that tell rows, contracted axis and columns apart."""
-    ranks = [len(flow.type.axes) - 1 for flow in (a, b)]
-    if min(ranks) < 2:
+    """Matrices of two values, under names that tell rows, contracted axis and columns apart.
+
+    A vector is a matrix of one row on the left, of one column on the right.
+    """
+    ranks = [flow.rank for flow in (a, b)]
+    if 1 in ranks and (a.at, b.at) != (None, None):
         raise UncoveredError("one of its operands is a vector")
-    if made.batched and ranks[0] != ranks[1]:
-        raise UncoveredError("the batch of one value would meet another axis")
-    leading = tuple(f"axis_{place}" for place in range(max(ranks) - 2, 0, -1))
-    left = made.renamed(a, (*leading[len(leading) - ranks[0] + 2 :], "seq", "width"))
-    right = made.renamed(b, (*leading[len(leading) - ranks[1] + 2 :], "width", "key"))
-    return joined_matrices(left, right)
+    left = made.sampled(a, (1, *a.extents)) if ranks[0] == 1 else a
+    right = made.sampled(b, (*b.extents, 1)) if ranks[1] == 1 else b
+    require_aligned(left, right)
+    if left.at is not None and left.rank - left.at < 3:
+        raise UncoveredError("it works along the batch")
+    leading = tuple(f"axis_{place}" for place in range(max(len(left.sample), len(right.sample)) - 2, 0, -1))
+    named = (
+        made.renamed(flow, (*leading[len(leading) - len(flow.sample) + 2 :], *last))
+        for flow, last in ((left, ("seq", "width")), (right, ("width", "key")))
+    )
+    y = joined("matmul", *named)
+    kept = [extent for index, extent in enumerate(y.extents) if not _is_added(index - len(y.extents), ranks)]
+    return made.sampled(y, tuple(kept)) if 1 in ranks else y
 
 
-def joined_matrices(left: Flow, right: Flow) -> Flow:
-    """`left @ right`."""
-    return joined("matmul", left, right)
+def _is_added(axis: int, ranks: list[int]) -> bool:
+    """Whether an axis of the product, counted from the end, is one that a vector was given."""
+    return (axis == -2 and ranks[0] == 1) or (axis == -1 and ranks[1] == 1)
 
 
 TABLE = {
-    "Gemm": Cover(gemm, versions=(7, 9, 11, 13), attributes=("alpha", "beta", "transA", "transB"), constants=(1,)),
-    "MatMul": Cover(matmul, versions=(1, 9, 13)),
+    "Gemm": Cover(
+        gemm, versions=(7, 9, 11, 13), attributes=("alpha", "beta", "transA", "transB"), constants=(1,), weights=(2,)
+    ),
+    "MatMul": Cover(matmul, versions=(1, 9, 13), weights=(1,)),
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import UncoveredError
 from dlc.frontends.onnx.model import OnnxNode
 from dlc.frontends.onnx.nodes.numbers import real
-from dlc.frontends.onnx.translation import Cover, Translation
+from dlc.frontends.onnx.translation import Translation
 
 if TYPE_CHECKING:
     from dlc.frontends.onnx.model import Array
@@ -44,12 +45,12 @@ def _over_rows(op: str, node: OnnxNode, made: Translation, **weights: Array) -> 
     import numpy as np
 
     x = made.value(node)
-    first = made.position(node.get("axis", -1), len(made.shape(node)))
+    first = x.require_rows(node.get("axis", -1))
     row, leading = x.type.shape[first:], x.type.shape[1:first]
     fitted = {role: np.broadcast_to(array, row).reshape(-1) for role, array in weights.items()}
-    rows = made.reshaped(x, (*leading, prod(row)))
+    rows = made.sampled(x, (*leading, prod(row)))
     y = rows.apply(op, fitted, eps=real(node, "epsilon", 1e-5))
-    made.bind(node, made.reshaped(y, x.type.shape[1:]))
+    made.bind(node, made.sampled(y, x.extents))
 
 
 def group_norm(node: OnnxNode, made: Translation) -> None:

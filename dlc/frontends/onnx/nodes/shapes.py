@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
+from dlc.frontends.onnx.cover import INTEGERS, Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError, joined, parted
 from dlc.frontends.onnx.model import OnnxNode
-from dlc.frontends.onnx.translation import INTEGERS, Cover, Translation
+from dlc.frontends.onnx.translation import Translation, replaced_batch, require_aligned
 
 if TYPE_CHECKING:
     from dlc.frontends.onnx.model import Array
@@ -14,27 +16,25 @@ if TYPE_CHECKING:
 
 def to_result_shape(node: OnnxNode, made: Translation) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: the shape of the result is known, the order of numbers stays."""
-    shape = made.sample(made.model.types[node.outputs[0]].shape)
-    made.bind(node, made.reshaped(made.value(node), shape))
+    made.bind(node, made.reshaped(made.value(node), made.model.types[node.outputs[0]].shape))
 
 
 def transpose(node: OnnxNode, made: Translation) -> None:
     """Any order of the axes behind the batch."""
-    x, rank = made.value(node), len(made.shape(node))
-    order = tuple(node.get("perm", tuple(reversed(range(rank)))))
-    if made.batched and order[0] != 0:
-        raise UncoveredError("it moves the batch")
-    positions = [made.position(axis, rank) for axis in (order[1:] if made.batched else order)]
-    if positions == list(range(1, len(x.type.axes))):
-        made.bind(node, x)
-    else:
-        made.bind(node, x.apply("transpose", order=tuple(x.type.names[position] for position in positions)))
+    x = made.value(node)
+    order = tuple(node.get("perm", tuple(reversed(range(x.rank)))))
+    positions = [x.position(axis) for axis in order if axis != x.at]
+    at = None if x.at is None else order.index(x.at)
+    moves = positions != list(range(1, len(x.type.axes)))
+    y = x.apply("transpose", order=tuple(x.type.names[position] for position in positions)) if moves else x
+    made.bind(node, replaced_batch(y, at))
 
 
 def concat(node: OnnxNode, made: Translation) -> None:
     """All operands under the names of the first one's axes."""
     first, *others = (made.value(node, index) for index in range(len(node.inputs)))
-    position = made.position(node.get("axis", 1), len(made.shape(node)))
+    position = first.position(node.get("axis", 1))
+    require_aligned(first, *others)
     same = [made.renamed(other, first.type.names[1:]) for other in others]
     made.bind(node, joined("concat", first, *same, axis=first.type.names[position]))
 
@@ -42,14 +42,12 @@ def concat(node: OnnxNode, made: Translation) -> None:
 def split(node: OnnxNode, made: Translation) -> None:
     """Equal parts, or parts of the extents that an attribute or a constant input gives."""
     x = made.value(node)
-    position = made.position(node.get("axis", 0), len(made.shape(node)))
+    position = x.position(node.get("axis", 0))
     given = made.constant(node, 1)
     parts = tuple(given.tolist()) if given is not None else tuple(node.get("split", ()))
     if not parts:
-        shapes = [made.model.types[output].shape for output in node.outputs]
-        parts = tuple(shape[position - (not made.batched)] for shape in shapes)
-    if 0 in parts:
-        raise UncoveredError("one of its parts is empty")
+        axis = node.get("axis", 0)
+        parts = tuple(made.model.types[output].shape[axis] for output in node.outputs)
     n = len(parts) if len(set(parts)) == 1 else parts
     flow, types = parted("split", x, n=n, axis=x.type.names[position])
     made.bind_all(node, flow, types)
@@ -60,8 +58,7 @@ def slice_(node: OnnxNode, made: Translation) -> None:
     bounds = _bounds(node, made)
     flow = made.value(node)
     for axis, start, stop, step in bounds:
-        position = made.position(axis, len(made.shape(node)))
-        flow = _sliced(flow, position, slice(start, stop, step))
+        flow = sliced(flow, flow.position(axis), slice(start, stop, step))
     made.bind(node, flow)
 
 
@@ -75,12 +72,10 @@ def _bounds(node: OnnxNode, made: Translation) -> list[tuple[int, int, int, int]
     return list(zip(axes, starts, stops, steps or [1] * len(starts), strict=True))
 
 
-def _sliced(flow: Flow, position: int, wanted: slice) -> Flow:
+def sliced(flow: Flow, position: int, wanted: slice) -> Flow:
     """Elements along an axis, bounds as dlc writes them: what is given is inside, what is all the way is left away."""
     extent = flow.type.shape[position]
     start, stop, step = wanted.indices(extent)
-    if not range(start, stop, step):
-        raise UncoveredError("nothing is left of it")
     if (start, stop, step) == (0, extent, 1):
         return flow
     first = 0 if step > 0 else extent - 1
@@ -96,12 +91,12 @@ def _sliced(flow: Flow, position: int, wanted: slice) -> Flow:
 
 def pad(node: OnnxNode, made: Translation) -> None:
     """By a constant, mirrored, or by the edge; axes that nothing is added to are left away."""
-    x, rank = made.value(node), len(made.shape(node))
+    x = made.value(node)
     mode, pads, axes = node.get("mode", "constant"), made.constant(node, 1), made.constant(node, 3)
     amounts = list(pads.tolist()) if pads is not None else list(node.get("pads", ()))
-    places = list(range(rank)) if axes is None else axes.tolist()
+    places = list(range(x.rank)) if axes is None else axes.tolist()
     pairs = {axis: (amounts[at], amounts[at + len(places)]) for at, axis in enumerate(places)}
-    kept = {made.position(axis, rank): pair for axis, pair in pairs.items() if any(pair)}
+    kept = {x.position(axis): pair for axis, pair in pairs.items() if any(pair)}
     if mode not in ("constant", "reflect", "edge"):
         raise UncoveredError(f"attribute `mode` is {mode}")
     if any(amount < 0 for pair in kept.values() for amount in pair):
@@ -117,7 +112,7 @@ def _fill(constant: Array | None, node: OnnxNode) -> float:
 
 
 def gather(node: OnnxNode, made: Translation) -> None:
-    """Rows of a constant table by computed numbers: an embedding. An element or a run by a constant number: a slice."""
+    """Rows of a constant table by computed numbers: an embedding. One element along an axis: a slice."""
     table, chosen = made.constant(node, 0), made.constant(node, 1)
     if table is not None and chosen is None:
         _embed(node, made, table)
@@ -128,19 +123,23 @@ def gather(node: OnnxNode, made: Translation) -> None:
 
 
 def _embed(node: OnnxNode, made: Translation, table: Array) -> None:
-    if table.ndim != 2 or node.get("axis", 0) != 0:
-        raise UncoveredError(f"its table has the shape {list(table.shape)}, an embedding has rows of one axis")
-    rows, width = table.shape
-    made.bind(node, made.value(node, 1).apply("embedding", {"weight": table}, vocab=rows, width=width))
+    if node.get("axis", 0) % table.ndim:
+        raise UncoveredError(f"its table of shape {list(table.shape)} is read along axis {node.get('axis', 0)}")
+    x, (rows, *row) = made.value(node, 1), table.shape
+    if x.type.dtype not in INTEGERS:
+        raise UncoveredError("it is read by no integers")
+    y = x.apply("embedding", {"weight": table.reshape(rows, -1)}, vocab=rows, width=prod(row))
+    made.bind(node, y if len(row) == 1 else made.sampled(y, (*x.extents, *row)))
 
 
 def _choose(node: OnnxNode, made: Translation, index: int) -> None:
-    x, rank = made.value(node), len(made.shape(node))
-    position = made.position(node.get("axis", 0), rank)
+    x = made.value(node)
+    axis = node.get("axis", 0) % x.rank
+    position = x.position(axis)
     start = index % x.type.shape[position]
-    flow = _sliced(x, position, slice(start, start + 1))
     left = (*x.type.shape[1:position], *x.type.shape[position + 1 :])
-    made.bind(node, made.reshaped(flow, left))
+    y = made.sampled(sliced(x, position, slice(start, start + 1)), left)
+    made.bind(node, replaced_batch(y, x.at - 1 if x.at is not None and x.at > axis else x.at))
 
 
 TABLE = {
@@ -159,5 +158,5 @@ TABLE = {
     "Pad": Cover(
         pad, versions=(2, 11, 13, 18, 19, 21, 23, 24, 25), attributes=("mode", "pads", "value"), constants=(1, 2, 3)
     ),
-    "Gather": Cover(gather, versions=(1, 11, 13), attributes=("axis",), dtypes=("f32", "f64", *INTEGERS)),
+    "Gather": Cover(gather, versions=(1, 11, 13), attributes=("axis",), weights=(0,), dtypes=("f32", "f64", *INTEGERS)),
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError
 from dlc.frontends.onnx.model import OnnxNode
-from dlc.frontends.onnx.translation import Cover, Translation
+from dlc.frontends.onnx.translation import Translation
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -118,7 +119,9 @@ def _written(pads: Pads) -> tuple[int, ...] | Pads | int | None:
 
 TABLE = {
     "Conv": Cover(conv, versions=(1, 11, 22), attributes=(*WINDOW, "group"), constants=(1, 2), by_sample=True),
-    "MaxPool": Cover(max_pool, versions=(1, 8, 10, 11, 12, 22), attributes=(*WINDOW, "ceil_mode"), by_sample=True),
+    "MaxPool": Cover(
+        max_pool, versions=(1, 8, 10, 11, 12, 22), attributes=(*WINDOW, "ceil_mode", "storage_order"), by_sample=True
+    ),
     "AveragePool": Cover(
         average_pool,
         versions=(1, 7, 10, 11, 19, 22),
