@@ -197,10 +197,12 @@ class _Writer:
                                       "nothing()"))),
             ("loss", self.pick("cross_entropy(logits, data.label)",
                                "0.5 * cross_entropy(logits, data.label, smoothing = 0.1)",
+                               "hinge(logits, data.label) + l1(logits, logits)",
                                wrong=("logits", "mse(logits, data.label)", "accuracy(logits, data.label)",
                                       "cross_entropy(logits, data.next)", "cross_entropy(v0, data.label)"))),
             ("optimizer", self.pick("sgd", "sgd(momentum = 0.9)", "adam", "rmsprop", "adagrad",
-                                    wrong=("lars", "adam(beta1 = 2)", "sgd(0.9, 1, 2, 3, 4)", "relu", "sgd(x = 1)"))),
+                                    "lars", "lamb(eps = 0.1)", "lbfgs(history = 2)",
+                                    wrong=("lars(trust = 0)", "adam(beta1 = 2)", "sgd(0.9, 1, 2, 3, 4)", "relu", "sgd(x = 1)"))),
             ("lr", self.pick("constant(0.05)", "warmup(to = 0.4, over = 5 steps) then constant(0.1)",
                              "cosine(rate = 0.1, to = 0, over = 5 epochs)",
                              wrong=("constant(-1)", "cosine(to = 0, over = 5 epochs)", "0.1", "constant",
@@ -208,9 +210,10 @@ class _Writer:
             (self.pick("epochs", "steps"), self.pick("1", "2", wrong=("0", "1.5", "5 epochs", "yes"))),
         ]  # fmt: skip
         extra = (("seed", "7"), ("clip", "norm(1.0)"), ("metrics", "[accuracy(logits, data.label)]"), ("init", "he"),
-                 ("precision", "f64"))  # fmt: skip
+                 ("precision", "f64"), ("regularise", "[l1(1e-5), l2(0.1)]"))  # fmt: skip
         odd = (("precision", "mixed(compute = bf16, master = f32)"), ("accumulate", "2"), ("update", "hogwild"),
-               ("stop", "loss(0.1)"), ("seed", "1.5"), ("compress", "topk(0.01)"), ("clip", "value(0)"))  # fmt: skip
+               ("stop", "loss(0.1)"), ("seed", "1.5"), ("compress", "topk(0.01)"), ("clip", "value(0)"),
+               ("regularise", "[l1(1), l1(2)]"))  # fmt: skip
         settings += [setting for setting in extra if self.often(0.2)]
         settings += [setting for setting in odd if self.often(self.rate / 4)]
         lines = [f"  {key} = {value}" for key, value in settings if not self.often(self.rate / 4)]
