@@ -92,6 +92,11 @@ BODIES: dict[str, tuple[str, str]] = {
         SEQUENCE,
         "y = sequence * parameter([6], axes = width, value = 1) + parameter([5, 6], axes = [seq, width]) -> tanh",
     ),
+    "weights of a softmax": (
+        SEQUENCE,
+        "a = sequence -> linear(6)\n  p = parameter([5, 6], axes = [seq, width], value = 0.5) -> gelu -> softmax\n"
+        "  y = a * p + a -> tanh",
+    ),
     "heads": (
         SEQUENCE,
         "q = sequence -> linear(6) -> split_heads(2)\n  k = sequence -> linear(6) -> split_heads(2)\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backends.numpy_mpi.kernels import EXACT, KERNELS, Kernel
+from backends.numpy_mpi.kernels import EXACT, EXACT_SHARE, KERNELS, Kernel
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Compute, Program
@@ -29,4 +29,13 @@ class Emission:
 
     def kernel(self, compute: Compute) -> Kernel:
         """The kernel that an instruction calls; KeyError where the backend has none."""
-        return self.kernels[compute.kernel]
+        return EXACT_SHARE if self.exact and self._passes_a_share(compute) else self.kernels[compute.kernel]
+
+    def _passes_a_share(self, compute: Compute) -> bool:
+        """Whether it makes one gradient from another of the same type, of which each rank has a share: no batch."""
+        if compute.kernel[1] != "dx" or compute.kernel not in EXACT or len(compute.outputs) != 1:
+            return False
+        if not self.graph.has_value(compute.inputs[0]):  # an image in another layout: it has a batch
+            return False
+        dy, dx = (self.graph.type(names[0]) for names in (compute.inputs, compute.outputs))
+        return dy == dx and bool(dy.axes) and not dy.batched

@@ -182,4 +182,7 @@ EXACT: Kernels = {
 }
 """Integer stand-ins of `dlc verify --exact`: they take the place of `KERNELS`' entries."""
 
+EXACT_SHARE = Kernel("exact_elementwise", "passed_on_dx")
+"""Stands for the gradients of values without a batch, whose shares the ranks add up: it is linear, `EXACT`'s fold."""
+
 EXACT_INITIALISE = Kernel("exact", "initialise")
