@@ -29,7 +29,7 @@ def comparison(
 
     def infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
         """Two values of one shape -> a number."""
-        equal(name, *operands)
+        equal(name, prediction, *operands)
         return Inferred((scalar(operands[0]),), attrs=tuple((p.name, number(attrs, p.name)) for p in parameters))
 
     def cost(pass_: str, shapes: Shapes) -> Cost:
@@ -50,22 +50,14 @@ def comparison(
     )
 
 
-def equal(op: str, prediction: TensorType, target: TensorType) -> None:
-    """Refuse operands of different shapes (E0303); names of axes may differ."""
-    floating(op, prediction, target)
-    if prediction.shape != target.shape:
-        notes = (
-            f"the {'logits are' if op in ('bce', 'kl') else 'prediction is'} {prediction}",
-            f"the target is {target}",
-        )
-        raise OperandError("E0303", operand=1, op=op, notes=notes, helps=_instead(op, prediction, target))
-
-
-def _instead(op: str, prediction: TensorType, target: TensorType) -> tuple[str, ...]:
-    """Where only the arrangement differs, there is a loss that does not mind."""
-    if op in ("mse", "half_mse") and prediction.elements == target.elements:
-        return ("`reconstruction` compares values with as many elements a sample, however they are arranged",)
-    return ()
+def equal(op: str, name: str, first: TensorType, target: TensorType) -> None:
+    """Refuse operands of different shapes (E0303), the first called `name`; names of axes may differ."""
+    floating(op, first, target)
+    if first.shape != target.shape:
+        notes = (f"`{name}` is {first}", f"`target` is {target}")
+        same = op in ("mse", "half_mse") and first.elements == target.elements
+        helps = ("`reconstruction` compares values with as many elements a sample, however they are arranged",)
+        raise OperandError("E0303", operand=1, op=op, notes=notes, helps=helps if same else ())
 
 
 def by_both(prediction: str, *saved: str) -> tuple[Gradient, Gradient]:

@@ -24,7 +24,7 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
     """Logits of pupil and teacher -> the loss, and q − p for the backward pass."""
     logits, target = operands
     features("kl", logits)
-    equal("kl", logits, target)
+    equal("kl", "logits", logits, target)
     temperature = ("temperature", number(attrs, "temperature"))
     return Inferred((scalar(logits),), attrs=(temperature,), saved=(("difference", logits),))
 

@@ -23,7 +23,7 @@ def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Infe
     floating("reconstruction", prediction, target)
     if prediction.elements != target.elements:
         needed = f"a target of {prediction.elements // prediction.shape[0]} elements a sample"
-        notes = (f"the prediction is {prediction}",)
+        notes = (f"`prediction` is {prediction}",)
         raise OperandError("E0301", operand=1, op="reconstruction", needed=needed, found=target, notes=notes)
     return Inferred((scalar(prediction),))
 
