@@ -11,8 +11,8 @@ from passes.context import Context
 def set_initialisation(graph: Graph, context: Context) -> Graph:
     """Under `init = he`, `c1.conv.weight` starts normal with std √(2/fan_in) and its bias at zero.
 
-    It reaches the weights and biases that have a fan-in: those of convolutions, linear maps and attention. Directions
-    of a weight norm start as the weight would, magnitudes as their norms whatever the directions are.
+    It reaches the weights and biases that have a fan-in: those of convolutions, linear maps, attention and
+    recurrent networks. Directions of a weight norm start as the weight would, magnitudes as their norms whatever the directions are.
     """
     init = context.training.init
     if init is None:
@@ -26,6 +26,6 @@ def set_initialisation(graph: Graph, context: Context) -> Graph:
 def _started(value: Value, kind: str, number: float) -> Value:
     if value.init is None or value.init.kind not in ("kaiming_uniform", "glorot"):
         return value
-    if value.name.endswith(".bias") and kind != "constant":
+    if value.name.rpartition(".")[2].startswith("bias") and kind != "constant":
         return replace(value, init=Init("constant"))
     return replace(value, init=replace(value.init, kind=kind, value=number))

@@ -132,6 +132,14 @@ def test_graph_plan_and_program_round_trip(tmp_path: Path) -> None:
     assert len(node.outputs) == 1 + 4 * 2 * 2
 
 
+def test_init_leaves_biases_at_zero(tmp_path: Path) -> None:
+    path = tmp_path / "net.dlspec"
+    path.write_text(SPEC.replace("steps     = 5", "steps     = 5\n  init      = he"))
+    graph = compile_spec(read(str(path)), Options()).graph
+    kinds = {value.name.rpartition(".")[2][:6]: value.init.kind for value in graph.of_kind("weight") if value.init}
+    assert kinds == {"weight": "he", "bias_i": "constant", "bias_h": "constant", "bias": "constant"}
+
+
 SPEC = """dlspec 1
 network net {
   input x: f32[batch = 8, seq = 6, width = 5]
