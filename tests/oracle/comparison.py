@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from dlc.folders import write_folder
 from dlc.ir.request import Request
 from dlc.ir.training import Choice
 from dlc.measure import BOUNDS, SPREAD_FACTOR, Judgement, Step, judge_step, worst
+from dlc.verification import without_rounding
 from passes.context import Context
 from passes.set_precision import set_precision
 from tests.oracle.programs import Arrays, EmittedProgram, Observed
 from tests.oracle.torch_graph import DTYPES, REFERENCED, TorchNetwork, TorchTraining
 
 STEPS = 5
-NOISE_SEEDS = (1, 2)
-SYNTHETIC = Choice("synthetic", (("samples", 1024), ("classes", 10), ("test", 0.2), ("shuffle", True), ("last", "drop")))
+NOISE_SEEDS = (1, 2, 3)
+SYNTHETIC = (("samples", 1024), ("classes", 10), ("test", 0.2), ("shuffle", True), ("last", "drop"))
+BATCHES = 8
+"""So many batches of synthetic samples suffice, a fifth of them for predictions."""
+
 SGD = Choice("sgd", (("momentum", 0.9), ("nesterov", False), ("weight_decay", 0.0)))
 
 
@@ -37,22 +42,27 @@ class Found:
 
 
 def compiled_for(source: Source, precision: str, optimizer: Choice | None = None) -> Compiled:
-    """The serial program; where PyTorch has no such optimizer, SGD takes its place."""
+    """The serial program, convolutions by direct sums or im2col: the measure compares like algorithms, and Winograd's
+    rounding is another one. Where PyTorch has no such optimizer, SGD takes its place."""
     options = Options(ranks=1, precision=precision)
     job, context = context_of(source, options)
-    context = emittable(context)
+    context = emittable(context, job.graph.batch)
+    context = without_rounding(context, job.graph).with_(exact=False, compute=precision)
     if optimizer is not None or context.training.optimizer.kind not in REFERENCED:
         context = context.with_(training=replace(context.training, optimizer=optimizer or SGD))
     return compile_job(source, job, context, options)
 
 
-def emittable(context: Context) -> Context:
-    """Without what programs cannot honour yet and no step's numbers depend on: the plan block, checkpoints, and a
-    data set without a reader, for which synthetic samples stand in."""
-    training = replace(context.training, checkpoint=None)
-    if training.data.kind not in LOADABLE:
-        training = replace(training, data=SYNTHETIC)
-    return context.with_(training=training, request=Request(context.request.network, context.request.cluster))
+def emittable(context: Context, batch: int) -> Context:
+    """Without what programs cannot honour yet and no step's numbers depend on: the plan block, checkpoints, and data
+    sets without a reader, for which synthetic samples stand in. Of those there are a few batches."""
+    training, data = context.training, context.training.data
+    if data.kind == "synthetic" or data.kind not in LOADABLE:
+        given = dict(data.arguments if data.kind == "synthetic" else SYNTHETIC)
+        given["samples"] = min(int(given["samples"]), BATCHES * batch)
+        data = Choice("synthetic", tuple(given.items()))
+    request = Request(context.request.network, context.request.cluster)
+    return context.with_(training=replace(training, data=data, checkpoint=None), request=request)
 
 
 def compare(
@@ -112,7 +122,7 @@ class Beside:
     losses: list[tuple[float, float]] = field(default_factory=list)  # of the program and of PyTorch, at each step
 
     def __call__(self, world: Any, options: Any, w: Any, s: Any, g: Any, *, interchangeable: int) -> Beside:
-        self.observed, self.run = Observed(w, s, g), interchangeable
+        self.observed = Observed(w, s, g)
         self.state = {name: array.copy() for name, array in self.observed.state().items()}
         self.training.names = dict(self.program.module.NAMES)
         return self
@@ -140,14 +150,14 @@ class Beside:
         return float(self.program.module.learning_rate(step, self.program.steps_per_epoch))
 
     def _perturbed(self, batch: Arrays, step: int, rate: float, seed: int) -> Arrays:
-        """PyTorch's step with weights moved by at most one unit in the last place, and samples in another order where
-        nothing tells them apart."""
+        """PyTorch's step with weights moved by at most one unit in the last place, and samples in another order within
+        the groups of batch norms, each with its own dropout masks."""
         noise = np.random.default_rng([seed, step])
         moved = {name: nudged(array, noise) if name[:2] == "w." else array for name, array in self.state.items()}
         size = len(next(iter(batch.values())))
-        order = [start + noise.permutation(min(self.run, size - start)) for start in range(0, size, self.run)]
-        rows = np.concatenate(order)
-        return self.training.step(moved, {name: array[rows] for name, array in batch.items()}, step, rate)
+        run = gcd(size, *(node.attr("group") for node in self.training.network.graph.forward if node.op == "bn"))
+        order = np.concatenate([start + noise.permutation(run) for start in range(0, size, run)])
+        return self.training.step(moved, {name: array[order] for name, array in batch.items()}, step, rate, order)
 
 
 def nudged(array: np.ndarray, noise: np.random.Generator) -> np.ndarray:

@@ -9,9 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: its training is not compared with")
 
-from tests.specs.reduced import REDUCED
-
 from tests.oracle.comparison import Found, compare
+from tests.specs.reduced import REDUCED
 
 pytestmark = pytest.mark.oracle
 

@@ -40,24 +40,27 @@ class TorchNetwork:
     seed: int
     compute: str
 
-    def forward(self, given: Mapping[str, Tensor], *, training: bool, step: int = 0) -> Tensors:
+    def forward(
+        self, given: Mapping[str, Tensor], *, training: bool, step: int = 0, order: np.ndarray | None = None
+    ) -> Tensors:
         """Every value of the network; `given` are inputs, fields, weights and statistics. Loss and metrics only where
         all fields are given.
 
-        In training `NAME@next` are the running statistics after the step.
+        In training `NAME@next` are the running statistics after the step. `order`: the samples' places in the batch.
         """
         values = dict(given)
         for node in self.graph.nodes:
             if node.stage != "metric" and all(name in values for name in node.inputs):
-                self._run(node, values, training, step)
+                self._run(node, values, training, step, order)
         return values
 
-    def _run(self, node: Node, values: Tensors, training: bool, step: int) -> None:
+    def _run(self, node: Node, values: Tensors, training: bool, step: int, order: np.ndarray | None) -> None:
         known = {role: name for role, name in roles(node).items() if name in node.inputs}
         tensors = {role: values[name] for role, name in known.items()}
         attrs: dict[str, Any] = {**dict(node.attrs), "training": training}
         if node.op == "dropout":
-            tensors["mask"] = self._mask(node, tensors["x"], step) if training else torch.ones_like(tensors["x"])
+            mask = self._mask(node, tensors["x"], step) if training else torch.ones_like(tensors["x"])
+            tensors["mask"] = mask if order is None else mask[order]
             attrs["p"] = attrs["p"] if training else 0.0
         results = reference(node.op)(tensors, attrs)
         results = results if isinstance(results, tuple) else (results,)
@@ -100,7 +103,12 @@ class TorchTraining:
     regularise: tuple[tuple[str, float], ...] = ()
 
     def step(
-        self, state: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray], step: int, lr: float
+        self,
+        state: Mapping[str, np.ndarray],
+        batch: Mapping[str, np.ndarray],
+        step: int,
+        lr: float,
+        order: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """The record of one step from `state` (`w.…`, `s.…`): loss, gradients, and what comes after it."""
         dtype = DTYPES[self.network.compute]
@@ -111,7 +119,7 @@ class TorchTraining:
             tensor = torch.tensor(state[f"w.{name}"], dtype=dtype)
             weights[address] = tensor.requires_grad_(address in trained)
         inputs = {name: torch.tensor(array) for name, array in batch.items()}
-        values = self.network.forward({**inputs, **weights}, training=True, step=step)
+        values = self.network.forward({**inputs, **weights}, training=True, step=step, order=order)
         loss = values[graph.loss]
         loss.backward()
         record = {"loss": np.array(float(loss.detach()))}
