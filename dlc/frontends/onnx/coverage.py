@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dlc.frontends.onnx.cover import Cover
-from dlc.frontends.onnx.nodes import elementwise, linear, norms, recurrent, shapes, windows
+from dlc.frontends.onnx.nodes import composed, elementwise, linear, norms, recurrent, shapes, windows
 
 TABLE: Mapping[str, Cover] = {
     **windows.TABLE,
@@ -14,4 +14,5 @@ TABLE: Mapping[str, Cover] = {
     **shapes.TABLE,
     **linear.TABLE,
     **recurrent.TABLE,
+    **composed.TABLE,
 }

@@ -36,11 +36,23 @@ def max_pool(node: OnnxNode, made: Translation) -> None:
 
 
 def average_pool(node: OnnxNode, made: Translation) -> None:
-    """ONNX leaves pads out of the mean unless it is told to count them; dlc counts them unless it is told not to."""
-    counts = bool(node.get("count_include_pad", 0))
-    window, extents = tuple(node.get("kernel_shape", ())), made.value(node).type.shape[2:]
-    padded = any(map(any, _pads(node, window, extents)))
-    made.bind(node, _pool("avgpool", node, made, count_pad=counts or not padded))
+    """ONNX leaves pads out of the mean unless it is told to count them; dlc counts them unless it is told not to.
+
+    Pads that count and are wider than dlc's pools take become zeros of an op of their own.
+    """
+    x, window = made.value(node), tuple(node.get("kernel_shape", ()))
+    pads, counts = _pads(node, window, x.type.shape[2:]), bool(node.get("count_include_pad", 0))
+    if counts and not node.get("ceil_mode", 0) and _is_wide(pads, window):
+        stride = _stride(node, len(window))
+        padded = x.apply("pad", amount=pads, axis=x.type.names[2:])
+        made.bind(node, padded.apply("avgpool", window=window, stride=None if stride == window else _even(stride)))
+    else:
+        made.bind(node, _pool("avgpool", node, made, count_pad=counts or not any(map(any, pads))))
+
+
+def _is_wide(pads: Pads, window: tuple[int, ...]) -> bool:
+    """Whether a pad is more than half of the window."""
+    return any(2 * max(pad) > extent for pad, extent in zip(pads, window, strict=True))
 
 
 def _pool(op: str, node: OnnxNode, made: Translation, **args: bool) -> Flow:
