@@ -30,12 +30,10 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
 
 
 def _ordered(x: TensorType, order: Attr) -> Inferred:
-    first = (0,) if x.names[:1] == (BATCH,) else ()
-    given = order[1:] if isinstance(order, tuple) and order[:1] in ((BATCH,), (0,)) and first else order
-    positions = (*first, *axis_positions("transpose", x, given, argument="order"))
-    if sorted(positions) != list(range(len(x.axes))):
-        needed = ", ".join(x.names[len(first) :])
-        raise OperandError("E0331", argument="order", needed=needed)
+    behind = order[1:] if x.batched and isinstance(order, tuple) and order[:1] in ((BATCH,), (0,)) else order
+    positions = (*range(x.batched), *axis_positions("transpose", x, behind, argument="order"))
+    if len(positions) < len(x.axes):
+        raise OperandError("E0331", argument="order", needed=", ".join(x.names[x.batched :]))
     return Inferred((TensorType(x.dtype, tuple(x.axes[at] for at in positions)),), attrs=(("order", positions),))
 
 
