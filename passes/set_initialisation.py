@@ -11,8 +11,9 @@ from passes.context import Context
 def set_initialisation(graph: Graph, context: Context) -> Graph:
     """Under `init = he`, `c1.conv.weight` starts normal with std √(2/fan_in) and its bias at zero.
 
-    It reaches the weights and biases that have a fan-in: those of convolutions, linear maps, attention and
-    recurrent networks. Directions of a weight norm start as the weight would, magnitudes as their norms whatever the directions are.
+    It reaches the weights and biases that have a fan-in: those of convolutions, linear maps, attention and recurrent
+    networks. Directions of a weight norm start as the weight would, magnitudes as their norms whatever the directions
+    are.
     """
     init = context.training.init
     if init is None:
