@@ -143,6 +143,7 @@ LOSSES: dict[str, tuple[str, str]] = {
     "hinge": ("linear(5)", "hinge(y, data.label)"),
     "cross_entropy": ("linear(5)", "cross_entropy(y, data.label, smoothing = 0.1)"),
     "kl": ("linear(24)", "kl(y, data.sequence, temperature = 2)"),
+    "regularised": ("linear(5)", "cross_entropy(y, data.label)\n  regularise = [l1(1e-3), l2(1e-2)]"),
     "sum": ("linear(5)", "0.7 * cross_entropy(y, data.label) + 0.3 * hinge(y, data.label)"),
 }
 """Name -> the last layer, and the loss of its result `y`."""

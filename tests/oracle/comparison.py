@@ -104,7 +104,10 @@ def training_of(compiled: Compiled) -> TorchTraining:
     context, settings = compiled.context, compiled.context.training
     network = TorchNetwork(set_precision(compiled.job.graph, context), settings.seed, context.compute)
     clip = None if settings.clip is None else dict(settings.clip.arguments)
-    return TorchTraining(network, settings.optimizer.kind, dict(settings.optimizer.arguments), clip)
+    penalties = tuple((choice.kind, float(str(choice.get("strength")))) for choice in settings.regularise)
+    return TorchTraining(
+        network, settings.optimizer.kind, dict(settings.optimizer.arguments), clip, regularise=penalties
+    )
 
 
 @dataclass
