@@ -60,7 +60,7 @@ def recurrent(name: str, cell: Cell, *further: Parameter) -> Operator:
 
 
 def weights_by(attrs: Mapping[str, Attr]) -> tuple[str, ...]:
-    """PyTorch's names and order: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, …"""
+    """PyTorch's names and order: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, then `…_l0_reverse`, …"""
     kinds = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if flag(attrs, "bias") else ()))
     ways = ("", "_reverse") if flag(attrs, "bidirectional") else ("",)
     return tuple(f"{kind}_l{layer}{way}" for layer in range(integer(attrs, "layers")) for way in ways for kind in kinds)
