@@ -13,7 +13,7 @@ REDUCED: dict[str, dict[str, object]] = {
     "gpt2": {"batch": 4, "tokens": 16, "hidden": 32, "n_heads": 4, "depth": 3, "vocab": 80, "microbatches": 2}
     | {"corpus": "data/alice.txt"},
     "gru": {"batch": 4, "tokens": 10, "piece": 4, "hidden": 12},
-    "inception_v3": {"batch": 4, "divisor": 16, "classes": 10, "group": 4},
+    "inception_v3": {"batch": 8, "size": 107, "divisor": 16, "classes": 10, "group": 8},
     "lenet5": {"batch": 8},
     "lstm": {"batch": 4, "tokens": 8, "hidden": 12},
     "mlp": {"hidden": 32},
