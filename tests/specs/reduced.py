@@ -7,6 +7,9 @@ DENSENET: dict[str, object] = {"batch": 8, "size": 64, "growth": 4, "classes": 1
 
 REDUCED: dict[str, dict[str, object]] = {
     "alexnet": {"batch": 4, "size": 67, "filters": [8, 12, 16, 16, 12], "hidden": 64, "classes": 10},
+    "autoencoder": {"batch": 8},
+    "char_lm": {"batch": 8, "tokens": 16, "hidden": 16},
+    "denoising_autoencoder": {"batch": 8},
     "densenet121": DENSENET | {"layers": [2, 3, 4, 3]},
     "densenet169": DENSENET | {"layers": [2, 3, 5, 5]},
     "googlenet": {"batch": 4, "size": 80, "divisor": 8, "classes": 10},
