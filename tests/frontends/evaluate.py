@@ -52,7 +52,7 @@ def _computed(graph: Graph, node: Node, arrays: list[Array], batch: int, dtype: 
     made = [np.full(type_.shape, 7, INTEGERS.get(type_.dtype, dtype)) for type_ in shapes]
     stage = "inference" if node.op == "bn" else "forward"
     made = made[:1] if node.op == "bn" else made
-    algorithm, scratch = _algorithm(graph, node, op, dtype)
+    algorithm, scratch = _algorithm(graph, node, op, batch, dtype)
     entry = KERNELS[node.op, stage, algorithm]
     kernel = getattr(import_module(f"backends.numpy_mpi.kernels.{entry.module}"), entry.function)
     names = (*node.inputs, *node.outputs)
@@ -62,12 +62,13 @@ def _computed(graph: Graph, node: Node, arrays: list[Array], batch: int, dtype: 
     return made
 
 
-def _algorithm(graph: Graph, node: Node, op: Operator, dtype: Any) -> tuple[str, list[Array]]:
+def _algorithm(graph: Graph, node: Node, op: Operator, batch: int, dtype: Any) -> tuple[str, list[Array]]:
     """im2col, where an op has algorithms, or its first one; and its scratch memory."""
     if not op.algorithms:
         return "", []
     algorithm = next((found for found in op.algorithms if found.name == "im2col"), op.algorithms[0])
-    shapes = Shapes(tuple(map(graph.type, node.inputs)), tuple(map(graph.type, node.outputs)), dict(node.attrs))
+    types = ([graph.type(name).with_extent(BATCH, batch) for name in names] for names in (node.inputs, node.outputs))
+    shapes = Shapes(*map(tuple, types), dict(node.attrs))
     return algorithm.name, [
         np.full(workspace.type.shape, 7, INTEGERS.get(workspace.type.dtype, dtype))
         for workspace in algorithm.workspaces("forward", shapes, "NCHW")

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.cli.conftest import dlc
+
+__all__ = ["dlc"]
