@@ -10,8 +10,8 @@ WRONG_AXES = Message(
 An input's first axis is the batch. Images have the axes batch, channel, height and width, in that order; sequences
 have batch, seq and one axis of features; the result of `flatten` has batch and feature.
 
-Convolution and pooling read images, sequences and volumes. `linear` maps the last axis, which must not be the batch. Put `flatten` between
-the two:
+Convolution and pooling read images, sequences and volumes. `linear` maps the last axis, which must not be the batch.
+Put `flatten` between the two:
 
     c5 = s4 -> conv(120, 5x5) -> tanh -> flatten
     f6 = c5 -> linear(84)""",
@@ -202,6 +202,24 @@ These two must have the same extent. The axes before the last two number the pro
 one operand may lack some of those that the other one has. `transpose` swaps the last two axes of an operand.""",
 )
 
+OUTPUT_PAD = Message(
+    "E0322",
+    "an `output_pad` of {pad} is neither below the stride of {stride} nor below the dilation of {dilation}",
+    """`output_pad` makes the result of a transposed convolution longer at the end of an axis.
+
+With stride s a convolution maps up to s extents to the same one; `output_pad` says which of these the transposed
+convolution returns to, so it is below the stride (or, as in PyTorch, below the dilation).""",
+)
+
+NOTHING_LEFT = Message(
+    "E0323",
+    "the pads of `conv_transpose` leave nothing of a result of {result}",
+    """The pads of a transposed convolution are taken off its result.
+
+The extent of a result is (input - 1) * stride + dilation * (window - 1) + 1 + output_pad - pads. A smaller pad or a
+larger stride leaves something.""",
+)
+
 WRONG_ORDER = Message(
     "E0331",
     "`order` names each axis behind the batch once: {needed}",
@@ -262,6 +280,8 @@ MESSAGES = (
     PAD_TOO_LARGE,
     WRONG_OPERANDS,
     NO_CONTRACTION,
+    OUTPUT_PAD,
+    NOTHING_LEFT,
     WRONG_ORDER,
     NOTHING_TAKEN,
     UNEVEN_PARTS,

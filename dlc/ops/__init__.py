@@ -16,7 +16,9 @@ from dlc.ops.bn import BN
 from dlc.ops.causal_mask import CAUSAL_MASK
 from dlc.ops.concat import CONCAT
 from dlc.ops.conv import CONV
+from dlc.ops.conv_transpose import CONV_TRANSPOSE
 from dlc.ops.cross_entropy import CROSS_ENTROPY
+from dlc.ops.depthwise_conv import DEPTHWISE_CONV
 from dlc.ops.div import DIV
 from dlc.ops.dropout import DROPOUT
 from dlc.ops.elu import ELU
@@ -40,6 +42,7 @@ from dlc.ops.layernorm import LAYERNORM
 from dlc.ops.lbfgs import LBFGS
 from dlc.ops.leaky_relu import LEAKY_RELU
 from dlc.ops.linear import LINEAR
+from dlc.ops.local_conv import LOCAL_CONV
 from dlc.ops.log_softmax import LOG_SOFTMAX
 from dlc.ops.lrn import LRN
 from dlc.ops.lstm import LSTM
@@ -67,11 +70,12 @@ from dlc.ops.sub import SUB
 from dlc.ops.tanh import TANH
 from dlc.ops.transpose import TRANSPOSE
 from dlc.ops.update_rule import Rule
+from dlc.ops.upsample import UPSAMPLE
 from dlc.ops.weight_norm import WEIGHT_NORM
 
 LAYERS = (
-    CONV, LINEAR, EMBEDDING, POSITION_EMBEDDING, PARAMETER,
-    MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL, GLOBAL_MAXPOOL,
+    CONV, DEPTHWISE_CONV, LOCAL_CONV, CONV_TRANSPOSE, LINEAR, EMBEDDING, POSITION_EMBEDDING, PARAMETER,
+    MAXPOOL, AVGPOOL, GLOBAL_AVGPOOL, GLOBAL_MAXPOOL, UPSAMPLE,
     RELU, LEAKY_RELU, ELU, GELU, SILU, HARD_SWISH, SIGMOID, TANH, SOFTMAX, LOG_SOFTMAX,
     FLATTEN, RESHAPE, CONCAT, SLICE, SPLIT, PAD,
     DROPOUT, BN, LAYERNORM, RMSNORM, GROUPNORM, LRN, WEIGHT_NORM,
@@ -91,9 +95,7 @@ OPS = (*LAYERS, *LOSSES, *METRICS, SUM, REGULARISE, CLIP, *(rule.operator for ru
 SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 """Operators that are also spelt as signs."""
 
-_NAMES_NOT_YET = (
-    "local_conv", "depthwise_conv", "conv_transpose", "upsample",
-)  # fmt: skip
+_NAMES_NOT_YET: tuple[str, ...] = ()
 
 NOT_YET = {
     name: f"operator `{name}` is in the language, this version of dlc cannot compile it yet" for name in _NAMES_NOT_YET

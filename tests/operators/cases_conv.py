@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from backends.numpy_mpi.kernels import conv_depthwise, local_conv
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import Axis, TensorType
-from dlc.ops import operator
+from dlc.ops import conv_algorithms, operator
 from dlc.ops.operator import LAYOUTS, OperandError
-from tests.kernels.calling import Op
+from tests.kernels.calling import Known, Op, image
 from tests.operators.case import Case, Draw, drawn
 
 Rng = np.random.Generator
@@ -74,9 +77,7 @@ def spread(name: str, arguments: Any, rank: int, rng: Rng) -> Case:
 
 
 def sliding(rng: Rng, rank: int) -> Arguments:
-    """Windows, strides, pads of all kinds and dilations; often such that every algorithm can compute them."""
-    if rank == 2 and rng.random() < 0.4:
-        return {"window": 3, "pad": one_of(rng, 0, 1, "same", ((0, 2), (1, 0)))}
+    """Windows, strides, pads of all kinds and dilations."""
     pads = (0, 1, several(rng, rank, 0, 3), "same", "valid", uneven(rng, rank))
     steps = (1, 1, several(rng, rank, 1, 3))
     return {
@@ -88,25 +89,75 @@ def sliding(rng: Rng, rank: int) -> Arguments:
 
 
 def convolved(rng: Rng, rank: int) -> tuple[int, Arguments]:
-    """Channels and arguments of `conv`, up to three groups."""
+    """Channels and arguments of `conv`, up to three groups; often such that every algorithm can compute it."""
     groups = int(one_of(rng, 1, 1, 2, 3))
     into, out = several(rng, 2, 1, 3 if groups < 3 else 2)
     shared: Arguments = {"filters": out * groups, "groups": groups, "bias": bool(rng.random() < 0.7)}
+    if rank == 2 and rng.random() < 0.4:
+        return into * groups, shared | {"window": 3, "pad": one_of(rng, 0, 1, "same", ((0, 2), (1, 0)))}
     return into * groups, shared | sliding(rng, rank)
 
 
+@dataclass
+class SmallBlocks(Op):
+    """An op whose kernels work through as few samples, channels or rows at a time as they can."""
+
+    def call(self, *args: Any) -> Known:
+        with (
+            patch.object(conv_algorithms, "CACHE_BYTES", 1),
+            patch.object(conv_depthwise, "BLOCK", 1),
+            patch.object(local_conv, "BLOCK", 1),
+        ):
+            return super().call(*args)
+
+
+def in_blocks(name: str, arguments: Arguments, rng: Rng) -> Case:
+    """An op on images, block by block."""
+    op = operator(name)
+    assert op is not None
+    x = image("f64", 3, 2, *several(rng, 2, 4, 6))
+    algorithm = one_of(rng, "direct", "im2col") if op.algorithms else ""
+    return drawn(SmallBlocks(op, (x,), {"window": 3, "pad": 1, **arguments}, one_of(rng, *LAYOUTS), algorithm), rng)
+
+
+def depthwise(rng: Rng, rank: int) -> tuple[int, Arguments]:
+    """Of one or two results a channel."""
+    channels, multiplier = several(rng, 2, 1, 3)
+    return channels, {"multiplier": multiplier, "bias": bool(rng.random() < 0.7)} | sliding(rng, rank)
+
+
+def transposed(rng: Rng, rank: int) -> tuple[int, Arguments]:
+    """The output pads are below the strides or the dilations."""
+    channels, arguments = convolved(rng, rank)
+    arguments = arguments | sliding(rng, rank)
+    steps = arguments["stride"] if rng.random() < 0.7 else arguments["dilation"]
+    most = steps if isinstance(steps, tuple) else (steps,) * rank
+    behind = tuple(int(rng.integers(step)) for step in most)
+    return channels, arguments | {"output_pad": behind}
+
+
+def local(rng: Rng, rank: int) -> tuple[int, Arguments]:
+    """Few filters: every position has weights."""
+    channels, filters = several(rng, 2, 1, 3)
+    shared: Arguments = {"filters": filters, "bias": bool(rng.random() < 0.7)}
+    most = 4 if rank < 3 else 3
+    stride = one_of(rng, 2, several(rng, rank, 1, 3))
+    return channels, shared | sliding(rng, rank) | {"window": several(rng, rank, 1, most), "stride": stride}
+
+
+def upsampled(rng: Rng, rank: int) -> tuple[int, Arguments]:
+    """By one factor or one for each axis."""
+    factor = one_of(rng, 2, several(rng, rank, 1, 4 if rank < 3 else 3))
+    return int(rng.integers(1, 3)), {"factor": factor, "mode": one_of(rng, "nearest", "linear")}
+
+
 def pooled(rng: Rng, rank: int) -> tuple[int, Arguments]:
-    """Channels and arguments of a pool; pads are even, as PyTorch's."""
-    window = several(rng, rank, 1, 4)
+    """Channels and arguments of a pool; the pads of `same` may be uneven, PyTorch has no `ceil` with these."""
+    window = several(rng, rank, 1, 4 if rank < 3 else 3)
     stride = one_of(rng, window, several(rng, rank, 1, 4))
-    pad = one_of(rng, 0, tuple(extent // 2 for extent in window))
-    return int(rng.integers(1, 3)), {"window": window, "stride": stride, "pad": pad, "ceil": bool(rng.random() < 0.5)}
-
-
-def maxpooled(rng: Rng, rank: int) -> tuple[int, Arguments]:
-    """Also with the uneven pads of `same`."""
-    channels, arguments = pooled(rng, rank)
-    return channels, arguments | one_of(rng, {}, {"pad": "same", "ceil": False})
+    pad = one_of(rng, 0, "same", tuple(extent // 2 for extent in window))
+    ceil = pad != "same" and bool(rng.random() < 0.5)
+    return int(rng.integers(1, 3)), {"window": window, "stride": stride, "pad": pad, "ceil": ceil}
 
 
 def averaged(rng: Rng, rank: int) -> tuple[int, Arguments]:
@@ -127,7 +178,15 @@ def over_axes(name: str, draw: Any, arguments: Any, ranks: tuple[int, ...] = (1,
 
 CASES: dict[str, Draw] = {
     **over_axes("conv", case, convolved),
-    **over_axes("maxpool", spread, maxpooled),
+    "conv/blocks": partial(in_blocks, "conv", {"filters": 2, "groups": 2}),
+    "conv_transpose/blocks": partial(in_blocks, "conv_transpose", {"filters": 2, "stride": 2}),
+    "depthwise_conv/blocks": partial(in_blocks, "depthwise_conv", {"multiplier": 2}),
+    "local_conv/blocks": partial(in_blocks, "local_conv", {"filters": 1, "pad": 0}),
+    **over_axes("depthwise_conv", case, depthwise),
+    **over_axes("conv_transpose", case, transposed),
+    **over_axes("local_conv", case, local),
+    **over_axes("upsample", case, upsampled),
+    **over_axes("maxpool", spread, pooled),
     **over_axes("avgpool", case, averaged),
     **over_axes("global_avgpool", case, whole),
     **over_axes("global_maxpool", spread, whole),

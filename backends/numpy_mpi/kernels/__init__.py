@@ -72,6 +72,17 @@ def _conv() -> Kernels:
 
 KERNELS: Kernels = {
     **_conv(),
+    **{
+        ("conv_transpose", stage, name): Kernel("conv_transpose", f"conv_transpose_{name}_{stage}")
+        for name in ("direct", "im2col")
+        for stage in ("forward", "dx", "dw")
+    },
+    **{
+        (op, stage, ""): Kernel(module, f"{op}_{stage}")
+        for op, module in (("depthwise_conv", "conv_depthwise"), ("local_conv", "local_conv"))
+        for stage in ("forward", "dx", "dw")
+    },
+    **_pair("upsample", "upsample"),
     **_pair("linear", "linear"),
     ("linear", "dw", ""): Kernel("linear", "linear_dw"),
     **_pair("maxpool", "pool"),
@@ -154,6 +165,7 @@ EXACT: Kernels = {
     ("pad", "forward", ""): Kernel("exact_elementwise", "pad_forward"),
     **_exact_conv("avgpool", "forward", "dx"),
     **_exact_conv("global_avgpool", "forward", "dx"),
+    **_exact_conv("upsample", "forward", "dx"),
     **_exact("dropout", "forward", "dx"),
     **_exact("bn", "forward", "squares", "apply", "inference", "dx", "grad_apply", "statistics", "update"),
     **_pair("matmul", "exact_elementwise"),

@@ -5,12 +5,16 @@ Convolutions, depthwise, transposed and local ones too, maxpools and nearest ups
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from .exact import fold
 from .layout import Array, logical
 from .pool import pool_taps
 from .sliding import Extents, Pads, at
+from .upsample import upsample_dx as upsample_dx_exactly
+from .upsample import upsample_forward as upsample_exactly
 
 
 def avgpool_forward(
@@ -46,3 +50,24 @@ def global_avgpool_forward(x: Array, y: Array, *, layout: str = "NCHW", **_: obj
 def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> None:
     """dy everywhere."""
     np.copyto(logical(dx, layout), logical(dy, layout))
+
+
+def upsample_forward(x: Array, y: Array, *, factor: Extents, mode: str, layout: str = "NCHW", **attrs: object) -> None:
+    """Linear: as many times the real result as makes it an integer, folded."""
+    upsample_exactly(x, y, factor=factor, mode=mode, layout=layout, **attrs)
+    if mode == "linear":
+        _fold_fractions(y, factor)
+
+
+def upsample_dx(dy: Array, dx: Array, *, factor: Extents, mode: str, layout: str = "NCHW", **attrs: object) -> None:
+    """Linear: as many times the real gradient as makes it an integer, folded."""
+    upsample_dx_exactly(dy, dx, factor=factor, mode=mode, layout=layout, **attrs)
+    if mode == "linear":
+        _fold_fractions(dx, factor)
+
+
+def _fold_fractions(x: Array, factor: Extents) -> None:
+    """Sums of shares of 1/(2f) along each axis are whole numbers but for rounding when multiplied by all of the 2f."""
+    np.multiply(x, prod(2 * times for times in factor), out=x)
+    np.rint(x, out=x)
+    fold(x, x)
