@@ -20,7 +20,7 @@ from tests.frontends.models import convnet, model, node, normal, save
 
 CONVNET = """\
 dlspec 1
-# From the ONNX model net; its weights are in the .npz file of this file's name.
+# From the ONNX model net. Its weights are in the .npz file of this file's name.
 # The train block is made up: data, loss and optimizer are yours to choose.
 param batch = 32
 
@@ -192,7 +192,7 @@ def test_every_node_that_is_not_covered_is_named(tmp_path: Path) -> None:
     assert codes(path) == [
         "E0802: node `erf1` (`Erf`) cannot be imported: dlc has no operator for it",
         "E0802: node `pool1` (`MaxPool`) cannot be imported: `maxpool` has no dilation",
-        "E0802: node `resize1` (`Resize`) cannot be imported: dlc has no operator for it",
+        "E0802: node `resize1` (`Resize`) cannot be imported: it goes from [1, 3, 7, 7] to [1, 3, 9, 9], not by whole factors behind the channels",
     ]
 
 

@@ -50,7 +50,7 @@ def import_model(model: Model, path: str, out: str) -> Imported:
     body = (*made.statements, ast.Output(tuple(map(name, outputs)), NOWHERE))
     batch = ast.Param("batch", number(made.batch.extent), NOWHERE, NOWHERE)
     items: tuple[ast.Item, ...] = (batch, ast.Network(network, body, NOWHERE, NOWHERE), *train)
-    heading = [f"From the ONNX model {identifier(model.name)}; its weights are in the .npz file of this file's name."]
+    heading = [f"From the ONNX model {network}. Its weights are in the .npz file of this file's name."]
     heading += ["The train block is made up: data, loss and optimizer are yours to choose."] if train else []
     text = to_source(ast.File(out, 1, items, NOWHERE), heading)
     batches = {value: made.flows[value].at for value in (*model.inputs, *model.outputs)}
