@@ -148,7 +148,7 @@ class Lowering:
         found = next((a for a in op.algorithms if a.name == call.algorithm), None)
         if found is None:
             return ()
-        return found.workspaces(node.stage, local_shapes(self.graph, node, self.plan), call.layout)
+        return found.workspaces(node.stage, local_shapes(self.graph, node, self.plan), call.layout or DEFAULT_LAYOUT)
 
     def _attrs(self, node: Node) -> Attrs:
         if node.op != "dropout":
@@ -162,7 +162,8 @@ class Lowering:
         if not operator_of(node).algorithms:
             return ""
         op = self.plan.op(node.base)
-        return f"{call.algorithm} in {call.layout}, {op.reason}"
+        layout = f" in {call.layout}" if call.layout else ""
+        return f"{call.algorithm}{layout}, {op.reason}"
 
     def _phases(self, node: Node, op: Operator) -> Iterator[Instruction]:
         """Batch norm whose groups span ranks: partial sums, a collective, and on with the whole sums."""

@@ -13,6 +13,7 @@ from dlc.messages.e05_plan import CANNOT_COMPUTE, RULED_OUT
 from dlc.ops.operator import Algorithm, Operator, Shapes
 from passes.differentiate import operator_of
 from passes.layouts import offered
+from passes.lower_buffers import DEFAULT_LAYOUT
 
 EXACT = ("direct", "im2col")
 """Algorithms that add up products of inputs and weights and nothing else."""
@@ -153,7 +154,8 @@ def _algorithm_exclusion(
         return "because it does not compute integers exactly"
     if rules.workspace is None:
         return None
-    needed = sum(workspace.type.bytes for workspace in algorithm.workspaces(node.stage, shapes, layout))
+    workspaces = algorithm.workspaces(node.stage, shapes, layout or DEFAULT_LAYOUT)
+    needed = sum(workspace.type.bytes for workspace in workspaces)
     if needed > rules.workspace:
         return f"because its workspace of {needed:,} bytes is above the limit"
     return None

@@ -8,7 +8,7 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops.attributes import integer
 from dlc.ops.counting import lg, touched
-from dlc.ops.operands import distinct, features, integral
+from dlc.ops.operands import FLOATING, distinct, features, integral
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
 
 DTYPE = "f32"
@@ -28,12 +28,13 @@ def _infer_position_embedding(operands: tuple[TensorType, ...], attrs: Mapping[s
     """Anything [batch, …, seq] -> y [batch, …, seq, width], the same for all samples; weight [seq, width]."""
     (x,) = operands
     seq, width = features("position_embedding", x), integer(attrs, "width")
-    weight = tensor(DTYPE, seq=seq, width=width)
-    return Inferred((_widened("position_embedding", x, width),), (("width", width),), (_table(weight),))
+    dtype = x.dtype if x.dtype in FLOATING else DTYPE
+    weight = tensor(dtype, seq=seq, width=width)
+    return Inferred((_widened("position_embedding", x, width, dtype),), (("width", width),), (_table(weight),))
 
 
-def _widened(op: str, x: TensorType, width: int) -> TensorType:
-    return distinct(op, TensorType(DTYPE, (*x.axes, Axis("width", width))))
+def _widened(op: str, x: TensorType, width: int, dtype: str = DTYPE) -> TensorType:
+    return distinct(op, TensorType(dtype, (*x.axes, Axis("width", width))))
 
 
 def _table(weight: TensorType) -> Weight:

@@ -20,7 +20,7 @@ def embedding_dw(dy: Array, x: Array, dweight: Array, **_: object) -> None:
     tokens, rows = x.reshape(-1), dy.reshape(-1, dy.shape[-1])
     order = np.argsort(tokens, kind="stable")
     ordered = tokens[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     dweight.fill(0)
     dweight[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
 

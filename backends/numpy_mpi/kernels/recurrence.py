@@ -175,16 +175,18 @@ def stack(
     """The layers, as views of weights (or of their gradients) and of the history."""
     batch, hidden, each, ways = len(history), weights[1].shape[1], 2 + 2 * bias, 1 + bidirectional
     groups = iter(by_gate(weights[at : at + each], cell.gates) for at in range(0, len(weights), each))
-    return tuple(_layer(cell, groups, room, (seq, batch, hidden), ways) for room in history.reshape(layers, -1))
+    slots = history.shape[1] // (layers * ways * seq * hidden) - 1  # of the type: a rank may have no sample at all
+    rooms = history.reshape(layers, -1)
+    return tuple(_layer(cell, groups, room, (slots, seq, batch, hidden), ways) for room in rooms)
 
 
 def _layer(
-    cell: Cell, weights: Iterator[tuple[Array, ...]], room: Array, extents: tuple[int, int, int], ways: int
+    cell: Cell, weights: Iterator[tuple[Array, ...]], room: Array, extents: tuple[int, int, int, int], ways: int
 ) -> Layer:
     """A layer whose numbers lie in `room`: gates and kept numbers of each direction, then the states side by side."""
-    seq, batch, hidden = extents
-    slots, states = np.split(room, [-ways * seq * batch * hidden])
-    slots, states = slots.reshape(ways, -1, *extents), states.reshape(seq, batch, ways * hidden)
+    _, seq, batch, hidden = extents
+    slots, states = np.split(room, [room.size - ways * seq * batch * hidden])
+    slots, states = slots.reshape(ways, *extents), states.reshape(seq, batch, ways * hidden)
     sides = np.split(states, ways, axis=-1)
     made = list[Way]()
     for backwards, (slot, side) in enumerate(zip(slots, sides, strict=True)):
