@@ -10,12 +10,13 @@ rows of W' outputs, it is W' values in NCHW, Kx·C in NHWC and W'·N in CHWN.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, log2, prod
 from typing import Literal
 
 from dlc.ir.tensor import DTYPE_BYTES, TensorType
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, fft_tiling, tiling
+from dlc.ops.conv_transpose import as_conv
 from dlc.ops.operator import Operator, Shapes
 from dlc.ops.windows import windows
 
@@ -49,13 +50,19 @@ def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", 
 
     ValueError for an algorithm of convolution that has no model here.
     """
-    if operator.name == "conv":
+    if operator.name in ("conv", "conv_transpose"):
         family = algorithm.partition("(")[0]
         if family not in _CONV:
             raise ValueError(f"no phases are known of {algorithm!r}")
-        conv = conv_shape(stage, shapes)
-        bias = _bias(stage, conv) if shapes.attrs["bias"] else ()
+        bias = _bias(stage, shapes) if shapes.attrs["bias"] else ()
+        if operator.name == "conv_transpose":
+            stage, shapes = as_conv(stage, shapes)
+        conv, layout = conv_shape(stage, shapes), layout or "NCHW"
         return (*_CONV[family](stage, conv, algorithm, layout), *_around(stage, conv, layout), *bias)
+    if operator.name in ("depthwise_conv", "local_conv"):
+        bias = _bias(stage, shapes) if shapes.attrs["bias"] else ()
+        model = _depthwise if operator.name == "depthwise_conv" else _local
+        return (*model(stage, shapes, layout), *bias)
     if operator.name == "linear":
         return tuple(_linear(operator, stage, shapes))
     if operator.name == "matmul":
@@ -223,10 +230,10 @@ def _around(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
         yield Phase(bytes=2.0 * y)
 
 
-def _bias(stage: str, conv: ConvShape) -> tuple[Phase, ...]:
+def _bias(stage: str, shapes: Shapes) -> tuple[Phase, ...]:
     """Forward it is added to y, for dw dy is summed."""
-    size, _, y, _, _ = _sizes(conv)
-    return {"forward": (Phase(y / size, 2.0 * y),), "dx": (), "dw": (Phase(y / size, float(y)),)}[stage]
+    y = shapes.outputs[0] if stage == "forward" else shapes.inputs[0]
+    return {"forward": (Phase(y.elements, 2.0 * y.bytes),), "dx": (), "dw": (Phase(y.elements, y.bytes),)}[stage]
 
 
 def _im2col(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Phase]:
@@ -297,6 +304,34 @@ def _winograd(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[P
     extents = {"forward": (K, tiles, C), "dx": (C, tiles, K), "dw": (K, C, tiles)}[stage]
     flops = 2.0 * conv.groups * C * K * tiles * alpha**2
     yield Phase(flops, (read + written) * size, unit="matrix", extents=extents, calls=conv.groups * alpha**2 / 4)
+
+
+def _depthwise(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
+    """For each tap of the window one product and one sum over y, strided over the image."""
+    image = {"forward": shapes.inputs[0], "dx": shapes.outputs[0]}.get(stage, shapes.inputs[-1])
+    result = shapes.outputs[0] if stage == "forward" else shapes.inputs[0]
+    slide = windows(shapes.attrs, len(image.axes) - 2)
+    n, c, width = *image.shape[:2], result.shape[-1]
+    run = (c if layout == "NHWC" else _run(layout, slide.stride[-1], n, c, width, 1)) * DTYPE_BYTES[image.dtype]
+    blocks = max(1, result.bytes // BLOCK_BYTES)
+    moved = (2.0 if stage == "dw" else 3.0) * slide.taps * result.bytes
+    yield Phase(2.0 * slide.taps * result.elements, image.bytes + moved, run, calls=2.0 * slide.taps * blocks)
+
+
+def _local(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
+    """Columns with the samples innermost, and a product for each output position, which has weights of its own."""
+    conv = conv_shape(stage, replace(shapes, attrs={**shapes.attrs, "groups": 1}))
+    size, x, y, weights, _ = _sizes(conv)
+    q, positions = conv.channels * conv.windows.taps, prod(conv.y)
+    columns = q * positions * conv.batch * size
+    run = conv.batch * size if layout == "CHWN" else TRANSPOSED_RUN
+    yield Phase(bytes=x + (3.0 if stage == "dx" else 2.0) * columns, run=run, calls=conv.windows.taps)
+    extents = {
+        "forward": (conv.filters, conv.batch, q),
+        "dx": (q, conv.batch, conv.filters),
+        "dw": (conv.filters, q, conv.batch),
+    }[stage]
+    yield Phase(2.0 * conv.macs, y + weights * positions, unit="matrix", extents=extents, calls=positions / 4)
 
 
 _CONV: dict[str, Callable[[str, ConvShape, str, str], Iterator[Phase]]] = {
