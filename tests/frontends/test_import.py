@@ -15,6 +15,7 @@ from dlc import driver
 from dlc.diagnostics import DiagnosticError
 from dlc.frontends.onnx.importing import import_file
 from dlc.frontends.onnx.names import Names
+from tests.cli.conftest import Dlc
 from tests.frontends.evaluate import evaluate, outputs
 from tests.frontends.models import convnet, model, node, normal, save
 
@@ -185,15 +186,26 @@ def test_every_node_that_is_not_covered_is_named(tmp_path: Path) -> None:
         node("MaxPool", "x", "b", kernel_shape=[2, 2], dilations=[2, 2], name="pool1"),
         node("Relu", "a", "c"),
         node("Conv", "b w", "d", name="conv1"),
-        node("Resize", "d . . sizes", "e", name="resize1", mode="cubic"),
+        node("Resize", "x . . sizes", "e", name="resize1", mode="cubic"),
     ]
-    weights = {"w": normal(3, 2, 1, 1), "sizes": np.array([1, 3, 9, 9], np.int64)}
-    path = save(model(nodes, {"x": (1, 2, 8, 8)}, ["c", "e"], weights), tmp_path)
+    weights = {"w": normal(3, 2, 1, 1), "sizes": np.array([1, 2, 16, 16], np.int64)}
+    path = save(model(nodes, {"x": (1, 2, 8, 8)}, ["c", "d", "e"], weights), tmp_path)
+    positions = "its positions half_pixel, rounded by round_prefer_floor"
     assert codes(path) == [
         "E0802: node `erf1` (`Erf`) cannot be imported: dlc has no operator for it",
         "E0802: node `pool1` (`MaxPool`) cannot be imported: `maxpool` has no dilation",
-        "E0802: node `resize1` (`Resize`) cannot be imported: it goes from [1, 3, 7, 7] to [1, 3, 9, 9], not by whole factors behind the channels",
+        f"E0802: node `resize1` (`Resize`) cannot be imported: it is cubic, {positions}",
     ]
+
+
+def test_at_most_twenty_are_shown(dlc: Dlc, tmp_path: Path) -> None:
+    nodes = [node("Erf", f"v{index}" if index else "x", f"v{index + 1}") for index in range(30)]
+    path = save(model(nodes, {"x": (2, 3)}, ["v30"]), tmp_path)
+    said = dlc("import", path, "-o", tmp_path / "net.dlspec")
+    assert said.status == 1
+    assert said.err.count("error[E0802]") == 20
+    assert "... and 10 more" in said.err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError
 from dlc.frontends.onnx.model import OnnxNode
 from dlc.frontends.onnx.translation import Translation
+from dlc.ir.graph import Attr
 
 if TYPE_CHECKING:
     from dlc.frontends.onnx.model import Array
@@ -19,18 +20,22 @@ WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 
 
 def conv(node: OnnxNode, made: Translation) -> None:
-    """Weight [K, C/groups, window] and bias [K], as dlc has them."""
+    """Weight [K, C/groups, window] and bias [K], as dlc has them; with a group for each channel a depthwise one."""
     x, weight = made.value(node), made.constant(node, 1)
     assert weight is not None
-    window = tuple(weight.shape[2:])
+    window, groups = tuple(weight.shape[2:]), node.get("group", 1)
+    filters = weight.shape[0]
+    is_depthwise = groups == x.type.shape[1] > 1
+    args: dict[str, Attr] = (
+        {"multiplier": filters // groups} if is_depthwise else {"filters": filters, "groups": groups}
+    )
     y = x.apply(
-        "conv",
+        "depthwise_conv" if is_depthwise else "conv",
         {"weight": weight, "bias": made.constant(node, 2)},
-        filters=weight.shape[0],
+        **args,
         window=window,
         **_slide(node, window, x.type.shape[2:]),
         dilation=_unless_one(_dilation(node, len(window))),
-        groups=node.get("group", 1),
         bias=bool(node.input(2)),
     )
     made.bind(node, y)
