@@ -15,7 +15,7 @@ from dlc.expand.evaluate import FUNCTION_NAMES, FUNCTIONS, UNKNOWN, Entity, Eval
 from dlc.expand.report import Report, undefined
 from dlc.ir.graph import Attr
 from dlc.messages import e02_names as messages
-from dlc.ops import LAYERS, NOT_YET, operator
+from dlc.ops import LAYERS, operator
 from dlc.ops.operator import Operator, Parameter
 from dlc.syntax import ast
 
@@ -90,16 +90,14 @@ class Calls:
         found = CALLABLE.get(call.callee) or self.blocks.get(call.callee)
         if found is not None:
             return found
-        if call.callee in NOT_YET:
-            self.report(messages.NOT_YET.at(call.callee_span, name=call.callee))
-        elif (other := operator(call.callee)) is not None and other.role != "operator":
+        if (other := operator(call.callee)) is not None and other.role != "operator":
             notes = (f"`{call.callee}` stands in `train` blocks",)
             self.report(messages.UNDEFINED.at(call.callee_span, name=call.callee, where=where, notes=notes))
         elif call.callee in FUNCTIONS:
             notes = (f"`{call.callee}` is a function of numbers: `{call.callee}(…)`, without an arrow",)
             self.report(messages.UNDEFINED.at(call.callee_span, name=call.callee, where=where, notes=notes))
         else:
-            known = dict.fromkeys((*CALLABLE, *NOT_YET), "an operator") | dict.fromkeys(self.blocks, "a block")
+            known = dict.fromkeys(CALLABLE, "an operator") | dict.fromkeys(self.blocks, "a block")
             self.report(undefined(call.callee, call.callee_span, where, known | FUNCTION_NAMES))
         return None
 
@@ -210,15 +208,15 @@ def _wrong_operands(call: ast.Call, callee: Operator | ast.Block, count: int, gi
 
 
 def signature(callee: Operator | ast.Block) -> str:
-    """How a callee is written: `x -> conv(filters, window, stride = …)`."""
+    """As it is called: `x -> conv(filters, window, stride = …)`, `concat(a, b, …)`, `mse(prediction, target)`."""
     if isinstance(callee, ast.Block):
         first, rest = callee.formals[:1], callee.formals[1:]
         written = [formal.name if formal.default is None else f"{formal.name} = …" for formal in rest]
         head = [formal.name for formal in first]
     else:
-        names = operand_names(callee)
-        head = ["a"] if callee.variadic else list(names[:1])
-        written = ["b, …"] if callee.variadic else list(names[1:])
+        names = ["a", "b", "…"] if callee.variadic else list(operand_names(callee))
+        head = names[:1] if callee.role == "operator" and len(names) == 1 else []
+        written = [] if head else names
         written += [p.name if p.required else f"{p.name} = …" for p in callee.parameters if not _internal(p)]
     brackets = f"({', '.join(written)})" if written else ""
     return f"`{' -> '.join([*head, callee.name])}{brackets}`"
@@ -255,7 +253,7 @@ def read(parameter: Parameter, argument: ast.Argument, callee: str, evaluator: E
         if words_of(parameter) and expression.text not in (*evaluator.scope, "yes", "no"):
             return evaluator.fail(no_such_word(parameter, callee, expression))
     if parameter.kind == "axis":
-        return _refuse(parameter, argument, callee, "an expression", evaluator)
+        return _refuse(parameter, argument, callee, in_words(expression, evaluator), evaluator)
     value = evaluator.evaluate(expression)
     if value is UNKNOWN:
         return UNKNOWN
@@ -263,6 +261,13 @@ def read(parameter: Parameter, argument: ast.Argument, callee: str, evaluator: E
     if attr is None:
         return _refuse(parameter, argument, callee, described(value), evaluator)
     return attr
+
+
+def in_words(expression: ast.Expr, evaluator: Evaluator) -> str:
+    """What stands where no expression is evaluated, as messages call it."""
+    if isinstance(expression, ast.Number | ast.Text | ast.Window):
+        return described(evaluator.evaluate(expression))
+    return f"a list of {len(expression.items)}" if isinstance(expression, ast.ListOf) else "an expression"
 
 
 def borrowed(expression: ast.Expr) -> tuple[ast.Expr, bool]:
@@ -280,7 +285,7 @@ def _axes(
     items = listed_axes(expression)
     names = tuple(item for item in items if isinstance(item, ast.Name))
     if not names or len(names) < len(items):
-        return _refuse(parameter, argument, callee, "an expression", evaluator)
+        return _refuse(parameter, argument, callee, in_words(expression, evaluator), evaluator)
     for name in names:
         _word(parameter, name, evaluator)
     return tuple(name.text for name in names)

@@ -23,7 +23,7 @@ from dlc.expand.training import expand_training
 from dlc.ir.graph import Graph
 from dlc.ir.request import Request
 from dlc.messages import e02_names as messages
-from dlc.ops import NOT_YET, operator
+from dlc.ops import operator
 from dlc.syntax import ast
 
 
@@ -87,7 +87,7 @@ class Definitions:
         items = tuple(items)
         blocks = _by_name((item for item in items if isinstance(item, ast.Block)), report)
         for block in blocks.values():
-            if block.name in NOT_YET or operator(block.name) is not None:
+            if operator(block.name) is not None:
                 notes = (f"`{block.name}` is an operator of the language",)
                 report(messages.DEFINED_TWICE.at(block.name_span, name=block.name, notes=notes))
         devices = _by_name((item for item in items if isinstance(item, ast.Device)), report)

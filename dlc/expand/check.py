@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
-from dlc.expand.arguments import CALLABLE, Bound, Calls, borrowed, listed_axes, no_such_word, words_of
+from dlc.expand.arguments import CALLABLE, Bound, Calls, borrowed, listed_axes, no_such_word, signature, words_of
 from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
 from dlc.expand.report import Report, undefined
@@ -257,8 +257,9 @@ class _BodyCheck:
         return name.text in self.owner
 
     def _undefined(self, name: ast.Name) -> Diagnostic:
-        if name.text in CALLABLE or name.text in self.calls.blocks:
-            helps = (f"`{name.text}` is an operator or a block: `x -> {name.text}`",)
+        callee = CALLABLE.get(name.text) or self.calls.blocks.get(name.text)
+        if callee is not None:
+            helps = (f"it is an operator or a block, called as {signature(callee)}",)
             return messages.UNDEFINED.at(name.span, name=name.text, where=self.where, helps=helps)
         return undefined(name.text, name.span, self.where, self.known)
 

@@ -21,7 +21,7 @@ from dlc.messages import MESSAGES
 from dlc.messages import e06_train as messages
 from dlc.messages.e02_names import NOT_A_VALUE, SAME_ADDRESS, UNDEFINED
 from dlc.messages.e03_shapes import WRONG_CLASSES
-from dlc.ops import LOSSES, METRICS, NOT_YET, SIGNS, operator
+from dlc.ops import LOSSES, METRICS, SIGNS, operator
 from dlc.ops.operator import OperandError, Operator
 from dlc.syntax import ast
 
@@ -143,6 +143,10 @@ class _Expander(Evaluator):
         if name.text in self.allowed and self.scope.find(name.text) is None:
             helps = (f"it is called as {signature(self.allowed[name.text])}",)
             return self.fail(UNDEFINED.at(name.span, name=name.text, where=self.scope.where, helps=helps))
+        known = self.scope.find(name.text) is not None
+        if not known and self.data_set is not None and name.text in self.data_set.fields:
+            helps = (f"the field of the data set is `{DATA}.{name.text}`",)
+            return self.fail(UNDEFINED.at(name.span, name=name.text, where=self.scope.where, helps=helps))
         return super().name(name)
 
     def evaluate(self, expression: ast.Expr) -> Entity:
@@ -256,8 +260,6 @@ class _Expander(Evaluator):
         return self.field(expression, like), expression.span
 
     def _refuse(self, call: ast.Call) -> Entity:
-        if call.callee in NOT_YET:
-            return self.fail(MESSAGES["E0207"].at(call.callee_span, name=call.callee))
         what = "a loss" if self.stage == "loss" else "a metric"
         helps = similar_help(call.callee, self.allowed, what)
         return self.fail(messages.UNKNOWN_CHOICE.at(call.callee_span, found=f"`{call.callee}`", what=what, helps=helps))

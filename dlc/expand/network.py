@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
 from dlc.expand.addresses import Position, assign, at, below, report_clash
-from dlc.expand.arguments import Bound, Calls, borrowed, read
+from dlc.expand.arguments import Bound, Calls, borrowed, in_words, read
 from dlc.expand.check import Body, Checked, check
 from dlc.expand.count import Counter, TooManyOpsError
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, Unknown, described
@@ -123,7 +123,7 @@ class BodyExpander(Evaluator):
         if isinstance(entity, Tensor):
             return entity.name
         if entity is not None and entity is not UNKNOWN:
-            self.report(messages.NOT_A_VALUE.at(name.span, callee="output", found=described(entity)))
+            self.report(_not_a_value("output", entity, name.span))
         return None
 
     def _input(self, item: ast.Input) -> None:
@@ -297,7 +297,7 @@ class BodyExpander(Evaluator):
             if parameter.name in given:
                 argument = given[parameter.name]
                 if parameter.kind == "weight":
-                    value, transposed = self._weight(argument)
+                    value, transposed = self._weight(op.name, argument)
                     attrs |= {"transposed": True} if transposed else {}
                 else:
                     value = read(parameter, argument, op.name, self)
@@ -309,12 +309,14 @@ class BodyExpander(Evaluator):
                 attrs[parameter.name] = value
         return attrs if sound else None
 
-    def _weight(self, argument: ast.Argument) -> tuple[str | Unknown, bool]:
+    def _weight(self, op: str, argument: ast.Argument) -> tuple[str | Unknown, bool]:
         """The weight that an address names, below this body, else below the network; whether it is transposed."""
         address, transposed = borrowed(argument.value)
         path = self._path(address)
         if path is None:
-            return UNKNOWN, transposed
+            found, wanted = in_words(address, self), "the address of a weight, such as `wte.embedding.weight`"
+            message = messages.WRONG_KIND.at(address.span, argument="tied", callee=op, needed=wanted, found=found)
+            return self.fail(message), transposed
         for name in (below(self._home.prefix, path), path):
             if self.nodes.weight(name) is not None:
                 return name, transposed
@@ -331,7 +333,7 @@ class BodyExpander(Evaluator):
         return body
 
     def _path(self, address: ast.Expr) -> str | None:
-        """An address as text, its indices evaluated; None after a mistake."""
+        """An address as text, its indices evaluated; None where it is none."""
         match address:
             case ast.Name(text):
                 return text
@@ -341,7 +343,6 @@ class BodyExpander(Evaluator):
             case ast.Index(value, index):
                 path, number = self._path(value), self.evaluate(index)
                 return None if path is None or number is UNKNOWN else f"{path}[{_number(number)}]"
-        self.report(messages.NO_WEIGHT.at(address.span, address="…"))
         return None
 
     def combine(self, sign: str, left: Entity, right: Entity, at: ast.Binary) -> Entity:
@@ -382,7 +383,7 @@ class BodyExpander(Evaluator):
         tensors: list[Tensor] = []
         for value, place in operands:
             if not isinstance(value, Tensor):
-                return self.fail(messages.NOT_A_VALUE.at(place, callee=written, found=described(value)))
+                return self.fail(_not_a_value(written, value, place))
             tensors.append(value)
         try:
             inferred = op.infer(tuple(tensor.type for tensor in tensors), attrs)
@@ -413,6 +414,13 @@ class BodyExpander(Evaluator):
                 self.report(message.at(address.span, helps=helps, address=name, found=found, op=written, needed=needed))
                 return False
         return True
+
+
+def _not_a_value(callee: str, found: Entity, place: Span) -> Diagnostic:
+    """E0219; what `split` makes is a list, whose items bear names or numbers."""
+    several = isinstance(found, tuple) and any(isinstance(item, Tensor) for item in found)
+    helps = ("`a, b = …` names the items of a list, `list[0]` is the first of them",) if several else ()
+    return messages.NOT_A_VALUE.at(place, callee=callee, found=described(found), helps=helps)
 
 
 def _without_number(operands: list[Placed]) -> tuple[list[Placed], dict[str, Attr]]:

@@ -37,10 +37,28 @@ class OncePerPlace:
             raise DiagnosticError(self.diagnostics.items)
 
 
+ELSEWHERE: Mapping[str, str] = {
+    "avg_pool": "avgpool",
+    "batch_norm": "bn",
+    "batchnorm": "bn",
+    "cat": "concat",
+    "dense": "linear",
+    "depthwise": "depthwise_conv",
+    "fc": "linear",
+    "gap": "global_avgpool",
+    "max_pool": "maxpool",
+    "swish": "silu",
+    "view": "reshape",
+}
+"""What other libraries call operators -> their names here."""
+
+
 def undefined(name: str, span: Span, where: str, known: Mapping[str, str]) -> Diagnostic:
     """E0201, with the nearest known name; `known` maps names to what they are: a value, an operator."""
     near = similar(name, known) if len(known) <= MOST_CANDIDATES else None
     helps = (f"there is {known[near]} with a similar name: `{near}`",) if near else ()
     if name.lower() in ("true", "false"):
         helps = (f"the two truth values are `yes` and `no`: write `{'yes' if name.lower() == 'true' else 'no'}`",)
+    elif ELSEWHERE.get(name.lower()) in known:
+        helps = (f"it is called `{ELSEWHERE[name.lower()]}` here",)
     return messages.UNDEFINED.at(span, name=name, where=where, helps=helps)

@@ -61,7 +61,7 @@ def listed(words: Iterable[str]) -> str:
 def similar_help(name: str, candidates: Iterable[str], what: str) -> tuple[str, ...]:
     """The helps of a message about an unknown name: the nearest one, and all."""
     known = tuple(candidates)
-    near = similar(name, known)
+    near = name.lower() if name.lower() in known else similar(name, known)
     helps: tuple[str, ...] = (f"there is {what} with a similar name: `{near}`",) if near else ()
     return (*helps, f"known names: {listed(known)}") if known else helps
 
@@ -180,7 +180,7 @@ class Reader:
         return found
 
     def fill(
-        self, fields: Iterable[Field], given: Mapping[str, ast.Expr], where: str, span: Span, what: str = "setting"
+        self, fields: Sequence[Field], given: Mapping[str, ast.Expr], where: str, span: Span, what: str = "setting"
     ) -> Arguments | None:
         """All fields with their values, defaults filled in; None where one is missing or refused."""
         values: list[tuple[str, Argument]] = []
@@ -188,8 +188,8 @@ class Reader:
         for field in fields:
             value = self.read(field, given[field.key]) if field.key in given else field.default
             if field.key not in given and field.required:
-                message = self.wording.missing.at(span, where=where, what=what, key=field.key)
-                self.diagnostics.add(message)
+                notes = (f"it is called as {_signature(where, fields)}",) if what == "argument" else ()
+                self.diagnostics.add(self.wording.missing.at(span, where=where, what=what, key=field.key, notes=notes))
             refused |= value is None and (field.key in given or field.required)
             values.append((field.key, value))
         return None if refused else tuple(values)
@@ -214,7 +214,8 @@ class Reader:
             known = (f"known names: {listed(schemas)}",)
             if isinstance(taken, ast.Text) and taken.value in schemas:
                 known = (f"words stand without quotes: `{taken.value}`",)
-            self.diagnostics.add(self.wording.choice.at(taken.span, found="this", what=what, helps=known))
+            found = described(self.evaluate(taken)) if isinstance(taken, ast.Number | ast.Text | ast.ListOf) else "this"
+            self.diagnostics.add(self.wording.choice.at(taken.span, found=found, what=what, helps=known))
             return None
         name, name_span = (taken.text, taken.span) if isinstance(taken, ast.Name) else (taken.callee, taken.callee_span)
         if name not in schemas:
@@ -235,6 +236,9 @@ class Reader:
         if isinstance(taken, ast.Name) and (taken.text in field.choices or field.kind == "name"):
             self._warn_of_parameter(taken, f"a value of `{field.key}`")
             return taken.text
+        if field.kind == "path" and isinstance(taken, ast.Attribute):
+            self._refuse_kind(field, ast.Name(_dotted(taken), taken.span), taken.span)
+            return None
         value = self.evaluate(taken)
         return None if value is UNKNOWN else self.convert(field, value, taken.span)
 
@@ -304,8 +308,26 @@ class Reader:
             helps = (f"write it with its unit, such as `{EXAMPLES[field.kind]}`",)
         elif isinstance(value, str) and value in field.choices:
             helps = (f"words stand without quotes: `{value}`",)
+        elif isinstance(value, ast.Name) and field.kind == "path":
+            helps = (f'a path stands in quotes: `"{value.text}"`',)
         message = self.wording.kind.at(span, key=field.key, expected=field.expected, found=found, helps=helps)
         self.diagnostics.add(message)
+
+
+def _dotted(expression: ast.Expr) -> str:
+    """`alice.txt`, which is an attribute where it stands without quotes."""
+    match expression:
+        case ast.Name(text):
+            return text
+        case ast.Attribute(value, name):
+            return f"{_dotted(value)}.{name}"
+    return "…"
+
+
+def _signature(name: str, fields: Iterable[Field]) -> str:
+    """How a choice is written: `text(file, seq, test = …)`; `name` stands in backticks."""
+    written = ", ".join(field.key if field.required else f"{field.key} = …" for field in fields)
+    return f"`{name.strip('`')}({written})`"
 
 
 def leaves_root(path: str) -> bool:

@@ -146,7 +146,7 @@ def expand_training(
     choices = {
         key: reader.choice(what, given[key].value, schemas) for key, (what, schemas) in CHOICES.items() if key in given
     }
-    lists = {key: _choices(reader, given[key].value, *LISTS[key]) for key in LISTS if key in given}
+    lists = {key: _choices(reader, key, given[key].value, *LISTS[key]) for key in LISTS if key in given}
     written = {field.key: given[field.key].value for field in COUNTS if field.key in given}
     counts = reader.fill(COUNTS, written, where, item.network_span)
     rates = expand_rates(given["lr"].value, reader) if "lr" in given else None
@@ -165,16 +165,21 @@ def expand_training(
     return objective.graph, replace(training, regularise=lists.get("regularise", ()), spans=spans)
 
 
-def _choices(reader: Reader, expr: ast.Expr, what: str, schemas: Schemas) -> tuple[Choice, ...]:
+def _choices(reader: Reader, key: str, expr: ast.Expr, what: str, schemas: Schemas) -> tuple[Choice, ...]:
     """A choice or a list of choices, in the order of the schemas; no two may be of one kind."""
     taken = reader.taken(expr)
     found: dict[str, Choice] = {}
+    if isinstance(taken, ast.Binary):
+        helps = (f"a list holds several: `{key} = [{', '.join(f'{kind}(…)' for kind in schemas)}]`",)
+        sum_ = f"what `{taken.operator}` makes"
+        reader.diagnostics.add(messages.UNKNOWN_CHOICE.at(taken.span, found=sum_, what=what, helps=helps))
+        return ()
     for item in taken.items if isinstance(taken, ast.ListOf) else (expr,) if taken is not None else ():
         choice = reader.choice(what, item, schemas)
         if choice is not None and choice.kind in found:
             first, again = found[choice.kind].span, choice.span
             secondary = (Label(first, "first here"),) if first else ()
-            message = messages.SET_TWICE.at(again, secondary=secondary, key=choice.kind, where="`regularise`")
+            message = messages.SET_TWICE.at(again, secondary=secondary, key=choice.kind, where=f"`{key}`")
             reader.diagnostics.add(message)
         elif choice is not None:
             found[choice.kind] = choice

@@ -51,13 +51,6 @@ NO_ARGUMENT = Message(
     """The operator or block has no argument of that name. The message lists those that it has.""",
 )
 
-NOT_YET = Message(
-    "E0207",
-    "operator `{name}` is in the language, this version of dlc cannot compile it yet",
-    """The language names more operators than this version of dlc has shapes, costs and kernels for. Nothing written is
-ever ignored, so a network that uses one is refused.""",
-)
-
 RECURSION = Message(
     "E0208",
     "block `{name}` expands itself",
@@ -239,7 +232,6 @@ MESSAGES = (
     WRONG_OPERANDS,
     MISSING_ARGUMENT,
     NO_ARGUMENT,
-    NOT_YET,
     RECURSION,
     GIVEN_TWICE,
     TOO_MANY_ARGUMENTS,

@@ -95,13 +95,6 @@ OPS = (*LAYERS, *LOSSES, *METRICS, SUM, REGULARISE, CLIP, *(rule.operator for ru
 SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 """Operators that are also spelt as signs."""
 
-_NAMES_NOT_YET: tuple[str, ...] = ()
-
-NOT_YET = {
-    name: f"operator `{name}` is in the language, this version of dlc cannot compile it yet" for name in _NAMES_NOT_YET
-}
-"""Names of the language without an operator here -> one line that says so (E0207)."""
-
 _OPERATORS = {op.name: op for op in OPS}
 _OPTIMIZERS = {rule.name: rule for rule in OPTIMIZERS}
 

@@ -51,7 +51,8 @@ def axis_position(op: str, x: TensorType, axis: Attr, argument: str = "axis") ->
     if axis in x.names:
         return x.names.index(axis)
     near = similar(axis, x.names)
-    helps = (f"there is an axis with a similar name: `{near}`",) if near else ()
+    helps = (f"`axis = {x.names[-1]}` goes along the last one",) if argument == "axis" else ()
+    helps = (f"there is an axis with a similar name: `{near}`",) if near else helps
     raise OperandError("E0306", argument=argument, axis=axis, type=x, helps=helps)
 
 

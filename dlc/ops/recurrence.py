@@ -77,7 +77,9 @@ def _shape_rule(
         (x,) = operands
         floating(name, x)
         if len(x.axes) != 3 or x.axes[0].name != BATCH:
-            raise OperandError("E0301", operand=0, op=name, needed="batch, a sequence and features", found=x)
+            helps = ("with `returns = sequence` the recurrent layer before gives one",) if len(x.axes) == 2 else ()
+            needed = "batch, a sequence and features"
+            raise OperandError("E0301", operand=0, helps=helps, op=name, needed=needed, found=x)
         batch, seq, width = x.axes
         hidden, ways = integer(attrs, "hidden"), 1 + flag(attrs, "bidirectional")
         whole = word(attrs, "returns") == "sequence"

@@ -136,7 +136,8 @@ def _count(name: str, value: tuple[object, ...], axes: int) -> None:
     """Refuse an argument that has not one entry for each axis (E0310)."""
     if len(value) != axes:
         needed = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
-        raise OperandError("E0310", argument=name, argument_name=name, given=len(value), needed=needed)
+        helps = ("a number alone goes for every axis",)
+        raise OperandError("E0310", argument=name, argument_name=name, given=len(value), needed=needed, helps=helps)
 
 
 def by(extents: Extents) -> str:

@@ -11,7 +11,7 @@ from backends.numpy_mpi.kernels import KERNELS
 from backends.numpy_mpi.refuse import refusals
 from dlc import driver
 from dlc.data_sets import DATA_SETS, LOADABLE
-from dlc.ops import LAYERS, NOT_YET
+from dlc.ops import LAYERS
 from dlc.units import UNITS
 
 from .blocks import ROOT, Block, complete
@@ -29,10 +29,6 @@ def test_operators_are_written_as_declared() -> None:
 
 def test_choices_settings_and_units_are_written_as_declared() -> None:
     assert {*all_choices(), *all_settings(), *UNITS} - CODE == set()
-
-
-def test_names_that_are_refused_are_listed() -> None:
-    assert set(NOT_YET) - CODE == set()
 
 
 def test_daggers_mark_what_is_not_emitted() -> None:

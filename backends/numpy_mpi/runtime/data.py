@@ -93,7 +93,7 @@ class Dataset:
         if not len(self.train):
             raise ProgramError(f"{self.train.source} has no sample to train on", code="E0715")
         for samples in (self.train, self.test):
-            samples.require(shapes, classes or {}, "change the network, or `scale` or `pad` of the data set")
+            samples.require(shapes, classes or {}, "the network's input and the data need the same shape")
 
 
 def random_bits(seed: int, stream: int, count: int) -> Array:

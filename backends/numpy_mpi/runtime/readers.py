@@ -108,6 +108,8 @@ def own_samples(file: str, shapes: Mapping[str, tuple[int, ...]], classes: Mappi
 
 def _arrays(path: Path, names: Sequence[str]) -> Samples:
     try:
+        if not zipfile.is_zipfile(path):
+            raise data_error(path, "cannot be read as .npz: it is no zip archive")
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive.files]
             if missing:

@@ -109,6 +109,8 @@ def _stored(path: Path) -> Array:
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         if path.suffix == ".npz":
+            if not zipfile.is_zipfile(path):
+                raise data_error(path, "cannot be read as .npz: it is no zip archive")
             with np.load(path, allow_pickle=False) as archive:
                 if "tokens" not in archive.files:
                     raise data_error(path, f"has no array `tokens`, it has {', '.join(archive.files) or 'none'}")
