@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, npt.NDArray[np.generic]]
 
+Runner = Callable[..., None]
+"""`(program, ranks, root, steps, record, *options)`: runs a program's folder and keeps a record of each step."""
+
 CLIP_NORM = 1e-3  # far below the norm of any gradient that training begins with, so that clipping does act
 NOISE_SEEDS = (1, 2)
 
@@ -151,7 +154,17 @@ def without_rounding(context: Context, graph: Graph) -> Context:
     return context.with_(request=replace(context.request, pins=pins, forbids=forbids), exact=True, compute="f64")
 
 
-def compare(compiled: Compiled, parallel: Mapping[str, bytes], variant: str, steps: int) -> Verdict:
+def launched(program: str, ranks: int, root: str, steps: int, record: str, *options: str) -> None:
+    """A program in processes of its own, as users start it. Errors: VerificationError where it fails."""
+    arguments = ["--steps", str(steps), "--quiet", "--root", root, "--record", record, *options]
+    status = launch(program, ranks, arguments)
+    if status:
+        raise VerificationError(f"the program for {ranks} ranks ended with status {status}")
+
+
+def compare(
+    compiled: Compiled, parallel: Mapping[str, bytes], variant: str, steps: int, *, run: Runner = launched
+) -> Verdict:
     """Run the serial program, the parallel one from its states, and the serial one under noise; compare.
 
     `parallel` holds the files of the parallel program. Errors: VerificationError where a program fails.
@@ -162,21 +175,16 @@ def compare(compiled: Compiled, parallel: Mapping[str, bytes], variant: str, ste
         write_folder(parallel, many)
         root = compiled.source.spec.root
         reference, tested = os.path.join(folder, "reference"), os.path.join(folder, "tested")
-        _run(one, 1, root, steps, reference)
-        _run(many, compiled.plan.ranks, root, steps, tested, "--replay", reference)
+        for record in (reference, tested):
+            os.makedirs(record)
+        run(one, 1, root, steps, reference)
+        run(many, compiled.plan.ranks, root, steps, tested, "--replay", reference)
         noisy = list[str]()
         for seed in () if compiled.context.exact else NOISE_SEEDS:
             noisy.append(os.path.join(folder, f"noise{seed}"))
-            _run(one, 1, root, steps, noisy[-1], "--replay", reference, "--perturb", str(seed))
+            os.makedirs(noisy[-1])
+            run(one, 1, root, steps, noisy[-1], "--replay", reference, "--perturb", str(seed))
         return _verdict(compiled, variant, [_Step(reference, tested, noisy, step) for step in range(steps)])
-
-
-def _run(program: str, ranks: int, root: str, steps: int, record: str, *options: str) -> None:
-    os.makedirs(record)
-    arguments = ["--steps", str(steps), "--quiet", "--root", root, "--record", record, *options]
-    status = launch(program, ranks, arguments)
-    if status:
-        raise VerificationError(f"the program for {ranks} ranks ended with status {status}")
 
 
 @dataclass(frozen=True, slots=True)

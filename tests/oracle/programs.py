@@ -1,4 +1,4 @@
-"""Emitted programs in this process: imported from their folder and run on one rank, step by step under observation."""
+"""Emitted programs in this process: imported from their folder and run, on one rank step by step under observation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
+
+from backends.numpy_mpi.runtime.thread_world import run_threads
 
 Arrays = dict[str, NDArray[Any]]
 OWN = ("train", "rates", "kernels", "runtime")
@@ -30,11 +32,12 @@ class Observer(Protocol):
 
 @dataclass
 class EmittedProgram:
-    """A program's folder, for runs on one rank. `loaded` is what each call of its loader gave in the last run, and
-    `steps_per_epoch` is of its training set."""
+    """A program's folder, for runs on one rank, or on as many threads as it has ranks. `loaded` is what each call of
+    its loader gave in the last run, and `steps_per_epoch` is of its training set."""
 
     folder: Path
     root: str
+    ranks: int = 1
     loaded: list[Arrays] = field(default_factory=list)
     steps_per_epoch: int = 0
     module: Any = None
@@ -51,7 +54,11 @@ class EmittedProgram:
             if observer is not None:
                 module.Trace = observer
             given = program.Options(quiet=True, root=self.root, **options)
-            return module.main(world.Serial(), clock.Clock(), files.Files(Path(self.root)), given)
+
+            def main(place: Any) -> Any:
+                return module.main(place, clock.Clock(), files.Files(Path(self.root)), given)
+
+            return main(world.Serial()) if self.ranks == 1 else run_threads(main, self.ranks)[0]
 
     def _keeping(self, loader: type[Any]) -> type[Any]:
         """A loader that keeps what it gives; the first one that is made is that of the training set."""
