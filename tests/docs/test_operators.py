@@ -19,7 +19,7 @@ from . import figures
 from .blocks import ROOT
 
 TEXT = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
-EMITTED = [op for op in (*LAYERS, *LOSSES, *METRICS) if (op.name, "forward", "") in KERNELS or op is CONV]
+EMITTED = [op for op in (*LAYERS, *LOSSES, *METRICS) if (op.name, "forward", "") in KERNELS or op.algorithms]
 
 
 def rows(header: str) -> list[list[str]]:
@@ -32,10 +32,14 @@ WORK = {row[0].strip("`"): row[1:] for row in rows("| operator | work, forward")
 
 IMAGES = {
     "split", "slice", "pad", "transpose", "conv", "maxpool", "avgpool", "global_avgpool", "bn", "concat", "groupnorm",
-    "lrn",
+    "lrn", "depthwise_conv", "conv_transpose", "local_conv", "global_maxpool", "upsample",
 }  # fmt: skip
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "conv": {"filters": 10, "window": (3, 5), "groups": 2},
+    "depthwise_conv": {"window": (3, 5), "multiplier": 3},
+    "conv_transpose": {"filters": 10, "window": (3, 5), "stride": 2, "groups": 2},
+    "local_conv": {"filters": 10, "window": (3, 5)},
+    "upsample": {"factor": (3, 5)},
     "linear": {"features": 7},
     "maxpool": {"window": (3, 5), "stride": 2},
     "avgpool": {"window": (3, 5), "stride": 2},
@@ -80,7 +84,7 @@ def example(name: str) -> tuple[Op, dict[str, int]]:
     types = tuple(label if role == "label" else x for role, x in zip([*op.operands, "x"], operands, strict=False))
     types = TYPES.get(name, types)
     x = types[0] if types else x
-    made = Op(op, types, ARGUMENTS.get(name, {}), algorithm="direct" if name == "conv" else "")
+    made = Op(op, types, ARGUMENTS.get(name, {}), algorithm="direct" if op.algorithms else "")
     y = made.inferred.results[0].shape
     symbols = dict(zip("NCHW", x.shape, strict=False))
     symbols |= {"F": x.shape[-1], "E": x.elements, "T": x.elements // x.shape[-1], "G": 2, "R": 3, "S": 5}
