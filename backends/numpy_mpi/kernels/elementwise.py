@@ -65,11 +65,12 @@ def tanh_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
 
 
 def sigmoid_forward(x: Array, y: Array, **_: object) -> None:
-    """y = 1/(1 + e⁻ˣ), as (1 + tanh(x/2))/2: exact for large |x| too."""
-    np.multiply(x, 0.5, out=y)
-    np.tanh(y, out=y)
-    np.multiply(y, 0.5, out=y)
-    np.add(y, 0.5, out=y)
+    """y = 1/(1 + e⁻ˣ), to full relative precision: where e⁻ˣ overflows y is 0, as it should be."""
+    np.negative(x, out=y)
+    with np.errstate(over="ignore"):
+        np.exp(y, out=y)
+    np.add(y, 1, out=y)
+    np.divide(1, y, out=y)
 
 
 def sigmoid_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
