@@ -54,7 +54,7 @@ class ConvShape:
 
     def block_pixels(self, layout: str) -> int:
         """Pixels of y in the smallest block that kernels work on: a sample, in CHWN a row of all samples."""
-        return self.batch * self.y[1] if layout == "CHWN" else prod(self.y)
+        return self.batch * prod(self.y[1:]) if layout == "CHWN" else prod(self.y)
 
     @property
     def plain(self) -> bool:
