@@ -125,7 +125,10 @@ def global_maxpool_dx(dy: Array, indices: Array, dx: Array, *, layout: str = "NC
 def pool_taps(x: Array, y: Array, window: Extents, stride: Extents, pad: Pads) -> Iterator[tuple[int, Region, Region]]:
     """(number of the tap, region of y, region of x) for each tap that reads any of x."""
     for tap, outs, ins in taps(x.shape[2:], y.shape[2:], window, stride, pad, (1,) * len(window)):
-        yield int(np.ravel_multi_index(tap, window)), outs, ins
+        number = 0
+        for position, extent in zip(tap, window, strict=True):
+            number = number * extent + position
+        yield number, outs, ins
 
 
 def _pixels(x: Array, layout: str) -> tuple[Array, int]:
