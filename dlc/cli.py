@@ -30,12 +30,13 @@ COMMANDS: Mapping[str, str] = {
     "run": "compile and train, on as many ranks as the plan has",
     "verify": "compare the parallel program with the serial one, step by step",
     "import": "make a spec and weights of an ONNX model",
+    "export": "make an ONNX model of a network and its weights",
     "fmt": "put specs into the house style",
     "doctor": "check this machine for all that dlc needs",
 }
 """The commands, each a module of `dlc.commands`, in the order of their use."""
 
-LATER = ("rehearse", "calibrate", "validate", "export")
+LATER = ("rehearse", "calibrate", "validate")
 """Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Sources
 from dlc.messages import e07_run as e07
+from dlc.messages import e08_onnx as e08
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from dlc.cluster.topology import Cluster
     from dlc.cost.profile import Profile
     from dlc.expand.spec import Job, Spec
@@ -299,6 +302,40 @@ def emit_files(compiled: Compiled) -> dict[str, bytes]:
             compiled.graph, compiled.plan, compiled.program, compiled.context.training, exact=compiled.context.exact
         )
     )
+
+
+def export_onnx(source: Source, weights: str | None) -> ModelProto:
+    """The network as a model of ONNX, with the weights of a file or those that training starts with.
+
+    Errors: E0716 for weights of another network, E0803 without the package onnx, E0805 for ops that ONNX cannot
+    express, E0806 where the file leaves a choice.
+    """
+    from dlc.frontends.onnx.counterparts import COUNTERPARTS
+    from dlc.frontends.onnx.exporting import export_model
+    from dlc.weights import first_weights, read_weights
+    from passes.set_initialisation import initialised
+
+    job = _exported_job(source)
+    graph, seed = job.graph, 0
+    try:
+        if job.training is not None:
+            graph, seed = initialised(graph, job.training.init), job.training.seed
+        known = first_weights(graph, seed) if weights is None else read_weights(weights, graph)
+        return export_model(graph, known, COUNTERPARTS)
+    except DiagnosticError as error:
+        raise SourcedError(error.diagnostics, source.texts) from None
+
+
+def _exported_job(source: Source) -> Job:
+    """The only network, or the only one that is trained; E0806 where there is neither."""
+    jobs = source.spec.jobs
+    trained = [job for job in jobs if job.training is not None]
+    found = jobs if len(jobs) == 1 else trained
+    if len(found) != 1:
+        names = _quoted(job.graph.name for job in jobs)
+        refused = e08.UNSETTLED_NETWORK.at(None, path=source.spec.path, notes=(f"its networks: {names}",))
+        raise SourcedError((refused,), source.texts)
+    return found[0]
 
 
 def from_plan(path: str) -> tuple[Source, Options, Plan]:

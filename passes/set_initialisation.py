@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlc.ir.graph import Graph, Init, Value
+from dlc.ir.training import Choice
 from passes.context import Context
 
 
@@ -15,7 +16,11 @@ def set_initialisation(graph: Graph, context: Context) -> Graph:
     networks. Directions of a weight norm start as the weight would, magnitudes as their norms whatever the directions
     are.
     """
-    init = context.training.init
+    return initialised(graph, context.training.init)
+
+
+def initialised(graph: Graph, init: Choice | None) -> Graph:
+    """The same without a context; None leaves each op its own."""
     if init is None:
         return graph
     arguments = dict(init.arguments)

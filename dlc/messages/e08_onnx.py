@@ -28,9 +28,24 @@ OPEN_EXTENT = Message(
     "Networks of dlc have fixed extents behind the batch. Where a model leaves one open, `dlc import` has to be told:\n"
     "`-P NAME=extent`, with the model's own name for it. The first axis, the batch, may stay open.",
 )
+NO_COUNTERPART = Message(
+    "E0805",
+    "op `{address}` (`{op}`) cannot be exported: {fault}",
+    "ONNX has no operator that computes the same, or none in the version that dlc writes. `dlc export` names every such\n"
+    "op and writes nothing.",
+)
+UNSETTLED_NETWORK = Message(
+    "E0806",
+    "`{path}` does not settle which network is exported",
+    "A model holds one network. Where a file has several, the one that its `train` block trains is exported; with several\n"
+    "or no train blocks, keep one network in a file.",
+)
+
 MESSAGES = (
     UNREADABLE,
     UNCOVERED_NODE,
     MISSING_PACKAGE,
     OPEN_EXTENT,
+    NO_COUNTERPART,
+    UNSETTLED_NETWORK,
 )

@@ -44,6 +44,8 @@ SHOWN_ELSEWHERE = {
     "E0802": "tests/frontends/test_import.py",
     "E0803": "tests/frontends/test_import.py",
     "E0804": "tests/frontends/test_import.py",
+    "E0805": "tests/frontends/test_export.py",
+    "E0806": "tests/frontends/test_export.py",
 }
 """Codes that no file alone can earn (they need a missing file, a full disk or a running program), and their tests."""
 

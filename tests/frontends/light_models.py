@@ -18,7 +18,6 @@ from dlc.frontends.onnx.importing import Imported, import_model
 from dlc.frontends.onnx.model import model_of
 from tests.frontends.evaluate import evaluate
 from tests.frontends.node_tests import expanded
-from tests.frontends.torch_models import run
 
 FOLDER = Path(onnx.backend.test.__file__).parent / "data" / "light"
 MODELS = tuple(sorted(path.stem.removeprefix("light_") for path in FOLDER.glob("light_*.onnx")))
@@ -69,6 +68,8 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], op: str, index: int)
 
 def errors(name: str, seed: int) -> Iterator[tuple[str, float]]:
     """(value, largest difference over the largest number of the reference) of the outputs and sampled intermediates."""
+    from tests.frontends.torch_models import run  # PyTorch, which the models themselves do without
+
     proto = drawn(name, seed)
     imported = import_model(model_of(proto, name, {}), name, "net.dlspec")
     sampled = _sampled(proto, imported, np.random.default_rng(seed))

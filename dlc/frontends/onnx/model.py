@@ -25,6 +25,9 @@ DTYPES = {1: "f32", 2: "u8", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64"
 _DRAWN = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
+_UNSHAPED = frozenset({"GroupNormalization"})
+"""Ops that onnx's shape inference passes by, though their results have the shape of what they read."""
+
 _SMALL = 4096
 """Constants of at most so many elements take part in shape inference, which copies the whole model."""
 
@@ -208,9 +211,34 @@ def _inferred(work: ModelProto, constants: Mapping[str, Array]) -> dict[str, Val
         else:
             number = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             graph.input.append(onnx.helper.make_tensor_value_info(name, number, array.shape))
-    shaped = onnx.shape_inference.infer_shapes(work, strict_mode=True, data_prop=True).graph
+    shaped = _shaped(work).graph
     values = (*shaped.input, *shaped.value_info, *shaped.output)
     return {value.name: type_ for value in values if (type_ := _type(value)) is not None}
+
+
+def _shaped(work: ModelProto) -> ModelProto:
+    """ONNX's shape inference, helped over ops that it has no rule for."""
+    onnx = load_onnx()
+    while True:
+        try:
+            shaped: ModelProto = onnx.shape_inference.infer_shapes(work, strict_mode=True, data_prop=True)
+            return shaped
+        except onnx.shape_inference.InferenceError:
+            if not _declare_unshaped(work):
+                raise
+
+
+def _declare_unshaped(work: ModelProto) -> bool:
+    """Give results of such ops the type of what they read, as far as that is known; whether any was new."""
+    onnx = load_onnx()
+    known = onnx.shape_inference.infer_shapes(work, data_prop=True).graph
+    types = {value.name: value.type for value in (*known.input, *known.value_info, *known.output)}
+    told = {value.name for value in work.graph.value_info}
+    nodes = [node for node in work.graph.node if node.op_type in _UNSHAPED and node.output[0] not in told]
+    ready = [node for node in nodes if node.input[0] in types]
+    for node in ready:
+        work.graph.value_info.append(onnx.helper.make_value_info(node.output[0], types[node.input[0]]))
+    return bool(ready)
 
 
 def _type(value: ValueInfoProto) -> ValueType | None:

@@ -108,8 +108,8 @@ class Translation:
     def parameter(self, node: OnnxNode, index: int, like: Flow, start: int = 0) -> Flow | float:
         """A constant that meets a value: a number, or a weight of its own, which is repeated along the axes it lacks.
 
-        Its shape is aligned with the last of the value's axes, as ONNX does; axes of one element are left away. Where
-        it is trained from the beginning, it begins at `start`.
+        Its shape is aligned with the last of the value's axes, as ONNX does; axes of one element are left away, and a
+        batch of equal samples is. Where it is trained from the beginning, it begins at `start`.
         """
         array = self.constant(node, index)
         assert array is not None
@@ -117,11 +117,14 @@ class Translation:
             return float(array.reshape(()))
         if array.ndim > like.rank:
             raise UncoveredError(f"a constant of shape {list(array.shape)} has more axes than what it meets")
-        aligned = [1] * (like.rank - array.ndim) + list(array.shape)
-        if like.at is not None and aligned.pop(like.at) > 1:
-            raise UncoveredError(f"a constant of shape {list(array.shape)} differs from sample to sample")
-        axes = tuple(axis.name for axis, extent in zip(like.sample, aligned, strict=True) if extent > 1)
-        return self._parameter(node.input(index), array, axes, start)
+        aligned = array.reshape((1,) * (like.rank - array.ndim) + array.shape)
+        if like.at is not None:
+            first = aligned.take([0], like.at)
+            if (first != aligned).any():
+                raise UncoveredError(f"a constant of shape {list(array.shape)} differs from sample to sample")
+            aligned = first.squeeze(like.at)
+        axes = tuple(axis.name for axis, extent in zip(like.sample, aligned.shape, strict=True) if extent > 1)
+        return self._parameter(node.input(index), aligned, axes, start)
 
     def _parameter(self, constant: str, array: Array, axes: tuple[str, ...], start: int) -> Flow:
         """A weight as a statement of its own, one for each way in which its axes are called."""
