@@ -20,7 +20,10 @@ from tests.fuzz.generation import generate
 from tests.fuzz.mutations import mutate
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
-SAMPLES = ("lenet5.dlspec", "resnet50.dlspec", "gpt2.dlspec", "clusters/a100_pod.dlspec")
+SAMPLES = (
+    "lenet5.dlspec", "resnet50.dlspec", "gpt2.dlspec", "clusters/a100_pod.dlspec",
+    "autoencoder.dlspec", "char_lm.dlspec", "gru.dlspec", "mlp.dlspec", "treenet.dlspec",
+)  # fmt: skip
 
 SECONDS = 2.0
 GENEROSITY = 3  # for slow machines: what runs away takes far longer
