@@ -24,7 +24,10 @@ from tests.oracle.programs import Arrays, EmittedProgram, Observed
 from tests.oracle.torch_graph import DTYPES, REFERENCED, TorchNetwork, TorchTraining
 
 STEPS = 5
-NOISE_SEEDS = (1, 2, 3)
+NOISE = {"f64": 3, "f32": 8}
+"""How often PyTorch's own spread is drawn. In float32 a unit near a kink falls to its other side now and then, in a few
+draws of many: the spread is known only once some have."""
+
 SYNTHETIC = (("samples", 1024), ("classes", 10), ("test", 0.2), ("shuffle", True), ("last", "drop"))
 BATCHES = 8
 """So many batches of synthetic samples suffice, a fifth of them for predictions."""
@@ -144,7 +147,9 @@ class Beside:
         after = {f"after.{name}": array for name, array in self.observed.state().items()}
         tested = self.tested | {name: array for name, array in after.items() if name in reference}
         if not self.free:
-            noisy = tuple(self._perturbed(batch, step, rate, seed) for seed in NOISE_SEEDS)
+            noisy = tuple(
+                self._perturbed(batch, step, rate, seed) for seed in range(NOISE[self.training.network.compute])
+            )
             self.judgements.append(judge_step(step, Step(reference, tested, noisy), self.bound))
         self.losses.append((float(tested["loss"]), float(reference["loss"])))
         self.state |= {name[6:]: array for name, array in reference.items() if name.startswith("after.")}

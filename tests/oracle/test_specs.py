@@ -38,7 +38,7 @@ def test_lenet(precision: str, tmp_path: Path) -> None:
 
 WHOLE: dict[str, dict[str, Any]] = {
     "resnet50": {"batch": 8, "size": 64},
-    "gpt2": {"batch": 2, "depth": 2, "tokens": 64, "microbatches": 1, "corpus": "data/alice.txt"},
+    "gpt2": {"batch": 2, "depth": 2, "tokens": 64, "vocab": 4096, "microbatches": 1, "corpus": "data/alice.txt"},
 }
 
 
