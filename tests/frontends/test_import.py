@@ -124,6 +124,27 @@ def test_constants_that_meet_values_are_parameters(tmp_path: Path) -> None:
     assert "y       = 1 - half" in text
 
 
+def test_a_product_and_its_bias_are_one_linear_map(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w", "product", name="/fc/MatMul"), node("Add", "b product", "y", name="/fc/Add")]
+    proto = model([*nodes, node("Relu", "y", "z")], {"x": (2, 5, 3)}, ["z"], {"w": normal(3, 4), "b": normal(4)})
+    text = agrees(proto, tmp_path, x=normal(2, 5, 3))
+    assert "fc_Add = x      -> linear(4)" in text
+
+
+def test_a_product_that_is_used_otherwise_stays_alone(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w", "product"), node("Add", "product b", "y"), node("Mul", "product y", "z")]
+    proto = model(nodes, {"x": (2, 3)}, ["z"], {"w": normal(3, 4), "b": normal(4)})
+    assert "linear(4, bias = no)" in agrees(proto, tmp_path, x=normal(2, 3))
+
+
+def test_a_causal_mask_is_no_weight(tmp_path: Path) -> None:
+    mask = np.triu(np.full((4, 4), -np.inf, np.float32), 1)
+    nodes = [node("Add", "x mask", "masked"), node("Softmax", "masked", "y")]
+    text = agrees(model(nodes, {"x": (2, 3, 4, 4)}, ["y"], {"mask": mask}), tmp_path, x=normal(2, 3, 4, 4))
+    assert "x      -> causal_mask" in text
+    assert "parameter" not in text
+
+
 def test_a_constant_that_is_used_twice_is_one_parameter(tmp_path: Path) -> None:
     nodes = [node("Add", "x w", "a"), node("Relu", "a", "b"), node("Mul", "b w", "y")]
     text = agrees(model(nodes, {"x": (2, 3)}, ["y"], {"w": normal(3)}), tmp_path, x=normal(2, 3))

@@ -220,6 +220,8 @@ class Translation:
 
     def node(self, node: OnnxNode, table: Mapping[str, Cover]) -> None:
         """Translate one node; what is not covered is noted, and what reads its outputs is left out."""
+        if any(output in self.flows for output in node.outputs):
+            return  # a node before it has taken it in
         fault = uncovered(node, self.model, table)
         if fault is None and not all(self._is_known(input_) for input_ in node.inputs):
             return

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined
 from dlc.frontends.onnx.model import OnnxNode
 from dlc.frontends.onnx.nodes.numbers import real
 from dlc.frontends.onnx.translation import Translation
+
+if TYPE_CHECKING:
+    from dlc.frontends.onnx.model import Array
+
+
+ARITHMETIC = (7, 13, 14)
+"""The versions of Add, Sub, Mul and Div; earlier ones broadcast otherwise."""
+
+MASKED = -1e30
+"""Scores below this have no weight after a softmax."""
 
 
 def activation(op: str, *versions: int) -> Cover:
@@ -91,13 +102,40 @@ def cast(node: OnnxNode, made: Translation) -> None:
     made.bind(node, made.value(node))
 
 
+def add(node: OnnxNode, made: Translation) -> None:
+    """A sum; one with a constant that is −∞ where a key comes after the query is a causal mask."""
+    for mask, scores in ((0, 1), (1, 0)):
+        constant, x = made.constant(node, mask), made.flows.get(node.input(scores))
+        if constant is not None and x is not None and _has_scores(x) and _is_causal(constant):
+            made.bind(node, x.apply("causal_mask"))
+            return
+    made.bind(node, made.arithmetic("+", node))
+
+
 def arithmetic(sign: str) -> Cover:
     """Two values, or one and a constant."""
 
     def translate(node: OnnxNode, made: Translation) -> None:
         made.bind(node, made.arithmetic(sign, node))
 
-    return Cover(translate, versions=(7, 13, 14), weights=(0, 1))
+    return Cover(translate, versions=ARITHMETIC, weights=(0, 1))
+
+
+def _has_scores(x: Flow) -> bool:
+    """Whether the last two axes are a sample's own."""
+    return x.at in (0, None) and len(x.sample) > 1
+
+
+def _is_causal(constant: Array) -> bool:
+    """Whether a matrix is zero on and below its diagonal and as good as −∞ above it."""
+    import numpy as np
+
+    rows, columns = constant.shape[-2:] if constant.ndim > 1 else (0, 0)
+    if rows < 2 or rows != columns or constant.size != rows * columns:
+        return False
+    matrix = constant.reshape(rows, columns)
+    above = np.triu(np.ones(matrix.shape, bool), 1)
+    return bool((matrix[~above] == 0).all() and (matrix[above] < MASKED).all())
 
 
 def total(node: OnnxNode, made: Translation) -> None:
@@ -131,7 +169,7 @@ TABLE = {
     "Dropout": Cover(dropout, versions=(7, 10, 12, 13, 22), attributes=("ratio", "seed"), constants=(1, 2)),
     "Identity": Cover(identity, versions=(1, 13, 14, 16, 19, 21, 23, 24, 25)),
     "Cast": Cover(cast, versions=(6, 9, 13, 19, 21, 23, 24, 25, 28), attributes=("to", "saturate", "round_mode")),
-    "Add": arithmetic("+"),
+    "Add": Cover(add, versions=ARITHMETIC, weights=(0, 1)),
     "Sub": arithmetic("-"),
     "Mul": arithmetic("*"),
     "Div": arithmetic("/"),

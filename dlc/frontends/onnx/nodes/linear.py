@@ -63,16 +63,30 @@ def _added(node: OnnxNode, made: Translation, y: Flow, beta: float) -> Flow | fl
 
 
 def matmul(node: OnnxNode, made: Translation) -> None:
-    """By a constant matrix on the right: a linear map. Of two values: `@`."""
+    """By a constant matrix on the right: a linear map, with the bias that is added to it alone. Of two values: `@`."""
     right = made.constant(node, 1)
     if right is not None and right.ndim == 2:
         x = made.value(node)
         x.require_rows(-1)
-        made.bind(node, x.apply("linear", {"weight": right.T}, features=right.shape[1], bias=False))
+        last, bias = _biased(node, made, right.shape[1])
+        weights = {"weight": right.T, "bias": bias}
+        made.bind(last, x.apply("linear", weights, features=right.shape[1], bias=bias is not None))
         return
     if right is not None or made.constant(node, 0) is not None:
         raise UncoveredError("a constant that is no matrix on its right side is multiplied")
     made.bind(node, _product(made, made.value(node), made.value(node, 1)))
+
+
+def _biased(node: OnnxNode, made: Translation, features: int) -> tuple[OnnxNode, Array | None]:
+    """The sum that alone reads a product and adds a bias to it, and the bias; else the product itself."""
+    readers = made.model.readers(node.outputs[0])
+    if len(readers) == 1 and readers[0].op == "Add" and node.outputs[0] not in made.model.outputs:
+        (added,) = readers
+        for index in (0, 1):
+            bias = made.constant(added, index)
+            if bias is not None and bias.shape[-1:] == (features,) and bias.size == features:
+                return added, bias.reshape(-1)
+    return node, None
 
 
 def _product(made: Translation, a: Flow, b: Flow) -> Flow:
