@@ -59,9 +59,7 @@ FAULTS = (
     Fault("lrn", "lrn_dx", "behind=True", "behind=False", "lrn"),
     Fault("lrn", "lrn_dx", "np.divide(pulls, base, out=pulls)", "pass", "lrn"),
     Fault("weight_norm", "weight_norm_dw", "unit * dmagnitude", "direction * dmagnitude", "weight_norm"),
-    Fault(
-        "embedding", "embedding_dw", "np.add.reduceat(rows[order], starts, axis=0)", "rows[order][starts]", "embedding"
-    ),
+    Fault("embedding", "embedding_dw", "dweight[ordered[places]] +=", "dweight[ordered[places]] =", "embedding"),
     Fault("attention", "attend_dx", "np.matmul(dscores.swapaxes(-1, -2), q)", "np.matmul(dscores, q)", "attention"),
     Fault("attention", "_weigh_dx", "np.multiply(dscores, 1 / sqrt(width), out=dscores)", "pass", "attention"),
     Fault("attention", "causal_mask_dx", "np.copyto(dx, 0, where=later(dy))", "pass", "causal_mask"),
@@ -74,8 +72,8 @@ FAULTS = (
     Fault("arithmetic", "gather", "np.add.reduce(", "np.mean(", "add"),
     Fault("elementwise", "gelu_dx", "np.add(dx_, below, out=dx_)", "np.copyto(dx_, below)", "gelu"),
     Fault("elementwise", "_density", "1 + 3 * CUBIC", "1 + CUBIC", "gelu"),
-    Fault("elementwise", "elu_dx", "np.add(y, alpha, out=dx)", "np.add(y, 1, out=dx)", "elu"),
-    Fault("elementwise", "hard_swish_dx", "np.copyto(dx, 1, where=x >= 3)", "pass", "hard_swish"),
+    Fault("elementwise", "elu_dx", "np.add(dx_, alpha, out=dx_)", "np.add(dx_, 1, out=dx_)", "elu"),
+    Fault("elementwise", "hard_swish_dx", "np.add(dx_, x_ >= 3, out=dx_)", "pass", "hard_swish"),
     Fault("softmax", "log_softmax_dx", "np.exp(y, out=dx)", "np.copyto(dx, y)", "log_softmax"),
     Fault("matmul", "matmul_dx", "_product(a.swapaxes(-1, -2), dy, db)", "db.fill(0)", "matmul"),
     Fault("matmul", "_product", "gather(left @ right, found)", "np.copyto(found, left @ right)", "matmul"),

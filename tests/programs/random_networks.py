@@ -14,7 +14,7 @@ from random import Random
 
 from dlc.diagnostics import DiagnosticError
 from dlc.driver import read
-from dlc.ir.graph import Graph
+from dlc.ir.graph import Graph, Node
 
 LARGEST = 400
 """Elements of a sample: larger results are left out."""
@@ -69,8 +69,10 @@ class Network:
         """Take a statement if the compiler does, and its results are not too large."""
         bound = [name.strip() for name in statement.split(" = ")[0].split(",")]
         graph = graph_of(self.text(statement, *(f"output {name}" for name in bound)), folder)
-        types = {name: graph.type(value) for name, value in graph.outputs} if graph else {}
-        if not types or any(prod(type_.shape[type_.batched :]) > LARGEST for type_ in types.values()):
+        if graph is None or _numerically_hopeless(graph):
+            return False
+        types = {name: graph.type(value) for name, value in graph.outputs}
+        if any(prod(type_.shape[type_.batched :]) > LARGEST for type_ in types.values()):
             return False
         self.statements.append(statement)
         self.unread = [name for name in self.unread if not _reads(statement, name)] + bound
@@ -89,6 +91,28 @@ def graph_of(text: str, folder: Path) -> Graph | None:
         return None
 
 
+def _numerically_hopeless(graph: Graph) -> bool:
+    """Whether something normalises single numbers, or two batch norms may follow one another: the running mean of the
+    second one is nothing but rounding."""
+    norms = [node for node in graph.nodes if node.op == "bn"]
+    return len(norms) > 1 or any(_normalises_one(graph, node) for node in graph.nodes)
+
+
+def _normalises_one(graph: Graph, node: Node) -> bool:
+    """Whether each number is normalised by itself: what comes of it is noise, which another norm would blow up."""
+    if not node.inputs:
+        return False
+    x = graph.type(node.inputs[0])
+    match node.op:
+        case "softmax" | "log_softmax":
+            return x.shape[int(str(node.attr("axis")))] == 1
+        case "layernorm" | "rmsnorm":
+            return x.shape[-1] == 1
+        case "groupnorm":
+            return prod(x.shape[1:]) == node.attr("groups")
+    return False
+
+
 def _reads(statement: str, name: str) -> bool:
     return name in statement.split(" = ", 1)[1].replace("(", " ").replace(")", " ").replace(",", " ").split()
 
@@ -102,7 +126,7 @@ def windowed(net: Network) -> str:
     rest = f"{window}, stride = {stride}, pad = {pad}"
     filters = draw.choice((2, 3, 4))
     conv = f"conv({filters}, {rest}, dilation = {dilation}, groups = {groups}, bias = {bias})"
-    ceil, count = draw.choice(("yes", "no")), draw.choice(("yes", "no"))
+    ceil, count = "no" if pad == "same" else draw.choice(("yes", "no")), draw.choice(("yes", "no"))
     return draw.choice(
         (
             conv,
@@ -197,8 +221,8 @@ def combined(net: Network, name: str) -> str:
     *_, rows, width = (1, 1, *(extent for _, extent in net.values[name]))
     return draw.choice(
         (
-            f"{name} {sign} {same}",
-            f"{name} {sign} {name}",
+            f"{name} {sign if same != name else '+'} {same}",
+            f"{name} {draw.choice('+*')} {name}",
             f"{name} {sign} {other}",
             f"{name} / ({same} * {same} + 1)",
             f"2 / ({name} * {name} + 1)",

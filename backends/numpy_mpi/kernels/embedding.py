@@ -6,6 +6,9 @@ import numpy as np
 
 from .layout import Array
 
+LONG = 16
+"""Runs of more equal tokens are added up one by one."""
+
 
 def embedding_forward(x: Array, weight: Array, y: Array, **_: object) -> None:
     """Tokens [...], weight [vocab, width] -> y [..., width]; tokens were checked when they were read."""
@@ -15,14 +18,21 @@ def embedding_forward(x: Array, weight: Array, y: Array, **_: object) -> None:
 def embedding_dw(dy: Array, x: Array, dweight: Array, **_: object) -> None:
     """Each row of dweight is the sum of dy over the places of its token, in their order; others are zero.
 
-    Places are sorted by token and each run of equal tokens is added up: 1.3 to 6 times faster than `np.add.at`.
+    Places are sorted by token. Of runs of equal tokens the first places of all are added at once, then the second
+    ones, and so on; a long run is added up by itself. `np.add.at` and `np.add.reduceat` take 30 times as long.
     """
     tokens, rows = x.reshape(-1), dy.reshape(-1, dy.shape[-1])
     order = np.argsort(tokens, kind="stable")
     ordered = tokens[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    lengths = np.diff(starts, append=tokens.size)
+    short = lengths <= LONG
     dweight.fill(0)
-    dweight[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    for number in range(min(LONG, lengths.max(initial=0))):
+        places = starts[short & (lengths > number)] + number
+        dweight[ordered[places]] += rows[order[places]]
+    for start, length in zip(starts[~short], lengths[~short], strict=True):
+        np.add.reduce(rows[order[start : start + length]], axis=0, out=dweight[ordered[start]])
 
 
 def position_embedding_forward(x: Array, weight: Array, y: Array, **_: object) -> None:

@@ -31,8 +31,8 @@ def maxpool_forward(
     y.fill(-np.inf)
     indices.fill(0)
     for tap, outs, ins in pool_taps(x, y, window, stride, pad):
-        candidate, best = at(x, 2, ins), at(y, 2, outs)
-        np.copyto(at(indices, 2, outs), tap, where=candidate > best)
+        candidate, best, numbers = at(x, 2, ins), at(y, 2, outs), at(indices, 2, outs)
+        np.maximum(numbers, np.multiply(candidate > best, tap, dtype=numbers.dtype), out=numbers)  # taps ascend
         np.maximum(candidate, best, out=best)
 
 
