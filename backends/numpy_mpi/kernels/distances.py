@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .dot import dot, square_sum
 from .layout import Array
 
 
@@ -87,7 +88,7 @@ def huber_forward(
     np.abs(distance, out=distance)
     limited = np.minimum(distance, delta)
     np.subtract(distance, limited / 2, out=distance)
-    loss[...] = np.dot(limited.reshape(-1), distance.reshape(-1)) / divisor(prediction, count)
+    loss[...] = dot(limited, distance) / divisor(prediction, count)
 
 
 def huber_dx(
@@ -136,9 +137,8 @@ def divisor(values: Array, count: int) -> int:
     return count * (values[0].size if values.shape[0] else 1)
 
 
-def _squares(prediction: Array, target: Array) -> Array:
-    difference = (prediction - target).reshape(-1)
-    return np.asarray(np.dot(difference, difference))
+def _squares(prediction: Array, target: Array) -> float:
+    return square_sum(prediction - target)
 
 
 def _difference(prediction: Array, target: Array, out: Array, factor: Array) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from .bn import bn_grad_sums, bn_sums, per_channel, spans, summed
+from .dot import square_sum
 from .gradients import clip as clip_exactly
-from .gradients import square_sum
 from .layout import Array, logical, physical_axis
 from .philox import Key, uniform, words
 

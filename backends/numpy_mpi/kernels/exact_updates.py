@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .dot import square_sum
 from .exact import fold, folded
-from .gradients import square_sum
 from .layout import Array
 from .lbfgs import BEGUN, NEXT, PAIRS, STATES, move
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from .dot import square_sum
 from .layout import Array
 
 
@@ -49,9 +50,3 @@ def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: o
 def norm(array: Array) -> float:
     """The square root of the sum of the squares of its elements."""
     return sqrt(square_sum(array))
-
-
-def square_sum(gradient: Array) -> float:
-    """The sum of the squares of its elements."""
-    flat = gradient.reshape(-1)
-    return float(np.dot(flat, flat))

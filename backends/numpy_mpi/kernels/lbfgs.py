@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .dot import dot
 from .layout import Array
 
 SMALLEST_GRADIENT = 1e-7
@@ -49,7 +50,7 @@ def lbfgs_update(*arrays: Array, lr: float, history: int = 10, **_: object) -> N
         progress[SCALE] = 1
     progress[BEGUN], progress[LENGTH] = 1, length
     np.copyto(last, gradient)
-    if np.dot(gradient, direction) <= -SMALLEST_DESCENT:
+    if dot(gradient, direction) <= -SMALLEST_DESCENT:
         move(weights, direction, length)
 
 
@@ -57,14 +58,14 @@ def _remember(
     step: Array, change: Array, steps: Array, changes: Array, curvatures: Array, progress: Array, history: int
 ) -> None:
     """Keep a pair in the next slot, where the curvature along the step is positive."""
-    curvature = np.dot(change, step)
+    curvature = dot(change, step)
     if curvature <= SMALLEST_CURVATURE:
         return
     slot = int(progress[NEXT])
     steps[slot], changes[slot], curvatures[slot] = step, change, curvature
     progress[NEXT] = (slot + 1) % history
     progress[PAIRS] = min(progress[PAIRS] + 1, history)
-    progress[SCALE] = curvature / np.dot(change, change)
+    progress[SCALE] = curvature / dot(change, change)
 
 
 def _descend(
@@ -82,11 +83,11 @@ def _descend(
     np.negative(gradient, out=direction)
     shares = []
     for slot in slots:
-        shares.append(np.dot(steps[slot], direction) / curvatures[slot])
+        shares.append(dot(steps[slot], direction) / curvatures[slot])
         np.subtract(direction, shares[-1] * changes[slot], out=direction)
     np.multiply(direction, progress[SCALE], out=direction)
     for slot, share in zip(reversed(slots), reversed(shares), strict=True):
-        back = np.dot(changes[slot], direction) / curvatures[slot]
+        back = dot(changes[slot], direction) / curvatures[slot]
         np.add(direction, (share - back) * steps[slot], out=direction)
 
 

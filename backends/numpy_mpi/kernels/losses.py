@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .distances import divisor
+from .dot import dot
 from .layout import Array
 
 
@@ -69,7 +70,7 @@ def kl_forward(
     """
     p, q, logarithms = _softened(logits, target, temperature)
     np.subtract(q, p, out=difference)
-    loss[...] = temperature**2 * np.dot(p.reshape(-1), logarithms.reshape(-1)) / divisor(logits[..., 0], count)
+    loss[...] = temperature**2 * dot(p, logarithms) / divisor(logits[..., 0], count)
 
 
 def kl_dx(dy: Array, difference: Array, dlogits: Array, *, count: int, temperature: float = 1.0, **_: object) -> None:

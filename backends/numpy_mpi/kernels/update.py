@@ -11,7 +11,8 @@ from math import sqrt
 
 import numpy as np
 
-from .gradients import norm, square_sum
+from .dot import square_sum
+from .gradients import norm
 from .layout import Array
 
 CHUNK = 2**14
