@@ -46,11 +46,17 @@ def written(parameter: Parameter, value: Attr) -> ast.Expr:
         case int() | float():
             return number(value)
         case str():
-            return name(value)
+            return _path(value)
     extents = tuple(item for item in value if isinstance(item, int))
     if parameter.kind in ("window", "pad") and extents:
         return ast.Window(extents, NOWHERE) if len(extents) > 1 else number(extents[0])
     return listed(tuple(map(_item, value)))
+
+
+def _path(text: str) -> ast.Expr:
+    """A bare word, or an address such as `wte.embedding.weight`."""
+    before, dot, last = text.rpartition(".")
+    return ast.Attribute(_path(before), last, NOWHERE) if dot else name(text)
 
 
 def _item(item: int | str | tuple[int, ...]) -> ast.Expr:

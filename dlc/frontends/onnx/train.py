@@ -11,16 +11,21 @@ def train_block(made: Translation, network: str) -> tuple[tuple[str, ...], tuple
     """The network's outputs and its train block; none where there is no weight that it could train.
 
     An output of one axis is taken for classes; where a softmax makes it, what comes before that is an output too, which
-    is what cross-entropy takes. Any other output is compared with a target of its shape.
+    is what cross-entropy takes. One with an axis more than the tokens that are read is taken for the next tokens, and
+    any other is compared with a target of its shape.
     """
     outputs = [made.places[output] for output in made.model.outputs]
+    classes: dict[str, ast.Expr]
     if not made.weights or not outputs:
         return tuple(outputs), ()
     first = made.flows[made.model.outputs[0]].type
-    if len(first.axes) == 2:
+    read = made.flows[made.model.inputs[0]].type
+    if read.dtype == "i32" and first.axes[:-1] == read.axes:
+        classes, loss = {}, call("cross_entropy", name(outputs[0]), _field("next"))
+    elif len(first.axes) == 2:
         logits = _before_softmax(made) or outputs[0]
         outputs += [logits] if logits not in outputs else []
-        classes: dict[str, ast.Expr] = {"classes": number(first.shape[-1])}
+        classes = {"classes": number(first.shape[-1])}
         loss = call("cross_entropy", name(logits), _field("label"))
     else:
         classes, loss = {}, call("mse", name(outputs[0]), _field("target"))

@@ -66,6 +66,12 @@ class Translation:
         """What is known of an input: its values; None where it is absent or computed."""
         return self.model.constants.get(node.input(index))
 
+    def only_reader(self, node: OnnxNode, op: str) -> OnnxNode | None:
+        """The node of that op which alone reads the result of a node, which is no output; None where there is none."""
+        readers = self.model.readers(node.outputs[0])
+        alone = len(readers) == 1 and readers[0].op == op and node.outputs[0] not in self.model.outputs
+        return readers[0] if alone else None
+
     @property
     def batch(self) -> Axis:
         """The batch: of one sample, where the model has none."""
@@ -136,6 +142,16 @@ class Translation:
             self.weights[f"{text}.parameter.weight"] = array.reshape(shape)
             self._parameters[constant, axes] = named(text, flow.type, None)
         return self._parameters[constant, axes]
+
+    def owner(self, weight: Array) -> str | None:
+        """The address of a matrix that is the same, number by number: both are one weight. None for a first one.
+
+        Matrices of equal numbers are not meant: those were not trained.
+        """
+        if weight.ndim != 2 or (weight == weight[0, 0]).all():
+            return None
+        alike = (address for address, array in self.weights.items() if array.shape == weight.shape)
+        return next((address for address in alike if (self.weights[address] == weight).all()), None)
 
     # --- arithmetic ------------------------------------------------------------------------------------------------
 

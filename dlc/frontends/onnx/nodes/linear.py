@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dlc.frontends.onnx.cover import Cover
-from dlc.frontends.onnx.flow import Flow, UncoveredError, combined, joined
+from dlc.frontends.onnx.flow import Flow, UncoveredError, combined
 from dlc.frontends.onnx.model import OnnxNode
 from dlc.frontends.onnx.nodes.numbers import real
 from dlc.frontends.onnx.translation import Translation, replaced_batch, require_aligned
@@ -25,11 +25,17 @@ def gemm(node: OnnxNode, made: Translation) -> None:
     x.require_rows(-1)
     alpha, beta = real(node, "alpha", 1.0), real(node, "beta", 1.0)
     bias = _bias(c, rows.shape[0], beta)
-    weights = {"weight": _scaled(rows, alpha), "bias": bias}
-    y = x.apply("linear", weights, features=rows.shape[0], bias=bias is not None)
+    y = linear(made, x, _scaled(rows, alpha), bias)
     if node.input(2) and bias is None:
         y = combined("+", y, _added(node, made, y, beta))
     made.bind(node, y)
+
+
+def linear(made: Translation, x: Flow, weight: Array, bias: Array | None) -> Flow:
+    """A linear map; one with the weight of an op before it borrows that."""
+    owner = made.owner(weight)
+    weights = {"weight": None if owner else weight, "bias": bias}
+    return x.apply("linear", weights, features=weight.shape[0], bias=bias is not None, tied=owner)
 
 
 def _swapped(x: Flow) -> Flow:
@@ -69,8 +75,7 @@ def matmul(node: OnnxNode, made: Translation) -> None:
         x = made.value(node)
         x.require_rows(-1)
         last, bias = _biased(node, made, right.shape[1])
-        weights = {"weight": right.T, "bias": bias}
-        made.bind(last, x.apply("linear", weights, features=right.shape[1], bias=bias is not None))
+        made.bind(last, linear(made, x, right.T, bias))
         return
     if right is not None or made.constant(node, 0) is not None:
         raise UncoveredError("a constant that is no matrix on its right side is multiplied")
@@ -79,21 +84,17 @@ def matmul(node: OnnxNode, made: Translation) -> None:
 
 def _biased(node: OnnxNode, made: Translation, features: int) -> tuple[OnnxNode, Array | None]:
     """The sum that alone reads a product and adds a bias to it, and the bias; else the product itself."""
-    readers = made.model.readers(node.outputs[0])
-    if len(readers) == 1 and readers[0].op == "Add" and node.outputs[0] not in made.model.outputs:
-        (added,) = readers
-        for index in (0, 1):
-            bias = made.constant(added, index)
-            if bias is not None and bias.shape[-1:] == (features,) and bias.size == features:
-                return added, bias.reshape(-1)
+    added = made.only_reader(node, "Add")
+    for index in (0, 1) if added is not None else ():
+        assert added is not None
+        bias = made.constant(added, index)
+        if bias is not None and bias.shape[-1:] == (features,) and bias.size == features:
+            return added, bias.reshape(-1)
     return node, None
 
 
 def _product(made: Translation, a: Flow, b: Flow) -> Flow:
-    """Matrices of two values, under names that tell rows, contracted axis and columns apart.
-
-    A vector is a matrix of one row on the left, of one column on the right.
-    """
+    """Matrices of two values; a vector is a matrix of one row on the left, of one column on the right."""
     ranks = [flow.rank for flow in (a, b)]
     if 1 in ranks and (a.at, b.at) != (None, None):
         raise UncoveredError("one of its operands is a vector")
@@ -102,14 +103,21 @@ def _product(made: Translation, a: Flow, b: Flow) -> Flow:
     require_aligned(left, right)
     if left.at is not None and left.rank - left.at < 3:
         raise UncoveredError("it works along the batch")
-    leading = tuple(f"axis_{place}" for place in range(max(len(left.sample), len(right.sample)) - 2, 0, -1))
-    named = (
-        made.renamed(flow, (*leading[len(leading) - len(flow.sample) + 2 :], *last))
-        for flow, last in ((left, ("seq", "width")), (right, ("width", "key")))
-    )
-    y = joined("matmul", *named)
+    y = combined("@", left, made.renamed(right, _names_beside(left, right)))
     kept = [extent for index, extent in enumerate(y.extents) if not _is_added(index - len(y.extents), ranks)]
     return made.sampled(y, tuple(kept)) if 1 in ranks else y
+
+
+def _names_beside(left: Flow, right: Flow) -> tuple[str, ...]:
+    """The names of the right matrices' axes, so that those before the last two are the left's, and the result has each
+    name once."""
+    names = list(right.type.names[1:])
+    leading = left.type.names[1:-2]
+    shared = min(len(leading), len(names) - 2)
+    names[len(names) - 2 - shared : -2] = leading[len(leading) - shared :]
+    taken = {*left.type.names[:-1], *names[:-1]}
+    names[-1] = next(name for name in (names[-1], "key", "feature", "column") if name not in taken)
+    return tuple(names)
 
 
 def _is_added(axis: int, ranks: list[int]) -> bool:

@@ -15,19 +15,61 @@ if TYPE_CHECKING:
 
 
 def to_result_shape(node: OnnxNode, made: Translation) -> None:
-    """Reshape, Flatten, Squeeze, Unsqueeze: the shape of the result is known, the order of numbers stays."""
+    """Reshape, Flatten, Squeeze, Unsqueeze: the shape of the result is known, the order of numbers stays.
+
+    With the transposition behind it that cuts features into heads it is `split_heads`.
+    """
+    turned = made.only_reader(node, "Transpose")
+    heads = _heads(node, made)
+    order = () if turned is None else tuple(turned.get("perm", ()))
+    if turned is not None and heads and order in (_SWAPPED, _TURNED):
+        y = made.value(node).apply("split_heads", heads=heads)
+        made.bind(turned, y if order == _SWAPPED else y.apply("transpose"))
+        return
     made.bind(node, made.reshaped(made.value(node), made.model.types[node.outputs[0]].shape))
 
 
+_SWAPPED, _TURNED = (0, 2, 1, 3), (0, 2, 3, 1)
+"""[batch, seq, heads, width] as [batch, heads, seq, width] and as [batch, heads, width, seq]."""
+
+
+def _heads(node: OnnxNode, made: Translation) -> int:
+    """How many heads a reshape cuts the features of a sequence into; 0 where it does something else."""
+    x, after = made.value(node), made.model.types[node.outputs[0]].shape
+    cuts = x.at == 0 and x.rank == 3 and len(after) == 4 and after[:2] == x.type.shape[:2]
+    return after[2] if cuts else 0
+
+
+def _merged(node: OnnxNode, made: Translation, order: tuple[int, ...]) -> OnnxNode | None:
+    """The reshape behind a transposition that puts heads side by side again; None where there is none."""
+    x, joins = made.value(node), made.only_reader(node, "Reshape")
+    if joins is None or order != _SWAPPED or x.at != 0 or x.type.names[1] != "heads":
+        return None
+    batch, heads, seq, width = x.type.shape
+    return joins if made.model.types[joins.outputs[0]].shape == (batch, seq, heads * width) else None
+
+
 def transpose(node: OnnxNode, made: Translation) -> None:
-    """Any order of the axes behind the batch."""
+    """Any order of the axes behind the batch. With a reshape behind it that joins heads it is `merge_heads`."""
     x = made.value(node)
     order = tuple(node.get("perm", tuple(reversed(range(x.rank)))))
+    joins = _merged(node, made, order)
+    if joins is not None:
+        made.bind(joins, x.apply("merge_heads"))
+        return
     positions = [x.position(axis) for axis in order if axis != x.at]
     at = None if x.at is None else order.index(x.at)
-    moves = positions != list(range(1, len(x.type.axes)))
-    y = x.apply("transpose", order=tuple(x.type.names[position] for position in positions)) if moves else x
-    made.bind(node, replaced_batch(y, at))
+    made.bind(node, replaced_batch(_ordered(x, positions), at))
+
+
+def _ordered(x: Flow, positions: list[int]) -> Flow:
+    """A value with its axes in the order of these positions."""
+    *before, last_but_one, last = range(len(x.type.axes))
+    if positions == [*before, last_but_one, last][1:]:
+        return x
+    if positions == [*before, last, last_but_one][1:] and len(positions) > 1:
+        return x.apply("transpose")
+    return x.apply("transpose", order=tuple(x.type.names[position] for position in positions))
 
 
 def concat(node: OnnxNode, made: Translation) -> None:
