@@ -97,6 +97,10 @@ BODIES: dict[str, tuple[str, str]] = {
         "a = sequence -> linear(6)\n  p = parameter([5, 6], axes = [seq, width], value = 0.5) -> gelu -> softmax\n"
         "  y = a * p + a -> tanh",
     ),
+    "places of numbers": (
+        LINE,
+        "y = concat(line -> flatten, line -> position_embedding(3) -> tanh -> flatten, axis = feature)",
+    ),
     "heads": (
         SEQUENCE,
         "q = sequence -> linear(6) -> split_heads(2)\n  k = sequence -> linear(6) -> split_heads(2)\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from backends.numpy_mpi.kernels.elementwise import BLOCK
 from tests.kernels.calling import kernel
 
 FAR = np.array([-3e38, -1e4, -103, -88.8, -50, -17, -3, 0, 3, 17, 88.8, 1e4, 3e38], np.float32)
@@ -38,3 +39,27 @@ def test_nothing_overflows(op: str) -> None:
         kernel(name, "dx")(np.ones_like(x), y if reads_result else x, dx, **attrs)
     assert np.isfinite(y).all()
     assert np.isfinite(dx).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.25, 1.0, 3.0])
+def test_leaky_relu_with_any_slope(slope: float) -> None:
+    x = np.array([-2.0, -0.5, 0.0, 0.5, 2.0])
+    y, dx = np.empty_like(x), np.empty_like(x)
+    kernel("leaky_relu", "forward")(x, y, slope=slope)
+    kernel("leaky_relu", "dx")(np.full_like(x, 2.0), y, dx, slope=slope)
+    assert y.tolist() == np.where(x > 0, x, slope * x).tolist()
+    assert dx.tolist() == np.where(x > 0, 2.0, 2.0 * slope).tolist()
+
+
+@pytest.mark.parametrize("op", ["elu", "gelu", "silu", "hard_swish"])
+def test_blocks_cover_everything(op: str) -> None:
+    """Large arrays are computed a block at a time: as element by element."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 2 * BLOCK + 5))
+    attrs = {"alpha": 0.5, "approximate": "none"}
+    places = np.array([0, BLOCK - 1, BLOCK, 2 * BLOCK, 2 * BLOCK + 4])
+    for whole, few in (((x,), (x[places],)), ((dy, x), (dy[places], x[places]))):
+        found, expected = np.empty_like(x), np.empty(places.size)
+        for inputs, out in ((whole, found), (few, expected)):
+            kernel(op, "forward" if len(inputs) == 1 else "dx")(*inputs, out, **attrs)
+        np.testing.assert_allclose(found[places], expected, rtol=1e-14)

@@ -14,7 +14,7 @@ import numpy as np
 from .erf import erf
 from .layout import Array
 
-BLOCK = 8192
+BLOCK = 2**15
 """Elements that are worked on at a time where that takes several passes: their scratch arrays stay in the cache."""
 
 

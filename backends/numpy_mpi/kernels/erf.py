@@ -100,8 +100,8 @@ def _ratio(above: Coefficients, below: Coefficients, x: Array) -> Array:
 
 def _polynomial(coefficients: Coefficients, x: Array) -> Array:
     """By Horner's rule; the coefficient of the highest power stands first."""
-    found = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        np.multiply(found, x, out=found)
+    found: Array = x * coefficients[0]
+    for coefficient in coefficients[1:-1]:
         np.add(found, coefficient, out=found)
-    return found
+        np.multiply(found, x, out=found)
+    return np.add(found, coefficients[-1], out=found)
