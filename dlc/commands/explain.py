@@ -1,4 +1,7 @@
-"""Say why: every candidate for an op with its cost and the rule that excludes each other one; or what a code means."""
+"""Say why: every candidate for an op with its cost and the rule that excludes each other one.
+
+Or say what a code means, or how an operator is called.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,15 @@ EXAMPLES = """\
   dlc explain specs/lenet5.dlspec c1.conv      # why c1.conv is computed as it is
   dlc explain specs/lenet5.dlspec strategy     # how the work is divided, and the alternatives
   dlc explain E0302                            # what an error code means
-  dlc explain                                  # all codes"""
+  dlc explain                                  # all codes
+  dlc explain lstm                             # how an operator, loss or optimizer is called
+  dlc explain operators                        # all of them"""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("what", metavar="FILE|CODE", nargs="?", help="a .dlspec file, or the code of a message")
+    what = "a .dlspec file, the code of a message, the name of an operator, or `operators`"
+    parser.add_argument("what", metavar="FILE|CODE|NAME", nargs="?", help=what)
     parser.add_argument("address", metavar="ADDRESS|strategy", nargs="?", help="an op of the network, or `strategy`")
     add_planning(parser)
 
@@ -32,7 +38,23 @@ def run(arguments: Namespace) -> Answer:
         return _decision(arguments)
     if arguments.what.endswith(".dlspec") or os.path.exists(arguments.what):
         raise UsageError("which op? give its address, such as `c1.conv`, or `strategy`")
-    return _code(arguments.what)
+    return _operator(arguments.what) or _code(arguments.what)
+
+
+def _operator(text: str) -> Answer | None:
+    """An operator, or all of them; None where none bears the name."""
+    from dlc.inspect.operators import (
+        operator_document,
+        operator_text,
+        operators_document,
+        operators_text,
+        shown_operators,
+    )
+
+    if text == "operators":
+        return Answer(operators_text(), operators_document())
+    found = next((op for op in shown_operators() if op.name == text), None)
+    return None if found is None else Answer(operator_text(found), operator_document(found))
 
 
 def _codes() -> Answer:
@@ -46,16 +68,20 @@ def _codes() -> Answer:
 def _code(text: str) -> Answer:
     message = MESSAGES.get(text.upper())
     if message is None:
-        raise UsageError(f"`{text}` is neither a file nor the code of a message{_similar_code(text)}")
+        raise UsageError(f"`{text}` is no file, no code of a message and no operator{_similar(text)}")
     document = {"code": message.code, "message": message.sentence, "explanation": message.explanation}
     return Answer(f"{message.code}: {message.sentence}\n\n{message.explanation}", document)
 
 
-def _similar_code(text: str) -> str:
-    """The code that has most characters in the same places, where that is all but one or two."""
+def _similar(text: str) -> str:
+    """The code that has most characters in the same places, where that is all but one or two; else an operator."""
+    from dlc.inspect.operators import shown_operators
+
     best = max(MESSAGES, key=lambda code: sum(map(str.__eq__, code, text.upper())))
     alike = sum(map(str.__eq__, best, text.upper()))
-    return f", there is a similar one: `{best}`" if alike >= 3 and len(text) == len(best) else ""
+    if alike >= 3 and len(text) == len(best):
+        return f", there is a similar one: `{best}`"
+    return nearest(text, [op.name for op in shown_operators()])
 
 
 def _decision(arguments: Namespace) -> Answer:

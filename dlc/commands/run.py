@@ -27,6 +27,9 @@ EXAMPLES = """\
   dlc run build/lenet5 --json
   dlc run build/lenet5 --hostfile hosts --dry-run"""
 
+FILES = {"load": (".npz", ".safetensors"), "save": (".npz", ".safetensors"), "predict": (".npz",), "input": (".npz",)}
+"""Options that name files of arrays -> how those are named."""
+
 SHOWN_OPS = 40
 """Networks of at most so many ops are shown with their whole plan before they run."""
 
@@ -66,7 +69,11 @@ def run(arguments: Namespace) -> Answer:
 
 
 def _refuse(arguments: Namespace) -> None:
-    """Options that need a folder that stays, and samples that nothing is predicted for."""
+    """Options that need a folder that stays, samples that nothing is predicted for, and files of other kinds."""
+    for option, kinds in FILES.items():
+        path = getattr(arguments, option)
+        if path is not None and not path.endswith(kinds):
+            raise UsageError(f"`--{option}` takes a file named {' or '.join(kinds)}, not `{path}`")
     if arguments.input and not arguments.predict:
         raise UsageError("`--input` names samples to predict on: it goes with `--predict OUT.npz`")
     if not os.path.isdir(arguments.file) and (arguments.hostfile or arguments.dry_run):

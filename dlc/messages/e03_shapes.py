@@ -33,7 +33,8 @@ UNEQUAL_SHAPES = Message(
 
 Broadcasting goes by axis name: one operand may lack axes that the other one has, as a `[channel]` beside a
 `[batch, channel, height, width]`; an axis that both have must have the same extent in both, or 1 in one of them, which
-is repeated. Axes that both have stand in the same order in both. `concat` lets its operands differ along the axis that it joins, and along no other.
+is repeated. Axes that both have stand in the same order in both. `concat` lets its operands differ along the
+axis that it joins, and along no other.
 
 In residual networks the usual cause is a skip connection around a layer that changes the number of channels or
 halves the image: give the skip a 1x1 convolution with the same stride.""",

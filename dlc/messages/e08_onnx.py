@@ -7,14 +7,14 @@ from dlc.diagnostics import Message
 UNREADABLE = Message(
     "E0801",
     "`{path}` cannot be read as an ONNX model: {cause}",
-    "`dlc import` reads models that pass ONNX's own checker. A file with weights in files of their own (external data)\n"
-    "needs these beside it. `python -m onnx.checker MODEL.onnx` says more about a model that is damaged.",
+    "`dlc import` reads models that pass ONNX's own checker. A file with weights in files of their own (external\n"
+    "data) needs these beside it. `python -m onnx.checker MODEL.onnx` says more about a model that is damaged.",
 )
 UNCOVERED_NODE = Message(
     "E0802",
     "node `{node}` (`{op}`) cannot be imported: {fault}",
-    "The importer has no operator of dlc for this node, for this version of it or for one of its attributes. Every such\n"
-    "node of a model is named, at most twenty at a time. docs/onnx.md lists what is covered.",
+    "The importer has no operator of dlc for this node, for this version of it or for one of its attributes. Every\n"
+    "such node of a model is named, at most twenty at a time. benchmarks/records/onnx_nodes.md lists what is covered.",
 )
 MISSING_PACKAGE = Message(
     "E0803",
@@ -31,14 +31,14 @@ OPEN_EXTENT = Message(
 NO_COUNTERPART = Message(
     "E0805",
     "op `{address}` (`{op}`) cannot be exported: {fault}",
-    "ONNX has no operator that computes the same, or none in the version that dlc writes. `dlc export` names every such\n"
-    "op and writes nothing.",
+    "ONNX has no operator that computes the same, or none in the version that dlc writes. `dlc export` names every\n"
+    "such op and writes nothing.",
 )
 UNSETTLED_NETWORK = Message(
     "E0806",
     "`{path}` does not settle which network is exported",
-    "A model holds one network. Where a file has several, the one that its `train` block trains is exported; with several\n"
-    "or no train blocks, keep one network in a file.",
+    "A model holds one network. Where a file has several, the one that its `train` block trains is exported; with\n"
+    "several or no train blocks, keep one network in a file.",
 )
 
 MESSAGES = (

@@ -228,6 +228,20 @@ def test_explain_misspelt_address(dlc: Dlc, lenet5: Path) -> None:
     assert "`c3.conv`" in said.err
 
 
+def test_explain_operators(dlc: Dlc) -> None:
+    listed = dlc("explain", "operators", "--json").document["operators"]
+    assert {"conv", "lstm", "mse", "accuracy", "lamb"} <= {op["operator"] for op in listed}
+    for op in listed:
+        assert op["about"]
+        assert dlc("explain", op["operator"], "--json").document == {"schema": 1, "diagnostics": [], **op}
+        assert dlc("explain", op["operator"]).out.startswith(f"{op['call']}\n\n{op['about']}")
+
+
+def test_explain_misspelt_operator(dlc: Dlc) -> None:
+    said = dlc("explain", "lsmt")
+    assert (said.status, "similar name: `lstm`" in said.err) == (2, True)
+
+
 def test_explain_needs_an_address(dlc: Dlc, lenet5: Path) -> None:
     said = dlc("explain", lenet5)
     assert said.status == 2

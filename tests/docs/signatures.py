@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from dlc.expand import clusters, pins, rates, requests, training
 from dlc.expand.settings import Field
-from dlc.ops import LAYERS, LOSSES, METRICS, SIGNS
-from dlc.ops.operator import Operator, Parameter
-
-SIGN_OF = {name: sign for sign, name in SIGNS.items()}
-
-
-def value(default: Any) -> str:
-    """A default as it is written in a spec; an ellipsis where its absence means something of its own."""
-    if default is None:
-        return "…"
-    if isinstance(default, bool):
-        return "yes" if default else "no"
-    if isinstance(default, tuple):
-        return f"[{', '.join(map(value, default))}]"
-    return f"{default:g}".replace("e-0", "e-") if isinstance(default, int | float) else str(default)
-
-
-def argument(field: Field | Parameter) -> str:
-    """`window`, or `stride = 1`."""
-    name = field.key if isinstance(field, Field) else field.name
-    if field.required:
-        return name
-    like = field.like if isinstance(field, Parameter) else None
-    return f"{name} = {like or value(field.default)}"
-
-
-def call(name: str, arguments: Sequence[str]) -> str:
-    """`relu`, `dropout(p)`."""
-    return f"{name}({', '.join(arguments)})" if arguments else name
-
-
-def operator_signature(op: Operator) -> str:
-    """Arithmetic as `a + b`; a loss or metric with its operands, a layer without the value that arrives."""
-    if op.name in SIGN_OF:
-        return f"a {SIGN_OF[op.name]} b"
-    operands = list(op.operands) if op.role in ("loss", "metric") else ["a", "b", "…"] if op.variadic else []
-    return call(op.name, [*operands, *map(argument, op.parameters)])
+from dlc.inspect.operators import argument, call, operator_signature
+from dlc.ops import LAYERS, LOSSES, METRICS
+from dlc.ops.operator import Operator
 
 
 def operators() -> Iterator[tuple[Operator, str]]:

@@ -121,7 +121,9 @@ def test_train_settings_are_honoured_or_refused(compiled: Compile, changed: str,
         assert_kept(compiled, train(changed), train(base))
 
 
-HONOURED = ("optimizer", "regularise", "clip", "init", "precision", "seed", "lr", "epochs", "steps", "data", "loss", "metrics")
+HONOURED = (
+    "optimizer", "regularise", "clip", "init", "precision", "seed", "lr", "epochs", "steps", "data", "loss", "metrics",
+)  # fmt: skip
 
 
 def test_the_train_settings_that_are_honoured(compiled: Compile) -> None:
