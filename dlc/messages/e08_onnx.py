@@ -14,7 +14,7 @@ UNCOVERED_NODE = Message(
     "E0802",
     "node `{node}` (`{op}`) cannot be imported: {fault}",
     "The importer has no operator of dlc for this node, for this version of it or for one of its attributes. Every\n"
-    "such node of a model is named, at most twenty at a time. benchmarks/records/onnx_nodes.md lists what is covered.",
+    "such node of a model is named, at most twenty at a time. docs/onnx.md lists what is covered.",
 )
 MISSING_PACKAGE = Message(
     "E0803",
