@@ -301,6 +301,7 @@ def _extend(net: Network, number: int, folder: Path) -> None:
 TRAINING = """train net {{
   data      = synthetic(samples = {samples}, classes = 5, test = {test}, last = {last})
   loss      = {loss}
+  metrics   = [accuracy(logits, data.label), perplexity(logits, data.label)]
   optimizer = {optimizer}
   lr        = constant(0.01)
   steps     = 3

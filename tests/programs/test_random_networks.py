@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dlc.driver import Options, compile_job, context_of, emit_files, read
+from dlc.driver import Options, compile_job, compile_spec, context_of, emit_files, read
+from dlc.folders import write_folder
 from dlc.verification import compare, variants, without_rounding
 from tests.oracle.programs import EmittedProgram
 from tests.programs.random_networks import random_network
@@ -51,6 +53,23 @@ def test_three_ranks(spec: Path, exact: bool) -> None:
     compiled = compile_job(source, job, context.with_(training=variant.training), options)
     verdict = compare(compiled, emit_files(compiled), variant.name, STEPS, run=in_threads)
     assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_evaluation(spec: Path, tmp_path: Path) -> None:
+    """Metrics and outputs in inference, of fewer samples than ranks."""
+    found, weights = [], str(tmp_path / "weights.npz")
+    for ranks, given in ((1, {"save": weights, "steps": 1}), (3, {"load": weights, "steps": 0})):
+        source, folder = read(str(spec)), tmp_path / f"on_{ranks}"
+        write_folder(emit_files(compile_spec(source, Options(ranks=ranks, precision="f64"))), str(folder))
+        program = EmittedProgram(folder, source.spec.root, ranks)
+        metrics = program.run(predict=str(tmp_path / "out.npz"), **given).metrics
+        with np.load(tmp_path / "out.npz") as outputs:
+            found.append({**outputs, **{name: np.array(value) for name, value in metrics.items()}})
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) >= 3
+    for name, expected in found[0].items():
+        np.testing.assert_allclose(found[1][name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.oracle
