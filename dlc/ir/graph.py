@@ -47,8 +47,8 @@ class Init:
     """How a weight starts: `kind` as the train block names it, `fan_in` and `fan_out` in connections.
 
     Kinds: `kaiming_uniform` (PyTorch's default for conv and linear: U(±1/√fan_in)), `he` (normal, √(2/fan_in)),
-    `glorot` (uniform, √(6/(fan_in+fan_out))), `constant` (value), `normal` (std = value), `norms` (the norms of the rows
-    of its op's direction, which comes before it).
+    `glorot` (uniform, √(6/(fan_in+fan_out))), `constant` (value), `normal` (std = value), `norms` (the norms of the
+    rows of its op's direction, which comes before it).
     """
 
     kind: str
