@@ -180,10 +180,10 @@ def embedding(made: Export, node: Node) -> None:
 
 
 def position_embedding(made: Export, node: Node) -> None:
-    """The table for every sample: as many as the operand has."""
-    known, rank = made.roles(node), len(made.type(node).axes)
-    shape = made.add("Shape", [known["x"]], f"{node.address}.batch", start=0, end=1)
-    ones = made.constant(f"{node.address}.ones", [1] * rank)
+    """The table for every sequence: as many as the operand has."""
+    known = made.roles(node)
+    shape = made.add("Shape", [known["x"]], f"{node.address}.sequences", start=0, end=-1)
+    ones = made.constant(f"{node.address}.ones", [1, 1])
     target = made.add("Concat", [shape, ones], f"{node.address}.shape", axis=0)
     made.add("Expand", [known["weight"], target], known["y"])
 

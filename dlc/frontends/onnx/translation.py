@@ -13,6 +13,7 @@ from dlc.frontends.onnx.cover import FLOATING, INTEGERS, Cover, uncovered
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined, joined, named
 from dlc.frontends.onnx.model import Model, OnnxNode
 from dlc.frontends.onnx.names import Names
+from dlc.frontends.onnx.numbers import shortest
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.messages.e08_onnx import UNCOVERED_NODE
 from dlc.syntax import ast
@@ -51,6 +52,7 @@ class Translation:
     weights: dict[str, Array] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)  # values that a statement before has taken in
     _parameters: dict[tuple[str, tuple[str, ...]], Flow] = field(default_factory=dict)
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ class Translation:
         array = self.constant(node, index)
         assert array is not None
         if array.size == 1 and array.ndim <= like.rank:
-            return float(array.reshape(()))
+            return shortest(float(array.reshape(()))) if array.dtype == "float32" else float(array.reshape(()))
         if array.ndim > like.rank:
             raise UncoveredError(f"a constant of shape {list(array.shape)} has more axes than what it meets")
         aligned = array.reshape((1,) * (like.rank - array.ndim) + array.shape)
@@ -236,7 +238,7 @@ class Translation:
 
     def node(self, node: OnnxNode, table: Mapping[str, Cover]) -> None:
         """Translate one node; what is not covered is noted, and what reads its outputs is left out."""
-        if any(output in self.flows for output in node.outputs):
+        if any(output in self.flows or output in self.taken for output in node.outputs):
             return  # a node before it has taken it in
         fault = uncovered(node, self.model, table)
         if fault is None and not all(self._is_known(input_) for input_ in node.inputs):

@@ -8,7 +8,7 @@ from math import prod
 from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined
 from dlc.frontends.onnx.model import OnnxNode
-from dlc.frontends.onnx.nodes.numbers import real
+from dlc.frontends.onnx.numbers import real
 from dlc.frontends.onnx.translation import Translation, replaced_batch
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import prod, sqrt
 from typing import TYPE_CHECKING
 
 from dlc.frontends.onnx.cover import Cover
 from dlc.frontends.onnx.flow import Flow, UncoveredError, combined
 from dlc.frontends.onnx.model import OnnxNode
-from dlc.frontends.onnx.nodes.numbers import real
+from dlc.frontends.onnx.numbers import real
 from dlc.frontends.onnx.translation import Translation
 
 if TYPE_CHECKING:
@@ -112,6 +112,37 @@ def add(node: OnnxNode, made: Translation) -> None:
     made.bind(node, made.arithmetic("+", node))
 
 
+def divide(node: OnnxNode, made: Translation) -> None:
+    """A quotient; the one by √2 before an error function begins what gelu was before ONNX had it."""
+    nodes = _gelu(node, made)
+    if nodes:
+        made.taken.update(inner.outputs[0] for inner in nodes[:-1])
+        made.bind(nodes[-1], made.value(node).apply("gelu"))
+    else:
+        made.bind(node, made.arithmetic("/", node))
+
+
+def _gelu(node: OnnxNode, made: Translation) -> tuple[OnnxNode, ...]:
+    """The nodes of x·(1 + erf(x/√2))·0.5, as PyTorch writes it, after the first; empty where they are others."""
+    x, nodes, last = node.input(0), list[OnnxNode](), node
+    for op, number in (("Erf", None), ("Add", 1.0), ("Mul", None), ("Mul", 0.5)):
+        found = made.only_reader(last, op)
+        if found is None or (number is not None and number not in map(_number, _constants(found, made))):
+            return ()
+        last = found
+        nodes.append(found)
+    root = [abs(number - sqrt(2)) < 1e-6 for number in map(_number, _constants(node, made)) if number is not None]
+    return tuple(nodes) if root == [True] and x in nodes[2].inputs and x in made.flows else ()
+
+
+def _constants(node: OnnxNode, made: Translation) -> list[Array]:
+    return [constant for index in (0, 1) if (constant := made.constant(node, index)) is not None]
+
+
+def _number(constant: Array) -> float | None:
+    return float(constant.reshape(())) if constant.size == 1 else None
+
+
 def arithmetic(sign: str) -> Cover:
     """Two values, or one and a constant."""
 
@@ -172,7 +203,7 @@ TABLE = {
     "Add": Cover(add, versions=ARITHMETIC, weights=(0, 1)),
     "Sub": arithmetic("-"),
     "Mul": arithmetic("*"),
-    "Div": arithmetic("/"),
+    "Div": Cover(divide, versions=ARITHMETIC, weights=(0, 1)),
     "Sum": Cover(total, versions=(6, 8, 13)),
     "Mean": Cover(mean, versions=(6, 8, 13)),
 }
