@@ -62,8 +62,9 @@ def emittable(context: Context, batch: int) -> Context:
     training, data = context.training, context.training.data
     if data.kind == "synthetic" or data.kind not in LOADABLE:
         given = dict(data.arguments if data.kind == "synthetic" else SYNTHETIC)
-        given["samples"] = min(int(given["samples"]), BATCHES * batch)
-        data = Choice("synthetic", tuple(given.items()))
+        samples = given["samples"]
+        assert isinstance(samples, int)
+        data = Choice("synthetic", tuple((given | {"samples": min(samples, BATCHES * batch)}).items()))
     request = Request(context.request.network, context.request.cluster)
     return context.with_(training=replace(training, data=data, checkpoint=None), request=request)
 
