@@ -40,6 +40,13 @@ UNSETTLED_NETWORK = Message(
     "A model holds one network. Where a file has several, the one that its `train` block trains is exported; with\n"
     "several or no train blocks, keep one network in a file.",
 )
+NO_OPEN_AXIS = Message(
+    "E0807",
+    "the model has no open axis `{name}`",
+    "`-P` of `dlc import` settles extents that the inputs of a model leave open, by the model's own names for them;\n"
+    "the first axis of an input may also be called `batch`. Extents that a model fixes are changed where it was\n"
+    "exported.",
+)
 
 MESSAGES = (
     UNREADABLE,
@@ -48,4 +55,5 @@ MESSAGES = (
     OPEN_EXTENT,
     NO_COUNTERPART,
     UNSETTLED_NETWORK,
+    NO_OPEN_AXIS,
 )

@@ -46,6 +46,7 @@ SHOWN_ELSEWHERE = {
     "E0804": "tests/frontends/test_import.py",
     "E0805": "tests/frontends/test_export.py",
     "E0806": "tests/frontends/test_export.py",
+    "E0807": "tests/frontends/test_import.py",
 }
 """Codes that no file alone can earn (they need a missing file, a full disk or a running program), and their tests."""
 

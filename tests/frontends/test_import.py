@@ -261,6 +261,13 @@ def test_axes_without_an_extent_are_named(tmp_path: Path) -> None:
     assert "seq = 6, width = 4" in import_file(str(path), {"seq": 6}, "net.dlspec").text
 
 
+def test_extents_that_settle_nothing_are_refused(tmp_path: Path) -> None:
+    path = save(model([node("Relu", "x", "y")], {"x": ("N", "seq", 4)}, ["y"]), tmp_path)
+    assert codes(path, seq=6, sequ=3) == ["E0807: the model has no open axis `sequ`"]
+    fixed = save(model([node("Relu", "x", "y")], {"x": (1, 4)}, ["y"]), tmp_path, "fixed.onnx")
+    assert codes(fixed, batch=8) == ["E0807: the model has no open axis `batch`"]
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     assert codes(tmp_path / "model.onnx")[0].startswith("E0801: ")

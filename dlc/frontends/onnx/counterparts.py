@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
 from typing import Any
 
+from dlc.frontends.onnx.counterparts_attention import affine, attention, causal_mask, merge_heads, split_heads
 from dlc.frontends.onnx.counterparts_recurrent import recurrent
 from dlc.frontends.onnx.exporting import Counterpart, Export, NoCounterpartError
 from dlc.ir.graph import Node
@@ -162,15 +162,7 @@ def linear(made: Export, node: Node) -> None:
         made.add("Gemm", inputs, known["y"], transB=int(not turned))
         return
     weight = known["weight"] if turned else made.add("Transpose", [known["weight"]], f"{node.address}.turned")
-    _with_bias(made, node, [known["x"], weight], known.get("bias"), known["y"])
-
-
-def _with_bias(made: Export, node: Node, factors: list[str], bias: str | None, y: str, part: str = "") -> str:
-    """The product of two values and perhaps a sum."""
-    if bias is None:
-        return made.add("MatMul", factors, y)
-    product = made.add("MatMul", factors, f"{node.address}{part}.product")
-    return made.add("Add", [product, bias], y)
+    affine(made, node, [known["x"], weight], known.get("bias"), known["y"])
 
 
 def embedding(made: Export, node: Node) -> None:
@@ -296,68 +288,6 @@ def pad(made: Export, node: Node) -> None:
         made.constant(f"{node.address}.axes", attrs["axis"]),
     ]
     made.add("Pad", [known["x"], *inputs], known["y"], mode=attrs["mode"])
-
-
-# --- attention -----------------------------------------------------------------------------------------------------
-
-
-def split_heads(made: Export, node: Node) -> None:
-    """[batch, seq, width] -> [batch, heads, seq, width / heads]."""
-    known = made.roles(node)
-    _, _, width = made.type(node).shape
-    _to_heads(made, known["x"], known["y"], _attrs(node)["heads"], width)
-
-
-def _to_heads(made: Export, x: str, y: str, heads: int, width: int) -> str:
-    shape = made.constant(f"{y}.shape", [0, 0, heads, width // heads])
-    return made.add("Transpose", [made.add("Reshape", [x, shape], f"{y}.parts")], y, perm=[0, 2, 1, 3])
-
-
-def merge_heads(made: Export, node: Node) -> None:
-    """[batch, heads, seq, width] -> [batch, seq, heads·width]."""
-    known = made.roles(node)
-    _, heads, _, width = made.type(node).shape
-    _from_heads(made, known["x"], known["y"], heads * width)
-
-
-def _from_heads(made: Export, x: str, y: str, width: int) -> str:
-    shape = made.constant(f"{y}.shape", [0, 0, width])
-    return made.add("Reshape", [made.add("Transpose", [x], f"{y}.turned", perm=[0, 2, 1, 3]), shape], y)
-
-
-def causal_mask(made: Export, node: Node) -> None:
-    """−∞ is added where a key comes after the query."""
-    known = made.roles(node)
-    made.add("Add", [known["x"], _mask(made, made.type(node).shape[-1])], known["y"])
-
-
-def _mask(made: Export, length: int) -> str:
-    """The same constant for all ops with sequences of that length."""
-    import numpy as np
-
-    return made.constant(f"causal_mask_{length}", np.triu(np.full((length, length), -np.inf), 1), made.dtype)
-
-
-def attention(made: Export, node: Node) -> None:
-    """In projection, heads, scaled scores, out projection: spelt out."""
-    known, attrs, at = made.roles(node), _attrs(node), node.address
-    _, seq, width = made.type(node).shape
-    heads = attrs["heads"]
-    turned = made.add("Transpose", [known["in_proj_weight"]], f"{at}.in_turned")
-    whole = _with_bias(made, node, [known["x"], turned], known.get("in_proj_bias"), f"{at}.projected", ".in")
-    parts = made.constant(f"{at}.parts", [width] * 3)
-    projections = [f"{at}.{part}" for part in ("query", "key", "value")]
-    made.add("Split", [whole, parts], *projections, axis=2)
-    query, key, value = (_to_heads(made, part, f"{part}_heads", heads, width) for part in projections)
-    scores = made.add("MatMul", [query, made.add("Transpose", [key], f"{at}.keys", perm=[0, 1, 3, 2])], f"{at}.scores")
-    scale = made.number(f"{at}.scale", 1 / sqrt(width // heads))
-    scores = made.add("Mul", [scores, scale], f"{at}.scaled")
-    if attrs["causal"]:
-        scores = made.add("Add", [scores, _mask(made, seq)], f"{at}.masked")
-    weights = made.add("Softmax", [scores], f"{at}.weights", axis=-1)
-    context = _from_heads(made, made.add("MatMul", [weights, value], f"{at}.context"), f"{at}.merged", width)
-    turned = made.add("Transpose", [known["out_proj_weight"]], f"{at}.out_turned")
-    _with_bias(made, node, [context, turned], known.get("out_proj_bias"), known["y"], ".out")
 
 
 COUNTERPARTS: Mapping[str, Counterpart] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from dlc.diagnostics import Diagnostic, DiagnosticError
+from dlc.diagnostics import Diagnostic, DiagnosticError, similar
 from dlc.messages import e08_onnx as messages
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class OnnxNode:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A graph in topological order. `symbols` are the names of inputs' open axes, `constants` all that is known now."""
+    """A graph in topological order, with the values of its constants and the types of all others."""
 
     name: str
     inputs: tuple[str, ...]
@@ -70,10 +70,16 @@ class Model:
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Array]
     types: Mapping[str, ValueType]
+    _readers: dict[str, tuple[OnnxNode, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                self._readers[name] = (*self._readers.get(name, ()), node)
 
     def readers(self, value: str) -> tuple[OnnxNode, ...]:
         """The nodes that read a value, in order."""
-        return tuple(node for node in self.nodes if value in node.inputs)
+        return self._readers.get(value, ())
 
 
 def load_onnx() -> ModuleType:
@@ -91,11 +97,11 @@ def load_onnx() -> ModuleType:
 
 
 def read_model(path: str, extents: Mapping[str, int] | None = None) -> Model:
-    """The model in a file. `extents` settle open axes by name; E0801, E0803, E0804."""
+    """The model in a file. `extents` settle open axes by name; E0801, E0803, E0804, E0807."""
     onnx = load_onnx()
     try:
         proto = onnx.load(path)
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(path)
     except OSError as error:
         raise _unreadable(path, (error.strerror or str(error)).lower()) from None
     except Exception as error:  # protobuf and the checker have exceptions of their own
@@ -150,19 +156,29 @@ def _sentence(error: Exception) -> str:
 
 def _settle(inputs: list[ValueInfoProto], extents: Mapping[str, int]) -> None:
     """Give every open axis of the inputs its extent; the first one has one even where nothing is said."""
-    open_axes: list[Diagnostic] = []
+    found: list[Diagnostic] = []
+    known: set[str] = set()
     for value in inputs:
         for position, axis in enumerate(value.type.tensor_type.shape.dim):
-            if not axis.HasField("dim_value"):
-                extent = extents.get(axis.dim_param)
-                if position == 0:
-                    extent = extents.get("batch", BATCH) if extent is None else extent
-                if extent is None:
-                    open_axes.append(_open(value.name, position, axis.dim_param))
-                else:
-                    axis.dim_value = extent
-    if open_axes:
-        raise DiagnosticError(open_axes)
+            if axis.HasField("dim_value"):
+                continue
+            known |= {axis.dim_param, *(() if position else ("batch",))}
+            extent = extents.get(axis.dim_param, None if position else extents.get("batch", BATCH))
+            if extent is None:
+                found.append(_open(value.name, position, axis.dim_param))
+            else:
+                axis.dim_value = extent
+    found += [_unknown(name, known - {""}) for name in extents if name not in known]
+    if found:
+        raise DiagnosticError(found)
+
+
+def _unknown(name: str, known: set[str]) -> Diagnostic:
+    near = similar(name, known)
+    helps = (f"there is an axis with a similar name: `{near}`",) if near else ()
+    listed = ", ".join(f"`{axis}`" for axis in sorted(known))
+    note = f"its open axes are {listed}" if known else "all extents of its inputs are fixed"
+    return messages.NO_OPEN_AXIS.at(None, name=name, notes=(note,), helps=helps)
 
 
 def _open(name: str, position: int, symbol: str) -> Diagnostic:
