@@ -67,8 +67,7 @@ def l1_forward(prediction: Array, target: Array, loss: Array, *, count: int, **_
 
 def l1_dx(dy: Array, prediction: Array, target: Array, dprediction: Array, *, count: int, **_: object) -> None:
     """The sign of (prediction - target), 0 where they are equal, times dy over the number of elements."""
-    np.subtract(prediction, target, out=dprediction)
-    np.sign(dprediction, out=dprediction)
+    np.sign(prediction - target, out=dprediction)  # in place it takes ten times as long
     np.multiply(dprediction, dy / divisor(prediction, count), out=dprediction)
 
 
