@@ -26,7 +26,9 @@ EXAMPLES = """\
   dlc verify specs/lenet5.dlspec -n 2 --exact
   dlc verify build/lenet5"""
 
-STEPS = 3
+STEPS, EXACT_STEPS = 3, 2
+"""How many are compared by default. Each exact update adds binary digits to the weights: where several linear layers
+follow one another, the third step may need more than the 53 of float64."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -37,13 +39,17 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="the cluster to plan for, by name")
     parser.add_argument("--precision", choices=("f64", "f32"), help="element type (default: the spec's)")
     parser.add_argument("--exact", action="store_true", help="small integers only: bit by bit the same")
-    parser.add_argument("--steps", metavar="N", type=steps, default=STEPS, help=f"steps to compare (default: {STEPS})")
+    parser.add_argument(
+        "--steps", metavar="N", type=steps, help=f"steps to compare (default: {STEPS}, exact: {EXACT_STEPS})"
+    )
 
 
 def run(arguments: Namespace) -> Answer:
     """Status 1 where a tensor is beyond its bound, or a program fails."""
     from dlc.verification import VerificationError
 
+    if arguments.steps is None:
+        arguments.steps = EXACT_STEPS if arguments.exact else STEPS
     if arguments.steps < 1:
         raise UsageError("`--steps` must be 1 or more: there is nothing to compare before the first step")
     try:
