@@ -59,8 +59,11 @@ def run(arguments: Namespace) -> Answer:
 
 def _moved(imported: Imported) -> list[str]:
     """Where the model has its batch elsewhere than the network, which has it first."""
-    places = sorted({"nowhere" if at is None else f"axis {at}" for at in imported.batches.values()} - {"axis 0"})
-    return [f"the model has its batch {place} where the network has it first" for place in places]
+    places = sorted({at for at in imported.batches.values() if at})
+    lines = [f"where the model has the batch as axis {place}, the network has it as the first" for place in places]
+    if None in imported.batches.values():
+        lines.append("the model has no batch: the network has one before all axes")
+    return lines
 
 
 def _extents(arguments: Namespace) -> dict[str, int]:

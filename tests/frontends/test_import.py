@@ -198,6 +198,41 @@ def test_names_are_identifiers_and_unique() -> None:
     assert names.free("…") == "value"
 
 
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_both_files(dlc: Dlc, tmp_path: Path) -> None:
+    said = dlc("import", save(convnet(), tmp_path), "-o", tmp_path / "net.dlspec", "--json")
+    assert said.status == 0
+    assert said.document["network"] == "net"
+    assert said.document["weights"] == str(tmp_path / "net.npz")
+    assert said.document["numbers"] == sum(array.size for array in np.load(tmp_path / "net.npz").values())
+    assert said.document["batches"] == {"image": 0, "probabilities": 0}
+    assert (tmp_path / "net.dlspec").read_text() == CONVNET
+    assert dlc("fmt", "--check", tmp_path / "net.dlspec").status == 0
+
+
+def test_the_command_says_where_the_batch_was(dlc: Dlc, tmp_path: Path) -> None:
+    nodes = [node("Softmax", "x", "rows", axis=1), node("Softmax", "rows", "y", axis=0)]
+    path = save(model(nodes, {"x": (3, 4)}, ["y"]), tmp_path)
+    said = dlc("import", path, "-o", tmp_path / "net.dlspec")
+    assert "the model has no batch: the network has one before all axes" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-o", "net.txt"), "`net.txt` is not the name of a spec: it ends in .dlspec"),
+        (("-o", "net.dlspec", "-P", "batch=0"), "`-P batch=0` is no extent: a whole number, 1 or more"),
+        (("-o", "net.dlspec", "-P", "batch=x"), "`-P batch=x` is no extent"),
+    ],
+)
+def test_wrong_usage(dlc: Dlc, words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    said = dlc("import", save(convnet(), tmp_path), *words)
+    assert said.status == 2
+    assert sentence in said.err
+
+
 # --- what cannot be imported -----------------------------------------------------------------------------------------
 
 
