@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlc.ops import LAYERS, LOSSES
-from tests.kernels.calling import Known, weighted
+from tests.kernels.calling import Known, numeric_gradient
 from tests.operators.case import Case
 from tests.operators.cases import cases
 
@@ -14,20 +14,6 @@ BOUND = 1e-7
 AT_LEAST = 500
 CASES = cases()
 DRAWS = -(-AT_LEAST // max(1, len(CASES)))
-
-
-def numeric_gradient(case: Case, known: Known, role: str, step: float = 1e-3) -> np.ndarray:
-    """d Σ(y·dy) / d role by central differences of fourth order, one element at a time."""
-    x = known[role]
-    gradient = np.empty(x.shape)
-    for index in np.ndindex(*x.shape):
-        moved = []
-        for factor in (-2, -1, 1, 2):
-            other = x.copy()
-            other[index] += factor * step
-            moved.append(weighted(case.op, known | {role: other}))
-        gradient[index] = (moved[0] - 8 * moved[1] + 8 * moved[2] - moved[3]) / (12 * step)
-    return gradient
 
 
 def with_gradients(case: Case, rng: np.random.Generator) -> Known:
@@ -40,7 +26,7 @@ def largest_error(case: Case, rng: np.random.Generator) -> tuple[float, str]:
     """The relative error of the worst gradient and its role; of gradients near zero, relative to the largest one."""
     known = with_gradients(case, rng)
     found = case.op.backward(case.op.forward(known))
-    numeric = {role: numeric_gradient(case, known, role) for role in case.roles}
+    numeric = {role: numeric_gradient(case.op, known, role) for role in case.roles}
     largest = max(float(np.linalg.norm(gradient)) for gradient in numeric.values())
     return max((error_beside(found[f"d{role}"], expected, largest), role) for role, expected in numeric.items())
 
