@@ -29,10 +29,10 @@ def upsample_forward(x: Array, y: Array, *, factor: Extents, mode: str, layout: 
 
 
 def upsample_dx(dy: Array, dx: Array, *, factor: Extents, mode: str, layout: str = "NCHW", **_: object) -> None:
-    """dy -> dx; linear: allocates the gradients along all axes but the first."""
+    """dy -> dx; allocates the gradients along all axes but one (linear: the first, nearest: the last)."""
     dy, dx = logical(dy, layout), logical(dx, layout)
     if mode == "nearest":
-        np.add.reduce(_repeated(dy, dx, factor), axis=_repeats(factor), out=dx)
+        _sum_repeats(dy, dx, factor)
         return
     for axis in range(dy.ndim - 1, 1, -1):
         shape = (*dy.shape[:axis], *dx.shape[axis:])
@@ -50,6 +50,17 @@ def _repeated(y: Array, x: Array, factor: Extents) -> Array:
     """A view of y in which each axis of x is followed by one of its repetitions."""
     pairs = (extent for axis in zip(x.shape[2:], factor, strict=True) for extent in axis)
     return y.reshape(*x.shape[:2], *pairs)
+
+
+def _sum_repeats(dy: Array, dx: Array, factor: Extents) -> None:
+    """Sums of the repetitions, axis by axis, phase by phase: one NumPy sum over all of them is several times slower."""
+    for axis, times in enumerate(factor, start=2):
+        shape = (*dx.shape[: axis + 1], *dy.shape[axis + 1 :])
+        shorter = dx if axis + 1 == dx.ndim else np.empty_like(dy, shape=shape)
+        np.copyto(shorter, at(dy, axis, (slice(None, None, times),)))
+        for phase in range(1, times):
+            np.add(shorter, at(dy, axis, (slice(phase, None, times),)), out=shorter)
+        dy = shorter
 
 
 def _interpolate(x: Array, y: Array, axis: int, times: int) -> None:
