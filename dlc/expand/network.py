@@ -361,6 +361,8 @@ class BodyExpander(Evaluator):
         op = operator(SIGNS[sign])
         if op is None:
             raise ValueError(f"no operator for {sign}")
+        if sign == "/" and placed[1][0] == 0:
+            return self.fail(messages.DIVISION_BY_ZERO.at(span))
         operands, attrs = placed, dict[str, Attr]()
         if sign != "@":
             operands, attrs = _without_number(placed)

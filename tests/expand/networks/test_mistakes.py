@@ -66,6 +66,7 @@ MISTAKES = [
     ("y = x -> softmax(axis = 3)", "E0213", "`axis` of `softmax` is the name of an axis, not the number 3", "3"),
     # expressions
     ("y = x -> linear(1 / 0)", "E0214", "this divides by zero", "1 / 0"),
+    ("y = x / 0", "E0214", "this divides by zero", "/"),
     ("y = x -> linear(9007199254740991 * 2)", "E0215", "the result of `*` is 2**53 or more in magnitude", None),
     ("y = x -> linear(sqrt(-1))", "E0215", "the result of `sqrt` is no finite number", "sqrt(-1)"),
     ("y = x -> linear(3 + 3x3)", "E0216", "`+` needs numbers, not the window 3x3", "3x3"),
