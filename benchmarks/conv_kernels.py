@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -168,11 +168,13 @@ def main() -> None:
 
 
 def write_record(found: list[Row], options: argparse.Namespace) -> None:
-    rows = [
-        {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()}
-        for row in found
-    ]
-    recording.write("conv_kernels", "milliseconds, median", threads=options.threads, batch=options.batch, rows=rows)
+    recording.write(
+        "conv_kernels",
+        "milliseconds, median",
+        threads=options.threads,
+        batch=options.batch,
+        rows=recording.table(found),
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -223,11 +223,7 @@ def main() -> None:
             flush=True,
         )
     if options.record:
-        rounded = [
-            {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()}
-            for row in found
-        ]
-        recording.write("operators", "milliseconds, median", threads=options.threads, rows=rounded)
+        recording.write("operators", "milliseconds, median", threads=options.threads, rows=recording.table(found))
 
 
 if __name__ == "__main__":

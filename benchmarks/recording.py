@@ -6,6 +6,8 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,14 @@ def write(name: str, unit: str, **figures: Any) -> None:
     record = {"date": datetime.date.today().isoformat(), "machine": machine(), "unit": unit, **figures}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"\nwrote benchmarks/records/{path.name}")
+
+
+def table(rows: Iterable[Any]) -> list[dict[str, object]]:
+    """Rows that are dataclasses, floats with four decimals."""
+    return [
+        {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()}
+        for row in rows
+    ]
 
 
 def machine() -> dict[str, object]:
