@@ -55,6 +55,10 @@ class OpPlan:
     partition: tuple[Split, ...]
     reason: Reason
     layout_reason: Reason
+    stage: int = 0
+    recompute: bool = False
+    microbatch: int = 1  # parts that its share of a microbatch is computed in, to fit a workspace
+    partition_reason: Reason = Reason("only")
 
     def algorithm(self, stage: str) -> str:
         """The algorithm of a pass; "" where there is no choice."""
@@ -76,6 +80,24 @@ class Bucket:
     algorithm: str
     figure: Figure
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a pipeline: the ranks from `first` on, as a mesh of their own (`mesh` lists (axis, extent)).
+
+    With c chunks a device, stage i runs on the ranks of stage i mod p. Seconds are of one microbatch: `forward`,
+    `backward` (by inputs) and `weights` (by weights, apart where the schedule does them apart), `send` to the next.
+    """
+
+    index: int
+    first: int
+    mesh: tuple[tuple[str, int], ...]
+    forward: float = 0.0
+    backward: float = 0.0
+    weights: float = 0.0
+    send: float = 0.0
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +125,10 @@ class Prediction:
     compute_seconds: float = 0.0
     conversion_seconds: float = 0.0
     communication_seconds: float = 0.0
+    bubble_seconds: float = 0.0
+    simulated_seconds: float = 0.0  # of the Program, 0 where it was not simulated
+    low_seconds: float = 0.0  # the interval that the device's measurements leave, 0 where it has none
+    high_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +137,9 @@ class Alternative:
 
     description: str
     objective: float
+    simulated_seconds: float = 0.0
+    peak_bytes: int = 0
+    note: str = ""  # why it cannot be had, where that is so
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +168,12 @@ class Plan:
     spec: str = ""  # path of the spec as given, and the -P overrides it was expanded with
     parameters: tuple[tuple[str, str], ...] = ()
     threads: int = 1  # of a rank's BLAS: the cores of its device
+    stages: tuple[Stage, ...] = ()  # of a pipeline, in order; () where there is none
+    schedule: str = ""  # gpipe, one_f_one_b, interleaved or zero_bubble; "" without a pipeline
+    microbatches: int = 1
+    chunks: int = 1  # stages a device, with `interleaved`
+    shard: str = "none"  # none, optimizer, gradients or weights: ZeRO 0 to 3
+    gap: float = 0.0  # (objective - proven lower bound of the search) / objective
     _ops: dict[str, OpPlan] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

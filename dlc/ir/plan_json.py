@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
-from dlc.ir.plan import Alternative, Bounds, Bucket, Figure, OpPlan, PassPlan, Plan, Prediction, Reason
+from dlc.ir.plan import Alternative, Bounds, Bucket, Figure, OpPlan, PassPlan, Plan, Prediction, Reason, Stage
 from dlc.ir.request import Split
 from dlc.ir.text_values import build
 
@@ -42,6 +42,7 @@ def _plan(document: Mapping[str, Any]) -> Plan:
     for name in ("mesh", "shards", "digests", "sources", "parameters"):
         read[name] = _pairs(read[name])
     read["ops"] = tuple(_op(op) for op in read["ops"])
+    read["stages"] = tuple(_made(Stage, {**stage, "mesh": _pairs(stage["mesh"])}) for stage in read.get("stages", ()))
     read["buckets"] = tuple(_bucket(bucket) for bucket in read["buckets"])
     read["predicted"] = _made(Prediction, read["predicted"])
     read["bounds"] = _made(Bounds, read["bounds"])
@@ -53,7 +54,7 @@ def _plan(document: Mapping[str, Any]) -> Plan:
 def _op(document: Mapping[str, Any]) -> OpPlan:
     passes = tuple(_made(PassPlan, {**part, "figure": _made(Figure, part["figure"])}) for part in document["passes"])
     partition = tuple(_made(Split, split) for split in document["partition"])
-    reasons = {name: _made(Reason, document[name]) for name in ("reason", "layout_reason")}
+    reasons = {name: _made(Reason, document[name]) for name in ("reason", "layout_reason", "partition_reason")}
     return _made(OpPlan, {**document, "passes": passes, "partition": partition, **reasons})
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dlc.ir.graph import Attrs
+from dlc.ir.mesh import Mesh, Placement
 from dlc.ir.tensor import TensorType
 
 BufferKind = Literal[
@@ -34,7 +35,8 @@ class Buffer:
 
     `layout` is the order in memory, "" for logical order. `view_of` names the buffer that this one is a view of:
     a bucket at `offset` elements, the arena of workspaces, or, for `flatten` and the like, the same elements under
-    other axes. A view costs no memory.
+    other axes. A view costs no memory. `placement` says, for each axis of the role's mesh, which axis of the type it
+    splits; where it is empty, a batched type is split by the role's shards and any other is whole.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Buffer:
     layout: str = ""
     view_of: str | None = None
     offset: int = 0
+    placement: Placement = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,43 +75,54 @@ class Load:
     address: str = "data"
 
 
+CollectiveKind = Literal["allreduce", "allgather", "reduce_scatter", "all_to_all", "halo", "broadcast"]
+
+
 @dataclass(frozen=True, slots=True)
 class Collective:
     """A collective over a group. All ranks of the group must enter the same ones in the same order.
 
-    `bytes` is the global size of the operand. With `blocking = False` it only begins; a Wait of the same name ends it.
+    `bytes` is the global size of the operand: of an allgather or all-to-all all of its data together, of the others
+    the vector that each rank has; of a halo exchange what one rank sends. `target` is the buffer that receives where it
+    is not done in place. With `blocking = False` it only begins; a Wait of the same name ends it.
     """
 
     name: str
-    kind: Literal["allreduce"]
+    kind: CollectiveKind
     group: str
     algorithm: str
     buffer: str
     bytes: int
     blocking: bool = True
     reason: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Point-to-point: the buffer to the rank that `peer` (an offset along the group's order) away."""
+    """Point-to-point: the buffer to the rank that is `peer` (an offset along the group's order) away.
+
+    With `blocking = False` it only begins; a Wait of the same name ends it.
+    """
 
     name: str
     group: str
     peer: int
     buffer: str
     bytes: int
+    blocking: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Point-to-point: into the buffer from the rank that is `peer` away along the group's order."""
+    """Point-to-point: into the buffer from the rank that is `peer` away along the group's order; blocking as a Send."""
 
     name: str
     group: str
     peer: int
     buffer: str
     bytes: int
+    blocking: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +179,7 @@ class Role:
     buffers: tuple[Buffer, ...]
     segments: tuple[Segment, ...]
     entries: tuple[Entry, ...]
+    mesh: Mesh | None = None  # of its ranks, where buffers have placements
     _buffers: dict[str, Buffer] = field(init=False, repr=False, compare=False)
     _segments: dict[str, Segment] = field(init=False, repr=False, compare=False)
 

@@ -23,7 +23,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dlc.diagnostics import Span
 from dlc.ir.graph import Init
-from dlc.ir.plan import Alternative, Bounds, Figure, PassPlan, Prediction, Reason
+from dlc.ir.mesh import Mesh
+from dlc.ir.plan import Alternative, Bounds, Figure, PassPlan, Prediction, Reason, Stage
 from dlc.ir.request import Split
 from dlc.ir.tensor import DTYPE_BYTES, Axis, TensorType
 
@@ -33,6 +34,8 @@ RECORDS: dict[str, type[Any]] = {
     "pass": PassPlan,
     "reason": Reason,
     "split": Split,
+    "stage": Stage,
+    "mesh": Mesh,
     "prediction": Prediction,
     "bounds": Bounds,
     "alternative": Alternative,

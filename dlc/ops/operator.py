@@ -26,6 +26,7 @@ from typing import Literal
 
 from dlc.ir.graph import Attr, Attrs, Init
 from dlc.ir.tensor import TensorType
+from dlc.ops.indexing import Rule
 
 ParameterKind = Literal[
     "int",
@@ -213,6 +214,9 @@ class Operator:
     local sample in it), `step`, `training`."""
     algorithms: tuple[Algorithm, ...] = ()
     splits: tuple[str, ...] = ("batch",)  # axes of the forward iteration space that may be split
+    indexing: Rule | None = None
+    """How the iteration space indexes the tensors (`dlc.ops.indexing`); None where it is never split.
+    """
     role: Literal["operator", "loss", "metric", "optimizer"] = "operator"
     finish: Literal["mean", "exp"] = "mean"
     """What is shown of a metric: the mean over the samples, or e to that power."""
