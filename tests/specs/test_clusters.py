@@ -16,6 +16,9 @@ from dlc.messages.e04_cluster import SHAPE_MISMATCH
 ROOT = Path(__file__).parents[2]
 MACHINES = {path.stem: path for path in sorted((ROOT / "specs" / "clusters").glob("*.dlspec"))}
 
+WITHOUT_OVERLAP = ("a100_pod", "v100_server")
+"""Machines of networks that are compiled today, to programs that wait for messages."""
+
 
 def cluster(name: str, **parameters: Any) -> Cluster:
     """The only cluster of a file."""
@@ -78,7 +81,7 @@ def test_a_torus_of_another_number_of_chips_is_refused() -> None:
     assert message.code == SHAPE_MISMATCH.code
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", [name for name in MACHINES if name not in WITHOUT_OVERLAP])
 def test_processors_that_move_the_data_themselves_hide_nothing(name: str) -> None:
     for device in cluster(name).devices:
         assert (device.overlap > 0) == (device.kind != "cpu")

@@ -152,10 +152,28 @@ def encoder(vocab: int, tokens: int, d: int, depth: int, classes: int) -> list[L
     return [(vocab * d, 0), (tokens * d, 0), *depth * layer, linear(d, classes)]
 
 
-def gpt2() -> list[Layer]:
+def gpt(d: int = 768, depth: int = 12, tokens: int = 1024) -> list[Layer]:
     """The encoder's layers with norms in other places, one more norm, and logits from the tied table of tokens."""
-    body = encoder(50257, 1024, 768, 12, 1)[:-1]
-    return [*body, (2 * 768, 0), (0, 50257 * 768 * 1024)]
+    body = encoder(50257, tokens, d, depth, 1)[:-1]
+    return [*body, (2 * d, 0), (0, 50257 * d * tokens)]
+
+
+def formula(d: int, depth: int, tokens: int = 1024, vocab: int = 50257) -> int:
+    """12·l·h²·(1 + 13/(12·h) + (V + s)/(12·l·h)) of cost-models.md §5 (Narayanan et al., 2021), and the last norm."""
+    return 12 * depth * d * d + 13 * depth * d + (vocab + tokens) * d + 2 * d
+
+
+def resnet1001(blocks: int = 111) -> list[Layer]:
+    """Three convolutions a block and 9·111 + 2 layers in all; the projections of the first blocks are not counted."""
+    layers, c = [conv(3, 16, 9, 32**2, 0)], 16
+    for mid, extent in ((16, 32), (32, 16), (64, 8)):
+        pixels, k = extent**2, 4 * mid
+        layers.append(conv(c, k, 1, pixels, 0))
+        for _ in range(blocks):
+            layers += [(2 * c, 0), conv(c, mid, 1, pixels, 0), (2 * mid, 0), conv(mid, mid, 9, pixels, 0)]
+            layers += [(2 * mid, 0), conv(mid, k, 1, pixels, 0)]
+            c = k
+    return [*layers, (2 * c, 0), linear(c, 10)]
 
 
 def treenet(heads: int) -> list[Layer]:
@@ -203,7 +221,12 @@ INCEPTION = [*inception_v3(), *auxiliary_of_inception()]
         ("inception_v3", {}, INCEPTION, 27_161_264),
         ("inception_v3", {"aux": "no"}, inception_v3(), 23_834_568),
         ("transformer_encoder", {}, encoder(37000, 512, 512, 6, 2), 38_121_474),
-        ("gpt2", {}, gpt2(), 124_439_808),  # the released model's
+        ("gpt2", {}, gpt(), 124_439_808),  # the released model's
+        ("gpt2_xl", {}, gpt(1600, 48), formula(1600, 48)),
+        ("gpt_96", {}, gpt(12288, 96, 2048), formula(12288, 96, 2048)),  # the paper's 175 billion
+        ("gpt_96", {"hidden": 2048, "heads": 16}, gpt(2048, 96, 2048), formula(2048, 96, 2048)),
+        ("resnet1001", {}, resnet1001(), 10_327_706),  # the paper's 10.2 million
+        ("resnet1001", {"blocks": 18}, resnet1001(18), 1_703_258),  # ResNet-164, the paper's 1.7 million
         ("treenet", {}, treenet(4), 575_016),
         ("unet", {}, unet(), 31_030_658),
     ],
