@@ -1,0 +1,203 @@
+"""How long a pipeline's table takes, and what it holds: exact evaluation of its events.
+
+The table says in which order each device computes its cells, so nothing is decided here: a cell starts when its device
+is free and its operand has arrived.
+
+* Sends that do not block (the default): a message leaves when the cell before it ends and the link is free, occupies
+  the link for the boundary's seconds, and the receiving cell starts after it; sender and receiver compute meanwhile.
+  A device has one link for activations to the next device and one for gradients to the previous one, so transfers over
+  boundaries of several chunks of a device share a link, and the two directions do not disturb each other.
+* Sends that block (rendezvous): a cell is receive, compute, send, as the program says it. A message needs both devices
+  to have come to it and holds both. Such a table may never end; its makespan is infinite then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import inf
+from typing import Literal, NamedTuple
+
+Phase = Literal["F", "B", "W"]
+
+
+class Cell(NamedTuple):
+    """A phase of a microbatch in one chunk of a device: F forward, B backward (by inputs), W backward by weights."""
+
+    phase: Phase
+    microbatch: int
+    chunk: int = 0
+
+
+Rows = tuple[tuple[Cell, ...], ...]
+"""A table: for each device its cells in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Seconds of one microbatch on one virtual stage; where a table has no W, its B takes `backward + weights`."""
+
+    forward: float
+    backward: float
+    weights: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of all three."""
+        return self.forward + self.backward + self.weights
+
+
+def separate(rows: Rows) -> bool:
+    """Whether the backward pass by weights has cells of its own."""
+    return any(cell.phase == "W" for cell in rows[0])
+
+
+def makespan(rows: Rows, works: Sequence[Work], sends: Sequence[float], blocking: bool = False) -> float:
+    """Seconds from the start of the first cell to the end of the last.
+
+    `works` has one entry for each virtual stage, `sends` one for each boundary between stage i and i + 1: seconds of
+    the activation forward, and the same for its gradient backward. Infinite where the table blocks itself.
+    """
+    if len(works) % len(rows) or len(sends) != len(works) - 1:
+        raise ValueError(f"{len(works)} stages and {len(sends)} boundaries do not fit {len(rows)} devices")
+    return max(_rendezvous(rows, works, sends) if blocking else _flow(rows, works, sends))
+
+
+def needs_nonblocking(rows: Rows) -> bool:
+    """Whether the devices would wait for each other for ever if each send waited for its receive."""
+    stages = len(rows) * (1 + max(cell.chunk for cell in rows[0]))
+    return max(_rendezvous(rows, [Work(0.0, 0.0)] * stages, [0.0] * (stages - 1))) == inf
+
+
+def in_flight(rows: Rows) -> tuple[int, ...]:
+    """Per device, the most microbatches (times chunks) whose activations are held at once: from F to B, or to W."""
+    return tuple(max(map(sum, counts)) for counts in occupancy(rows))
+
+
+def occupancy(rows: Rows) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Per device, how many microbatches each chunk holds at the moments when memory may peak.
+
+    Moments that another one exceeds or equals in every chunk are left out; with one chunk one moment is left.
+    """
+    last: Phase = "W" if separate(rows) else "B"
+    return tuple(_maximal(_counts(row, last)) for row in rows)
+
+
+def _counts(row: tuple[Cell, ...], last: Phase) -> Iterator[tuple[int, ...]]:
+    """What each chunk holds before each release that follows a growth."""
+    held = [0] * (1 + max(cell.chunk for cell in row))
+    grown = False
+    for phase, _, at in row:
+        if phase == "F":
+            held[at] += 1
+            grown = True
+        elif phase == last:
+            if grown:
+                yield tuple(held)
+            held[at] -= 1
+            grown = False
+
+
+def _maximal(vectors: Iterator[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    kept: list[tuple[int, ...]] = []
+    for vector in sorted(set(vectors), reverse=True):
+        if not any(all(a >= b for a, b in zip(other, vector, strict=True)) for other in kept):
+            kept.append(vector)
+    return tuple(kept)
+
+
+def _flow(rows: Rows, works: Sequence[Work], sends: Sequence[float]) -> list[float]:
+    """When each device ends, with sends that do not block; infinite for one that waits for ever."""
+    p, stages = len(rows), len(works)
+    microbatches = 1 + max(cell.microbatch for cell in rows[0])
+    whole = not separate(rows)
+    forward = [work.forward for work in works]
+    backward = [work.backward + work.weights if whole else work.backward for work in works]
+    # Arrivals by virtual stage and microbatch; None until the message is on its way.
+    activations: list[list[float | None]] = [[0.0 if i == 0 else None] * microbatches for i in range(stages + 1)]
+    gradients: list[list[float | None]] = [[0.0 if i == stages - 1 else None] * microbatches for i in range(stages)]
+    seconds = [0.0 if p == 1 else send for send in sends]
+    position, free, next_link, previous_link = [0] * p, [0.0] * p, [0.0] * p, [0.0] * p
+    waiting, ready = [False] * p, list(range(p - 1, -1, -1))
+    while ready:
+        d = ready.pop()
+        row, now = rows[d], free[d]
+        for at in range(position[d], len(row)):
+            phase, microbatch, part = row[at]
+            i = part * p + d
+            if phase == "W":
+                now += works[i].weights
+                continue
+            arrived = activations[i][microbatch] if phase == "F" else gradients[i][microbatch]
+            if arrived is None:
+                position[d], waiting[d] = at, True
+                break
+            start = now if now > arrived else arrived
+            if phase == "F":
+                now = start + forward[i]
+                if i + 1 == stages:
+                    continue
+                left = now if now > next_link[d] else next_link[d]
+                activations[i + 1][microbatch] = next_link[d] = left + seconds[i]
+                receiver = d + 1 if d + 1 < p else 0
+            else:
+                now = start + backward[i]
+                if i == 0:
+                    continue
+                left = now if now > previous_link[d] else previous_link[d]
+                gradients[i - 1][microbatch] = previous_link[d] = left + seconds[i - 1]
+                receiver = d - 1 if d else p - 1
+            if waiting[receiver]:
+                waiting[receiver] = False
+                ready.append(receiver)
+        free[d] = now
+    return [inf if stuck else end for stuck, end in zip(waiting, free, strict=True)]
+
+
+class _Step(NamedTuple):
+    """A step of a device under rendezvous: it computes, or meets `peer` over `message`."""
+
+    seconds: float
+    peer: int = -1
+    message: tuple[str, int, int] = ("", 0, 0)
+
+
+def _rendezvous(rows: Rows, works: Sequence[Work], sends: Sequence[float]) -> list[float]:
+    """When each device ends, if each send waits for its receive; infinite for one that waits for ever."""
+    steps = [list(chain.from_iterable(_steps(rows, works, sends, d))) for d in range(len(rows))]
+    position, free = [0] * len(rows), [0.0] * len(rows)
+    ready = list(range(len(rows)))
+    while ready:
+        d = ready.pop()
+        while position[d] < len(steps[d]):
+            step = steps[d][position[d]]
+            if step.peer < 0:
+                free[d] += step.seconds
+                position[d] += 1
+                continue
+            other = step.peer
+            if position[other] == len(steps[other]) or steps[other][position[other]].message != step.message:
+                break
+            free[d] = free[other] = max(free[d], free[other]) + step.seconds
+            position[d] += 1
+            position[other] += 1
+            ready.append(other)
+    return [end if position[d] == len(steps[d]) else inf for d, end in enumerate(free)]
+
+
+def _steps(rows: Rows, works: Sequence[Work], sends: Sequence[float], d: int) -> Iterator[list[_Step]]:
+    """Receive, compute, send of each cell of a device. A message is named by its phase, boundary and microbatch."""
+    p, stages, whole = len(rows), len(works), not separate(rows)
+    for phase, microbatch, part in rows[d]:
+        i, work = part * p + d, works[part * p + d]
+        after = _Step(sends[i], (d + 1) % p, ("F", i, microbatch)) if i + 1 < stages and p > 1 else None
+        before = _Step(sends[i - 1], (d - 1) % p, ("F", i - 1, microbatch)) if i and p > 1 else None
+        if phase == "F":
+            found = (before, _Step(work.forward), after)
+        elif phase == "B":
+            back = [step and step._replace(message=("B", *step.message[1:])) for step in (after, before)]
+            found = (back[0], _Step(work.backward + work.weights * whole), back[1])
+        else:
+            found = (None, _Step(work.weights), None)
+        yield [step for step in found if step]
