@@ -20,6 +20,7 @@ from dlc.cost.phases import Phase, conversion, phases
 from dlc.cost.profile import Profile
 from dlc.ir.plan import Figure
 from dlc.ir.tensor import TensorType
+from dlc.ops.extents import larger, nothing, smaller
 from dlc.ops.operator import Operator, Shapes
 
 Source = Literal["measured", "interpolated", "analytic"]
@@ -55,7 +56,7 @@ def seconds(
         measured = profile.kernel(operator.name, stage, algorithm, layout, shapes)
         if measured is not None:
             return measured
-    return priced(phases(operator, stage, shapes, algorithm, layout), _dtype(shapes), device, profile)
+    return priced(phases(operator, stage, shapes, algorithm, layout), element_type(shapes), device, profile)
 
 
 def conversion_seconds(type_: TensorType, device: Device, profile: Profile | None = None) -> float:
@@ -67,15 +68,23 @@ def priced(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profil
     """The sum over phases; the bound is what most of the time goes to."""
     spent = {"compute": 0.0, "memory": 0.0, "launch": 0.0}
     for part in parts:
-        arithmetic = part.flops / _rate(part, dtype, device, profile) if part.flops else 0.0
-        traffic = part.bytes / _bandwidth(part.run, device, profile) if part.bytes else 0.0
+        arithmetic, traffic, launch = spans(part, dtype, device, profile)
         spent["memory" if traffic > arithmetic else "compute"] += max(arithmetic, traffic)
-        spent["launch"] += part.calls * overhead(device, profile)
+        spent["launch"] += launch
     total = spent["compute"] + spent["memory"] + spent["launch"]
     source: Source = "interpolated" if profile is not None and profile.interpolates else "analytic"
     if spent["launch"] >= max(spent["compute"], spent["memory"]):
         return Figure(total, source, "launch")
     return Figure(total, source, "memory" if spent["memory"] > spent["compute"] else "compute")
+
+
+def spans(part: Phase, dtype: str, device: Device, profile: Profile | None = None) -> tuple[float, float, float]:
+    """Seconds of a phase's arithmetic, of its memory traffic, which goes on at the same time, and of its calls."""
+    return (
+        0.0 if nothing(part.flops) else part.flops / _rate(part, dtype, device, profile),
+        0.0 if nothing(part.bytes) else part.bytes / _bandwidth(part.run, device, profile),
+        part.calls * overhead(device, profile),
+    )
 
 
 def overhead(device: Device, profile: Profile | None = None) -> float:
@@ -87,7 +96,7 @@ def overhead(device: Device, profile: Profile | None = None) -> float:
 
 def gemm_efficiency(m: int, n: int, k: int) -> float:
     """The share of the peak that a product of an m x k by a k x n matrix reaches; symmetric in m and n."""
-    m, n = min(m, n), max(m, n)
+    m, n = smaller(m, n), larger(m, n)
     return m / (m + HALF_PEAK[0]) * n / (n + HALF_PEAK[1]) * k / (k + HALF_PEAK[2])
 
 
@@ -112,7 +121,7 @@ def _bandwidth(run: float, device: Device, profile: Profile | None) -> float:
     return device.bandwidth / (1.0 + HALF_BANDWIDTH_RUN / run)
 
 
-def _dtype(shapes: Shapes) -> str:
+def element_type(shapes: Shapes) -> str:
     """The element type that a kernel computes in: that of its first floating-point operand."""
     types = (*shapes.inputs, *shapes.outputs)
     return next((t.dtype for t in types if t.dtype.startswith(("f", "tf", "bf"))), "f32")

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from math import inf, log2, prod
+from math import inf, prod
 from typing import Literal
 
 from dlc.ir.tensor import DTYPE_BYTES, TensorType
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, fft_tiling, tiling
 from dlc.ops.conv_transpose import as_conv
+from dlc.ops.extents import chosen, larger, log2
 from dlc.ops.operator import Operator, Shapes
 from dlc.ops.windows import windows
 
@@ -151,7 +152,8 @@ def _channel_run(shapes: Shapes, layout: str) -> float:
     if len(x.axes) != 4:
         return inf
     n, c, h, w = x.shape
-    return float({"NCHW": h * w, "NHWC": c, "CHWN": n * h * w}[layout or "NCHW"] * DTYPE_BYTES[x.dtype])
+    together = {"NCHW": h * w, "NHWC": c, "CHWN": n * h * w}[layout or "NCHW"]
+    return together * DTYPE_BYTES[x.dtype]
 
 
 def _matmul(operator: Operator, stage: str, shapes: Shapes) -> Iterator[Phase]:
@@ -169,7 +171,7 @@ def _linear(operator: Operator, stage: str, shapes: Shapes) -> Iterator[Phase]:
     """y = x·Wᵀ, dx = dy·W, dW = dyᵀ·x: one product each; the bias is a pass over y or dy."""
     cost = operator.cost(stage, shapes)
     weight = shapes.outputs[0] if stage == "dw" else shapes.inputs[1]
-    fan_out, fan_in = weight.shape
+    fan_out, fan_in = weight.shape[::-1] if "transposed" in shapes.attrs else weight.shape
     rows = cost.macs // (fan_in * fan_out)
     extents = {"forward": (rows, fan_out, fan_in), "dx": (rows, fan_in, fan_out), "dw": (fan_out, fan_in, rows)}[stage]
     yield Phase(2.0 * cost.macs, cost.bytes, unit="matrix", extents=extents)
@@ -184,7 +186,7 @@ def _pool(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
     slide = windows(shapes.attrs, len(image.axes) - 2)
     n, c, width = *result.shape[:2], result.shape[-1]
     run = _run(layout, slide.stride[-1], n, c, width, 1) * DTYPE_BYTES[image.dtype]
-    kept = sum(t.bytes for t in (shapes.inputs if stage == "dx" else shapes.outputs) if t.shape == result.shape)
+    kept = sum(t.bytes for t in (shapes.inputs if stage == "dx" else shapes.outputs))
     moved = slide.taps * (2.0 * kept + result.bytes) + image.bytes
     calls = slide.taps * (3 if len(shapes.outputs) > 1 or len(shapes.inputs) > 1 else 1) + 1
     yield Phase(slide.taps * result.elements, moved, run, calls=calls)
@@ -215,14 +217,16 @@ def _sizes(conv: ConvShape) -> tuple[int, int, int, int, int]:
 def _extents(stage: str, conv: ConvShape, layout: str, taps: int, samples: int) -> tuple[int, int, int]:
     """(m, n, k) of the products of a group: in NCHW one a sample for y and dx, else over all samples at once."""
     k, q = conv.filters // conv.groups, conv.channels // conv.groups * taps
-    pixels = prod(conv.y) * (1 if layout == "NCHW" and stage != "dw" and prod(conv.y) > 1 else samples)
+    image = prod(conv.y)
+    apart = layout == "NCHW" and stage != "dw"
+    pixels = chosen(image > 1, image, samples) if apart else image * samples
     return {"forward": (k, pixels, q), "dx": (q, pixels, k), "dw": (k, q, pixels)}[stage]
 
 
 def _around(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
     """What all algorithms do besides: copy the padded image, and the weights or dy in another order."""
     _, x, y, weights, _ = _sizes(conv)
-    if stage != "dx" and any(map(any, conv.windows.pad)):
+    if stage != "dx" and conv.windows.pads:
         yield Phase(bytes=2.0 * x, calls=5)
     if layout == "NHWC":
         yield Phase(bytes=2.0 * weights, run=TRANSPOSED_RUN)
@@ -241,9 +245,9 @@ def _im2col(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Ph
     size, x, y, weights, pixels = _sizes(conv)
     taps = conv.windows.taps
     columns = 0 if conv.plain else conv.channels * taps * pixels * size
-    blocks = max(1, -(-columns // BLOCK_BYTES))
-    samples = max(1, conv.batch // blocks)
-    if columns:
+    blocks = larger(1, -(-columns // BLOCK_BYTES))
+    samples = larger(1, conv.batch // blocks)
+    if not conv.plain:
         c, width, kx = conv.channels // conv.groups, conv.y[-1], conv.windows.window[-1]
         whole = conv.windows.dilation[-1] == 1 and stage != "dx"
         run = _run(layout, conv.windows.stride[-1], samples, c, width, kx if whole else 1)
@@ -260,8 +264,8 @@ def _direct(stage: str, conv: ConvShape, _name: str, layout: str) -> Iterator[Ph
     size, x, y, weights, pixels = _sizes(conv)
     taps = conv.windows.taps
     shifted = conv.channels * pixels * size
-    blocks = max(1, -(-max(shifted, y) // BLOCK_BYTES))
-    samples = max(1, conv.batch // blocks)
+    blocks = larger(1, -(-larger(shifted, y) // BLOCK_BYTES))
+    samples = larger(1, conv.batch // blocks)
     run = _run(layout, conv.windows.stride[-1], samples, conv.channels // conv.groups, conv.y[-1], 1)
     yield Phase(bytes=x + 2.0 * taps * shifted, run=run * size, calls=2 * taps * blocks)
     yield Phase(bytes=3.0 * (taps - 1) * (weights / taps if stage == "dw" else y), calls=taps * blocks)
@@ -313,7 +317,7 @@ def _depthwise(stage: str, shapes: Shapes, layout: str) -> Iterator[Phase]:
     slide = windows(shapes.attrs, len(image.axes) - 2)
     n, c, width = *image.shape[:2], result.shape[-1]
     run = (c if layout == "NHWC" else _run(layout, slide.stride[-1], n, c, width, 1)) * DTYPE_BYTES[image.dtype]
-    blocks = max(1, result.bytes // BLOCK_BYTES)
+    blocks = larger(1, result.bytes // BLOCK_BYTES)
     moved = (2.0 if stage == "dw" else 3.0) * slide.taps * result.bytes
     yield Phase(2.0 * slide.taps * result.elements, image.bytes + moved, run, calls=2.0 * slide.taps * blocks)
 

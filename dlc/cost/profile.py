@@ -15,14 +15,15 @@ run; outside of a table its nearest edge counts. A table that is missing leaves 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, log
+from itertools import product
 from typing import Any
 
 from dlc.ir.graph import Attr
 from dlc.ir.plan import Figure
+from dlc.ops.extents import entry, following, larger, log2, smaller
 from dlc.ops.operator import Shapes
 
 KernelKey = tuple[str, str, str, str, tuple[str, ...], tuple[tuple[str, Attr], ...]]
@@ -38,12 +39,18 @@ class GemmTable:
     n: tuple[int, ...]
     k: tuple[int, ...]
     rate: tuple[tuple[tuple[float, ...], ...], ...]
+    _flat: array[float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_flat", array("d", (r for plane in self.rate for row in plane for r in row)))
 
     def at(self, m: int, n: int, k: int) -> float:
         """The rate between the eight neighbours of (m, n, k)."""
-        along_n = [[_between(self.k, row, k) for row in plane] for plane in self.rate]
-        along_m = [_between(self.n, row, n) for row in along_n]
-        return _between(self.m, along_m, m)
+        along = [_neighbours(points, at) for points, at in ((self.m, m), (self.n, n), (self.k, k))]
+        found = 0.0
+        for (i, a), (j, b), (l, c) in product(*along):
+            found += a * b * c * entry(self._flat, (i * len(self.n) + j) * len(self.k) + l)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,11 @@ class Profile:
     gemm: tuple[GemmTable, ...] = ()
     kernels: tuple[tuple[KernelKey, float], ...] = ()
     _kernels: dict[KernelKey, float] = field(init=False, repr=False, compare=False)
+    _measured: frozenset[tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_kernels", dict(self.kernels))
+        object.__setattr__(self, "_measured", frozenset(key[:4] for key, _ in self.kernels))
 
     @property
     def interpolates(self) -> bool:
@@ -70,6 +79,10 @@ class Profile:
         found = self._kernels.get(_key(op, stage, algorithm, layout, [str(t) for t in shapes.inputs], shapes.attrs))
         return None if found is None else Figure(found, "measured", "compute")
 
+    def measures(self, op: str, stage: str, algorithm: str, layout: str) -> bool:
+        """Whether this kernel was measured on any shapes."""
+        return (op, stage, algorithm, layout) in self._measured
+
     def gemm_rate(self, dtype: str, m: int, n: int, k: int) -> float | None:
         """FLOP/s of a matrix product; None where no table has that element type."""
         return next((table.at(m, n, k) for table in self.gemm if table.dtype == dtype), None)
@@ -78,8 +91,8 @@ class Profile:
         """Bytes per second where `run` bytes lie together."""
         if not self.bandwidth:
             return None
-        runs, rates = zip(*self.bandwidth, strict=True)
-        return _between(runs, rates, run)
+        runs, rates = ([row[column] for row in self.bandwidth] for column in (0, 1))
+        return sum(share * entry(rates, index) for index, share in _neighbours(runs, run))
 
 
 def read_profile(document: Mapping[str, Any]) -> Profile:
@@ -119,13 +132,12 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _between(points: Sequence[float], rates: Sequence[float], at: float) -> float:
-    """Linear in the logarithm of the point; the first or last rate outside of the points."""
-    right = bisect_right(points, at)
-    if right == 0 or at == inf:
-        return rates[0 if right == 0 else -1]
-    if right == len(points):
-        return rates[-1]
-    low, high = points[right - 1], points[right]
-    share = log(at / low) / log(high / low)
-    return rates[right - 1] + share * (rates[right] - rates[right - 1])
+def _neighbours(points: Sequence[float], at: float) -> tuple[tuple[int, float], ...]:
+    """The indices of the points around one, each with its share: linear in the logarithm, the edge's alone outside."""
+    if len(points) == 1:
+        return ((0, 1.0),)
+    at = smaller(larger(at, points[0]), points[-1])
+    right = larger(1, following(points, at))
+    low, high = entry(points, right - 1), entry(points, right)
+    share = log2(at / low) / log2(high / low)
+    return ((right - 1, 1.0 - share), (right, share))

@@ -7,13 +7,15 @@ written once and read again at once stays in the processor's cache.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from math import prod
 
 from dlc.ir.tensor import DTYPE_BYTES, tensor
 from dlc.ops.attributes import integer
 from dlc.ops.counting import lg, touched
+from dlc.ops.extents import entry, following, larger, smaller
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
 from dlc.ops.windows import Extents, Windows, by, windows
 
@@ -59,7 +61,7 @@ class ConvShape:
     @property
     def plain(self) -> bool:
         """Whether the column matrix is the input itself: a window of 1, stride 1, no pad."""
-        return self.windows.taps == prod(self.windows.stride) == 1 and self.windows.padded(self.x) == self.x
+        return self.windows.taps == prod(self.windows.stride) == 1 and not self.windows.pads
 
     def as_image(self) -> ConvShape:
         """Of a sequence: the same convolution of images of height 1."""
@@ -80,6 +82,8 @@ def conv_shape(stage: str, shapes: Shapes) -> ConvShape:
     }[stage]
     n, c, *extents = x.shape
     slide, groups = windows(shapes.attrs, len(extents)), integer(shapes.attrs, "groups")
+    if groups != 1:  # a shard has a part of them
+        groups = larger(1, c // (shapes.outputs[0] if stage == "dw" else shapes.inputs[1]).shape[1])
     return ConvShape(n, c, tuple(extents), y.shape[1], y.shape[2:], slide, groups, x.dtype)
 
 
@@ -132,7 +136,7 @@ def _direct_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspa
 def _columns(stage: str, conv: ConvShape, layout: str, values: int, *, needed: bool) -> tuple[Workspace, ...]:
     """The padded input and a block of columns, with `values` for each pixel of the output."""
     needed = needed or (stage == "dw" and layout == "NCHW")
-    padded = stage != "dx" and conv.windows.padded(conv.x) != conv.x
+    padded = stage != "dx" and conv.windows.pads
     block = _block(stage, conv, layout, values) * conv.block_pixels(layout) * values
     return (
         *_if(padded, _values(conv, "padded", conv.batch * conv.channels * prod(conv.windows.padded(conv.x)))),
@@ -149,7 +153,7 @@ def _block(stage: str, conv: ConvShape, layout: str, values: int) -> int:
     most = conv.y[0] if layout == "CHWN" else conv.batch
     fit = CACHE_BYTES // (pixels * values * DTYPE_BYTES[conv.dtype])
     worth = 2 * conv.filters // pixels if stage == "dw" else 1
-    return max(1, min(most, max(fit, worth)))
+    return larger(1, smaller(most, larger(fit, worth)))
 
 
 def _values(conv: ConvShape, role: str, count: int) -> Workspace:
@@ -185,8 +189,8 @@ class Tiling:
         As many as fit the cache, but at least `least`: the transformed weights are read once a block.
         """
         smallest = conv.batch * self.count[1] if layout == "CHWN" else prod(self.count)
-        wanted = max(least, CACHE_BYTES // (values * DTYPE_BYTES[conv.dtype]))
-        return smallest * max(1, min(conv.batch * prod(self.count) // smallest, wanted // smallest))
+        wanted = larger(least, CACHE_BYTES // (values * DTYPE_BYTES[conv.dtype]))
+        return smallest * larger(1, smaller(conv.batch * prod(self.count) // smallest, wanted // smallest))
 
 
 def tiling(stage: str, conv: ConvShape, tile: Extents) -> Tiling:
@@ -236,15 +240,15 @@ def _winograd_workspaces(m: int, stage: str, shapes: Shapes, layout: str) -> tup
     tiles = tiling(stage, conv, (m, m))
     pairs, positions = conv.weights // conv.windows.taps, (m + 2) ** 2
     into, out = positions * tiles.into, positions * tiles.out
-    block = tiles.block(conv, layout, max(into, out), least=512 if stage == "dw" else 128)
+    block = tiles.block(conv, layout, larger(into, out), least=512 if stage == "dw" else 128)
     filters = _values(conv, "filters", positions * pairs)
     padded = _values(conv, "padded", conv.batch * tiles.into * prod(tiles.span))
-    ends = max(into, m**2 * tiles.out)
+    ends = larger(into, m**2 * tiles.out)
     if stage != "dw":
         return (
             filters,
             padded,
-            _values(conv, "tiles", max(into, out) * block),
+            _values(conv, "tiles", larger(into, out) * block),
             _values(conv, "data", ends * block),
         )
     return (
@@ -281,7 +285,7 @@ def _fft_workspaces(tiled: bool, stage: str, shapes: Shapes, layout: str) -> tup
     conv = conv_shape(stage, shapes).as_image()
     tiles, lengths = fft_tiling(stage, conv, tiled=tiled)
     pairs, spectrum = conv.weights // conv.windows.taps, 2 * lengths[0] * (lengths[1] // 2 + 1)
-    block = tiles.block(conv, layout, spectrum * max(tiles.into, tiles.out), least=16)
+    block = tiles.block(conv, layout, spectrum * larger(tiles.into, tiles.out), least=16)
     reach, padded = conv.windows.reach, conv.batch * tiles.into * prod(tiles.span)
     into, out = spectrum * tiles.into * block, spectrum * tiles.out * block
     shared = (_values(conv, "filters", spectrum * pairs), _values(conv, "padded", padded))
@@ -309,7 +313,7 @@ def fft_tiling(stage: str, conv: ConvShape, *, tiled: bool) -> tuple[Tiling, tup
     conv = conv.as_image()
     extents, reach = conv.x if stage == "dx" else conv.y, conv.windows.reach
     height, width = (_transform_length(extents[a], reach[a], tiled=tiled) for a in (0, 1))
-    tile = (min(extents[0], height - reach[0] + 1), min(extents[1], width - reach[1] + 1))
+    tile = (smaller(extents[0], height - reach[0] + 1), smaller(extents[1], width - reach[1] + 1))
     return tiling(stage, conv, tile), (height, width)
 
 
@@ -320,15 +324,16 @@ def _transform_length(extent: int, reach: int, *, tiled: bool) -> int:
         tile = FFT_TILE
         while tile < 2 * (reach - 1):
             tile *= 2
-        needed = min(needed, tile)
-    return next(length for length in range(needed, 2 * needed + 1) if _is_smooth(length))
+        needed = smaller(needed, tile)
+    lengths = transform_lengths()
+    return entry(lengths, following(lengths, needed))
 
 
-def _is_smooth(length: int) -> bool:
-    for prime in (2, 3, 5):
-        while length % prime == 0:
-            length //= prime
-    return length == 1
+@cache
+def transform_lengths() -> array[int]:
+    """All products of 2, 3 and 5 up to 2³⁰, rising."""
+    powers = (3**b * 5**c for b in range(19) for c in range(13))
+    return array("q", sorted(2**a * odd for odd in powers for a in range(31) if 2**a * odd <= 2**30))
 
 
 def _winograd(m: int) -> Algorithm:

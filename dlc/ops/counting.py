@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from dlc.ops.operator import Cost, Shapes
 
 
 def lg(n: int) -> int:
     """⌈log₂ n⌉ for n ≥ 1: the depth of a reduction of n values."""
-    return (n - 1).bit_length()
+    if isinstance(n, int):
+        return (n - 1).bit_length()
+    import numpy as np  # for the extents of many candidates, see `dlc.ops.extents`
+
+    return cast("int", np.frexp(n - 1)[1])
 
 
 def touched(shapes: Shapes) -> int:

@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.broadcasting import broadcast, repeated, unequal
 from dlc.ops.counting import lg, touched
+from dlc.ops.extents import larger
 from dlc.ops.operands import distinct, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Shapes
 
@@ -45,7 +46,7 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
         macs, depth = shapes.outputs[0].elements * k, lg(k)
     else:
         dy, a, _b = shapes.inputs
-        macs, depth = 2 * dy.elements * a.shape[-1], max(map(lg, dy.shape[-2:]))
+        macs, depth = 2 * dy.elements * a.shape[-1], lg(larger(*dy.shape[-2:]))
     return Cost(macs, macs, depth, touched(shapes))
 
 

@@ -16,6 +16,7 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import BATCH, Axis, TensorType, tensor
 from dlc.ops.attributes import flag, integer, word
 from dlc.ops.counting import lg, touched
+from dlc.ops.extents import smaller
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
 
@@ -121,7 +122,7 @@ def _count(cell: Cell) -> Callable[[str, Shapes], Cost]:
             links = _steps(seq, layers, ways) - 1
             depth = lg(width) + cell.depth + links * (lg(hidden) + 1 + cell.depth)
             return Cost(macs, macs + cell.work * units, depth, touched(shapes))
-        links = _steps(min(seq, integer(attrs, "truncate") or seq), layers, ways) - 1
+        links = _steps(smaller(seq, integer(attrs, "truncate") or seq), layers, ways) - 1
         depth = cell.depth_back + links * (lg(cell.gates * hidden) + 1 + cell.depth_back) + lg(batch * seq)
         return Cost(2 * macs, 2 * macs + cell.work_back * units, depth, touched(shapes))
 

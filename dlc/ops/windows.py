@@ -49,6 +49,11 @@ class Windows:
         """Whether its elements stand apart."""
         return any(step > 1 for step in self.dilation)
 
+    @property
+    def pads(self) -> bool:
+        """Whether anything is padded."""
+        return any(map(any, self.pad))
+
     def padded(self, extents: Extents) -> Extents:
         """The extents with both pads."""
         return tuple(extent + sum(pad) for extent, pad in zip(extents, self.pad, strict=True))

@@ -1,0 +1,63 @@
+"""Seconds of one kernel for many local shapes at once: what a partition of the op may leave to a rank.
+
+The formulas are those of `dlc.cost.compute`: extents that are NumPy arrays go through them as single ones do
+(`dlc.ops.extents`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlc.cluster.topology import Device
+from dlc.cost.compute import element_type, spans
+from dlc.cost.phases import phases
+from dlc.cost.profile import Profile
+from dlc.ir.tensor import Axis, TensorType
+from dlc.ops.operator import Operator, Shapes
+
+Seconds = NDArray[np.float64]
+
+
+def seconds_many(
+    operator: Operator,
+    stage: str,
+    shapes: Shapes,
+    algorithm: str,
+    layout: str,
+    device: Device,
+    profile: Profile | None = None,
+) -> Seconds:
+    """The time of one pass of an op for each of n candidates, [n]: as `compute.seconds` gives it for each alone.
+
+    Extents of `shapes` are int64 arrays [n] or, where they are the same for all candidates, ints; n is 1 where all are.
+    ValueError where the algorithm has no model.
+    """
+    dtype = element_type(shapes)
+    total = np.zeros(candidates(shapes))
+    for part in phases(operator, stage, shapes, algorithm, layout):
+        arithmetic, traffic, launch = spans(part, dtype, device, profile)
+        total += np.maximum(arithmetic, traffic)
+        total += launch
+    if profile is not None and profile.measures(operator.name, stage, algorithm, layout):
+        for index in range(len(total)):
+            measured = profile.kernel(operator.name, stage, algorithm, layout, candidate(shapes, index))
+            total[index] = total[index] if measured is None else measured.seconds
+    return total
+
+
+def candidates(shapes: Shapes) -> int:
+    """How many candidates' extents the shapes hold."""
+    extents = (extent for type_ in (*shapes.inputs, *shapes.outputs) for extent in type_.shape)
+    return max((np.size(extent) for extent in extents), default=1)
+
+
+def candidate(shapes: Shapes, index: int) -> Shapes:
+    """The shapes of one candidate."""
+    inputs, outputs = (tuple(_candidate(t, index) for t in types) for types in (shapes.inputs, shapes.outputs))
+    return Shapes(inputs, outputs, shapes.attrs)
+
+
+def _candidate(type_: TensorType, index: int) -> TensorType:
+    axes = ((axis.name, np.ravel(axis.extent)) for axis in type_.axes)
+    return TensorType(type_.dtype, tuple(Axis(name, int(e[index % e.size])) for name, e in axes))
