@@ -116,7 +116,7 @@ def _flow(rows: Rows, works: Sequence[Work], sends: Sequence[float]) -> list[flo
     backward = [work.backward + work.weights if whole else work.backward for work in works]
     # Arrivals by virtual stage and microbatch; None until the message is on its way.
     activations: list[list[float | None]] = [[0.0 if i == 0 else None] * microbatches for i in range(stages + 1)]
-    gradients: list[list[float | None]] = [[0.0 if i == stages - 1 else None] * microbatches for i in range(stages)]
+    gradients: list[list[float | None]] = [[None] * microbatches for _ in range(stages)]
     seconds = [0.0 if p == 1 else send for send in sends]
     position, free, next_link, previous_link = [0] * p, [0.0] * p, [0.0] * p, [0.0] * p
     waiting, ready = [False] * p, list(range(p - 1, -1, -1))
@@ -137,6 +137,7 @@ def _flow(rows: Rows, works: Sequence[Work], sends: Sequence[float]) -> list[flo
             if phase == "F":
                 now = start + forward[i]
                 if i + 1 == stages:
+                    gradients[i][microbatch] = now
                     continue
                 left = now if now > next_link[d] else next_link[d]
                 activations[i + 1][microbatch] = next_link[d] = left + seconds[i]
@@ -165,6 +166,8 @@ class _Step(NamedTuple):
 
 def _rendezvous(rows: Rows, works: Sequence[Work], sends: Sequence[float]) -> list[float]:
     """When each device ends, if each send waits for its receive; infinite for one that waits for ever."""
+    if inf in (ends := _flow(rows, works, sends)):
+        return ends
     steps = [list(chain.from_iterable(_steps(rows, works, sends, d))) for d in range(len(rows))]
     position, free = [0] * len(rows), [0.0] * len(rows)
     ready = list(range(len(rows)))

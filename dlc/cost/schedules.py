@@ -25,6 +25,7 @@ from math import inf
 from typing import Literal, get_args
 
 from dlc.cost.makespan import Cell, Phase, Rows, Work, in_flight, makespan, needs_nonblocking, occupancy, separate
+from dlc.ir.mesh import shards
 
 __all__ = [
     "SCHEDULES",
@@ -102,11 +103,11 @@ def _alternate(forwards: list[Cell], backwards: list[Cell], ahead: int) -> tuple
 def _interleaved(p: int, m: int, v: int) -> Rows:
     """Megatron-LM's order: groups of p microbatches go through chunk after chunk.
 
-    Where p does not divide m, the last group takes what is left over besides its own p: a group smaller than p would
-    leave devices idle at each change of chunk, a larger one has the same bubble.
+    Where p does not divide m, groups of p or more share what is left over: a group smaller than p would leave devices
+    idle at each change of chunk, a larger one has the same bubble. The larger ones come first, since the first one
+    sets how far forward passes run ahead.
     """
-    count = max(1, m // p)
-    groups = [range(at * p, (at + 1) * p if at + 1 < count else m) for at in range(count)]
+    groups = [range(start, stop) for start, stop in shards(m, max(1, m // p))]
     forwards, backwards = _forwards(groups, v), _backwards(groups, v)
     ahead = [2 * (p - d - 1) + (v - 1) * len(groups[0]) for d in range(p)]
     return tuple(_alternate(forwards, backwards, at) for at in ahead)
@@ -195,8 +196,8 @@ def step_seconds(
     each is one microbatch's way through it, and the longest machine once for each other microbatch.
     """
     if schedule == "gpipe":
-        forward = max(*(work.forward for work in works), *sends)
-        backward = max(*(work.backward + work.weights for work in works), *sends)
+        forward = max([work.forward for work in works] + [*sends])
+        backward = max([work.backward + work.weights for work in works] + [*sends])
         return sum(work.total for work in works) + 2 * sum(sends) + (microbatches - 1) * (forward + backward)
     chunks = len(works) // stages
     if not any(sends) and all(work == works[0] for work in works):

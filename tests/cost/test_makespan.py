@@ -1,0 +1,102 @@
+"""The evaluation of tables against a longest path through a graph of all their events."""
+
+from __future__ import annotations
+
+import random
+import time
+from math import inf
+
+import networkx as nx
+import pytest
+
+from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy
+from dlc.cost.schedules import SCHEDULES, Schedule, table
+
+
+def transfer(p: int, stages: int, d: int, cell: Cell, receives: bool) -> tuple[str, int, int] | None:
+    """(phase, boundary, microbatch) of the message that a cell of device d receives or sends, if any."""
+    i = cell.chunk * p + d
+    if p == 1 or cell.phase == "W":
+        return None
+    boundary = i - 1 if receives == (cell.phase == "F") else i
+    return (cell.phase, boundary, cell.microbatch) if 0 <= boundary < stages - 1 else None
+
+
+def longest_path(rows: Rows, works: list[Work], sends: list[float], blocking: bool) -> float:
+    """Every cell and every message is a vertex; infinite where they wait for each other in a circle."""
+    p, stages = len(rows), len(works)
+    graph = nx.DiGraph()
+    for d, row in enumerate(rows):
+        before: object = None
+        left: dict[str, object] = {}
+        for cell in row:
+            work = works[cell.chunk * p + d]
+            backward = work.backward + (0 if any(c.phase == "W" for c in row) else work.weights)
+            graph.add_node((d, cell), seconds={"F": work.forward, "B": backward, "W": work.weights}[cell.phase])
+            received, sent = (transfer(p, stages, d, cell, receives) for receives in (True, False))
+            for message in filter(None, (received, sent)):
+                graph.add_node(message, seconds=sends[message[1]])
+            chain = [received, (d, cell), sent] if blocking else [(d, cell)]
+            for vertex in filter(None, chain):
+                if before is not None:
+                    graph.add_edge(before, vertex)
+                before = vertex
+            if received and not blocking:
+                graph.add_edge(received, (d, cell))
+            if cell.phase == "B":
+                graph.add_edge((d, cell._replace(phase="F")), (d, cell))
+            if sent and not blocking:
+                graph.add_edge((d, cell), sent)
+                if cell.phase in left:
+                    graph.add_edge(left[cell.phase], sent)
+                left[cell.phase] = sent
+    if not nx.is_directed_acyclic_graph(graph):
+        return inf
+    ends: dict[object, float] = {}
+    for vertex in nx.topological_sort(graph):
+        ends[vertex] = graph.nodes[vertex]["seconds"] + max((ends[u] for u in graph.predecessors(vertex)), default=0.0)
+    return max(ends.values())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("seed", range(60))
+def test_makespan_is_the_longest_path(schedule: Schedule, seed: int) -> None:
+    rng = random.Random(seed)
+    p, m = rng.randint(1, 5), rng.randint(1, 8)
+    v = rng.randint(1, 3) if schedule == "interleaved" else 1
+    works = [Work(rng.random(), rng.random(), rng.choice((0.0, rng.random()))) for _ in range(p * v)]
+    sends = [rng.choice((0.0, rng.random(), 3 * rng.random())) for _ in range(p * v - 1)]
+    rows = table(schedule, p, m, v, works, sends)
+    assert makespan(rows, works, sends) == pytest.approx(longest_path(rows, works, sends, blocking=False))
+    assert makespan(rows, works, sends, blocking=True) == pytest.approx(longest_path(rows, works, sends, blocking=True))
+
+
+def test_a_table_that_blocks_itself_never_ends() -> None:
+    right, wrong = (Cell("F", 0), Cell("B", 0)), (Cell("B", 0), Cell("F", 0))
+    for rows in ((wrong, right), (right, wrong)):
+        assert makespan(rows, [Work(1, 1)] * 2, [0.0]) == inf
+        assert makespan(rows, [Work(1, 1)] * 2, [0.0], blocking=True) == inf
+
+
+def test_what_is_held_by_chunk() -> None:
+    row = tuple(Cell(phase, i, c) for phase, i, c in (("F", 0, 0), ("F", 1, 0), ("B", 0, 0), ("F", 0, 1), ("B", 0, 1)))
+    assert occupancy((row,)) == (((2, 0), (1, 1)),)
+    assert in_flight((row,)) == (2,)
+
+
+def test_stages_and_boundaries_must_fit() -> None:
+    with pytest.raises(ValueError, match="2 stages and 0 boundaries"):
+        makespan(table("gpipe", 2, 2), [Work(1, 1)] * 2, [])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_large_tables_are_evaluated_quickly(schedule: Schedule) -> None:
+    """64 stages x 512 microbatches; the limit leaves room for a busy machine."""
+    rows = table(schedule, 64, 512)
+    works = [Work(1 + d / 64, 2 - d / 64, 0.5) for d in range(64)]
+    best = inf
+    for _ in range(3):
+        start = time.perf_counter()
+        makespan(rows, works, [0.1] * 63)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.5
