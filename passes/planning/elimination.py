@@ -1,0 +1,192 @@
+"""The least sum of tables over the variables of a graph, exact, by eliminating one variable after another.
+
+`structure` finds once a graph which tables come of which (passes/planning/structure.py); `minimise` computes their
+entries, each distinct table once, and reads off the cheapest values backwards. Where the graph is reduced to nothing by
+variables with at most two neighbours, as chains, trees, residual blocks and branches are, the largest table has two
+axes; what is left otherwise is solved by `passes.planning.core`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from passes.planning.core import solve_core
+from passes.planning.dominance import undominated
+from passes.planning.structure import Given, Group, Least, Structure, Sum, structure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Indices = NDArray[np.int64]
+
+__all__ = ["Assignment", "Structure", "minimise", "structure", "total"]
+
+SMALL = 2**16
+"""Sums of a product of tables that are made at once rather than value by value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A value for each variable and their cost; no assignment costs less than `bound`.
+
+    `exact` where this one is the cheapest. The cost is infinite where every assignment's is.
+    """
+
+    cost: float
+    values: Indices
+    exact: bool
+    bound: float
+
+
+def minimise(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> Assignment:
+    """The cheapest assignment: each variable costs `unary[its kind]`, each edge `pair[its kind]`, oriented as the edge.
+
+    Entries may be infinite, not negative infinity. Options that cannot be better than another are removed first, of
+    equal ones all but the first.
+    """
+    kept = undominated(structure, [(unary, pair)])
+    found = least(structure, *restricted(structure, kept, unary, pair))
+    return replace(found, values=original(structure, kept, found.values))
+
+
+def least(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> Assignment:
+    """As `minimise`, with every option as it is."""
+    import numpy as np
+
+    values = np.zeros(len(structure.kinds), dtype=np.int64)
+    if any(len(unary[kind]) == 0 for kind in np.unique(structure.kinds)):
+        return Assignment(float("inf"), values, True, float("inf"))
+    tables = evaluate(structure, unary, pair)
+    core = structure.core
+    found = solve_core([tables[s] for s in core.unary], [(a, b, oriented(tables, s)) for a, b, s in _inner(structure)])
+    values[list(core.variables)] = found.values
+    for group in reversed(structure.groups):
+        values[group.variables] = _cheapest(structure, tables, group, values)
+    cost = total(structure, unary, pair, values)
+    outside = float(sum(count * float(tables[symbol]) for symbol, count in structure.ends))
+    return Assignment(cost, values, found.exact, cost if found.exact else min(cost, outside + found.bound))
+
+
+def total(structure: Structure, unary: Sequence[Array], pair: Sequence[Array], values: Indices) -> float:
+    """What an assignment costs."""
+    return float(variable_costs(structure, unary, values).sum() + edge_costs(structure, pair, values).sum())
+
+
+def variable_costs(structure: Structure, unary: Sequence[Array], values: Indices) -> Array:
+    """The cost of each variable by itself."""
+    import numpy as np
+
+    starts = np.cumsum([0, *(len(table) for table in unary)])
+    entries = np.concatenate([*unary, np.zeros(0)])
+    return np.asarray(entries[starts[structure.kinds] + values])
+
+
+def edge_costs(structure: Structure, pair: Sequence[Array], values: Indices) -> Array:
+    """The cost of each edge."""
+    import numpy as np
+
+    u, v, kinds = structure.edges.T
+    starts = np.cumsum([0, *(table.size for table in pair)])
+    widths = np.array([table.shape[1] for table in pair], dtype=np.int64)
+    entries = np.concatenate([*(table.ravel() for table in pair), np.zeros(0)])
+    return np.asarray(entries[starts[kinds] + values[u] * widths[kinds] + values[v]])
+
+
+def restricted(
+    structure: Structure, kept: Sequence[Indices], unary: Sequence[Array], pair: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """The tables of the options that are kept: `kept[k]` are option numbers of kind k."""
+    import numpy as np
+
+    ends = structure.ends_of_edges
+    return (
+        [np.asarray(table, dtype=float)[keep] for table, keep in zip(unary, kept, strict=False)],
+        [
+            np.asarray(table, dtype=float)[np.ix_(kept[ends[kind][0]], kept[ends[kind][1]])]
+            if kind in ends
+            else np.zeros((0, 0))
+            for kind, table in enumerate(pair)
+        ],
+    )
+
+
+def original(structure: Structure, kept: Sequence[Indices], values: Indices) -> Indices:
+    """Values among the options that were kept as numbers among all options."""
+    import numpy as np
+
+    starts = np.cumsum([0, *(len(keep) for keep in kept)])
+    entries = np.concatenate([*kept, np.zeros(1, dtype=np.int64)])
+    return np.asarray(entries[np.minimum(starts[structure.kinds] + values, len(entries) - 1)])
+
+
+def evaluate(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> list[Array]:
+    """The table of every symbol."""
+    tables: list[Array] = []
+    for definition in structure.definitions:
+        match definition:
+            case Given(index, edge):
+                tables.append((pair if edge else unary)[index])
+            case Sum(terms):
+                tables.append(sum((oriented(tables, term) for term in terms[1:]), oriented(tables, terms[0])))
+            case Least(own, pairs):
+                tables.append(_least(tables[own], [oriented(tables, symbol) for symbol in pairs]))
+    return tables
+
+
+def oriented(tables: Sequence[Array], symbol: int) -> Array:
+    """The table of an oriented symbol: `2 * symbol`, plus 1 where it is transposed."""
+    table = tables[symbol >> 1]
+    return table.T if symbol & 1 else table
+
+
+def _least(own: Array, pairs: Sequence[Array]) -> Array:
+    import numpy as np
+
+    if not pairs:
+        return np.asarray(own.min())
+    first = own[:, None] + pairs[0]
+    return np.asarray(first.min(axis=0)) if len(pairs) == 1 else min_plus(first, pairs[1])
+
+
+def min_plus(first: Array, second: Array) -> Array:
+    """[a, b] = the least over v of first[v, a] + second[v, b]."""
+    import numpy as np
+
+    rows, columns = first.shape[1], second.shape[1]
+    if second.size * rows <= SMALL:
+        return np.asarray((np.ascontiguousarray(first.T)[:, :, None] + second).min(axis=1))
+    second = np.ascontiguousarray(second)
+    best, sums = np.full((rows, columns), np.inf), np.empty((rows, columns))
+    for column, row in zip(np.ascontiguousarray(first), second, strict=True):
+        np.add(column[:, None], row, out=sums)
+        np.minimum(best, sums, out=best)
+    return best
+
+
+def _cheapest(structure: Structure, tables: Sequence[Array], group: Group, values: Indices) -> Indices:
+    """The first cheapest value of each variable of a group, at given values of its neighbours."""
+    import numpy as np
+
+    step = structure.definitions[group.symbol]
+    assert isinstance(step, Least)
+    pairs = [oriented(tables, symbol) for symbol in step.pairs]
+    number = np.zeros(len(group.variables), dtype=np.int64)
+    for axis, pair in enumerate(pairs):
+        number = number * pair.shape[1] + values[group.neighbours[:, axis]]
+    distinct, places = np.unique(number, return_inverse=True)
+    costs = np.broadcast_to(tables[step.unary], (len(distinct), len(tables[step.unary])))
+    rest = distinct
+    for pair in reversed(pairs):
+        costs = costs + pair.T[rest % pair.shape[1]]
+        rest = rest // pair.shape[1]
+    return np.asarray(costs.argmin(axis=1)[places])
+
+
+def _inner(structure: Structure) -> list[tuple[int, int, int]]:
+    """The core's pairs by place in the core."""
+    place = {variable: i for i, variable in enumerate(structure.core.variables)}
+    return [(place[a], place[b], symbol) for a, b, symbol in structure.core.pairs]
