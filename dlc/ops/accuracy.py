@@ -8,7 +8,8 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import integer
 from dlc.ops.counting import by_rows, lg
-from dlc.ops.labelled import classes, scalar
+from dlc.ops.indexing import AXES
+from dlc.ops.labelled import by_label, classes, scalar
 from dlc.ops.operator import Cost, Inferred, OperandError, Operator, Parameter, Shapes
 
 
@@ -35,4 +36,6 @@ ACCURACY = Operator(
     operands=("logits", "label"),
     parameters=(Parameter("top", "int", default=1, minimum=1),),
     role="metric",
+    splits=AXES,
+    indexing=by_label,
 )

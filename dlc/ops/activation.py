@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.counting import elementwise
+from dlc.ops.indexing import AXES
+from dlc.ops.indexing import elementwise as each_element
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, Operator, Parameter
-
-EVERY_AXIS = ("batch", "channel", "feature", "height", "width", "seq", "heads", "key")
-"""Splits of an op that computes each element by itself."""
 
 
 def activation(name: str, *, parameters: tuple[Parameter, ...] = (), needs: str = "y") -> Operator:
@@ -29,5 +28,6 @@ def activation(name: str, *, parameters: tuple[Parameter, ...] = (), needs: str 
         parameters=parameters,
         gradients=(Gradient("dx", ("dy", needs), ("x",)),),
         elementwise=True,
-        splits=EVERY_AXIS,
+        splits=AXES,
+        indexing=each_element,
     )

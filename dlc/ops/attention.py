@@ -13,6 +13,7 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops.attributes import flag, integer
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
 
@@ -77,6 +78,27 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(macs, macs + softmax, chain + 2 * lg(seq) + 3, touched(shapes))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Samples, and whole heads: each reads all of x and adds its share of the out projection."""
+    features = ("batch", "", "heads")
+    along = {
+        "y": ("batch", "", ""),
+        "x": ("batch", "", ""),
+        **dict(zip(WEIGHTS, (("heads", ""), ("heads",), ("", "heads"), ("",)), strict=True)),
+        "qkv": features,
+        "probabilities": ("batch", "heads", "", ""),
+        "context": features,
+    }
+    return indexed(
+        types,
+        along,
+        whole=("heads",),
+        once=("out_proj_bias",),
+        counts={"heads": "heads"},
+        stacked={"in_proj_weight": 3, "in_proj_bias": 3, "qkv": 3},
+    )
+
+
 ATTENTION = Operator(
     "attention",
     _infer,
@@ -96,4 +118,5 @@ ATTENTION = Operator(
         ),
     ),
     splits=("batch", "heads"),
+    indexing=_indexing,
 )

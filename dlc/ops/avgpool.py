@@ -12,6 +12,7 @@ from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import flag
 from dlc.ops.operator import Gradient, Inferred, Operator, Parameter
 from dlc.ops.pooling import PARAMETERS, pool_cost, pooled
+from dlc.ops.window_indexing import pooling
 from dlc.ops.windows import SPLITS
 
 
@@ -29,4 +30,5 @@ AVGPOOL = Operator(
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
     splits=SPLITS,
+    indexing=pooling,
 )

@@ -14,8 +14,11 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import TensorType, tensor
 from dlc.ops.attributes import integer, number
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import Attributes, Exchange, Indexing, Types, indexed
 from dlc.ops.operands import channels, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
+from dlc.ops.window_indexing import image_axes
+from dlc.ops.windows import SPLITS
 
 
 def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
@@ -63,6 +66,24 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(0, x.elements, lg(x.elements // x.shape[1]), touched(shapes))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """Channels, or samples and rows; then sums, and after them squares, are summed over the ranks that have a part of a
+    group, and likewise the two sums that the gradients need. Tables have a row for each group of the whole batch."""
+    names = image_axes(types["x"])
+    batch, channel, *spatial = names
+    group = integer(attrs, "group")
+    table = -(-types["x"].shape[0] // group) * types["x"].shape[1]
+    by_channel = dict.fromkeys(("scale", "shift", "mean", "variance"), (channel,))
+    return indexed(
+        types,
+        {"y": names, "x": names, **by_channel, "batch_mean": ("", channel), "batch_rstd": ("", channel)},
+        exchanges=(
+            Exchange("forward", (batch, *spatial), table, (channel,), times=2, group=group),
+            Exchange("dx", (batch, *spatial), 2 * table, (channel,), group=group),
+        ),
+    )
+
+
 BN = Operator(
     "bn",
     _infer,
@@ -78,5 +99,6 @@ BN = Operator(
     gradients=(Gradient("dx", ("dy", "x", "scale", "batch_mean", "batch_rstd"), ("x", "scale", "shift")),),
     layout_free=("NHWC", "CHWN"),
     runtime=("count", "position"),
-    splits=("batch", "channel", "feature", "depth", "height", "width", "length"),
+    splits=(*SPLITS, "feature"),
+    indexing=_indexing,
 )

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import Axis, TensorType
-from dlc.ops.activation import EVERY_AXIS
 from dlc.ops.attributes import number
 from dlc.ops.counting import elementwise
+from dlc.ops.indexing import AXES
+from dlc.ops.indexing import elementwise as each_element
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -70,7 +71,8 @@ def arithmetic(name: str, sign: str, *, needs: tuple[str, ...], identity_gradien
         gradients=(Gradient("dx", ("dy", *needs), ("a", "b")),),
         identity_gradient=identity_gradient,
         elementwise=True,
-        splits=EVERY_AXIS,
+        splits=AXES,
+        indexing=each_element,
     )
 
 

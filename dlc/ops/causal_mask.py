@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.counting import elementwise
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator
 
@@ -22,10 +23,17 @@ def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Infe
     return Inferred((x,))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Every axis; what is masked depends on the places of queries and keys."""
+    names = named(types["y"])
+    return indexed(types, dict.fromkeys(types, names), positions=names[-2:])
+
+
 CAUSAL_MASK = Operator(
     "causal_mask",
     _infer,
     elementwise,
     gradients=(Gradient("dx", ("dy",), ("x",)),),
-    splits=("batch", "heads", "seq", "key"),
+    splits=AXES,
+    indexing=_indexing,
 )

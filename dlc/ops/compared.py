@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import number
 from dlc.ops.counting import lg, per_element, touched
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.labelled import scalar
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes
@@ -38,6 +39,11 @@ def comparison(
         elements = shapes.inputs[0].elements
         return Cost(0, operations * elements, lg(elements) + operations - 1, touched(shapes))
 
+    def indexing(types: Types, _attrs: Attributes) -> Indexing:
+        """Every axis; the elements of a sample in equal parts, since the kernels take their mean."""
+        names = named(types[prediction])
+        return indexed(types, {prediction: names, "target": names}, whole=names[1:], averaged=names[1:])
+
     return Operator(
         name,
         infer,
@@ -46,6 +52,8 @@ def comparison(
         parameters=parameters,
         gradients=by_both(prediction),
         runtime=("count",),
+        splits=AXES,
+        indexing=indexing,
         role="loss",
     )
 

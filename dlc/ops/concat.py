@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.counting import moved
+from dlc.ops.indexing import AXES, except_axis
 from dlc.ops.operands import axis_position, floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -35,4 +36,6 @@ CONCAT = Operator(
     parameters=(Parameter("axis", "axis", default="channel"),),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    splits=AXES,
+    indexing=except_axis,
 )

@@ -15,6 +15,7 @@ from dlc.ops.conv_algorithms import CONV_ALGORITHMS, direct_cost
 from dlc.ops.convolutions import BIAS, DILATION, FILTERS, GROUPS, WINDOW, check_groups, filter_weights, window_attrs
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, Operator
+from dlc.ops.window_indexing import convolution
 from dlc.ops.windows import SPLITS, slid, spatial, windows
 
 
@@ -48,4 +49,5 @@ CONV = Operator(
     layout_free=("NHWC", "CHWN"),
     algorithms=CONV_ALGORITHMS,
     splits=(*SPLITS, "reduce"),
+    indexing=convolution,
 )

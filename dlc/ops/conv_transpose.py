@@ -24,6 +24,7 @@ from dlc.ops.convolutions import (
     filter_weights,
     window_attrs,
 )
+from dlc.ops.indexing import Attributes, Halo, Indexing, Types
 from dlc.ops.operands import floating
 from dlc.ops.operator import (
     Algorithm,
@@ -36,6 +37,7 @@ from dlc.ops.operator import (
     Shapes,
     Workspace,
 )
+from dlc.ops.window_indexing import filtered, image_axes
 from dlc.ops.windows import SPLITS, Extents, Windows, by, per_axis, slid, spatial, windows
 
 AS_CONV = {"forward": "dx", "dx": "forward", "dw": "dw"}
@@ -91,6 +93,22 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return direct_cost(*as_conv(pass_, shapes))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """As `conv`; rows of y are split where the stride is 1, or where y is `stride` times as long as x.
+
+    Row i of x adds to rows i·stride + tap·dilation - pad of y.
+    """
+    x, y = types["x"].shape[2:], types["y"].shape[2:]
+    slide = windows(attrs, len(x))
+    halos, stretched, out = {}, [], []
+    along = zip(image_axes(types["x"])[2:], x, y, slide.stride, slide.reach, slide.pad, strict=True)
+    for name, into, extent, stride, reach, (pad, _) in along:
+        halos[name] = Halo((reach - 1 - pad) // stride, (stride - 1 + pad) // stride, step=stride)
+        stretched += [name] if stride > 1 else []
+        out += [name] if stride > 1 and extent != stride * into else []
+    return filtered(types, attrs, ("reduce", "channel"), halos, stretched=tuple(stretched), out=tuple(out))
+
+
 def _transposed(algorithm: Algorithm) -> Algorithm:
     def excluded(pass_: str, shapes: Shapes) -> str | None:
         return algorithm.excluded(*as_conv(pass_, shapes))
@@ -124,4 +142,5 @@ CONV_TRANSPOSE = Operator(
     layout_free=("NHWC", "CHWN"),
     algorithms=tuple(_transposed(algorithm) for algorithm in CONV_ALGORITHMS if algorithm.name in ("direct", "im2col")),
     splits=(*SPLITS, "reduce"),
+    indexing=_indexing,
 )

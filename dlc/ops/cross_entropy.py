@@ -12,6 +12,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import number
 from dlc.ops.counting import by_rows, lg, per_element
+from dlc.ops.indexing import AXES, Attributes, Exchange, Indexing, Types, indexed, named
 from dlc.ops.labelled import classes, scalar
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
 
@@ -36,6 +37,22 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return by_rows(shapes, length, 5 * length, 2 * lg(length) + 4 + lg(logits.elements // length))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Samples, and labels of a sample as in `dlc.ops.labelled`; by classes (`feature`) too: then the largest logit of
+    each row and its sum of exponentials are found over the ranks, and the label is looked for among a part's classes.
+    """
+    *rows, classes_ = named(types["logits"])
+    logits = types["logits"]
+    return indexed(
+        types,
+        {"logits": (*rows, classes_), "probabilities": (*rows, classes_), "label": tuple(rows)},
+        whole=rows[1:],
+        averaged=tuple(rows[1:]),
+        positions=(classes_,),
+        exchanges=(Exchange("forward", (classes_,), logits.elements // logits.shape[-1], tuple(rows), times=2),),
+    )
+
+
 CROSS_ENTROPY = Operator(
     "cross_entropy",
     _infer,
@@ -45,5 +62,7 @@ CROSS_ENTROPY = Operator(
     saved=("probabilities",),
     gradients=(Gradient("dx", ("dy", "probabilities", "label"), ("logits",)),),
     runtime=("count",),
+    splits=AXES,
+    indexing=_indexing,
     role="loss",
 )

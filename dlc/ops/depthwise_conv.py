@@ -14,8 +14,10 @@ from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import flag, integer
 from dlc.ops.conv_algorithms import direct_cost
 from dlc.ops.convolutions import BIAS, DILATION, WINDOW, filter_weights, window_attrs
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
+from dlc.ops.window_indexing import image_axes, window_halos
 from dlc.ops.windows import SPLITS, slid, spatial, windows
 
 
@@ -40,6 +42,17 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return direct_cost(pass_, replace(shapes, attrs={**shapes.attrs, "groups": x.shape[1]}))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """Channels of x and y are split alike; with a multiplier into equal parts."""
+    names = image_axes(types["x"])
+    return indexed(
+        types,
+        {"y": names, "x": names, "weight": ("channel", "", *("",) * (len(names) - 2)), "bias": ("channel",)},
+        whole=("channel",) if integer(attrs, "multiplier") > 1 else (),
+        halos=window_halos(types, attrs),
+    )
+
+
 DEPTHWISE_CONV = Operator(
     "depthwise_conv",
     _infer,
@@ -52,4 +65,5 @@ DEPTHWISE_CONV = Operator(
     ),
     layout_free=("NHWC", "CHWN"),
     splits=SPLITS,
+    indexing=_indexing,
 )

@@ -12,6 +12,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import number
 from dlc.ops.counting import elementwise
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, Operator, Parameter
 
@@ -23,6 +24,12 @@ def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Infer
     return Inferred((x,), attrs=(("p", number(attrs, "p")),), saved=(("mask", x.with_dtype("u8")),))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Every axis; the mask depends on an element's place in its sample."""
+    names = named(types["y"])
+    return indexed(types, dict.fromkeys(types, names), positions=tuple(axis for axis in names if axis != "batch"))
+
+
 DROPOUT = Operator(
     "dropout",
     _infer,
@@ -31,4 +38,6 @@ DROPOUT = Operator(
     saved=("mask",),
     gradients=(Gradient("dx", ("dy", "mask"), ("x",)),),
     runtime=("step", "position"),
+    splits=AXES,
+    indexing=_indexing,
 )

@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops.attributes import integer
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import FLOATING, distinct, features, integral
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
 
@@ -54,6 +55,19 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(0, 0, 0, shapes.inputs[0].bytes + 2 * shapes.outputs[0].bytes)
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Tokens and columns; by rows of the table (`reduce`) a part gives zeros for tokens that are not among its own."""
+    *tokens, width = named(types["y"])
+    along = {"y": (*tokens, width), "x": tuple(tokens), "weight": ("reduce", width)}
+    return indexed(types, along, positions=("reduce",))
+
+
+def _position_indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """The table's rows are the places of the sequence."""
+    *places, width = named(types["y"])
+    return indexed(types, {"y": (*places, width), "x": tuple(places), "weight": (places[-1], width)})
+
+
 EMBEDDING = Operator(
     "embedding",
     _infer_embedding,
@@ -64,7 +78,8 @@ EMBEDDING = Operator(
     ),
     weights=("weight",),
     gradients=(Gradient("dw", ("dy", "x"), ("weight",)),),
-    splits=("batch", "seq", "feature"),
+    splits=(*AXES, "reduce"),
+    indexing=_indexing,
 )
 
 POSITION_EMBEDDING = Operator(
@@ -74,5 +89,6 @@ POSITION_EMBEDDING = Operator(
     parameters=(Parameter("width", "int", required=True, minimum=1),),
     weights=("weight",),
     gradients=(Gradient("dw", ("dy",), ("weight",)),),
-    splits=("batch", "seq", "feature"),
+    splits=AXES,
+    indexing=_position_indexing,
 )

@@ -8,6 +8,7 @@ from math import prod
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.counting import renamed
+from dlc.ops.indexing import AXES, joined
 from dlc.ops.operands import features
 from dlc.ops.operator import Gradient, Inferred, Operator
 
@@ -20,4 +21,12 @@ def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Infe
     return Inferred((TensorType(x.dtype, (*kept, Axis("feature", prod(x.shape[len(kept) :])))),))
 
 
-FLATTEN = Operator("flatten", _infer, renamed, gradients=(Gradient("dx", ("dy",), ("x",)),), view=True)
+FLATTEN = Operator(
+    "flatten",
+    _infer,
+    renamed,
+    gradients=(Gradient("dx", ("dy",), ("x",)),),
+    view=True,
+    splits=AXES,
+    indexing=joined,
+)

@@ -11,6 +11,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.operator import Gradient, Inferred, Operator
 from dlc.ops.pooling import global_cost, pooled_whole
+from dlc.ops.window_indexing import channelwise
 
 
 def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Inferred:
@@ -27,4 +28,5 @@ GLOBAL_MAXPOOL = Operator(
     gradients=(Gradient("dx", ("dy", "indices"), ("x",)),),
     layout_free=("NHWC", "CHWN"),
     splits=("batch", "channel"),
+    indexing=channelwise,
 )

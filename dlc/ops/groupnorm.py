@@ -12,8 +12,11 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import TensorType, tensor
 from dlc.ops.attributes import integer, number
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import Attributes, Exchange, Indexing, Types, indexed
 from dlc.ops.operands import channels, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
+from dlc.ops.window_indexing import image_axes
+from dlc.ops.windows import SPLITS
 
 
 def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
@@ -43,6 +46,27 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(0, x.elements, lg(values), touched(shapes))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """Whole groups of channels; where rows are split, means, then squares are summed over the ranks, and likewise the
+    two sums that dx needs."""
+    names = image_axes(types["x"])
+    batch, channel, *spatial = names
+    groups = integer(attrs, "groups")
+    along = {"y": names, "x": names, "mean": names[:2], "rstd": names[:2], "scale": (channel,), "shift": (channel,)}
+    table = types["x"].shape[0] * groups
+    return indexed(
+        types,
+        along,
+        whole=(channel,),
+        limits={channel: groups},
+        counts={"groups": channel},
+        exchanges=(
+            Exchange("forward", tuple(spatial), table, (batch, channel), times=2),
+            Exchange("dx", tuple(spatial), 2 * table, (batch, channel)),
+        ),
+    )
+
+
 GROUPNORM = Operator(
     "groupnorm",
     _infer,
@@ -58,5 +82,6 @@ GROUPNORM = Operator(
         Gradient("dw", ("dy", "x", "mean", "rstd"), ("scale", "shift")),
     ),
     layout_free=("NHWC", "CHWN"),
-    splits=("batch", "height", "width"),
+    splits=(*SPLITS, "feature"),
+    indexing=_indexing,
 )

@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.attributes import integer
 from dlc.ops.counting import moved
+from dlc.ops.indexing import Along, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -37,6 +38,14 @@ def _infer_merge(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -
     return Inferred((TensorType(x.dtype, (batch, seq, Axis(width.name, heads.extent * width.extent))),))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """Whole heads, side by side in the one value and an axis of the other."""
+    apart, merged = ("y", "x") if "heads" in attrs else ("x", "y")
+    batch, heads, seq, _ = named(types[apart])
+    along: dict[str, Along] = {apart: (batch, heads, seq, ""), merged: (batch, seq, heads)}
+    return indexed(types, along, whole=(heads,), counts={"heads": heads} if "heads" in attrs else None)
+
+
 SPLIT_HEADS = Operator(
     "split_heads",
     _infer_split,
@@ -44,6 +53,7 @@ SPLIT_HEADS = Operator(
     parameters=(Parameter("heads", "int", required=True, minimum=1),),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     splits=("batch", "heads", "seq"),
+    indexing=_indexing,
 )
 
 MERGE_HEADS = Operator(
@@ -52,4 +62,5 @@ MERGE_HEADS = Operator(
     moved,
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     splits=("batch", "heads", "seq"),
+    indexing=_indexing,
 )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.counting import by_rows, lg, per_element
-from dlc.ops.labelled import classes, scalar
+from dlc.ops.indexing import AXES
+from dlc.ops.labelled import by_label, classes, scalar
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Shapes
 
 
@@ -39,4 +40,6 @@ HINGE = Operator(
     gradients=(Gradient("dx", ("dy", "logits", "label"), ("logits",)),),
     runtime=("count",),
     role="loss",
+    splits=AXES,
+    indexing=by_label,
 )

@@ -15,7 +15,8 @@ from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import number
 from dlc.ops.compared import by_both, equal
 from dlc.ops.counting import lg, per_element, touched
-from dlc.ops.labelled import scalar
+from dlc.ops.indexing import AXES
+from dlc.ops.labelled import by_label, scalar
 from dlc.ops.operands import features
 from dlc.ops.operator import Cost, Inferred, Operator, Parameter, Shapes
 
@@ -50,5 +51,7 @@ KL = Operator(
     saved=("difference",),
     gradients=by_both("logits", "difference"),
     runtime=("count",),
+    splits=AXES,
+    indexing=by_label,
     role="loss",
 )

@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import number
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import features, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
 
@@ -36,6 +37,12 @@ def row_cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(0, x.elements, lg(x.elements // width if pass_ == "dw" else width), touched(shapes))
 
 
+def rows(types: Types, _attrs: Attributes) -> Indexing:
+    """Every axis but the last one, along which scale and shift lie."""
+    along = named(types["y"])[:-1]
+    return indexed(types, {"y": (*along, ""), "x": (*along, ""), "mean": along, "rstd": along})
+
+
 LAYERNORM = Operator(
     "layernorm",
     _infer,
@@ -47,5 +54,6 @@ LAYERNORM = Operator(
         Gradient("dx", ("dy", "x", "scale", "mean", "rstd"), ("x",)),
         Gradient("dw", ("dy", "x", "mean", "rstd"), ("scale", "shift")),
     ),
-    splits=("batch", "seq"),
+    splits=AXES,
+    indexing=rows,
 )

@@ -11,6 +11,7 @@ from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops.attributes import flag, integer, word
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import features, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
 
@@ -44,6 +45,17 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(macs, macs, lg(contracted), touched(shapes))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """The last axis is `feature` in y and `reduce` in x, whatever it is called."""
+    rows = tuple("" if axis == "feature" else axis for axis in named(types["y"])[:-1])
+    weight = ("reduce", "feature") if "transposed" in attrs else ("feature", "reduce")
+    return indexed(
+        types,
+        {"y": (*rows, "feature"), "x": (*rows, "reduce"), "weight": weight, "bias": ("feature",)},
+        once=("bias",),
+    )
+
+
 LINEAR = Operator(
     "linear",
     _infer,
@@ -55,5 +67,6 @@ LINEAR = Operator(
     ),
     weights=("weight", "bias"),
     gradients=(Gradient("dx", ("dy", "weight"), ("x",)), Gradient("dw", ("dy", "x"), ("weight", "bias"))),
-    splits=("batch", "seq", "feature", "reduce"),
+    splits=(*AXES, "reduce"),
+    indexing=_indexing,
 )

@@ -15,8 +15,10 @@ from dlc.ops.attributes import flag, integer
 from dlc.ops.conv_algorithms import direct_cost
 from dlc.ops.convolutions import BIAS, DILATION, FILTERS, WINDOW, window_attrs, window_weight
 from dlc.ops.counting import lg
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Shapes, Weight
+from dlc.ops.window_indexing import image_axes, window_halos
 from dlc.ops.windows import SPLITS, WINDOW_AXES, slid, spatial, windows
 
 
@@ -46,6 +48,22 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return replace(cost, depth=lg(shapes.inputs[0].shape[0])) if pass_ == "dw" else cost
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """As `conv`, but that weights and biases belong to rows of y and are split with them."""
+    batch, channel, *spatial = image_axes(types["x"])
+    return indexed(
+        types,
+        {
+            "y": (batch, channel, *spatial),
+            "x": (batch, "reduce", *spatial),
+            "weight": (*spatial, channel, "reduce", *("",) * len(spatial)),
+            "bias": (channel, *spatial),
+        },
+        halos=window_halos(types, attrs),
+        once=("bias",),
+    )
+
+
 LOCAL_CONV = Operator(
     "local_conv",
     _infer,
@@ -58,4 +76,5 @@ LOCAL_CONV = Operator(
     ),
     layout_free=("NHWC", "CHWN"),
     splits=(*SPLITS, "reduce"),
+    indexing=_indexing,
 )

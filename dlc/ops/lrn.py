@@ -13,8 +13,11 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import integer, number
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operands import channels, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
+from dlc.ops.window_indexing import image_axes
+from dlc.ops.windows import SPLITS
 
 
 def _infer(operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
@@ -33,6 +36,12 @@ def _cost(_pass: str, shapes: Shapes) -> Cost:
     return Cost(0, x.elements * (size + 4), lg(size) + 5, touched(shapes))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Samples and rows: channels read their neighbours."""
+    batch, _, *spatial = image_axes(types["x"])
+    return indexed(types, dict.fromkeys(types, (batch, "", *spatial)))
+
+
 LRN = Operator(
     "lrn",
     _infer,
@@ -46,5 +55,6 @@ LRN = Operator(
     saved=("base",),
     gradients=(Gradient("dx", ("dy", "x", "base"), ("x",)),),
     layout_free=("NHWC", "CHWN"),
-    splits=("batch", "height", "width"),
+    splits=tuple(axis for axis in SPLITS if axis != "channel"),
+    indexing=_indexing,
 )

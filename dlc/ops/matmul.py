@@ -9,6 +9,7 @@ from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.broadcasting import broadcast, repeated, unequal
 from dlc.ops.counting import lg, touched
 from dlc.ops.extents import larger
+from dlc.ops.indexing import AXES, Along, Attributes, Indexing, Types, beside, indexed, named
 from dlc.ops.operands import distinct, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Shapes
 
@@ -50,11 +51,25 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(macs, macs, depth, touched(shapes))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """The axes of y, and `reduce`, which is contracted; an operand that is repeated along an axis has none there."""
+    a, b, y = types["a"], types["b"], types["y"]
+    *numbers, row, column = named(y)
+    leading = _matrices(y)
+
+    def before(operand: TensorType) -> Along:
+        return beside(_matrices(operand), leading, tuple(numbers))
+
+    along = {"y": (*numbers, row, column), "a": (*before(a), row, "reduce"), "b": (*before(b), "reduce", column)}
+    return indexed(types, along)
+
+
 MATMUL = Operator(
     "matmul",
     _infer,
     _cost,
     operands=("a", "b"),
     gradients=(Gradient("dx", ("dy", "a", "b"), ("a", "b")),),
-    splits=("batch", "heads", "seq", "feature", "reduce"),
+    splits=(*AXES, "reduce"),
+    indexing=_indexing,
 )

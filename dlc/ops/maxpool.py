@@ -11,6 +11,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.operator import Gradient, Inferred, Operator
 from dlc.ops.pooling import PARAMETERS, pool_cost, pooled
+from dlc.ops.window_indexing import pooling
 from dlc.ops.windows import SPLITS
 
 
@@ -29,4 +30,5 @@ MAXPOOL = Operator(
     gradients=(Gradient("dx", ("dy", "indices"), ("x",)),),
     layout_free=("NHWC", "CHWN"),
     splits=SPLITS,
+    indexing=pooling,
 )

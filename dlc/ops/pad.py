@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.attributes import extents, number, word
 from dlc.ops.counting import moved
+from dlc.ops.indexing import AXES, except_axis
 from dlc.ops.operands import axis_positions, floating
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -70,4 +71,6 @@ PAD = Operator(
     ),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    splits=AXES,
+    indexing=except_axis,
 )

@@ -13,6 +13,7 @@ from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.attributes import extents, number
 from dlc.ops.counting import moved
 from dlc.ops.embedding import DTYPE
+from dlc.ops.indexing import AXES, elementwise
 from dlc.ops.operands import distinct
 from dlc.ops.operator import Gradient, Inferred, Operator, Parameter, Weight
 from dlc.ops.reshape import sample_axes
@@ -41,5 +42,6 @@ PARAMETER = Operator(
     ),
     weights=("weight",),
     gradients=(Gradient("dw", ("dy",), ("weight",)),),
-    splits=(),
+    splits=AXES,
+    indexing=elementwise,
 )

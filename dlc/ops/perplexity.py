@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.counting import by_rows, lg
-from dlc.ops.labelled import classes, scalar
+from dlc.ops.indexing import AXES
+from dlc.ops.labelled import by_label, classes, scalar
 from dlc.ops.operator import Cost, Inferred, Operator, Shapes
 
 
@@ -25,4 +26,13 @@ def _cost(_pass: str, shapes: Shapes) -> Cost:
     return by_rows(shapes, length, 4 * length, 2 * lg(length) + 4 + lg(logits.elements // length))
 
 
-PERPLEXITY = Operator("perplexity", _infer, _cost, operands=("logits", "label"), role="metric", finish="exp")
+PERPLEXITY = Operator(
+    "perplexity",
+    _infer,
+    _cost,
+    operands=("logits", "label"),
+    splits=AXES,
+    indexing=by_label,
+    role="metric",
+    finish="exp",
+)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.compared import comparison
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed, regrouped
 from dlc.ops.labelled import scalar
 from dlc.ops.operands import floating
 from dlc.ops.operator import Inferred, OperandError
@@ -28,4 +29,10 @@ def _infer(operands: tuple[TensorType, ...], _attrs: Mapping[str, Attr]) -> Infe
     return Inferred((scalar(prediction),))
 
 
-RECONSTRUCTION = replace(comparison("reconstruction"), infer=_infer)
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """What both operands can be split along alike; it takes the mean over the samples alone."""
+    prediction, target, whole = regrouped(types["prediction"], types["target"])
+    return indexed(types, {"prediction": prediction, "target": target}, whole=whole)
+
+
+RECONSTRUCTION = replace(comparison("reconstruction"), infer=_infer, indexing=_indexing)

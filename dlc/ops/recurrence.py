@@ -17,6 +17,7 @@ from dlc.ir.tensor import BATCH, Axis, TensorType, tensor
 from dlc.ops.attributes import flag, integer, word
 from dlc.ops.counting import lg, touched
 from dlc.ops.extents import smaller
+from dlc.ops.indexing import over_batch
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, OperandError, Operator, Parameter, Shapes, Weight
 
@@ -57,6 +58,7 @@ def recurrent(name: str, cell: Cell, *further: Parameter) -> Operator:
         weights_by=weights_by,
         saved=("history",),
         gradients=(Gradient("dx", ("dy", "x", "weights", "history"), ("x", "weights")),),
+        indexing=over_batch,
     )
 
 

@@ -9,6 +9,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.attributes import extents
 from dlc.ops.counting import renamed
+from dlc.ops.indexing import AXES, joined
 from dlc.ops.operands import distinct, features
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -63,4 +64,6 @@ RESHAPE = Operator(
     parameters=(Parameter("shape", "shape", required=True, minimum=1), Parameter("axes", "axes")),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     view=True,
+    splits=AXES,
+    indexing=joined,
 )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import number
-from dlc.ops.layernorm import row_cost
+from dlc.ops.indexing import AXES
+from dlc.ops.layernorm import row_cost, rows
 from dlc.ops.operands import features, floating
 from dlc.ops.operator import Gradient, Inferred, Operator, Parameter, Weight
 
@@ -40,5 +41,6 @@ RMSNORM = Operator(
         Gradient("dx", ("dy", "x", "scale", "rstd"), ("x",)),
         Gradient("dw", ("dy", "x", "rstd"), ("scale",)),
     ),
-    splits=("batch", "seq"),
+    splits=AXES,
+    indexing=rows,
 )

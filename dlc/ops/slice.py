@@ -12,6 +12,7 @@ from dlc.ir.graph import Attr, Attrs
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import integer
 from dlc.ops.counting import moved
+from dlc.ops.indexing import AXES, except_axis
 from dlc.ops.operands import axis_position
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -51,4 +52,6 @@ SLICE = Operator(
     ),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    splits=AXES,
+    indexing=except_axis,
 )

@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import integer
 from dlc.ops.counting import by_rows, lg
+from dlc.ops.indexing import AXES, except_axis
 from dlc.ops.operands import axis_position, features, floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
 
@@ -31,7 +32,8 @@ def along_axis(name: str, cost: Callable[[str, Shapes], Cost]) -> Operator:
         parameters=(Parameter("axis", "axis"),),
         gradients=(Gradient("dx", ("dy", "y"), ("x",)),),
         layout_free=("NHWC", "CHWN"),
-        splits=("batch", "heads"),
+        splits=AXES,
+        indexing=except_axis,
     )
 
 

@@ -8,6 +8,7 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.attributes import extents
 from dlc.ops.counting import moved
+from dlc.ops.indexing import AXES, except_axis
 from dlc.ops.operands import axis_position
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -43,4 +44,6 @@ SPLIT = Operator(
     parameters=(Parameter("n", "counts", required=True, minimum=1), Parameter("axis", "axis", default="channel")),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    splits=AXES,
+    indexing=except_axis,
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.counting import moved
+from dlc.ops.indexing import AXES, Attributes, Indexing, Types, indexed, named
 from dlc.ops.operands import axis_positions
 from dlc.ops.operator import Gradient, Inferred, OperandError, Operator, Parameter
 
@@ -37,11 +38,21 @@ def _ordered(x: TensorType, order: Attr) -> Inferred:
     return Inferred((TensorType(x.dtype, tuple(x.axes[at] for at in positions)),), attrs=(("order", positions),))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """The axes of y, in x in another order."""
+    names = named(types["y"])
+    last = len(names) - 1
+    order = attrs.get("order", (*range(last - 1), last, last - 1))
+    assert isinstance(order, tuple)
+    return indexed(types, {"y": names, "x": tuple(names[order.index(at)] for at in range(len(names)))})
+
+
 TRANSPOSE = Operator(
     "transpose",
     _infer,
     moved,
     parameters=(Parameter("order", "axes"),),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
-    splits=("batch", "heads", "seq", "key"),
+    splits=AXES,
+    indexing=_indexing,
 )

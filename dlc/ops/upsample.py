@@ -13,8 +13,10 @@ from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
 from dlc.ops.attributes import word
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operands import floating
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
+from dlc.ops.window_indexing import channelwise, image_axes
 from dlc.ops.windows import SPLITS, per_axis, slid, spatial
 
 
@@ -41,6 +43,14 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(0, 0, 0, touched(shapes))
 
 
+def _indexing(types: Types, attrs: Attributes) -> Indexing:
+    """Of repeated elements every axis: a part of x makes its part of y. Interpolation reads beyond a part."""
+    if attrs["mode"] != "nearest":
+        return channelwise(types, attrs)
+    names = image_axes(types["x"])
+    return indexed(types, {"y": names, "x": names}, whole=names[2:])
+
+
 UPSAMPLE = Operator(
     "upsample",
     _infer,
@@ -52,4 +62,5 @@ UPSAMPLE = Operator(
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
     splits=SPLITS,
+    indexing=_indexing,
 )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from dlc.ir.graph import Attr, Init
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.counting import lg, touched
+from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes, Weight
 
 
@@ -37,6 +38,11 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
     return Cost(0, (5 if pass_ == "dw" else 3) * weight.elements, lg(row) + 4, touched(shapes))
 
 
+def _indexing(types: Types, _attrs: Attributes) -> Indexing:
+    """Slices along the first axis, which are the layer's filters or features: `channel`."""
+    return indexed(types, {role: ("channel", *("",) * (len(type_.axes) - 1)) for role, type_ in types.items()})
+
+
 WEIGHT_NORM = Operator(
     "weight_norm",
     _infer,
@@ -44,5 +50,6 @@ WEIGHT_NORM = Operator(
     operands=("direction", "magnitude"),
     parameters=(Parameter("layer", "layer", required=True),),
     gradients=(Gradient("dw", ("dy", "direction", "magnitude"), ("direction", "magnitude")),),
-    splits=(),
+    splits=("channel",),
+    indexing=_indexing,
 )
