@@ -8,8 +8,8 @@ table, entry by entry, where that is so, and holds more often.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from passes.planning.structure import Structure
 
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
     Indices = NDArray[np.int64]
     Criterion = tuple[Sequence[Array], Sequence[Array]]
+    Terms: TypeAlias = Iterable[tuple[Array, int, int]]
+
+SAMPLES = 16
+"""Columns of a table that are compared first: they exclude most pairs of options."""
 
 
 def undominated(structure: Structure, criteria: Sequence[Criterion]) -> list[Indices]:
@@ -27,8 +32,6 @@ def undominated(structure: Structure, criteria: Sequence[Criterion]) -> list[Ind
 
     An option is removed if one option replaces it under all criteria at once; of equal ones the first stays.
     """
-    import numpy as np
-
     return [_rest(structure, kind, criteria) for kind in range(max(len(unary) for unary, _ in criteria))]
 
 
@@ -36,36 +39,66 @@ def _rest(structure: Structure, kind: int, criteria: Sequence[Criterion]) -> Ind
     """The options of one kind that are left after removing the replaceable ones, the last first."""
     import numpy as np
 
-    better = np.ones((len(criteria[0][0][kind]),) * 2, dtype=bool)
-    for unary, pair in criteria:
-        better &= _excess(structure, kind, unary[kind], pair) <= 0.0
-    np.fill_diagonal(better, False)
-    left = np.ones(len(better), dtype=bool)
+    better = ~np.eye(len(criteria[0][0][kind]), dtype=bool)
+    tables = [list(_terms(structure, kind, *criterion)) for criterion in criteria]
+    for terms in tables:
+        some = ((table[:, :: 1 + table.shape[1] // SAMPLES], fewest, most) for table, fewest, most in terms)
+        better &= ~(_excess(some) > 0.0)
+    for j in np.flatnonzero(better.any(axis=0)).tolist():
+        better[:, j] &= _replacing(tables, better[:, j], j)
+    left: Flags = np.ones(len(better), dtype=bool)
     for j in reversed(np.flatnonzero(better.any(axis=0)).tolist()):
         left[j] = not better[left, j].any()
     return np.flatnonzero(left)
 
 
-def _excess(structure: Structure, kind: int, own: Array, pair: Sequence[Array]) -> Array:
-    """[i, j]: the most that option i costs more than option j for any variable of a kind; nan where it is not known."""
+def _terms(
+    structure: Structure, kind: int, unary: Sequence[Array], pair: Sequence[Array]
+) -> Iterator[tuple[Array, int, int]]:
+    """The tables that a variable of a kind is in, its options first, with the fewest and the most times."""
     import numpy as np
 
+    yield np.asarray(unary[kind], dtype=float)[:, None], 1, 1
+    for (edge, turned), often in structure.incidence.get(kind, {}).items():
+        table = np.asarray(pair[edge], dtype=float)
+        yield (table.T if turned else table, *often)
+
+
+def _excess(terms: Terms) -> Array:
+    """[i, j]: the most that option i costs more than option j; nan where it is not known."""
+    import numpy as np
+
+    total: Array = np.zeros(())
     with np.errstate(invalid="ignore"):
-        excess = _difference(np.asarray(own, dtype=float)[:, None])
-        for (edge, turned), (fewest, most) in structure.incidence.get(kind, {}).items():
-            each = _difference(pair[edge].T if turned else pair[edge])
-            excess = excess + np.where(each > 0.0, most * each, fewest * each if fewest else 0.0)
-    return np.asarray(excess)
+        for table, fewest, most in terms:
+            total = total + _weighted(_most(table[:, None, :] - table), fewest, most)
+    return total
 
 
-def _difference(table: Array) -> Array:
-    """[i, j] = the most over columns of table[i] - table[j], where table[j] is finite."""
+def _replacing(tables: Sequence[Terms], candidates: Flags, j: int) -> Flags:
+    """Which of the candidates replace option j under all criteria."""
     import numpy as np
 
-    result = np.full((len(table), len(table)), -np.inf)
-    for j, row in enumerate(table):
-        columns = np.isfinite(row)
-        if columns.any():
-            rest = table if columns.all() else table[:, columns]
-            result[:, j] = (rest - row[columns]).max(axis=1)
-    return result
+    places, found = np.flatnonzero(candidates), np.zeros(len(candidates), dtype=bool)
+    for terms in tables:
+        total: Array = np.zeros(len(places))
+        with np.errstate(invalid="ignore"):
+            for table, fewest, most in terms:
+                total = total + _weighted(_most(table[places] - table[j]), fewest, most)
+        places = places[total <= 0.0]
+    found[places] = True
+    return found
+
+
+def _most(difference: Array) -> Array:
+    """The largest of the last axis; nan is infinity less infinity, where nothing is lost either way."""
+    import numpy as np
+
+    return np.asarray(np.fmax.reduce(difference, axis=-1, initial=-np.inf))
+
+
+def _weighted(most: Array, fewest: int, often: int) -> Array:
+    """A difference that counts at least and at most so often."""
+    import numpy as np
+
+    return np.where(most > 0.0, often * most, fewest * most if fewest else 0.0)
