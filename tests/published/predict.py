@@ -1,0 +1,170 @@
+"""What dlc's cost model predicts for a network on a machine under data parallelism: computing and communication."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from dlc.cluster.topology import Cluster, Device
+from dlc.cost.communication import Transfer, allreduce_seconds, exposed
+from dlc.diagnostics import Span
+from dlc.driver import Options, read, training_graph
+from dlc.ir.graph import Graph
+from dlc.ir.request import Request, Rule
+from passes.buckets import group_seconds, grouped
+from passes.context import Context
+from passes.solve import solve
+from passes.survey import Step, Survey, step, survey
+
+HERE = Path(__file__).parent
+SPECS = HERE.parents[1] / "specs"
+NOWHERE = Span("", 1, 1, 1, 1)
+ALLREDUCE = ("tree", "butterfly", "ring", "rabenseifner", "hierarchical")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Seconds of a step: computing, all sums of gradients by themselves, and what is left of them behind computing."""
+
+    compute: float
+    communication: float
+    exposed: float
+    backward: float
+
+    @property
+    def step(self) -> float:
+        """All of it."""
+        return self.compute + self.exposed
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of specs/, or of tests/published/networks/, with its parameters but for the batch."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Where its spec is."""
+        own = HERE / "networks" / f"{self.name}.dlspec"
+        return own if own.exists() else SPECS / f"{self.name}.dlspec"
+
+
+def cluster(name: str, **parameters: Any) -> Cluster:
+    """A machine of tests/published/machines/."""
+    path = HERE / "machines" / f"{name}.dlspec"
+    (found,) = read(str(path), {key: str(value) for key, value in parameters.items()}).spec.clusters
+    return found
+
+
+def predict(
+    network: Network,
+    machine: Cluster,
+    batch: int,
+    *,
+    ranks: int | None = None,
+    allreduce: str = "",
+    overlap: float | None = None,
+    without: tuple[str, ...] = (),
+) -> Prediction:
+    """One step of `batch` samples in all, over the machine's first `ranks` devices or all of them.
+
+    `overlap` overrides the devices'. The fastest algorithm is taken for every op, but for those that the library of
+    the measurement went `without`, and for every sum unless one is named.
+    """
+    ranks = machine.ranks if ranks is None else ranks
+    if overlap is not None:
+        machine = with_devices(machine, overlap=overlap)
+    graph, context = trained(network, batch, machine, ranks)
+    convolutions = tuple(node.address for node in graph.nodes if node.op == "conv" and node.stage == "forward")
+    forbids = tuple(Rule("algorithm", name, convolutions, "**.conv", NOWHERE, NOWHERE) for name in without)
+    context = context.with_(request=replace(context.request, forbids=forbids))
+    found = survey(graph, context)
+    times = chosen(found)
+    sums = tuple(transfers(found, times, (allreduce,) if allreduce else ALLREDUCE))
+    groups = group_seconds(graph, context, found.device, found.shards)
+    rest = exposed(sums, times.backward, found.device.overlap) + groups
+    total = sum(transfer.seconds for transfer in sums) + groups
+    return Prediction(times.compute + times.conversion, total, rest, times.backward)
+
+
+def transfers(found: Survey, times: Step, algorithms: Sequence[str]) -> Iterator[Transfer]:
+    """The sum of each bucket of gradients by the fastest of these algorithms, and when it may begin."""
+    ranks = tuple(range(found.context.ranks))
+    if len(ranks) == 1:
+        return
+    for members in grouped(found.graph):
+        size = sum(found.graph.type(name).bytes for name in members)
+        prices = (allreduce_seconds(name, size, ranks, found.context.cluster, found.device) for name in algorithms)
+        yield Transfer(max(times.ready.get(name, 0.0) for name in members), min(prices))
+
+
+def chosen(found: Survey) -> Step:
+    """The seconds of the best choice of algorithms and layouts."""
+    problem = found.problem()
+    return step(found, problem.choice(solve(problem.problem)))
+
+
+def trained(network: Network, batch: int, machine: Cluster, ranks: int) -> tuple[Graph, Context]:
+    """The training graph of a network, and the context of its plan."""
+    (job,) = read(str(network.path), {**dict(network.parameters), "batch": str(batch)}).spec.jobs
+    assert job.training is not None
+    context = Context(job.training, Request(job.graph.name, machine.name), machine, ranks)
+    return training_graph(job, context, Options()), context
+
+
+def published(name: str) -> Any:
+    """A table of tests/published/data/, which says itself where it comes from."""
+    return json.loads((HERE / "data" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Predicted beside published, for `pytest -s`."""
+    lines = [tuple(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+    print(f"\n{title}")
+    for line in (heads, *lines):
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def with_devices(machine: Cluster, **changes: Any) -> Cluster:
+    """The machine with other figures for its devices."""
+    return replace(machine, devices=tuple(replace(device, **changes) for device in machine.devices))
+
+
+def with_links(machine: Cluster, share: float) -> Cluster:
+    """The machine with links that reach that share of their bandwidths."""
+    return replace(machine, links=tuple(replace(link, bandwidth=link.bandwidth * share) for link in machine.links))
+
+
+def slowed(machine: Cluster, efficiency: float) -> Cluster:
+    """The machine with devices that reach that share of their arithmetic and memory rates."""
+
+    def slow(device: Device) -> Device:
+        compute = tuple((name, rate * efficiency) for name, rate in device.compute)
+        return replace(device, compute=compute, bandwidth=device.bandwidth * efficiency)
+
+    return replace(machine, devices=tuple(map(slow, machine.devices)))
+
+
+def calibrated(
+    machine: Cluster,
+    network: Network,
+    batch: int,
+    seconds: float,
+    of: Callable[[Prediction], float] = attrgetter("compute"),
+    **how: Any,
+) -> tuple[Cluster, float]:
+    """The machine and its efficiency, so that on one device a part of a step of the network takes so many seconds.
+
+    It takes a/e + b: launches, b, stay as they are. Two predictions tell a and b. `how` goes to `predict`.
+    """
+    whole, half = (of(predict(network, slowed(machine, e), batch, ranks=1, **how)) for e in (1.0, 0.5))
+    work, launches = half - whole, 2 * whole - half
+    efficiency = work / (seconds - launches)
+    return slowed(machine, efficiency), efficiency
