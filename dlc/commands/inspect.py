@@ -103,7 +103,7 @@ def _timeline(arguments: Namespace) -> Answer:
     """Compile, simulate one training step, write the trace, and sum it up by stream."""
     import json
 
-    from dlc.cost.timeline import to_trace
+    from dlc.cost.trace import to_trace
     from dlc.inspect.step_timeline import step_timeline
     from dlc.inspect.timeline_summary import timeline_document, timeline_text
 

@@ -1,20 +1,30 @@
 """Which bytes are in use at each point of an entry point: a lower bound on what a memory plan can reach.
 
 Weights, statistics, states and constants live throughout. Everything else lives from its first use to its last, each
-microbatch's copy by itself; a workspace lives while its kernel runs. Emitted programs allocate every storage once, so
-that they take `Storage.allocated`, whatever is live.
+microbatch's copy by itself; what a non-blocking instruction holds is in use up to its Wait; a workspace lives while its
+kernel runs. Emitted programs allocate every storage once, so that they take `Storage.allocated`, whatever is live.
+
+Time and space grow with rows of the schedule plus instructions of segments, not with their product: microbatches that
+use the same segments in the same order come and go alike, so a row is a table that many share, on top of what was live
+when it began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from dlc.ir.program import BufferKind, Role, Row
-from dlc.ir.ranks import instructions
-from dlc.ir.storage import KEPT, Storage, touched
+import numpy as np
+from numpy.typing import NDArray
 
-Bytes = dict[BufferKind, int]
+from dlc.ir.program import BufferKind, Collective, Copy, Instruction, Receive, Role, Row, Segment, Send, Wait
+from dlc.ir.ranks import schedule
+from dlc.ir.storage import KEPT, Storage, title, touched
+
+Bytes = NDArray[np.int64]
+Owner = tuple[int, int] | None
+"""Whose copies come and go together: those of a (microbatch, slot), or those that there is one of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,46 +40,193 @@ class Point:
         return sum(size for _, size in self.live)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Bytes by kind that one row adds to those that were live before it: at each of its steps, and behind it."""
+
+    steps: Bytes  # [kinds, steps]
+    after: Bytes  # [kinds]
+    most: int  # of all kinds together, at the worst step
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """The live bytes of a rank over an entry point: a table for each row, and what was live when it began."""
+
+    kinds: tuple[BufferKind, ...]
+    tables: tuple[Table, ...]
+    before: Bytes  # [rows, kinds]
+
+    @cached_property
+    def by_row(self) -> tuple[int, ...]:
+        """The most bytes that are live at once during each row."""
+        begin = self.before.sum(axis=1).tolist()
+        return tuple(held + table.most for held, table in zip(begin, self.tables, strict=True))
+
+    @property
+    def peak(self) -> Point | None:
+        """The first point at which most bytes are live; None where the entry point is empty."""
+        rows = [row for row, table in enumerate(self.tables) if table.steps.shape[1]]
+        if not rows:
+            return None
+        worst = max(rows, key=lambda row: self.by_row[row])
+        at = int(self.tables[worst].steps.sum(axis=0).argmax())
+        first = sum(table.steps.shape[1] for table in self.tables[:worst])
+        return self._point(first + at, self.before[worst] + self.tables[worst].steps[:, at])
+
+    def points(self) -> Iterator[Point]:
+        """Every instruction in turn."""
+        step = 0
+        for held, table in zip(self.before, self.tables, strict=True):
+            for live in (held[:, None] + table.steps).T:
+                yield self._point(step, live)
+                step += 1
+
+    def _point(self, step: int, live: Bytes) -> Point:
+        sizes = zip(self.kinds, live.tolist(), strict=True)
+        return Point(step, tuple((kind, size) for kind, size in sizes if size))
+
+
 def live_bytes(role: Role, entry: str, samples: int) -> tuple[Point, ...]:
     """The live bytes at each instruction of an entry point, on a rank of the role that holds `samples`."""
-    storage = Storage(role, samples)
-    first, last, names = dict[Hashable, int](), dict[Hashable, int](), dict[Hashable, str]()
-    count = 0
-    for step, (row, instruction) in enumerate(instructions(role, entry)):
-        count = step + 1
-        for name in touched(instruction):
-            place = storage.places[name]
-            life = _life(storage, place.storage, row, step)
-            first.setdefault(life, step)
-            last[life], names[life] = step, place.storage
-    changes: list[Bytes] = [{} for _ in range(count + 1)]
-    for buffer in role.buffers:
-        if count and buffer.kind in KEPT and buffer.view_of is None:
-            _add(changes[0], buffer.kind, storage.bytes(buffer))
-    for life, name in names.items():
-        buffer = role.buffer(name)
-        if buffer.kind not in KEPT:
-            _add(changes[first[life]], buffer.kind, storage.bytes(buffer))
-            _add(changes[last[life] + 1], buffer.kind, -storage.bytes(buffer))
-    return tuple(_summed(changes[:count]))
+    return tuple(live(role, entry, samples).points())
 
 
-def _life(storage: Storage, name: str, row: Row, step: int) -> Hashable:
-    """What tells one stretch of use of a storage from another: nothing, the microbatch, or the instruction itself."""
-    if storage.role.buffer(name).kind == "workspace":
-        return name, step
-    return (name, row.microbatch, row.slot) if storage.by_slot(name) else name
+def live(role: Role, entry: str, samples: int) -> Live:
+    """The live bytes over an entry point, on a rank of the role that holds `samples`."""
+    return _Lives(Storage(role, samples), schedule(role, entry)).found()
 
 
-def _add(at: Bytes, kind: BufferKind, size: int) -> None:
-    at[kind] = at.get(kind, 0) + size
+@dataclass(frozen=True, slots=True, eq=False)
+class _Use:
+    """How a segment uses storages: the first and last step of each, and which one holds beyond its end.
+
+    `closes` are the waits whose begin is in an earlier row, `opens` what is begun here and waited for in a later one.
+    """
+
+    steps: int
+    spans: dict[str, tuple[int, int]]
+    closes: tuple[tuple[int, str], ...]
+    opens: dict[str, tuple[str, ...]]
 
 
-def _summed(changes: list[Bytes]) -> list[Point]:
-    live: Bytes = {}
-    points = list[Point]()
-    for step, change in enumerate(changes):
-        for kind, size in change.items():
-            _add(live, kind, size)
-        points.append(Point(step, tuple((kind, size) for kind, size in sorted(live.items()) if size)))
-    return points
+Change = tuple[int, str, int]
+"""(step within a row, storage, +1 or -1): one copy comes or goes."""
+
+Changes = tuple[Change, ...]
+
+
+@dataclass(slots=True)
+class _Lives:
+    """The storages of a role as they come and go over a schedule."""
+
+    storage: Storage
+    rows: tuple[Row, ...]
+    uses: dict[str, _Use] = field(default_factory=dict)
+    patterns: dict[Hashable, tuple[Changes, ...]] = field(default_factory=dict)
+
+    def found(self) -> Live:
+        """Follow each owner through the rows that touch it, and put the changes of each row together."""
+        changes: list[list[Changes]] = [[] for _ in self.rows]
+        for owner, visits in self._visits().items():
+            uses = tuple(use for _, use in visits)
+            for (row, _), changed in zip(visits, self._changes(owner is not None, uses), strict=True):
+                if changed:
+                    changes[row].append(changed)
+        kinds = tuple(sorted({buffer.kind for buffer in self.storage.role.buffers}))
+        tables = self._tables(kinds, changes)
+        sums = np.array([self._kept(kinds), *(table.after for table in tables)], np.int64).cumsum(axis=0)
+        return Live(kinds, tables, sums[: len(tables)])
+
+    def _visits(self) -> dict[Owner, list[tuple[int, _Use]]]:
+        """Owner -> the rows in which its copies are used, in order; waits use what was begun in another row."""
+        found: dict[Owner, list[tuple[int, _Use]]] = {None: []}
+        begun: dict[str, tuple[Owner, tuple[str, ...]]] = {}
+        late: dict[Hashable, _Use] = {}
+        for at, row in enumerate(self.rows):
+            if row.segment not in self.uses:
+                self.uses[row.segment] = self._use(self.storage.role.segment(row.segment))
+            use, owner = self.uses[row.segment], (row.microbatch, row.slot)
+            for step, name in use.closes:
+                holder, held = begun.pop(name, (owner, ()))
+                waited = late.setdefault((step, held), _Use(use.steps, dict.fromkeys(held, (step, step)), (), {}))
+                found.setdefault(holder, []).append((at, waited))
+                found[None].append((at, waited))
+            found.setdefault(owner, []).append((at, use))
+            found[None].append((at, use))
+            begun.update({name: (owner, held) for name, held in use.opens.items()})
+        return found
+
+    def _use(self, segment: Segment) -> _Use:
+        spans, opens, closes = dict[str, tuple[int, int]](), dict[str, tuple[str, ...]](), list[tuple[int, str]]()
+        for step, instruction in enumerate(segment.instructions):
+            held = tuple(dict.fromkeys(self.storage.places[name].storage for name in touched(instruction)))
+            if isinstance(instruction, Wait):
+                if instruction.name not in opens:
+                    closes.append((step, instruction.name))
+                held = opens.pop(instruction.name, ())
+            elif _begins(instruction):
+                opens[title(instruction)] = held
+            for storage in held:
+                spans[storage] = (spans.get(storage, (step, step))[0], step)
+        return _Use(len(segment.instructions), spans, tuple(closes), opens)
+
+    def _changes(self, by_slot: bool, uses: tuple[_Use, ...]) -> tuple[Changes, ...]:
+        """What comes and goes in each of the rows that use copies of one owner; the same for owners that look alike."""
+        key = (by_slot, uses)
+        if key not in self.patterns:
+            first, last = dict[str, tuple[int, int]](), dict[str, tuple[int, int]]()
+            for use, at in {use: at for at, use in reversed(tuple(enumerate(uses)))}.items():
+                for storage, (start, _) in use.spans.items():
+                    first[storage] = min(first.get(storage, (at, start)), (at, start))
+            for use, at in {use: at for at, use in enumerate(uses)}.items():
+                for storage, (_, stop) in use.spans.items():
+                    last[storage] = max(last.get(storage, (at, stop)), (at, stop))
+            found: list[list[Change]] = [[] for _ in uses]
+            for storage, (at, start) in first.items():
+                if self._comes_and_goes(storage) and self.storage.by_slot(storage) == by_slot:
+                    found[at].append((start, storage, 1))
+                    at, stop = last[storage]
+                    found[at].append((stop + 1, storage, -1))
+            self.patterns[key] = tuple(map(tuple, found))
+        return self.patterns[key]
+
+    def _comes_and_goes(self, storage: str) -> bool:
+        return self.storage.role.buffer(storage).kind not in (*KEPT, "workspace")
+
+    def _tables(self, kinds: tuple[BufferKind, ...], changes: Sequence[Sequence[Changes]]) -> tuple[Table, ...]:
+        known: dict[Hashable, Table] = {}
+        found = []
+        for row, changed in zip(self.rows, changes, strict=True):
+            key = (row.segment, tuple(changed))
+            if key not in known:
+                known[key] = self._table(kinds, self.storage.role.segment(row.segment), changed)
+            found.append(known[key])
+        return tuple(found)
+
+    def _table(self, kinds: tuple[BufferKind, ...], segment: Segment, changes: Sequence[Changes]) -> Table:
+        steps = len(segment.instructions)
+        moved = np.zeros((len(kinds), steps + 1), np.int64)
+        for changed in changes:
+            for step, storage, sign in changed:
+                buffer = self.storage.role.buffer(storage)
+                moved[kinds.index(buffer.kind), step] += sign * self.storage.bytes(buffer)
+        for step, instruction in enumerate(segment.instructions):
+            for storage in dict.fromkeys(self.storage.places[name].storage for name in touched(instruction)):
+                buffer = self.storage.role.buffer(storage)
+                if buffer.kind == "workspace":
+                    moved[kinds.index("workspace"), step : step + 2] += (size := self.storage.bytes(buffer)), -size
+        sums = moved.cumsum(axis=1)
+        return Table(sums[:, :steps], sums[:, steps], int(sums[:, :steps].sum(axis=0).max(initial=0)))
+
+    def _kept(self, kinds: tuple[BufferKind, ...]) -> list[int]:
+        """Bytes by kind of what lives throughout."""
+        held = dict.fromkeys(kinds, 0)
+        for buffer in self.storage.role.buffers:
+            if buffer.kind in KEPT and buffer.view_of is None:
+                held[buffer.kind] += self.storage.bytes(buffer)
+        return list(held.values())
+
+
+def _begins(instruction: Instruction) -> bool:
+    return isinstance(instruction, Collective | Send | Receive | Copy) and not instruction.blocking

@@ -1,87 +1,114 @@
 """Seconds of each instruction of a Program on a cluster: the price that the simulator is given.
 
-The figures are those of the planner: `dlc.cost.compute` for kernels and `dlc.cluster.collectives` for communication, on
-the slowest device of the role.
+The figures are those of the planner: `dlc.cost.compute` for kernels, and for communication `dlc.cluster.fabric` where a
+role has a mesh, `dlc.cluster.collectives` where it has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
+from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device
-from dlc.cost.communication import allreduce_seconds
+from dlc.cost.communication import processing
 from dlc.cost.compute import conversion_seconds, overhead, priced, seconds
 from dlc.cost.phases import Phase
 from dlc.cost.profile import Profile
 from dlc.ir.execution import Price
-from dlc.ir.program import (
-    Collective,
-    CommunicationGroup,
-    Compute,
-    Copy,
-    Instruction,
-    Load,
-    Program,
-    Receive,
-    Role,
-    Send,
-)
-from dlc.ir.ranks import peer
-from dlc.ir.tensor import BATCH, TensorType
+from dlc.ir.mesh import Mesh
+from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Receive, Role, Send
+from dlc.ir.ranks import Neighbours
+from dlc.ir.storage import Storage, group_size, local
+from dlc.ir.tensor import TensorType
 from dlc.ops import operator
 from dlc.ops.operator import Shapes
+
+if TYPE_CHECKING:
+    from dlc.cluster.fabric import Fabric
 
 STAGES = {"loss": "loss", "metric": "metric"}
 """An operator's role -> the pass that its forward kernel is priced as."""
 
 
-def default_price(program: Program, cluster: Cluster, profile: Profile | None = None) -> Price:
+def default_price(program: Program, cluster: Cluster, profile: Profile | None = None) -> Prices:
     """Prices of a program's instructions on a cluster: `price(instruction, role, samples)` in seconds."""
-    return _Prices(program, cluster, profile).price
+    return Prices(program, cluster, profile)
 
 
-@dataclass(slots=True)
-class _Prices:
+@dataclass(eq=False)
+class Prices:
+    """Prices on a cluster. Called, the prices are those of a role's slowest device, which the others wait for."""
+
     program: Program
     cluster: Cluster
-    profile: Profile | None
-    known: dict[tuple[Instruction, str, int], float] = field(default_factory=dict)
+    profile: Profile | None = None
+    _known: dict[tuple[Instruction, str, int, str], float] = field(default_factory=dict)
+    _kernels: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _types: dict[tuple[str, str, int], TensorType] = field(default_factory=dict)
+    _slowest: dict[str, str] = field(default_factory=dict)
+    _microbatches: dict[str, int] = field(default_factory=dict)
+    _fabrics: dict[tuple[Mesh, str], Fabric] = field(default_factory=dict)
 
-    def price(self, instruction: Instruction, role: Role, samples: int) -> float:
-        """Seconds of one instruction on a rank of the role, for so many samples; the same is priced once."""
-        key = (instruction, role.name, samples)
-        if key not in self.known:
-            self.known[key] = self._seconds(instruction, role, samples)
-        return self.known[key]
+    def __call__(self, instruction: Instruction, role: Role, samples: int) -> float:
+        """Seconds of one instruction on the slowest device of a role, for so many samples of the batch."""
+        return self.seconds(instruction, role, samples, self._device(role))
 
-    def _seconds(self, instruction: Instruction, role: Role, samples: int) -> float:
-        device = self._device(role)
+    def on(self, device: str) -> Price:
+        """The prices of what a rank does by itself, on a device of that name."""
+        return lambda instruction, role, samples: self.seconds(instruction, role, samples, device)
+
+    def seconds(self, instruction: Instruction, role: Role, samples: int, device: str) -> float:
+        """Seconds of one instruction on a device; the same is priced once."""
+        key = (instruction, role.name, samples, device)
+        if key not in self._known:
+            self._known[key] = self._seconds(instruction, role, samples, self.cluster.device(device))
+        return self._known[key]
+
+    @cached_property
+    def devices(self) -> dict[int, str]:
+        """Rank -> the name of its device."""
+        return {rank: self.cluster.device_of(rank).name for role in self.program.roles for rank in role.ranks}
+
+    @cached_property
+    def _around(self) -> Neighbours:
+        return Neighbours.of(self.program)
+
+    def _seconds(self, instruction: Instruction, role: Role, samples: int, device: Device) -> float:
         match instruction:
             case Compute():
                 return self._kernel(instruction, role, samples, device)
             case Load(buffers=buffers):
-                return self._copy([_local(role, name, samples) for name in buffers], device)
+                return self._copy([self._local(role, name, samples) for name in buffers], device)
             case Copy(source=source):
-                return self._copy([_local(role, source, samples)], device)
-            case Collective(algorithm=algorithm, bytes=size, group=group):
-                around = (m for m in self._group(group).members if set(m).intersection(role.ranks))
-                return max(allreduce_seconds(algorithm, size, ranks, self.cluster, device) for ranks in around)
+                return self._copy([self._local(role, source, samples)], device)
+            case Collective() if role.mesh is not None:
+                return self._on_mesh(instruction, role, role.mesh, samples, device)
+            case Collective():
+                return self._on_links(instruction, role, device)
             case Send() | Receive():
-                return max(self._messages(instruction, role, samples), default=0.0)
+                return self._message(instruction, role, samples, device)
         return 0.0
 
     def _kernel(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
+        inputs = tuple(self._local(role, buffer, samples) for buffer in compute.inputs)
+        outputs = tuple(self._local(role, buffer, samples) for buffer in compute.outputs)
+        key = (compute.kernel, compute.attrs, compute.layout, inputs, outputs, device.name)
+        if key not in self._kernels:
+            self._kernels[key] = self._called(compute, Shapes(inputs, outputs, dict(compute.attrs)), device)
+        return self._kernels[key]
+
+    def _called(self, compute: Compute, shapes: Shapes, device: Device) -> float:
         name, stage, algorithm = compute.kernel
-        inputs = tuple(_local(role, buffer, samples) for buffer in compute.inputs)
-        outputs = tuple(_local(role, buffer, samples) for buffer in compute.outputs)
         if name == "convert":
-            return conversion_seconds(inputs[0], device, self.profile)
+            return conversion_seconds(shapes.inputs[0], device, self.profile)
         op = operator(name)
         if op is None:  # an instruction of the program's own, such as adding up totals: a call and no work to speak of
             return overhead(device, self.profile)
         stage = STAGES.get(op.role, stage) if stage == "forward" else stage
-        shapes = Shapes(inputs, outputs, dict(compute.attrs))
         return seconds(op, stage, shapes, algorithm, compute.layout, device, self.profile).seconds
 
     def _copy(self, types: list[TensorType], device: Device) -> float:
@@ -89,24 +116,82 @@ class _Prices:
         phases = tuple(Phase(bytes=2.0 * type_.bytes) for type_ in types)
         return priced(phases, self.program.dtype, device, self.profile).seconds
 
-    def _messages(self, transfer: Send | Receive, role: Role, samples: int) -> Iterator[float]:
-        """A message of b bytes costs L + b·G (cost-models.md §4), on the link between each rank and its peer."""
-        size = _local(role, transfer.buffer, samples).bytes
+    def _on_mesh(self, made: Collective, role: Role, mesh: Mesh, samples: int, device: Device) -> float:
+        """In all groups along axes of the role's mesh at once; by the cheapest algorithm where none is named."""
+        fabric, axes = self._fabric(mesh, device), tuple(made.group.split("+"))
+        if made.kind == "halo":
+            return float(fabric.neighbours(made.bytes, axes[0]))
+        size = float(self._operand(made, role, samples))
+        found = fabric.algorithms(made.kind, size, axes)
+        return found[made.algorithm] if made.algorithm in found else fabric.cheapest(made.kind, size, axes)[1]
+
+    def _operand(self, made: Collective, role: Role, samples: int) -> int:
+        """Bytes of the operand of one microbatch: of an allgather or all-to-all all data of a group together."""
+        if not role.buffer(made.buffer).placement:
+            return made.bytes
+        if made.kind == "allgather" and made.target:
+            return self._local(role, made.target, samples).bytes
+        parts = group_size(role, made.group) if made.kind in ("allgather", "all_to_all") else 1
+        return parts * self._local(role, made.buffer, samples).bytes
+
+    def _on_links(self, made: Collective, role: Role, device: Device) -> float:
+        """In each group of the role by itself, the slowest one; a halo crosses to both neighbours at once."""
+        groups = {self._around.members(made.group, rank) for rank in role.ranks}
+        if made.kind == "halo":
+            pairs = (pair for ranks in groups for pair in pairwise(ranks))
+            return max((self._sent(made.bytes, *pair) for pair in pairs), default=0.0)
+        kind = made.algorithm if made.kind == "allreduce" else made.kind
+        extra = processing(device)
+        return max(collective_seconds(kind, made.bytes, ranks, self.cluster, extra) for ranks in groups)
+
+    def _message(self, transfer: Send | Receive, role: Role, samples: int, device: Device) -> float:
+        """Along an axis that the stages' meshes are joined by, as all ranks send at once; else link by link."""
+        size = self._local(role, transfer.buffer, samples).bytes
+        if self._joined is not None and transfer.group in self._joined.names:
+            return float(self._fabric(self._joined, device).send(size, transfer.group, transfer.peer))
+        return max(self._messages(transfer, role, size), default=0.0)
+
+    def _messages(self, transfer: Send | Receive, role: Role, size: int) -> Iterator[float]:
         for rank in role.ranks:
-            other = peer(self._group(transfer.group), rank, transfer.peer)
-            link = None if other is None else self.cluster.link_between(rank, other)
-            if link is not None:
-                yield link.latency + size / link.bandwidth
+            other = self._around.peer(transfer.group, rank, transfer.peer)
+            if other is not None:
+                yield self._sent(size, rank, other)
 
-    def _device(self, role: Role) -> Device:
-        """The device with the lowest float32 peak among a role's ranks: the others wait for it."""
-        devices = (self.cluster.device_of(rank) for rank in role.ranks)
-        return min(devices, key=lambda device: device.peak("f32"))
+    def _sent(self, size: int, source: int, target: int) -> float:
+        """A message of b bytes costs L + b·G (cost-models.md §4), on the link between two ranks."""
+        link = self.cluster.link_between(source, target)
+        return 0.0 if link is None else link.latency + size / link.bandwidth
 
-    def _group(self, name: str) -> CommunicationGroup:
-        return next(group for group in self.program.groups if group.name == name)
+    @cached_property
+    def _joined(self) -> Mesh | None:
+        """The mesh of all ranks, the stages along its major axis `pipeline`; None where their meshes differ."""
+        meshes = [role.mesh for role in self.program.roles]
+        axes = {mesh.axes if mesh is not None else None for mesh in meshes}
+        (first, *others) = axes
+        if others or first is None or len(meshes) < 2 or "pipeline" in dict(first):
+            return None
+        return Mesh((("pipeline", len(meshes)), *first))
 
+    def _fabric(self, mesh: Mesh, device: Device) -> Fabric:
+        key = (mesh, device.name)
+        if key not in self._fabrics:
+            from dlc.cluster.fabric import Fabric
 
-def _local(role: Role, buffer: str, samples: int) -> TensorType:
-    """The type of what a rank holds of a buffer."""
-    return role.buffer(buffer).type.with_extent(BATCH, samples)
+            self._fabrics[key] = Fabric(self.cluster, mesh, processing(device))
+        return self._fabrics[key]
+
+    def _local(self, role: Role, name: str, samples: int) -> TensorType:
+        """The type of what a rank holds of a buffer, of one microbatch."""
+        key = (role.name, name, samples)
+        if key not in self._types:
+            if role.name not in self._microbatches:
+                self._microbatches[role.name] = Storage(role, 0).microbatches
+            self._types[key] = local(role, role.buffer(name), samples, self._microbatches[role.name])
+        return self._types[key]
+
+    def _device(self, role: Role) -> str:
+        """The device with the lowest float32 peak among a role's ranks."""
+        if role.name not in self._slowest:
+            names = dict.fromkeys(self.devices[rank] for rank in role.ranks)
+            self._slowest[role.name] = min(names, key=lambda name: self.cluster.device(name).peak("f32"))
+        return self._slowest[role.name]

@@ -4,11 +4,14 @@ One engine serves the static check (no prices, all times zero) and the timeline 
 and a cost cannot drift apart.
 
 * The k-th collective that a rank enters on a group meets the k-th of every other rank of the group. Sends are
-  rendezvous: the k-th send of one rank to another along a group meets the other's k-th receive from it, and both go on
-  when the message is over. What meets bears one name.
-* A meeting begins when its last rank has arrived, and on each rank when the one before it on that group is over.
-* Where a rank computes while a collective is under way, the collective advances at the rate `overlap` (a property of
-  the device, 0 to 1); where the rank waits, at full speed. `dlc.cost.communication.exposed` is the closed form.
+  rendezvous: the k-th send of one rank to another along a group meets the other's k-th receive from it. What meets
+  bears one name.
+* A meeting begins when its last rank has arrived, and on each rank when the one before it on that stream is over. Who
+  blocks goes on when it is over; who does not goes on at once, and is held up by the Wait of its name.
+* Where a rank computes while communication is under way, that advances at the rate `overlap` (a property of the
+  device, 0 to 1); where the rank waits, at full speed. `dlc.cost.communication.exposed` is the closed form.
+* Each group is a stream of its own, and so is each direction of messages. Copies that do not block have one, too.
+* What a class of ranks does by itself is taken in one step (`dlc.ir.stretches`).
 
 Groups that share a link are priced as if each had it for itself.
 """
@@ -18,42 +21,62 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import Collective, Instruction, Program, Receive, Role, Row, Send, Wait
-from dlc.ir.ranks import RankClass, instructions, members_around, peer
+from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send, Wait
+from dlc.ir.ranks import Neighbours, RankClass, microbatches, schedule
 from dlc.ir.storage import title
+from dlc.ir.stretches import History, Part, Run, Single, Stretch, parts, singles
 
-COMPUTE = "compute"
-"""The stream of kernels, copies and loads; every other stream is a group's, or its messages'."""
+COMPUTE, COPY = "compute", "copy"
+"""The streams of kernels, loads and blocking copies, and of copies beside them; any other is of a group."""
+
+TICKS = 2.0**44
+"""Ticks in a second: times are whole numbers of them, so that up to 512 s a sum does not depend on its order."""
 
 Price = Callable[[Instruction, Role, int], float]
 """(instruction, role, samples) -> seconds; samples are those of the microbatch at hand on a rank."""
 
-Key = tuple[str, tuple[int, ...]]
-"""A stream and the classes that meet on it; for point-to-point (sender, receiver, offset)."""
+ClassPrice = Callable[[Instruction, RankClass, int], float]
+"""The same for a class of ranks, which knows what kind of ranks they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One stretch of one stream of a class of ranks; `step` counts the class's instructions from 0."""
+Meets = Collective | Send | Receive | Copy
+"""What takes part in a meeting; a copy is one of a class with itself."""
 
-    ranks: int  # index of the class
-    stream: str
-    name: str
-    start: float
-    end: float
-    step: int
-    instruction: Instruction
-    microbatch: int = 0
+
+class Channel(NamedTuple):
+    """Where classes meet: a group and the classes in it; of messages (sender, receiver) and how far they go."""
+
+    group: str
+    classes: tuple[int, ...]
+    offset: int = 0
+
+    def other(self, index: int) -> int:
+        """Whom a class sends messages to or receives them from."""
+        return self.classes[1] if index == self.classes[0] else self.classes[0]
+
+    def stream(self, index: int) -> str:
+        """What a class calls it."""
+        if not self.offset:
+            return self.group
+        sends = index == self.classes[0]
+        return f"{self.group} to {self.offset:+d}" if sends else f"{self.group} from {-self.offset:+d}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an execution went: events by class and time, when each class ended, and what went wrong."""
+    """How an execution went, by class: what happened, when each row of the schedule began, when the class ended.
 
-    events: tuple[Event, ...]
+    `exposed` are the seconds in which a class waited for a transfer that was under way.
+    """
+
+    histories: tuple[History, ...]
+    rows: tuple[tuple[float, ...], ...]
     ends: tuple[float, ...]
+    exposed: tuple[float, ...]
     problems: tuple[Problem, ...]
 
 
@@ -64,25 +87,22 @@ class _Arrival:
     instruction: Instruction
     time: float
     step: int
-    row: Row
+    samples: int
 
 
 @dataclass(slots=True, eq=False)
 class _Meeting:
-    """A collective or the transfer of one message: complete when all its classes have arrived."""
+    """A collective, a transfer of one message or a copy: complete when all its classes have arrived."""
 
-    key: Key
+    channel: Channel
     size: int
     arrivals: dict[int, _Arrival] = field(default_factory=dict)
+    ready: float = 0.0
     seconds: float = 0.0
 
     @property
     def complete(self) -> bool:
         return len(self.arrivals) == self.size
-
-    @property
-    def ready(self) -> float:
-        return max(arrival.time for arrival in self.arrivals.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -91,30 +111,29 @@ class _Actor:
 
     index: int
     ranks: RankClass
-    steps: Iterator[tuple[Row, Instruction]]
-    microbatches: int
+    samples: int = 0  # of the row at hand
     time: float = 0.0
     step: int = -1
-    joined: Counter[tuple[Key, bool]] = field(default_factory=Counter)
+    parts: Iterator[Part] = iter(())
+    history: History = field(default_factory=History)
+    rows: list[float] = field(default_factory=list)
+    exposed: float = 0.0
+    joined: Counter[tuple[Channel, bool]] = field(default_factory=Counter)
     begun: dict[str, _Meeting] = field(default_factory=dict)  # non-blocking, without their Wait so far
-    pending: dict[str, deque[_Meeting]] = field(default_factory=dict)  # stream -> joined and not over, in order
-    over: dict[str, float] = field(default_factory=dict)  # stream -> when its last meeting was over
-    idle: list[tuple[float, float]] = field(default_factory=list)  # when it waited, ascending
+    pending: dict[Channel, deque[_Meeting]] = field(default_factory=dict)  # joined and not over, in order
+    flying: int = 0  # how many are pending
+    over: dict[Channel, float] = field(default_factory=dict)  # when its last meeting was over
+    idle: list[tuple[float, float]] = field(default_factory=list)  # when it waited while others were pending, ascending
     waits: tuple[_Meeting, Instruction] | None = None
     ended: bool = False
-
-    def samples(self, row: Row) -> int:
-        """This rank's samples of one microbatch."""
-        held, parts, at = self.ranks.samples, self.microbatches, row.microbatch
-        return held * (at + 1) // parts - held * at // parts
 
     def finish(self, start: float, seconds: float, overlap: float) -> float:
         """When communication that begins at `start` is over, for a rank that waits from now on."""
         left = seconds
         for begin, end in self._idle_after(start):
-            hidden = overlap * max(0.0, begin - start)
+            hidden = ticked(overlap * max(0.0, begin - start))
             if hidden >= left:
-                return start + (left / overlap if left else 0.0)
+                return min(begin, start + ticked(left / overlap)) if left else start
             left -= hidden
             start = max(start, begin)
             if end - start >= left:
@@ -122,6 +141,15 @@ class _Actor:
             left -= end - start
             start = end
         return start + left
+
+    def go_on(self, time: float) -> None:
+        """Wait until then."""
+        if time > self.time:
+            if self.flying:
+                self.idle.append((self.time, time))
+            self.time = time
+        if not self.flying:
+            self.idle.clear()
 
     def _idle_after(self, start: float) -> Iterator[tuple[float, float]]:
         first = len(self.idle)
@@ -133,102 +161,188 @@ class _Actor:
 
 @dataclass(slots=True)
 class Execution:
-    """An execution of one entry point by classes of ranks; `price` None looks at communication only, in no time."""
+    """An execution of one entry point by classes of ranks; `price` None looks at communication only, in no time.
+
+    Without `collapsed` every instruction is a step of its own.
+    """
 
     program: Program
     entry: str
     classes: tuple[RankClass, ...]
-    price: Price | None = None
+    price: ClassPrice | None = None
     overlap: float = 0.0
-    events: list[Event] = field(default_factory=list)
+    collapsed: bool = True
     problems: list[Problem] = field(default_factory=list)
     _actors: list[_Actor] = field(default_factory=list)
     _class_of: dict[int, int] = field(default_factory=dict)
-    _meetings: dict[tuple[Key, int], _Meeting] = field(default_factory=dict)
+    _channels: dict[tuple[int, str], Channel] = field(default_factory=dict)
+    _meetings: dict[tuple[Channel, int], _Meeting] = field(default_factory=dict)
     _awake: deque[_Actor] = field(default_factory=deque)
+    _around: Neighbours = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._around = Neighbours.of(self.program)
 
     def run(self) -> Outcome:
         """Execute to the end, or until nobody can go on."""
         for index, ranks in enumerate(self.classes):
-            rows = (row for entry in ranks.role.entries if entry.name == self.entry for row in entry.schedule)
-            parts = 1 + max((row.microbatch for row in rows), default=0)
-            self._actors.append(_Actor(index, ranks, instructions(ranks.role, self.entry), parts))
             self._class_of.update(dict.fromkeys(ranks.ranks, index))
+            self._actors.append(_Actor(index, ranks))
+        for actor in self._actors:
+            actor.parts = self._parts(actor)
         self._awake.extend(self._actors)
         while self._awake:
             self._advance(self._awake.popleft())
         self._report_stuck()
-        events = sorted(self.events, key=lambda event: (event.ranks, event.start, event.step))
-        return Outcome(tuple(events), tuple(actor.time for actor in self._actors), tuple(self.problems))
+        return Outcome(
+            tuple(actor.history for actor in self._actors),
+            tuple(tuple(actor.rows) for actor in self._actors),
+            tuple(actor.time for actor in self._actors),
+            tuple(actor.exposed for actor in self._actors),
+            tuple(self.problems),
+        )
+
+    def _parts(self, actor: _Actor) -> Iterator[Part]:
+        """What a class does, row by row of its schedule, in stretches where it can."""
+        role, rows = actor.ranks.role, schedule(actor.ranks.role, self.entry)
+        cut: dict[str, tuple[Part, ...]] = {}
+        held, count, first = actor.ranks.samples, microbatches(rows), 0
+        for row in rows:
+            inside = role.segment(row.segment).instructions
+            if row.segment not in cut:
+                cut[row.segment] = parts(inside, partial(self._own, actor)) if self.collapsed else singles(inside)
+            actor.samples = held * (row.microbatch + 1) // count - held * row.microbatch // count
+            actor.rows.append(actor.time)
+            for part in cut[row.segment]:
+                for piece in self._taken(actor, part):
+                    actor.step = first + piece.at
+                    yield piece
+            first += len(inside)
+
+    def _own(self, actor: _Actor, instruction: Instruction) -> str | None:
+        """The stream of an instruction that takes the class alone, "" where it computes; None where it meets others."""
+        match instruction:
+            case Collective(group=group):
+                return group if len(self._channel(actor, group).classes) == 1 else None
+            case Send() | Receive() | Wait():
+                return None
+            case Copy(blocking=False):
+                return COPY
+        return ""
+
+    def _taken(self, actor: _Actor, part: Part) -> tuple[Part, ...]:
+        """A part, or its pieces where it is a stretch and something is under way on its streams."""
+        if isinstance(part, Single) or not actor.flying:
+            return (part,)
+        busy = any(actor.pending.get(self._channel(actor, stream)) for stream in part.streams)
+        return part.pieces if busy else (part,)
 
     def _advance(self, actor: _Actor) -> None:
         """Run a class until it waits or ends."""
-        while actor.waits is None:
-            row, instruction = next(actor.steps, (None, None))
-            if row is None or instruction is None:
-                actor.ended = True
-                return
-            actor.step += 1
-            match instruction:
-                case Collective():
-                    self._enter(actor, row, instruction)
-                case Send() | Receive():
-                    self._transfer(actor, row, instruction)
-                case Wait(name=name):
-                    self._wait_for(actor, actor.begun.pop(name, None), instruction)
-                case _ if self.price is not None:
-                    end = actor.time + self.price(instruction, actor.ranks.role, actor.samples(row))
-                    self._record(actor, COMPUTE, actor.time, end, _Arrival(instruction, 0.0, actor.step, row))
-                    actor.time = end
+        for part in actor.parts:
+            if isinstance(part, Stretch):
+                self._run(actor, part)
+            else:
+                self._step(actor, part.instruction)
+                if actor.waits is not None:
+                    return
+        actor.ended = True
 
-    def _enter(self, actor: _Actor, row: Row, collective: Collective) -> None:
-        group = next(group for group in self.program.groups if group.name == collective.group)
-        around = members_around(group, actor.ranks.ranks[0])
-        key = (collective.group, tuple(sorted({self._class_of[rank] for rank in around})))
-        meeting = self._join(actor, key, True, len(key[1]), _Arrival(collective, actor.time, actor.step, row))
-        if collective.blocking:
-            self._wait_for(actor, meeting, collective)
-        else:
-            actor.begun[collective.name] = meeting
+    def _run(self, actor: _Actor, stretch: Stretch) -> None:
+        """Take a whole stretch: as it goes for a class that does nothing else, and starts now."""
+        if self.price is None:
+            return
+        run = stretch.runs.get(actor.samples)
+        if run is None:
+            alone = _Actor(actor.index, actor.ranks, actor.samples, flying=1)  # so that all its idleness is kept
+            for step, instruction in enumerate(stretch.instructions):
+                alone.step = step
+                self._step(alone, instruction)
+            run = Run(alone.time, tuple(alone.idle), alone.exposed, alone.history)
+            stretch.runs[actor.samples] = run
+        actor.history.add_run(run, actor.time, actor.step)
+        if actor.flying:
+            actor.idle += [(actor.time + begin, actor.time + end) for begin, end in run.idle]
+        actor.time += run.seconds
+        actor.exposed += run.exposed
 
-    def _transfer(self, actor: _Actor, row: Row, transfer: Send | Receive) -> None:
-        group = next(group for group in self.program.groups if group.name == transfer.group)
-        other = peer(group, actor.ranks.ranks[0], transfer.peer)
+    def _step(self, actor: _Actor, instruction: Instruction) -> None:
+        match instruction:
+            case Collective():
+                self._meet(actor, self._channel(actor, instruction.group), True, instruction)
+            case Send() | Receive():
+                self._transfer(actor, instruction)
+            case Wait(name=name):
+                self._wait_for(actor, actor.begun.pop(name, None), instruction)
+            case Copy(blocking=False):
+                self._meet(actor, self._channel(actor, COPY), True, instruction)
+            case _ if self.price is not None:
+                end = actor.time + self._seconds(instruction, actor.ranks, actor.samples)
+                actor.history.add(COMPUTE, actor.time, end, actor.step)
+                actor.time = end
+
+    def _channel(self, actor: _Actor, group: str) -> Channel:
+        """Where a class enters the collectives of a group, or does its copies."""
+        key = (actor.index, group)
+        if key not in self._channels:
+            around = actor.ranks.ranks if group == COPY else self._around.members(group, actor.ranks.ranks[0])
+            self._channels[key] = Channel(group, tuple(sorted({self._class_of[rank] for rank in around})))
+        return self._channels[key]
+
+    def _transfer(self, actor: _Actor, transfer: Send | Receive) -> None:
+        other = self._around.peer(transfer.group, actor.ranks.ranks[0], transfer.peer)
         if other is None or transfer.peer == 0:
-            where = "to itself" if transfer.peer == 0 else f"beyond the end of group `{group.name}`"
+            where = "to itself" if transfer.peer == 0 else f"beyond the end of group `{transfer.group}`"
             sentence = f"`{transfer.name}` goes {transfer.peer:+d} from {actor.ranks}, {where}"
             self._problem("structure", actor, transfer, sentence)
             return
         ends, sends = (actor.index, self._class_of[other]), isinstance(transfer, Send)
         ends, offset = (ends, transfer.peer) if sends else (ends[::-1], -transfer.peer)
-        key = (f"{transfer.group} messages", (*ends, offset))
-        meeting = self._join(actor, key, sends, 2, _Arrival(transfer, actor.time, actor.step, row))
-        self._wait_for(actor, meeting, transfer)
+        self._meet(actor, Channel(transfer.group, ends, offset), sends, transfer)
 
-    def _join(self, actor: _Actor, key: Key, side: bool, size: int, arrival: _Arrival) -> _Meeting:
-        """Arrive at the next meeting of that key; the last to arrive wakes those who wait."""
-        number = actor.joined[key, side]
-        actor.joined[key, side] += 1
-        meeting = self._meetings.setdefault((key, number), _Meeting(key, size))
-        other = next(iter(meeting.arrivals), None)
-        if other is not None:
-            self._compare(actor, arrival.instruction, self._actors[other], meeting.arrivals[other].instruction)
-        meeting.arrivals[actor.index] = arrival
-        actor.pending.setdefault(key[0], deque()).append(meeting)
+    def _meet(self, actor: _Actor, channel: Channel, side: bool, instruction: Meets) -> None:
+        """Arrive at the next meeting of a channel, and wait for its end where the instruction blocks."""
+        meeting = self._meeting(actor, channel, side)
+        for other, theirs in meeting.arrivals.items():
+            self._compare(actor, instruction, self._actors[other], theirs.instruction)
+            break
+        meeting.arrivals[actor.index] = _Arrival(instruction, actor.time, actor.step, actor.samples)
+        meeting.ready = max(meeting.ready, actor.time)
+        actor.pending.setdefault(channel, deque()).append(meeting)
+        actor.flying += 1
         if meeting.complete:
             self._begin(meeting)
+        if instruction.blocking:
+            self._wait_for(actor, meeting, instruction)
+        else:
+            actor.begun[title(instruction)] = meeting
+
+    def _meeting(self, actor: _Actor, channel: Channel, side: bool) -> _Meeting:
+        """The next meeting of a channel for a class; `side` tells who sends from who receives."""
+        if len(channel.classes) == 1:
+            return _Meeting(channel, 1)
+        number = actor.joined[channel, side]
+        actor.joined[channel, side] += 1
+        meeting = self._meetings.get((channel, number))
+        if meeting is None:
+            meeting = self._meetings[channel, number] = _Meeting(channel, len(channel.classes))
+        elif len(meeting.arrivals) == meeting.size - 1:  # its last class is here: nobody will ask for it again
+            del self._meetings[channel, number]
         return meeting
 
     def _begin(self, meeting: _Meeting) -> None:
         """Price a complete meeting and let those who wait for it go on."""
         arrived = [(self._actors[index], arrival) for index, arrival in meeting.arrivals.items()]
         if self.price is not None:
-            meeting.seconds = max(self.price(a.instruction, c.ranks.role, c.samples(a.row)) for c, a in arrived)
+            meeting.seconds = max(self._seconds(a.instruction, c.ranks, a.samples) for c, a in arrived)
         for actor, _ in arrived:
             if actor.waits is not None and actor.waits[0] is meeting:
                 actor.waits = None
                 self._pass(actor, meeting)
                 self._awake.append(actor)
+
+    def _seconds(self, instruction: Instruction, ranks: RankClass, samples: int) -> float:
+        return ticked(self.price(instruction, ranks, samples)) if self.price is not None else 0.0
 
     def _wait_for(self, actor: _Actor, meeting: _Meeting | None, instruction: Instruction) -> None:
         if meeting is None:
@@ -241,24 +355,20 @@ class Execution:
 
     def _pass(self, actor: _Actor, meeting: _Meeting) -> None:
         """Go on behind a complete meeting, and so behind all that came before it on its stream."""
-        stream = meeting.key[0]
-        pending = actor.pending[stream]
+        channel, pending = meeting.channel, actor.pending[meeting.channel]
         while meeting in pending:
             at = pending.popleft()
-            start = max(at.ready, actor.over.get(stream, 0.0))
+            actor.flying -= 1
+            start = max(at.ready, actor.over.get(channel, 0.0))
             end = actor.finish(start, at.seconds, self.overlap)
-            actor.over[stream] = end
-            self._record(actor, stream, start, end, at.arrivals[actor.index])
-        end = max(actor.time, actor.over[stream])
-        if end > actor.time:
-            actor.idle.append((actor.time, end))
-            actor.time = end
-
-    def _record(self, actor: _Actor, stream: str, start: float, end: float, arrival: _Arrival) -> None:
-        instruction, microbatch = arrival.instruction, arrival.row.microbatch
-        self.events.append(
-            Event(actor.index, stream, title(instruction), start, end, arrival.step, instruction, microbatch)
-        )
+            actor.over[channel] = end
+            actor.exposed += max(0.0, end - max(start, actor.time))
+            if self.price is not None:
+                stream = channel.stream(actor.index)
+                actor.history.add(stream, start, end, at.arrivals[actor.index].step)
+                if channel.offset:
+                    actor.history.peers[stream] = channel.other(actor.index)
+        actor.go_on(actor.over[channel])
 
     def _compare(self, actor: _Actor, mine: Instruction, other: _Actor, their: Instruction) -> None:
         """Report two instructions that meet and do not fit each other."""
@@ -284,9 +394,8 @@ class Execution:
 
     def _absent(self, meeting: _Meeting) -> str:
         """Who has not come to a meeting, and what each of them does instead."""
-        instruction = next(iter(meeting.arrivals.values())).instruction
-        expected = meeting.key[1] if isinstance(instruction, Collective) else meeting.key[1][:2]
-        absent = (self._actors[index] for index in dict.fromkeys(expected) if index not in meeting.arrivals)
+        expected = dict.fromkeys(meeting.channel.classes)
+        absent = (self._actors[index] for index in expected if index not in meeting.arrivals)
         return ", and ".join(
             f"{other.ranks.does('wait')} at `{title(other.waits[1])}`" if other.waits else f"{other.ranks} ended"
             for other in absent
@@ -294,3 +403,8 @@ class Execution:
 
     def _problem(self, kind: ProblemKind, actor: _Actor, instruction: Instruction, sentence: str) -> None:
         self.problems.append(Problem(kind, sentence, actor.ranks.role.name, self.entry, title(instruction)))
+
+
+def ticked(seconds: float) -> float:
+    """Seconds rounded to whole ticks: 6e-14 s, far less than any price is worth."""
+    return round(seconds * TICKS) / TICKS

@@ -134,11 +134,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy from one buffer to another of the same type and layout."""
+    """A copy from one buffer to another of the same type and layout.
+
+    With `blocking = False` it only begins, beside the kernels; a Wait of its address ends it.
+    """
 
     source: str
     target: str
     address: str = ""
+    blocking: bool = True
 
 
 Instruction = Compute | Load | Collective | Send | Receive | Wait | Copy

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
+from dlc.ir.mesh import largest
 from dlc.ir.program import Buffer, BufferKind, Collective, Compute, Copy, Instruction, Load, Receive, Role, Send
-from dlc.ir.tensor import BATCH, DTYPE_BYTES
+from dlc.ir.ranks import microbatches
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
 
 KEPT: tuple[BufferKind, ...] = ("weight", "statistic", "state", "constant")
 """What is filled at the start and lives as long as the job."""
@@ -50,7 +53,7 @@ class Storage:
     @cached_property
     def microbatches(self) -> int:
         """Into how many parts the schedules cut the batch."""
-        return 1 + max((row.microbatch for entry in self.role.entries for row in entry.schedule), default=0)
+        return microbatches(row for entry in self.role.entries for row in entry.schedule)
 
     @cached_property
     def places(self) -> dict[str, Place]:
@@ -68,9 +71,9 @@ class Storage:
 
     def bytes(self, buffer: Buffer) -> int:
         """Bytes of one copy. Workspaces are as large as the largest shard needs, whatever this rank holds."""
-        if buffer.kind == "workspace" or not buffer.type.batched:
+        if buffer.kind == "workspace" and not buffer.placement:
             return buffer.type.bytes
-        return buffer.type.with_extent(BATCH, -(-self.samples // self.microbatches)).bytes
+        return local(self.role, buffer, -(-self.samples // self.microbatches), self.microbatches).bytes
 
     def kept(self, content: str) -> bool:
         """Whether a content outlives an entry; a bucket without members does: it adds up over many calls."""
@@ -96,14 +99,16 @@ class Storage:
         return found
 
     def _scratch(self) -> dict[str, int]:
-        """Bytes beside the operand of each collective, by its buffer."""
+        """Bytes beside the operand of each allreduce, by its buffer; other collectives need none."""
         found = {}
         for segment in self.role.segments:
             for instruction in segment.instructions:
-                if isinstance(instruction, Collective):
-                    type_ = self.role.buffer(instruction.buffer).type
-                    elements = collective_scratch(instruction.algorithm, len(self.role.ranks), type_.elements)
-                    found[instruction.buffer] = elements * DTYPE_BYTES[type_.dtype]
+                if isinstance(instruction, Collective) and instruction.kind == "allreduce":
+                    buffer = self.role.buffer(instruction.buffer)
+                    size = DTYPE_BYTES[buffer.type.dtype]
+                    ranks = group_size(self.role, instruction.group)
+                    elements = self.bytes(buffer) // size if buffer.placement else buffer.type.elements
+                    found[instruction.buffer] = size * collective_scratch(instruction.algorithm, ranks, elements)
         return found
 
     def _place(self, buffer: Buffer) -> Place:
@@ -114,6 +119,24 @@ class Storage:
             content = content if parent.kind == "workspace" else parent.name
             at = parent
         return Place(at.name, content, start, start + self.bytes(buffer))
+
+
+def local(role: Role, buffer: Buffer, samples: int, microbatches: int) -> TensorType:
+    """What the rank with most of a buffer holds of it, for one microbatch.
+
+    A placed buffer is cut along the role's mesh, its batch first into microbatches; of any other, `samples` are held.
+    """
+    if not buffer.placement or role.mesh is None:
+        return buffer.type.with_extent(BATCH, samples)
+    type_ = buffer.type
+    if type_.batched:
+        type_ = type_.with_extent(BATCH, -(-type_.extent(BATCH) // microbatches))
+    return largest(type_, buffer.placement, role.mesh)
+
+
+def group_size(role: Role, group: str) -> int:
+    """How many ranks stand in one group: those along the axes of the role's mesh that its name joins by `+`."""
+    return len(role.ranks) if role.mesh is None else prod(role.mesh.extent(axis) for axis in group.split("+"))
 
 
 SHARED_CHUNK = 2**14
@@ -146,7 +169,9 @@ def writes(instruction: Instruction) -> tuple[str, ...]:
             return outputs
         case Load(buffers=buffers):
             return buffers
-        case Collective(buffer=buffer) | Receive(buffer=buffer) | Copy(target=buffer):
+        case Collective(buffer=buffer, target=target):
+            return (target or buffer,)
+        case Receive(buffer=buffer) | Copy(target=buffer):
             return (buffer,)
         case _:
             return ()

@@ -15,7 +15,8 @@ from dlc.cluster.topology import Cluster, Device, Group, Link
 from dlc.cost.communication import Transfer, allreduce_seconds, exposed
 from dlc.cost.liveness import live_bytes
 from dlc.cost.price import default_price
-from dlc.cost.timeline import Lane, Timeline, simulate, to_trace
+from dlc.cost.timeline import Lane, Timeline, simulate
+from dlc.cost.trace import to_trace
 from dlc.ir.check import check
 from dlc.ir.execution import COMPUTE, Price
 from dlc.ir.program import (
@@ -172,9 +173,9 @@ def test_a_message_takes_both_ends() -> None:
     found = simulate(program, "train_step", by_name(s0=2.0, y0=1.0, s1=3.0, loss1=0.5, s1_dx=4.0, dy0=1.0, s0_dx=5.0))
     assert found.makespan == 2 + 1 + 3 + 0.5 + 4 + 1 + 5
     first, last = found.lanes
-    assert ("pipeline messages", "y0", 2.0, 3.0) in spans(first)
-    assert ("pipeline messages", "y0", 2.0, 3.0) in spans(last)
-    assert first.stream("pipeline messages").busy == 2.0
+    assert ("pipeline to +1", "y0", 2.0, 3.0) in spans(first)
+    assert ("pipeline from -1", "y0", 2.0, 3.0) in spans(last)
+    assert (first.stream("pipeline to +1").busy, first.stream("pipeline from +1").busy) == (1.0, 1.0)
 
 
 def test_a_message_waits_for_its_receiver() -> None:
