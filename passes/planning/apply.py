@@ -1,0 +1,122 @@
+"""A solved strategy as a Plan: every decision by address, with the figures behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dlc.cost.compute import seconds
+from dlc.ir.plan import OpPlan, PassPlan, Reason, Stage
+from dlc.ir.request import Split
+from dlc.ir.tensor import Axis, TensorType
+from dlc.ops.operator import Shapes
+from passes.options import Operation, Rules, candidates
+from passes.planning.network import Network, Operands, OpKind
+from passes.planning.search import Solved, Space
+from passes.planning.tables import OpTable
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Decisions of ops that are of one kind and take one option are written once."""
+
+    found: Space
+    solved: Solved
+    passes: dict[tuple[int, int], tuple[PassPlan, ...]] = field(default_factory=dict)
+
+    def op(self, variable: int, stage: int, recomputed: bool) -> OpPlan:
+        """The decisions for one op."""
+        net = self.found.network
+        kind, option = net.kinds[net.variables[variable]], int(self.solved.values[variable])
+        assert isinstance(kind, OpKind)
+        table = self.solved.tables.op(kind)
+        layout = table.layouts[option % len(table.layouts)]
+        if (kind.index, option) not in self.passes:
+            self.passes[kind.index, option] = tuple(
+                self._pass(kind, each, table, option, layout) for each in kind.passes
+            )
+        address = net.addresses[variable]
+        cut = table.partitions[option // len(table.layouts)]
+        names = self.solved.strategy.inner.names
+        return OpPlan(
+            address,
+            layout,
+            tuple(part for part in self.passes[kind.index, option] if part.stage in ("forward", "dx", "dw")),
+            tuple(Split(axis, over) for axis, over in zip(cut, names, strict=True) if axis),
+            _reason(self.found.prices.rules, address, "algorithm", len(kind.operator.algorithms) > 1),
+            _reason(self.found.prices.rules, address, "layout", len(table.layouts) > 1),
+            stage,
+            recomputed,
+            partition_reason=_reason(self.found.prices.rules, address, "partition", len(table.partitions) > 1),
+        )
+
+    def _pass(self, kind: OpKind, each: Operands, table: OpTable, option: int, layout: str) -> PassPlan:
+        """The cheapest algorithm of a pass on the rank with most of the op."""
+        prices = self.found.prices
+        row = int(table.rows[option // len(table.layouts)])
+        shapes = Shapes(
+            tuple(_local(prices.extents(kind, role), kind.types[role], row) for role in each.inputs),
+            tuple(_local(prices.extents(kind, role), kind.types[role], row) for role in each.outputs),
+            dict(each.node.attrs),
+        )
+        stage = each.node.stage
+        figures = {
+            name: seconds(kind.operator, stage, shapes, name, layout, prices.device, prices.profile)
+            for name in _legal(self.found.network, kind, prices.rules, each, layout)
+        }
+        name = min(figures, key=lambda each: figures[each].seconds)
+        return PassPlan(stage, name, figures[name])
+
+
+def _local(extents: dict[str, object], type_: TensorType, row: int) -> TensorType:
+    def at(name: str) -> int:
+        extent = extents[name]
+        return extent if isinstance(extent, int) else int(extent[row])  # type: ignore[index]
+
+    return TensorType(type_.dtype, tuple(Axis(axis.name, at(axis.name)) for axis in type_.axes))
+
+
+def _legal(net: Network, kind: OpKind, rules: Rules, each: Operands, layout: str) -> list[str]:
+    operation = Operation(kind.example, (each.node,), (layout,))
+    found = candidates(net.graph, operation, rules, net.graph.batch)
+    return [candidate.algorithm for candidate in found if candidate.excluded is None]
+
+
+def _reason(rules: Rules, address: str, key: str, several: bool) -> Reason:
+    pin = rules.pin(address, key)
+    if pin is not None:
+        return Reason("pinned", pin.span.place)
+    span = rules.request.span(key)
+    if key == "layout" and span is not None and rules.request.layout != "auto":
+        return Reason("pinned", span.place)
+    return Reason("chosen" if several else "only")
+
+
+def op_plans(found: Space, solved: Solved, stages: list[int], recomputed: frozenset[int]) -> tuple[OpPlan, ...]:
+    """The decisions for every op; `stages[i]` is the (virtual) stage of op i."""
+    writer = _Writer(found, solved)
+    return tuple(
+        writer.op(variable, stages[variable], variable in recomputed)
+        for variable in range(len(found.network.addresses))
+    )
+
+
+def stage_plans(solved: Solved, ends: tuple[int, ...], peaks: tuple[int, ...]) -> tuple[Stage, ...]:
+    """The stages of a pipeline: ops up to each end, their seconds for one microbatch, their bytes at the peak."""
+    ranks, devices = solved.strategy.inner.ranks, solved.strategy.stages
+    costs, begin, found = solved.line, 0, list[Stage]()
+    for index, end in enumerate(ends):
+        part = slice(begin, end)
+        found.append(
+            Stage(
+                index,
+                index % devices * ranks,
+                solved.strategy.inner.axes,
+                float(costs.forward[part].sum()),
+                float(costs.backward[part].sum()),
+                float(costs.weights[part].sum()),
+                float(solved.sends[end - 1]) if end < len(costs.forward) else 0.0,
+                peaks[index],
+            )
+        )
+        begin = end
+    return tuple(found)

@@ -1,0 +1,293 @@
+"""Seconds and bytes of every kind of op for every way to cut it, found once for all strategies.
+
+What a rank computes depends on how many parts each iteration axis is cut into, not on which mesh axis cuts it. So the
+rows of a kind's tables are the distinct (parts of each axis, samples of a microbatch) of all strategies, and a
+strategy's options point into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING
+
+from dlc.cluster.topology import Device
+from dlc.cost.compute import overhead
+from dlc.cost.many import seconds_many
+from dlc.cost.profile import Profile
+from dlc.ir.graph import Attr, Graph
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
+from dlc.ops.operator import Operator, Shapes
+from passes.differentiate import operator_of
+from passes.options import Operation, Rules, candidates
+from passes.planning.network import Network, OpKind
+from passes.planning.strategies import Family, Strategy, allowed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+Layouts = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """All ways to cut an op with these iteration axes under one strategy, legal or not.
+
+    `codes[o, i]` is the iteration axis that option o splits over inner mesh axis i, -1 for none; `parts[o, a]` into how
+    many parts iteration axis a is cut; `rows[o]` the row of the price tables.
+    """
+
+    codes: Integers
+    parts: Integers
+    rows: Integers
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds of one kind of op by layout and row: forward, backward by data, backward by weights; of all its updates
+    by row."""
+
+    layouts: Layouts
+    forward: Array  # [layout, row]
+    backward: Array
+    weights: Array
+    update: Array  # [row]
+
+
+Signature = tuple[tuple[str, ...], bool]
+"""What decides the cuts of an op: its iteration axes, and whether it is linear."""
+
+
+@dataclass(slots=True)
+class Prices:
+    """The price tables of a network on a device; `rows` of a tuple of axes hold parts, then the microbatch's samples."""
+
+    network: Network
+    rules: Rules
+    device: Device
+    profile: Profile | None
+    rows: dict[tuple[str, ...], Integers] = field(default_factory=dict)
+    cuts: dict[tuple[Signature, Strategy], Cuts] = field(default_factory=dict)
+    spent: dict[int, Spent] = field(default_factory=dict)
+    least: dict[int, dict[tuple[int, int], float]] = field(default_factory=dict)
+    updates: tuple[UpdateRule, ...] = ()
+    options: int = 0  # priced candidates, for the record
+
+    def __post_init__(self) -> None:
+        self.updates = update_rules(self.graph)
+
+    @property
+    def states(self) -> int:
+        """How many values of its own kind and shape the optimizer keeps of each weight."""
+        rules = {rule.stage: rule for rule in self.updates}
+        return max(0, rules["update"].operands - 2) if "update" in rules else 0
+
+    @property
+    def graph(self) -> Graph:
+        """The training graph."""
+        return self.network.graph
+
+    def prepare(self, strategies: Sequence[Strategy]) -> None:
+        """Find the rows that these strategies need; prices of a kind are made when first asked for."""
+        import numpy as np
+
+        signatures = dict.fromkeys(signature(kind) for kind in self.network.kinds if isinstance(kind, OpKind))
+        made: dict[tuple[str, ...], list[tuple[tuple[Signature, Strategy], Integers, Integers]]] = {}
+        shared: dict[tuple[object, ...], tuple[Integers, Integers]] = {}
+        for found in signatures:
+            for strategy in strategies:
+                key = (found, strategy.inner.extents, strategy.families)
+                if key not in shared:
+                    shared[key] = _codes(found, strategy)
+                codes, parts = shared[key]
+                made.setdefault(found[0], []).append(((found, strategy), codes, parts))
+        for axes, pieces in made.items():
+            samples = [self.graph.batch // strategy.microbatches for ((_, strategy), _, _) in pieces]
+            whole = np.concatenate(
+                [
+                    np.column_stack([parts, np.full(len(parts), b)])
+                    for (_, _, parts), b in zip(pieces, samples, strict=True)
+                ]
+            )
+            rows, inverse = np.unique(whole, axis=0, return_inverse=True)
+            self.rows[axes] = rows
+            start = 0
+            for key_, codes, parts in pieces:
+                self.cuts[key_] = Cuts(codes, parts, inverse.reshape(-1)[start : start + len(parts)])
+                start += len(parts)
+
+    def of(self, kind: OpKind) -> Spent:
+        """The seconds of a kind for all rows."""
+        if kind.index not in self.spent:
+            self.spent[kind.index] = self._price(kind)
+        return self.spent[kind.index]
+
+    def cheapest(self, kind: OpKind, ranks: int, samples: int) -> float:
+        """The least seconds of all passes of a microbatch, over all ways to cut the op into up to `ranks` parts."""
+        import numpy as np
+
+        if kind.index not in self.least:
+            spent, rows = self.of(kind), self.rows[kind.indexing.axes]
+            seconds = (spent.forward + spent.backward + spent.weights).min(axis=0)
+            found: dict[tuple[int, int], float] = {}
+            for key, value in zip(
+                zip(rows[:, -1].tolist(), np.prod(rows[:, :-1], axis=1).tolist(), strict=True),
+                seconds.tolist(),
+                strict=True,
+            ):
+                found[key] = min(value, found.get(key, np.inf))
+            self.least[kind.index] = found
+        known = self.least[kind.index]
+        if (samples, -ranks) not in known:
+            known[samples, -ranks] = min(v for (b, parts), v in known.items() if b == samples and 0 < parts <= ranks)
+        return known[samples, -ranks]
+
+    def extents(self, kind: OpKind, role: str) -> dict[str, int | Integers]:
+        """Tensor axis -> what the rank with most of it holds, for all rows of a kind."""
+        return local_extents(kind, role, self.rows[kind.indexing.axes])
+
+    def bytes(self, kind: OpKind, role: str) -> Array:
+        """Bytes of a tensor of the op on the rank with most of it, for all rows of its kind."""
+        import numpy as np
+
+        size = np.full(len(self.rows[kind.indexing.axes]), float(DTYPE_BYTES[kind.types[role].dtype]))
+        for extent in self.extents(kind, role).values():
+            size = size * extent
+        return size
+
+    def _price(self, kind: OpKind) -> Spent:
+        import numpy as np
+
+        count = len(self.rows[kind.indexing.axes])
+        local = {role: self._local(kind, role) for role in kind.types}
+        operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
+        legal = self._legal(kind, operation)
+        layouts = tuple(layout for layout in kind.layouts if all(legal[s, layout] for s in _stages(kind)))
+        tables = {name: np.zeros((len(layouts), count)) for name in ("forward", "backward", "weights")}
+        for each in kind.passes:
+            into = {"forward": "forward", "loss": "forward", "metric": "forward", "dw": "weights"}
+            table = tables[into.get(each.node.stage, "backward")]
+            shapes = Shapes(
+                tuple(local[role] for role in each.inputs),
+                tuple(local[role] for role in each.outputs),
+                dict(each.node.attrs),
+            )
+            for at, layout in enumerate(layouts):
+                found = [
+                    self._seconds(kind, each.node.stage, shapes, name, layout, count)
+                    for name in legal[each.node.stage, layout]
+                ]
+                table[at] += np.min(found, axis=0)
+        return Spent(
+            layouts, tables["forward"], tables["backward"], tables["weights"], self._updates(kind, local, count)
+        )
+
+    def _seconds(self, kind: OpKind, stage: str, shapes: Shapes, algorithm: str, layout: str, count: int) -> Array:
+        import numpy as np
+
+        self.options += count
+        made = seconds_many(kind.operator, stage, shapes, algorithm, layout, self.device, self.profile)
+        return np.broadcast_to(made, (count,))
+
+    def _legal(self, kind: OpKind, operation: Operation) -> dict[tuple[str, str], list[str]]:
+        """(pass, layout) -> the algorithms that the rules leave."""
+        legal: dict[tuple[str, str], list[str]] = {
+            (each.node.stage, layout): [] for each in kind.passes for layout in kind.layouts
+        }
+        for candidate in candidates(self.graph, operation, self.rules, self.graph.batch):
+            if candidate.excluded is None:
+                legal[candidate.node.stage, candidate.layout].append(candidate.algorithm)
+        return legal
+
+    def _updates(self, kind: OpKind, local: Mapping[str, TensorType], count: int) -> Array:
+        """Seconds to update all weights that the op owns, to clip and regularise their gradients."""
+        import numpy as np
+
+        total = np.zeros(count)
+        for rule in self.updates:
+            for role in kind.weights:
+                weight = local[role]
+                shapes = Shapes((weight,) * rule.operands, (), rule.attrs)
+                total += np.broadcast_to(
+                    seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile), (count,)
+                )
+        return total
+
+    def _local(self, kind: OpKind, role: str) -> TensorType:
+        type_ = kind.types[role]
+        extents = self.extents(kind, role)
+        return TensorType(type_.dtype, tuple(Axis(axis.name, extents[axis.name]) for axis in type_.axes))  # type: ignore[arg-type]
+
+    def call(self) -> float:
+        """Seconds of one call besides its work."""
+        return overhead(self.device, self.profile)
+
+
+def local_extents(kind: OpKind, role: str, rows: Integers) -> dict[str, int | Integers]:
+    """Tensor axis -> extents on the rank with most of it, for rows of (parts of each iteration axis, samples)."""
+    type_, along = kind.types[role], kind.indexing.tensors.get(role)
+    found: dict[str, int | Integers] = {}
+    for at, axis in enumerate(type_.axes):
+        extent: int | Integers = rows[:, -1] if axis.name == BATCH else axis.extent
+        runs = along[at] if along is not None else ""
+        if runs:
+            extent = -(-extent // rows[:, kind.indexing.axes.index(runs)])
+        found[axis.name] = extent
+    return found
+
+
+def signature(kind: OpKind) -> Signature:
+    """What decides how an op may be cut."""
+    return kind.indexing.axes, kind.example.op == "linear"
+
+
+def _stages(kind: OpKind) -> tuple[str, ...]:
+    return tuple(each.node.stage for each in kind.passes)
+
+
+def _codes(found: Signature, strategy: Strategy) -> tuple[Integers, Integers]:
+    """Every assignment of iteration axes to inner mesh axes, none first, and the parts that come of it."""
+    import numpy as np
+
+    axes, linear = found
+    extents = strategy.inner.extents
+    families = strategy.families or ("any",) * len(extents)
+    choices = [[-1, *(a for a, name in enumerate(axes) if _may(family, name, linear))] for family in families]
+    found_codes = list(product(*choices))
+    codes = np.array(found_codes, dtype=np.int64).reshape(len(found_codes), len(extents))
+    parts = np.ones((len(codes), len(axes)), dtype=np.int64)
+    for i, extent in enumerate(extents):
+        for a in range(len(axes)):
+            parts[:, a] *= np.where(codes[:, i] == a, extent, 1)
+    return codes, parts
+
+
+def _may(family: Family, axis: str, linear: bool) -> bool:
+    return allowed(family, axis, "linear" if linear else "")
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRule:
+    """Something that a step does to each weight or its gradient by itself: `operands` arrays of the weight's shape."""
+
+    operator: Operator
+    stage: str
+    operands: int
+    attrs: Mapping[str, Attr]
+
+
+def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
+    """What a step does to every weight: regularise, clip, update. A joint rule counts as one of each weight."""
+    found: dict[str, UpdateRule] = {}
+    for node in graph.nodes:
+        if node.stage in ("regularise", "clip", "update") and node.op != "bn":
+            joint = {"regularise": 2, "clip": 1}.get(node.stage, len(node.inputs))
+            alone = node.stage == "update" and node.address.endswith("@update")
+            operands = len(node.inputs) if alone else min(joint, 3)
+            found.setdefault(node.stage, UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs)))
+    return tuple(found.values())
