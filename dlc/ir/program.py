@@ -85,6 +85,10 @@ class Collective:
     `bytes` is the global size of the operand: of an allgather or all-to-all all of its data together, of the others
     the vector that each rank has; of a halo exchange what one rank sends. `target` is the buffer that receives where it
     is not done in place. With `blocking = False` it only begins; a Wait of the same name ends it.
+
+    A halo exchange says in `attrs` which rows it means: part i of `parts` of the axis has in its halo what result rows
+    a to b - 1 read, those of part i of `results` (`dlc.ops.indexing.Halo` of `before`, `after`, `stride`, `step`), and
+    pads outside the axis. With `add` it goes the other way: what the halo holds is added to the rows' owners.
     """
 
     name: str
@@ -96,6 +100,7 @@ class Collective:
     blocking: bool = True
     reason: str = ""
     target: str = ""
+    attrs: Attrs = ()
 
 
 @dataclass(frozen=True, slots=True)
