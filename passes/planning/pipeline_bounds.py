@@ -1,0 +1,119 @@
+"""How early a pipeline can end at best: paths through its table, from the first cell to the last.
+
+Any path of cells and messages that wait for each other is a lower bound on the makespan. Say stage s does K forward
+passes before its first backward one (1F1B: p − s), and a microbatch's way is from stage 0 to s and back again. Then:
+
+* all: the way, and all that s does for m microbatches;
+* start: the way, one forward pass on s, the round trip from s to the last stage and back, and the rest of what s does;
+* end: the same mirrored: what s does up to its last forward pass, the round trip, and one backward pass;
+* both: the two round trips, where s has a backward pass before its last forward one.
+
+ZB-H1 may put W off to the end: behind s come other stages or W, not both, so that a path ends in one of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import pairwise
+from math import inf
+from typing import NamedTuple
+
+from passes.planning.pipeline_line import Pipeline
+
+EQUAL = 1e-9
+"""Times that differ by less than this part of them are equal: sums in another order."""
+
+PRECISION = 1e-4
+"""How near to the best bound of its kind a lower bound is found, where it does not prove the cuts best."""
+
+
+class Before(NamedTuple):
+    """Seconds of one microbatch in the stages before: forward, backward as it returns, and their cuts in one way."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    sends: float = 0.0
+
+
+def after(pipe: Pipeline, before: Before, part: int, b: int, e: int) -> Before:
+    """What is before the next stage, if stage `part` has the blocks b to e − 1."""
+    work, send = pipe.work(part, b, e), pipe.line.send[e]
+    backward = work.backward if pipe.schedule == "zero_bubble" else work.backward + work.weights
+    return Before(before.forward + work.forward, before.backward + backward, before.sends + send)
+
+
+def stage_bound(pipe: Pipeline, part: int, b: int, e: int, before: Before, cut: float) -> float:
+    """No pipeline with one chunk a device ends earlier, if stage `part` has the blocks b to e − 1.
+
+    The cut behind it costs at least `cut`, those behind that as much as the cheapest, and the stages behind are as fast
+    as the fastest device. For one `cut`, the bound rises with e, and it falls with b if `before` is what the fastest
+    device takes.
+    """
+    p, m, at, fastest = pipe.stages, pipe.microbatches, pipe.line, max(pipe.speeds)
+    work = pipe.work(part, b, e)
+    forward, backward, weights = work.forward, work.backward, work.weights
+    way = before.forward + before.backward + 2 * before.sends
+    behind = (at.forward[-1] - at.forward[e] + at.backward[-1] - at.backward[e]) / fastest
+    trip = behind + 2 * (cut + (p - part - 2) * at.cheapest if part + 1 < p else 0.0)
+    if pipe.schedule == "zero_bubble":
+        k, to, total = min(m, p), before.forward + before.sends, forward + backward
+        start = to + forward + trip + m * (total + weights) - k * forward
+        every = max(way + m * total + (m - k) * weights, to + m * (total + weights))
+        return max(every, start, way + total + trip + (m - 1) * cut)
+    backward, total = backward + weights, work.total
+    trip += (at.weights[-1] - at.weights[e]) / fastest
+    if pipe.schedule == "gpipe":
+        return way + trip + total + (m - 1) * max(total, 2 * cut)
+    k = pipe.ahead(part)
+    start = way + forward + trip + m * total - k * forward
+    end = way + m * total - k * backward + trip + backward
+    both = way + total + 2 * trip + (m - k) * total if m > k else 0.0
+    return max(way + m * total, start, end, both, way + total + trip + (m - 1) * cut)
+
+
+def lower_bound(pipe: Pipeline, known: float) -> float:
+    """No cuts give a shorter makespan; `known` is one that some cuts give.
+
+    The least T for which stages that each go as far as their bound and memory allow reach the end of the line. Where
+    the bounds fall with the first block and rise with the last, going further never harms.
+    """
+    simple = _simple_bound(pipe)
+    if pipe.chunks > 1 or simple >= known:
+        return min(simple, known)
+    if not _reaches(pipe, known * (1 - EQUAL)):
+        return known
+    low, high = simple, known
+    while high - low > PRECISION * known:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _reaches(pipe, middle) else (middle, high)
+    return low
+
+
+def _simple_bound(pipe: Pipeline) -> float:
+    """All devices busy all the time; one microbatch alone; the longest block on the fastest device."""
+    at, m, fastest = pipe.line, pipe.microbatches, max(pipe.speeds)
+    one = (at.forward[-1] + at.backward[-1]) / fastest + 2 * (pipe.parts - 1) * at.cheapest
+    block = max(b - a for a, b in pairwise(at.total)) / fastest
+    return max(m * at.total[-1] / sum(pipe.speeds), one, m * block)
+
+
+def _reaches(pipe: Pipeline, seconds: float) -> bool:
+    at, fastest, b = pipe.line, max(pipe.speeds), 0
+    for part in range(pipe.parts):
+        back = at.backward[b] if pipe.schedule == "zero_bubble" else at.backward[b] + at.weights[b]
+        before = Before(at.forward[b] / fastest, back / fastest, part * at.cheapest)
+        b = furthest(pipe, part, b, lambda e: stage_bound(pipe, part, b, e, before, at.cheapest) > seconds)  # noqa: B023
+        if b == at.blocks:
+            return True
+    return False
+
+
+def furthest(pipe: Pipeline, part: int, b: int, over: Callable[[int], bool]) -> int:
+    """The last position e up to which stage `part` from b on is not `over` and fits its memory; b if there is none."""
+    device, limit = part % pipe.stages, pipe.limits[part % pipe.stages]
+
+    def past(e: int) -> bool:
+        return over(e) or (limit < inf and pipe.bytes(device, [(b, e)]) > limit)
+
+    return bisect_left(range(b + 1, pipe.line.blocks + 1), True, key=past) + b

@@ -1,0 +1,157 @@
+"""A line of units to be cut into pipeline stages: what a stage would take, hold and finish at the earliest.
+
+Units between which no cut can be are merged, so that every inner position is a place for a cut. Positions run from 0 to
+`blocks`; stage (b, e) holds the blocks b to e − 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from math import inf
+
+from dlc.cost.schedules import Schedule, Work, occupancy, step_seconds, table
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A step of the topological line: seconds of one microbatch at speed 1, and bytes.
+
+    `backward` is by inputs and `weights` by weights; `saved` bytes are held for each microbatch from its forward to
+    its backward pass, `fixed` always, `transient` while the unit computes. `send` is what the value behind the unit
+    costs at a cut, forward, and its gradient backward again; infinite where no cut can be.
+    """
+
+    forward: float
+    backward: float
+    weights: float = 0.0
+    saved: float = 0.0
+    fixed: float = 0.0
+    send: float = 0.0
+    transient: float = 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """Sums over the blocks up to each position; `send` is that of a cut at the position, `units` the unit behind it."""
+
+    units: tuple[int, ...]
+    forward: tuple[float, ...]
+    backward: tuple[float, ...]
+    weights: tuple[float, ...]
+    total: tuple[float, ...]
+    saved: tuple[float, ...]
+    fixed: tuple[float, ...]
+    send: tuple[float, ...]
+    transient: tuple[float, ...]  # of each block, not summed
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self.units) - 1
+
+    @cached_property
+    def cheapest(self) -> float:
+        """The cheapest cut."""
+        return min(self.send[1:-1], default=0.0)
+
+    @cached_property
+    def _peaks(self) -> tuple[tuple[float, ...], ...]:
+        """Entry [k][i] is the largest transient of the 2^k blocks from i on."""
+        levels = [self.transient]
+        while (step := 2 ** (len(levels) - 1)) * 2 <= self.blocks:
+            last = levels[-1]
+            levels.append(tuple(max(last[i], last[i + step]) for i in range(len(last) - step)))
+        return tuple(levels)
+
+    def peak(self, b: int, e: int) -> float:
+        """The largest transient of the blocks b to e − 1."""
+        level = (e - b).bit_length() - 1
+        largest = self._peaks[level]
+        return max(largest[b], largest[e - (1 << level)])
+
+
+def line(units: Sequence[Unit]) -> Line:
+    """The units as blocks between possible cuts."""
+    places = [0, *(i for i in range(1, len(units)) if units[i - 1].send < inf), len(units)]
+
+    def sums(name: str) -> tuple[float, ...]:
+        running: list[float] = list(accumulate((getattr(unit, name) for unit in units), initial=0.0))
+        return tuple(running[i] for i in places)
+
+    parts = {name: sums(name) for name in ("forward", "backward", "weights", "saved", "fixed")}
+    total = tuple(f + b + w for f, b, w in zip(parts["forward"], parts["backward"], parts["weights"], strict=True))
+    send = (0.0, *(units[i - 1].send for i in places[1:-1]), 0.0)
+    transient = tuple(max(unit.transient for unit in units[b:e]) for b, e in pairwise(places))
+    return Line(tuple(places), total=total, send=send, transient=transient, **parts)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is to be cut: `stages` devices of some speeds and memories, and a schedule of microbatches and chunks."""
+
+    line: Line
+    schedule: Schedule
+    stages: int
+    microbatches: int
+    chunks: int
+    speeds: tuple[float, ...]
+    limits: tuple[float, ...]
+
+    @property
+    def parts(self) -> int:
+        """How many virtual stages there are."""
+        return self.stages * self.chunks
+
+    @cached_property
+    def held(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """Per device, the most microbatches held by each chunk, at each moment when memory may peak."""
+        p, m = self.stages, self.microbatches
+        match self.schedule:
+            case "interleaved":
+                return occupancy(table("interleaved", p, m, self.chunks))
+            case "gpipe":
+                return (((m,),),) * p
+            case "one_f_one_b":
+                return tuple(((min(m, p - d),),) for d in range(p))
+            case "zero_bubble":
+                return (((min(m, p),),),) * p
+
+    def ahead(self, part: int) -> int:
+        """How many forward passes virtual stage `part` does before its first backward one, with one chunk a device."""
+        p, m = self.stages, self.microbatches
+        behind = {"gpipe": m, "interleaved": 2 * (p - part) - 1}.get(self.schedule, p - part)
+        return min(m, behind)
+
+    def work(self, part: int, b: int, e: int) -> Work:
+        """What virtual stage `part` computes for a microbatch."""
+        at, speed = self.line, self.speeds[part % self.stages]
+        seconds = ((sums[e] - sums[b]) / speed for sums in (at.forward, at.backward, at.weights))
+        return Work(*(max(0.0, taken) for taken in seconds))
+
+    def bytes(self, device: int, stages: Sequence[tuple[int, int]]) -> float:
+        """The peak of a device that holds these blocks, one pair (b, e) for each of its first chunks."""
+        at = self.line
+        fixed = sum(at.fixed[e] - at.fixed[b] for b, e in stages)
+        saved = [at.saved[e] - at.saved[b] for b, e in stages]
+        most = max(sum(n * size for n, size in zip(counts, saved, strict=False)) for counts in self.held[device])
+        return fixed + most + max(at.peak(b, e) for b, e in stages)
+
+    def all_bytes(self, bounds: Sequence[int]) -> tuple[float, ...]:
+        """The peak of each device."""
+        pairs = list(pairwise(bounds))
+        return tuple(self.bytes(d, pairs[d :: self.stages]) for d in range(self.stages))
+
+    def excess(self, bounds: Sequence[int]) -> float:
+        """Bytes by which the devices' peaks exceed their memories, together."""
+        if max(self.limits) == inf == min(self.limits):
+            return 0.0
+        return sum(max(0.0, size - limit) for size, limit in zip(self.all_bytes(bounds), self.limits, strict=True))
+
+    def seconds(self, bounds: Sequence[int]) -> float:
+        """The exact makespan."""
+        works = [self.work(part, b, e) for part, (b, e) in enumerate(pairwise(bounds))]
+        sends = [self.line.send[i] for i in bounds[1:-1]]
+        return step_seconds(self.schedule, self.stages, self.microbatches, works, sends)
