@@ -62,15 +62,22 @@ def _weights(dtype: str, width: int) -> tuple[Weight, ...]:
     )
 
 
+def heads_at_hand(shapes: Shapes) -> tuple[int, int]:
+    """How many heads a part computes, and the width of all of them: by the saved probabilities and qkv before them."""
+    types = (*shapes.outputs, *shapes.inputs)
+    table = next(index for index, type_ in enumerate(types) if "heads" in type_.names)
+    return types[table].extent("heads"), types[table - 1].shape[-1] // 3
+
+
 def _cost(pass_: str, shapes: Shapes) -> Cost:
-    """N·S rows: both projections 4·width² each, scores and their use 2·S·width; softmax 5·S − 2 a head and query.
+    """N·S rows: projections 4·width², scores and their use 2·S·width; softmax 5·S − 2 a head and query.
 
     The backward pass takes twice the multiply-adds. Depth adds up along the chain.
     """
-    x = shapes.inputs[0]
-    (batch, seq, width), heads = x.shape, integer(shapes.attrs, "heads")
-    macs = batch * seq * (4 * width * width + 2 * seq * width)
-    chain = 2 * lg(width) + lg(width // heads) + lg(seq)
+    batch, seq, width = shapes.inputs[0].shape
+    heads, inner = heads_at_hand(shapes)
+    macs = batch * seq * (4 * width * inner + 2 * seq * inner)
+    chain = 2 * lg(width) + lg(inner // heads) + lg(seq)
     if pass_ == "dx":
         softmax = batch * heads * seq * (4 * seq - 1)
         return Cost(2 * macs, 2 * macs + softmax, chain + lg(seq) + 3, touched(shapes))
@@ -95,7 +102,7 @@ def _indexing(types: Types, _attrs: Attributes) -> Indexing:
         whole=("heads",),
         once=("out_proj_bias",),
         counts={"heads": "heads"},
-        stacked={"in_proj_weight": 3, "in_proj_bias": 3, "qkv": 3},
+        stacked=dict.fromkeys(("in_proj_weight", "in_proj_bias", "qkv"), ("heads", 3)),
     )
 
 

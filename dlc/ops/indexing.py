@@ -95,7 +95,8 @@ class Indexing:
       a part's results, and the gradients that its backward passes read, are divided by the number of parts.
     * `positions` are axes along which a kernel has to be told where its part begins: of a mask, of a table's rows.
     * `counts`: attributes that count what an axis has, so that a part has as much less of it: groups, heads.
-    * `stacked`: roles whose split axis holds so many tensors one behind the other; a part has its part of each.
+    * `stacked`: role -> (iteration axis, count): there its tensor axis holds so many tensors one behind the other, and
+      a part has its part of each (q, k and v).
     """
 
     extents: tuple[tuple[str, int], ...]
@@ -107,7 +108,7 @@ class Indexing:
     averaged: tuple[str, ...] = ()
     positions: tuple[str, ...] = ()
     counts: Mapping[str, str] = field(default_factory=dict)
-    stacked: Mapping[str, int] = field(default_factory=dict)
+    stacked: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -213,7 +214,7 @@ def indexed(
     averaged: tuple[str, ...] = (),
     positions: tuple[str, ...] = (),
     counts: Mapping[str, str] | None = None,
-    stacked: Mapping[str, int] | None = None,
+    stacked: Mapping[str, tuple[str, int]] | None = None,
 ) -> Indexing:
     """An iteration space from what its tensors run along: those that are not named run along nothing.
 

@@ -27,7 +27,9 @@ def window_halos(types: Types, attrs: Attributes) -> dict[str, Halo]:
     slide = windows(attrs, len(names))
     along = zip(names, slide.reach, slide.stride, slide.pad, strict=True)
     found = {name: Halo(before, reach - 1 - before, stride) for name, reach, stride, (before, _) in along}
-    return {name: halo for name, halo in found.items() if halo != Halo(0, 0)}
+    as_long = (x == y for x, y in zip(types["x"].shape[2:], types["y"].shape[2:], strict=True))
+    alike = {name for name, same in zip(names, as_long, strict=True) if same and found[name] == Halo(0, 0)}
+    return {name: halo for name, halo in found.items() if name not in alike}
 
 
 def convolution(types: Types, attrs: Attributes) -> Indexing:
