@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from dlc.cost.bounds import bounds
 from dlc.cost.compute import seconds
-from dlc.ir.plan import OpPlan, PassPlan, Reason, Stage
+from dlc.ir.mesh import shards
+from dlc.ir.plan import OpPlan, PassPlan, Plan, Prediction, Reason, Stage
 from dlc.ir.request import Split
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.operator import Shapes
 from passes.options import Operation, Rules, candidates
+from passes.planning.finish import Finished
 from passes.planning.network import Network, Operands, OpKind
-from passes.planning.search import Solved, Space
+from passes.planning.space import Solved, Space
 from passes.planning.tables import OpTable
 
 
@@ -91,32 +95,56 @@ def _reason(rules: Rules, address: str, key: str, several: bool) -> Reason:
     return Reason("chosen" if several else "only")
 
 
-def op_plans(found: Space, solved: Solved, stages: list[int], recomputed: frozenset[int]) -> tuple[OpPlan, ...]:
-    """The decisions for every op; `stages[i]` is the (virtual) stage of op i."""
-    writer = _Writer(found, solved)
-    return tuple(
-        writer.op(variable, stages[variable], variable in recomputed)
-        for variable in range(len(found.network.addresses))
-    )
+def op_plans(found: Space, step: Finished) -> tuple[OpPlan, ...]:
+    """The decisions for every op."""
+    writer, stages = _Writer(found, step.solved), list[int]()
+    for index, (first, end) in enumerate(pairwise(step.bounds)):
+        stages.extend([index] * (end - first))
+    return tuple(writer.op(variable, stage, variable in step.recomputed) for variable, stage in enumerate(stages))
 
 
-def stage_plans(solved: Solved, ends: tuple[int, ...], peaks: tuple[int, ...]) -> tuple[Stage, ...]:
-    """The stages of a pipeline: ops up to each end, their seconds for one microbatch, their bytes at the peak."""
-    ranks, devices = solved.strategy.inner.ranks, solved.strategy.stages
-    costs, begin, found = solved.line, 0, list[Stage]()
-    for index, end in enumerate(ends):
-        part = slice(begin, end)
-        found.append(
-            Stage(
-                index,
-                index % devices * ranks,
-                solved.strategy.inner.axes,
-                float(costs.forward[part].sum()),
-                float(costs.backward[part].sum()),
-                float(costs.weights[part].sum()),
-                float(solved.sends[end - 1]) if end < len(costs.forward) else 0.0,
-                peaks[index],
-            )
-        )
-        begin = end
+def stage_plans(step: Finished) -> tuple[Stage, ...]:
+    """The stages of a pipeline: their ranks, their seconds for one microbatch, the bytes of their device."""
+    strategy, costs = step.strategy, step.solved.line
+    if strategy.stages == 1:
+        return ()
+    ranks, found = strategy.inner.ranks, list[Stage]()
+    for index, (first, end) in enumerate(pairwise(step.bounds)):
+        device, part = index % strategy.stages, slice(first, end)
+        sums = (float(column[part].sum()) for column in (costs.forward, costs.backward, costs.weights))
+        send = step.sends[index] if index < len(step.sends) else 0.0
+        found.append(Stage(index, device * ranks, strategy.inner.axes, *sums, send, step.peaks[device]))
     return tuple(found)
+
+
+def apply(found: Space, step: Finished, gap: float) -> Plan:
+    """The Plan of a finished step; what it is compared with is added by who compares."""
+    graph, context, strategy, parts = found.graph, found.context, step.strategy, step.parts
+    prediction = Prediction(
+        parts.objective,
+        step.peak,
+        parts.objective,
+        parts.compute + parts.update + parts.recomputed,
+        0.0,
+        parts.moves + parts.sums,
+        parts.bubble,
+    )
+    return Plan(
+        network=graph.name,
+        cluster=context.cluster.name,
+        ranks=context.ranks,
+        batch=graph.batch,
+        mesh=strategy.axes or (("data", 1),),
+        shards=shards(graph.batch, strategy.inner.extent("data")) if strategy.axes else ((0, graph.batch),),
+        ops=op_plans(found, step),
+        buckets=(),
+        predicted=prediction,
+        bounds=bounds(graph, context.cluster, context.ranks, context.compute, 0),
+        threads=found.device.cores,
+        stages=stage_plans(step),
+        schedule=strategy.schedule if strategy.stages > 1 else "",
+        microbatches=strategy.microbatches,
+        chunks=strategy.chunks,
+        shard=strategy.shard,
+        gap=gap,
+    )

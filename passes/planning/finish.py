@@ -6,10 +6,16 @@ exposed; with one the makespan of its schedule over its stages, plus the slowest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from passes.planning.search import Solved
+from dlc.cost.schedules import SCHEDULES
+from passes.planning.cuts import Cuts, Unit, best_schedule, cut
+from passes.planning.evaluate import Line
+from passes.planning.segments import checkpointed
+from passes.planning.space import Solved, Space
+from passes.planning.strategies import PIPELINE, Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,27 +26,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """J and what it is made of, in seconds a step on the slowest stage."""
+    """J in seconds a step and what it is made of, each on the stage where it takes longest.
+
+    `moves` are redistributions and conversions, `sums` those of gradients that computing does not hide.
+    """
 
     objective: float
     compute: float
-    moves: float  # redistributions and conversions
-    sums: float  # exposed sums of gradients
+    moves: float
+    sums: float
     update: float
-    bubble: float
-    recomputed: float
+    bubble: float = 0.0
+    recomputed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A solved strategy as a whole step; `ends` are where stages end on the line of ops, `peaks` bytes of each stage."""
+    """A whole step. Stage i has the ops bounds[i] to bounds[i + 1] - 1; `peaks` are the bytes of each device.
+
+    No plan under the same outer choice, cuts included, has a J below `bound`.
+    """
 
     solved: Solved
+    strategy: Strategy
     parts: Parts
-    ends: tuple[int, ...]
+    bounds: tuple[int, ...]
     peaks: tuple[int, ...]
+    sends: tuple[float, ...] = ()  # behind each stage, for one microbatch
     recomputed: frozenset[int] = frozenset()
-    fits: bool = True
+    bound: float = 0.0
 
     @property
     def objective(self) -> float:
@@ -49,10 +63,83 @@ class Finished:
 
     @property
     def peak(self) -> int:
-        """Bytes of the stage with most."""
+        """Bytes of the device with most."""
         return max(self.peaks)
 
 
-def exposed(sums: float, backward: float, overlap: float) -> float:
-    """What is left of the sums of gradients where the backward pass hides the share `overlap` of its own length."""
-    return max(0.0, sums - overlap * backward)
+def finish(found: Space, solved: Solved, limit: float) -> Finished | None:
+    """The step of a solved strategy on devices of `limit` bytes; None where it does not fit."""
+    costs, again = solved.line, frozenset[int]()
+    if solved.strategy.recompute == "all":
+        costs, again = checkpointed(costs)
+    if solved.strategy.stages == 1:
+        return _alone(found, solved, costs, again, limit)
+    return _pipelined(found, solved, costs, again, limit)
+
+
+def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float) -> Finished | None:
+    """Without a pipeline: the microbatches one after another."""
+    count = solved.strategy.microbatches
+    peak = int(costs.fixed.sum() + costs.saved.sum() + costs.transient.max(initial=0.0))
+    if peak > limit:
+        return None
+    moves = count * float(costs.moves.sum())
+    work = count * float((costs.forward + costs.backward + costs.weights).sum()) - moves
+    sums = _exposed(found, costs, slice(None))
+    update = float(costs.update.sum())
+    extra = count * float(solved.line.forward[sorted(again)].sum()) if again else 0.0
+    parts = Parts(work + moves + sums + update, work - extra, moves, sums, update, 0.0, extra)
+    bound = solved.bound if not again else parts.objective - (solved.objective - solved.bound)
+    return Finished(
+        solved, solved.strategy, parts, (0, len(costs.forward)), (peak,), (), again, min(bound, parts.objective)
+    )
+
+
+def _pipelined(found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float) -> Finished | None:
+    strategy = solved.strategy
+    sends = found.fabric(strategy.mesh).send(costs.crossing, PIPELINE)
+    columns = (costs.forward, costs.backward, costs.weights, costs.saved, costs.fixed, sends, costs.transient)
+    units = [Unit(*each) for each in zip(*(column.tolist() for column in columns), strict=True)]
+    chosen = _cut(found, strategy, units, limit)
+    if chosen is None:
+        return None
+    strategy, cuts = chosen
+    stages = [slice(a, b) for a, b in pairwise(cuts.bounds)]
+    devices = [stages[i :: strategy.stages] for i in range(strategy.stages)]
+    busy = [
+        sum(float(costs.forward[s].sum() + costs.backward[s].sum() + costs.weights[s].sum()) for s in d)
+        for d in devices
+    ]
+    tails = [(sum(_exposed(found, costs, s) for s in d), sum(float(costs.update[s].sum()) for s in d)) for d in devices]
+    sums, update = max(tails, key=sum)
+    moves = strategy.microbatches * max(sum(float(costs.moves[s].sum()) for s in d) for d in devices)
+    work = strategy.microbatches * max(busy)
+    extra = strategy.microbatches * float(solved.line.forward[sorted(again)].sum()) / strategy.stages if again else 0.0
+    total = cuts.makespan + sums + update
+    parts = Parts(total, work - moves - extra, moves, sums, update, cuts.makespan - work, extra)
+    behind = tuple(float(sends[b - 1]) for b in cuts.bounds[1:-1])
+    peaks = tuple(int(size) for size in cuts.bytes)
+    proved = solved.bound / solved.objective if solved.objective else 1.0
+    return Finished(
+        replace(solved, strategy=strategy), strategy, parts, cuts.bounds, peaks, behind, again, total * proved
+    )
+
+
+def _cut(found: Space, strategy: Strategy, units: list[Unit], limit: float) -> tuple[Strategy, Cuts] | None:
+    """The best cuts of the schedule asked for, or of the best one."""
+    asked = found.context.request.schedule
+    if asked != "auto":
+        chunks = 2 if asked == "interleaved" else 1
+        cuts = cut(units, strategy.stages, strategy.microbatches, asked, limit=limit, chunks=chunks)  # type: ignore[arg-type]
+        return None if cuts is None else (strategy.with_(schedule=asked, chunks=chunks), cuts)
+    best = best_schedule(units, strategy.stages, strategy.microbatches, limit=limit, schedules=SCHEDULES)
+    if best is None:
+        return None
+    schedule, chunks, cuts = best
+    return strategy.with_(schedule=schedule, chunks=chunks), cuts
+
+
+def _exposed(found: Space, costs: Line, part: slice) -> float:
+    """What is left of the sums of gradients behind the last microbatch's backward pass, which hides a share of them."""
+    backward = float((costs.backward[part] + costs.weights[part]).sum())
+    return max(0.0, float(costs.sums[part].sum()) - found.overlap * backward)

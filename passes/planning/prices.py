@@ -65,14 +65,14 @@ Signature = tuple[tuple[str, ...], bool]
 
 @dataclass(slots=True)
 class Prices:
-    """The price tables of a network on a device; `rows` of a tuple of axes hold parts, then the microbatch's samples."""
+    """The price tables of a network on a device; `rows` of some axes hold their parts, then a microbatch's samples."""
 
     network: Network
     rules: Rules
     device: Device
     profile: Profile | None
     rows: dict[tuple[str, ...], Integers] = field(default_factory=dict)
-    cuts: dict[tuple[Signature, Strategy], Cuts] = field(default_factory=dict)
+    known: dict[tuple[object, ...], Cuts] = field(default_factory=dict)
     spent: dict[int, Spent] = field(default_factory=dict)
     least: dict[int, dict[tuple[int, int], float]] = field(default_factory=dict)
     updates: tuple[UpdateRule, ...] = ()
@@ -97,7 +97,7 @@ class Prices:
         import numpy as np
 
         signatures = dict.fromkeys(signature(kind) for kind in self.network.kinds if isinstance(kind, OpKind))
-        made: dict[tuple[str, ...], list[tuple[tuple[Signature, Strategy], Integers, Integers]]] = {}
+        made: dict[tuple[str, ...], dict[tuple[object, ...], tuple[Integers, Integers]]] = {}
         shared: dict[tuple[object, ...], tuple[Integers, Integers]] = {}
         for found in signatures:
             for strategy in strategies:
@@ -105,21 +105,19 @@ class Prices:
                 if key not in shared:
                     shared[key] = _codes(found, strategy)
                 codes, parts = shared[key]
-                made.setdefault(found[0], []).append(((found, strategy), codes, parts))
+                samples = np.full(len(parts), self.graph.batch // strategy.microbatches)
+                made.setdefault(found[0], {})[_key(found, strategy)] = codes, np.column_stack([parts, samples])
         for axes, pieces in made.items():
-            samples = [self.graph.batch // strategy.microbatches for ((_, strategy), _, _) in pieces]
-            whole = np.concatenate(
-                [
-                    np.column_stack([parts, np.full(len(parts), b)])
-                    for (_, _, parts), b in zip(pieces, samples, strict=True)
-                ]
-            )
-            rows, inverse = np.unique(whole, axis=0, return_inverse=True)
-            self.rows[axes] = rows
+            whole = np.concatenate([rows for _, rows in pieces.values()])
+            self.rows[axes], inverse = np.unique(whole, axis=0, return_inverse=True)
             start = 0
-            for key_, codes, parts in pieces:
-                self.cuts[key_] = Cuts(codes, parts, inverse.reshape(-1)[start : start + len(parts)])
-                start += len(parts)
+            for key, (codes, rows) in pieces.items():
+                self.known[key] = Cuts(codes, rows[:, :-1], inverse.reshape(-1)[start : start + len(rows)])
+                start += len(rows)
+
+    def cuts(self, kind: OpKind, strategy: Strategy) -> Cuts:
+        """All ways to cut a kind of op under a strategy."""
+        return self.known[_key(signature(kind), strategy)]
 
     def of(self, kind: OpKind) -> Spent:
         """The seconds of a kind for all rows."""
@@ -239,6 +237,10 @@ def local_extents(kind: OpKind, role: str, rows: Integers) -> dict[str, int | In
             extent = -(-extent // rows[:, kind.indexing.axes.index(runs)])
         found[axis.name] = extent
     return found
+
+
+def _key(found: Signature, strategy: Strategy) -> tuple[object, ...]:
+    return found, strategy.inner.extents, strategy.families, strategy.microbatches
 
 
 def signature(kind: OpKind) -> Signature:

@@ -22,7 +22,7 @@ from dlc.ops.indexing import Partition, needed_placement, operand_placement, res
 from passes.lower_buffers import DEFAULT_LAYOUT, is_image, same_memory
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.pins import Pins
-from passes.planning.prices import Prices, signature
+from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Tables:
     def _op(self, kind: OpKind) -> OpTable:
         import numpy as np
 
-        spent, cuts = self.prices.of(kind), self.prices.cuts[signature(kind), self.strategy]
+        spent, cuts = self.prices.of(kind), self.prices.cuts(kind, self.strategy)
         kept = np.flatnonzero(self._legal(kind, cuts.codes, cuts.parts))
         codes, parts, rows = cuts.codes[kept], cuts.parts[kept], cuts.rows[kept]
         axes = kind.indexing.axes

@@ -1,0 +1,206 @@
+"""What all strategies share, and the exact choice of options under one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING
+
+from dlc.cost.redistribution import Redistributions
+
+from dlc.cluster.fabric import Fabric
+from dlc.cluster.topology import Cluster, Device
+from dlc.cost.communication import processing
+from dlc.ir.graph import Graph
+from dlc.ir.mesh import Mesh
+from passes.context import Context
+from passes.options import rules_of
+from passes.planning.elimination import Structure, minimise, structure, total
+from passes.planning.evaluate import Line, Scale, line, scale
+from passes.planning.network import HomeKind, Network, OpKind, network
+from passes.planning.pins import Pins
+from passes.planning.prices import Prices
+from passes.planning.strategies import Strategy
+from passes.planning.tables import Tables
+from passes.survey import slowest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The best choice under one strategy: option numbers of all variables, J of even stages, and no choice under it is
+    below `bound`."""
+
+    strategy: Strategy
+    tables: Tables
+    values: Integers
+    objective: float
+    bound: float
+    line: Line
+
+
+@dataclass(slots=True)
+class Space:
+    """Everything that strategies share: the network in kinds, its structure, prices, and the fabrics of meshes."""
+
+    graph: Graph
+    context: Context
+    network: Network
+    structure: Structure
+    prices: Prices
+    pins: Pins
+    fabrics: dict[Mesh, Fabric] = field(default_factory=dict)
+    moves: dict[Mesh, Redistributions] = field(default_factory=dict)
+    made: dict[Strategy, Tables] = field(default_factory=dict)
+
+    @property
+    def ops(self) -> Iterator[tuple[OpKind, int]]:
+        """Each kind of op and how many there are."""
+        counts = Counter(self.network.variables)
+        return ((kind, counts[kind.index]) for kind in self.network.kinds if isinstance(kind, OpKind))
+
+    @property
+    def overlap(self) -> float:
+        """The share of its own time in which computing hides communication."""
+        return 0.0 if self.context.request.overlap == "no" else self.device.overlap
+
+    @property
+    def device(self) -> Device:
+        """The slowest device: all ranks wait for it."""
+        return self.prices.device
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster."""
+        return self.context.cluster
+
+    def fabric(self, mesh: Mesh) -> Fabric:
+        """Prices of communication on a mesh."""
+        if mesh not in self.fabrics:
+            self.fabrics[mesh] = Fabric(self.cluster, mesh, processing(self.device))
+        return self.fabrics[mesh]
+
+    def tables(self, strategy: Strategy) -> Tables:
+        """The tables of a strategy."""
+        if strategy not in self.made:
+            mesh = strategy.inner
+            if mesh not in self.moves:
+                self.moves[mesh] = Redistributions(self.fabric(mesh), self.device)
+            precision = self.context.training.precision
+            master = 4 if precision.master != precision.compute else 0
+            self.made[strategy] = Tables(self.prices, strategy, self.fabric(mesh), self.moves[mesh], self.pins, master)
+        return self.made[strategy]
+
+
+def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Space:
+    """What there is to choose from for these strategies."""
+    rules = rules_of(context.request, context.exact)
+    net = network(graph, rules)
+    prices = Prices(net, rules, slowest(context.cluster, context.ranks), context.profile)
+    prices.prepare(strategies)
+    return Space(graph, context, net, structure(net.variables, net.edges), prices, Pins(rules, context.cluster))
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """J as the larger of two sums of tables: `shown` with all sums of gradients hidden, `hidden` with what computing
+    hides taken off the sums. Tables by kind, and by edge kind for both."""
+
+    shown: list[Array]
+    hidden: list[Array]
+    pair: list[Array]
+
+
+def objective(found: Space, strategy: Strategy) -> Objective:
+    """The tables of J; those of pairs are made last, and take longest."""
+    shown, hidden = unary_tables(found, strategy)
+    tables, weight = found.tables(strategy), scale(strategy.stages, strategy.microbatches)
+    pair = [
+        tables.edge(kind) * (weight.step if kind.weight else weight.microbatch) for kind in found.network.edge_kinds
+    ]
+    return Objective(shown, hidden, pair)
+
+
+def unary_tables(found: Space, strategy: Strategy) -> tuple[list[Array], list[Array]]:
+    """(shown, hidden): what each option of each kind counts in J by itself."""
+    tables, weight = found.tables(strategy), scale(strategy.stages, strategy.microbatches)
+    pairs = [_unary(tables, kind, weight, found.overlap) for kind in found.network.kinds]
+    return [shown for shown, _ in pairs], [hidden for _, hidden in pairs]
+
+
+def _unary(tables: Tables, kind: OpKind | HomeKind, weight: Scale, overlap: float) -> tuple[Array, Array]:
+    if isinstance(kind, HomeKind):
+        adding = tables.home(kind).backward
+        return weight.microbatch * adding, (weight.microbatch - overlap * weight.step) * adding
+    table = tables.op(kind)
+    behind = table.backward + table.weights
+    shown = weight.microbatch * (table.forward + behind) + weight.step * table.update
+    return shown, shown + weight.step * (table.sums - overlap * behind)
+
+
+def work_bound(found: Space, strategy: Strategy) -> float:
+    """Every op cut as it computes fastest, nothing communicated: no choice under the strategy costs less."""
+    weight, samples = scale(strategy.stages, strategy.microbatches), found.graph.batch // strategy.microbatches
+    ranks = strategy.inner.ranks
+    return weight.microbatch * sum(count * found.prices.cheapest(kind, ranks, samples) for kind, count in found.ops)
+
+
+def lower_bound(found: Space, strategy: Strategy) -> float:
+    """Every op by its cheapest option, tensors where they are wanted: no choice under the strategy costs less."""
+    shown, hidden = unary_tables(found, strategy)
+    return max(
+        sum(count * float(columns[kind.index].min(initial=inf)) for kind, count in found.ops)
+        for columns in (shown, hidden)
+    )
+
+
+def least_bytes(found: Space, strategy: Strategy) -> float:
+    """What the device with most holds at least under a strategy: the mean over stages of each op's least bytes."""
+    tables = found.tables(strategy)
+    total, peak = 0.0, 0.0
+    for kind, count in found.ops:
+        table = tables.op(kind)
+        held = table.fixed if strategy.recompute == "all" else table.fixed + table.saved
+        total += count * float(held.min(initial=inf))
+        peak = max(peak, float(table.transient.min(initial=inf)))
+    return total / strategy.stages + (peak if strategy.stages == 1 else 0.0)
+
+
+def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved:
+    """The best choice under one strategy; one that costs `below` or more need not be the best.
+
+    An option that costs too much even if every other op takes its cheapest one is left out.
+    """
+    tables = objective(found, strategy)
+    best = _least(found.structure, tables)
+    costs = line(found.network, found.tables(strategy), best.values)
+    return Solved(strategy, found.tables(strategy), best.values, best.cost, best.bound, costs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Least:
+    values: Integers
+    cost: float
+    bound: float
+
+
+def _least(graph: Structure, tables: Objective) -> _Least:
+    """The least of the larger sum: where one sum's best choice is no dearer by the other, that is it."""
+    first = minimise(graph, tables.shown, tables.pair)
+    if total(graph, tables.hidden, tables.pair, first.values) <= first.cost:
+        return _Least(first.values, first.cost, first.cost)
+    second = minimise(graph, tables.hidden, tables.pair)
+    other = total(graph, tables.shown, tables.pair, second.values)
+    if other <= second.cost:
+        return _Least(second.values, second.cost, second.cost)
+    values = min((total(graph, tables.hidden, tables.pair, first.values), 0, first), (other, 1, second))[2].values
+    cost = max(total(graph, t, tables.pair, values) for t in (tables.shown, tables.hidden))
+    return _Least(values, cost, max(first.cost, second.cost))
