@@ -58,10 +58,10 @@ def test_scaling_from_8_to_256_gpus() -> None:
     ],
 )
 def test_time_to_train(what: str, network: Network, gpus: int, epochs: int, found: float) -> None:
-    """Runs take longer than their steps: reading images, validating and waiting are a quarter to a third of them."""
+    """Runs take longer than their steps: reading images, validating and waiting are a fifth to a quarter of them."""
     ours = minutes(network, gpus, epochs)
     print_table(what, ("GPUs", "published min", "predicted min", "ratio"), [(gpus, found, ours, ours / found)])
-    assert 0.6 * found < ours < found
+    assert 0.7 * found < ours < found
 
 
 def test_deeper_networks_take_longer() -> None:
