@@ -1,152 +1,309 @@
-"""Which link a message crosses, and which of its ports or wires it shares with other messages."""
+"""Which links messages between ranks cross, and how long a round of messages takes on them.
+
+A message goes over the link of the innermost group that holds its two ranks as different members. Over an `all_to_all`,
+`switch` or `fat_tree` link it occupies its member's port out of the link and the other member's port into it (one port
+for both where the link is not duplex); over a `ring`, `torus` or list of `edges` the wires on its shortest way, one
+dimension after another on a torus. Where the link is `shared` it occupies the bus of its group besides. Messages that
+use a port, wire or bus at once share its bandwidth.
+
+Oversubscription r of a link with ports is a property of its core: the core of a group of n members carries n·b/r bytes
+a second in all, where b is a port's bandwidth. So r costs nothing while at most n/r ports are busy, and leaves each b/r
+when all are. Wires have no core: r divides the bandwidth of each.
+
+Different children of an uneven machine reach each other over the nearest link around them, as members of it.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from math import inf, prod
+from typing import TYPE_CHECKING
 
+from dlc.cluster.loads import Messages, busiest_ports, busiest_wires
 from dlc.cluster.topology import Cluster, Group, Link
 
-Path = tuple[tuple[int, int], ...]
-"""Where a rank sits, outermost first: (which child of the group, which member of it) at every level of the nesting."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
+    Ints = NDArray[np.int64]
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """A message between two members of a group.
-
-    `ports` are the ports, wires and buses that it occupies; messages that occupy the same one share its bandwidth.
-    `latency` is that of all `hops` together. `innermost` says that the members are devices.
-    """
-
-    group: Hashable
-    source: Hashable
-    target: Hashable
-    latency: float
-    bandwidth: float
-    hops: int
-    ports: tuple[Hashable, ...]
-    innermost: bool
-
+Piece = tuple[float, float]
+"""(latency, seconds for each byte of a message): a message of b bytes takes the sum of the first and b of the second.
+"""
 
 FREE_LINK = Link("none", inf, 0.0)
 """Between members of a group that has no link: a group of one, or siblings at the top of a topology."""
 
+ALONE = -1
+"""In place of a joint: a rank that is nested less deep."""
 
-@lru_cache(maxsize=65536)
-def crossing(cluster: Cluster, source: int, target: int) -> Crossing:
-    """The link of the innermost group that holds both ranks as different members, and what the message occupies there.
+MESSAGES_AT_ONCE = 1 << 19
+"""Rounds are counted in lots of about so many messages: few numpy calls, and arrays of some megabytes."""
 
-    A fat tree's oversubscription divides the bandwidth of every message: the worst case, all of them cross its root.
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """What joins `count` members: a link, wired in a grid of `extents` or by the link's edges, else by ports."""
+
+    link: Link
+    count: int
+    extents: tuple[int, ...] = ()
+
+    @property
+    def wired(self) -> bool:
+        """Whether messages go over wires from member to member, not through ports."""
+        return bool(self.extents or self.link.edges)
+
+    def capacity(self, members: int) -> float:
+        """Bytes a second that so many of the members can send together."""
+        link = self.link
+        ways = 2 if link.duplex else 1
+        if link.edges:
+            total = ways * len(link.edges) * link.bandwidth / link.oversubscription
+        elif self.extents:
+            wires = sum(self.count / (1 if extent > 2 else 2) for extent in self.extents if extent > 1)
+            total = ways * wires * link.bandwidth / link.oversubscription
+        else:
+            total = min(members * ways / 2, self.count / link.oversubscription) * link.bandwidth
+        return min(total, link.bandwidth) if link.shared else total
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One depth of the nesting, as arrays over the ranks.
+
+    `member` numbers the members of all groups at this depth, `position` is a member's place in its group, `group`
+    numbers the groups and `around` what holds them with their siblings. `joint` and `across` index `Routes.joints`:
+    what joins the members of the group, and members of sibling groups. A rank that is nested less deep stands alone.
     """
-    one, two = place(cluster, source), place(cluster, target)
-    depth = next(level for level, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
-    groups = _groups(cluster, one)
-    group, prefix = groups[depth], one[:depth]
-    link = cluster.link(group.link) if group.link else FREE_LINK
-    members = (one[: depth + 1], two[: depth + 1])
-    if one[depth][0] != two[depth][0]:  # different children of an uneven machine: over the link of what holds them
-        link = _outer_link(cluster, groups, depth)
-        wires: tuple[Hashable, ...] = _endpoint_ports(link, *members)
+
+    member: Ints
+    group: Ints
+    around: Ints
+    position: Ints
+    joint: Ints
+    across: Ints
+    members: int
+    uniform: bool  # all groups are alike and have no siblings
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """How many groups like each one that is counted use the same port, and the same bus or core, at each depth."""
+
+    ports: tuple[int, ...]
+    buses: tuple[int, ...]
+
+
+class Routes:
+    """The ways of messages between the ranks of a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.joints: list[Joint] = []
+        nested = self._nested(cluster.topology, FREE_LINK)
+        self.levels = tuple(_level(rows) for rows in nested)
+        self._memory = _memories(nested)
+
+    @property
+    def alone(self) -> Copies:
+        """The copies of groups that stand for themselves only."""
+        return Copies((1,) * len(self.levels), (1,) * len(self.levels))
+
+    @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """Ranks of a member at each depth, outermost first; None where the nesting is uneven."""
+        groups = self.cluster.levels
+        even = bool(groups) and not groups[-1].children
+        return tuple(group.ranks // group.count for group in groups) if even else None
+
+    def joint_at(self, depth: int) -> Joint:
+        """What joins the members of a group at that depth, where the nesting is even."""
+        return self.joints[int(self.levels[depth].joint[0])]
+
+    def links(self, depth: int, ranks: Ints) -> list[tuple[Joint, int]]:
+        """What joins the members that hold these ranks at that depth, and how many members each joint joins."""
+        level = self.levels[depth]
+        found = [(level.joint, level.group)]
+        if not level.uniform:
+            found.append((level.across, level.around))
+            ranks = ranks[level.joint[ranks] != ALONE]
+        member = level.member[ranks]
+        return [
+            (self.joints[int(joints[parts == part][0])], count)
+            for joints, parts in found
+            for part, count in _in_parts(parts[ranks], member)
+        ]
+
+    def in_one_memory(self, ranks: Ints) -> bool:
+        """Whether the ranks of each row [groups, ranks] are CPU devices in one innermost group."""
+        memories = self._memory[ranks]
+        return bool((memories >= 0).all() and (memories == memories[:, :1]).all())
+
+    def pieces(self, sources: Ints, targets: Ints, rounds: Ints, count: int, copies: Copies) -> list[tuple[Piece, ...]]:
+        """What each of `count` rounds takes: the largest of its pieces, of which none exceeds another in both figures.
+
+        Message i goes from rank `sources[i]` to another rank, `targets[i]`, in round `rounds[i]`; rounds ascend.
+        """
+        import numpy as np
+
+        found: list[list[Piece]] = [[] for _ in range(count)]
+        starts = np.searchsorted(rounds, np.arange(count + 1))
+        at = 0
+        while at < count:
+            stop = max(at + 1, int(np.searchsorted(starts, starts[at] + MESSAGES_AT_ONCE, side="right")) - 1)
+            lot = slice(starts[at], starts[stop])
+            messages = Messages(sources[lot], targets[lot], rounds[lot] - at, stop - at)
+            for round_, piece in self._crossings(messages, copies):
+                found[at + round_].append(piece)
+            at = stop
+        return [largest(pieces) for pieces in found]
+
+    def _crossings(self, messages: Messages, copies: Copies) -> Iterable[tuple[int, Piece]]:
+        """(round, piece) for each level, outermost first, and each kind of link that messages cross there."""
+        for depth, level in enumerate(self.levels):
+            crosses = level.member[messages.sources] != level.member[messages.targets]
+            here, messages = messages.split(crosses)
+            if len(here):
+                buses, ports = copies.buses[depth], copies.ports[depth]
+                for joint, inside, some in self._by_joint(level, here):
+                    yield from _crossing(joint, inside, level, some, ports, buses)
+
+    def _by_joint(self, level: Level, messages: Messages) -> Iterable[tuple[Joint, bool, Messages]]:
+        import numpy as np
+
+        if level.uniform:
+            yield self.joints[int(level.joint[0])], True, messages
+            return
+        inside = level.group[messages.sources] == level.group[messages.targets]
+        joint = np.where(inside, level.joint[messages.sources], level.across[messages.sources])
+        for index in np.unique(2 * joint + inside):
+            yield self.joints[index // 2], bool(index % 2), messages.split(2 * joint + inside == index)[0]
+
+    def _nested(self, groups: tuple[Group, ...], around: Link) -> list[Ints]:
+        """For each depth, rows [7, ranks]: first rank of the member, of the group and of what holds it; the position
+        in the group; the joint of the group, and of it and its siblings; whether the members are CPU devices."""
+        import numpy as np
+
+        across = self._joint(Joint(around, sum(group.count for group in groups)))
+        parts: list[list[Ints]] = []
+        for group in groups:
+            link = self.cluster.link(group.link) if group.link else FREE_LINK
+            inner = self._nested(group.children, link if group.link else around) if group.children else []
+            size = group.ranks // group.count
+            member = np.repeat(np.arange(group.count), size)
+            zeros = np.zeros_like(member)
+            joint = self._joint(Joint(link, group.count, _extents(link, group.count)))
+            cpu = not inner and self.cluster.device(group.device or group.name).kind == "cpu"
+            own = np.stack([member * size, zeros, zeros, member, zeros + joint, zeros + across, zeros + cpu])
+            parts.append([own, *(_shifted(np.tile(rows, group.count), member * size) for rows in inner)])
+        return _side_by_side(parts)
+
+    def _joint(self, joint: Joint) -> int:
+        if joint not in self.joints:
+            self.joints.append(joint)
+        return self.joints.index(joint)
+
+
+@lru_cache(maxsize=64)
+def routes(cluster: Cluster) -> Routes:
+    """The routes of a cluster, made once."""
+    return Routes(cluster)
+
+
+def largest(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
+    """The pieces that no other one exceeds in both figures, by falling latency."""
+    kept = list[Piece]()
+    for latency, per_byte in sorted(pieces, reverse=True):
+        if not kept or per_byte > kept[-1][1]:
+            kept.append((latency, per_byte))
+    return tuple(kept)
+
+
+def _in_parts(parts: Ints, members: Ints) -> Iterable[tuple[int, int]]:
+    """(part, how many members there are in it) for each part that holds members."""
+    import numpy as np
+
+    _, at = np.unique(members, return_index=True)
+    found, counts = np.unique(parts[at], return_counts=True)
+    return zip(found.tolist(), counts.tolist(), strict=True)
+
+
+def _crossing(
+    joint: Joint, inside: bool, level: Level, messages: Messages, ports: int, buses: int
+) -> Iterable[tuple[int, Piece]]:
+    """What messages over one kind of link take in each round, for each length of way."""
+    import numpy as np
+
+    link, wired = joint.link, joint.wired and inside
+    together = messages.most(level.group if inside else level.around) * buses
+    bandwidth = link.bandwidth / link.oversubscription if wired else link.bandwidth
+    least = together / bandwidth if link.shared else np.zeros(messages.count)
+    if wired:
+        ways = busiest_wires(link, joint.count, joint.extents, messages, level.position, level.group)
     else:
-        wires = tuple(_wires(link, prefix, one[depth][1], two[depth][1], group.count, members))
-    bandwidth = link.bandwidth / link.oversubscription
-    hops = max(1, len(wires)) if link.shape in ("ring", "torus", "edges") else 1
-    bus = (("bus", prefix),) if link.shared else ()
-    last = not group.children
-    return Crossing(prefix, *members, link.latency * hops, bandwidth, hops, (*wires, *bus), last)
+        ways = iter([(1, busiest_ports(messages, level.member, link.duplex))])
+        if link.oversubscription > 1:
+            least = np.maximum(least, together * link.oversubscription / (joint.count * bandwidth))
+    for hops, loads in ways:
+        per_byte = np.maximum(least, loads * ports / bandwidth)
+        for round_ in loads.nonzero()[0].tolist():
+            yield round_, (link.latency * hops, float(per_byte[round_]))
 
 
-@lru_cache(maxsize=65536)
-def place(cluster: Cluster, rank: int) -> Path:
-    """The path of a rank through the nested groups; IndexError where the cluster has no such rank."""
-    path, groups, base = list[tuple[int, int]](), cluster.topology, 0
-    while groups:
-        child = 0
-        while rank >= base + groups[child].ranks:
-            base += groups[child].ranks
-            child += 1
-        group = groups[child]
-        size = group.ranks // group.count
-        member = (rank - base) // size
-        path.append((child, member))
-        base += member * size
-        groups = group.children
-    return tuple(path)
+def _extents(link: Link, count: int) -> tuple[int, ...]:
+    """The grid that a ring or torus wires its members in."""
+    if link.shape == "torus" and prod(link.dimensions) == count:
+        return link.dimensions
+    return (count,) if link.shape in ("ring", "torus") else ()
 
 
-def _groups(cluster: Cluster, path: Path) -> tuple[Group, ...]:
-    """The groups that a path goes through, outermost first."""
-    found, groups = list[Group](), cluster.topology
-    for child, _ in path:
-        found.append(groups[child])
-        groups = groups[child].children
-    return tuple(found)
+def _shifted(rows: Ints, offset: Ints) -> Ints:
+    rows[:3] += offset
+    return rows
 
 
-def _outer_link(cluster: Cluster, groups: tuple[Group, ...], depth: int) -> Link:
-    """The nearest link around a member; siblings of an uneven machine are reached over the link that holds both."""
-    for group in reversed(groups[:depth]):
-        if group.link:
-            return cluster.link(group.link)
-    return FREE_LINK
+def _side_by_side(parts: list[list[Ints]]) -> list[Ints]:
+    """The levels of sibling groups, one after another; where one is nested less deep, its ranks stand alone."""
+    import numpy as np
+
+    offsets = np.cumsum([0, *(part[0].shape[1] for part in parts)])
+    found: list[Ints] = []
+    for depth in range(max(len(part) for part in parts)):
+        across: list[Ints] = []
+        for part, offset in zip(parts, offsets, strict=False):
+            count = part[0].shape[1]
+            ranks, zeros = np.arange(count), np.zeros(count, dtype=np.int64)
+            alone = np.stack([ranks, ranks, ranks, zeros, zeros + ALONE, zeros + ALONE, zeros])
+            rows = part[depth].copy() if depth < len(part) else alone
+            if depth:
+                rows[:3] += offset
+            else:
+                rows[:2] += offset
+            across.append(rows)
+        found.append(np.concatenate(across, axis=1))
+    return found
 
 
-def _endpoint_ports(link: Link, source: Hashable, target: Hashable) -> tuple[Hashable, ...]:
-    """A member has one port into the link and one out of it, or one for both where the link is not duplex."""
-    if link.duplex:
-        return (("out", source), ("in", target))
-    return (("port", source), ("port", target))
+def _memories(nested: list[Ints]) -> Ints:
+    """For each rank a number for the innermost group of CPU devices that it is in, -1 for other devices."""
+    import numpy as np
+
+    found = np.full(nested[0].shape[1], -1)
+    for rows in nested:
+        found = np.where(rows[6] == 1, rows[1], found)
+    return found
 
 
-def _wires(
-    link: Link, group: Path, source: int, target: int, count: int, members: tuple[Path, Path]
-) -> Iterator[Hashable]:
-    """What a message occupies: ports where any member reaches any other, else the wires on its way."""
-    if link.shape not in ("ring", "torus", "edges"):
-        yield from _endpoint_ports(link, *members)
-        return
-    way = _way(link, source, target, count)
-    for first, second in pairwise(way):
-        pair = (first, second) if link.duplex else (min(first, second), max(first, second))
-        yield ("wire", group, pair)
+def _level(rows: Ints) -> Level:
+    """Members, groups and what holds them, numbered instead of named by their first ranks."""
+    import numpy as np
 
-
-def _way(link: Link, source: int, target: int, count: int) -> list[int]:
-    """The members that a message passes, by the shortest way; dimension by dimension on a torus."""
-    if link.shape == "edges":
-        return _by_edges(link.edges, source, target)
-    extents = link.dimensions if link.shape == "torus" and prod(link.dimensions) == count else (count,)
-    way, stride = [source], count
-    for extent in extents:
-        stride //= extent
-        here, there = way[-1] // stride % extent, target // stride % extent
-        forward = (there - here) % extent
-        step, length = (1, forward) if 2 * forward <= extent else (-1, extent - forward)
-        for _ in range(length):
-            here = way[-1] // stride % extent
-            way.append(way[-1] + ((here + step) % extent - here) * stride)
-    return way
-
-
-def _by_edges(edges: tuple[tuple[int, int], ...], source: int, target: int) -> list[int]:
-    """Breadth-first; the cluster's checks have made sure that the edges connect all members."""
-    neighbours: dict[int, list[int]] = {}
-    for a, b in edges:
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-    came, waiting = {source: source}, deque([source])
-    while target not in came:
-        here = waiting.popleft()
-        for there in sorted(neighbours.get(here, ())):
-            if there not in came:
-                came[there] = here
-                waiting.append(there)
-    way = [target]
-    while way[-1] != source:
-        way.append(came[way[-1]])
-    return way[::-1]
+    ranks = np.arange(rows.shape[1])
+    member, group, around = (np.cumsum(starts == ranks) - 1 for starts in rows[:3])
+    position, joint, across = rows[3:6]
+    uniform = bool((joint == joint[0]).all()) and len(set(np.bincount(group))) == 1 and bool((group == around).all())
+    return Level(member, group, around, position, joint, across, int(member[-1]) + 1, uniform)
