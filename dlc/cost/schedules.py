@@ -28,6 +28,7 @@ from dlc.cost.makespan import Cell, Phase, Rows, Work, in_flight, makespan, need
 from dlc.ir.mesh import shards
 
 __all__ = [
+    "MOST_FILLED",
     "SCHEDULES",
     "Cell",
     "Rows",
@@ -46,6 +47,9 @@ __all__ = [
 Schedule = Literal["gpipe", "one_f_one_b", "interleaved", "zero_bubble"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
+MOST_FILLED = 12_000
+"""Cells of the largest table that is fitted to its stages: 50 ms. With more microbatches it gains little."""
+
 
 def table(
     schedule: Schedule,
@@ -58,15 +62,15 @@ def table(
     """The cells of each of `stages` devices, in order. Only `interleaved` has more than one chunk a device.
 
     `works` (and `sends` between them) matter to `zero_bubble` only, which then takes the shorter of ZB-H1's own order
-    and one that fills gaps as they come with these stages. Backward passes go by rising microbatch in every schedule,
-    so that gradients are summed in the same order.
+    and, up to `MOST_FILLED` cells, one that fills gaps as they come with these stages. Backward passes go by rising
+    microbatch in every schedule, so that gradients are summed in the same order.
     """
     if stages < 1 or microbatches < 1 or chunks < 1:
         raise ValueError(f"a pipeline of {stages} stages, {microbatches} microbatches and {chunks} chunks")
     if chunks > 1 and schedule != "interleaved":
         raise ValueError(f"{schedule} has one chunk a device")
     rows = _table(schedule, stages, microbatches, chunks)
-    if schedule != "zero_bubble" or works is None:
+    if schedule != "zero_bubble" or works is None or 3 * stages * microbatches > MOST_FILLED:
         return rows
     boundaries = tuple(sends) or (0.0,) * (stages - 1)
     return min(rows, _filled(works, boundaries, microbatches), key=lambda found: makespan(found, works, boundaries))

@@ -119,10 +119,11 @@ def _most(pipe: Pipeline, part: int) -> int:
 
 def _reaches(pipe: Pipeline, shares: tuple[float, ...]) -> list[Places]:
     """For each virtual stage and first block b, the last position e at which it fits its share of a device."""
-    return [
-        _reach(pipe, _most(pipe, part), pipe.limits[part % pipe.stages] * shares[part // pipe.stages])
-        for part in range(pipe.parts)
+    wanted = [
+        (_most(pipe, part), pipe.limits[part % pipe.stages] * shares[part // pipe.stages]) for part in range(pipe.parts)
     ]
+    found = {pair: _reach(pipe, *pair) for pair in dict.fromkeys(wanted)}
+    return [found[pair] for pair in wanted]
 
 
 def _reach(pipe: Pipeline, held: int, limit: float) -> Places:
@@ -172,23 +173,23 @@ def _window(pipe: Pipeline, tau: float, reaches: list[Places] | None) -> tuple[i
     return tuple(reversed(bounds))
 
 
-def _sparse(values: Floats) -> list[Floats]:
-    """Entry [k][i] is the least of the 2^k values from i on."""
+def _sparse(values: Floats) -> Floats:
+    """Entry [k, i] is the least of the 2^k values from i on."""
     import numpy as np
 
-    levels = [values]
-    while (step := 2 ** (len(levels) - 1)) * 2 <= len(values):
-        levels.append(np.minimum(levels[-1][:-step], levels[-1][step:]))
+    levels = np.full((len(values).bit_length(), len(values)), np.inf)
+    levels[0] = values
+    for k in range(1, len(levels)):
+        step = 1 << (k - 1)
+        stop = len(values) - 2 * step + 1
+        np.minimum(levels[k - 1, :stop], levels[k - 1, step : step + stop], out=levels[k, :stop])
     return levels
 
 
-def _minima(levels: list[Floats], starts: Places, stops: Places) -> Floats:
+def _minima(levels: Floats, starts: Places, stops: Places) -> Floats:
     """The least value of each range, which is not empty."""
     import numpy as np
 
-    result = np.empty(len(starts))
-    order = np.frexp((stops - starts).astype(np.float64))[1] - 1
-    for level, values in enumerate(levels):
-        at = np.flatnonzero(order == level)
-        result[at] = np.minimum(values[starts[at]], values[stops[at] - 2**level])
-    return result
+    level = np.frexp((stops - starts).astype(np.float64))[1] - 1
+    least: Floats = np.minimum(levels[level, starts], levels[level, stops - (1 << level)])
+    return least

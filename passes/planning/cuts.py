@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from math import comb, inf
 
-from dlc.cost.schedules import SCHEDULES, Schedule
+from dlc.cost.schedules import MOST_FILLED, SCHEDULES, Schedule
 from passes.planning.cut_candidates import candidates
 from passes.planning.pipeline_bounds import EQUAL, Before, after, lower_bound, stage_bound
 from passes.planning.pipeline_line import Pipeline, Unit, line
@@ -113,8 +113,9 @@ class _Search:
         self.bounds: tuple[int, ...] = ()
         self.excess = self.seconds = inf
         self.seen: set[tuple[int, ...]] = set()
-        cells = {"gpipe": 0, "zero_bubble": 12 * pipe.stages * pipe.microbatches}
-        self.cells = cells.get(pipe.schedule, 2 * pipe.parts * pipe.microbatches)
+        cells = pipe.parts * pipe.microbatches
+        fitted = 12 if 3 * cells <= MOST_FILLED else 3
+        self.cells = cells * {"gpipe": 0, "zero_bubble": fitted}.get(pipe.schedule, 2)
         self.work = self.left = work
 
     @property

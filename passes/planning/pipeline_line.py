@@ -128,8 +128,11 @@ class Pipeline:
     def work(self, part: int, b: int, e: int) -> Work:
         """What virtual stage `part` computes for a microbatch."""
         at, speed = self.line, self.speeds[part % self.stages]
-        seconds = ((sums[e] - sums[b]) / speed for sums in (at.forward, at.backward, at.weights))
-        return Work(*(max(0.0, taken) for taken in seconds))
+        return Work(
+            (at.forward[e] - at.forward[b]) / speed,
+            (at.backward[e] - at.backward[b]) / speed,
+            (at.weights[e] - at.weights[b]) / speed,
+        )
 
     def bytes(self, device: int, stages: Sequence[tuple[int, int]]) -> float:
         """The peak of a device that holds these blocks, one pair (b, e) for each of its first chunks."""

@@ -1,0 +1,182 @@
+"""Cuts into pipeline stages: equal to exhaustive search on small lines, bounded and quick on large ones."""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import combinations, pairwise, product
+from math import inf
+
+import pytest
+
+from dlc.cost.schedules import SCHEDULES, Schedule, Work, makespan, occupancy, table
+from passes.planning.cuts import Cuts, Unit, best_schedule, cut
+
+
+def peak(groups: list[list[Unit]], counts: tuple[tuple[int, ...], ...]) -> float:
+    """Bytes of a device that has these chunks."""
+    fixed = sum(unit.fixed for group in groups for unit in group)
+    saved = [sum(unit.saved for unit in group) for group in groups]
+    most = max(sum(n * size for n, size in zip(held, saved, strict=True)) for held in counts)
+    return fixed + most + max(unit.transient for group in groups for unit in group)
+
+
+def all_cuts(
+    units: list[Unit], p: int, m: int, schedule: Schedule, limits: tuple[float, ...], speeds: tuple[float, ...], v: int
+) -> float:
+    """The least makespan of all cuts that fit, evaluated cell by cell; infinite where none fits."""
+    best = inf
+    for inner in combinations(range(1, len(units)), p * v - 1):
+        sends = [units[i - 1].send for i in inner]
+        if inf in sends:
+            continue
+        groups = [units[b:e] for b, e in pairwise((0, *inner, len(units)))]
+        works = [
+            Work(*(sum(getattr(unit, phase) for unit in group) / speeds[i % p] for phase in Work.__slots__))
+            for i, group in enumerate(groups)
+        ]
+        held = occupancy(table(schedule, p, m, v))
+        if all(peak(groups[d::p], held[d]) <= limits[d] for d in range(p)):
+            best = min(best, makespan(table(schedule, p, m, v, works, sends), works, sends))
+    return best
+
+
+def some_units(rng: random.Random, count: int) -> list[Unit]:
+    return [
+        Unit(
+            rng.random(),
+            2 * rng.random(),
+            rng.choice((0.0, rng.random())),
+            saved=rng.randint(0, 9),
+            fixed=rng.randint(0, 9),
+            send=rng.choice((0.0, 0.3 * rng.random(), 2 * rng.random(), inf if rng.random() < 0.3 else 0.0)),
+            transient=rng.randint(0, 5),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("seed", range(5))
+def test_cuts_are_as_good_as_all(schedule: Schedule, seed: int) -> None:
+    """p <= 4, m <= 6: uneven units and sends, devices of different speeds and memories."""
+    rng = random.Random(f"{schedule} {seed}")
+    fitting = 0
+    for _ in range(40):
+        p, m, v = rng.randint(1, 4), rng.randint(1, 6), rng.choice((1, 2)) if schedule == "interleaved" else 1
+        units = some_units(rng, rng.randint(max(1, p * v - 1), 9))
+        speeds = rng.choice(((1.0,) * p, tuple(rng.choice((0.5, 1.0, 2.0)) for _ in range(p))))
+        total = sum(unit.fixed + unit.saved for unit in units)
+        some = tuple(rng.uniform(0.2, 3) * total / p for _ in range(p))
+        limits = rng.choice(((inf,) * p, some))
+        expected = all_cuts(units, p, m, schedule, limits, speeds, v)
+        found = cut(units, p, m, schedule, limit=limits, speeds=speeds, chunks=v)
+        if expected == inf:
+            assert found is None
+            continue
+        assert found is not None
+        assert found.exact
+        assert found.makespan == pytest.approx(expected)
+        assert found.lower_bound == found.makespan
+        assert all(size <= limit for size, limit in zip(found.bytes, limits, strict=True))
+        fitting += 1
+    assert fitting >= 10
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_bound_holds_also_where_the_search_may_not_end(seed: int) -> None:
+    rng = random.Random(seed)
+    p, m = rng.randint(2, 4), rng.randint(1, 6)
+    units = some_units(rng, 9)
+    for schedule in SCHEDULES:
+        best = all_cuts(units, p, m, schedule, (inf,) * p, (1.0,) * p, 1)
+        found = cut(units, p, m, schedule, work=0)
+        if best < inf:
+            assert found is not None
+            assert found.lower_bound <= best * (1 + 1e-9)
+            assert found.makespan >= best * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_the_best_schedule_is_never_worse_than_any(seed: int) -> None:
+    rng = random.Random(seed)
+    p, m = rng.randint(1, 3), rng.randint(1, 6)
+    units = some_units(rng, 8)
+    limit = rng.choice((None, rng.uniform(0.5, 3) * sum(unit.fixed + unit.saved for unit in units) / p))
+    limits = (inf if limit is None else limit,) * p
+    each = [
+        all_cuts(units, p, m, schedule, limits, (1.0,) * p, v)
+        for schedule, v in product(SCHEDULES, (1, 2))
+        if v == (2 if schedule == "interleaved" else 1)
+    ]
+    found = best_schedule(units, p, m, limit=limit, chunks=(2,))
+    assert (inf if found is None else found[2].makespan) == pytest.approx(min(each))
+
+
+def test_even_units_are_cut_evenly() -> None:
+    units = [Unit(1.0, 1.5, 0.5)] * 24
+    for schedule in ("gpipe", "one_f_one_b"):
+        found = cut(units, 4, 8, schedule)
+        assert found == Cuts((0, 6, 12, 18, 24), (8 + 3) * 18.0, (0, 0, 0, 0), True, (8 + 3) * 18.0)
+
+
+def test_the_last_stages_of_zero_bubble_are_shorter() -> None:
+    """They start late and end with W; even stages take (m + p − 1)(f + b + w) − 2(p − 1)w."""
+    found = cut([Unit(1.0, 1.5, 0.5)] * 24, 4, 8, "zero_bubble")
+    assert found is not None
+    assert found.bounds == (0, 7, 13, 19, 24)
+    assert found.makespan < 11 * 18.0 - 6 * 3.0
+
+
+def test_cuts_go_where_little_is_sent() -> None:
+    units = [Unit(1.0, 1.0, send=0.01 if i == 5 else 5.0) for i in range(12)]
+    found = cut(units, 2, 2, "gpipe")
+    assert found is not None
+    assert found.bounds == (0, 6, 12)
+
+
+def test_a_faster_device_has_more_units() -> None:
+    found = cut([Unit(1.0, 2.0)] * 12, 2, 32, "one_f_one_b", speeds=(1.0, 2.0))
+    assert found is not None
+    assert found.bounds == (0, 4, 12)
+
+
+def test_memory_makes_early_stages_shorter() -> None:
+    """The first of four stages holds four microbatches with 1F1B, the last one."""
+    units = [Unit(1.0, 1.0, saved=1.0)] * 16
+    found = cut(units, 4, 8, "one_f_one_b", limit=9)
+    assert found is not None
+    assert found.bytes[0] <= 9
+    assert found.bounds[1] <= 2
+    assert cut(units, 4, 8, "gpipe", limit=9) is None
+
+
+def test_a_line_too_short() -> None:
+    assert cut([Unit(1, 1)] * 3, 4, 2, "gpipe") is None
+    assert cut([Unit(1, 1, send=inf)] * 5, 2, 2, "gpipe") is None
+    with pytest.raises(ValueError, match="2 speeds for 4 stages"):
+        cut([Unit(1, 1)] * 8, 4, 2, "gpipe", speeds=(1, 1))
+
+
+def residual_network(blocks: int) -> list[Unit]:
+    """Four units a block; cuts between blocks only."""
+    block = [Unit(0.3, 0.3, 0.3, 1e6, 2e6, inf, 1e6)] * 3 + [Unit(0.01, 0.02, 0.0, 1e5, 0, 0.01, 0)]
+    return block * blocks
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_thousand_layers_on_64_stages(schedule: Schedule, limited: bool) -> None:
+    """The limit in seconds leaves room for a busy machine."""
+    units, p, m = residual_network(875), 64, 128
+    held = 1.1 * m if schedule == "gpipe" else 3 * p
+    limit = (sum(unit.fixed for unit in units) + held * sum(unit.saved for unit in units)) / p if limited else None
+    best = inf
+    for _ in range(2):
+        start = time.perf_counter()
+        found = cut(units, p, m, schedule, limit=limit, chunks=2 if schedule == "interleaved" else 1)
+        best = min(best, time.perf_counter() - start)
+    assert best < 1.0
+    assert found is not None
+    if schedule != "interleaved":  # whose bound leaves out its bubble
+        assert found.makespan <= 1.06 * found.lower_bound
