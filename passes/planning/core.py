@@ -40,12 +40,17 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value for each variable and their cost; no values cost less than `bound`."""
+    """A value for each variable and their cost; no values cost less than `bound`.
+
+    `buckets` are the eliminations in order, each a variable and the sum of all tables that mentioned it then; there are
+    none where variables were held.
+    """
 
     values: tuple[int, ...]
     cost: float
     bound: float
     exact: bool = True
+    buckets: tuple[tuple[int, Factor], ...] = ()
 
 
 def solve_core(unary: Sequence[Array], pairs: Sequence[tuple[int, int, Array]]) -> Found:
@@ -57,8 +62,8 @@ def solve_core(unary: Sequence[Array], pairs: Sequence[tuple[int, int, Array]]) 
     factors += [Factor((a, b), table) for a, b, table in pairs]
     order, held = elimination_order(sizes, [(a, b) for a, b, _ in pairs])
     if not held:
-        values, cost = _eliminate(sizes, factors, order)
-        return Found(values, cost, cost)
+        buckets, cost = _forward(sizes, factors, order)
+        return Found(_backward(buckets), cost, cost, True, buckets)
     if prod(sizes[v] for v in held) <= MAX_TRIALS:
         trials = product(*(range(sizes[v]) for v in held))
         values, cost = min((_held(sizes, factors, order, dict(zip(held, t, strict=True))) for t in trials), key=_cost)
@@ -170,7 +175,15 @@ def _relaxed(sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[in
 
 
 def _eliminate(sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[int]) -> tuple[tuple[int, ...], float]:
-    """Forward through the order making tables, backward through it reading off the cheapest values."""
+    """The cheapest values and their cost."""
+    buckets, cost = _forward(sizes, factors, order)
+    return _backward(buckets), cost
+
+
+def _forward(
+    sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[int]
+) -> tuple[tuple[tuple[int, Factor], ...], float]:
+    """Through the order making tables: (the buckets, the least cost)."""
     place = {variable: i for i, variable in enumerate(order)}
     waiting: list[list[Factor]] = [[] for _ in order]
     for factor in factors:
@@ -185,11 +198,16 @@ def _eliminate(sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[
             waiting[min(place[v] for v in rest.scope)].append(rest)
         else:
             cost += float(rest.table)
-    values = [0] * len(order)
-    for variable, whole in reversed(made):
+    return tuple(made), cost
+
+
+def _backward(buckets: Sequence[tuple[int, Factor]]) -> tuple[int, ...]:
+    """Back through the buckets reading off the cheapest values."""
+    values = [0] * len(buckets)
+    for variable, whole in reversed(buckets):
         row = whole.table[tuple(slice(None) if v == variable else values[v] for v in whole.scope)]
         values[variable] = int(row.argmin())
-    return tuple(values), cost
+    return tuple(values)
 
 
 def _sum(factors: Sequence[Factor], sizes: Sequence[int], variable: int) -> Factor:

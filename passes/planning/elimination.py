@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from passes.planning.core import solve_core
+from passes.planning.core import Found, solve_core
 from passes.planning.dominance import undominated
-from passes.planning.structure import Given, Group, Least, Structure, Sum, structure
+from passes.planning.structure import Given, Least, Structure, Sum, structure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,23 +57,17 @@ def least(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -
     """As `minimise`, with every option as it is."""
     import numpy as np
 
-    values = np.zeros(len(structure.kinds), dtype=np.int64)
     if any(len(unary[kind]) == 0 for kind in np.unique(structure.kinds)):
-        return Assignment(float("inf"), values, True, float("inf"))
-    tables = evaluate(structure, unary, pair)
-    core = structure.core
-    found = solve_core([tables[s] for s in core.unary], [(a, b, oriented(tables, s)) for a, b, s in _inner(structure)])
-    values[list(core.variables)] = found.values
-    for group in reversed(structure.groups):
-        values[group.variables] = _cheapest(structure, tables, group, values)
+        return Assignment(float("inf"), np.zeros(len(structure.kinds), dtype=np.int64), True, float("inf"))
+    found = evaluate(structure, unary, pair)
+    values = found.values()
     cost = total(structure, unary, pair, values)
-    outside = float(sum(count * float(tables[symbol]) for symbol, count in structure.ends))
-    return Assignment(cost, values, found.exact, cost if found.exact else min(cost, outside + found.bound))
+    return Assignment(cost, values, found.core.exact, cost if found.core.exact else min(cost, found.bound))
 
 
 def total(structure: Structure, unary: Sequence[Array], pair: Sequence[Array], values: Indices) -> float:
     """What an assignment costs."""
-    return float(variable_costs(structure, unary, values).sum() + edge_costs(structure, pair, values).sum())
+    return float(variable_costs(structure, unary, values).sum() + edge_costs(structure, pair, values, values).sum())
 
 
 def variable_costs(structure: Structure, unary: Sequence[Array], values: Indices) -> Array:
@@ -85,15 +79,15 @@ def variable_costs(structure: Structure, unary: Sequence[Array], values: Indices
     return np.asarray(entries[starts[structure.kinds] + values])
 
 
-def edge_costs(structure: Structure, pair: Sequence[Array], values: Indices) -> Array:
-    """The cost of each edge."""
+def edge_costs(structure: Structure, pair: Sequence[Array], first: Indices, second: Indices) -> Array:
+    """The cost of each edge (u, v), where u has its value of `first` and v its value of `second`."""
     import numpy as np
 
     u, v, kinds = structure.edges.T
     starts = np.cumsum([0, *(table.size for table in pair)])
     widths = np.array([table.shape[1] for table in pair], dtype=np.int64)
     entries = np.concatenate([*(table.ravel() for table in pair), np.zeros(0)])
-    return np.asarray(entries[starts[kinds] + values[u] * widths[kinds] + values[v]])
+    return np.asarray(entries[starts[kinds] + first[u] * widths[kinds] + second[v]])
 
 
 def restricted(
@@ -123,8 +117,49 @@ def original(structure: Structure, kept: Sequence[Indices], values: Indices) -> 
     return np.asarray(entries[np.minimum(starts[structure.kinds] + values, len(entries) - 1)])
 
 
-def evaluate(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> list[Array]:
-    """The table of every symbol."""
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The table of every symbol of a structure, and what was found for its core."""
+
+    structure: Structure
+    tables: Sequence[Array]
+    core: Found
+
+    @property
+    def bound(self) -> float:
+        """No assignment costs less; the least cost itself where the core is exact."""
+        ends = (count * float(self.tables[symbol]) for symbol, count in self.structure.ends)
+        return float(sum(ends)) + self.core.bound
+
+    def values(self) -> Indices:
+        """The cheapest assignment: the core's, then back through the groups."""
+        import numpy as np
+
+        values = np.zeros(len(self.structure.kinds), dtype=np.int64)
+        values[list(self.structure.core.variables)] = self.core.values
+        for group in reversed(self.structure.groups):
+            around = values[group.neighbours]
+            _, one, places = np.unique(row_numbers(around), return_index=True, return_inverse=True)
+            values[group.variables] = self.costs(group.symbol, around[one]).argmin(axis=1)[places]
+        return values
+
+    def costs(self, symbol: int, around: Indices) -> Array:
+        """[i, value]: the cost of a variable eliminated by a `Least`, and of all before it, at its neighbours' values.
+
+        `around[i, j]` is the value of its j-th neighbour.
+        """
+        import numpy as np
+
+        step = self.structure.definitions[symbol]
+        assert isinstance(step, Least)
+        costs = np.broadcast_to(self.tables[step.unary], (len(around), len(self.tables[step.unary])))
+        for axis, pair in enumerate(step.pairs):
+            costs = costs + oriented(self.tables, pair).T[around[:, axis]]
+        return costs
+
+
+def evaluate(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> Evaluation:
+    """The entries of all tables, each distinct one once."""
     tables: list[Array] = []
     for definition in structure.definitions:
         match definition:
@@ -134,7 +169,23 @@ def evaluate(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]
                 tables.append(sum((oriented(tables, term) for term in terms[1:]), oriented(tables, terms[0])))
             case Least(own, pairs):
                 tables.append(_least(tables[own], [oriented(tables, symbol) for symbol in pairs]))
-    return tables
+    core = structure.core
+    place = {variable: i for i, variable in enumerate(core.variables)}
+    joined = [(place[a], place[b], oriented(tables, symbol)) for a, b, symbol in core.pairs]
+    return Evaluation(structure, tables, solve_core([tables[symbol] for symbol in core.unary], joined))
+
+
+def row_numbers(rows: Indices) -> Indices:
+    """A number for each row of small numbers, the same for equal rows."""
+    import numpy as np
+
+    numbers = np.zeros(len(rows), dtype=np.int64)
+    for column in rows.T:
+        size = int(column.max(initial=0)) + 1
+        if int(numbers.max(initial=0)) > np.iinfo(np.int64).max // size - 1:
+            numbers = np.unique(numbers, return_inverse=True)[1]
+        numbers = numbers * size + column
+    return numbers
 
 
 def oriented(tables: Sequence[Array], symbol: int) -> Array:
@@ -165,28 +216,3 @@ def min_plus(first: Array, second: Array) -> Array:
         np.add(column[:, None], row, out=sums)
         np.minimum(best, sums, out=best)
     return best
-
-
-def _cheapest(structure: Structure, tables: Sequence[Array], group: Group, values: Indices) -> Indices:
-    """The first cheapest value of each variable of a group, at given values of its neighbours."""
-    import numpy as np
-
-    step = structure.definitions[group.symbol]
-    assert isinstance(step, Least)
-    pairs = [oriented(tables, symbol) for symbol in step.pairs]
-    number = np.zeros(len(group.variables), dtype=np.int64)
-    for axis, pair in enumerate(pairs):
-        number = number * pair.shape[1] + values[group.neighbours[:, axis]]
-    distinct, places = np.unique(number, return_inverse=True)
-    costs = np.broadcast_to(tables[step.unary], (len(distinct), len(tables[step.unary])))
-    rest = distinct
-    for pair in reversed(pairs):
-        costs = costs + pair.T[rest % pair.shape[1]]
-        rest = rest // pair.shape[1]
-    return np.asarray(costs.argmin(axis=1)[places])
-
-
-def _inner(structure: Structure) -> list[tuple[int, int, int]]:
-    """The core's pairs by place in the core."""
-    place = {variable: i for i, variable in enumerate(structure.core.variables)}
-    return [(place[a], place[b], symbol) for a, b, symbol in structure.core.pairs]
