@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dlc.ir.program import Program
     from dlc.ir.request import Request
     from passes.context import Context
+    from passes.planning.plan import Planned
+    from passes.planning.search import Effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Compiled:
     plan: Plan
     program: Program
     warnings: tuple[Diagnostic, ...] = ()
+    planned: Planned | None = None  # what the search over strategies found, where there was one
 
 
 def read(path: str, parameters: Mapping[str, str] | None = None) -> Source:
@@ -260,6 +263,57 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings))
     _require_sound(compiled, None if given else memory_of(context).bytes)
     return compiled
+
+
+def plan_spec(source: Source, options: Options, effort: Effort | None = None) -> Compiled:
+    """The best plan for a spec on its cluster, of any strategy, whether or not a backend emits it; and its Program.
+
+    Errors: all that planning finds, E0509 where memory does not suffice, E0711 where the loss depends on no weight.
+    """
+    from passes.add_updates import weight_gradients
+    from passes.fit import fit
+    from passes.lower import lower
+    from passes.review import review
+
+    job, context = context_of(source, options)
+    graph = training_graph(job, context, options)
+    if not any(weight_gradients(graph)):
+        notes = (f"the loss of `{graph.name}` depends on no weight",)
+        raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
+    try:
+        if context.ranks == 1:
+            plan, planned = fit(graph, context), None
+        else:
+            planned = _searched(graph, context, effort)
+            plan = planned.plan
+        warnings = review(graph, context, plan) if planned is None else ()
+    except DiagnosticError as error:
+        raise SourcedError(error.diagnostics, source.texts) from None
+    plan = plan.with_(
+        spec=source.spec.path,
+        parameters=tuple(sorted(options.parameters.items())),
+        digests=(*plan.digests, ("spec", source.digest)),
+    )
+    program = lower(graph, plan, context)
+    return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
+
+
+def _searched(graph: Graph, context: Context, effort: Effort | None) -> Planned:
+    """The plan of the search over all strategies, simulated beside the best few others and the baselines."""
+    from dlc.cost.price import default_price
+    from dlc.cost.timeline import simulate
+    from passes.fit import memory_of
+    from passes.lower import lower
+    from passes.planning.plan import plan
+    from passes.planning.search import Effort
+
+    def seconds(candidate: Plan) -> float:
+        program = lower(graph, candidate, context)
+        price = default_price(program, context.cluster, context.profile)
+        overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
+        return simulate(program, "train_step", price, overlap).makespan
+
+    return plan(graph, context, memory_of(context).bytes, effort or Effort(), seconds)
 
 
 def _require_fitting(graph: Graph, given: Plan | None, context: Context) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from dlc.cost.bounds import bounds
 from dlc.cost.compute import seconds
 from dlc.ir.mesh import shards
 from dlc.ir.plan import OpPlan, PassPlan, Plan, Prediction, Reason, Stage
 from dlc.ir.request import Split
-from dlc.ir.tensor import Axis, TensorType
+from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.operator import Shapes
+from passes.buckets import reduction
 from passes.options import Operation, Rules, candidates
 from passes.planning.finish import Finished
 from passes.planning.network import Network, Operands, OpKind
 from passes.planning.space import Solved, Space
 from passes.planning.tables import OpTable
+from passes.survey import BACKWARD
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -71,10 +81,10 @@ class _Writer:
         return PassPlan(stage, name, figures[name])
 
 
-def _local(extents: dict[str, object], type_: TensorType, row: int) -> TensorType:
+def _local(extents: Mapping[str, int | Integers], type_: TensorType, row: int) -> TensorType:
     def at(name: str) -> int:
         extent = extents[name]
-        return extent if isinstance(extent, int) else int(extent[row])  # type: ignore[index]
+        return extent if isinstance(extent, int) else int(extent[row])
 
     return TensorType(type_.dtype, tuple(Axis(axis.name, at(axis.name)) for axis in type_.axes))
 
@@ -111,10 +121,46 @@ def stage_plans(step: Finished) -> tuple[Stage, ...]:
     ranks, found = strategy.inner.ranks, list[Stage]()
     for index, (first, end) in enumerate(pairwise(step.bounds)):
         device, part = index % strategy.stages, slice(first, end)
-        sums = (float(column[part].sum()) for column in (costs.forward, costs.backward, costs.weights))
         send = step.sends[index] if index < len(step.sends) else 0.0
-        found.append(Stage(index, device * ranks, strategy.inner.axes, *sums, send, step.peaks[device]))
+        found.append(
+            Stage(
+                index,
+                device * ranks,
+                strategy.inner.axes,
+                float(costs.forward[part].sum()),
+                float(costs.backward[part].sum()),
+                float(costs.weights[part].sum()),
+                send,
+                step.peaks[device],
+            )
+        )
     return tuple(found)
+
+
+def data_parallel(ops: tuple[OpPlan, ...], step: Finished) -> bool:
+    """Whether a step does nothing but split the batch: then its Plan has one mesh axis, and no partitions."""
+    strategy = step.strategy
+    if strategy.stages > 1 or strategy.microbatches > 1 or strategy.shard != "none" or step.recomputed:
+        return False
+    whole = len(strategy.inner.axes)
+    return all(not op.partition or [split.axis for split in op.partition] == [BATCH] * whole for op in ops)
+
+
+def _as_data_parallel(found: Space, plan: Plan) -> Plan:
+    """The same decisions in the terms of data parallelism, with its buckets."""
+    graph, context = found.graph, found.context
+    forward = {node.address for node in graph.forward}
+    ops = tuple(replace(op, partition=()) for op in plan.ops if op.address in forward)
+    seconds_of = {(op.address, part.stage): part.figure.seconds for op in ops for part in op.passes}
+    backward, ready = 0.0, dict[str, float]()
+    for node in graph.nodes:
+        if node.stage in BACKWARD:
+            backward += seconds_of.get((node.base, node.stage), 0.0)
+            ready.update((name, backward) for name in node.outputs)
+    reduced = reduction(graph, context, found.device, ready, backward)
+    return plan.with_(
+        mesh=(("data", context.ranks),), shards=shards(graph.batch, context.ranks), ops=ops, buckets=reduced.buckets
+    )
 
 
 def apply(found: Space, step: Finished, gap: float) -> Plan:
@@ -129,14 +175,15 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         parts.moves + parts.sums,
         parts.bubble,
     )
-    return Plan(
+    ops = op_plans(found, step)
+    plan = Plan(
         network=graph.name,
         cluster=context.cluster.name,
         ranks=context.ranks,
         batch=graph.batch,
         mesh=strategy.axes or (("data", 1),),
         shards=shards(graph.batch, strategy.inner.extent("data")) if strategy.axes else ((0, graph.batch),),
-        ops=op_plans(found, step),
+        ops=ops,
         buckets=(),
         predicted=prediction,
         bounds=bounds(graph, context.cluster, context.ranks, context.compute, 0),
@@ -148,3 +195,4 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         shard=strategy.shard,
         gap=gap,
     )
+    return _as_data_parallel(found, plan) if data_parallel(ops, step) else plan

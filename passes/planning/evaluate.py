@@ -1,4 +1,5 @@
-"""What a choice of options costs under a strategy: seconds and bytes op by op along the line that stages are cut from."""
+"""What a choice of options costs under a strategy: seconds and bytes, op by op along the line that stages are cut from.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How often a microbatch's and a step's seconds count in J: in a pipeline with its bubble, each on 1/p of the ops."""
+    """How often seconds of a microbatch and of a step count in J: in a pipeline with its bubble, on 1/p of the ops."""
 
     microbatch: float
     step: float
@@ -112,7 +113,6 @@ def _crossing(net: Network, tables: Tables, values: Integers) -> Array:
     count = len(net.addresses)
     change = np.zeros(count + 1)
     last: dict[str, int] = {}
-    at = {address: i for i, address in enumerate(net.addresses)}
     made: dict[str, int] = {}
     for i, address in enumerate(net.addresses):
         node = net.graph.node(address)
@@ -128,7 +128,6 @@ def _crossing(net: Network, tables: Tables, values: Integers) -> Array:
             size = _held_bytes(net, tables, values, name, begin, homes.get(name), sizes)
             change[begin] += size
             change[end] -= size
-    del at
     return np.cumsum(change)[:count]
 
 

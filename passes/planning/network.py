@@ -1,8 +1,8 @@
-"""A training graph as the search sees it: ops and homes of values as variables, tensors in between as edges, in kinds.
+"""A training graph as the search sees it: ops and homes of values as variables, tensors as edges, all in kinds.
 
-Two ops are of one kind where operator, attributes, types, gradients and the rules that reach them are the same: repeated
-blocks of a network are priced and solved once. A value with several readers has a home, a variable of its own: the form
-in which it is kept between its producer and its readers; so every edge joins two variables.
+Two ops are of one kind where operator, attributes, types, gradients and the rules that reach them are the same:
+repeated blocks of a network are priced and solved once. A value with several readers has a home, a variable of its own:
+the form in which it is kept between its producer and its readers; so every edge joins two variables.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ class Prices:
         signatures = dict.fromkeys(signature(kind) for kind in self.network.kinds if isinstance(kind, OpKind))
         made: dict[tuple[str, ...], dict[tuple[object, ...], tuple[Integers, Integers]]] = {}
         shared: dict[tuple[object, ...], tuple[Integers, Integers]] = {}
+        key: tuple[object, ...]
         for found in signatures:
             for strategy in strategies:
                 key = (found, strategy.inner.extents, strategy.families)
@@ -258,7 +259,7 @@ def _codes(found: Signature, strategy: Strategy) -> tuple[Integers, Integers]:
 
     axes, linear = found
     extents = strategy.inner.extents
-    families = strategy.families or ("any",) * len(extents)
+    families = strategy.families
     choices = [[-1, *(a for a, name in enumerate(axes) if _may(family, name, linear))] for family in families]
     found_codes = list(product(*choices))
     codes = np.array(found_codes, dtype=np.int64).reshape(len(found_codes), len(extents))

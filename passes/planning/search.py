@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from passes.planning.finish import Finished, finish
-from passes.planning.space import Space, least_bytes, lower_bound, solve, work_bound
+from passes.planning.space import Space, least_bytes, least_transient, lower_bound, solve, solve_limited, work_bound
 from passes.planning.strategies import Strategy
 
 
@@ -73,15 +73,18 @@ class _Queue:
             heappush(self.heap, (min(bound, work_bound(self.space, variant)), 0, len(self.strategies) - 1))
 
 
-def search(space: Space, strategies: Sequence[Strategy], limit: float, effort: Effort) -> Found:
+def search(
+    space: Space, strategies: Sequence[Strategy], limit: float, effort: Effort, known: Sequence[Finished] = ()
+) -> Found:
     """The best steps on devices of `limit` bytes.
 
     A strategy is looked at closer only while it may still be the best: first by the work alone, then with what ops
     communicate inside, then solved. Where its best choice does not fit the memory, variants of it follow that shard
-    states and weights or compute activations again.
+    states and weights or compute activations again. `known` steps are compared with.
     """
-    begin, best, solved = time.perf_counter(), inf, 0
-    queue, done = _Queue(space, limit, list(strategies)), list[Finished]()
+    begin, solved, done = time.perf_counter(), 0, [*known]
+    best = min((step.objective for step in done), default=inf)
+    queue = _Queue(space, limit, list(strategies))
     while queue.heap:
         bound, level, number = heappop(queue.heap)
         late = time.perf_counter() - begin > effort.seconds or solved >= effort.strategies
@@ -91,18 +94,34 @@ def search(space: Space, strategies: Sequence[Strategy], limit: float, effort: E
         if level == 0:
             queue.refine(bound, number)
             continue
-        made = finish(space, solve(space, queue.strategies[number], best), limit)
+        made = _step(space, queue, bound, number, level)
         solved += 1
         if made is None:
-            queue.relieve(bound, queue.strategies[number])
             continue
         done.append(made)
         best = min(best, made.objective)
     done.sort(key=lambda step: step.objective)
     left = min((bound for bound, _, _ in queue.heap), default=inf)
-    proved = min([left, *(step.bound for step in done)]) if done else left
+    proved = min([left, *(step.bound for step in done)])
     return Found(tuple(done), min(proved, best), solved, len(queue.strategies), queue.needed)
 
+
+def _step(space: Space, queue: _Queue, bound: float, number: int, level: int) -> Finished | None:
+    """Solve a strategy: freely first, then within the memory; its variants go into the queue where it does not fit."""
+    strategy = queue.strategies[number]
+    if level == 2:
+        within = solve_limited(space, strategy, queue.limit - least_transient(space, strategy), GAP)
+        return None if within is None else finish(space, within, queue.limit)
+    made = finish(space, solve(space, strategy), queue.limit)
+    if made is None:
+        if strategy.stages == 1:
+            heappush(queue.heap, (bound, 2, number))
+        queue.relieve(bound, strategy)
+    return made
+
+
+GAP = 0.005
+"""The certified relative gap that is good enough under a memory limit."""
 
 SHARDS = ("none", "optimizer", "gradients", "weights")
 

@@ -17,8 +17,9 @@ from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from passes.context import Context
 from passes.options import rules_of
-from passes.planning.elimination import Structure, minimise, structure, total
+from passes.planning.elimination import Assignment, Structure, minimise, structure, total
 from passes.planning.evaluate import Line, Scale, line, scale
+from passes.planning.limited import Largest, minimise_limited, minimise_max
 from passes.planning.network import HomeKind, Network, OpKind, network
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
+
+    from passes.planning.criteria import Costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class Space:
     fabrics: dict[Mesh, Fabric] = field(default_factory=dict)
     moves: dict[Mesh, Redistributions] = field(default_factory=dict)
     made: dict[Strategy, Tables] = field(default_factory=dict)
+
+    @property
+    def options(self) -> int:
+        """How many options of kinds of variables there were in all tables."""
+        return sum(table.options for tables in self.made.values() for table in tables.ops.values())
 
     @property
     def ops(self) -> Iterator[tuple[OpKind, int]]:
@@ -165,42 +173,64 @@ def lower_bound(found: Space, strategy: Strategy) -> float:
 def least_bytes(found: Space, strategy: Strategy) -> float:
     """What the device with most holds at least under a strategy: the mean over stages of each op's least bytes."""
     tables = found.tables(strategy)
-    total, peak = 0.0, 0.0
+    total = 0.0
     for kind, count in found.ops:
         table = tables.op(kind)
         held = table.fixed if strategy.recompute == "all" else table.fixed + table.saved
         total += count * float(held.min(initial=inf))
-        peak = max(peak, float(table.transient.min(initial=inf)))
-    return total / strategy.stages + (peak if strategy.stages == 1 else 0.0)
+    return total / strategy.stages + (least_transient(found, strategy) if strategy.stages == 1 else 0.0)
 
 
-def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved:
-    """The best choice under one strategy; one that costs `below` or more need not be the best.
+def least_transient(found: Space, strategy: Strategy) -> float:
+    """The bytes of the gradients that the op with most holds at least while its backward pass runs."""
+    tables = found.tables(strategy)
+    return max((float(tables.op(kind).transient.min(initial=inf)) for kind, _ in found.ops), default=0.0)
 
-    An option that costs too much even if every other op takes its cheapest one is left out.
-    """
+
+def solve(found: Space, strategy: Strategy) -> Solved:
+    """The best choice under one strategy."""
     tables = objective(found, strategy)
-    best = _least(found.structure, tables)
+    first, second = (tables.shown, tables.pair), (tables.hidden, tables.pair)
+    best = _least(found.structure, first, second)
     costs = line(found.network, found.tables(strategy), best.values)
     return Solved(strategy, found.tables(strategy), best.values, best.cost, best.bound, costs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Least:
-    values: Integers
-    cost: float
-    bound: float
-
-
-def _least(graph: Structure, tables: Objective) -> _Least:
+def _least(graph: Structure, first: Costs, second: Costs) -> Assignment | Largest:
     """The least of the larger sum: where one sum's best choice is no dearer by the other, that is it."""
-    first = minimise(graph, tables.shown, tables.pair)
-    if total(graph, tables.hidden, tables.pair, first.values) <= first.cost:
-        return _Least(first.values, first.cost, first.cost)
-    second = minimise(graph, tables.hidden, tables.pair)
-    other = total(graph, tables.shown, tables.pair, second.values)
-    if other <= second.cost:
-        return _Least(second.values, second.cost, second.cost)
-    values = min((total(graph, tables.hidden, tables.pair, first.values), 0, first), (other, 1, second))[2].values
-    cost = max(total(graph, t, tables.pair, values) for t in (tables.shown, tables.hidden))
-    return _Least(values, cost, max(first.cost, second.cost))
+    for one, other in ((first, second), (second, first)):
+        best = minimise(graph, *one)
+        if total(graph, *other, best.values) <= best.cost:
+            return best
+    return minimise_max(graph, first, second, gap=GAP)
+
+
+GAP = 1e-4
+"""The relative gap at which the choice between sums that are hidden and sums that are not is good enough."""
+
+
+def solve_limited(found: Space, strategy: Strategy, limit: float, gap: float) -> Solved | None:
+    """The best choice without a pipeline whose bytes fit a device; None where there is none."""
+    tables = objective(found, strategy)
+    sizes = [_bytes(found, strategy, kind) for kind in found.network.kinds]
+    columns = tables.hidden if found.overlap == 0.0 else tables.shown
+    made = minimise_limited(found.structure, columns, tables.pair, sizes, limit, gap=gap, seconds=LIMITED_SECONDS)
+    if made is None:
+        return None
+    costs = line(found.network, found.tables(strategy), made.values)
+    return Solved(strategy, found.tables(strategy), made.values, made.cost, made.bound, costs)
+
+
+LIMITED_SECONDS = 2.0
+"""What closing the gap of one strategy under a limit may take."""
+
+
+def _bytes(found: Space, strategy: Strategy, kind: OpKind | HomeKind) -> Array:
+    """What each option of a kind holds throughout a step."""
+    import numpy as np
+
+    tables = found.tables(strategy)
+    if isinstance(kind, HomeKind):
+        return np.zeros(len(tables.home(kind).backward))
+    table = tables.op(kind)
+    return table.fixed + (0.0 if strategy.recompute == "all" else table.saved)

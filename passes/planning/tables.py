@@ -193,11 +193,13 @@ class Tables:
 
     def _halo_bytes(self, kind: OpKind, axis: str, rows: Integers) -> Array:
         """Bytes of one row of the first operand along an image axis, on one rank."""
+        import numpy as np
+
         role = next(iter(kind.types))
         extents = self.prices.extents(kind, role)
         extent = extents[axis]
         local = self.prices.bytes(kind, role) / extent
-        return local[rows]  # type: ignore[no-any-return]
+        return np.asarray(local[rows])
 
     def _value_bytes(self, kind: OpKind) -> int:
         return DTYPE_BYTES[next(iter(kind.types.values())).dtype]
@@ -217,7 +219,7 @@ class Tables:
         ]
 
     def _partial(self, kind: OpKind, role: str, codes: Integers) -> NDArray[np.bool_]:
-        """[option, mesh axis]: whether ranks along it hold the same of a weight, and parts of the sum of its gradient."""
+        """[option, mesh axis]: whether ranks along it hold the same of a weight, and parts of its gradient's sum."""
         import numpy as np
 
         along = kind.indexing.tensors.get(role, ())
@@ -251,13 +253,13 @@ class Tables:
         import numpy as np
 
         extents = np.array(self.mesh.extents, dtype=float)
-        return np.prod(np.where(self._partial(kind, role, codes), extents, 1.0), axis=1)  # type: ignore[no-any-return]
+        return np.prod(np.where(self._partial(kind, role, codes), extents, 1.0), axis=1)
 
     def _updates(self, kind: OpKind, codes: Integers, rows: Integers) -> Array:
         update = self.prices.of(kind).update[rows]
         if self.strategy.shard == "none" or not kind.weights:
-            return update  # type: ignore[no-any-return]
-        return update / self._sharers(kind, kind.weights[0], codes)  # type: ignore[no-any-return]
+            return update
+        return update / self._sharers(kind, kind.weights[0], codes)
 
     def _saved(self, kind: OpKind, rows: Integers) -> Array:
         import numpy as np
@@ -412,7 +414,7 @@ class Tables:
             [[not same_memory(type_, one or DEFAULT_LAYOUT, two or DEFAULT_LAYOUT) for two in theirs] for one in ours]
         )
         whole = table[:, None, :, None] + copied[:, None, :, None] * differs[None, :, None, :]
-        return whole.reshape(table.shape[0] * len(ours), table.shape[1] * len(theirs))  # type: ignore[no-any-return]
+        return np.asarray(whole.reshape(table.shape[0] * len(ours), table.shape[1] * len(theirs)))
 
     def _conversion(self, size: Array) -> Array:
         """Seconds to copy so many bytes into another layout: linear in the bytes."""

@@ -1,0 +1,160 @@
+"""The Plan of a training graph by search over all strategies, beside its baselines, its bounds and the runner-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from dlc.diagnostics import DiagnosticError
+from dlc.ir.graph import Graph
+from dlc.ir.plan import Alternative, Plan
+from dlc.units import format_bytes
+from passes.context import Context
+from passes.planning.apply import apply
+from passes.planning.baselines import Baseline, baselines
+from passes.planning.finish import Finished, finish
+from passes.planning.search import Effort, Found, relieved, search
+from passes.planning.space import Space, least_bytes, solve, space
+from passes.planning.strategies import Strategy, enumerate_strategies
+from passes.planning.unfit import unfit
+
+Simulate = Callable[[Plan], float]
+"""A plan -> seconds of its simulated step."""
+
+SIMULATED = 2
+"""How many of the best plans by J are simulated, besides the baselines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A baseline as the search sees it; `step` is None where it does not fit, for the reason in `note`."""
+
+    name: str
+    step: Finished | None
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Record:
+    """What the search did: how much there was, and the seconds of its parts."""
+
+    variables: int = 0
+    kinds: int = 0
+    options: int = 0
+    strategies: int = 0
+    solved: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was chosen among."""
+
+    plan: Plan
+    space: Space
+    found: Found
+    step: Finished
+    compared: tuple[Compared, ...]
+    record: Record
+
+
+def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate: Simulate | None = None) -> Planned:
+    """The best plan for devices of `limit` bytes by J, and by simulation among the best few and all baselines.
+
+    DiagnosticError E0509 where nothing fits.
+    """
+    record, begin = Record(), time.perf_counter()
+    units = sum(1 for node in graph.nodes if node.stage in ("forward", "loss"))
+    named = (
+        baselines(graph, context, units) if context.request.strategy.kind == "auto" and not context.request.mesh else ()
+    )
+    strategies = list(enumerate_strategies(graph, context, units))
+    everything = space(graph, context, [*strategies, *(each for group in named for each in group.strategies)])
+    begin = _lap(record, "tables", begin)
+    compared = tuple(_compared(everything, group, limit) for group in named)
+    begin = _lap(record, "baselines", begin)
+    found = search(everything, strategies, limit, effort, [each.step for each in compared if each.step])
+    begin = _lap(record, "search", begin)
+    if not found.finished:
+        raise DiagnosticError([unfit(everything, found, limit)])
+    record.variables, record.kinds = len(everything.network.variables), len(everything.network.kinds)
+    record.options, record.strategies, record.solved = everything.options, found.enumerated, found.solved
+    best, chosen, others = _choose(everything, found, compared, simulate)
+    _lap(record, "plans", begin)
+    return Planned(
+        chosen.with_(**_comparison(found, best, compared, others)), everything, found, best, compared, record
+    )
+
+
+def _lap(record: Record, part: str, begin: float) -> float:
+    now = time.perf_counter()
+    record.seconds[part] = now - begin
+    return now
+
+
+def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
+    """The best strategy of a baseline that fits, each with as much sharding and recomputation as it needs."""
+    steps, needed = list[Finished](), float("inf")
+    for strategy in group.strategies:
+        waiting: list[Strategy] = [strategy]
+        while waiting:
+            made = _fitting(everything, waiting, limit)
+            if made is not None:
+                steps.append(made)
+                break
+            needed = min([needed, *(least_bytes(everything, each) for each in waiting)])
+            waiting = [variant for each in waiting[-1:] for variant in relieved(each, everything)]
+    if steps:
+        return Compared(group.name, min(steps, key=lambda step: step.objective))
+    why = "cannot be had on these ranks" if needed == float("inf") else f"needs more than {format_bytes(int(limit))}"
+    return Compared(group.name, None, why)
+
+
+def _fitting(everything: Space, strategies: Sequence[Strategy], limit: float) -> Finished | None:
+    steps = list[Finished]()
+    for strategy in strategies:
+        if least_bytes(everything, strategy) <= limit:
+            made = finish(everything, solve(everything, strategy), limit)
+            steps.extend([made] if made else [])
+    return min(steps, key=lambda step: step.objective, default=None)
+
+
+def _choose(
+    everything: Space, found: Found, compared: tuple[Compared, ...], simulate: Simulate | None
+) -> tuple[Finished, Plan, dict[int, float]]:
+    """The best step by simulation among the best few by J and the baselines; all simulated seconds by step."""
+    first = found.finished[0]
+    gap = max(0.0, 1.0 - found.bound / first.objective)
+    if simulate is None:
+        return first, apply(everything, first, gap), {}
+    steps = [*found.finished[:SIMULATED], *(each.step for each in compared if each.step is not None)]
+    times: dict[int, float] = {}
+    plans: dict[int, Plan] = {}
+    for step in steps:
+        if id(step) not in plans:
+            plans[id(step)] = apply(everything, step, max(0.0, 1.0 - found.bound / step.objective))
+            times[id(step)] = simulate(plans[id(step)])
+    best = min(steps, key=lambda step: (times[id(step)], step.objective))
+    predicted = replace(plans[id(best)].predicted, simulated_seconds=times[id(best)])
+    return best, plans[id(best)].with_(predicted=predicted), times
+
+
+def _comparison(
+    found: Found, best: Finished, compared: tuple[Compared, ...], times: dict[int, float]
+) -> dict[str, object]:
+    others = [step for step in found.finished if step.strategy != best.strategy]
+    second = min(others, key=lambda step: step.objective, default=None)
+    return {
+        "runner_up": None if second is None else _alternative(str(second.strategy), second, times),
+        "baselines": tuple(
+            Alternative(each.name, 0.0, note=each.note)
+            if each.step is None
+            else _alternative(f"{each.name}: {each.step.strategy}", each.step, times)
+            for each in compared
+        ),
+    }
+
+
+def _alternative(name: str, step: Finished, times: dict[int, float]) -> Alternative:
+    return Alternative(name, step.objective, times.get(id(step), 0.0), step.peak)
