@@ -45,10 +45,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Pins, forbids and limits of a request, by op."""
+    """Pins, forbids and limits of a request, by op; `kernels` is the kind of devices whose kernels may be chosen."""
 
     request: Request
     exact: bool
+    kernels: str
     pins: dict[tuple[str, str], Rule]
     forbids: dict[tuple[str, str], tuple[Rule, ...]]
 
@@ -83,14 +84,18 @@ def is_meant(written: object, name: str) -> bool:
     return isinstance(written, str) and (name == written or name.startswith((f"{written}_", f"{written}(")))
 
 
-def rules_of(request: Request, exact: bool = False) -> Rules:
-    """The request's rules, looked up by (address, key); `exact` allows nothing but integer sums of products."""
+def rules_of(request: Request, exact: bool = False, kernels: str = "cpu") -> Rules:
+    """The request's rules, looked up by (address, key); `exact` allows nothing but integer sums of products.
+
+    `kernels` is the kind of devices whose kernels may be chosen; `cpu` stands for those of the backend `numpy`, which
+    alone are in its programs, whatever device they are for.
+    """
     pins = {(address, rule.key): rule for rule in request.pins for address in rule.addresses}
     forbids: dict[tuple[str, str], tuple[Rule, ...]] = {}
     for rule in request.forbids:
         for address in rule.addresses:
             forbids[address, rule.key] = (*forbids.get((address, rule.key), ()), rule)
-    return Rules(request, exact, pins, forbids)
+    return Rules(request, exact, kernels, pins, forbids)
 
 
 def operations(graph: Graph) -> tuple[Operation, ...]:
@@ -145,6 +150,9 @@ def _algorithm_exclusion(
     reason = algorithm.excluded(node.stage, shapes)
     if reason is not None:
         return f"because {reason}"
+    if rules.kernels not in algorithm.devices:
+        owner = "the kernel family `numpy` has" if rules.kernels == "cpu" else f"devices of kind `{rules.kernels}` have"
+        return f"because {owner} no kernel for it"
     if layout and layout not in algorithm.layouts:
         return f"because it has no kernel for {layout}"
     excluded = rules.excluded(address, "algorithm", algorithm.name)

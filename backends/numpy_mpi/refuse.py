@@ -153,7 +153,7 @@ def _algorithms(graph: Graph, request: Request) -> Iterator[Refusal]:
     for rule in request.pins:
         if rule.key == "algorithm":
             op = operator_of(graph.node(rule.addresses[0]))
-            names = [algorithm.name for algorithm in op.algorithms if algorithm.layouts]
+            names = [algorithm.name for algorithm in op.algorithms if "cpu" in algorithm.devices]
             if not any(is_meant(rule.value, name) for name in names):
                 what = f"`algorithm = {_spelt(rule)}` for `{rule.selector}`"
                 yield Refusal(what, rule.value_span, f"it can compute `{op.name}` by {', '.join(names)}")

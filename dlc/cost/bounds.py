@@ -33,7 +33,7 @@ def bounds(graph: Graph, cluster: Cluster, ranks: int, dtype: str, reduced_bytes
 def _least(graph: Graph, node: Node) -> tuple[float, float]:
     """(flops, bytes) that every way to compute a node has in common."""
     op, shapes = _operator(node), _shapes(graph, node)
-    names = [a.name for a in op.algorithms if a.excluded(node.stage, shapes) is None] or [""]
+    names = [a.name for a in op.algorithms if a.excluded(node.stage, shapes) is None and "cpu" in a.devices] or [""]
     work = min(sum(part.flops for part in phases(op, node.stage, shapes, name, "NCHW")) for name in names)
     return work, op.cost(node.stage, shapes).bytes
 

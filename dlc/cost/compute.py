@@ -1,14 +1,9 @@
 """Seconds of one kernel on one device: a roofline for each phase of the kernel, plus the price of its calls.
 
-A phase takes max(flops / (peak · efficiency), bytes / (bandwidth · share)) + calls · overhead:
-
-* a matrix product of extents m ≤ n and k comes to the share m/(m + 2) · n/(n + 8) · k/(k + 24) of the peak; other
-  arithmetic to a fifth of it, fast Fourier transforms to a twentieth;
-* memory is moved at run/(run + 32 bytes) of the bandwidth where an inner loop goes over `run` bytes;
-* a NumPy call costs 1 µs before it does anything (kind `cpu`), a kernel of another device its `launch`.
-
-The constants were fitted to OpenBLAS and NumPy 2.4 on one AVX-512 core (`benchmarks/choice.py` prints the fit). Where a
-profile of the device has points, they take the place of the formulas.
+A phase takes max(flops / rate, bytes / bandwidth) + calls · overhead, by the rates of `dlc.cost.rates`. What the phases
+are depends on the kind of the device: those of NumPy's kernels on a CPU (`dlc.cost.phases`), those of libraries such as
+cuDNN elsewhere (`dlc.cost.gpu`). A NumPy call costs 1 µs before it does anything, a kernel of another device its
+`launch`. Where a profile of the device has points, they take the place of the formulas.
 """
 
 from __future__ import annotations
@@ -16,23 +11,16 @@ from __future__ import annotations
 from typing import Literal
 
 from dlc.cluster.topology import Device
+from dlc.cost.gpu import gpu_phases
 from dlc.cost.phases import Phase, conversion, phases
 from dlc.cost.profile import Profile
+from dlc.cost.rates import arithmetic_rate, memory_rate
 from dlc.ir.plan import Figure
 from dlc.ir.tensor import TensorType
-from dlc.ops.extents import larger, nothing, smaller
+from dlc.ops.extents import nothing
 from dlc.ops.operator import Operator, Shapes
 
 Source = Literal["measured", "interpolated", "analytic"]
-
-HALF_PEAK = (2.0, 8.0, 24.0)
-"""Extents m, n, k of a matrix product at which each one alone halves the rate."""
-
-VECTOR_SHARE, TRANSFORM_SHARE = 0.2, 0.05
-"""Shares of the peak that element-wise arithmetic and Fourier transforms reach."""
-
-HALF_BANDWIDTH_RUN = 32.0
-"""Bytes of an inner loop at which half of the bandwidth is reached."""
 
 NUMPY_CALL = 1e-6
 """Seconds of a NumPy call on small arrays: finding the loop, checking shapes and strides."""
@@ -56,7 +44,15 @@ def seconds(
         measured = profile.kernel(operator.name, stage, algorithm, layout, shapes)
         if measured is not None:
             return measured
-    return priced(phases(operator, stage, shapes, algorithm, layout), element_type(shapes), device, profile)
+    return priced(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
+
+
+def kernel(
+    operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str, device: Device
+) -> tuple[Phase, ...]:
+    """The phases of one pass of an op as the device's kernels compute it; ValueError where there is no such kernel."""
+    of = phases if device.kind == "cpu" else gpu_phases
+    return of(operator, stage, shapes, algorithm, layout)
 
 
 def conversion_seconds(type_: TensorType, device: Device, profile: Profile | None = None) -> float:
@@ -94,31 +90,19 @@ def overhead(device: Device, profile: Profile | None = None) -> float:
     return device.launch + (NUMPY_CALL if device.kind == "cpu" else 0.0)
 
 
-def gemm_efficiency(m: int, n: int, k: int) -> float:
-    """The share of the peak that a product of an m x k by a k x n matrix reaches; symmetric in m and n."""
-    m, n = smaller(m, n), larger(m, n)
-    return m / (m + HALF_PEAK[0]) * n / (n + HALF_PEAK[1]) * k / (k + HALF_PEAK[2])
-
-
 def _rate(part: Phase, dtype: str, device: Device, profile: Profile | None) -> float:
     """FLOP/s of a phase."""
-    peak = device.peak(dtype)
-    if part.unit == "vector":
-        return peak * VECTOR_SHARE
-    if part.unit == "transform":
-        return peak * TRANSFORM_SHARE
-    if part.extents is None:
-        raise ValueError("a matrix phase has extents")
-    measured = profile.gemm_rate(dtype, *part.extents) if profile is not None else None
-    return measured if measured is not None else peak * gemm_efficiency(*part.extents)
+    if profile is not None and part.unit == "matrix" and part.extents is not None:
+        measured = profile.gemm_rate(dtype, *part.extents)
+        if measured is not None:
+            return measured * part.share
+    return arithmetic_rate(part, dtype, device)
 
 
 def _bandwidth(run: float, device: Device, profile: Profile | None) -> float:
     """Bytes per second of a phase that finds `run` bytes together."""
     measured = profile.bandwidth_of(run) if profile is not None else None
-    if measured is not None:
-        return measured
-    return device.bandwidth / (1.0 + HALF_BANDWIDTH_RUN / run)
+    return memory_rate(run, device) if measured is None else measured
 
 
 def element_type(shapes: Shapes) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import element_type, spans
-from dlc.cost.phases import phases
+from dlc.cost.compute import element_type, kernel, spans
 from dlc.cost.profile import Profile
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.operator import Operator, Shapes
@@ -35,7 +34,7 @@ def seconds_many(
     """
     dtype = element_type(shapes)
     total = np.zeros(candidates(shapes))
-    for part in phases(operator, stage, shapes, algorithm, layout):
+    for part in kernel(operator, stage, shapes, algorithm, layout, device):
         arithmetic, traffic, launch = spans(part, dtype, device, profile)
         total += np.maximum(arithmetic, traffic)
         total += launch

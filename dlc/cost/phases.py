@@ -21,7 +21,7 @@ from dlc.ops.extents import chosen, larger, log2
 from dlc.ops.operator import Operator, Shapes
 from dlc.ops.windows import windows
 
-Unit = Literal["matrix", "vector", "transform"]
+Unit = Literal["matrix", "plain", "vector", "transform"]
 
 BLOCK_BYTES = 2**20
 """Kernels work in blocks whose scratch arrays have about this size (`dlc.ops.conv_algorithms.CACHE_BYTES`)."""
@@ -35,7 +35,9 @@ TRANSPOSED_RUN = 16.0
 class Phase:
     """`flops` on a unit of the processor and `bytes` read or written in runs of `run` bytes, by `calls` calls.
 
-    `extents` are (m, n, k) of the matrix products, m·n results of k products each.
+    `extents` are (m, n, k) of the matrix products, m·n results of k products each. On a GPU so many `products` of these
+    extents are one kernel, which reaches a `share` of what others of the same extents do; `plain` is a matrix product
+    that tensor cores cannot do.
     """
 
     flops: float = 0.0
@@ -44,6 +46,8 @@ class Phase:
     unit: Unit = "vector"
     extents: tuple[int, int, int] | None = None
     calls: float = 1.0
+    products: int = 1
+    share: float = 1.0
 
 
 def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", layout: str = "") -> tuple[Phase, ...]:

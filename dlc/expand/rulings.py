@@ -104,7 +104,7 @@ def _excluded(graph: Graph, node: Node, name: str) -> str | None:
 
 def _algorithms(node: Node) -> tuple[Algorithm, ...]:
     """Those that a backend has. The others are of the language too, and refused at `compile`."""
-    return tuple(algorithm for algorithm in operator_of(node).algorithms if algorithm.layouts)
+    return tuple(algorithm for algorithm in operator_of(node).algorithms if "cpu" in algorithm.devices)
 
 
 def _algorithm(node: Node, name: str) -> Algorithm | None:

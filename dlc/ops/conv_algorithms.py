@@ -13,7 +13,6 @@ from functools import cache, partial
 from math import prod
 
 from dlc.ir.tensor import DTYPE_BYTES, tensor
-from dlc.ops.attributes import integer
 from dlc.ops.counting import lg, touched
 from dlc.ops.extents import entry, following, larger, smaller
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
@@ -74,15 +73,18 @@ class ConvShape:
 
 
 def conv_shape(stage: str, shapes: Shapes) -> ConvShape:
-    """The extents behind a conv node of a pass: `forward` has x, weight -> y; `dx` dy, weight -> x; `dw` dy, x -> w."""
+    """The extents behind a conv node of a pass: `forward` has x, weight -> y; `dx` dy, weight -> x; `dw` dy, x -> w.
+
+    Where the attribute `groups` is not 1, there are as many as channels for each channel of the weight.
+    """
     x, y = {
         "forward": (shapes.inputs[0], shapes.outputs[0]),
         "dx": (shapes.outputs[0], shapes.inputs[0]),
         "dw": (shapes.inputs[1], shapes.inputs[0]),
     }[stage]
     n, c, *extents = x.shape
-    slide, groups = windows(shapes.attrs, len(extents)), integer(shapes.attrs, "groups")
-    if groups != 1:  # a shard has a part of them
+    slide, groups = windows(shapes.attrs, len(extents)), 1
+    if shapes.attrs.get("groups") != 1:  # a shard has a part of the groups that the attribute counts
         groups = larger(1, c // (shapes.outputs[0] if stage == "dw" else shapes.inputs[1]).shape[1])
     return ConvShape(n, c, tuple(extents), y.shape[1], y.shape[2:], slide, groups, x.dtype)
 
@@ -101,10 +103,6 @@ def direct_cost(stage: str, shapes: Shapes) -> Cost:
 
 def _never(stage: str, shapes: Shapes) -> None:
     return None
-
-
-def _no_kernel(stage: str, shapes: Shapes) -> str:
-    return "the kernel family `numpy` has no kernel for it"
 
 
 def _no_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
@@ -359,5 +357,5 @@ CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     _winograd(4),
     _fft("fft", tiled=False),
     _fft("fft_tiled", tiled=True),
-    Algorithm("implicit_gemm", (), _no_kernel, direct_cost, _no_workspaces),
+    Algorithm("implicit_gemm", ("NCHW", "NHWC"), _never, direct_cost, _no_workspaces, ("gpu", "accelerator")),
 )

@@ -7,7 +7,6 @@ computes with as many groups as channels, by kernels of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType
@@ -16,7 +15,7 @@ from dlc.ops.conv_algorithms import direct_cost
 from dlc.ops.convolutions import BIAS, DILATION, WINDOW, filter_weights, window_attrs
 from dlc.ops.indexing import Attributes, Indexing, Types, indexed
 from dlc.ops.operands import floating
-from dlc.ops.operator import Cost, Gradient, Inferred, Operator, Parameter, Shapes
+from dlc.ops.operator import Gradient, Inferred, Operator, Parameter
 from dlc.ops.window_indexing import image_axes, window_halos
 from dlc.ops.windows import SPLITS, slid, spatial, windows
 
@@ -36,12 +35,6 @@ def _infer(operands: tuple[TensorType, ...], args: Mapping[str, Attr]) -> Inferr
     return Inferred((slid(x, slide.output(extents), filters),), attrs, weights)
 
 
-def _cost(pass_: str, shapes: Shapes) -> Cost:
-    """That of a convolution with as many groups as channels."""
-    x = {"forward": shapes.inputs[0], "dx": shapes.outputs[0]}.get(pass_, shapes.inputs[-1])
-    return direct_cost(pass_, replace(shapes, attrs={**shapes.attrs, "groups": x.shape[1]}))
-
-
 def _indexing(types: Types, attrs: Attributes) -> Indexing:
     """Channels of x and y are split alike; with a multiplier into equal parts."""
     names = image_axes(types["x"])
@@ -56,7 +49,7 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
 DEPTHWISE_CONV = Operator(
     "depthwise_conv",
     _infer,
-    _cost,
+    direct_cost,  # that of a convolution with as many groups as channels
     parameters=(*WINDOW, DILATION, Parameter("multiplier", "int", default=1, minimum=1), BIAS),
     weights=("weight", "bias"),
     gradients=(

@@ -169,7 +169,8 @@ class Algorithm:
 
     `excluded(pass, shapes, dtype)` is None where it is legal, else the reason in words (E0504, E0512).
     `cost` gives the counts of this algorithm for a pass, by cost-models.md §2; `workspaces(pass, shapes, layout)` its
-    scratch arrays. `layouts` are those that it has kernels for.
+    scratch arrays. `layouts` are those that there are kernels for, on devices of the kinds `devices`; the kernels of
+    the backend `numpy` are those for `cpu`.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Algorithm:
     excluded: Callable[[str, Shapes], str | None]
     cost: Callable[[str, Shapes], Cost]
     workspaces: Callable[[str, Shapes, str], tuple[Workspace, ...]]
+    devices: tuple[str, ...] = ("cpu", "gpu", "accelerator")
 
 
 LAYOUTS = ("NCHW", "NHWC", "CHWN")

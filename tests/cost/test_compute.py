@@ -9,9 +9,10 @@ from itertools import product
 import pytest
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import conversion_seconds, gemm_efficiency, priced, seconds
+from dlc.cost.compute import conversion_seconds, priced, seconds
 from dlc.cost.phases import Phase, phases
 from dlc.cost.profile import read_profile
+from dlc.cost.rates import gemm_efficiency
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType, tensor
 from dlc.ops import OPS, operator
@@ -50,7 +51,9 @@ def conv_shapes(
 CASES = [
     (stage, algorithm, layout)
     for stage, algorithm, layout in product(("forward", "dx", "dw"), op("conv").algorithms, LAYOUTS)
-    if algorithm.excluded(stage, conv_shapes(stage)) is None and layout in algorithm.layouts
+    if algorithm.excluded(stage, conv_shapes(stage)) is None
+    and layout in algorithm.layouts
+    and "cpu" in algorithm.devices
 ]
 
 

@@ -77,7 +77,7 @@ def assert_equal(
 def ways(op: Operator, stage: str, shapes: Shapes, device: Device) -> list[tuple[str, str]]:
     """(algorithm, layout) that an op can be computed by on a device."""
     images = op.layout_free and any(len(type_.axes) == 4 for type_ in shapes.inputs)
-    legal = [a for a in op.algorithms if a.excluded(stage, shapes) is None]
+    legal = [a for a in op.algorithms if a.excluded(stage, shapes) is None and device.kind in a.devices]
     if op.algorithms:
         return [(a.name, layout) for a in legal for layout in (LAYOUTS if images else ("NCHW",)) if layout in a.layouts]
     return [("", layout) for layout in (LAYOUTS if images else ("",))]

@@ -123,6 +123,8 @@ class Op:
 
     def excluded(self, stage: str) -> str | None:
         algorithm = self.chosen()
+        if algorithm is not None and "cpu" not in algorithm.devices:
+            return "it is for other devices"
         return algorithm.excluded(stage, self.shapes(stage)) if algorithm else None
 
     def store(self, role: str, array: Array) -> Array:

@@ -74,7 +74,8 @@ def node_seconds(graph: Graph, node: Node, layout: str, asked: Context) -> float
     op = op_of(node)
     shapes = Shapes(tuple(map(graph.type, node.inputs)), tuple(map(graph.type, node.outputs)), dict(node.attrs))
     device = asked.cluster.devices[0]
-    names = [a.name for a in op.algorithms if a.excluded(node.stage, shapes) is None and layout in a.layouts] or [""]
+    legal = [a for a in op.algorithms if a.excluded(node.stage, shapes) is None and layout in a.layouts]
+    names = [a.name for a in legal if "cpu" in a.devices] or [""]
     return min(seconds(op, node.stage, shapes, name, layout, device).seconds for name in names)
 
 
