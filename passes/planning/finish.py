@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING
 
-from dlc.cost.schedules import SCHEDULES
+from dlc.cost.schedules import Schedule
 from passes.planning.cuts import Cuts, Unit, best_schedule, cut
 from passes.planning.evaluate import Line
 from passes.planning.segments import checkpointed
@@ -67,14 +68,17 @@ class Finished:
         return max(self.peaks)
 
 
-def finish(found: Space, solved: Solved, limit: float) -> Finished | None:
-    """The step of a solved strategy on devices of `limit` bytes; None where it does not fit."""
+def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Finished | None:
+    """The step of a solved strategy on devices of `limit` bytes; None where it does not fit.
+
+    One that takes `below` or more need not be the best.
+    """
     costs, again = solved.line, frozenset[int]()
     if solved.strategy.recompute == "all":
         costs, again = checkpointed(costs)
     if solved.strategy.stages == 1:
         return _alone(found, solved, costs, again, limit)
-    return _pipelined(found, solved, costs, again, limit)
+    return _pipelined(found, solved, costs, again, limit, below)
 
 
 def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float) -> Finished | None:
@@ -95,12 +99,14 @@ def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], lim
     )
 
 
-def _pipelined(found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float) -> Finished | None:
+def _pipelined(
+    found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float, below: float
+) -> Finished | None:
     strategy = solved.strategy
     sends = found.fabric(strategy.mesh).send(costs.crossing, PIPELINE)
     columns = (costs.forward, costs.backward, costs.weights, costs.saved, costs.fixed, sends, costs.transient)
     units = [Unit(*each) for each in zip(*(column.tolist() for column in columns), strict=True)]
-    chosen = _cut(found, strategy, units, limit)
+    chosen = _cut(found, strategy, units, limit, below)
     if chosen is None:
         return None
     strategy, cuts = chosen
@@ -125,18 +131,30 @@ def _pipelined(found: Space, solved: Solved, costs: Line, again: frozenset[int],
     )
 
 
-def _cut(found: Space, strategy: Strategy, units: list[Unit], limit: float) -> tuple[Strategy, Cuts] | None:
-    """The best cuts of the schedule asked for, or of the best one."""
-    asked = found.context.request.schedule
+def _cut(
+    found: Space, strategy: Strategy, units: list[Unit], limit: float, below: float
+) -> tuple[Strategy, Cuts] | None:
+    """The best cuts of the schedule asked for, or of the best one.
+
+    Other schedules than 1F1B are tried where one without any bubble would take less than `below`.
+    """
+    stages, count, asked = strategy.stages, strategy.microbatches, found.context.request.schedule
     if asked != "auto":
         chunks = 2 if asked == "interleaved" else 1
-        cuts = cut(units, strategy.stages, strategy.microbatches, asked, limit=limit, chunks=chunks)  # type: ignore[arg-type]
+        cuts = cut(units, stages, count, asked, limit=limit, chunks=chunks)  # type: ignore[arg-type]
         return None if cuts is None else (strategy.with_(schedule=asked, chunks=chunks), cuts)
-    best = best_schedule(units, strategy.stages, strategy.microbatches, limit=limit, schedules=SCHEDULES)
-    if best is None:
-        return None
+    first = cut(units, stages, count, "one_f_one_b", limit=limit)
+    ideal = count * sum(unit.forward + unit.backward + unit.weights for unit in units) / stages
+    if first is not None and ideal >= below:
+        return strategy.with_(schedule="one_f_one_b"), first
+    best = best_schedule(units, stages, count, limit=limit, schedules=OTHERS)
+    if best is None or (first is not None and first.makespan <= best[2].makespan):
+        return None if first is None else (strategy.with_(schedule="one_f_one_b"), first)
     schedule, chunks, cuts = best
     return strategy.with_(schedule=schedule, chunks=chunks), cuts
+
+
+OTHERS: tuple[Schedule, ...] = ("gpipe", "interleaved", "zero_bubble")
 
 
 def _exposed(found: Space, costs: Line, part: slice) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from dlc.diagnostics import DiagnosticError
 from dlc.ir.graph import Graph
@@ -15,7 +16,7 @@ from passes.planning.apply import apply
 from passes.planning.baselines import Baseline, baselines
 from passes.planning.finish import Finished, finish
 from passes.planning.search import Effort, Found, relieved, search
-from passes.planning.space import Space, least_bytes, solve, space
+from passes.planning.space import Space, least_bytes, lower_bound, solve, space
 from passes.planning.strategies import Strategy, enumerate_strategies
 from passes.planning.unfit import unfit
 
@@ -94,30 +95,28 @@ def _lap(record: Record, part: str, begin: float) -> float:
 
 
 def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
-    """The best strategy of a baseline that fits, each with as much sharding and recomputation as it needs."""
-    steps, needed = list[Finished](), float("inf")
-    for strategy in group.strategies:
-        waiting: list[Strategy] = [strategy]
-        while waiting:
-            made = _fitting(everything, waiting, limit)
+    """The best strategy of a baseline that fits, with as much sharding and recomputation as it needs."""
+    needed, best = inf, inf
+    waiting, steps = list(group.strategies), list[Finished]()
+    while waiting and not steps:
+        for strategy in waiting:
+            needed = min(needed, least_bytes(everything, strategy))
+            made = _fitting(everything, strategy, limit, best)
             if made is not None:
                 steps.append(made)
-                break
-            needed = min([needed, *(least_bytes(everything, each) for each in waiting)])
-            waiting = [variant for each in waiting[-1:] for variant in relieved(each, everything)]
+                best = min(best, made.objective)
+        waiting = [variant for each in waiting for variant in relieved(each, everything)]
     if steps:
         return Compared(group.name, min(steps, key=lambda step: step.objective))
-    why = "cannot be had on these ranks" if needed == float("inf") else f"needs more than {format_bytes(int(limit))}"
+    why = "cannot be had on these ranks" if needed == inf else f"needs {format_bytes(int(needed))} or more a rank"
     return Compared(group.name, None, why)
 
 
-def _fitting(everything: Space, strategies: Sequence[Strategy], limit: float) -> Finished | None:
-    steps = list[Finished]()
-    for strategy in strategies:
-        if least_bytes(everything, strategy) <= limit:
-            made = finish(everything, solve(everything, strategy), limit)
-            steps.extend([made] if made else [])
-    return min(steps, key=lambda step: step.objective, default=None)
+def _fitting(everything: Space, strategy: Strategy, limit: float, below: float) -> Finished | None:
+    if max(lower_bound(everything, strategy), 0.0) >= below or least_bytes(everything, strategy) > limit:
+        return None
+    solved = solve(everything, strategy)
+    return finish(everything, solved, limit, below) if solved else None
 
 
 def _choose(

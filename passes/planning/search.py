@@ -94,7 +94,7 @@ def search(
         if level == 0:
             queue.refine(bound, number)
             continue
-        made = _step(space, queue, bound, number, level)
+        made = _step(space, queue, (bound, level, number), best)
         solved += 1
         if made is None:
             continue
@@ -106,13 +106,17 @@ def search(
     return Found(tuple(done), min(proved, best), solved, len(queue.strategies), queue.needed)
 
 
-def _step(space: Space, queue: _Queue, bound: float, number: int, level: int) -> Finished | None:
+def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> Finished | None:
     """Solve a strategy: freely first, then within the memory; its variants go into the queue where it does not fit."""
+    bound, level, number = entry
     strategy = queue.strategies[number]
     if level == 2:
         within = solve_limited(space, strategy, queue.limit - least_transient(space, strategy), GAP)
         return None if within is None else finish(space, within, queue.limit)
-    made = finish(space, solve(space, strategy), queue.limit)
+    solved = solve(space, strategy, best)
+    if solved is None:
+        return None
+    made = finish(space, solved, queue.limit, best)
     if made is None:
         if strategy.stages == 1:
             heappush(queue.heap, (bound, 2, number))

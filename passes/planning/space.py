@@ -187,13 +187,42 @@ def least_transient(found: Space, strategy: Strategy) -> float:
     return max((float(tables.op(kind).transient.min(initial=inf)) for kind, _ in found.ops), default=0.0)
 
 
-def solve(found: Space, strategy: Strategy) -> Solved:
-    """The best choice under one strategy."""
+def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved | None:
+    """The best choice under one strategy; None where it surely costs more than `below`.
+
+    An option that would cost more even if every other op took its cheapest one is left out, which most are, once a
+    good plan is known.
+    """
+    if below < inf and not _prune(found, strategy, below * (1 + ROUNDING)):
+        return None
     tables = objective(found, strategy)
     first, second = (tables.shown, tables.pair), (tables.hidden, tables.pair)
     best = _least(found.structure, first, second)
     costs = line(found.network, found.tables(strategy), best.values)
     return Solved(strategy, found.tables(strategy), best.values, best.cost, best.bound, costs)
+
+
+ROUNDING = 1e-9
+
+
+def _prune(found: Space, strategy: Strategy, below: float) -> bool:
+    """Leave out the cuts of ops that no plan below a cost has; whether every op keeps one."""
+    import numpy as np
+
+    tables, bounds = found.tables(strategy), unary_tables(found, strategy)
+    least = [sum(n * float(columns[kind.index].min(initial=inf)) for kind, n in found.ops) for columns in bounds]
+    for kind, _ in found.ops:
+        table = tables.op(kind)
+        keep = np.ones(len(table.partitions), dtype=bool)
+        for columns, bound in zip(bounds, least, strict=True):
+            column = columns[kind.index]
+            cheapest = column.reshape(len(table.partitions), len(table.layouts)).min(axis=1)
+            keep &= cheapest - column.min(initial=inf) <= below - bound
+        if not keep.any():
+            return False
+        if not keep.all():
+            tables.ops[kind.index] = table.of(np.flatnonzero(keep))
+    return True
 
 
 def _least(graph: Structure, first: Costs, second: Costs) -> Assignment | Largest:

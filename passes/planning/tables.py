@@ -8,7 +8,7 @@ conversions of layout are those of one microbatch; updates and gradients of weig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,18 @@ class OpTable:
     def options(self) -> int:
         """How many there are."""
         return len(self.forward)
+
+    def of(self, cuts: Integers) -> OpTable:
+        """The options with these cuts alone."""
+        import numpy as np
+
+        count = len(self.layouts)
+        kept = (cuts[:, None] * count + np.arange(count)).reshape(-1)
+        columns = {name: getattr(self, name)[kept] for name in COLUMNS}
+        return replace(self, partitions=tuple(self.partitions[at] for at in cuts), rows=self.rows[cuts], **columns)
+
+
+COLUMNS = ("forward", "backward", "weights", "update", "sums", "saved", "fixed", "transient")
 
 
 @dataclass(frozen=True, slots=True)
