@@ -14,6 +14,7 @@ from dlc.ir.graph import Graph, Node
 from dlc.ir.request import MeshAxis, Rule, Setting, Split
 from dlc.messages import e05_plan as messages
 from dlc.ops import operator
+from dlc.ops.nodes import node_indexing
 from dlc.ops.operator import LAYOUTS, Operator
 from dlc.syntax import ast
 
@@ -56,14 +57,10 @@ MOST_LOOKS = 1_000_000
 def split_axes(op: Operator, node: Node, graph: Graph) -> tuple[str, ...]:
     """The axes that a partition of this op may split: those of its result, and the ones that it sums over.
 
-    `feature` is the last axis of what is no image, whatever its name.
+    `feature` is the last axis of what is no image, whatever its name (`dlc.ops.indexing`).
     """
-    names = graph.type(node.outputs[0]).names
-    return tuple(
-        axis
-        for axis in op.splits
-        if axis in names or axis == "reduce" or (axis == "feature" and len(names) > 1 and "channel" not in names)
-    )
+    axes = node_indexing(graph, node).axes
+    return tuple(axis for axis in op.splits if axis in axes)
 
 
 def is_image(names: Iterable[str]) -> bool:
@@ -228,7 +225,7 @@ class PinReader:
         first = reached[0].address
         missing = next(split.axis for split in splits if split.axis not in axes[first])
         notes = (f"nor can the other {len(reached) - 1} that the selector reaches",) if len(reached) > 1 else ()
-        helps = (f"it can be split by {listed(axes[first])}",)
+        helps = (f"it can be split by {listed(axes[first])}",) if axes[first] else ()
         self.reader.diagnostics.add(
             messages.NO_SUCH_AXIS.at(setting.value.span, address=first, axis=missing, notes=notes, helps=helps)
         )
@@ -238,10 +235,9 @@ class PinReader:
         """E0506: heads are split evenly."""
         for over in (split.over for split in splits if split.axis == HEADS):
             degree = self.degree(over, setting.value.span) or 1
-            uneven = (node for node in nodes if self.graph.type(node.outputs[0]).extent(HEADS) % degree)
-            node = next(uneven, None)
+            found = ((node, dict(node_indexing(self.graph, node).extents)[HEADS]) for node in nodes)
+            node, heads = next((pair for pair in found if pair[1] % degree), (None, 0))
             if node is not None:
-                heads = self.graph.type(node.outputs[0]).extent(HEADS)
                 labels = (Label(node.span, f"{heads} heads here"),) if node.span else ()
                 self.reader.diagnostics.add(
                     messages.HEADS.at(setting.value.span, secondary=labels, heads=heads, degree=degree, over=over)

@@ -103,9 +103,11 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
     halos, stretched, out = {}, [], []
     along = zip(image_axes(types["x"])[2:], x, y, slide.stride, slide.reach, slide.pad, strict=True)
     for name, into, extent, stride, reach, (pad, _) in along:
-        halos[name] = Halo((reach - 1 - pad) // stride, (stride - 1 + pad) // stride, step=stride)
+        halo = Halo((reach - 1 - pad) // stride, (stride - 1 + pad) // stride, step=stride)
+        even = extent == stride * into
+        halos |= {name: halo} if halo.before or halo.after or not even else {}
         stretched += [name] if stride > 1 else []
-        out += [name] if stride > 1 and extent != stride * into else []
+        out += [name] if stride > 1 and not even else []
     return filtered(types, attrs, ("reduce", "channel"), halos, stretched=tuple(stretched), out=tuple(out))
 
 

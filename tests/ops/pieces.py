@@ -259,7 +259,7 @@ def largest_error(pieces: Pieces, whole: Known) -> float:
 
 
 def reads_something(pieces: Pieces) -> bool:
-    """Whether every rank has a row of the operand: windows may lie in the pads alone, which kernels are not made for."""
+    """Whether every rank has a row of the operand: kernels are not made for windows that lie in the pads alone."""
     return all(len(held) for piece in pieces.pieces for held in piece.rows.get("x", ()))
 
 

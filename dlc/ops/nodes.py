@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from dlc.expand.pins import operator_of
 from dlc.ir import schema
 from dlc.ir.graph import Attrs, Graph, Node
 from dlc.ir.tensor import TensorType
@@ -15,10 +14,14 @@ Roles = tuple[tuple[str, TensorType], ...]
 
 
 def typed_roles(graph: Graph, node: Node) -> Roles:
-    """(role, type) of everything around a forward node: operands, weights, statistics, results, saved."""
-    found = schema.roles(operator_of(node), node)
+    """(role, type) of everything around a forward node: operands, weights, statistics, results, saved.
+
+    ValueError for a node whose operator is unknown, or declares other inputs and outputs.
+    """
+    op = operator(node.op)
+    found = None if op is None else schema.roles(op, node)
     if found is None:
-        raise ValueError(f"{node.address} has another number of inputs or outputs than {node.op} declares")
+        raise ValueError(f"{node.address} is no node of the operator {node.op}")
     return tuple((role, graph.type(value)) for role, value in found.items())
 
 
