@@ -16,7 +16,7 @@ from math import prod
 from operator import mul
 from typing import TYPE_CHECKING
 
-from dlc.cluster.rounds import Digit, Pattern, Shape, flows
+from dlc.cluster.rounds import ALL, Digit, Pattern, Shape, flows
 from dlc.cluster.routes import ALONE, Copies, Joint, Level, Piece, Routes, routes
 from dlc.cluster.topology import Cluster
 
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 Blocks = tuple[tuple[int, bool], ...]
 """(extent, whether a group runs along it), innermost first: how a mesh counts its ranks."""
+
+Wires = tuple[int, int] | None
+"""(depth of the nesting, dimension) of wires, None where there are ports."""
+
+_Cut = tuple[int, Wires]
+"""(ranks, the wires that count from there on)."""
 
 MAX_CYCLE = 32
 """Members that are joined by edges up to which a cycle through all of them is looked for."""
@@ -60,6 +66,7 @@ class Groups:
     ranks: Ints
     copies: Copies
     everyone: Ints
+    fits: bool = False  # the mesh fits the nesting
     _pieces: dict[Pattern, tuple[Piece, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -88,8 +95,8 @@ class Groups:
             links = self.routes.links(depth, self.everyone) if members.max() > 1 else []
             if links:
                 held = max(int(np.unique(row, return_counts=True)[1].max()) for row in numbers)
-                capacity = sum(joint.capacity(count) for joint, count in links)
-                found.append(Span(int(members.min()), held, min(joint.link.latency for joint, _ in links), capacity))
+                capacity = sum(joint.capacity(count) * times for joint, count, times in links)
+                found.append(Span(int(members.min()), held, min(joint.link.latency for joint, *_ in links), capacity))
         return tuple(found)
 
     def pieces(self, patterns: Iterable[Pattern]) -> list[tuple[Piece, ...]]:
@@ -97,7 +104,9 @@ class Groups:
         import numpy as np
 
         patterns = list(patterns)
-        new = [pattern for pattern in dict.fromkeys(patterns) if pattern not in self._pieces]
+        new = [
+            pattern for pattern in dict.fromkeys(patterns) if pattern not in self._pieces and not self._by_part(pattern)
+        ]
         if new:
             sent = [flows(pattern, self.shape) for pattern in new]
             sources, targets = (np.concatenate([self.ranks[:, way[end]].ravel() for way in sent]) for end in (0, 1))
@@ -106,6 +115,34 @@ class Groups:
             self._pieces.update(zip(new, found, strict=True))
         return [self._pieces[pattern] for pattern in patterns]
 
+    def _by_part(self, pattern: Pattern) -> bool:
+        """Whether the pattern runs along a part of the group's digits only, as along a mesh axis of its own: then what
+        it takes has been found there, on fewer messages."""
+        P, digits = self.shape.ranks, self.shape.digits if pattern.fine else self.shape.levels
+        extent = P if pattern.digit == ALL else digits[pattern.digit].extent
+        inner = 1 if pattern.digit == ALL else prod(digit.extent for digit in digits[pattern.digit + 1 :])
+        part = None
+        if pattern.kind == "exchange" and extent & (extent - 1) == 0:
+            part, there = self._part(inner << pattern.number, 2), Pattern("exchange")
+        elif pattern.kind == "shift" and extent < P:
+            part, there = self._part(inner, extent), Pattern("shift", pattern.number, 0, pattern.fine)
+        if part is None:
+            return False
+        self._pieces[pattern] = part.pieces([there])[0]
+        return True
+
+    def _part(self, step: int, extent: int) -> Groups | None:
+        """The groups of `extent` ranks that are `step` positions apart, if they are those of a mesh that fits."""
+        first, total = int(self.everyone[0]), len(self.everyone)
+        places = self.ranks[0, : step * extent : step] - self.ranks[0, 0]
+        stride = int(places[1])
+        even = all(int(place) == i * stride for i, place in enumerate(places))
+        if not self.fits or extent == self.shape.ranks or not even or total % (stride * extent):
+            return None
+        blocks = ((stride, False), (extent, True), (total // (stride * extent), False))
+        part = of_mesh(self.routes.cluster, first, tuple(block for block in blocks if block[0] > 1))
+        return part if part.fits and len(part.shape.levels) == 1 and len(part.shape.digits) == 1 else None
+
 
 @lru_cache(maxsize=1024)
 def of_mesh(cluster: Cluster, first: int, blocks: Blocks) -> Groups:
@@ -113,21 +150,19 @@ def of_mesh(cluster: Cluster, first: int, blocks: Blocks) -> Groups:
     import numpy as np
 
     known = routes(cluster)
-    sizes = known.sizes
-    digits = _digits(sizes, first, blocks) if sizes else None
-    if digits is None or sizes is None:
+    digits = _digits(known, first, blocks)
+    fits = digits is not None
+    if digits is None:
         strides = accumulate((extent for extent, _ in blocks), mul, initial=1)
         digits = [_MeshDigit(stride, extent, along) for stride, (extent, along) in zip(strides, blocks, strict=False)]
-        stand_in, sizes = [], ()
-    else:
-        shared = {digit.depth for digit in digits if digit.along and known.joint_at(digit.depth).wired}
-        stand_in = [digit for digit in digits if not digit.along and digit.depth not in shared]
+    shared = {digit.wires for digit in digits if digit.along}
     along = [digit for digit in digits if digit.along]
-    apart = [digit for digit in digits if not digit.along and digit not in stand_in]
+    apart = [digit for digit in digits if not digit.along and (not fits or digit.wires in shared - {None})]
+    others = [digit for digit in digits if digit not in along and digit not in apart]
     ranks = first + _offsets(apart)[:, np.newaxis] + _offsets(along)
-    copies = _copies(sizes, stand_in) if stand_in else known.alone
     everyone = np.arange(first, first + prod(extent for extent, _ in blocks))
-    return Groups(known, ranks, copies, everyone)
+    copies = _copies(known.sizes or (), others) if others else known.alone
+    return Groups(known, ranks, copies, everyone, fits)
 
 
 @lru_cache(maxsize=256)
@@ -142,30 +177,50 @@ def of_ranks(cluster: Cluster, groups: tuple[tuple[int, ...], ...]) -> Groups:
 
 @dataclass(frozen=True, slots=True)
 class _MeshDigit:
-    """`extent` ranks that are `stride` apart, which a group runs `along` or not, at one depth of the nesting."""
+    """`extent` ranks that are `stride` apart, which a group runs `along` or not.
+
+    `wires` tells which ones lie between them, None where ports do.
+    """
 
     stride: int
     extent: int
     along: bool
-    depth: int = 0
+    wires: Wires = None
 
 
-def _digits(sizes: Sequence[int], first: int, blocks: Blocks) -> list[_MeshDigit] | None:
-    """A mesh's axes cut at the sizes of members, innermost first; None where they do not divide each other."""
-    ends = list(accumulate((extent for extent, _ in blocks), mul))
+def _digits(known: Routes, first: int, blocks: Blocks) -> list[_MeshDigit] | None:
+    """A mesh's axes cut at the sizes of members, and of rows and planes on a torus where that goes, innermost first;
+    None where they do not divide each other."""
+    sizes, ends = known.sizes, list(accumulate((extent for extent, _ in blocks), mul))
+    if sizes is None:
+        return None
     ranks = ends[-1]
     for size in sizes:
         if first % size if size < ranks else first // size != (first + ranks - 1) // size:
             return None
-    bounds = sorted({1, *ends, *(size for size in sizes if size < ranks)})
-    if any(high % low for low, high in pairwise(bounds)):
-        return None
-    found = list[_MeshDigit]()
-    for low, high in pairwise(bounds):
-        along = next(along for end, (_, along) in zip(ends, blocks, strict=True) if low < end)
-        depth = next(depth for depth, size in enumerate(sizes) if size <= low)
-        found.append(_MeshDigit(low, high // low, along, depth))
-    return found
+    for fine in (True, False):
+        cuts = [cut for depth, size in enumerate(sizes) for cut in _cuts(known.joint_at(depth), depth, size, fine)]
+        bounds = sorted({1, *ends, *(size for size, _ in cuts if size < ranks)})
+        if not any(high % low for low, high in pairwise(bounds)):
+            return [_mesh_digit(low, high, cuts, blocks) for low, high in pairwise(bounds)]
+    return None
+
+
+def _cuts(joint: Joint, depth: int, size: int, fine: bool) -> list[_Cut]:
+    """Where the members of a group are cut: between members, and between rows and planes of a torus if it is `fine`."""
+    if not joint.wired:
+        return [(size, None)]
+    if not fine or not joint.extents:
+        return [(size, (depth, 0))]
+    inner = [prod(joint.extents[dimension + 1 :]) for dimension in range(len(joint.extents))]
+    return [(size * members, (depth, dimension)) for dimension, members in enumerate(inner)]
+
+
+def _mesh_digit(low: int, high: int, cuts: Sequence[_Cut], blocks: Blocks) -> _MeshDigit:
+    ends = accumulate((extent for extent, _ in blocks), mul)
+    along = next(along for end, (_, along) in zip(ends, blocks, strict=True) if low < end)
+    _, wires = max((cut for cut in cuts if cut[0] <= low), key=lambda cut: cut[0])
+    return _MeshDigit(low, high // low, along, wires)
 
 
 def _offsets(digits: Sequence[_MeshDigit]) -> Ints:
@@ -207,7 +262,8 @@ def _shape(known: Routes, ranks: Ints) -> Shape:
                     places = level.position[ranks[0, : run[fine] : length]]
                     order = _cycle(joints[0], tuple(places.tolist())) if is_level else ()
                     wired = any(joint.wired for joint in joints)
-                    found[fine].append(Digit(run[fine] // length, wired, order))
+                    alike = len(joints) == 1 and level.uniform and not wired
+                    found[fine].append(Digit(run[fine] // length, wired, alike, order))
                 run[fine] = length
     return Shape(members, tuple(found[False]), tuple(found[True]))
 

@@ -67,10 +67,10 @@ def busiest_wires(
 ) -> Ways:
     """The busiest wire on the ways of each length; `position` is a rank's place in its group of `count` members."""
     sources, targets, groups = position[messages.sources], position[messages.targets], group[messages.sources]
+    where = messages.rounds * (int(group[-1]) + 1) + groups
     if extents:
-        hops, loads = _on_grid(sources, targets, messages.rounds * (int(group[-1]) + 1) + groups, extents, link.duplex)
+        hops, loads = _on_grid(sources, targets, where, extents, link.duplex)
     else:
-        where = messages.rounds * (int(group[-1]) + 1) + groups
         hops, loads = _on_edges(sources, targets, where, link, count)
     for length in range(1, int(hops.max()) + 1):
         yield length, _largest(messages.rounds, loads, hops == length, messages.count)
@@ -102,18 +102,21 @@ def _on_grid(sources: Ints, targets: Ints, where: Ints, extents: tuple[int, ...]
 
     hops, loads = np.zeros_like(sources), np.zeros_like(sources)
     here, stride = sources, prod(extents)
-    lots = int(where.max()) + 1
     for extent in extents:
         stride //= extent
         start, stop = here // stride % extent, targets // stride % extent
-        line = where * (prod(extents) // extent) + here // (stride * extent) * stride + here % stride
-        length, load = _on_ring(line, start, stop, lots * (prod(extents) // extent), extent, duplex)
-        hops, loads = hops + length, np.maximum(loads, load)
+        moves = np.flatnonzero(start != stop)
+        if len(moves):
+            others = here[moves] // (stride * extent) * stride + here[moves] % stride
+            line = where[moves] * (prod(extents) // extent) + others
+            length, load = _on_ring(line, start[moves], stop[moves], extent, duplex)
+            hops[moves] += length
+            loads[moves] = np.maximum(loads[moves], load)
         here = here + (stop - start) * stride
     return hops, loads
 
 
-def _on_ring(line: Ints, start: Ints, stop: Ints, lines: int, extent: int, duplex: bool) -> tuple[Ints, Ints]:
+def _on_ring(line: Ints, start: Ints, stop: Ints, extent: int, duplex: bool) -> tuple[Ints, Ints]:
     """(wires, load of the busiest of them) for each message on its ring; wire x is that between x and x + 1.
 
     Halfway round it goes forward. Wires of a ring of two are one each way.
@@ -124,19 +127,28 @@ def _on_ring(line: Ints, start: Ints, stop: Ints, lines: int, extent: int, duple
     forward = 2 * ahead <= extent
     length = np.where(forward, ahead, extent - ahead)
     first = np.where(forward, start, stop)
-    if duplex:  # a wire each way
-        line, lines = 2 * line + forward, 2 * lines
-    loads = _covered(line, first, length, lines, extent)
+    line = _renumbered(2 * line + forward if duplex else line)  # a wire each way
+    loads = _covered(line, first, length, extent)
     if not duplex and extent == 2:
         loads[:] = loads.sum(axis=1, keepdims=True)
     return length, _widest(loads, line, first, length)
 
 
-def _covered(line: Ints, first: Ints, length: Ints, lines: int, extent: int) -> Ints:
-    """[lines, extent]: how many of the runs of `length` wires from `first` on, round the ring, cover each wire."""
+def _renumbered(numbers: Ints) -> Ints:
+    """The same numbers without gaps, in the same order."""
     import numpy as np
 
-    shape = (lines, 2 * extent + 1)
+    used = np.zeros(int(numbers.max()) + 1, dtype=np.int64)
+    used[numbers] = 1
+    found: Ints = (np.cumsum(used) - 1)[numbers]
+    return found
+
+
+def _covered(line: Ints, first: Ints, length: Ints, extent: int) -> Ints:
+    """[line, extent]: how many of the runs of `length` wires from `first` on, round the ring, cover each wire."""
+    import numpy as np
+
+    shape = (int(line.max()) + 1, 2 * extent + 1)
     begin = np.bincount(line * shape[1] + first, minlength=prod(shape))
     end = np.bincount(line * shape[1] + first + length, minlength=prod(shape))
     covered = np.cumsum((begin - end).reshape(shape), axis=1)[:, :-1]
@@ -145,7 +157,7 @@ def _covered(line: Ints, first: Ints, length: Ints, lines: int, extent: int) -> 
 
 
 def _widest(loads: Ints, line: Ints, first: Ints, length: Ints) -> Ints:
-    """The largest load on each run of wires; 0 on a run of none. Runs of 2ᵏ wires are tabulated: two cover any run."""
+    """The largest load on each run of wires. Runs of 2ᵏ wires are tabulated: two cover any run."""
     import numpy as np
 
     extent = loads.shape[1]

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 ALL = -1
 """A pattern over all ranks of the group in their order, not along one digit of their positions."""
 
-MAX_SHIFTS = 256
+MAX_SHIFTS = 128
 """Wired members that an all-to-all goes round pair by pair; for more there are the algorithms of fewer rounds."""
+
+MAX_WIRED_BRUCK = 256
+"""Ranks on wires for which Bruck's algorithm is considered: most of its messages go far."""
 
 MAX_LINEAR = 64
 """Ranks of a nested group up to which the plain pairwise exchange is considered: it has a pattern for each rank."""
@@ -34,11 +37,13 @@ MAX_LINEAR = 64
 class Digit:
     """A group's ranks count through the nesting like an odometer: one digit for each level, or dimension of a torus.
 
-    `wired` says that how far a message goes matters; `order` lists the digit's values so that neighbours are near.
+    `wired` says that it counts along wires; `alike` that all its values are, as at the ports of one link; `order` lists
+    them so that neighbours are near.
     """
 
     extent: int
     wired: bool = False
+    alike: bool = True
     order: tuple[int, ...] = ()
 
 
@@ -117,6 +122,8 @@ def rounds(kind: str, algorithm: str, shape: Shape) -> Rounds | None:
     if algorithm.startswith("hierarchical") and len(shape.digits) < 2:
         return None
     if algorithm == "embedded_ring" and not shape.wired:
+        return None
+    if algorithm == "bruck" and shape.wired and shape.ranks > MAX_WIRED_BRUCK:
         return None
     match kind:
         case "allreduce":
@@ -243,13 +250,13 @@ def _all_to_all(algorithm: str, shape: Shape) -> Rounds | None:
         case "pairwise" | "hierarchical":
             fine = algorithm == "hierarchical"
             digits = shape.digits if fine else shape.levels
-            if not digits or any(d.wired and d.extent > MAX_SHIFTS for d in digits):
+            if not digits or any(not d.alike and d.extent > MAX_SHIFTS for d in digits):
                 return None
             found, inner = list[Round](), P
             for i, digit in enumerate(digits):
                 inner //= digit.extent
                 share, times = (1 / (P * digit.extent), 1) if fine else (1 / P**2, inner)
-                found += _shifts(digit.extent, i, share, times, not digit.wired, fine)
+                found += _shifts(digit.extent, i, share, times, digit.alike, fine)
             return tuple(found)
     moved = [_with_bit(P, k) / P**2 for k in range((P - 1).bit_length())]
     return tuple(Round(Pattern("shift", 1 << k), share, copied=2 * share) for k, share in enumerate(moved))

@@ -120,22 +120,26 @@ class Routes:
         even = bool(groups) and not groups[-1].children
         return tuple(group.ranks // group.count for group in groups) if even else None
 
+    @property
+    def extents(self) -> tuple[tuple[int, ...], ...]:
+        """The extents of what is wired in a grid at each depth, outermost first, where the nesting is even."""
+        return tuple(self.joint_at(depth).extents for depth in range(len(self.levels)))
+
     def joint_at(self, depth: int) -> Joint:
         """What joins the members of a group at that depth, where the nesting is even."""
         return self.joints[int(self.levels[depth].joint[0])]
 
-    def links(self, depth: int, ranks: Ints) -> list[tuple[Joint, int]]:
-        """What joins the members that hold these ranks at that depth, and how many members each joint joins."""
+    def links(self, depth: int, ranks: Ints) -> list[tuple[Joint, int, int]]:
+        """(what joins members that hold these ranks at that depth, how many it joins, how often there is the like)."""
         level = self.levels[depth]
         found = [(level.joint, level.group)]
         if not level.uniform:
             found.append((level.across, level.around))
             ranks = ranks[level.joint[ranks] != ALONE]
-        member = level.member[ranks]
         return [
-            (self.joints[int(joints[parts == part][0])], count)
+            (self.joints[joint], members, times)
             for joints, parts in found
-            for part, count in _in_parts(parts[ranks], member)
+            for joint, members, times in _alike(joints[ranks], parts[ranks], level.member[ranks])
         ]
 
     def in_one_memory(self, ranks: Ints) -> bool:
@@ -223,13 +227,14 @@ def largest(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
     return tuple(kept)
 
 
-def _in_parts(parts: Ints, members: Ints) -> Iterable[tuple[int, int]]:
-    """(part, how many members there are in it) for each part that holds members."""
+def _alike(joints: Ints, parts: Ints, members: Ints) -> Iterable[tuple[int, int, int]]:
+    """(joint, how many members a part has, how many parts are like that)."""
     import numpy as np
 
-    _, at = np.unique(members, return_index=True)
-    found, counts = np.unique(parts[at], return_counts=True)
-    return zip(found.tolist(), counts.tolist(), strict=True)
+    _, one_each = np.unique(members, return_index=True)
+    _, first, counts = np.unique(parts[one_each], return_index=True, return_counts=True)
+    kinds, times = np.unique(np.stack([joints[one_each][first], counts]), axis=1, return_counts=True)
+    return zip(*kinds.tolist(), times.tolist(), strict=True)
 
 
 def _crossing(
