@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-MAX_ENTRIES = 2**22
-"""Entries of the largest table that elimination may make: 32 MiB."""
+MAX_ENTRIES = 2**20
+"""Entries of the largest table that elimination may make: 8 MiB."""
 
 MAX_TRIALS = 64
 """Ways to hold the most connected variables up to which all are tried."""
@@ -39,18 +39,60 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """One elimination: all tables that mentioned the variable then, which together mention `neighbours` besides."""
+
+    variable: int
+    neighbours: tuple[int, ...]
+    factors: tuple[Factor, ...]
+
+    def costs(self, around: Sequence[Array]) -> Array:
+        """The sum of the tables: one axis for each axis of the neighbours' values `around`, then the variable's.
+
+        `around[i]` are values of the i-th neighbour; they are broadcast against each other.
+        """
+        import numpy as np
+
+        at = dict(zip(self.neighbours, around, strict=True))
+        total: Array = np.zeros(())
+        for factor in sorted(self.factors, key=lambda factor: factor.table.size):
+            rows = np.moveaxis(factor.table, factor.scope.index(self.variable), -1)
+            total = total + rows[tuple(at[v] for v in factor.scope if v != self.variable)]
+        return total
+
+    def least(self, sizes: Sequence[int]) -> Factor:
+        """The minimum over the variable: a table over its neighbours."""
+        import numpy as np
+
+        best: Array = np.full([sizes[v] for v in self.neighbours], np.inf)
+        slices = [self._slices(factor, sizes) for factor in sorted(self.factors, key=lambda factor: factor.table.size)]
+        for parts in zip(*slices, strict=True):
+            total = parts[0]
+            for part in parts[1:]:
+                total = total + part
+            np.minimum(best, total, out=best)
+        return Factor(self.neighbours, best)
+
+    def _slices(self, factor: Factor, sizes: Sequence[int]) -> Array:
+        """A table with the variable's axis first, and an axis for each neighbour."""
+        import numpy as np
+
+        table = np.ascontiguousarray(np.moveaxis(factor.table, factor.scope.index(self.variable), 0))
+        return table.reshape([len(table), *(sizes[v] if v in factor.scope else 1 for v in self.neighbours)])
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A value for each variable and their cost; no values cost less than `bound`.
 
-    `buckets` are the eliminations in order, each a variable and the sum of all tables that mentioned it then; there are
-    none where variables were held.
+    `buckets` are the eliminations in order; there are none where variables were held.
     """
 
     values: tuple[int, ...]
     cost: float
     bound: float
     exact: bool = True
-    buckets: tuple[tuple[int, Factor], ...] = ()
+    buckets: tuple[Bucket, ...] = ()
 
 
 def solve_core(unary: Sequence[Array], pairs: Sequence[tuple[int, int, Array]]) -> Found:
@@ -90,7 +132,7 @@ def elimination_order(
     while left:
         room = MAX_ENTRIES // (max(sizes) if held else 1)
         fits = [v for v in left if entries[v] <= room]
-        v = min(fits, key=lambda v: (fill[v], entries[v], v)) if fits else _most_connected(left, around)
+        v = min(fits, key=lambda v: (fill[v], entries[v] * sizes[v], v)) if fits else _most_connected(left, around)
         del left[v]
         near = around[v]
         for w in near:
@@ -111,7 +153,8 @@ def _missing(variable: int, around: Sequence[set[int]]) -> int:
 
 
 def _entries(variable: int, around: Sequence[set[int]], sizes: Sequence[int]) -> int:
-    return sizes[variable] * prod(sizes[w] for w in around[variable])
+    """How many entries the table has that its elimination makes."""
+    return prod(sizes[w] for w in around[variable])
 
 
 def _most_connected(left: Mapping[int, None], around: Sequence[set[int]]) -> int:
@@ -180,20 +223,17 @@ def _eliminate(sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[
     return _backward(buckets), cost
 
 
-def _forward(
-    sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[int]
-) -> tuple[tuple[tuple[int, Factor], ...], float]:
+def _forward(sizes: Sequence[int], factors: Sequence[Factor], order: Sequence[int]) -> tuple[tuple[Bucket, ...], float]:
     """Through the order making tables: (the buckets, the least cost)."""
     place = {variable: i for i, variable in enumerate(order)}
     waiting: list[list[Factor]] = [[] for _ in order]
     for factor in factors:
         waiting[min(place[v] for v in factor.scope)].append(factor)
-    made, cost = list[tuple[int, Factor]](), 0.0
+    made, cost = list[Bucket](), 0.0
     for variable, known in zip(order, waiting, strict=True):
-        whole = _sum(known, sizes, variable)
-        axis = whole.scope.index(variable)
-        rest = Factor(whole.scope[:axis] + whole.scope[axis + 1 :], whole.table.min(axis=axis))
-        made.append((variable, whole))
+        neighbours = dict.fromkeys(v for factor in known for v in factor.scope if v != variable)
+        made.append(Bucket(variable, tuple(sorted(neighbours)), tuple(known)))
+        rest = made[-1].least(sizes)
         if rest.scope:
             waiting[min(place[v] for v in rest.scope)].append(rest)
         else:
@@ -201,21 +241,12 @@ def _forward(
     return tuple(made), cost
 
 
-def _backward(buckets: Sequence[tuple[int, Factor]]) -> tuple[int, ...]:
+def _backward(buckets: Sequence[Bucket]) -> tuple[int, ...]:
     """Back through the buckets reading off the cheapest values."""
-    values = [0] * len(buckets)
-    for variable, whole in reversed(buckets):
-        row = whole.table[tuple(slice(None) if v == variable else values[v] for v in whole.scope)]
-        values[variable] = int(row.argmin())
-    return tuple(values)
-
-
-def _sum(factors: Sequence[Factor], sizes: Sequence[int], variable: int) -> Factor:
-    """The sum of tables, as one table over all variables that they mention."""
     import numpy as np
 
-    scope = tuple(sorted({variable}.union(*(factor.scope for factor in factors))))
-    whole = np.zeros([sizes[v] for v in scope])
-    for factor in factors:
-        whole += factor.table.reshape([sizes[v] if v in factor.scope else 1 for v in scope])
-    return Factor(scope, whole)
+    values = [0] * len(buckets)
+    for bucket in reversed(buckets):
+        row = bucket.costs([np.asarray(values[v]) for v in bucket.neighbours])
+        values[bucket.variable] = int(row.argmin())
+    return tuple(values)

@@ -46,8 +46,13 @@ class Dual:
     points: tuple[Point, ...]
 
 
-def dual(criteria: Criteria, goal: Goal) -> Dual:
-    """The best multiplier. Where nothing reaches the goal the bound is infinite."""
+def dual(criteria: Criteria, goal: Goal, gap: float = EXACT) -> Dual:
+    """The best multiplier, or one whose bound is within a relative gap of an assignment.
+
+    Where nothing reaches the goal the bound is infinite.
+    """
+    import numpy as np
+
     over = _point(criteria, goal, 0.0)
     if not isfinite(over.first) or goal.excess(over.first, over.second) <= 0.0:
         return Dual(0.0, over.relaxed, (over,))
@@ -67,6 +72,8 @@ def dual(criteria: Criteria, goal: Goal) -> Dual:
         if one * found.first + other * found.second >= line - EXACT * abs(line):
             break
         over, under = (over, found) if _excess(goal, found) <= 0.0 else (found, under)
+        if float(goal.value(np.asarray(under.first), np.asarray(under.second))) * (1.0 - gap) <= bound:
+            break
     return Dual(best, bound, (over, under))
 
 

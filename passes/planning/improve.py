@@ -25,27 +25,50 @@ TRIED = 4000
 
 
 def mixed(criteria: Criteria, goal: Goal, front: Indices, back: Indices) -> Indices:
-    """The best of: the first k variables as in `front`, the others as in `back`, for every k."""
+    """The best of: the first k variables in line as in `front`, the others as in `back`, for every k."""
     import numpy as np
 
-    one = _prefixes(criteria.structure, criteria.first, front, back)
-    other = _prefixes(criteria.structure, criteria.second, front, back)
-    count = int(goal.value(one, other).argmin())
-    return np.concatenate([front[:count], back[count:]])
+    line = _line(criteria.structure)
+    one = _prefixes(criteria.structure, criteria.first, line, front, back)
+    other = _prefixes(criteria.structure, criteria.second, line, front, back)
+    values, first = back.copy(), line[: int(goal.value(one, other).argmin())]
+    values[first] = front[first]
+    return np.asarray(values)
 
 
-def _prefixes(structure: Structure, costs: Costs, front: Indices, back: Indices) -> Array:
-    """[k]: the cost with the first k variables as in `front`."""
+def _line(structure: Structure) -> Indices:
+    """The variables by their numbers, but one without later neighbours right after its earliest one.
+
+    So variables that were numbered after all others, as those of tensors after those of operators, stand where they
+    belong.
+    """
+    import numpy as np
+
+    u, v, _ = structure.edges.T
+    places = np.arange(len(structure.kinds), dtype=float)
+    latest, earliest = np.full(len(places), -1.0), places.copy()
+    np.maximum.at(latest, u, v)
+    np.maximum.at(latest, v, u)
+    np.minimum.at(earliest, u, v)
+    np.minimum.at(earliest, v, u)
+    return np.argsort(np.where(latest < places, earliest + 0.5, places), kind="stable")
+
+
+def _prefixes(structure: Structure, costs: Costs, line: Indices, front: Indices, back: Indices) -> Array:
+    """[k]: the cost with the first k variables in line as in `front`."""
     import numpy as np
 
     unary, pair = costs
+    place = np.argsort(line)
     u, v, _ = structure.edges.T
-    early, late = np.minimum(u, v), np.maximum(u, v)
-    between = np.where(u < v, edge_costs(structure, pair, front, back), edge_costs(structure, pair, back, front))
+    early, late = np.minimum(place[u], place[v]), np.maximum(place[u], place[v])
+    between = np.where(
+        place[u] < place[v], edge_costs(structure, pair, front, back), edge_costs(structure, pair, back, front)
+    )
     before, after = edge_costs(structure, pair, back, back), edge_costs(structure, pair, front, front)
     steps = np.zeros(len(front) + 1)
     steps[0] = variable_costs(structure, unary, back).sum() + before.sum()
-    steps[1:] = variable_costs(structure, unary, front) - variable_costs(structure, unary, back)
+    steps[1:] = (variable_costs(structure, unary, front) - variable_costs(structure, unary, back))[line]
     forbidden = np.isinf(between)
     between = np.where(forbidden, 0.0, between)
     np.add.at(steps, early + 1, between - before)

@@ -160,9 +160,8 @@ def _costs(evaluation: Evaluation, choice: _Choice, around: Indices) -> Array:
 
     if choice.symbol >= 0:
         return evaluation.costs(choice.symbol, around)
-    variable, whole = evaluation.core.buckets[-1 - choice.symbol]
-    table = np.moveaxis(whole.table, whole.scope.index(variable), -1)
-    return np.broadcast_to(table[tuple(around.T)], (len(around), table.shape[-1]))
+    costs = evaluation.core.buckets[-1 - choice.symbol].costs(list(around.T))
+    return np.broadcast_to(costs, (len(around), costs.shape[-1]))
 
 
 def _order(structure: Structure, evaluation: Evaluation) -> list[_Choice]:
@@ -174,8 +173,8 @@ def _order(structure: Structure, evaluation: Evaluation) -> list[_Choice]:
     ]
     named = structure.core.variables
     choices += [
-        _Choice(named[variable], tuple(named[w] for w in whole.scope if w != variable), -1 - i)
-        for i, (variable, whole) in enumerate(evaluation.core.buckets)
+        _Choice(named[bucket.variable], tuple(named[w] for w in bucket.neighbours), -1 - i)
+        for i, bucket in enumerate(evaluation.core.buckets)
     ]
     place = {choice.variable: i for i, choice in enumerate(choices)}
     parents = [min((place[v] for v in choice.neighbours), default=-1) for choice in choices]

@@ -40,7 +40,7 @@ ROUNDING = 1e-9
 WIDTHS = (200, 2_000, 20_000)
 """Labels kept in turn, until the gap is closed."""
 
-WORK = 2**28
+WORK = 2**26
 """Labels times options of all variables that are tried at most, where no time is given."""
 
 
@@ -129,11 +129,13 @@ def _solve(structure: Structure, first: Costs, second: Costs, goal: Goal, gap: f
     both = criteria(structure, first, second)
     kept = undominated(structure, [both.first, both.second])
     whole = Criteria(structure, restricted(structure, kept, *both.first), restricted(structure, kept, *both.second))
-    bounded = dual(whole, goal)
+    bounded = dual(whole, goal, max(gap, ROUNDING))
+    if not isfinite(bounded.bound):
+        return Largest(inf, original(structure, kept, bounded.points[-1].values), inf, inf, inf, True)
     known = _Known(whole, goal, bounded, max(gap, ROUNDING))
     known.close(until)
-    values = original(structure, kept, known.values)
-    return Largest(known.value, values, *both.both(values), known.bound, known.gap <= ROUNDING)
+    values, exact = original(structure, kept, known.values), known.gap <= ROUNDING
+    return Largest(known.value, values, *both.both(values), known.value if exact else known.bound, exact)
 
 
 class _Known:

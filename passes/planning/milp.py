@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 MAX_BINARIES = 4_000
 """Options of all variables together up to which HiGHS is tried."""
 
-MAX_SHARES = 200_000
+MAX_SHARES = 50_000
 """Entries of the tables of all edges together up to which HiGHS is tried."""
+
+MAX_NODES = 10_000
+"""Nodes of HiGHS' search, so that it ends, and in the same way each time."""
 
 INFEASIBLE = 2
 """SciPy's status of a program without a solution."""
@@ -72,7 +75,7 @@ def solve_with_highs(criteria: Criteria, goal: Goal, gap: float, seconds: float)
         constraints=[_marginals(structure, criteria.first, len(objective)), wanted],
         integrality=binaries.astype(int),
         bounds=Bounds(np.zeros(len(objective)), upper),
-        options={"mip_rel_gap": gap, **({"time_limit": seconds} if seconds < inf else {})},
+        options={"mip_rel_gap": gap, "node_limit": MAX_NODES, **({"time_limit": seconds} if seconds < inf else {})},
     )
     if found.x is None:
         return Solved(None, inf if found.status == INFEASIBLE else -inf)
