@@ -43,7 +43,8 @@ class Halo:
     """What a part of the results needs of the operands along an axis.
 
     Result rows a·step to b·step - 1 read operand rows a·stride - before to (b - 1)·stride + after, as far as there are
-    any: a window that moves by `stride`, or results that are `step` times as long as the operand.
+    any: a window that moves by `stride`, or results that are `step` times as long as the operand. Of
+    pads wider than a window one of both is negative: the outermost windows read nothing.
     """
 
     before: int
@@ -267,13 +268,9 @@ def beside(type_: TensorType, result: TensorType, names: Along) -> Along:
 
 def elementwise(types: Types, _attrs: Attributes) -> Indexing:
     """Of an op that computes each element of y, and of its saved values, from those at the same place."""
-    names = named(types["y"])
-    return indexed(types, {role: beside(type_, types["y"], names) for role, type_ in results_first(types)})
-
-
-def results_first(types: Types) -> list[tuple[str, TensorType]]:
-    """Types by role, that of y first: its axes come first."""
-    return sorted(types.items(), key=lambda item: item[0] != "y")
+    y = types["y"]
+    names = named(y)
+    return indexed(types, {role: beside(type_, y, names) for role, type_ in {"y": y, **types}.items()})
 
 
 def over_batch(types: Types, _attrs: Attributes) -> Indexing:
@@ -283,17 +280,14 @@ def over_batch(types: Types, _attrs: Attributes) -> Indexing:
 
 
 def except_axis(types: Types, attrs: Attributes) -> Indexing:
-    """Of an op that works along the axis numbered by the attribute `axis`: all others are its own."""
-    position = attrs["axis"]
-    positions = position if isinstance(position, tuple) else (position,)
-    return except_axes(types, [at for at in positions if isinstance(at, int)])
+    """Of an op that works along the axis at the position `axis`, or along several: the others pass through.
 
-
-def except_axes(types: Types, positions: Sequence[int]) -> Indexing:
-    """Of an op whose operands and results have the same axes, and which works along those at these positions."""
-    first = next(iter(types.values()))
-    names = tuple("" if at in positions else name for at, name in enumerate(named(first)))
-    return indexed(types, dict.fromkeys(types, names))
+    Its operands and results have the same axes, of other extents where it works.
+    """
+    positions = attrs["axis"] if isinstance(attrs["axis"], tuple) else (attrs["axis"],)
+    names = named(next(iter(types.values())))
+    kept = tuple("" if at in positions else name for at, name in enumerate(names))
+    return indexed(types, dict.fromkeys(types, kept))
 
 
 def joined(types: Types, _attrs: Attributes) -> Indexing:

@@ -160,6 +160,24 @@ def test_pins_know_every_axis(name: str) -> None:
             assert len(used) == len(set(used)), "an axis is split in one place"
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_work_of_pieces_adds_up(name: str) -> None:
+    """Multiply-adds of the pieces' shapes are those of the whole, where no row is read twice."""
+    rng = np.random.default_rng(1)
+    for _ in range(DRAWS // 4):
+        case = CASES[name](rng)
+        space, known = indexing(case.op), with_gradients(case, rng)
+        for partition, mesh in partitions(space, rng):
+            if not set(partition) & {"", *space.halos, *space.positions}:
+                pieces = Pieces(case.op, space, partition, mesh, known).pieces
+                for stage in ("forward", *(gradient.suffix for gradient in case.op.operator.gradients)):
+                    assert sum(macs(piece.op, stage) for piece in pieces) == macs(case.op, stage), (stage, partition)
+
+
+def macs(op: Op, stage: str) -> int:
+    return op.operator.cost(stage, op.shapes(stage)).macs
+
+
 # --- wrong rules are seen -----------------------------------------------------------------------------------------
 
 
