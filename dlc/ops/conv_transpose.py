@@ -100,7 +100,8 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
     """
     x, y = types["x"].shape[2:], types["y"].shape[2:]
     slide = windows(attrs, len(x))
-    halos, stretched, out = {}, [], []
+    halos = dict[str, Halo]()
+    stretched, out = list[str](), list[str]()
     along = zip(image_axes(types["x"])[2:], x, y, slide.stride, slide.reach, slide.pad, strict=True)
     for name, into, extent, stride, reach, (pad, _) in along:
         halo = Halo((reach - 1 - pad) // stride, (stride - 1 + pad) // stride, step=stride)
