@@ -233,8 +233,9 @@ def _im2col(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Pha
     """The columns of one sample after the other, and the product with them; one product where they are the input."""
     sizes, taps = _sizes(conv), conv.windows.taps
     if conv.plain:
-        extents = _product(stage, conv, conv.batch)
-        yield Phase(2.0 * conv.macs, sizes.all, unit="matrix", extents=extents, products=conv.groups)
+        each = 1 if layout == "NHWC" or stage == "dw" else conv.batch
+        extents, products = _product(stage, conv, conv.batch // each), conv.groups * each
+        yield Phase(2.0 * conv.macs, sizes.all, unit="matrix", extents=extents, products=products)
         return
     columns = conv.channels * taps * conv.batch * prod(conv.y) * sizes.value
     into, out, pixels = conv.channels // conv.groups * taps, conv.filters // conv.groups, prod(conv.y)

@@ -5,19 +5,22 @@ n/(n + 8) · k/(k + 24) of the peak, other arithmetic to a fifth of it, fast Fou
 moved at run/(run + 32 bytes) of the bandwidth where an inner loop goes over `run` bytes. The constants were fitted to
 OpenBLAS and NumPy 2.4 on one AVX-512 core (`benchmarks/choice.py` prints the fit).
 
-On a GPU a matrix product is computed in tiles, one a multiprocessor at a time. Its share of the peak is that of the
-tile, times the part of the tiles that holds results, times the part of the last wave of tiles in which multiprocessors
-work (NVIDIA, *Matrix multiplication background user's guide*: tile and wave quantisation), times k/(k + 32) for filling
-and emptying; products with few tiles and a large k are cut along k. The library is taken to choose the best tile. How
-many multiprocessors there are is the `cores` of the device; where that is not known, a smooth formula stands for it.
-Everything else reaches a share of the peak or bandwidth: see `GPU`.
+On a GPU a matrix product is computed in tiles of its result, one a multiprocessor at a time, and the library chooses
+their extents. Its share of the peak is the product of four: r·c/(r·c + (r + c)·h) for the operands that a tile of r x c
+reads, the part of the tiles that holds results, the part of the last wave of tiles in which multiprocessors work
+(NVIDIA, *Matrix multiplication background user's guide*: tile and wave quantisation), and k/(k + 32) for filling and
+emptying. Products with few tiles and a large k are cut along k. How many multiprocessors there are is the `cores` of
+the device; where that is not known, a smooth formula stands in. Everything else reaches a share of the peak or of the
+bandwidth.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 from dlc.cluster.topology import Device
 from dlc.cost.phases import Phase
-from dlc.ops.extents import larger, smaller
+from dlc.ops.extents import larger, single, smaller
 
 HALF_PEAK = (2.0, 8.0, 24.0)
 """Extents m, n, k of a matrix product at which each one alone halves the rate of NumPy."""
@@ -28,46 +31,43 @@ VECTOR_SHARE, TRANSFORM_SHARE = 0.2, 0.05
 HALF_BANDWIDTH_RUN = 32.0
 """Bytes of an inner loop at which half of a CPU's bandwidth is reached."""
 
-GPU = {
-    "matrix": 0.8,
-    "tensor": 0.7,
-    "vector": 0.3,
-    "transform": 0.15,
-    "memory": 0.8,
-}
-"""Shares of a GPU's peaks that its libraries reach on large operands.
+GPU = {"vector": 0.3, "transform": 0.15, "memory": 0.8}
+"""Shares that a GPU's kernels reach on large operands: of the peak in f32 for element-wise arithmetic and for Fourier
+transforms, of the bandwidth for memory. Set by hand: for memory after what copies in the STREAM benchmark commonly come
+to, for transforms after the AlexNet rows of convnet-benchmarks (`tests/published/test_convnet_benchmarks.py`)."""
 
-`matrix` products by ordinary arithmetic and `tensor` by tensor cores: of the peak for the element type; `vector`
-element-wise arithmetic and `transform` Fourier transforms: of the peak in f32; `memory`: of the bandwidth. They were
-set by hand from what users of cuBLAS and of the STREAM benchmark commonly report, and `transform` by the AlexNet rows
-of convnet-benchmarks (`tests/published/test_convnet_benchmarks.py`)."""
+HALF_INTENSITY = {"plain": 16, "tensor": 27}
+"""r·c/(r + c) of a tile, multiply-adds for each value that it reads, at which half of the peak is reached: a tile of
+128 x 128 comes to 0.8 of the peak in ordinary arithmetic and to 0.7 with tensor cores, as is commonly reported of large
+products by cuBLAS."""
 
 TENSOR_TYPES = ("f16", "bf16", "tf32")
 """Element types that tensor cores multiply, where a device has a peak of its own for them."""
 
-TILES = ((128, 128, 1.0), (64, 128, 0.85), (64, 64, 0.7), (32, 32, 0.4))
-"""Rows and columns of a tile of a matrix product, and the share of the rate that a multiprocessor reaches with it: a
-smaller tile reads more of its operands for each product."""
+TILES = ((128, 128), (64, 128), (64, 64), (32, 64), (16, 128), (8, 128))
+"""Rows and columns of the tiles that a library may choose, for a result that has no more rows than columns."""
 
-SPLIT_K, HALF_K = 256, 32
+SPLIT_K, HALF_K = 512, 32
 """Least k of a part where a product is cut along k, and the k at which filling and emptying take half of the time."""
 
-HALF_GPU = (16.0, 32.0, 32.0, 32.0)
-"""Where the number of multiprocessors is not known: extents m ≤ n, k and number of tiles of 64 x 64 that halve the
-rate."""
+HALF_TILES = 32.0
+"""Where the number of multiprocessors is not known: the tiles of 64 x 64 that keep half of the device busy."""
 
 
 def arithmetic_rate(part: Phase, dtype: str, device: Device) -> float:
     """FLOP/s of a phase; ValueError for a matrix product without extents."""
-    if part.unit in ("matrix", "plain"):
-        if part.extents is None:
-            raise ValueError("a matrix phase has extents")
+    if part.unit not in ("matrix", "plain"):
         if device.kind == "cpu":
-            return device.peak(dtype) * gemm_efficiency(*part.extents)
-        return _gpu_peak(part, dtype, device) * part.share * gpu_efficiency(*part.extents, part.products, device.cores)
+            return device.peak(dtype) * (VECTOR_SHARE if part.unit == "vector" else TRANSFORM_SHARE)
+        return _ordinary_peak(dtype, device) * GPU[part.unit]
+    if part.extents is None:
+        raise ValueError("a matrix phase has extents")
     if device.kind == "cpu":
-        return device.peak(dtype) * (VECTOR_SHARE if part.unit == "vector" else TRANSFORM_SHARE)
-    return device.peak("f64" if dtype == "f64" else "f32") * GPU[part.unit]
+        return device.peak(dtype) * gemm_efficiency(*part.extents)
+    peak, half = _ordinary_peak(dtype, device), HALF_INTENSITY["plain"]
+    if part.unit == "matrix" and dtype in TENSOR_TYPES and device.peak(dtype) > peak:
+        peak, half = device.peak(dtype), HALF_INTENSITY["tensor"]
+    return peak * part.share * gpu_efficiency(*part.extents, part.products, device.cores, half)
 
 
 def memory_rate(run: float, device: Device) -> float:
@@ -83,35 +83,40 @@ def gemm_efficiency(m: int, n: int, k: int) -> float:
     return m / (m + HALF_PEAK[0]) * n / (n + HALF_PEAK[1]) * k / (k + HALF_PEAK[2])
 
 
-def gpu_efficiency(m: int, n: int, k: int, products: int = 1, multiprocessors: int = 1) -> float:
-    """The same of a GPU, for so many products of these extents by one kernel; 1 multiprocessor stands for unknown."""
+def gpu_efficiency(
+    m: int, n: int, k: int, products: int = 1, multiprocessors: int = 1, half: float = HALF_INTENSITY["plain"]
+) -> float:
+    """The same of a GPU, for so many products of these extents by one kernel.
+
+    1 multiprocessor stands for an unknown number of them; `half` is the intensity that halves the rate.
+    """
     m, n = smaller(m, n), larger(m, n)
     if multiprocessors == 1:
-        tiles = products * larger(1.0, m / 64) * larger(1.0, n / 64) * larger(1.0, k / (2 * SPLIT_K))
-        return (
-            (m / (m + HALF_GPU[0]))
-            * (n / (n + HALF_GPU[1]))
-            * (k / (k + HALF_GPU[2]))
-            * (tiles / (tiles + HALF_GPU[3]))
-        )
-    best = 0.0
-    for rows, columns, share in TILES:
-        best = larger(best, share * _useful(m, n, k, products, multiprocessors, rows, columns))
-    return best
+        return _smooth(m, n, k, products, half)
+    if single(m, n, k, products):
+        return max(_tiled(m, n, k, products, multiprocessors, half, rows, columns) for rows, columns in TILES)
+    import numpy as np
+
+    every = _tiled(m, n, k, products, multiprocessors, half, *np.array(TILES).T[:, :, None])
+    return cast("float", np.max(every, axis=0))
 
 
-def _useful(m: int, n: int, k: int, products: int, multiprocessors: int, rows: int, columns: int) -> float:
-    """The part of the multiprocessors' time that goes into results, with tiles of `rows` x `columns`."""
+def _tiled(m: int, n: int, k: int, products: int, multiprocessors: int, half: float, rows: int, columns: int) -> float:
+    """The share with tiles of `rows` x `columns`."""
     tiles = -(-m // rows) * -(-n // columns) * products
     parts = larger(1, smaller(multiprocessors // tiles, k // SPLIT_K))
     waves = -(-tiles * parts // multiprocessors)
-    room = waves * multiprocessors * rows * columns
-    return products * parts * m * n / room * k / (k + HALF_K * parts)
+    useful = products * m * n * parts / (waves * multiprocessors * rows * columns)
+    return useful / (1 + half * (rows + columns) / (rows * columns)) / (1 + HALF_K * parts / k)
 
 
-def _gpu_peak(part: Phase, dtype: str, device: Device) -> float:
-    """Of matrix products, by tensor cores where the device has them for the type and the kernel can use them."""
-    plain = device.peak("f64" if dtype == "f64" else "f32")
-    if part.unit == "plain" or dtype not in TENSOR_TYPES or device.peak(dtype) <= plain:
-        return plain * GPU["matrix"]
-    return device.peak(dtype) * GPU["tensor"]
+def _smooth(m: int, n: int, k: int, products: int, half: float) -> float:
+    """The share with tiles as large as the result, up to 128 x 128, and a hundred multiprocessors or so."""
+    rows, columns = smaller(m, 128), smaller(n, 128)
+    tiles = products * larger(1.0, m / 64) * larger(1.0, n / 64) * larger(1.0, k / SPLIT_K)
+    return tiles / (tiles + HALF_TILES) / (1 + half * (rows + columns) / (rows * columns)) / (1 + HALF_K / k)
+
+
+def _ordinary_peak(dtype: str, device: Device) -> float:
+    """FLOP/s without tensor cores: half precision is computed in f32."""
+    return device.peak("f64" if dtype == "f64" else "f32")

@@ -15,6 +15,11 @@ from typing import TypeVar, cast
 Number = TypeVar("Number", int, float)
 
 
+def single(*numbers: float) -> bool:
+    """Whether all of these are numbers of one shape."""
+    return all(isinstance(number, (int, float)) for number in numbers)
+
+
 def larger(a: Number, b: Number) -> Number:
     """The larger of two numbers."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
