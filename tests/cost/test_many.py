@@ -21,6 +21,7 @@ from tests.operators.cases import cases
 
 CPU = Device("core", bandwidth=1e10, compute=(("f32", 5e10),))
 GPU = Device("gpu", kind="gpu", bandwidth=9e11, compute=(("f32", 1.57e13), ("f16", 1.25e14)), launch=5e-6)
+TILED = replace(GPU, name="tiled", cores=80)
 MEASURED = read_profile(
     {
         "schema": 1,
@@ -83,7 +84,7 @@ def ways(op: Operator, stage: str, shapes: Shapes, device: Device) -> list[tuple
     return [("", layout) for layout in (LAYOUTS if images else ("",))]
 
 
-@pytest.mark.parametrize("device", [CPU, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("device", [CPU, GPU, TILED], ids=lambda device: device.name)
 @pytest.mark.parametrize("name", CASES)
 def test_each_candidate_costs_what_it_costs_alone(name: str, device: Device) -> None:
     rng = np.random.default_rng(7)
@@ -100,7 +101,7 @@ def test_every_layer_and_loss_has_a_case() -> None:
     assert {op.name for op in (*LAYERS, *LOSSES) if not op.view} <= covered
 
 
-@pytest.mark.parametrize("device", [CPU, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("device", [CPU, GPU], ids=lambda device: device.name)
 @pytest.mark.parametrize("name", ["sum", "regularise", "clip", *(rule.name for rule in OPTIMIZERS)])
 def test_what_a_step_does_with_gradients(name: str, device: Device) -> None:
     rng = np.random.default_rng(11)
@@ -151,6 +152,6 @@ def test_groups_of_a_convolution_are_those_that_the_shard_has() -> None:
         window = {"window": (3, 3), "stride": (1, 1), "pad": ((1, 1), (1, 1)), "dilation": (1, 1)}
         return Shapes((x, w), (y,), {"filters": 64, "groups": groups, "bias": False, **window})
 
-    for device, algorithm in product((CPU, GPU), ("im2col", "winograd(2)", "fft")):
+    for device, algorithm in product((CPU, GPU, TILED), ("im2col", "winograd(2)", "fft")):
         shard = seconds(op, "forward", shapes(2, 4), algorithm, "NHWC", device)
         assert shard == seconds(op, "forward", replace(shapes(2, 2)), algorithm, "NHWC", device)
