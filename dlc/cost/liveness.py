@@ -18,9 +18,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.ir.program import BufferKind, Collective, Copy, Instruction, Receive, Role, Row, Segment, Send, Wait
+from dlc.ir.program import BufferKind, Role, Row, Segment, Wait
 from dlc.ir.ranks import schedule
-from dlc.ir.storage import KEPT, Storage, title, touched
+from dlc.ir.storage import KEPT, Storage, begins, title, touched
 
 Bytes = NDArray[np.int64]
 Owner = tuple[int, int] | None
@@ -165,7 +165,7 @@ class _Lives:
                 if instruction.name not in opens:
                     closes.append((step, instruction.name))
                 held = opens.pop(instruction.name, ())
-            elif _begins(instruction):
+            elif begins(instruction):
                 opens[title(instruction)] = held
             for storage in held:
                 spans[storage] = (spans.get(storage, (step, step))[0], step)
@@ -226,7 +226,3 @@ class _Lives:
             if buffer.kind in KEPT and buffer.view_of is None:
                 held[buffer.kind] += self.storage.bytes(buffer)
         return list(held.values())
-
-
-def _begins(instruction: Instruction) -> bool:
-    return isinstance(instruction, Collective | Send | Receive | Copy) and not instruction.blocking

@@ -22,7 +22,7 @@ from dlc.ir.execution import Price
 from dlc.ir.mesh import Mesh
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Receive, Role, Send
 from dlc.ir.ranks import Neighbours
-from dlc.ir.storage import Storage, group_size, local
+from dlc.ir.storage import Storage, local, operand_bytes
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator
 from dlc.ops.operator import Shapes
@@ -86,7 +86,7 @@ class Prices:
             case Copy(source=source):
                 return self._copy([self._local(role, source, samples)], device)
             case Collective() if role.mesh is not None:
-                return self._on_mesh(instruction, role, role.mesh, samples, device)
+                return self._on_mesh(instruction, role, role.mesh, device)
             case Collective():
                 return self._on_links(instruction, role, device)
             case Send() | Receive():
@@ -116,23 +116,15 @@ class Prices:
         phases = tuple(Phase(bytes=2.0 * type_.bytes) for type_ in types)
         return priced(phases, self.program.dtype, device, self.profile).seconds
 
-    def _on_mesh(self, made: Collective, role: Role, mesh: Mesh, samples: int, device: Device) -> float:
+    def _on_mesh(self, made: Collective, role: Role, mesh: Mesh, device: Device) -> float:
         """In all groups along axes of the role's mesh at once; by the cheapest algorithm where none is named."""
         fabric, axes = self._fabric(mesh, device), tuple(made.group.split("+"))
         if made.kind == "halo":
             return float(fabric.neighbours(made.bytes, axes[0]))
-        size = float(self._operand(made, role, samples))
+        placed = role.buffer(made.buffer).placement
+        size = float(operand_bytes(role, made, self._parts(role)) if placed else made.bytes)
         found = fabric.algorithms(made.kind, size, axes)
         return found[made.algorithm] if made.algorithm in found else fabric.cheapest(made.kind, size, axes)[1]
-
-    def _operand(self, made: Collective, role: Role, samples: int) -> int:
-        """Bytes of the operand of one microbatch: of an allgather or all-to-all all data of a group together."""
-        if not role.buffer(made.buffer).placement:
-            return made.bytes
-        if made.kind == "allgather" and made.target:
-            return self._local(role, made.target, samples).bytes
-        parts = group_size(role, made.group) if made.kind in ("allgather", "all_to_all") else 1
-        return parts * self._local(role, made.buffer, samples).bytes
 
     def _on_links(self, made: Collective, role: Role, device: Device) -> float:
         """In each group of the role by itself, the slowest one; a halo crosses to both neighbours at once."""
@@ -184,10 +176,14 @@ class Prices:
         """The type of what a rank holds of a buffer, of one microbatch."""
         key = (role.name, name, samples)
         if key not in self._types:
-            if role.name not in self._microbatches:
-                self._microbatches[role.name] = Storage(role, 0).microbatches
-            self._types[key] = local(role, role.buffer(name), samples, self._microbatches[role.name])
+            self._types[key] = local(role, role.buffer(name), samples, self._parts(role))
         return self._types[key]
+
+    def _parts(self, role: Role) -> int:
+        """Into how many microbatches a role's schedules cut the batch."""
+        if role.name not in self._microbatches:
+            self._microbatches[role.name] = Storage(role, 0).microbatches
+        return self._microbatches[role.name]
 
     def _device(self, role: Role) -> str:
         """The device with the lowest float32 peak among a role's ranks."""

@@ -15,7 +15,7 @@ from dlc.ir.execution import Execution
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send
 from dlc.ir.ranks import fold
-from dlc.ir.storage import Storage, title, touched
+from dlc.ir.storage import Storage, operand_bytes, title, touched
 
 
 def check(program: Program, memory_limit: int | None = None) -> tuple[Problem, ...]:
@@ -153,6 +153,7 @@ STRUCTURE: tuple[Callable[[Program], Iterator[Problem]], ...] = (
 
 def _sizes(program: Program) -> Iterator[Problem]:
     """Counts of bytes are those of the buffers, copies are between equals, views lie inside their parents."""
+    parts = {role.name: Storage(role, 0).microbatches for role in program.roles}
     for role, instruction in _all_instructions(program):
         match instruction:
             case (
@@ -160,8 +161,8 @@ def _sizes(program: Program) -> Iterator[Problem]:
                 | Send(name=name, buffer=buffer)
                 | Receive(name=name, buffer=buffer)
             ):
-                size = role.buffer(buffer).type.bytes
-                if instruction.bytes != size:
+                size = operand_bytes(role, instruction, parts[role.name])
+                if instruction.bytes not in (size, role.buffer(buffer).type.bytes):
                     sentence = f"`{name}` moves {instruction.bytes} bytes of `{buffer}`, which has {size}"
                     yield Problem("bytes", sentence, role.name, instruction=name)
             case Copy(source=source, target=target):
@@ -187,8 +188,11 @@ def _views_fit(role: Role) -> Iterator[Problem]:
 
 
 def _sums_every_sample_once(program: Program, role: Role, collective: Collective) -> Iterator[Problem]:
-    """The ranks that sum a bucket of gradients hold every sample of the batch between them, and none twice."""
-    if role.buffer(collective.buffer).kind != "bucket":
+    """The ranks that sum a bucket of gradients hold every sample of the batch between them, and none twice.
+
+    On a mesh ranks may hold the same samples and split other axes: there placements say what is summed.
+    """
+    if role.buffer(collective.buffer).kind != "bucket" or collective.kind != "allreduce" or role.mesh is not None:
         return
     shards = {rank: shard for each in program.roles for rank, shard in zip(each.ranks, each.shards, strict=True)}
     group = next(group for group in program.groups if group.name == collective.group)

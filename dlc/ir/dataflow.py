@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from dlc.ir.mesh import PARTIAL
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
 from dlc.ir.ranks import instructions
-from dlc.ir.storage import Place, Storage, reads, title, touched, writes
+from dlc.ir.storage import Place, Storage, begins, reads, title, touched, writes
 
 CHANGES_GRADIENTS = ("regularise", "clip")
 CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
@@ -20,6 +21,9 @@ CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
 
 GIVES_PARTS = ("sums", "squares", "grad_sums")
 """Passes whose results are a rank's parts of sums: what batch norm adds up where its groups span ranks."""
+
+SUMS = ("allreduce", "reduce_scatter")
+"""Collectives that leave sums over ranks."""
 
 
 def flow(role: Role, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
@@ -77,34 +81,38 @@ class _Walk:
     entry: str
     storage: Storage
     contents: dict[Copy, dict[str, _Content]] = field(default_factory=dict)
-    flying: dict[str, tuple[Collective, Copy]] = field(default_factory=dict)
+    flying: dict[str, tuple[Instruction, Row]] = field(default_factory=dict)
     parts: set[str] = field(default_factory=set)  # what must be summed before any kernel reads it
     gradients: dict[str, bool] = field(default_factory=dict)  # of weights, as written: whether a kernel has read it
     found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
 
     def step(self, row: Row, instruction: Instruction) -> None:
-        """Check one instruction and note what it does."""
+        """Check one instruction and note what it does, at its Wait where it only begins here."""
         if isinstance(instruction, Wait):
-            self._wait(row, instruction)
+            self._wait(instruction)
             return
         self._check_free(row, instruction)
         if isinstance(instruction, Collective):
-            self._sum(row, instruction)
-            return
-        for name in reads(instruction):
+            self._enter(row, instruction)
+        for name in () if isinstance(instruction, Collective) else reads(instruction):
             self._read(row, instruction, name)
         if isinstance(instruction, Compute):
             self._check_overlaps(instruction)
             self._note_kernel(instruction)
             for name in instruction.workspaces:
                 self._end_others(row, self.storage.places[name])
-        for name in writes(instruction):
-            self._write(row, name, in_place=name in reads(instruction))
+        if not begins(instruction):
+            self._done(row, instruction)
+            return
+        name = title(instruction)
+        if name in self.flying:
+            self._problem("wait", instruction, name, f"`{name}` begins again before its wait")
+        self.flying[name] = (instruction, row)
 
     def end(self, filled: tuple[str, ...]) -> None:
         """Check what the entry point leaves behind."""
-        for collective, _ in self.flying.values():
-            self._problem("wait", collective, collective.name, f"`{collective.name}` begins and nothing waits for it")
+        for name, (instruction, _) in self.flying.items():
+            self._problem("wait", instruction, name, f"`{name}` begins and nothing waits for it")
         self._check_used()
         for name in filled:
             held = self._content(Row(""), self.storage.places[name])
@@ -168,47 +176,51 @@ class _Walk:
         if not in_place:
             held.summed.remove(place.start, place.stop)
 
-    def _sum(self, row: Row, collective: Collective) -> None:
-        """A collective reads all of its buffer, member by member, and leaves it summed, at its Wait if it has one."""
+    def _enter(self, row: Row, collective: Collective) -> None:
+        """A collective reads all of its buffer, member by member; along a mesh sums may follow each other."""
         for name in self.storage.members[collective.buffer] or (collective.buffer,):
             self._read(row, collective, name)
         place = self.storage.places[collective.buffer]
         held = self._content(row, place)
-        if held is not None and place.start < place.stop and held.summed.covers(place.start, place.stop):
+        again = held is not None and place.start < place.stop and held.summed.covers(place.start, place.stop)
+        if again and collective.kind in SUMS and self.role.mesh is None:
             self._problem(
                 "twice", collective, collective.buffer, f"`{collective.name}` sums `{collective.buffer}` again"
             )
-        if collective.blocking:
-            self._summed(row, place)
-            return
-        if collective.name in self.flying:
-            self._problem("wait", collective, collective.name, f"`{collective.name}` begins again before its wait")
-        self.flying[collective.name] = (collective, self._copy(row, place.storage))
+
+    def _done(self, row: Row, instruction: Instruction) -> None:
+        """What an instruction leaves behind: what it writes, summed over ranks where it sums."""
+        sums = isinstance(instruction, Collective) and instruction.kind in SUMS
+        in_place = isinstance(instruction, Collective) and not instruction.target
+        for name in writes(instruction):
+            if not (sums and in_place):
+                self._write(row, name, in_place or name in reads(instruction))
+            if sums:
+                self._summed(row, self.storage.places[name])
 
     def _summed(self, row: Row, place: Place) -> None:
         held = self._copies(row, place.storage).setdefault(place.content, _Content(place, row.microbatch))
         held.written.add(place.start, place.stop)
         held.summed.add(place.start, place.stop)
 
-    def _wait(self, row: Row, wait: Wait) -> None:
+    def _wait(self, wait: Wait) -> None:
         if wait.name not in self.flying:
             self._problem("wait", wait, wait.name, f"`{wait.name}` is waited for and has not begun")
             return
-        collective, (_, slot) = self.flying.pop(wait.name)
-        self._summed(Row(row.segment, row.microbatch, slot), self.storage.places[collective.buffer])
+        instruction, row = self.flying.pop(wait.name)
+        self._done(row, instruction)
 
     def _check_free(self, row: Row, instruction: Instruction) -> None:
-        """Report buffers that a collective in flight holds."""
+        """Report buffers that an instruction in flight fills, and those that it reads and this one would change."""
+        changed = set(writes(instruction))
         for name in touched(instruction):
             place = self.storage.places[name]
-            for collective, copy in self.flying.values():
-                if copy == self._copy(row, place.storage) and place.overlaps(self.storage.places[collective.buffer]):
-                    self._problem(
-                        "in flight",
-                        instruction,
-                        name,
-                        f"`{title(instruction)}` touches `{name}` while `{collective.name}` is under way",
-                    )
+            for other, begun in self.flying.values():
+                for held in touched(other) if name in changed else writes(other):
+                    theirs = self.storage.places[held]
+                    if self._copy(begun, theirs.storage) == self._copy(row, place.storage) and place.overlaps(theirs):
+                        sentence = f"`{title(instruction)}` touches `{name}` while `{title(other)}` is under way"
+                        self._problem("in flight", instruction, name, sentence)
 
     def _check_overlaps(self, compute: Compute) -> None:
         """Report outputs and workspaces that share bytes, and workspaces that share bytes with an input."""
@@ -223,6 +235,8 @@ class _Walk:
         """Whether an instruction may see this buffer only after it was summed over ranks."""
         if not isinstance(instruction, Compute) or not self._differs():
             return False
+        if self.role.mesh is not None:
+            return instruction.kernel[1] in CONSUMES_SUMS and PARTIAL in self.role.buffer(name).placement
         return name in self.parts or (instruction.kernel[1] in CONSUMES_SUMS and self._of_weight(name))
 
     def _differs(self) -> bool:

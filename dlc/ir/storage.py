@@ -139,6 +139,30 @@ def group_size(role: Role, group: str) -> int:
     return len(role.ranks) if role.mesh is None else prod(role.mesh.extent(axis) for axis in group.split("+"))
 
 
+def operand_bytes(role: Role, made: Collective | Send | Receive, microbatches: int) -> int:
+    """Bytes of what an instruction communicates of one microbatch, by its buffers.
+
+    Of an allgather or all-to-all that is all data of a group together, of the others what each rank has; of a halo what
+    the instruction says.
+    """
+    if not isinstance(made, Collective):
+        return _whole(role, made.buffer, microbatches)
+    match made.kind:
+        case "halo":
+            return made.bytes
+        case "allgather" if made.target:
+            return _whole(role, made.target, microbatches)
+        case "allgather" | "all_to_all" if role.buffer(made.buffer).placement:
+            return group_size(role, made.group) * _whole(role, made.buffer, microbatches)
+    return _whole(role, made.buffer, microbatches)
+
+
+def _whole(role: Role, name: str, microbatches: int) -> int:
+    """Bytes that a rank has of a placed buffer; of any other all, since what it has of that depends on its samples."""
+    buffer = role.buffer(name)
+    return local(role, buffer, 0, microbatches).bytes if buffer.placement else buffer.type.bytes
+
+
 SHARED_CHUNK = 2**14
 """Values that a rank sums at a time in a shared window."""
 
@@ -181,6 +205,11 @@ def touched(instruction: Instruction) -> Iterator[str]:
     """Every buffer that an instruction names, each once."""
     scratch = instruction.workspaces if isinstance(instruction, Compute) else ()
     yield from dict.fromkeys((*reads(instruction), *writes(instruction), *scratch))
+
+
+def begins(instruction: Instruction) -> bool:
+    """Whether an instruction only begins, and a Wait ends it."""
+    return isinstance(instruction, Collective | Send | Receive | Copy) and not instruction.blocking
 
 
 def title(instruction: Instruction) -> str:

@@ -11,8 +11,8 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from dlc.ir.program import Collective, Copy, Instruction, Wait
-from dlc.ir.storage import title
+from dlc.ir.program import Instruction, Wait
+from dlc.ir.storage import begins, title
 
 
 @dataclass(slots=True, eq=False)
@@ -138,7 +138,7 @@ def _inside(instructions: tuple[Instruction, ...], own: OwnStream) -> list[bool]
         for at, instruction in enumerate(instructions):
             if not inside[at]:
                 begun.clear()
-            elif _begins(instruction):
+            elif begins(instruction):
                 begun[title(instruction)] = at
                 paired[at] = False
             elif isinstance(instruction, Wait):
@@ -148,10 +148,6 @@ def _inside(instructions: tuple[Instruction, ...], own: OwnStream) -> list[bool]
         if paired == inside:
             return inside
         inside = paired
-
-
-def _begins(instruction: Instruction) -> bool:
-    return isinstance(instruction, Collective | Copy) and not instruction.blocking
 
 
 def _stretch(instructions: tuple[Instruction, ...], at: int, own: OwnStream) -> Stretch:
