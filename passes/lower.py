@@ -5,9 +5,12 @@ from __future__ import annotations
 from dlc.ir.graph import Graph, Node
 from dlc.ir.plan import Plan
 from dlc.ir.program import Collective, CommunicationGroup, Compute, Entry, Load, Program, Role, Row, Segment
+from dlc.ir.request import Split
+from dlc.ir.tensor import BATCH
 from passes.context import Context
 from passes.lower_buffers import Buffers
 from passes.lower_nodes import Lowering, reduced
+from passes.lowering.program import lower_general
 
 FORWARD_STAGES = ("forward", "loss", "metric")
 BACKWARD_STAGES = ("dx", "dw", "dt", "sum", "statistics")
@@ -22,11 +25,13 @@ ENTRIES = (
 
 
 def lower(graph: Graph, plan: Plan, context: Context) -> Program:
-    """One role whose ranks each hold a shard of the batch, and the sums over all of them.
+    """The Program of a plan; for one that splits the batch and nothing else, what emitted programs do.
 
-    After: segments `load`, `forward`, `backward` (with one collective behind the last member of each bucket), `update`,
+    One role, whose ranks each hold a shard of the batch, and the sums over all of them. After: segments `load`, `forward`, `backward` (with one collective behind the last member of each bucket), `update`,
     and `predict` in inference mode, `evaluate` and `total` for the loss and metrics of a whole set.
     """
+    if not splits_the_batch_alone(graph, plan):
+        return lower_general(graph, plan, context)
     buffers = Buffers(graph, plan)
     steps = Lowering(graph, plan, context, buffers)
     segments = (
@@ -51,6 +56,27 @@ def lower(graph: Graph, plan: Plan, context: Context) -> Program:
         graph.loss,
         graph.metrics,
     )
+
+
+def splits_the_batch_alone(graph: Graph, plan: Plan) -> bool:
+    """Whether a plan is one of pure data parallelism, with the buckets that this takes.
+
+    No op says how it is split, or each one that has samples says that it is split by them.
+    """
+    plain = (plan.schedule, plan.microbatches, plan.shard, plan.stages) == ("", 1, "none", ())
+    if not plain or tuple(name for name, _ in plan.mesh) != ("data",) or (plan.ranks > 1 and not plan.buckets):
+        return False
+    if any(op.recompute or op.stage or op.microbatch > 1 for op in plan.ops):
+        return False
+    by_batch = (Split(BATCH, "data"),)
+    if not any(op.partition for op in plan.ops):
+        return True
+    return all(op.partition == (by_batch if _batched(graph, op.address) else ()) for op in plan.ops)
+
+
+def _batched(graph: Graph, address: str) -> bool:
+    node = graph.node(address)
+    return any(graph.type(name).batched for name in (*node.inputs, *node.outputs))
 
 
 def _of(graph: Graph, stages: tuple[str, ...]) -> tuple[Node, ...]:

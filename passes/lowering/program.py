@@ -1,0 +1,429 @@
+"""Roles, segments and entries of a Program whose plan splits more than the batch, or splits it into microbatches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dlc.ir.graph import Graph, Node
+from dlc.ir.mesh import Mesh, shards
+from dlc.ir.plan import Plan
+from dlc.ir.program import (
+    Buffer,
+    Collective,
+    CommunicationGroup,
+    Compute,
+    Entry,
+    Instruction,
+    Load,
+    Program,
+    Receive,
+    Role,
+    Segment,
+    Send,
+    Wait,
+)
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, tensor
+from passes.context import Context
+from passes.lowering import schedule
+from passes.lowering.forms import Form, summed_axes, whole
+from passes.lowering.nodes import Nodes, runs_of
+from passes.lowering.role import Buffers
+from passes.lowering.setting import PIPELINE, Setting, logical, setting
+from passes.lowering.shards import Shards, Unit
+from passes.lowering.stages import Stage
+from passes.lowering.totals import Totals, totals
+from passes.lowering.updates import Updates
+from passes.lowering.values import Values
+
+UPDATE_STAGES = ("regularise", "clip", "update")
+KEPT = ("weight", "statistic", "constant")
+WRAP = "pipeline.wrap"
+"""The group of messages between the last device and the first, where these are neighbours the other way, too."""
+
+
+def lower_general(graph: Graph, plan: Plan, context: Context) -> Program:
+    """One role for each device of the pipeline, whose ranks are a mesh; one role without a pipeline."""
+    found = setting(graph, plan, context)
+    rows = schedule.cells(plan, found.devices)
+    tied = _tied(found)
+    made = [_Device(found, device, rows[device], tied) for device in range(found.devices)]
+    roles = tuple(device.role() for device in made)
+    outputs = {name: buffer for device in made for name, buffer in device.outputs.items()}
+    return Program(
+        graph.name,
+        plan.batch,
+        context.compute,
+        roles,
+        tuple(_groups(roles, Mesh(plan.mesh))),
+        tuple((name, outputs[name]) for name, _ in graph.outputs if name in outputs),
+        graph.loss,
+        graph.metrics,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tied:
+    """A weight that ops on several devices use: its owner's device, and the others."""
+
+    weight: str
+    owner: int
+    borrowers: tuple[int, ...]
+
+
+def _tied(found: Setting) -> tuple[Tied, ...]:
+    """The weights with uses on several devices, in the order of the graph."""
+    users: dict[str, dict[int, None]] = {}
+    for stage in found.cut.stages if found.staged else ():
+        for node in stage.forward:
+            for name in node.inputs:
+                if found.graph.value(name).kind == "weight":
+                    users.setdefault(name, {})[stage.index % found.devices] = None
+    return tuple(Tied(name, next(iter(at)), tuple(sorted(at))) for name, at in users.items() if len(at) > 1)
+
+
+def _groups(roles: Sequence[Role], mesh: Mesh) -> Iterator[CommunicationGroup]:
+    """The groups that the roles communicate in, in the order of their first use."""
+    names = dict.fromkeys(
+        i.group
+        for role in roles
+        for segment in role.segments
+        for i in segment.instructions
+        if isinstance(i, Collective | Send | Receive)
+    )
+    for name in names:
+        axes = (PIPELINE,) if name == WRAP else tuple(name.split("+"))
+        yield CommunicationGroup(name, mesh.groups(axes))
+
+
+@dataclass(slots=True)
+class _Device:
+    """One role while it is made: its chunks' stages, and what they share."""
+
+    setting: Setting
+    index: int
+    cells: tuple[schedule.Cell, ...]
+    tied: tuple[Tied, ...]
+    buffers: Buffers = field(default_factory=Buffers)
+    segments: list[Segment] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The (virtual) stages of this device, by chunk."""
+        return self.setting.cut.stages[self.index :: self.setting.devices]
+
+    def role(self) -> Role:
+        """All of it."""
+        found, stages = self.setting, self.stages
+        separate = any(cell.phase == "W" for cell in self.cells)
+        sums = totals(found, stages, self.buffers, separate)
+        own = _Weights(found, self.buffers, sums, stages, self.tied, self.index)
+        held = own.hold()
+        self._train(sums, own, held, separate)
+        self._infer(own, held)
+        names = tuple(segment.name for segment in self.segments)
+        first = self.index * found.mesh.ranks
+        ranks = tuple(range(first, first + found.mesh.ranks))
+        mesh = Mesh(found.mesh.axes, first)
+        name = f"stage{self.index}" if found.staged else "worker"
+        entries = self._entries(names)
+        return Role(name, ranks, _shards(found, mesh), self.buffers.all(), tuple(self.segments), entries, mesh)
+
+    def _entries(self, names: tuple[str, ...]) -> tuple[Entry, ...]:
+        found = self.setting
+        count, chunks, staged = found.plan.microbatches, found.chunks, found.staged
+        return (
+            schedule.train(self.cells, names, chunks, staged),
+            schedule.infer("eval_step", ("load", "predict", "evaluate"), names, count, chunks, staged),
+            Entry("eval_totals", ()),
+            schedule.infer("predict", ("load_inputs", "predict"), names, count, chunks, staged),
+        )
+
+    def _train(self, sums: Totals, own: _Weights, held: dict[str, dict[Form, str]], separate: bool) -> None:
+        self._add("begin", sums.begin())
+        chunks = [self._chunk(chunk, sums, own, held) for chunk in range(len(self.stages))]
+        for chunk in chunks:
+            self._add(self._title("load", chunk), chunk.load())
+            self._add(self._title("forward", chunk), chunk.forward())
+        for chunk in reversed(chunks):
+            self._add(self._title("backward", chunk), chunk.backward(separate))
+            if separate:
+                self._add(self._title("weights", chunk), chunk.weights())
+        self._add("reduce", (*sums.reduce(), *own.reduce()))
+        nodes = [node for node in self.setting.graph.nodes if node.stage in UPDATE_STAGES]
+        updates = Updates(self.setting, self.buffers, sums, own.shards, own.updated)
+        self._add("update", (*updates.lower(nodes), *own.lend()))
+
+    def _infer(self, own: _Weights, held: dict[str, dict[Form, str]]) -> None:
+        needed = _leading_to_results(self.setting.graph)
+        for chunk in (self._chunk(at, None, own, held) for at in range(len(self.stages))):
+            self._add(self._title("load_inputs", chunk), chunk.load(("input",)))
+            self._add(self._title("predict", chunk), chunk.predict(needed, self.outputs))
+            self._add(self._title("evaluate", chunk), chunk.evaluate())
+
+    def _chunk(self, at: int, sums: Totals | None, own: _Weights, held: dict[str, dict[Form, str]]) -> _Chunk:
+        stage = self.stages[at]
+        kept = frozenset((*stage.gives, *(value for _, value in self.setting.graph.outputs)))
+        runs, again = runs_of(self.setting, stage.forward, kept)
+        values = Values(self.setting, self.buffers, at, {name: dict(forms) for name, forms in held.items()})
+        return _Chunk(
+            self.setting, stage, values, Nodes(self.setting, self.buffers, values, sums, own.shards, runs, again)
+        )
+
+    def _title(self, segment: str, chunk: _Chunk) -> str:
+        return f"{segment}{chunk.values.chunk}" if self.setting.staged else segment
+
+    def _add(self, name: str, instructions: Sequence[Instruction]) -> None:
+        """A segment, and one that waits for what it sends without blocking."""
+        if not instructions:
+            return
+        self.segments.append(Segment(name, tuple(instructions)))
+        sent = tuple(Wait(i.name) for i in instructions if isinstance(i, Send) and not i.blocking)
+        if sent:
+            self.segments.append(Segment(f"{name}.sent", sent))
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """One stage on its device, in training or in inference."""
+
+    setting: Setting
+    stage: Stage
+    values: Values
+    nodes: Nodes
+
+    def load(self, kinds: tuple[str, ...] = ("input", "field")) -> tuple[Instruction, ...]:
+        """What the data set gives to this stage, at its home."""
+        graph, made = self.setting.graph, dict[str, str]()
+        for node in self.stage.forward:
+            for name in node.inputs:
+                if name not in made and graph.value(name).kind in kinds:
+                    made[name] = self.values.define(name, self.setting.homes[name])
+        return (Load(tuple(made.values())),) if made else ()
+
+    def forward(self) -> tuple[Instruction, ...]:
+        """Receive, compute, send."""
+        return self._between(self.stage.takes, self.stage.forward, self.stage.gives, 1)
+
+    def backward(self, separate: bool) -> tuple[Instruction, ...]:
+        """Receive gradients, compute, send; without the gradients by weights where these come apart."""
+        nodes = [node for node in self.stage.backward if not (separate and self._apart(node))]
+        made = self._between(self.stage.takes_back, nodes, self.stage.gives_back, -1)
+        sums = self.nodes.totals
+        return (*made, *sums.end()) if sums is not None and not separate else made
+
+    def weights(self) -> tuple[Instruction, ...]:
+        """The gradients by weights."""
+        made = self._between((), [node for node in self.stage.backward if self._apart(node)], (), -1)
+        sums = self.nodes.totals
+        return (*made, *sums.end()) if sums is not None else made
+
+    def _apart(self, node: Node) -> bool:
+        """Whether a node may come behind the rest: what is computed again is there in the backward pass only."""
+        return node.stage == "dw" and node.base not in self.nodes.runs
+
+    def predict(self, needed: frozenset[str], outputs: dict[str, str]) -> tuple[Instruction, ...]:
+        """The forward pass as far as outputs, loss and metrics need it, and the outputs for the user."""
+        self.load()
+        nodes = [node for node in self.stage.forward if node.stage == "forward" and node.address in needed]
+        producer = self.setting.graph.producer
+
+        def crosses(name: str) -> bool:
+            made = producer(name)
+            return made is not None and made.address in needed
+
+        made = self._between([*filter(crosses, self.stage.takes)], nodes, [*filter(crosses, self.stage.gives)], 1)
+        addresses = {node.address for node in nodes}
+        for title, value in self.setting.graph.outputs:
+            node = producer(value)
+            if (node is not None and node.address in addresses) or (node is None and value in self.values.born):
+                outputs[title] = self.values.fetch(value, logical(self.setting, value))
+        return (*made, *self._taken())
+
+    def evaluate(self) -> tuple[Instruction, ...]:
+        """Loss and metrics of a batch, summed over the ranks and added to the totals of an evaluation."""
+        graph, values = self.setting.graph, self.values
+        nodes = [node for node in self.stage.forward if node.stage in ("loss", "metric")]
+        if not nodes:
+            return ()
+        for node in nodes:
+            self.nodes.lower(node)
+        names = [name for name in (graph.loss, *(value for _, value in graph.metrics)) if name in values.born]
+        sums = [values.fetch(name, Form(whole(values.born[name].placement))) for name in names if name]
+        totals_ = Buffer("totals", tensor("f64", entry=len(sums)), "bucket")
+        values.buffers.add(totals_)
+        values.out.append(Compute("totals", ("totals", "forward", ""), tuple(sums), ("totals",), runtime=("count",)))
+        return self._taken()
+
+    def _between(
+        self, takes: Sequence[str], nodes: Sequence[Node], gives: Sequence[str], step: int
+    ) -> tuple[Instruction, ...]:
+        """Receives, nodes and sends; forward to the next stage (step 1), gradients to the one before (-1)."""
+        here, values = self.stage.index, self.values
+        for name in takes:
+            form = self._sent(name)
+            buffer = values.define(name, form)
+            group, peer = _way(here - step, here, self.setting.devices)
+            title, size = f"{name}.{min(here - step, here)}", self.setting.bytes(name, form)
+            values.out.append(Receive(title, group, -peer, buffer, size))
+        for node in nodes:
+            self.nodes.lower(node)
+        sends = [(name, values.fetch(name, self._sent(name))) for name in gives]
+        for name, buffer in sends:
+            group, peer = _way(here, here + step, self.setting.devices)
+            size = self.setting.bytes(name, self._sent(name))
+            values.out.append(Send(f"{name}.{min(here, here + step)}", group, peer, buffer, size, blocking=False))
+        return self._taken()
+
+    def _sent(self, name: str) -> Form:
+        """The form in which a value crosses: as it is born if a rank holds less of it so, else as at home."""
+        found = self.setting
+        if found.graph.value(name).kind == "gradient":
+            return found.homes[name.partition("@grad")[0]]
+        producer, home = found.graph.producer(name), found.homes[name]
+        assert producer is not None
+        born = found.kinds.of(producer).outputs[producer.outputs.index(name)]
+        return born if not born.partial and found.bytes(name, born) < found.bytes(name, home) else home
+
+    def _taken(self) -> tuple[Instruction, ...]:
+        made = tuple(self.values.out)
+        self.values.out.clear()
+        return made
+
+
+def _way(source: int, target: int, devices: int) -> tuple[str, int]:
+    """(group, how far) of a message from one stage to the next or the one before."""
+    start, end = source % devices, target % devices
+    wraps = abs(end - start) != 1 or (end > start) != (target > source)
+    return (WRAP if wraps and devices == 2 else PIPELINE), end - start
+
+
+@dataclass(slots=True)
+class _Weights:
+    """What a role keeps from step to step, and what it owes other roles for the weights that it shares with them."""
+
+    setting: Setting
+    buffers: Buffers
+    totals: Totals
+    stages: Sequence[Stage]
+    tied: Sequence[Tied]
+    device: int
+    shards: Shards = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shards = Shards(self.setting, self.buffers)
+
+    @property
+    def updated(self) -> frozenset[str]:
+        """The weights that this role updates: all that have a gradient here, but for those that it borrows."""
+        borrowed = {each.weight for each in self.tied if each.owner != self.device}
+        weights = (value.partition("@")[0] for value in self.totals.of if value.endswith("@grad"))
+        return frozenset(name for name in weights if name not in borrowed)
+
+    def hold(self) -> dict[str, dict[Form, str]]:
+        """The buffers of weights, statistics and constants that these stages read, at home."""
+        graph, homes = self.setting.graph, self.setting.homes
+        nodes = (node for stage in self.stages for node in (*stage.forward, *stage.backward))
+        names = dict.fromkeys(name for node in nodes for name in node.inputs if graph.value(name).kind in KEPT)
+        self._flat()
+        held: dict[str, dict[Form, str]] = {}
+        for name in names:
+            value = graph.value(name)
+            form = homes.setdefault(name, Form(("",) * len(self.setting.mesh.axes)))
+            if name not in self.shards.of:
+                self.buffers.add(Buffer(name, value.type, value.kind, placement=form.placement))
+                held[name] = {form: name}
+        for name in (name for stage in self.stages for node in stage.forward for name in node.inputs):
+            if graph.value(name).kind == "statistic" and name not in held:
+                raise ValueError(f"{name} has no buffer")
+        return held
+
+    def _flat(self) -> None:
+        """Weights that are gathered together lie together: an op's shards, or the weights of a bucket."""
+        setting = self.setting
+        units: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for bucket in self.totals.buckets:
+            sharded = [total for total in bucket.members if total.shard is not None]
+            if setting.plan.shard == "weights":
+                for total in sharded:
+                    weight = total.value.partition("@")[0]
+                    units.setdefault((setting.graph.value(weight).owner or weight, total.axes), []).append(weight)
+                continue
+            weights = [total.value.partition("@")[0] for total in sharded]
+            if weights:
+                self._together(f"{bucket.name}.weights", weights)
+        for (owner, axes), weights in units.items():
+            forms = {name: Form(self.totals.of[f"{name}@grad"].shard or ()) for name in weights}
+            self.shards.hold(Unit(owner, tuple(weights), axes), forms)
+
+    def _together(self, name: str, weights: Sequence[str]) -> None:
+        setting, offset = self.setting, 0
+        dtype = setting.graph.type(weights[0]).dtype
+        size = sum(setting.bytes(each, setting.homes[each]) for each in weights) // DTYPE_BYTES[dtype]
+        self.buffers.add(Buffer(name, tensor(dtype, element=size), "weight"))
+        for each in weights:
+            type_, form = setting.graph.type(each), setting.homes[each]
+            self.buffers.add(Buffer(each, type_, "weight", view_of=name, offset=offset, placement=form.placement))
+            offset += setting.bytes(each, form) // DTYPE_BYTES[dtype]
+
+    def reduce(self) -> Iterator[Instruction]:
+        """The gradients of shared weights go to their owners, which add them to their own."""
+        for each in self.tied:
+            value = f"{each.weight}@grad"
+            for other in (device for device in each.borrowers if device != each.owner):
+                name, size = f"{value}.stage{other}", self.setting.bytes(each.weight, self.setting.homes[each.weight])
+                if other == self.device:
+                    yield from self.totals.wait(value)
+                    yield Send(name, PIPELINE, each.owner - other, value, size)
+                elif each.owner == self.device:
+                    yield from self.totals.wait(value)
+                    type_, placement = self.setting.graph.type(value), self.setting.homes[each.weight].placement
+                    self.buffers.add(Buffer(name, type_, "gradient", placement=placement))
+                    yield Receive(name, PIPELINE, other - each.owner, name, size)
+                    reason = "of uses on another stage"
+                    yield Compute(f"{name}.add", ("sum", "sum", ""), (value, name), (value,), reason=reason)
+
+    def lend(self) -> Iterator[Instruction]:
+        """The new weights go back to the roles that borrow them."""
+        for each in self.tied:
+            size = self.setting.bytes(each.weight, self.setting.homes[each.weight])
+            for other in (device for device in each.borrowers if device != each.owner):
+                name = f"{each.weight}.stage{other}"
+                if other == self.device:
+                    yield Receive(name, PIPELINE, each.owner - other, each.weight, size)
+                elif each.owner == self.device:
+                    yield Send(name, PIPELINE, other - each.owner, each.weight, size)
+
+
+def _leading_to_results(graph: Graph) -> frozenset[str]:
+    """The addresses of the forward nodes that outputs, loss or metrics depend on."""
+    needed = {value for _, value in (*graph.outputs, *graph.metrics)} | {graph.loss}
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.stage in ("forward", "loss", "metric") and needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            found.add(node.address)
+    return frozenset(found)
+
+
+def _shards(found: Setting, mesh: Mesh) -> tuple[tuple[int, int], ...]:
+    """The samples of each rank: as the first input is split by the batch; the plan's own table along `data`."""
+    plan = found.plan
+    placement = found.homes[found.graph.inputs[0]].placement if found.graph.inputs else ("",) * len(mesh.axes)
+    axes = tuple(name for name, at in zip(mesh.names, placement, strict=True) if at == BATCH)
+    count = 1
+    for name in axes:
+        count *= mesh.extent(name)
+    table = plan.shards if axes == ("data",) and len(plan.shards) == count else shards(plan.batch, count)
+
+    def at(rank: int) -> int:
+        index = 0
+        for name in axes:
+            index = index * mesh.extent(name) + mesh.coordinate(rank, name)
+        return index
+
+    return tuple(table[at(rank)] for rank in range(mesh.first, mesh.first + mesh.ranks))
+
+
+__all__ = ["lower_general", "summed_axes"]

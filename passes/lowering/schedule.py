@@ -1,0 +1,99 @@
+"""The rows of a role's entries: which segment runs when, for which microbatch, in which slot of buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from dlc.cost.schedules import Cell, Rows, Work, table
+from dlc.ir.plan import Plan
+from dlc.ir.program import Entry, Row
+
+
+def cells(plan: Plan, devices: int) -> Rows:
+    """The cells of each device: the plan's schedule, or, without a pipeline, one microbatch after another."""
+    if devices == 1:
+        return (tuple(Cell(phase, i) for i in range(plan.microbatches) for phase in ("F", "B")),)  # type: ignore[arg-type]
+    works = [Work(stage.forward, stage.backward, stage.weights) for stage in plan.stages]
+    timed = works if plan.schedule == "zero_bubble" and any(work.total for work in works) else None
+    sends = [stage.send for stage in plan.stages[:-1]]
+    return table(plan.schedule, devices, plan.microbatches, plan.chunks, timed, sends)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Rows_:
+    """Makes the rows of one device. `segments` are the names that it has; a segment that sends without blocking has
+    one called `NAME.sent`, which waits: that comes before the segment runs again, and at the end."""
+
+    segments: Collection[str]
+    chunks: int
+    staged: bool
+    rows: list[Row] = field(default_factory=list)
+    begun: dict[str, Row] = field(default_factory=dict)
+
+    def title(self, segment: str, chunk: int) -> str:
+        """The name of a chunk's segment."""
+        return f"{segment}{chunk}" if self.staged else segment
+
+    def run(self, segment: str, chunk: int = -1, microbatch: int = 0, slot: int = 0) -> None:
+        """Run a segment if there is one; a chunk of -1 stands for the whole device."""
+        name = segment if chunk < 0 else self.title(segment, chunk)
+        if name not in self.segments:
+            return
+        self._settle(name)
+        row = Row(name, microbatch, slot)
+        self.rows.append(row)
+        if f"{name}.sent" in self.segments:
+            self.begun[name] = row
+
+    def settle(self) -> None:
+        """Wait for all that was sent."""
+        for name in list(self.begun):
+            self._settle(name)
+
+    def _settle(self, name: str) -> None:
+        row = self.begun.pop(name, None)
+        if row is not None:
+            self.rows.append(Row(f"{name}.sent", row.microbatch, row.slot))
+
+
+def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged: bool) -> Entry:
+    """A step of training on one device."""
+    made, slots = Rows_(names, chunks, staged), _slots(device, chunks)
+    made.run("begin")
+    for phase, microbatch, chunk in device:
+        slot = microbatch % slots[chunk]
+        if phase == "F":
+            made.run("load", chunk, microbatch, slot)
+        made.run({"F": "forward", "B": "backward", "W": "weights"}[phase], chunk, microbatch, slot)
+    made.settle()
+    made.run("reduce")
+    made.run("update")
+    return Entry("train_step", tuple(made.rows))
+
+
+def infer(
+    name: str, steps: tuple[str, ...], names: Collection[str], microbatches: int, chunks: int, staged: bool
+) -> Entry:
+    """Forward passes of all microbatches, one after another, each through all chunks."""
+    made = Rows_(names, chunks, staged)
+    for microbatch in range(microbatches):
+        for chunk in range(chunks):
+            for step in steps:
+                made.run(step, chunk, microbatch)
+    made.settle()
+    return Entry(name, tuple(made.rows))
+
+
+def _slots(device: tuple[Cell, ...], chunks: int) -> list[int]:
+    """How many copies each chunk has of what a microbatch needs from F to its last cell."""
+    return [max(_held(device, chunk), default=1) for chunk in range(chunks)]
+
+
+def _held(device: tuple[Cell, ...], chunk: int) -> Iterator[int]:
+    """For each F of a chunk, how many microbatches the oldest that is not yet over lies before it, and one."""
+    last = {cell.microbatch: at for at, cell in enumerate(device) if cell.chunk == chunk}
+    for at, cell in enumerate(device):
+        if cell.phase == "F" and cell.chunk == chunk:
+            open_ = [i for i in range(cell.microbatch + 1) if last[i] > at]
+            yield cell.microbatch - min(open_, default=cell.microbatch) + 1
