@@ -6,6 +6,7 @@ bucket is a write to that part of the bucket, and a write to an arena ends whate
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -21,6 +22,9 @@ CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
 
 GIVES_PARTS = ("sums", "squares", "grad_sums")
 """Passes whose results are a rank's parts of sums: what batch norm adds up where its groups span ranks."""
+
+LINEAR = ("sum", "convert", "totals")
+"""Kernels that may see parts of sums: what they give are parts of the same sums."""
 
 SUMS = ("allreduce", "reduce_scatter")
 """Collectives that leave sums over ranks."""
@@ -126,11 +130,26 @@ class _Walk:
 
     def _note_kernel(self, compute: Compute) -> None:
         """Remember parts of sums, and which gradients of weights are written and which are of use."""
-        if compute.kernel[1] in GIVES_PARTS:
+        if compute.kernel[1] in GIVES_PARTS or compute.kernel[0] in GIVES_PARTS:
             self.parts.update(compute.outputs)
         if compute.kernel[1] not in CHANGES_GRADIENTS:
-            self.gradients.update((name, True) for name in compute.inputs if self._of_weight(name))
+            self._note_use(compute.inputs)
         for name in filter(self._of_weight, compute.outputs):
+            self.gradients.setdefault(name, False)
+
+    def _note_use(self, names: Iterable[str]) -> None:
+        """Remember that gradients of weights are of use; of one whose shard is, too."""
+        for name in filter(self._of_weight, names):
+            self.gradients[name] = True
+            parent = self.role.buffer(name).view_of
+            if parent is not None and self._of_weight(parent):
+                self.gradients[parent] = True
+
+    def _note_target(self, collective: Collective) -> None:
+        """Remember the gradients that a collective leaves in another buffer: those are of use from now on."""
+        whole = self.storage.members[collective.buffer] or (collective.buffer,)
+        self._note_use(whole)
+        for name in filter(self._of_weight, self.storage.members[collective.target] or (collective.target,)):
             self.gradients.setdefault(name, False)
 
     def _of_weight(self, name: str) -> bool:
@@ -180,6 +199,8 @@ class _Walk:
         """A collective reads all of its buffer, member by member; along a mesh sums may follow each other."""
         for name in self.storage.members[collective.buffer] or (collective.buffer,):
             self._read(row, collective, name)
+        if collective.target:
+            self._note_target(collective)
         place = self.storage.places[collective.buffer]
         held = self._content(row, place)
         again = held is not None and place.start < place.stop and held.summed.covers(place.start, place.stop)
@@ -236,12 +257,21 @@ class _Walk:
         if not isinstance(instruction, Compute) or not self._differs():
             return False
         if self.role.mesh is not None:
-            return instruction.kernel[1] in CONSUMES_SUMS and PARTIAL in self.role.buffer(name).placement
+            return name in self.parts or (instruction.kernel[0] not in LINEAR and self._is_partial(name))
         return name in self.parts or (instruction.kernel[1] in CONSUMES_SUMS and self._of_weight(name))
 
+    def _is_partial(self, name: str | None) -> bool:
+        """Whether ranks hold parts of a sum in a buffer, or in one that it is a view of."""
+        while name is not None:
+            buffer = self.role.buffer(name)
+            if PARTIAL in buffer.placement:
+                return True
+            name = buffer.view_of
+        return False
+
     def _differs(self) -> bool:
-        """Whether ranks hold different samples, so that sums over samples must be summed over ranks."""
-        return len(set(self.role.shards)) > 1
+        """Whether ranks hold different parts, so that sums over parts must be summed over ranks."""
+        return len(set(self.role.shards)) > 1 or (self.role.mesh is not None and self.role.mesh.ranks > 1)
 
     def _bucketed(self, name: str) -> bool:
         return self.role.buffer(self.storage.places[name].storage).kind == "bucket"

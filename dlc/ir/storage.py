@@ -126,12 +126,17 @@ def local(role: Role, buffer: Buffer, samples: int, microbatches: int) -> Tensor
 
     A placed buffer is cut along the role's mesh, its batch first into microbatches; of any other, `samples` are held.
     """
-    if not buffer.placement or role.mesh is None:
+    if role.mesh is None or not placed(role, buffer):
         return buffer.type.with_extent(BATCH, samples)
     type_ = buffer.type
     if type_.batched:
         type_ = type_.with_extent(BATCH, -(-type_.extent(BATCH) // microbatches))
     return largest(type_, buffer.placement, role.mesh)
+
+
+def placed(role: Role, buffer: Buffer) -> bool:
+    """Whether a buffer says where it lies on the role's mesh; on a mesh without axes there is nothing to say."""
+    return bool(buffer.placement) or (role.mesh is not None and not role.mesh.axes)
 
 
 def group_size(role: Role, group: str) -> int:
@@ -160,7 +165,7 @@ def operand_bytes(role: Role, made: Collective | Send | Receive, microbatches: i
 def _whole(role: Role, name: str, microbatches: int) -> int:
     """Bytes that a rank has of a placed buffer; of any other all, since what it has of that depends on its samples."""
     buffer = role.buffer(name)
-    return local(role, buffer, 0, microbatches).bytes if buffer.placement else buffer.type.bytes
+    return local(role, buffer, 0, microbatches).bytes if placed(role, buffer) else buffer.type.bytes
 
 
 SHARED_CHUNK = 2**14

@@ -55,7 +55,7 @@ class Shards:
         size = sum(self.setting.bytes(name, homes[name]) for name in unit.members)
         at = scratch.take(size)
         suffix = f"whole{at or ''}"
-        target, flat = f"{unit.name}.{suffix}", tensor(dtype, element=size // DTYPE_BYTES[dtype])
+        target, flat = f"{unit.name}.gathered{at or ''}", tensor(dtype, element=size // DTYPE_BYTES[dtype])
         self.buffers.add(Buffer(target, flat, "bucket", view_of=scratch.pool.name, offset=at))
         offset = 0
         for name in unit.members:
