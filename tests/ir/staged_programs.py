@@ -59,6 +59,11 @@ class Shape:
     expects: bool = False
 
     @property
+    def samples(self) -> int:
+        """Of the largest microbatch."""
+        return -(-self.batch // self.microbatches)
+
+    @property
     def stage_ranks(self) -> int:
         return self.data * self.model
 
@@ -115,13 +120,15 @@ class _Stage:
         """Weights are split by `model` along their outputs; activations by `data` along the batch."""
         batch, width = self.shape.batch, self.shape.width
         value, weight = tensor("f32", batch=batch, feature=width), tensor("f32", out=width, **{"in": width})
-        placed = (SPLIT, ROWS, ("", "out")) if self.meshes else ((), (), ())
+        placed = (SPLIT, ROWS, ("", "out"), ("in", "out")) if self.meshes else ((), (), (), ())
         for name in ("x", "dx", *(f"h{layer}" for layer in self._layers)):
             yield Buffer(name, value, "gradient" if name == "dx" else "activation", placement=placed[0])
         yield Buffer("dy", value, "gradient", placement=placed[0])
         yield Buffer("kept", value, "saved", placement=placed[0])
+        yield Buffer("norm", tensor("f32", out=width, **{"in": width}), "constant", placement=placed[2])
         for layer in self._layers:
             yield Buffer(f"w{layer}", weight, "weight", placement=placed[2])
+            yield Buffer(f"shard{layer}", weight, "weight", placement=placed[3])
             yield Buffer(f"full{layer}", weight, "activation", placement=placed[2])
             yield Buffer(f"g{layer}", weight, "gradient", placement=placed[2])
             yield Buffer(f"scratch{layer}", tensor("u8", byte=64 * (layer + 1)), "workspace")
@@ -134,10 +141,21 @@ class _Stage:
         call = ("linear", stage, "") if stage else ("reset", "forward", "")
         return Compute(f"s{self.stage}.{address}", call, tuple(inputs.split()), tuple(outputs.split()), scratch, attrs)
 
-    def _collective(self, name: str, kind: str, group: str, buffer: str, blocking: bool = True) -> Collective:
-        size = 4 * self.shape.width * self.shape.width
-        algorithm = "ring" if kind == "allreduce" else kind
-        return Collective(name, kind, group, algorithm, buffer, size, blocking)  # type: ignore[arg-type]
+    def _sum(self, name: str, group: str, buffer: str, blocking: bool = True) -> Collective:
+        shape, width = self.shape, self.shape.width
+        rows, columns = (shape.samples, width) if buffer[0] == "a" else (width, width)
+        if self.meshes:
+            rows = -(-rows // shape.data) if buffer[0] == "a" else rows
+            columns = -(-columns // shape.model)
+        elif buffer[0] == "a":
+            rows = shape.batch
+        return Collective(name, "allreduce", group, "ring", buffer, 4 * rows * columns, blocking)
+
+    def _gather(self, layer: int) -> Collective:
+        width = self.shape.width
+        size = 4 * width * (-(-width // self.shape.model) if self.meshes else width)
+        source, target = f"shard{layer}", f"full{layer}"
+        return Collective(f"gather{layer}", "allgather", "data", "allgather", source, size, False, target=target)
 
     def _forward(self) -> Iterator[Instruction]:
         if self.stage == 0:
@@ -156,7 +174,7 @@ class _Stage:
                 yield self._kernel(f"l{layer}.{index}", f"{at} w{layer}", made, layer, "forward")
                 at = made
             if self.shape.model > 1:
-                yield self._collective(f"sum_h{layer}", "allreduce", "model", f"a{layer}.0")
+                yield self._sum(f"sum_h{layer}", "model", f"a{layer}.0")
             yield self._kernel(f"l{layer}.add", f"{at} w{layer}", f"h{layer}", None, "forward")
         if self.shape.offloads:
             yield Wait("offload")
@@ -164,7 +182,9 @@ class _Stage:
             yield self._send(f"y{self.stage}", 1, f"h{self._layers[-1]}")
 
     def _backward(self, last: bool) -> Iterator[Instruction]:
-        if not self.last:
+        if self.last:
+            yield self._kernel("loss@dx", f"h{self._layers[-1]} w0", "dy", None, "dx")
+        else:
             yield from self._receive("dy", 1)
         each = self.shape.sums == "each" or (last and self.shape.sums == "last")
         for layer in reversed(self._layers):
@@ -175,9 +195,9 @@ class _Stage:
                 held = f"a{layer}.{index} x"
                 yield self._kernel(f"l{layer}.{index}@dw", held, f"g{layer}", None, "dw")
             if each:
-                yield self._collective(f"sum{layer}", "allreduce", "data", f"g{layer}", blocking=False)
+                yield self._sum(f"sum{layer}", "data", f"g{layer}", blocking=False)
             if self.shape.model > 1:
-                yield self._collective(f"sum_dx{layer}", "allreduce", "model", f"a{layer}.0")
+                yield self._sum(f"sum_dx{layer}", "model", f"a{layer}.0")
         if self.stage:
             yield self._kernel("dx", "a0.0 w0", "dx", None, "dx")
             yield self._send(f"dx{self.stage}", -1, "dx")
@@ -188,17 +208,17 @@ class _Stage:
             return
         first, stop = (0, len(self._layers)) if ahead > layer else (len(self._layers) - 1, -1)
         if layer == first:
-            yield self._collective(f"gather{layer}", "allgather", "data", f"full{layer}", blocking=False)
+            yield self._gather(layer)
         if ahead != stop:
-            yield self._collective(f"gather{ahead}", "allgather", "data", f"full{ahead}", blocking=False)
+            yield self._gather(ahead)
         yield Wait(f"gather{layer}")
 
     def _update(self) -> Iterator[Instruction]:
         for layer in self._layers:
             if self.shape.sums == "blocking":
-                yield self._collective(f"sum{layer}", "allreduce", "data", f"g{layer}")
+                yield self._sum(f"sum{layer}", "data", f"g{layer}")
             yield self._kernel(f"w{layer}@update", f"w{layer} g{layer}", "")
-        yield self._collective("norm", "allreduce", "data+model", "g0")
+        yield self._sum("norm", "data+model", "norm")
 
     def _send(self, name: str, peer: int, buffer: str) -> Send:
         size = 4 * self.shape.batch * self.shape.width
@@ -216,6 +236,7 @@ class _Stage:
         sends = {"F": not shape.blocking and not self.last, "B": not shape.blocking and self.stage > 0}
         cells, sent, summed = order(self.stage, shape.stages, shape.microbatches, shape.schedule), "", False
         slots = shape.microbatches if shape.schedule == "gpipe" else min(shape.stages - self.stage, shape.microbatches)
+        slots += shape.expects  # what is expected lies in one of its own
         yield Row("reset")
         if shape.expects and self.stage:
             yield Row("expect", 0, 0)
@@ -225,10 +246,11 @@ class _Stage:
                 yield Row("sent_y" if what == "F" else "sent_dx", microbatch, slot)
             if what == "B" and summed:
                 yield Row("summed", microbatch, slot)
+                summed = False
             final = microbatch == shape.microbatches - 1
             yield Row("forward" if what == "F" else "backward_last" if final else "backward", microbatch, slot)
             sent += what
-            summed = shape.sums == "each" and what == "B"
+            summed = summed or (shape.sums == "each" and what == "B")
             if shape.expects and self.stage and what == "F" and not final:
                 yield Row("expect", microbatch + 1, (microbatch + 1) % slots)
         yield from (Row(name) for what, name in (("F", "sent_y"), ("B", "sent_dx")) if sends[what])
