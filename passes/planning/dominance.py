@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
     Indices = NDArray[np.int64]
     Criterion = tuple[Sequence[Array], Sequence[Array]]
-    Terms: TypeAlias = Iterable[tuple[Array, int, int]]
+    Term: TypeAlias = tuple[Array, int, int]
 
-SAMPLES = 16
+SAMPLES = 8
 """Columns of a table that are compared first: they exclude most pairs of options."""
+
+BLOCK = 2**15
+"""Entries that are compared at once."""
 
 
 def undominated(structure: Structure, criteria: Sequence[Criterion]) -> list[Indices]:
@@ -39,22 +42,21 @@ def _rest(structure: Structure, kind: int, criteria: Sequence[Criterion]) -> Ind
     """The options of one kind that are left after removing the replaceable ones, the last first."""
     import numpy as np
 
-    better = ~np.eye(len(criteria[0][0][kind]), dtype=bool)
+    better: Flags = ~np.eye(len(criteria[0][0][kind]), dtype=bool)
     tables = [list(_terms(structure, kind, *criterion)) for criterion in criteria]
     for terms in tables:
         some = ((table[:, :: 1 + table.shape[1] // SAMPLES], fewest, most) for table, fewest, most in terms)
-        better &= ~(_excess(some) > 0.0)
-    for j in np.flatnonzero(better.any(axis=0)).tolist():
-        better[:, j] &= _replacing(tables, better[:, j], j)
+        better &= ~(_excess((_of_all(table), fewest, most) for table, fewest, most in some) > 0.0)
+    for terms in tables:
+        i, j = np.nonzero(better)
+        better[i, j] = _excess((_of_pairs(table, i, j), fewest, most) for table, fewest, most in terms) <= 0.0
     left: Flags = np.ones(len(better), dtype=bool)
-    for j in reversed(np.flatnonzero(better.any(axis=0)).tolist()):
-        left[j] = not better[left, j].any()
+    for option in reversed(np.flatnonzero(better.any(axis=0)).tolist()):
+        left[option] = not better[left, option].any()
     return np.flatnonzero(left)
 
 
-def _terms(
-    structure: Structure, kind: int, unary: Sequence[Array], pair: Sequence[Array]
-) -> Iterator[tuple[Array, int, int]]:
+def _terms(structure: Structure, kind: int, unary: Sequence[Array], pair: Sequence[Array]) -> Iterator[Term]:
     """The tables that a variable of a kind is in, its options first, with the fewest and the most times."""
     import numpy as np
 
@@ -64,37 +66,44 @@ def _terms(
         yield (table.T if turned else table, *often)
 
 
-def _excess(terms: Terms) -> Array:
-    """[i, j]: the most that option i costs more than option j; nan where it is not known."""
+def _excess(differences: Iterable[Term]) -> Array:
+    """The most that one option costs more than another, given that for each table; nan where it is not known."""
     import numpy as np
 
     total: Array = np.zeros(())
     with np.errstate(invalid="ignore"):
-        for table, fewest, most in terms:
-            total = total + _weighted(_most(table[:, None, :] - table), fewest, most)
+        for difference, fewest, most in differences:
+            total = total + _weighted(difference, fewest, most)
     return total
 
 
-def _replacing(tables: Sequence[Terms], candidates: Flags, j: int) -> Flags:
-    """Which of the candidates replace option j under all criteria."""
+def _of_all(table: Array) -> Array:
+    """[i, j] = the most over columns of table[i] - table[j]; infinity less infinity is no loss."""
     import numpy as np
 
-    places, found = np.flatnonzero(candidates), np.zeros(len(candidates), dtype=bool)
-    for terms in tables:
-        total: Array = np.zeros(len(places))
-        with np.errstate(invalid="ignore"):
-            for table, fewest, most in terms:
-                total = total + _weighted(_most(table[places] - table[j]), fewest, most)
-        places = places[total <= 0.0]
-    found[places] = True
-    return found
+    result = np.full((len(table), len(table)), -np.inf)
+    with np.errstate(invalid="ignore"):
+        for column in np.ascontiguousarray(table.T):
+            np.fmax(result, column[:, None] - column, out=result)
+    return result
 
 
-def _most(difference: Array) -> Array:
-    """The largest of the last axis; nan is infinity less infinity, where nothing is lost either way."""
+def _of_pairs(table: Array, i: Indices, j: Indices) -> Array:
+    """[k] = the most over columns of table[i[k]] - table[j[k]]."""
     import numpy as np
 
-    return np.asarray(np.fmax.reduce(difference, axis=-1, initial=-np.inf))
+    result, table = np.full(len(i), -np.inf), np.ascontiguousarray(table)
+    rows = max(1, BLOCK // max(1, table.shape[1]))
+    one, other = np.empty((2, rows, table.shape[1]))
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(i), rows):
+            part = slice(start, start + rows)
+            count = len(i[part])
+            np.take(table, i[part], axis=0, out=one[:count], mode="clip")
+            np.take(table, j[part], axis=0, out=other[:count], mode="clip")
+            one[:count] -= other[:count]
+            np.fmax.reduce(one[:count], axis=1, out=result[part], initial=-np.inf)
+    return result
 
 
 def _weighted(most: Array, fewest: int, often: int) -> Array:

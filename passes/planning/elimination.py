@@ -45,9 +45,11 @@ class Assignment:
 def minimise(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> Assignment:
     """The cheapest assignment: each variable costs `unary[its kind]`, each edge `pair[its kind]`, oriented as the edge.
 
-    Entries may be infinite, not negative infinity. Options that cannot be better than another are removed first, of
-    equal ones all but the first.
+    Entries may be infinite, not negative infinity; of values that cost the same the first is taken. Where tables of
+    three variables and more are needed, options that cannot be better than another one are removed first.
     """
+    if not structure.core.variables:
+        return least(structure, unary, pair)
     kept = undominated(structure, [(unary, pair)])
     found = least(structure, *restricted(structure, kept, unary, pair))
     return replace(found, values=original(structure, kept, found.values))
