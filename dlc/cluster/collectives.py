@@ -95,8 +95,10 @@ def seconds_together(
 def prices(kind: str, groups: Groups, processing: Processing = FREE, algorithm: str = "") -> tuple[Price, ...]:
     """The prices of all algorithms of a collective that these groups have, in the order that breaks ties.
 
-    With `algorithm`, of that one only: ValueError where they do not have it.
+    With `algorithm`, of that one only: ValueError where they do not have it, or there is no such collective.
     """
+    if kind not in ALGORITHMS:
+        raise ValueError(f"there is no collective {kind!r}")
     names = [algorithm] if algorithm else [*ALGORITHMS[kind], *(("shared", "mpi") if kind == "allreduce" else ())]
     plans = {name: rounds(kind, name, groups.shape) for name in names if name not in ("shared", "mpi")}
     groups.pieces(r.pattern for plan in plans.values() for r in plan or ())

@@ -8,8 +8,7 @@ from math import ceil, log2
 
 import pytest
 
-from dlc.cluster.collectives import MPI_SHORT, Processing, lower_bound, seconds, shares_memory
-from dlc.cluster.routes import crossing
+from dlc.cluster.collectives import MPI_SHORT, Processing, lower_bound, seconds, seconds_together, shares_memory
 from dlc.cluster.topology import Cluster, Device, Group, Link
 
 L, G = 2e-6, 1 / 5e9
@@ -34,6 +33,14 @@ def cost(kind: str, size: float, ranks: int, cluster: Cluster | None = None) -> 
 # Closed forms.
 
 
+PLAIN = {"allgather": "ring", "reduce_scatter": "ring", "all_to_all": "pairwise", "broadcast": "tree"}
+
+
+def plainly(kind: str, size: float, ranks: int) -> float:
+    """The cost of the algorithm that §4 gives."""
+    return seconds_together(kind, PLAIN.get(kind, ""), size, (tuple(range(ranks)),), flat(ranks))
+
+
 def folds(P: int) -> int:
     return 0 if P & (P - 1) == 0 else 2
 
@@ -56,7 +63,7 @@ FORMULAS: dict[str, Callable[[int, float], float]] = {
 def test_closed_forms(kind: str) -> None:
     for P in range(2, 97):
         for size in (0.0, 4.0, 1e3, 1e6):
-            assert cost(kind, size, P) == pytest.approx(FORMULAS[kind](P, size), rel=1e-12)
+            assert plainly(kind, size, P) == pytest.approx(FORMULAS[kind](P, size), rel=1e-12)
 
 
 def test_one_rank_has_nothing_to_send() -> None:
@@ -229,6 +236,15 @@ def test_the_ring_wins_where_only_neighbours_are_linked() -> None:
     assert cost("rabenseifner", 1e7, 8, wires) > 1.5 * cost("ring", 1e7, 8, wires)
 
 
+def test_bandwidth_of_the_bus_as_nccl_counts_it() -> None:
+    """nccl-tests: bytes a second times 2(n-1)/n of an allreduce, (n-1)/n of a gather or scatter are the link's own."""
+    size = 1e12
+    for P in (2, 6, 8):
+        assert size / cost("ring", size, P) * 2 * (P - 1) / P == pytest.approx(1 / G, rel=1e-6)
+        for kind in ("allgather", "reduce_scatter"):
+            assert size / cost(kind, size, P) * (P - 1) / P == pytest.approx(1 / G, rel=1e-6)
+
+
 def test_mpi_switches_at_2048_bytes() -> None:
     assert cost("mpi", MPI_SHORT, 8) == cost("butterfly", MPI_SHORT, 8)
     assert cost("mpi", MPI_SHORT + 1, 8) == cost("rabenseifner", MPI_SHORT + 1, 8)
@@ -274,13 +290,23 @@ def test_oversubscription_sharing_and_half_duplex_divide_the_bandwidth() -> None
     assert cost("ring", 1e6, 4, flat(4, replace(wire, shared=True))) == pytest.approx(4 * once)
 
 
+def test_the_core_of_a_tree_is_shared_by_those_that_use_it() -> None:
+    """Half of the members of a tree that is oversubscribed twice have their full bandwidth."""
+    tree = flat(8, Link("tree", 1 / G, 0.0, shape="fat_tree", oversubscription=2.0))
+    assert cost("ring", 1e6, 4, tree) == pytest.approx(cost("ring", 1e6, 4, flat(8, Link("wire", 1 / G, 0.0))))
+    assert seconds("tree", 1e6, (0, 1), tree) == pytest.approx(2 * 1e6 * G)
+    assert cost("ring", 1e6, 8, tree) == pytest.approx(2 * 7 * 1e6 / 8 * 2 * G)
+
+
 def test_messages_take_the_shortest_way_over_wires() -> None:
+    def wires(cluster: Cluster, source: int, target: int) -> float:
+        return seconds("broadcast", 0.0, (source, target), cluster) / L
+
     torus = flat(16, Link("wire", 1 / G, L, shape="torus", dimensions=(4, 4)))
-    assert crossing(torus, 0, 1).hops == crossing(torus, 0, 3).hops == crossing(torus, 0, 12).hops == 1
-    assert crossing(torus, 0, 10).hops == 4
+    assert wires(torus, 0, 1) == wires(torus, 0, 3) == wires(torus, 0, 12) == pytest.approx(1)
+    assert wires(torus, 0, 10) == pytest.approx(4)
     line = flat(4, Link("wire", 1 / G, L, shape="edges", edges=((0, 1), (1, 2), (2, 3))))
-    assert crossing(line, 0, 3).hops == 3
-    assert crossing(line, 0, 3).latency == pytest.approx(3 * L)
+    assert wires(line, 0, 3) == pytest.approx(3)
 
 
 def test_memory_is_shared_by_cores_of_one_node_only() -> None:
