@@ -41,7 +41,7 @@ LATER = ("rehearse", "calibrate", "validate")
 """Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "plan": ("--devices", "--what-if", "--tune", "--gap", "--budget", "--budget-nodes"),
+    "plan": ("--tune",),
     "run": ("--resume", "--emulate"),
     "inspect": ("--html",),
 }

@@ -11,6 +11,7 @@ from dlc.diagnostics import similar
 
 if TYPE_CHECKING:
     from dlc.driver import Options
+    from passes.planning.search import Effort
 
 
 def add_format(parser: ArgumentParser) -> None:
@@ -40,6 +41,26 @@ def add_planning(parser: ArgumentParser) -> None:
     parser.add_argument("--dump-after", metavar="PASS", help="print the graph as it is after that pass")
 
 
+def add_search(parser: ArgumentParser) -> None:
+    """How far to search for the best plan."""
+    searching = parser.add_argument_group("searching")
+    searching.add_argument(
+        "--gap",
+        metavar="PERCENT",
+        type=percent,
+        default=0.0,
+        help="stop at a plan that is proved to be within so many percent of the best (default: 0)",
+    )
+    until = searching.add_mutually_exclusive_group()
+    until.add_argument("--budget", metavar="SECONDS", type=budget, help="take the best plan found in so many seconds")
+    until.add_argument(
+        "--budget-nodes",
+        metavar="N",
+        type=strategies,
+        help="take the best plan of so many strategies that are solved: the same on every machine",
+    )
+
+
 def parameter(text: str) -> tuple[str, str]:
     """`batch=64` as its two halves."""
     name, equals, value = text.partition("=")
@@ -53,6 +74,36 @@ def ranks(text: str) -> int:
     return whole(text, "a number of ranks", 1)
 
 
+def strategies(text: str) -> int:
+    """A number of strategies."""
+    return whole(text, "a number of strategies", 1)
+
+
+def percent(text: str) -> float:
+    """`0.5` or `0.5%` as a share."""
+    found = _number(text.removesuffix("%"))
+    if found is None or found >= 100:
+        raise ArgumentTypeError(f"`{text}` is not a percentage: a number from 0 to 100, such as 0.5")
+    return found / 100
+
+
+def budget(text: str) -> float:
+    """`2.5` or `2.5s`: seconds."""
+    found = _number(text.removesuffix("s"))
+    if found is None:
+        raise ArgumentTypeError(f"`{text}` is not a number of seconds, such as 2.5")
+    return found
+
+
+def _number(text: str) -> float | None:
+    """A number of at least zero; None for any other text."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if 0 <= found < float("inf") else None
+
+
 def steps(text: str) -> int:
     """A number of steps; none are steps too."""
     return whole(text, "a number of steps", 0)
@@ -61,6 +112,32 @@ def steps(text: str) -> int:
 def rank_list(text: str) -> tuple[int, ...]:
     """`1,2,4`, each number once."""
     return tuple(dict.fromkeys(ranks(part) for part in text.split(",")))
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`8..64` as 8, 16, 32, 64; `8,16,24` as it stands; each size once."""
+    from dlc.cluster.topology import MAX_DEVICES
+
+    if ".." not in text:
+        found = rank_list(text)
+    else:
+        first, end = (ranks(part) for part in text.split("..", 1))
+        found = tuple(2**power for power in range(MAX_DEVICES.bit_length()) if first <= 2**power <= end)
+    if not found:
+        raise ArgumentTypeError(f"`{text}` holds no power of two, a list such as 6,7 takes any number")
+    if max(found) > MAX_DEVICES:
+        raise ArgumentTypeError(f"`{text}` goes beyond the {MAX_DEVICES:,} devices that a cluster may have")
+    return found
+
+
+def what_if(text: str) -> tuple[tuple[str, str], ...]:
+    """`link.ib.latency=1us,device.gpu.memory=80GiB` as pairs of path and value."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(path.strip() and value.strip() for path, _, value in pairs):
+        raise ArgumentTypeError(
+            f"`{text}` is not of the form PATH=VALUE, such as link.infiniband.bandwidth=400Gbit/s, joined by commas"
+        )
+    return tuple((path.strip(), value.strip()) for path, _, value in pairs)
 
 
 def whole(text: str, what: str, least: int) -> int:
@@ -97,6 +174,18 @@ def options_of(arguments: Namespace) -> Options:
         cluster=arguments.cluster,
         dump_after=arguments.dump_after,
         dump=dump,
+    )
+
+
+def effort_of(arguments: Namespace) -> Effort:
+    """How far to search, from a command that called `add_search`."""
+    from passes.planning.search import Effort
+
+    least = Effort()
+    return Effort(
+        arguments.gap,
+        least.seconds if arguments.budget is None else arguments.budget,
+        least.strategies if arguments.budget_nodes is None else arguments.budget_nodes,
     )
 
 

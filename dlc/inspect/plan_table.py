@@ -1,185 +1,198 @@
-"""`dlc plan`: the decisions op by op, what they are predicted to cost, and what they are compared with."""
+"""`dlc plan`: the decisions, repeated blocks in one row, what they are predicted to cost, and what they are compared
+with."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+from dlc.inspect.communication import communication_text
+from dlc.inspect.decisions import (
+    Splits,
+    data_parallel,
+    reason,
+    seconds,
+    shares_of_step,
+    short_partition,
+    splits,
+    strategy,
+    summary,
+)
+from dlc.inspect.folding import Fold, folded, ranges
+from dlc.inspect.plan_document import plan_document, ratio, reaches
+from dlc.inspect.stages import stages_text
 from dlc.inspect.tables import table
-from dlc.ir.plan import Bucket, OpPlan, Plan
-from dlc.ir.request import Request, Rule
-from dlc.units import format_bytes, format_seconds
+from dlc.ir.mesh import Mesh
+from dlc.ir.plan import Alternative, OpPlan, Plan
+from dlc.ir.request import Request
+from dlc.units import format_bytes, format_count, format_seconds
+
+if TYPE_CHECKING:
+    from dlc.cluster.topology import Cluster
+    from dlc.inspect.background import Background
+    from passes.planning.plan import Record
+
+__all__ = ["PASSES", "plan_document", "plan_text", "summary"]
 
 PASSES = ("forward", "dx", "dw")
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How many ops a pin or forbid of the plan block reached, and where it stands."""
-
-    kind: str  # pin or forbid
-    selector: str
-    key: str
-    value: str
-    place: str
-    ops: int
-
-
-def reaches(request: Request) -> tuple[Reach, ...]:
-    """Every setting of every pin and forbid, in the order of the text."""
-    rules = [("pin", rule) for rule in request.pins] + [("forbid", rule) for rule in request.forbids]
-    rules.sort(key=lambda item: item[1].span)
-    return tuple(
-        Reach(kind, rule.selector, rule.key, _value(rule), rule.span.place, len(rule.addresses)) for kind, rule in rules
-    )
-
-
-def _value(rule: Rule) -> str:
-    if isinstance(rule.value, tuple):
-        return ", ".join(f"split({part.axis}, over = {part.over})" for part in rule.value) or "replicate"
-    return ("yes" if rule.value else "no") if isinstance(rule.value, bool) else str(rule.value)
-
-
-# --- for programs --------------------------------------------------------------------------------------------------
-
-
-def plan_document(plan: Plan, request: Request | None = None) -> dict[str, object]:
-    """The plan as `dlc plan --json` prints it; seconds and bytes. `request` adds what the plan block reached."""
-    document: dict[str, object] = {
-        "network": plan.network,
-        "cluster": plan.cluster,
-        "spec": plan.spec,
-        "parameters": dict(plan.parameters),
-        "ranks": plan.ranks,
-        "batch": plan.batch,
-        "mesh": dict(plan.mesh),
-        "shards": [list(shard) for shard in plan.shards],
-        "predicted": asdict(plan.predicted),
-        "lower_bound_seconds": plan.bounds.step,
-        "bounds": asdict(plan.bounds),
-        "runner_up": None if plan.runner_up is None else asdict(plan.runner_up),
-        "baselines": [asdict(baseline) for baseline in plan.baselines],
-        "ops": [_op_document(op, plan) for op in plan.ops],
-        "buckets": [_bucket_document(bucket) for bucket in plan.buckets],
-        "sources": dict(plan.sources),
-        "digests": dict(plan.digests),
-    }
-    if request is not None:
-        document["rules"] = [asdict(reach) for reach in reaches(request)]
-    return document
-
-
-def _op_document(op: OpPlan, plan: Plan) -> dict[str, object]:
-    """`algorithm` is the forward pass's; `passes` has all, with seconds, source and what bounds them."""
-    return {
-        "address": op.address,
-        "algorithm": op.algorithm("forward"),
-        "layout": op.layout,
-        "partition": [{"axis": axis, "over": over} for axis, over in splits(op, plan)],
-        "passes": [{"pass": part.stage, "algorithm": part.algorithm, **asdict(part.figure)} for part in op.passes],
-        "seconds": seconds(op),
-        "reason": str(op.reason),
-        "layout_reason": str(op.layout_reason),
-    }
-
-
-def _bucket_document(bucket: Bucket) -> dict[str, object]:
-    return {
-        "name": bucket.name,
-        "group": bucket.group,
-        "members": list(bucket.members),
-        "bytes": bucket.bytes,
-        "algorithm": bucket.algorithm,
-        **asdict(bucket.figure),
-        "reason": str(bucket.reason),
-    }
-
-
-def splits(op: OpPlan, plan: Plan) -> tuple[tuple[str, str], ...]:
-    """(axis, mesh axis) of everything that is split: the batch over the data axis, and what the op adds."""
-    data = [("batch", name) for name, extent in plan.mesh if name == "data" and extent > 1]
-    return (*data, *((part.axis, part.over) for part in op.partition))
-
-
-def seconds(op: OpPlan) -> float:
-    """All passes of an op on the slowest rank."""
-    return sum(part.figure.seconds for part in op.passes)
-
-
-# --- for people ----------------------------------------------------------------------------------------------------
-
-
-def plan_text(plan: Plan, request: Request | None = None) -> str:
-    """Summary, ops, communication, what the pins reached, and the comparison, each under its own heading."""
-    parts = [summary(plan), ops_text(plan)]
+def plan_text(plan: Plan, request: Request | None = None, known: Background | None = None) -> str:
+    """Summary, mesh, stages, ops, communication, what the pins reached, and the comparison, each under its heading."""
+    parts = [facts_text(plan, known)]
+    if not data_parallel(plan):
+        parts.append(mesh_text(plan, None if known is None else known.cluster))
+    if plan.stages:
+        parts.append(stages_text(plan))
+    parts.append(ops_text(plan))
     if plan.buckets:
         parts.append(buckets_text(plan))
+    if known is not None and known.exchanges:
+        parts.append(communication_text(known.exchanges))
     if request is not None and (request.pins or request.forbids):
         parts.append(rules_text(request))
-    parts.append(comparison_text(plan))
+    parts.append(bounds_text(plan))
+    if plan.runner_up is not None or plan.baselines:
+        parts.append(others_text(plan))
+    if plan.sources:
+        parts.append(table(("figure", "comes from"), plan.sources))
     return "\n\n".join(parts)
 
 
-def summary(plan: Plan) -> str:
-    """Network, cluster, ranks, shards and the predicted step in two lines."""
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+def facts_text(plan: Plan, known: Background | None = None) -> str:
+    """The strategy, and what a step takes: time, memory, how near to the best it is, and the search behind it."""
+    rows = [*_times(plan), *_proof(plan, known), *_memory(plan, known), *_search(known)]
+    width = max(len(what) for what, _ in rows)
+    lines = (f"{what:<{width}}  {text}" for what, text in rows)
+    return "\n".join([f"{plan.network} on {plan.cluster}: {strategy(plan)}", *lines])
+
+
+def _times(plan: Plan) -> Iterator[tuple[str, str]]:
     predicted = plan.predicted
-    parts = [("computing", predicted.compute_seconds), ("conversions", predicted.conversion_seconds)]
-    parts.append(("communication", predicted.communication_seconds))
-    shares = ", ".join(f"{what} {format_seconds(value)}" for what, value in parts if value)
-    return (
-        f"{plan.network} on {plan.cluster}: {strategy(plan)}\n"
-        f"predicted: {format_seconds(predicted.step_seconds)} a step ({shares}), "
-        f"{format_bytes(predicted.peak_bytes)} at the peak of a rank"
+    speed = f", {format_count(plan.batch / predicted.step_seconds)} samples/s" if predicted.step_seconds else ""
+    yield "predicted", f"{format_seconds(predicted.step_seconds)} a step ({shares_of_step(plan)}){speed}"
+    if predicted.high_seconds:
+        between = f"{format_seconds(predicted.low_seconds)} to {format_seconds(predicted.high_seconds)}"
+        yield "interval", f"{between}, by the spread of the device's measurements"
+    if predicted.simulated_seconds:
+        times = ratio(predicted.simulated_seconds, predicted.step_seconds)
+        of = "" if times is None else f", {times:.3g} times the prediction"
+        yield "simulated", f"{format_seconds(predicted.simulated_seconds)} a step{of}"
+
+
+def _proof(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
+    if known is None or known.record is None:
+        return
+    yield "gap", proof(plan.gap)
+
+
+PROVED = 1e-9
+"""A gap below this is rounding."""
+
+
+def proof(gap: float) -> str:
+    """`proved best`, or by how much another plan may be faster."""
+    if gap <= PROVED:
+        return "proved best of all plans that were searched"
+    return f"within {max(gap, 1e-5):.2%} of the best: no plan that was searched is proved to be faster by more".replace(
+        "%", " %"
     )
 
 
-def strategy(plan: Plan) -> str:
-    """`2 ranks, data parallel, batch 32 as 2 x 16`."""
-    if plan.ranks == 1:
-        return f"1 rank, batch {plan.batch}"
-    extents = [stop - start for start, stop in plan.shards]
-    runs = [(extents.count(extent), extent) for extent in dict.fromkeys(extents)]
-    shares = " + ".join(f"{number} x {extent}" for number, extent in runs)
-    return f"{plan.ranks} ranks, data parallel, batch {plan.batch} as {shares}"
+def _memory(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
+    peak = plan.predicted.peak_bytes
+    if known is None:
+        yield "memory", f"{format_bytes(peak)} at the peak of a rank"
+        return
+    share = f"{peak / known.limit:.0%}".replace("%", " %")
+    yield "memory", f"{format_bytes(peak)} at the peak of a rank, {share} of {format_bytes(known.limit)}"
+
+
+def _search(known: Background | None) -> Iterator[tuple[str, str]]:
+    if known is not None and known.record is not None:
+        yield "search", search_line(known.record)
+
+
+def search_line(record: Record) -> str:
+    """`175 ops and homes of 60 kinds, 4,302 options, 5 of 14 strategies solved; tables 0.2 s, search 1 s`."""
+    times = ", ".join(f"{part} {format_seconds(spent)}" for part, spent in record.seconds.items())
+    return (
+        f"{record.variables:,} variables of {record.kinds:,} kinds, {record.options:,} options, "
+        f"{record.solved:,} of {record.strategies:,} strategies solved; {times}"
+    )
+
+
+# --- the mesh ------------------------------------------------------------------------------------------------------
+
+
+def mesh_text(plan: Plan, cluster: Cluster | None = None) -> str:
+    """One row a mesh axis: its ranks, the link between them, and what ops split over it by their share of the time."""
+    mesh, found = Mesh(plan.mesh), splits(plan)
+    rows = [
+        (name, f"{extent:,}", "" if cluster is None else _link(cluster, mesh, name), _uses(plan, found, name))
+        for name, extent in plan.mesh
+        if extent > 1
+    ]
+    return table(("mesh axis", "ranks", "over", "splits (share of the time computing)"), rows, right=(1,))
+
+
+def _link(cluster: Cluster, mesh: Mesh, name: str) -> str:
+    """The outermost link that a group of ranks along the axis crosses."""
+    group = mesh.groups((name,))[0]
+    if group[-1] >= cluster.ranks:
+        return ""
+    link = cluster.link_between(group[0], group[-1])
+    return "" if link is None else link.name
+
+
+def _uses(plan: Plan, found: dict[str, Splits], name: str) -> str:
+    if name == "pipeline":
+        return f"{len(plan.stages):,} stages"
+    spent: Counter[str] = Counter()
+    for op in plan.ops:
+        what = " ".join(axis for axis, over in found[op.address] if over == name) or "nothing"
+        spent[what] += seconds(op)  # type: ignore[assignment]
+    total = sum(spent.values()) or 1.0
+    ordered = sorted(spent.items(), key=lambda item: -item[1])
+    return ", ".join(f"{what} {share / total:.0%}".replace("%", " %") for what, share in ordered)
+
+
+# --- ops -----------------------------------------------------------------------------------------------------------
 
 
 def ops_text(plan: Plan) -> str:
-    """One row an op: its layout, each pass with its algorithm and time, the time of all of them, and why.
+    """One row for ops that are decided alike in repeated blocks: layout, each pass with its algorithm and time, the
+    time of all of them, and why. Partitions are shown where they are not the same for all ops."""
+    found = splits(plan)
+    alike = len(set(found.values())) < 2
+    rows = {op.address: _op_row(op, "" if alike else short_partition(found[op.address])) for op in plan.ops}
+    stage = {op.address: op.stage for op in plan.ops} if plan.stages else {}
+    cells = [_fold_row(fold, rows[fold.addresses[0]], stage) for fold in folded(rows.items())]
+    header = ("op", "", "stage", "layout", "partition", *PASSES, "time", "source", "reason")
+    return table(header, cells, right=(1, 8))
 
-    Partitions are shown where they are not the same for all ops.
-    """
-    alike = len({splits(op, plan) for op in plan.ops}) < 2
-    rows = [_op_row(op, "" if alike else partition(op, plan)) for op in plan.ops]
-    return table(("op", "layout", "partition", *PASSES, "time", "source", "reason"), rows, right=(6,))
+
+def _fold_row(fold: Fold, row: tuple[str, ...], stage: dict[str, int]) -> tuple[str, ...]:
+    stages = ranges(sorted({stage[address] for address in fold.addresses})) if stage else ""
+    return (fold.name, fold.times, stages, *row)
 
 
 def _op_row(op: OpPlan, divided: str) -> tuple[str, ...]:
     cells = {part.stage: f"{part.algorithm} {format_seconds(part.figure.seconds)}".strip() for part in op.passes}
     sources = dict.fromkeys(part.figure.source for part in op.passes)
+    again = {"forward": " twice"} if op.recompute else {}
     return (
-        op.address,
         op.layout,
         divided,
-        *(cells.get(stage, "-") for stage in PASSES),
+        *(cells[stage] + again.get(stage, "") if stage in cells else "-" for stage in PASSES),
         format_seconds(seconds(op)),
         ", ".join(sources),
         reason(op),
     )
-
-
-def partition(op: OpPlan, plan: Plan) -> str:
-    """What is split over which mesh axis, in the language's words."""
-    return ", ".join(f"split({axis}, over = {over})" for axis, over in splits(op, plan))
-
-
-def reason(op: OpPlan) -> str:
-    """Who decided: once where algorithm and layout have the same reason, else each."""
-    chosen = any(part.algorithm for part in op.passes)
-    if not chosen:
-        return str(op.layout_reason) if op.layout else ""
-    if not op.layout or op.reason == op.layout_reason:
-        return str(op.reason)
-    return f"{op.reason}; layout {op.layout_reason}"
 
 
 def buckets_text(plan: Plan) -> str:
@@ -207,31 +220,57 @@ def rules_text(request: Request) -> str:
     return table(("at", "rule", "setting", "ops reached"), rows, right=(3,))
 
 
+# --- comparison ----------------------------------------------------------------------------------------------------
+
+
 def comparison_text(plan: Plan) -> str:
-    """The plan beside its lower bounds, the runner-up and the baselines, as multiples of the plan's own objective."""
-    return table(("compared with", "time", "plan / it", ""), list(_comparisons(plan)), right=(1, 2))
+    """The plan beside its lower bounds, the runner-up and the baselines."""
+    others = plan.runner_up is not None or bool(plan.baselines)
+    return "\n\n".join([bounds_text(plan), *([others_text(plan)] if others else [])])
 
 
-def _comparisons(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
-    step, bounds = plan.predicted.step_seconds, plan.bounds
-    for what, bound in (
-        ("lower bound: work", bounds.work),
-        ("lower bound: memory traffic", bounds.memory_traffic),
-        ("lower bound: communication", bounds.communication),
-        ("lower bound: depth", bounds.depth),
-    ):
-        yield what, format_seconds(bound), _ratio(step, bound), ""
-    if plan.runner_up is not None:
-        other = plan.runner_up
-        ratio = _ratio(plan.predicted.objective, other.objective)
-        yield "runner-up", format_seconds(other.objective), ratio, other.description
-    for other in plan.baselines:
-        ratio = _ratio(plan.predicted.objective, other.objective)
-        yield "baseline", format_seconds(other.objective), ratio, other.description
+def bounds_text(plan: Plan) -> str:
+    """Times that no plan can be below, and how many times each the plan takes."""
+    bounds, step = plan.bounds, plan.predicted.step_seconds
+    rows = [
+        (f"lower bound: {what}", format_seconds(value), times(step, value))
+        for what, value in (
+            ("work", bounds.work),
+            ("memory traffic", bounds.memory_traffic),
+            ("communication", bounds.communication),
+            ("depth", bounds.depth),
+        )
+    ]
+    return table(("compared with", "time", "plan / it"), rows, right=(1, 2))
 
 
-def _ratio(value: float, other: float) -> str:
-    if other <= 0:
+def others_text(plan: Plan) -> str:
+    """The runner-up and the plans that anyone would think of: how many times longer they take, by J and simulated."""
+    others = [("runner-up", plan.runner_up)] if plan.runner_up else []
+    rows = [
+        _other_row(what, other, plan) for what, other in [*others, *(("baseline", each) for each in plan.baselines)]
+    ]
+    header = ("compared with", "strategy", "predicted", "it / plan", "simulated", "it / plan", "memory", "why not")
+    return table(header, rows, right=(2, 3, 4, 5, 6))
+
+
+def _other_row(what: str, other: Alternative, plan: Plan) -> tuple[str, ...]:
+    predicted = plan.predicted
+    return (
+        what,
+        other.description,
+        format_seconds(other.objective) if other.objective else "",
+        times(other.objective, predicted.objective) if other.objective else "",
+        format_seconds(other.simulated_seconds) if other.simulated_seconds else "",
+        times(other.simulated_seconds, predicted.simulated_seconds) if other.simulated_seconds else "",
+        format_bytes(other.peak_bytes) if other.peak_bytes else "",
+        other.note,
+    )
+
+
+def times(value: float, other: float) -> str:
+    """`1.31`, `1,204`: how many times `other` the value is; `-` where that cannot be said."""
+    found = ratio(value, other)
+    if found is None:
         return "-"
-    ratio = value / other
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+    return f"{found:,.0f}" if found >= 100 else f"{found:.3g}"
