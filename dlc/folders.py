@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dlc.diagnostics import DiagnosticError
@@ -97,13 +97,18 @@ def write_text(path: str, text: str) -> None:
 
 def write_bytes(path: str, content: bytes) -> None:
     """The same for any content."""
+    write_parts(path, (content,))
+
+
+def write_parts(path: str, parts: Iterable[bytes]) -> None:
+    """The same for content that comes part by part and is never in memory as a whole."""
     target = os.path.realpath(path)
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".dlc-", dir=os.path.dirname(target)) as scratch:
             fresh = os.path.join(scratch, "fresh")
             with open(fresh, "wb") as stream:
-                stream.write(content)
+                stream.writelines(parts)
             if os.path.exists(target):
                 shutil.copymode(target, fresh)
             os.replace(fresh, target)

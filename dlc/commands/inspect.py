@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
 from dlc.commands.arguments import add_parameters, parameters_of
-from dlc.folders import read_plan, write_text
+from dlc.folders import read_plan, write_parts
 
 if TYPE_CHECKING:
     from dlc.expand.spec import Job
@@ -101,15 +101,13 @@ def _dot(arguments: Namespace) -> Answer:
 
 def _timeline(arguments: Namespace) -> Answer:
     """Compile, simulate one training step, write the trace, and sum it up by stream."""
-    import json
-
-    from dlc.cost.trace import to_trace
+    from dlc.cost.trace import trace_lines
     from dlc.inspect.step_timeline import step_timeline
     from dlc.inspect.timeline_summary import timeline_document, timeline_text
 
     compiled = driver.compile_file(arguments.file, driver.Options(parameters_of(arguments)))
     timeline = step_timeline(compiled.graph, compiled.plan, compiled.program, compiled.context)
-    write_text(arguments.timeline, json.dumps(to_trace(timeline), sort_keys=True) + "\n")
+    write_parts(arguments.timeline, (line.encode() for line in trace_lines(timeline)))
     document = {"trace": arguments.timeline, **timeline_document(timeline)}
     text = f"{timeline_text(timeline)}\n\nwrote {arguments.timeline}: open it in https://ui.perfetto.dev"
     return Answer(text, document, diagnostics=compiled.warnings, sources=compiled.source.texts)

@@ -120,7 +120,7 @@ class Prices:
         """In all groups along axes of the role's mesh at once; by the cheapest algorithm where none is named."""
         fabric, axes = self._fabric(mesh, device), tuple(made.group.split("+"))
         if made.kind == "halo":
-            return float(fabric.neighbours(made.bytes, axes[0]))
+            return max(fabric.neighbours(float(made.bytes), axis) for axis in axes)
         placed = role.buffer(made.buffer).placement
         size = float(operand_bytes(role, made, self._parts(role)) if placed else made.bytes)
         found = fabric.algorithms(made.kind, size, axes)

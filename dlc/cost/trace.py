@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 from dlc.cost.timeline import Event, Lane, Timeline
 from dlc.ir.program import Receive, Send
@@ -24,13 +24,12 @@ def to_trace(timeline: Timeline) -> dict[str, Any]:
     return {"displayTimeUnit": "ms", "traceEvents": list(trace_events(timeline))}
 
 
-def write_trace(timeline: Timeline, file: TextIO) -> None:
-    """Write the trace as it is made, one event a line: a lane at a time is in memory, however long the timeline is."""
-    file.write('{"displayTimeUnit": "ms", "traceEvents": [')
+def trace_lines(timeline: Timeline) -> Iterator[str]:
+    """The text of the trace as it is made, one event a line: a lane at a time is in memory, however long it is."""
+    yield '{"displayTimeUnit": "ms", "traceEvents": ['
     for index, event in enumerate(trace_events(timeline)):
-        file.write("\n" if index == 0 else ",\n")
-        file.write(json.dumps(event, sort_keys=True))
-    file.write("\n]}\n")
+        yield f"{',' if index else ''}\n{json.dumps(event, sort_keys=True)}"
+    yield "\n]}\n"
 
 
 def trace_events(timeline: Timeline) -> Iterator[TraceEvent]:

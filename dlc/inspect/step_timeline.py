@@ -8,6 +8,7 @@ from functools import cache
 from dlc.cost.communication import allreduce_seconds
 from dlc.cost.compute import priced
 from dlc.cost.phases import Phase
+from dlc.cost.price import default_price
 from dlc.cost.timeline import Timeline, simulate
 from dlc.ir.graph import Graph, Node
 from dlc.ir.plan import OpPlan, Plan
@@ -21,7 +22,9 @@ from passes.survey import slowest
 def step_timeline(graph: Graph, plan: Plan, program: Program, context: Context) -> Timeline:
     """One `train_step` on all ranks, in predicted seconds."""
     device = slowest(context.cluster, context.ranks)
-    return simulate(program, "train_step", _price(graph, plan, context), overlap=device.overlap)
+    placed = any(role.mesh is not None for role in program.roles)
+    price = default_price(program, context.cluster, context.profile) if placed else _price(graph, plan, context)
+    return simulate(program, "train_step", price, overlap=device.overlap)
 
 
 def _price(graph: Graph, plan: Plan, context: Context) -> Callable[[Instruction, Role, int], float]:
