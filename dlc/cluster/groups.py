@@ -167,11 +167,13 @@ def of_mesh(cluster: Cluster, first: int, blocks: Blocks) -> Groups:
 
 @lru_cache(maxsize=256)
 def of_ranks(cluster: Cluster, groups: tuple[tuple[int, ...], ...]) -> Groups:
-    """Groups of equal size, rank by rank."""
+    """Groups of equal size, rank by rank; consecutive ranks in one group are those of a mesh of one axis."""
     import numpy as np
 
     known = routes(cluster)
     ranks = np.array(groups)
+    if ranks.size > 1 and len(groups) == 1 and (np.diff(ranks[0]) == 1).all():
+        return of_mesh(cluster, groups[0][0], ((len(groups[0]), True),))
     return Groups(known, ranks, known.alone, ranks.ravel())
 
 
