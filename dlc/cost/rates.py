@@ -59,12 +59,12 @@ def arithmetic_rate(part: Phase, dtype: str, device: Device) -> float:
     if part.unit not in ("matrix", "plain"):
         if device.kind == "cpu":
             return device.peak(dtype) * (VECTOR_SHARE if part.unit == "vector" else TRANSFORM_SHARE)
-        return _ordinary_peak(dtype, device) * GPU[part.unit]
+        return ordinary_peak(dtype, device) * GPU[part.unit]
     if part.extents is None:
         raise ValueError("a matrix phase has extents")
     if device.kind == "cpu":
         return device.peak(dtype) * gemm_efficiency(*part.extents)
-    peak, half = _ordinary_peak(dtype, device), HALF_INTENSITY["plain"]
+    peak, half = ordinary_peak(dtype, device), HALF_INTENSITY["plain"]
     if part.unit == "matrix" and dtype in TENSOR_TYPES and device.peak(dtype) > peak:
         peak, half = device.peak(dtype), HALF_INTENSITY["tensor"]
     return peak * part.share * gpu_efficiency(*part.extents, part.products, device.cores, half)
@@ -117,6 +117,6 @@ def _smooth(m: int, n: int, k: int, products: int, half: float) -> float:
     return tiles / (tiles + HALF_TILES) / (1 + half * (rows + columns) / (rows * columns)) / (1 + HALF_K / k)
 
 
-def _ordinary_peak(dtype: str, device: Device) -> float:
+def ordinary_peak(dtype: str, device: Device) -> float:
     """FLOP/s without tensor cores: half precision is computed in f32."""
     return device.peak("f64" if dtype == "f64" else "f32")
