@@ -17,7 +17,7 @@ from passes.planning.baselines import Baseline, baselines
 from passes.planning.finish import Finished, finish
 from passes.planning.search import Effort, Found, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space
-from passes.planning.strategies import Strategy, enumerate_strategies
+from passes.planning.strategies import enumerate_strategies
 from passes.planning.unfit import unfit
 
 Simulate = Callable[[Plan], float]
@@ -99,9 +99,13 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
     needed, best = inf, inf
     waiting, steps = list(group.strategies), list[Finished]()
     while waiting and not steps:
-        for strategy in waiting:
-            needed = min(needed, least_bytes(everything, strategy))
-            made = _fitting(everything, strategy, limit, best)
+        for bound, _, strategy in sorted((lower_bound(everything, each), i, each) for i, each in enumerate(waiting)):
+            least = least_bytes(everything, strategy)
+            needed = min(needed, least)
+            if bound >= best or least > limit:
+                continue
+            solved = solve(everything, strategy)
+            made = finish(everything, solved, limit, best) if solved else None
             if made is not None:
                 steps.append(made)
                 best = min(best, made.objective)
@@ -110,13 +114,6 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
         return Compared(group.name, min(steps, key=lambda step: step.objective))
     why = "cannot be had on these ranks" if needed == inf else f"needs {format_bytes(int(needed))} or more a rank"
     return Compared(group.name, None, why)
-
-
-def _fitting(everything: Space, strategy: Strategy, limit: float, below: float) -> Finished | None:
-    if max(lower_bound(everything, strategy), 0.0) >= below or least_bytes(everything, strategy) > limit:
-        return None
-    solved = solve(everything, strategy)
-    return finish(everything, solved, limit, below) if solved else None
 
 
 def _choose(
@@ -139,10 +136,14 @@ def _choose(
     return best, plans[id(best)].with_(predicted=predicted), times
 
 
+ALIKE = 1e-9
+"""Steps whose J differs by no more are one plan under two names: a mesh whose axes all split the batch."""
+
+
 def _comparison(
     found: Found, best: Finished, compared: tuple[Compared, ...], times: dict[int, float]
 ) -> dict[str, object]:
-    others = [step for step in found.finished if step.strategy != best.strategy]
+    others = [step for step in found.finished if abs(step.objective - best.objective) > ALIKE * best.objective]
     second = min(others, key=lambda step: step.objective, default=None)
     return {
         "runner_up": None if second is None else _alternative(str(second.strategy), second, times),

@@ -8,7 +8,7 @@ restricts that: each mesh axis then has a family of iteration axes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dlc.ir.graph import Graph
@@ -39,16 +39,15 @@ class Strategy:
     chunks: int = 1
     shard: str = "none"
     recompute: str = "none"  # none, all
+    inner: Mesh = field(init=False, repr=False, compare=False)  # of one stage
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inner", Mesh(tuple(axis for axis in self.axes if axis[0] != PIPELINE)))
 
     @property
     def stages(self) -> int:
         """Devices along the pipeline."""
         return dict(self.axes).get(PIPELINE, 1)
-
-    @property
-    def inner(self) -> Mesh:
-        """The mesh of one stage."""
-        return Mesh(tuple(axis for axis in self.axes if axis[0] != PIPELINE))
 
     @property
     def mesh(self) -> Mesh:

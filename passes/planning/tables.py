@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 
-from dlc.cost.redistribution import Redistributions
-
 from dlc.cluster.fabric import Fabric
 from dlc.cost.compute import conversion_seconds
-from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, largest
+from dlc.cost.redistribution import Redistributions
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, largest, shards
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType, tensor
-from dlc.ops.indexing import Partition, needed_placement, operand_placement, result_placement
+from dlc.ops.indexing import Partition, fringe, needed_placement, operand_placement, result_placement
 from passes.lower_buffers import DEFAULT_LAYOUT, is_image, same_memory
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.pins import Pins
@@ -96,6 +96,7 @@ class Tables:
     master_bytes: int = 0  # of a weight's copy in full precision, where it has one
     ops: dict[int, OpTable] = field(default_factory=dict)
     homes: dict[int, HomeTable] = field(default_factory=dict)
+    _fringes: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     _placements: dict[
         tuple[int, str, bool], tuple[tuple[Placement, ...], tuple[Placement, ...], Integers, Integers]
     ] = field(default_factory=dict)
@@ -154,13 +155,15 @@ class Tables:
 
         ok = np.ones(len(codes), dtype=bool)
         for at, (axis, extent) in enumerate(kind.indexing.extents):
-            extent = self.samples if axis == BATCH else extent
+            extent = min(extent, self.samples) if axis == BATCH else extent
             ok &= parts[:, at] <= extent
             if axis in kind.indexing.whole:
                 ok &= extent % parts[:, at] == 0
-            halo = kind.indexing.halos.get(axis)
-            if halo is not None:
-                ok &= (parts[:, at] == 1) | (extent // parts[:, at] * halo.stride >= max(halo.before, halo.after))
+            if axis in kind.indexing.halos:
+                rows = self._operand_rows(kind, axis)
+                for count in np.unique(parts[ok, at]).tolist():
+                    if max(self._fringe(kind, axis, count)) > rows // count:
+                        ok &= parts[:, at] != count
         ok &= self.pins.allow(kind, codes, self.strategy)
         families = self.strategy.families
         for i, family in enumerate(families):
@@ -174,12 +177,13 @@ class Tables:
 
         forward, backward = np.zeros(len(codes)), np.zeros(len(codes))
         axes, stages = kind.indexing.axes, {each.node.stage for each in kind.passes}
-        for axis, halo in kind.indexing.halos.items():
+        for axis in kind.indexing.halos:
+            at = axes.index(axis)
             for i, name in enumerate(self.mesh.names):
-                split = np.flatnonzero(codes[:, i] == axes.index(axis))
+                split = np.flatnonzero(codes[:, i] == at)
                 if len(split):
-                    size = self._halo_bytes(kind, axis, rows[split]) * max(halo.before, halo.after)
-                    seconds = self.fabric.neighbours(size, name)
+                    reach = np.array([max(self._fringe(kind, axis, count)) for count in parts[split, at].tolist()])
+                    seconds = self.fabric.neighbours(self._row_bytes(kind, axis, rows[split]) * reach, name)
                     forward[split] += seconds
                     backward[split] += seconds * (1 if "dx" in stages else 0)
         for exchange in kind.indexing.exchanges:
@@ -189,10 +193,9 @@ class Tables:
             cut = np.zeros(codes.shape, dtype=bool)
             for axis in exchange.axes:
                 here = codes == axes.index(axis) if axis in axes else np.zeros(codes.shape, dtype=bool)
-                if axis == BATCH and exchange.group:
-                    share = self.samples // parts[:, axes.index(axis)]
-                    whole = (self.samples % parts[:, axes.index(axis)] == 0) & (share % exchange.group == 0)
-                    here &= ~whole[:, None]
+                if axis == BATCH:
+                    counts = parts[:, axes.index(axis)].tolist()
+                    here &= np.array([_spans(exchange.group, self.samples, count) for count in counts])[:, None]
                 cut |= here
             size = np.full(len(codes), float(exchange.elements * self._value_bytes(kind)))
             size *= self.samples / self.prices.graph.batch
@@ -203,15 +206,28 @@ class Tables:
                 into[members] += exchange.times * self.fabric.seconds("allreduce", size[members], names)
         return forward, backward
 
-    def _halo_bytes(self, kind: OpKind, axis: str, rows: Integers) -> Array:
+    def _operand_rows(self, kind: OpKind, axis: str) -> int:
+        """Rows of the first operand along an image axis."""
+        operand = next(iter(kind.types))
+        at = kind.indexing.tensors[operand].index(axis)
+        return kind.types[operand].axes[at].extent
+
+    def _fringe(self, kind: OpKind, axis: str, count: int) -> tuple[int, int]:
+        """The rows that parts read of their neighbours', before and behind their own."""
+        key = (kind.index, axis, count)
+        if key not in self._fringes:
+            result = kind.indexing.tensors[kind.results[0]].index(axis)
+            extent = kind.types[kind.results[0]].axes[result].extent
+            self._fringes[key] = fringe(kind.indexing.halos[axis], self._operand_rows(kind, axis), extent, count)
+        return self._fringes[key]
+
+    def _row_bytes(self, kind: OpKind, axis: str, rows: Integers) -> Array:
         """Bytes of one row of the first operand along an image axis, on one rank."""
         import numpy as np
 
-        role = next(iter(kind.types))
-        extents = self.prices.extents(kind, role)
-        extent = extents[axis]
-        local = self.prices.bytes(kind, role) / extent
-        return np.asarray(local[rows])
+        operand = next(iter(kind.types))
+        name = kind.types[operand].axes[kind.indexing.tensors[operand].index(axis)].name
+        return np.asarray((self.prices.bytes(kind, operand) / self.prices.extents(kind, operand)[name])[rows])
 
     def _value_bytes(self, kind: OpKind) -> int:
         return DTYPE_BYTES[next(iter(kind.types.values())).dtype]
@@ -235,7 +251,8 @@ class Tables:
         import numpy as np
 
         along = kind.indexing.tensors.get(role, ())
-        own = [at for at, axis in enumerate(kind.indexing.axes) if axis in along]
+        summed = kind.indexing.tensors[kind.results[0]] if role in kind.indexing.once else kind.indexing.axes
+        own = [at for at, axis in enumerate(kind.indexing.axes) if axis in along or axis not in summed]
         return (codes >= 0) & ~np.isin(codes, own)
 
     def _sums(self, kind: OpKind, codes: Integers, rows: Integers) -> tuple[Array, Array]:
@@ -372,10 +389,17 @@ class Tables:
         type_ = kind.type if kind.weight else self._microbatch(kind.type)
         ahead, back, at, at_back = self._ends(kind.source, kind.source_role, type_, source=True, weight=kind.weight)
         goal, come, to, to_back = self._ends(kind.target, kind.target_role, type_, source=False)
-        table = self.redistributions.matrix(type_, ahead, goal)[np.ix_(at, to)]
+        table = self._moves(type_, ahead, goal)[np.ix_(at, to)]
         if kind.gradient:
-            table = table + self.redistributions.matrix(type_, come, back)[np.ix_(to_back, at_back)].T
+            table = table + self._moves(type_, come, back)[np.ix_(to_back, at_back)].T
         return self._with_layouts(kind, type_, table, (ahead, at), (goal, to))
+
+    def _moves(self, type_: TensorType, sources: tuple[Placement, ...], targets: tuple[Placement, ...]) -> Array:
+        import numpy as np
+
+        if not self.mesh.axes:
+            return np.zeros((len(sources), len(targets)))
+        return self.redistributions.matrix(type_, sources, targets)
 
     def _ends(
         self, index: int, role: str, type_: TensorType, *, source: bool, weight: bool = False
@@ -448,3 +472,9 @@ def _distinct(placements: list[Placement]) -> tuple[tuple[Placement, ...], Integ
     numbers: dict[Placement, int] = {}
     at = np.array([numbers.setdefault(each, len(numbers)) for each in placements], dtype=np.int64)
     return tuple(numbers), at
+
+
+@lru_cache(maxsize=4096)
+def _spans(group: int, samples: int, count: int) -> bool:
+    """Whether a group of consecutive samples lies on several of so many shards; any does where it is all of them."""
+    return not group or any(start % group for start, _ in shards(samples, count))
