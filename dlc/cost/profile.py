@@ -2,7 +2,7 @@
 
 A profile is a JSON file (`dlc calibrate` writes it):
 
-    {"schema": 1, "device": "core", "call": 1.1e-6,
+    {"schema": 1, "device": "core", "call": 1.1e-6, "spread": 0.12,
      "bandwidth": [{"run": 4, "rate": 3.1e9}, {"run": 4096, "rate": 1.1e10}],
      "gemm": [{"dtype": "f32", "m": [16, 256], "n": [16, 4096], "k": [32, 512], "rate": [[[…]]]}],
      "kernels": [{"op": "conv", "pass": "forward", "algorithm": "im2col", "layout": "NHWC",
@@ -11,6 +11,11 @@ A profile is a JSON file (`dlc calibrate` writes it):
 A kernel measured on these very shapes and attributes counts as `measured`. Else phases are priced from the tables:
 `rate` of a matrix product linearly between neighbours in the logarithms of m, n and k, `rate` of memory in that of the
 run; outside of a table its nearest edge counts. A table that is missing leaves the analytic formula in place.
+
+`spread` says how far kernels of other shapes were from what the profile gives for them: a prediction of t seconds
+stands for t/(1 + spread) to t·(1 + spread). The interval of a sum is the sum of the intervals, the worst case: the same
+formulas and tables price every kernel of a network, so their errors are no independent draws that would cancel out.
+With one spread for all terms that is the interval of the sum itself.
 """
 
 from __future__ import annotations
@@ -28,6 +33,11 @@ from dlc.ops.operator import Shapes
 
 KernelKey = tuple[str, str, str, str, tuple[str, ...], tuple[tuple[str, Attr], ...]]
 """op, pass, algorithm, layout, input types as printed, attributes sorted by name."""
+
+
+ANALYTIC_SPREAD = 0.7
+"""The spread where no profile says another: networks by seven libraries on a Titan X took what is predicted from its
+peak figures within a factor of 1.7 (`tests/published/test_convnet_benchmarks.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,7 @@ class Profile:
     bandwidth: tuple[tuple[float, float], ...] = ()  # (run, rate), by rising run
     gemm: tuple[GemmTable, ...] = ()
     kernels: tuple[tuple[KernelKey, float], ...] = ()
+    spread: float = ANALYTIC_SPREAD
     _kernels: dict[KernelKey, float] = field(init=False, repr=False, compare=False)
     _measured: frozenset[tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
@@ -83,6 +94,10 @@ class Profile:
         """Whether this kernel was measured on any shapes."""
         return (op, stage, algorithm, layout) in self._measured
 
+    def interval(self, seconds: float) -> tuple[float, float]:
+        """From when to when a prediction of so many seconds may come true."""
+        return interval(seconds, self)
+
     def gemm_rate(self, dtype: str, m: int, n: int, k: int) -> float | None:
         """FLOP/s of a matrix product; None where no table has that element type."""
         return next((table.at(m, n, k) for table in self.gemm if table.dtype == dtype), None)
@@ -95,17 +110,26 @@ class Profile:
         return sum(share * entry(rates, index) for index, share in _neighbours(runs, run))
 
 
+def interval(seconds: float, profile: Profile | None = None) -> tuple[float, float]:
+    """From when to when a prediction of so many seconds may come true, by a profile or without one."""
+    spread = ANALYTIC_SPREAD if profile is None else profile.spread
+    return seconds / (1.0 + spread), seconds * (1.0 + spread)
+
+
 def read_profile(document: Mapping[str, Any]) -> Profile:
     """A profile from its JSON document; KeyError or ValueError where it has another form."""
     if document["schema"] != 1:
         raise ValueError(f"a profile of schema {document['schema']}, this version of dlc reads schema 1")
-    call = document.get("call")
+    call, spread = document.get("call"), float(document.get("spread", ANALYTIC_SPREAD))
+    if spread < 0:
+        raise ValueError(f"a spread of {spread} is below 0")
     return Profile(
         str(document["device"]),
         None if call is None else float(call),
         tuple(sorted((float(row["run"]), float(row["rate"])) for row in document.get("bandwidth", ()))),
         tuple(_gemm_table(table) for table in document.get("gemm", ())),
         tuple(_kernel(row) for row in document.get("kernels", ())),
+        spread,
     )
 
 

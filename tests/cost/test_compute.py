@@ -11,7 +11,7 @@ import pytest
 from dlc.cluster.topology import Device
 from dlc.cost.compute import conversion_seconds, priced, seconds
 from dlc.cost.phases import Phase, phases
-from dlc.cost.profile import read_profile
+from dlc.cost.profile import interval, read_profile
 from dlc.cost.rates import gemm_efficiency
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType, tensor
@@ -206,7 +206,18 @@ def test_a_profile_takes_the_place_of_the_formulas() -> None:
     assert priced((product_,), "f32", CORE, only_kernels).source == "analytic"
 
 
+def test_a_profile_says_how_far_its_predictions_are_off() -> None:
+    """The worst case: intervals of parts add up to the interval of the whole."""
+    profile = read_profile({**PROFILE, "spread": 0.25})
+    assert profile.interval(2.0) == pytest.approx((1.6, 2.5))
+    parts = [profile.interval(seconds) for seconds in (0.5, 1.5)]
+    assert tuple(map(sum, zip(*parts, strict=True))) == pytest.approx(profile.interval(2.0))
+    assert read_profile(PROFILE).interval(2.0) == interval(2.0) == pytest.approx((2 / 1.7, 3.4))
+
+
 def test_profiles_of_another_form_are_refused() -> None:
+    with pytest.raises(ValueError, match="below 0"):
+        read_profile({**PROFILE, "spread": -0.1})
     with pytest.raises(ValueError, match="schema 2"):
         read_profile({**PROFILE, "schema": 2})
     with pytest.raises(ValueError, match="2 x 2 x 1"):
