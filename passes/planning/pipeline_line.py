@@ -6,7 +6,7 @@ Units between which no cut can be are merged, so that every inner position is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -99,6 +99,8 @@ class Pipeline:
     chunks: int
     speeds: tuple[float, ...]
     limits: tuple[float, ...]
+    ranks: tuple[int, ...] = ()  # that share each microbatch of a stage, where stages are replicated
+    after: Callable[[int, int, int], float] | None = None  # seconds of stage, b and e that follow the makespan
 
     @property
     def parts(self) -> int:
@@ -136,11 +138,11 @@ class Pipeline:
 
     def bytes(self, device: int, stages: Sequence[tuple[int, int]]) -> float:
         """The peak of a device that holds these blocks, one pair (b, e) for each of its first chunks."""
-        at = self.line
+        at, ranks = self.line, self.ranks[device] if self.ranks else 1
         fixed = sum(at.fixed[e] - at.fixed[b] for b, e in stages)
         saved = [at.saved[e] - at.saved[b] for b, e in stages]
         most = max(sum(n * size for n, size in zip(counts, saved, strict=False)) for counts in self.held[device])
-        return fixed + most + max(at.peak(b, e) for b, e in stages)
+        return fixed + (most + max(at.peak(b, e) for b, e in stages)) / ranks
 
     def all_bytes(self, bounds: Sequence[int]) -> tuple[float, ...]:
         """The peak of each device."""
@@ -154,7 +156,10 @@ class Pipeline:
         return sum(max(0.0, size - limit) for size, limit in zip(self.all_bytes(bounds), self.limits, strict=True))
 
     def seconds(self, bounds: Sequence[int]) -> float:
-        """The exact makespan."""
+        """The exact makespan, and what follows it."""
         works = [self.work(part, b, e) for part, (b, e) in enumerate(pairwise(bounds))]
         sends = [self.line.send[i] for i in bounds[1:-1]]
-        return step_seconds(self.schedule, self.stages, self.microbatches, works, sends)
+        seconds = step_seconds(self.schedule, self.stages, self.microbatches, works, sends)
+        if self.after is None:
+            return seconds
+        return seconds + max(self.after(part, b, e) for part, (b, e) in enumerate(pairwise(bounds)))
