@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "records"
-PACKAGES = ("numpy", "mpi4py", "mpich", "lark", "torch")
+PACKAGES = ("numpy", "scipy", "mpi4py", "mpich", "lark", "torch")
 
 
 def write(name: str, unit: str, **figures: Any) -> None:

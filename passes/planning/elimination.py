@@ -130,8 +130,8 @@ class Evaluation:
     @property
     def bound(self) -> float:
         """No assignment costs less; the least cost itself where the core is exact."""
-        ends = (count * float(self.tables[symbol]) for symbol, count in self.structure.ends)
-        return float(sum(ends)) + self.core.bound
+        scalars = (count * float(self.tables[symbol]) for symbol, count in self.structure.scalars)
+        return float(sum(scalars)) + self.core.bound
 
     def values(self) -> Indices:
         """The cheapest assignment: the core's, then back through the groups."""

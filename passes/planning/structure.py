@@ -87,7 +87,7 @@ class Structure:
     """A graph and how its variables are eliminated.
 
     `kinds[v]` is a variable's kind and `edges[i]` = (u, v, kind of the edge). `definitions[s]` defines symbol s by
-    earlier ones; `groups` are in the order of elimination; `ends` are (symbol of a scalar, how often it is added).
+    earlier ones; `groups` are in the order of elimination; `scalars` are (symbol, how often it is added).
     `ends_of_edges[e]` are the kinds (of u, of v) that edges of kind e join. `incidence[k][e, turned]` is the (fewest,
     most) edges of kind e that a variable of kind k has, as their v where `turned`, else as their u.
     """
@@ -96,7 +96,7 @@ class Structure:
     edges: Indices
     definitions: tuple[Definition, ...]
     groups: tuple[Group, ...]
-    ends: tuple[tuple[int, int], ...]
+    scalars: tuple[tuple[int, int], ...]
     core: Core
     ends_of_edges: Mapping[int, tuple[int, int]]
     incidence: Mapping[int, Mapping[tuple[int, bool], tuple[int, int]]]
@@ -127,7 +127,7 @@ def structure(kinds: Sequence[int], edges: Sequence[tuple[int, int, int]]) -> St
         np.array(edges, dtype=np.int64).reshape(-1, 3),
         tuple(reduction.symbols.definitions),
         groups,
-        tuple(reduction.ends.items()),
+        tuple(reduction.scalars.items()),
         reduction.core(),
         joined,
         _incidence(kinds, edges, joined),
@@ -214,7 +214,7 @@ class _Reduction:
         self.unary = list(kinds)
         self.around: list[dict[int, int]] = [{} for _ in kinds]
         self.groups: list[tuple[int, list[int], list[Key]]] = []
-        self.ends: dict[int, int] = {}
+        self.scalars: dict[int, int] = {}
         self.alive = bytearray(b"\1") * len(kinds)
         parallel: dict[tuple[int, int], list[int]] = {}
         for u, v, kind in edges:
@@ -296,7 +296,7 @@ class _Reduction:
                 elif around:
                     messages.setdefault(around[0], []).append(2 * symbol)
                 else:
-                    self.ends[symbol] = self.ends.get(symbol, 0) + 1
+                    self.scalars[symbol] = self.scalars.get(symbol, 0) + 1
         self._merge(parallel)
         for v, terms in messages.items():
             self.unary[v] = self.symbols.sum((2 * self.unary[v], *terms))

@@ -143,9 +143,12 @@ def values_in_a_new_process(seed: str) -> str:
     code = (
         "import random\n"
         "from passes.planning.elimination import minimise, structure\n"
+        "from passes.planning.limited import minimise_limited\n"
         "from tests.passes.planning.problems import several\n"
         "for p in several(5, 40, values=3, most=30):\n"
-        "    print(minimise(structure(p.kinds, p.edges), p.unary, p.pair).values.tolist())\n"
+        "    found = structure(p.kinds, p.edges)\n"
+        "    print(minimise(found, p.unary, p.pair).values.tolist())\n"
+        "    print(minimise_limited(found, p.unary, p.pair, p.sizes, 4.0 * len(p.kinds)))\n"
     )
     root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
