@@ -61,10 +61,10 @@ def _where(rows: Sequence[StageRow]) -> tuple[str, str, str]:
     first = min(row.stage.first for row in rows)
     end = max(row.stage.first + row.ranks for row in rows)
     inside = [address for row in rows for address in row.ops]
-    return ranges(row.stage.index for row in rows), ranges(range(first, end)), _span(inside)
+    return ranges(row.stage.index for row in rows), ranges(range(first, end)), span_of(inside)
 
 
-def _span(addresses: Sequence[str]) -> str:
+def span_of(addresses: Sequence[str]) -> str:
     """`stem.conv to stage1[2].add (38)`."""
     if not addresses:
         return "none"
