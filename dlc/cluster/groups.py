@@ -197,13 +197,13 @@ def _digits(known: Routes, first: int, blocks: Blocks) -> list[_MeshDigit] | Non
     if sizes is None:
         return None
     ranks = ends[-1]
-    for size in sizes:
-        if first % size if size < ranks else first // size != (first + ranks - 1) // size:
-            return None
     for fine in (True, False):
         cuts = [cut for depth, size in enumerate(sizes) for cut in _cuts(known.joint_at(depth), depth, size, fine)]
         bounds = sorted({1, *ends, *(size for size, _ in cuts if size < ranks)})
-        if not any(high % low for low, high in pairwise(bounds)):
+        begins = all(
+            first % size == 0 if size < ranks else first // size == (first + ranks - 1) // size for size, _ in cuts
+        )
+        if begins and not any(high % low for low, high in pairwise(bounds)):
             return [_mesh_digit(low, high, cuts, blocks) for low, high in pairwise(bounds)]
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
-
-Ways = Iterator[tuple[int, "Ints"]]
-"""(wires on a message's way, for each round the most messages at any wire of a way of that length: 0 if there is none)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +41,21 @@ class Messages:
     def _take(self, at: Ints) -> Messages:
         return Messages(self.sources[at], self.targets[at], self.rounds[at], self.count)
 
-    def most(self, of: Ints) -> Ints:
-        """For each round, how many messages come from the part of the ranks that most come from; `of` numbers parts."""
-        return _most(self.rounds, of[self.sources], self.count, int(of[-1]) + 1)
+    def together(self, of: Ints) -> Ints:
+        """For each message, how many come from its part of the ranks in its round; `of` numbers the parts."""
+        import numpy as np
+
+        numbers = self.rounds * (int(of[-1]) + 1) + of[self.sources]
+        found: Ints = np.bincount(numbers)[numbers]
+        return found
+
+    def most(self, counts: Ints) -> Ints:
+        """For each round, the largest count of a message; 0 where it has none."""
+        import numpy as np
+
+        found = np.zeros(self.count, dtype=np.int64)
+        np.maximum.at(found, self.rounds, counts)
+        return found
 
 
 def busiest_ports(messages: Messages, member: Ints, duplex: bool) -> Ints:
@@ -62,18 +69,18 @@ def busiest_ports(messages: Messages, member: Ints, duplex: bool) -> Ints:
     return np.maximum(_most(rounds, out, count, members), _most(rounds, into, count, members))
 
 
-def busiest_wires(
+def wires(
     link: Link, count: int, extents: tuple[int, ...], messages: Messages, position: Ints, group: Ints
-) -> Ways:
-    """The busiest wire on the ways of each length; `position` is a rank's place in its group of `count` members."""
+) -> tuple[Ints, Ints]:
+    """(wires on its way, messages at the busiest of them) for each message.
+
+    `position` is a rank's place in its group of `count` members; `extents` those of a ring or torus, () for edges.
+    """
     sources, targets, groups = position[messages.sources], position[messages.targets], group[messages.sources]
     where = messages.rounds * (int(group[-1]) + 1) + groups
     if extents:
-        hops, loads = _on_grid(sources, targets, where, extents, link.duplex)
-    else:
-        hops, loads = _on_edges(sources, targets, where, link, count)
-    for length in range(1, int(hops.max()) + 1):
-        yield length, _largest(messages.rounds, loads, hops == length, messages.count)
+        return _on_grid(sources, targets, where, extents, link.duplex)
+    return _on_edges(sources, targets, where, link, count)
 
 
 def _most(rounds: Ints, parts: Ints, count: int, total: int) -> Ints:
@@ -81,15 +88,6 @@ def _most(rounds: Ints, parts: Ints, count: int, total: int) -> Ints:
     import numpy as np
 
     found: Ints = np.bincount(rounds * total + parts, minlength=count * total).reshape(count, total).max(axis=1)
-    return found
-
-
-def _largest(rounds: Ints, loads: Ints, chosen: Bools, count: int) -> Ints:
-    """For each round the largest of the chosen loads, 0 where there is none."""
-    import numpy as np
-
-    found = np.zeros(count, dtype=np.int64)
-    np.maximum.at(found, rounds[chosen], loads[chosen])
     return found
 
 

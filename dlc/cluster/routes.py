@@ -21,13 +21,14 @@ from functools import lru_cache
 from math import inf, prod
 from typing import TYPE_CHECKING
 
-from dlc.cluster.loads import Messages, busiest_ports, busiest_wires
+from dlc.cluster.loads import Messages, busiest_ports, wires
 from dlc.cluster.topology import Cluster, Group, Link
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 Piece = tuple[float, float]
@@ -243,20 +244,28 @@ def _crossing(
     """What messages over one kind of link take in each round, for each length of way."""
     import numpy as np
 
-    link, wired = joint.link, joint.wired and inside
-    together = messages.most(level.group if inside else level.around) * buses
-    bandwidth = link.bandwidth / link.oversubscription if wired else link.bandwidth
-    least = together / bandwidth if link.shared else np.zeros(messages.count)
-    if wired:
-        ways = busiest_wires(link, joint.count, joint.extents, messages, level.position, level.group)
-    else:
-        ways = iter([(1, busiest_ports(messages, level.member, link.duplex))])
-        if link.oversubscription > 1:
-            least = np.maximum(least, together * link.oversubscription / (joint.count * bandwidth))
-    for hops, loads in ways:
-        per_byte = np.maximum(least, loads * ports / bandwidth)
-        for round_ in loads.nonzero()[0].tolist():
-            yield round_, (link.latency * hops, float(per_byte[round_]))
+    link, part = joint.link, level.group if inside else level.around
+    if joint.wired and inside:
+        hops, loads = wires(link, joint.count, joint.extents, messages, level.position, level.group)
+        loads = loads * ports
+        if link.shared:
+            loads = np.maximum(loads, messages.together(part) * buses)
+        for length in range(1, int(hops.max()) + 1):
+            some = hops == length
+            longest = messages.split(some)[0].most(loads[some])
+            yield from _by_round(link.latency * length, longest, link.oversubscription / link.bandwidth)
+        return
+    worst: Floats = busiest_ports(messages, level.member, link.duplex) * float(ports)
+    core = max(float(link.shared), link.oversubscription / joint.count if link.oversubscription > 1 else 0.0)
+    if core:
+        worst = np.maximum(worst, messages.most(messages.together(part)) * (core * buses))
+    yield from _by_round(link.latency, worst, 1 / link.bandwidth)
+
+
+def _by_round(latency: float, loads: Floats | Ints, each: float) -> Iterable[tuple[int, Piece]]:
+    """The piece of each round that has messages, where one message alone takes `each` seconds for a byte."""
+    for round_ in loads.nonzero()[0].tolist():
+        yield round_, (latency, float(loads[round_]) * each)
 
 
 def _extents(link: Link, count: int) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ def random_mesh(rng: random.Random, cluster: Cluster) -> Mesh:
     while rest > 1:
         extents.append(rng.choice([d for d in range(2, rest + 1) if rest % d == 0]))
         rest //= extents[-1]
-    return mesh_of(*extents, first=rng.choice((0, 0, everyone - ranks)))
+    return mesh_of(*extents, first=rng.choice((0, 0, everyone - ranks, rng.randint(0, everyone - ranks))))
 
 
 Flows = list[tuple[int, int]]
