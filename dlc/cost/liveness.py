@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,15 +100,15 @@ def live(role: Role, entry: str, samples: int) -> Live:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Use:
-    """How a segment uses storages: the first and last step of each, and which one holds beyond its end.
+    """How a segment uses storages: the first and last step of each, and the workspaces of each step.
 
     `closes` are the waits whose begin is in an earlier row, `opens` what is begun here and waited for in a later one.
     """
 
-    steps: int
     spans: dict[str, tuple[int, int]]
-    closes: tuple[tuple[int, str], ...]
-    opens: dict[str, tuple[str, ...]]
+    scratch: tuple[tuple[int, str], ...] = ()
+    closes: tuple[tuple[int, str], ...] = ()
+    opens: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 Change = tuple[int, str, int]
@@ -118,12 +119,26 @@ Changes = tuple[Change, ...]
 
 @dataclass(slots=True)
 class _Lives:
-    """The storages of a role as they come and go over a schedule."""
+    """The storages of a role as they come and go over a schedule; `sizes` has the number of its kind and its bytes."""
 
     storage: Storage
     rows: tuple[Row, ...]
+    kinds: tuple[BufferKind, ...] = ()
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_slot: dict[str, bool] = field(default_factory=dict)  # of those that come and go
+    scratch: set[str] = field(default_factory=set)
     uses: dict[str, _Use] = field(default_factory=dict)
     patterns: dict[Hashable, tuple[Changes, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kinds = tuple(sorted({buffer.kind for buffer in self.storage.role.buffers}))
+        for buffer in self.storage.role.buffers:
+            if buffer.view_of is None:
+                self.sizes[buffer.name] = (self.kinds.index(buffer.kind), self.storage.bytes(buffer))
+                if buffer.kind == "workspace":
+                    self.scratch.add(buffer.name)
+                elif buffer.kind not in KEPT:
+                    self.by_slot[buffer.name] = self.storage.by_slot(buffer.name)
 
     def found(self) -> Live:
         """Follow each owner through the rows that touch it, and put the changes of each row together."""
@@ -133,10 +148,9 @@ class _Lives:
             for (row, _), changed in zip(visits, self._changes(owner is not None, uses), strict=True):
                 if changed:
                     changes[row].append(changed)
-        kinds = tuple(sorted({buffer.kind for buffer in self.storage.role.buffers}))
-        tables = self._tables(kinds, changes)
-        sums = np.array([self._kept(kinds), *(table.after for table in tables)], np.int64).cumsum(axis=0)
-        return Live(kinds, tables, sums[: len(tables)])
+        tables = self._tables(changes)
+        sums = np.array([self._kept(), *(table.after for table in tables)], np.int64).cumsum(axis=0)
+        return Live(self.kinds, tables, sums[: len(tables)])
 
     def _visits(self) -> dict[Owner, list[tuple[int, _Use]]]:
         """Owner -> the rows in which its copies are used, in order; waits use what was begun in another row."""
@@ -149,7 +163,7 @@ class _Lives:
             use, owner = self.uses[row.segment], (row.microbatch, row.slot)
             for step, name in use.closes:
                 holder, held = begun.pop(name, (owner, ()))
-                waited = late.setdefault((step, held), _Use(use.steps, dict.fromkeys(held, (step, step)), (), {}))
+                waited = late.setdefault((step, held), _Use(dict.fromkeys(held, (step, step))))
                 found.setdefault(holder, []).append((at, waited))
                 found[None].append((at, waited))
             found.setdefault(owner, []).append((at, use))
@@ -158,7 +172,8 @@ class _Lives:
         return found
 
     def _use(self, segment: Segment) -> _Use:
-        spans, opens, closes = dict[str, tuple[int, int]](), dict[str, tuple[str, ...]](), list[tuple[int, str]]()
+        spans, opens = dict[str, tuple[int, int]](), dict[str, tuple[str, ...]]()
+        scratch, closes = list[tuple[int, str]](), list[tuple[int, str]]()
         for step, instruction in enumerate(segment.instructions):
             held = tuple(dict.fromkeys(self.storage.places[name].storage for name in touched(instruction)))
             if isinstance(instruction, Wait):
@@ -168,8 +183,11 @@ class _Lives:
             elif begins(instruction):
                 opens[title(instruction)] = held
             for storage in held:
-                spans[storage] = (spans.get(storage, (step, step))[0], step)
-        return _Use(len(segment.instructions), spans, tuple(closes), opens)
+                if storage in self.scratch:
+                    scratch.append((step, storage))
+                else:
+                    spans[storage] = (spans[storage][0] if storage in spans else step, step)
+        return _Use(spans, tuple(scratch), tuple(closes), opens)
 
     def _changes(self, by_slot: bool, uses: tuple[_Use, ...]) -> tuple[Changes, ...]:
         """What comes and goes in each of the rows that use copies of one owner; the same for owners that look alike."""
@@ -184,45 +202,40 @@ class _Lives:
                     last[storage] = max(last.get(storage, (at, stop)), (at, stop))
             found: list[list[Change]] = [[] for _ in uses]
             for storage, (at, start) in first.items():
-                if self._comes_and_goes(storage) and self.storage.by_slot(storage) == by_slot:
+                if self.by_slot.get(storage) is by_slot:
                     found[at].append((start, storage, 1))
                     at, stop = last[storage]
                     found[at].append((stop + 1, storage, -1))
             self.patterns[key] = tuple(map(tuple, found))
         return self.patterns[key]
 
-    def _comes_and_goes(self, storage: str) -> bool:
-        return self.storage.role.buffer(storage).kind not in (*KEPT, "workspace")
-
-    def _tables(self, kinds: tuple[BufferKind, ...], changes: Sequence[Sequence[Changes]]) -> tuple[Table, ...]:
+    def _tables(self, changes: Sequence[Sequence[Changes]]) -> tuple[Table, ...]:
         known: dict[Hashable, Table] = {}
         found = []
         for row, changed in zip(self.rows, changes, strict=True):
             key = (row.segment, tuple(changed))
             if key not in known:
-                known[key] = self._table(kinds, self.storage.role.segment(row.segment), changed)
+                steps = len(self.storage.role.segment(row.segment).instructions)
+                known[key] = self._table(steps, self.uses[row.segment], changed)
             found.append(known[key])
         return tuple(found)
 
-    def _table(self, kinds: tuple[BufferKind, ...], segment: Segment, changes: Sequence[Changes]) -> Table:
-        steps = len(segment.instructions)
-        moved = np.zeros((len(kinds), steps + 1), np.int64)
-        for changed in changes:
-            for step, storage, sign in changed:
-                buffer = self.storage.role.buffer(storage)
-                moved[kinds.index(buffer.kind), step] += sign * self.storage.bytes(buffer)
-        for step, instruction in enumerate(segment.instructions):
-            for storage in dict.fromkeys(self.storage.places[name].storage for name in touched(instruction)):
-                buffer = self.storage.role.buffer(storage)
-                if buffer.kind == "workspace":
-                    moved[kinds.index("workspace"), step : step + 2] += (size := self.storage.bytes(buffer)), -size
+    def _table(self, steps: int, use: _Use, changes: Sequence[Changes]) -> Table:
+        moved = np.zeros((len(self.kinds), steps + 1), np.int64)
+        for step, storage, sign in chain.from_iterable(changes):
+            kind, size = self.sizes[storage]
+            moved[kind, step] += sign * size
+        for step, storage in use.scratch:
+            kind, size = self.sizes[storage]
+            moved[kind, step] += size
+            moved[kind, step + 1] -= size
         sums = moved.cumsum(axis=1)
         return Table(sums[:, :steps], sums[:, steps], int(sums[:, :steps].sum(axis=0).max(initial=0)))
 
-    def _kept(self, kinds: tuple[BufferKind, ...]) -> list[int]:
+    def _kept(self) -> Bytes:
         """Bytes by kind of what lives throughout."""
-        held = dict.fromkeys(kinds, 0)
-        for buffer in self.storage.role.buffers:
-            if buffer.kind in KEPT and buffer.view_of is None:
-                held[buffer.kind] += self.storage.bytes(buffer)
-        return list(held.values())
+        held = np.zeros(len(self.kinds), np.int64)
+        for storage, (kind, size) in self.sizes.items():
+            if storage not in self.scratch and storage not in self.by_slot:
+                held[kind] += size
+        return held

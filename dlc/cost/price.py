@@ -22,7 +22,7 @@ from dlc.ir.execution import Price
 from dlc.ir.mesh import Mesh
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Receive, Role, Send
 from dlc.ir.ranks import Neighbours
-from dlc.ir.storage import Storage, local, operand_bytes
+from dlc.ir.storage import Storage, local, operand_bytes, placed
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator
 from dlc.ops.operator import Shapes
@@ -121,8 +121,8 @@ class Prices:
         fabric, axes = self._fabric(mesh, device), tuple(made.group.split("+"))
         if made.kind == "halo":
             return max(fabric.neighbours(float(made.bytes), axis) for axis in axes)
-        placed = role.buffer(made.buffer).placement
-        size = float(operand_bytes(role, made, self._parts(role)) if placed else made.bytes)
+        known = placed(role, role.buffer(made.buffer))
+        size = float(operand_bytes(role, made, self._parts(role)) if known else made.bytes)
         found = fabric.algorithms(made.kind, size, axes)
         return found[made.algorithm] if made.algorithm in found else fabric.cheapest(made.kind, size, axes)[1]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
-from dlc.ir.mesh import largest
+from dlc.ir.mesh import Mesh, Placement, largest
 from dlc.ir.program import Buffer, BufferKind, Collective, Compute, Copy, Instruction, Load, Receive, Role, Send
 from dlc.ir.ranks import microbatches
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
@@ -126,17 +126,21 @@ def local(role: Role, buffer: Buffer, samples: int, microbatches: int) -> Tensor
 
     A placed buffer is cut along the role's mesh, its batch first into microbatches; of any other, `samples` are held.
     """
-    if role.mesh is None or not placed(role, buffer):
-        return buffer.type.with_extent(BATCH, samples)
-    type_ = buffer.type
-    if type_.batched:
-        type_ = type_.with_extent(BATCH, -(-type_.extent(BATCH) // microbatches))
-    return largest(type_, buffer.placement, role.mesh)
+    if role.mesh is not None and placed(role, buffer):
+        return _share(buffer.type, buffer.placement, role.mesh, microbatches)
+    return buffer.type.with_extent(BATCH, samples) if buffer.type.batched else buffer.type
 
 
 def placed(role: Role, buffer: Buffer) -> bool:
     """Whether a buffer says where it lies on the role's mesh; on a mesh without axes there is nothing to say."""
     return bool(buffer.placement) or (role.mesh is not None and not role.mesh.axes)
+
+
+@lru_cache(maxsize=4096)
+def _share(type_: TensorType, placement: Placement, mesh: Mesh, microbatches: int) -> TensorType:
+    if type_.batched:
+        type_ = type_.with_extent(BATCH, -(-type_.extent(BATCH) // microbatches))
+    return largest(type_, placement, mesh)
 
 
 def group_size(role: Role, group: str) -> int:
