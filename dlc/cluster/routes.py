@@ -258,7 +258,8 @@ def _crossing(
     worst: Floats = busiest_ports(messages, level.member, link.duplex) * float(ports)
     core = max(float(link.shared), link.oversubscription / joint.count if link.oversubscription > 1 else 0.0)
     if core:
-        worst = np.maximum(worst, messages.most(messages.together(part)) * (core * buses))
+        shared: Floats = messages.most(messages.together(part)) * (core * buses)
+        worst = np.maximum(worst, shared)
     yield from _by_round(link.latency, worst, 1 / link.bandwidth)
 
 
