@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlc.cluster.loads import Messages, busiest_ports, wires
 from dlc.cluster.topology import Cluster, Group, Link
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
     Ints = NDArray[np.int64]
 
 Piece = tuple[float, float]
@@ -258,7 +258,7 @@ def _crossing(
     worst: Floats = busiest_ports(messages, level.member, link.duplex) * float(ports)
     core = max(float(link.shared), link.oversubscription / joint.count if link.oversubscription > 1 else 0.0)
     if core:
-        shared: Floats = messages.most(messages.together(part)) * (core * buses)
+        shared = messages.most(messages.together(part)) * (core * buses)
         worst = np.maximum(worst, shared)
     yield from _by_round(link.latency, worst, 1 / link.bandwidth)
 
