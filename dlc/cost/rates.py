@@ -34,7 +34,7 @@ HALF_BANDWIDTH_RUN = 32.0
 GPU = {"vector": 0.3, "transform": 0.15, "memory": 0.8}
 """Shares that a GPU's kernels reach on large operands: of the peak in f32 for element-wise arithmetic and for Fourier
 transforms, of the bandwidth for memory. Set by hand: for memory after what copies in the STREAM benchmark commonly come
-to, for transforms with the AlexNet rows of convnet-benchmarks in view (`tests/published/test_convnet_benchmarks.py`)."""
+to, for transforms with AlexNet in convnet-benchmarks in view (`tests/published/test_convnet_benchmarks.py`)."""
 
 HALF_INTENSITY = {"plain": 16, "tensor": 27}
 """r·c/(r + c) of a tile, multiply-adds for each value that it reads, at which half of the peak is reached: a tile of
