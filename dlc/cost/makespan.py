@@ -70,6 +70,46 @@ def needs_nonblocking(rows: Rows) -> bool:
     return max(_rendezvous(rows, [Work(0.0, 0.0)] * stages, [0.0] * (stages - 1))) == inf
 
 
+def sends_under_way(rows: Rows) -> int:
+    """How many messages of one phase of a chunk must be able to be on their way, or the devices wait for ever.
+
+    A cell first waits until so many minus one are left of its phase and chunk, then receives, computes and sends. One
+    is enough but for `interleaved` with microbatches that are no multiple of the stages.
+    """
+    most = 1
+    while not _runs(rows, most):
+        most += 1
+        if most > len(rows[0]):
+            raise ValueError("the table waits for ever, however many messages are on their way")
+    return most
+
+
+def _runs(rows: Rows, most: int) -> bool:
+    """Whether every cell runs with at most so many unreceived messages of each phase and virtual stage."""
+    p = len(rows)
+    stages = p * (1 + max(cell.chunk for cell in rows[0]))
+    sent: dict[tuple[Phase, int], set[int]] = {}
+    position, moved = [0] * p, p > 1
+    while moved:
+        moved = False
+        for d, row in enumerate(rows):
+            while position[d] < len(row):
+                phase, microbatch, part = row[position[d]]
+                i, step = part * p + d, {"F": 1, "B": -1, "W": 0}[phase]
+                own = sent.setdefault((phase, i), set())
+                incoming = sent.setdefault((phase, i - step), set())
+                receives = step != 0 and 0 <= i - step < stages
+                if len(own) == most or (receives and microbatch not in incoming):
+                    break
+                if receives:
+                    incoming.remove(microbatch)
+                if step != 0 and 0 <= i + step < stages:
+                    own.add(microbatch)
+                position[d] += 1
+                moved = True
+    return p == 1 or all(at == len(row) for at, row in zip(position, rows, strict=True))
+
+
 def in_flight(rows: Rows) -> tuple[int, ...]:
     """Per device, the most microbatches (times chunks) whose activations are held at once: from F to B, or to W."""
     return tuple(max(map(sum, counts)) for counts in occupancy(rows))

@@ -24,7 +24,18 @@ from itertools import chain
 from math import inf
 from typing import Literal, get_args
 
-from dlc.cost.makespan import Cell, Phase, Rows, Work, in_flight, makespan, needs_nonblocking, occupancy, separate
+from dlc.cost.makespan import (
+    Cell,
+    Phase,
+    Rows,
+    Work,
+    in_flight,
+    makespan,
+    needs_nonblocking,
+    occupancy,
+    sends_under_way,
+    separate,
+)
 from dlc.ir.mesh import shards
 
 __all__ = [
@@ -39,6 +50,7 @@ __all__ = [
     "makespan",
     "needs_nonblocking",
     "occupancy",
+    "sends_under_way",
     "separate",
     "step_seconds",
     "table",

@@ -9,7 +9,7 @@ from math import inf
 import networkx as nx
 import pytest
 
-from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy
+from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy, sends_under_way
 from dlc.cost.schedules import SCHEDULES, Schedule, table
 
 
@@ -76,6 +76,16 @@ def test_a_table_that_blocks_itself_never_ends() -> None:
     for rows in ((wrong, right), (right, wrong)):
         assert makespan(rows, [Work(1, 1)] * 2, [0.0]) == inf
         assert makespan(rows, [Work(1, 1)] * 2, [0.0], blocking=True) == inf
+
+
+def test_messages_that_must_be_on_their_way() -> None:
+    """Device 1 wants the second microbatch first."""
+    first = (Cell("F", 0), Cell("F", 1), Cell("B", 1), Cell("B", 0))
+    second = (Cell("F", 1), Cell("F", 0), Cell("B", 1), Cell("B", 0))
+    assert sends_under_way((first, second)) == 2
+    assert sends_under_way((first, first)) == 1
+    with pytest.raises(ValueError, match="for ever"):
+        sends_under_way(((Cell("B", 0), Cell("F", 0)), (Cell("F", 0), Cell("B", 0))))
 
 
 def test_what_is_held_by_chunk() -> None:

@@ -17,6 +17,7 @@ from dlc.cost.schedules import (
     in_flight,
     makespan,
     needs_nonblocking,
+    sends_under_way,
     step_seconds,
     table,
 )
@@ -111,6 +112,17 @@ def test_no_table_waits_for_ever_and_messages_keep_their_order() -> None:
             assert p == 1 or sent == received
             back = [(i, c - (e == 0)) for phase, i, c in rows[e] if phase == "B" and c >= (e == 0)]
             assert p == 1 or back == [(i, c) for phase, i, c in rows[d] if phase == "B" and c < last]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_one_message_on_its_way_is_enough(schedule: Schedule) -> None:
+    """Of each phase of a chunk, before it runs again; but for interleaved groups larger than the pipeline."""
+    for p, m, v in ((p, m, v) for name, p, m, v in shapes() if name == schedule and p < 6):
+        count = sends_under_way(table(schedule, p, m, v))
+        if schedule == "interleaved" and v > 1 and m > p > 1 and m % p:
+            assert count <= 1 + -(-(m % p) // (m // p))  # what the largest group has beyond p
+        else:
+            assert count == 1
 
 
 def test_memory_is_that_of_the_papers() -> None:
