@@ -123,7 +123,7 @@ class _Walk:
             place = self.storage.places[name]
             if held is None or not held.written.covers(place.start, place.stop):
                 self._problem("unwritten", None, name, f"nothing writes `{name}`, a result of `{self.entry}`")
-            elif self._differs() and self._bucketed(name) and not held.summed.covers(place.start, place.stop):
+            elif self._sums(name) and not held.summed.covers(place.start, place.stop):
                 self._problem(
                     "unsummed", None, name, f"`{name}`, a result of `{self.entry}`, is not summed over the ranks"
                 )
@@ -273,8 +273,11 @@ class _Walk:
         """Whether ranks hold different parts, so that sums over parts must be summed over ranks."""
         return len(set(self.role.shards)) > 1 or (self.role.mesh is not None and self.role.mesh.ranks > 1)
 
-    def _bucketed(self, name: str) -> bool:
-        return self.role.buffer(self.storage.places[name].storage).kind == "bucket"
+    def _sums(self, name: str) -> bool:
+        """Whether ranks hold parts of a result of a step."""
+        if self.role.mesh is not None:
+            return self._is_partial(name)
+        return self._differs() and self.role.buffer(self.storage.places[name].storage).kind == "bucket"
 
     def _copy(self, row: Row, storage: str) -> Copy:
         return storage, row.slot if self.storage.by_slot(storage) else 0

@@ -87,8 +87,8 @@ class Collective:
     is not done in place. With `blocking = False` it only begins; a Wait of the same name ends it.
 
     A halo exchange says in `attrs` which rows it means: part i of `parts` of the axis has in its halo what result rows
-    a to b - 1 read, those of part i of `results` (`dlc.ops.indexing.Halo` of `before`, `after`, `stride`, `step`), and
-    pads outside the axis. With `add` it goes the other way: what the halo holds is added to the rows' owners.
+    a to b - 1 read, those of part i of `results` (`dlc.ops.indexing.Halo` of `before`, `after`, `stride`, `step`), as
+    far as the axis has them. With `add` it goes the other way: what the halo holds is added to the rows' owners.
     """
 
     name: str

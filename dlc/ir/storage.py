@@ -138,9 +138,15 @@ def placed(role: Role, buffer: Buffer) -> bool:
 
 @lru_cache(maxsize=4096)
 def _share(type_: TensorType, placement: Placement, mesh: Mesh, microbatches: int) -> TensorType:
-    if type_.batched:
-        type_ = type_.with_extent(BATCH, -(-type_.extent(BATCH) // microbatches))
-    return largest(type_, placement, mesh)
+    return largest(of_microbatch(type_, microbatches), placement, mesh)
+
+
+def of_microbatch(type_: TensorType, microbatches: int) -> TensorType:
+    """What one microbatch has of a value: its samples, or, in a table with a row for each `group` of them, its groups."""
+    axis = BATCH if type_.batched else "group"
+    if microbatches == 1 or axis not in type_.names:
+        return type_
+    return type_.with_extent(axis, -(-type_.extent(axis) // microbatches))
 
 
 def group_size(role: Role, group: str) -> int:

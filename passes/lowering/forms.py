@@ -13,8 +13,8 @@ from dlc.ops.indexing import Halo, fringe
 class Margin(NamedTuple):
     """The rows of an axis that a part of a window's results reads, where it has not just those of its own shard.
 
-    The part that has result rows a to b - 1 of `results` reads those of `halo.reads(a, b)`; `rows` is the most that any
-    part reads. Rows outside the axis are pads. `behind` and `before` are the most rows that come from other parts.
+    The part that has result rows a to b - 1 of `results` reads those of `halo.reads(a, b)` that the axis has; `rows` is
+    the most that any part reads, `before` and `behind` the most that come from other parts.
     """
 
     axis: str
@@ -76,7 +76,7 @@ def margin(axis: str, halo: Halo, operand: int, results: int, count: int) -> Mar
     if count == 1:
         return None
     own, cut = shards(operand, count), shards(results, count)
-    read = tuple(halo.reads(start, stop) for start, stop in cut)
+    read = tuple((max(0, first), min(operand, last)) for first, last in (halo.reads(*each) for each in cut))
     if read == own:
         return None
     before, behind = fringe(halo, operand, results, count)

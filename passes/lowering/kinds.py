@@ -149,8 +149,8 @@ class Kinds:
             ins,
             outs[:1] if normal else outs,
             (node.op, "inference" if normal else stage, algorithm),
-            self._attrs(kind, node, (*ins, *outs)),
-            (*runtime, *(("origin",) if self._placed(kind) else ())),
+            self._attrs(kind, node),
+            (*runtime, *self._told(kind)),
             kind.layout if shaped else "",
             self._workspaces(kind, node, ins, outs, algorithm),
             self._reason(kind, algorithm, bool(shaped)),
@@ -165,7 +165,7 @@ class Kinds:
             inputs, outputs = names[: len(node.inputs)], names[len(node.inputs) :]
             return (
                 tuple(self._operand(kind, role) for role in inputs),
-                tuple(self._form(kind, role, _result(kind, role)) for role in outputs),
+                tuple(self._born(kind, role) for role in outputs),
             )
         if node.stage == "statistics":
             saved = kind.operator.saved
@@ -191,9 +191,13 @@ class Kinds:
         return found
 
     def _operand(self, kind: OpKind, role: str) -> Form:
-        """The form in which an operand, weight, result or saved value is read."""
+        """The form in which an operand, weight, result or saved value is read; what is saved is born so, too."""
         where = operand_placement(kind.indexing, role, kind.types[role], kind.partition)
         return self._form(kind, role, where, self._margins(kind, role, where))
+
+    def _born(self, kind: OpKind, role: str) -> Form:
+        """The form of a result or saved value: nobody but the ranks of a part read what that part has saved."""
+        return self._operand(kind, role) if role in kind.operator.saved else self._form(kind, role, _result(kind, role))
 
     def _gradient(self, kind: OpKind, role: str) -> Form:
         where = gradient_placement(kind.indexing, role, kind.types[role], kind.partition)
@@ -233,8 +237,8 @@ class Kinds:
         cut = zip(self.mesh.extents, kind.partition, strict=True)
         return prod(extent for extent, along in cut if along and along in exchange.along)
 
-    def _attrs(self, kind: OpKind, node: Node, forms: tuple[Form, ...]) -> Attrs:
-        """The attributes of a part: counts of what it has, pads outside its halo, and what its place changes.
+    def _attrs(self, kind: OpKind, node: Node) -> Attrs:
+        """The attributes of a part: counts of what it has, and what its place changes.
 
         `once` names the mesh axes along which the first rank alone adds the bias, `averaged` what its means are
         divided by, `parts` into how many parts it goes through its samples.
@@ -243,11 +247,6 @@ class Kinds:
         for extent, along in zip(self.mesh.extents, kind.partition, strict=True):
             counts[along] = counts.get(along, 1) * extent
         attrs = local_attrs(kind.indexing, dict(node.attrs), counts)
-        padded = {each.axis for form in forms for each in form.margins}
-        if padded and isinstance(attrs.get("pad"), tuple):
-            spatial = kind.types["x"].names[2:]
-            pads = zip(spatial, attrs["pad"], strict=True)  # type: ignore[arg-type]
-            attrs["pad"] = tuple((0, 0) if axis in padded else pad for axis, pad in pads)
         summed = self._summed(kind)
         added = any(role in kind.types for role in kind.indexing.once)
         if summed and added and node.stage == "forward":
@@ -265,9 +264,12 @@ class Kinds:
         cut = zip(self.mesh.names, kind.partition, strict=True)
         return tuple(name for name, along in cut if along and along not in kind.indexing.tensors[y])
 
-    def _placed(self, kind: OpKind) -> bool:
-        """Whether its kernel has to know where its part begins along some axis besides the batch."""
-        return any(along in kind.indexing.positions for along in kind.partition if along and along != BATCH)
+    def _told(self, kind: OpKind) -> tuple[str, ...]:
+        """What a kernel is told of its part when it runs: where it begins along axes besides the batch (`origin`), and
+        which of the pads along split axes it has, those at the outer borders (`pads`)."""
+        split = {along for along in kind.partition if along and along != BATCH}
+        origin = ("origin",) if split.intersection(kind.indexing.positions) else ()
+        return (*origin, *(("pads",) if split.intersection(kind.indexing.halos) else ()))
 
     def _workspaces(
         self, kind: OpKind, node: Node, ins: tuple[Form, ...], outs: tuple[Form, ...], algorithm: str

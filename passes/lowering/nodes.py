@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 from dlc.ir.graph import Attrs, Graph, Node
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.program import Buffer, Collective, Compute, Copy
-from dlc.ir.tensor import tensor
+from dlc.ir.tensor import TensorType, tensor
 from passes.differentiate import operator_of, roles
 from passes.lower_groups import GROUP_PHASES
 from passes.lower_nodes import stream_key
-from passes.lowering.forms import Form
+from passes.lowering.forms import Form, local
 from passes.lowering.kinds import FORWARD_LIKE, NodeKind
 from passes.lowering.role import Buffers, Scratch
 from passes.lowering.setting import Setting
 from passes.lowering.shards import Shards
 from passes.lowering.totals import Totals
 from passes.lowering.values import Run, Values
+
+
+EARLY = (*FORWARD_LIKE, "statistics")
+"""Passes of the forward segment: what they read is there."""
 
 
 @dataclass(slots=True)
@@ -43,7 +47,7 @@ class Nodes:
             self._sum(node)
             return
         run = self.runs.get(node.base)
-        if run is not None and self.totals is not None and node.stage not in FORWARD_LIKE:
+        if run is not None and self.totals is not None and node.stage not in EARLY:
             self._repeat(run)
         self.values.run = run
         self._node(node)
@@ -135,10 +139,13 @@ class Nodes:
     def _phases(self, node: Node, kind: NodeKind, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         """Batch norm whose groups span ranks: partial sums, a collective, and on with the whole sums."""
         known = dict(zip(_names(self.setting.graph, node), (*inputs, *outputs), strict=True))
-        (each,) = kind.sums[:1]
+        (each,) = kind.sums
+        saved = self.setting.type(node.inputs[-1] if node.stage == "dx" else node.outputs[-1])
+        form = kind.inputs[-1] if node.stage == "dx" else kind.outputs[-1]
+        rows, channels = local(saved, form, self.setting.mesh).shape
         for phase in GROUP_PHASES[node.stage]:
             for role, _ in phase.tables(self.setting.graph, node):
-                known[role] = self._table(f"{node.address}.{role}", node, each.elements)
+                known[role] = self._table(f"{node.address}.{role}", tensor(saved.dtype, row=rows, channel=channels))
             needs, gives = (tuple(known[role] for role in names) for names in (phase.needs, phase.gives))
             kernel, runtime = (node.op, phase.name, ""), ("count", "position")
             self.values.out.append(
@@ -155,7 +162,8 @@ class Nodes:
         for each in kind.sums:
             for _ in range(each.times):
                 name = f"{node.address}.sums{len(tables)}"
-                table = self._table(name, node, each.elements)
+                dtype = self.setting.type(node.inputs[0]).dtype
+                table = self._table(name, tensor(dtype, element=each.elements))
                 kernel = ("sums", node.op, f"{kind.kernel[1]}{len(tables)}")
                 self.values.out.append(
                     Compute(name, kernel, inputs + tables, (table,), (), kind.attrs, kind.runtime, kind.layout)
@@ -164,9 +172,8 @@ class Nodes:
                 tables = (*tables, table)
         return tables
 
-    def _table(self, name: str, node: Node, elements: int) -> str:
-        dtype = self.setting.type(node.inputs[0]).dtype
-        return self.buffers.add(Buffer(self._owned(name), tensor(dtype, element=elements), "saved"))
+    def _table(self, name: str, type_: TensorType) -> str:
+        return self.buffers.add(Buffer(self._owned(name), type_, "saved"))
 
     def _exchange(self, table: str, axes: tuple[str, ...], name: str) -> None:
         size = self.buffers.buffers[table].type.bytes
@@ -210,7 +217,7 @@ def _passing(group: Sequence[Node], readers: Mapping[str, Sequence[Node]], kept:
     passing: set[str] = set()
     for node in reversed(group):
         for name in node.outputs:
-            outside = any(r.stage in FORWARD_LIKE and r.address not in inside for r in readers[name])
+            outside = any(r.stage in EARLY and r.base not in inside for r in readers[name])
             views = (r for r in readers[name] if r.address in inside and operator_of(r).view)
             if not outside and name not in kept and all(r.outputs[0] in passing for r in views):
                 passing.add(name)
@@ -221,7 +228,7 @@ def _needed_again(
     group: Sequence[Node], passing: frozenset[str], readers: Mapping[str, Sequence[Node]]
 ) -> tuple[Node, ...]:
     """The nodes of a run whose lost results the backward pass reads, or other such nodes."""
-    needed = {name for name in passing if any(reader.stage not in FORWARD_LIKE for reader in readers[name])}
+    needed = {name for name in passing if any(reader.stage not in EARLY for reader in readers[name])}
     found: list[Node] = []
     for node in reversed(group):
         if needed.intersection(node.outputs):

@@ -21,7 +21,7 @@ def cells(plan: Plan, devices: int) -> Rows:
 
 
 @dataclass(slots=True)
-class Rows_:
+class Making:
     """Makes the rows of one device. `segments` are the names that it has; a segment that sends without blocking has
     one called `NAME.sent`, which waits: that comes before the segment runs again, and at the end."""
 
@@ -59,7 +59,7 @@ class Rows_:
 
 def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged: bool) -> Entry:
     """A step of training on one device."""
-    made, slots = Rows_(names, chunks, staged), _slots(device, chunks)
+    made, slots = Making(names, chunks, staged), _slots(device, chunks)
     made.run("begin")
     for phase, microbatch, chunk in device:
         slot = microbatch % slots[chunk]
@@ -76,7 +76,7 @@ def infer(
     name: str, steps: tuple[str, ...], names: Collection[str], microbatches: int, chunks: int, staged: bool
 ) -> Entry:
     """Forward passes of all microbatches, one after another, each through all chunks."""
-    made = Rows_(names, chunks, staged)
+    made = Making(names, chunks, staged)
     for microbatch in range(microbatches):
         for chunk in range(chunks):
             for step in steps:

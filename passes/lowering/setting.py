@@ -11,6 +11,7 @@ from dlc.cost.redistribution import Redistributions
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import REPLICATED, Mesh, Placement
 from dlc.ir.plan import Plan
+from dlc.ir.storage import of_microbatch
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import optimizer
 from dlc.ops.indexing import Partition
@@ -128,17 +129,10 @@ def _types(graph: Graph, microbatches: int) -> tuple[dict[str, TensorType], dict
     for value in graph.values:
         at = id(value.type)
         if at not in known:
-            known[at] = _of_microbatch(value.type, microbatches)
+            known[at] = of_microbatch(value.type, microbatches)
             numbers_of[at] = distinct.setdefault(known[at], len(distinct))
         types[value.name], numbers[value.name] = known[at], numbers_of[at]
     return types, numbers
-
-
-def _of_microbatch(type_: TensorType, microbatches: int) -> TensorType:
-    for axis in (BATCH, "group") if microbatches > 1 else ():
-        if axis in type_.names:
-            type_ = type_.with_extent(axis, -(-type_.extent(axis) // microbatches))
-    return type_
 
 
 def _settle(found: Setting) -> None:

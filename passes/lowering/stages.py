@@ -15,12 +15,13 @@ from dlc.ir.plan import Plan
 from passes.differentiate import operator_of
 
 FORWARD_LIKE = ("forward", "loss", "metric")
-BACKWARD = ("dx", "dw", "dt", "sum", "statistics")
+BACKWARD = ("dx", "dw", "dt", "sum")
 
 
 @dataclass(slots=True)
 class Stage:
-    """What one (virtual) stage runs, in order: its forward nodes, then its backward nodes.
+    """What one (virtual) stage runs, in order: its forward nodes, with the sums behind running averages each behind its
+    op, then its backward nodes.
 
     `takes` and `gives` are values from the stage before it and to the stage behind it; `takes_back` and `gives_back`
     are gradients from the stage behind it and to the stage before it.
@@ -57,9 +58,13 @@ def staged(graph: Graph, plan: Plan, count: int) -> Staged:
     found = Staged(graph, stages, of, {}, {})
     added: list[Value] = []
     readers = graph.consumers() if count > 1 else {}
+    averages = {node.base: node for node in graph.nodes if node.stage == "statistics"}
     for node in graph.nodes:
         if node.stage in FORWARD_LIKE:
-            _place(found, node, of.get(node.address, 0), stages[of.get(node.address, 0)].forward)
+            at = of.get(node.address, 0)
+            _place(found, node, at, stages[at].forward)
+            if node.address in averages:
+                _place(found, averages[node.address], at, stages[at].forward)
         elif node.stage == "sum" and node.base in weights:
             found.parts[node.base] = node.inputs
         elif node.stage == "sum" and count > 1:

@@ -248,7 +248,7 @@ def _found(setting: Setting, stages: Sequence[Stage]) -> Iterator[Total]:
     graph, cut = setting.graph, setting.cut
     scalars = (*((graph.loss,) if graph.loss else ()), *(value for _, value in graph.metrics))
     statistics = (
-        name for stage in stages for node in stage.backward if node.stage == "statistics" for name in node.outputs
+        name for stage in stages for node in stage.forward if node.stage == "statistics" for name in node.outputs
     )
     for name in (*dict.fromkeys(scalars), *statistics):
         if cut.made.get(name) in here:
@@ -281,14 +281,19 @@ def _born(setting: Setting, part: str) -> Form:
 def shard_placement(setting: Setting, weight: str, held: Placement, axes: tuple[str, ...]) -> Placement | None:
     """Where ZeRO leaves a gradient that is summed over these axes: its first axis with enough elements is cut.
 
-    None where no axis has enough, where nothing is sharded, and for optimizers that see all weights as one vector.
+    An axis that is split already is cut further where that makes equal parts of each part, by mesh axes behind those
+    that split it. None where no axis serves, where nothing is sharded, and for optimizers that see all weights as one
+    vector.
     """
     mesh, type_ = setting.mesh, setting.graph.type(weight)
     if setting.plan.shard == "none" or not axes or setting.joint:
         return None
     count = prod(mesh.extent(name) for name in axes)
     for axis in type_.axes:
-        if axis.extent >= count * parts(held, mesh, axis.name):
+        split = [name for name, at in zip(mesh.names, held, strict=True) if at == axis.name]
+        already = parts(held, mesh, axis.name)
+        inside = all(mesh.names.index(name) < mesh.names.index(axes[0]) for name in split)
+        if axis.extent >= count * already and (not split or (inside and axis.extent % (count * already) == 0)):
             pairs = zip(mesh.names, held, strict=True)
             return tuple(axis.name if name in axes else at for name, at in pairs)
     return None
