@@ -6,7 +6,8 @@ passes before its first backward one (1F1B: p − s), and a microbatch's way is 
 * all: the way, and all that s does for m microbatches;
 * start: the way, one forward pass on s, the round trip from s to the last stage and back, and the rest of what s does;
 * end: the same mirrored: what s does up to its last forward pass, the round trip, and one backward pass;
-* both: the two round trips, where s has a backward pass before its last forward one.
+* both: the two round trips, where s has a backward pass before its last forward one;
+* link: the way, m − 1 more messages over the link behind s (GPipe: and as many back), and the round trip.
 
 ZB-H1 may put W off to the end: behind s come other stages or W, not both, so that a path ends in one of them.
 """
