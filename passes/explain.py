@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Figure, OpPlan, Plan
+from dlc.ir.request import Split
 from passes.context import Context
 from passes.layouts import conversions
 from passes.survey import survey
@@ -24,15 +25,68 @@ class Priced:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """An op's decisions, all candidates by pass and layout, and the conversions that its neighbours make around it.
+class Option:
+    """One way to divide an op among the ranks and to lay out its images, each pass by its cheapest algorithm.
 
-    `conversions` are (value, from, to, seconds).
+    Seconds a step: of the kernels of each pass, of halos and sums `inside` the op, of `moves` of its tensors from and
+    to its neighbours as the plan has them, of `sums` of the weights' gradients, of which `hidden` are hidden behind
+    computing, and of the weights' `update`. `bytes` are held throughout a step.
+    """
+
+    partition: tuple[Split, ...]
+    layout: str
+    algorithms: tuple[tuple[str, str], ...]  # (pass, algorithm), of passes that have several
+    forward: float
+    dx: float
+    dw: float
+    inside: float
+    moves: float
+    sums: float
+    hidden: float
+    update: float
+    bytes: int
+    taken: bool
+
+    @property
+    def total(self) -> float:
+        """What it counts in J, in seconds."""
+        return self.forward + self.dx + self.dw + self.inside + self.moves + self.sums - self.hidden + self.update
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Partitions that an op cannot have, all for the same reason: `by line 41`, `because …`."""
+
+    why: str
+    partitions: tuple[tuple[Split, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An op, or a value that several ops read, which a tensor goes `to` or comes `from`, and what the way costs."""
+
+    way: str
+    name: str
+    partition: tuple[Split, ...]
+    layout: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An op's decisions, all algorithms by pass and layout, and the conversions that its neighbours make around it.
+
+    `conversions` are (value, from, to, seconds). Where there was a choice of partitions, `options` are all that the op
+    has, cheap before dear, `excluded` what it cannot have, and `neighbours` say what its tensors' ways cost; then the
+    algorithms are those for the partition that is taken.
     """
 
     op: OpPlan
     candidates: tuple[Priced, ...]
     conversions: tuple[tuple[str, str, str, float], ...]
+    options: tuple[Option, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 def explain(graph: Graph, context: Context, plan: Plan, address: str) -> Explanation:

@@ -1,4 +1,6 @@
-"""Say why: every candidate for an op with its cost and the rule that excludes each other one.
+"""Say why: every way to divide and compute an op with its cost, and the rule that excludes each other one.
+
+Of the strategy: all that were looked at, what a step consists of under each, and why the winner wins.
 
 Or say what a code means, or how an operator is called.
 """
@@ -10,7 +12,8 @@ from argparse import ArgumentParser, Namespace
 
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
-from dlc.commands.arguments import add_planning, nearest, options_of
+from dlc.commands.arguments import add_planning, add_search, effort_of, nearest, options_of
+from dlc.commands.progress import progress
 from dlc.messages import MESSAGES
 
 EXAMPLES = """\
@@ -28,6 +31,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("what", metavar="FILE|CODE|NAME", nargs="?", help=what)
     parser.add_argument("address", metavar="ADDRESS|strategy", nargs="?", help="an op of the network, or `strategy`")
     add_planning(parser)
+    add_search(parser)
 
 
 def run(arguments: Namespace) -> Answer:
@@ -85,23 +89,33 @@ def _similar(text: str) -> str:
 
 
 def _decision(arguments: Namespace) -> Answer:
-    from dlc.inspect.explanation import (
-        explanation_document,
-        explanation_text,
-        strategy_document,
-        strategy_text,
-    )
-    from passes.explain import explain
-
+    """Plan the file, and say why the op at the address, or the strategy, is as it is."""
     options = options_of(arguments)
     source = driver.read(arguments.what, dict(options.parameters))
-    compiled = driver.compile_spec(source, options)
-    said, sources = compiled.warnings, source.texts
-    if arguments.address == "strategy":
-        plan = compiled.plan
-        return Answer(strategy_text(plan), strategy_document(plan), diagnostics=said, sources=sources)
+    with progress(f"planning {arguments.what}"):
+        compiled = driver.plan_spec(source, options, effort_of(arguments))
+    text, document = (_strategy if arguments.address == "strategy" else _op)(compiled, arguments.address)
+    return Answer(text, document, diagnostics=compiled.warnings, sources=source.texts)
+
+
+def _strategy(compiled: driver.Compiled, _: str) -> tuple[str, dict[str, object]]:
+    from dlc.inspect.strategies import strategy_document, strategy_text
+    from passes.explain_strategies import explain_strategies
+
+    found = None if compiled.planned is None else explain_strategies(compiled.planned)
+    return strategy_text(compiled.plan, found), strategy_document(compiled.plan, found)
+
+
+def _op(compiled: driver.Compiled, address: str) -> tuple[str, dict[str, object]]:
+    from dlc.inspect.explanation import explanation_document, explanation_text
+    from passes.explain import explain
+    from passes.explain_options import explain_options
+
     addresses = [op.address for op in compiled.plan.ops]
-    if arguments.address not in addresses:
-        raise UsageError(f"there is no op `{arguments.address}` in the network{nearest(arguments.address, addresses)}")
-    found = explain(compiled.graph, compiled.context, compiled.plan, arguments.address)
-    return Answer(explanation_text(found), explanation_document(found), diagnostics=said, sources=sources)
+    if address not in addresses:
+        raise UsageError(f"there is no op `{address}` in the network{nearest(address, addresses)}")
+    if compiled.planned is None:
+        found = explain(compiled.graph, compiled.context, compiled.plan, address)
+    else:
+        found = explain_options(compiled.planned, address)
+    return explanation_text(found), explanation_document(found)

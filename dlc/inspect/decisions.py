@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dlc.ir.plan import OpPlan, Plan
-from dlc.units import format_bytes, format_seconds
+from dlc.units import format_bytes, format_count, format_seconds
 
 SCHEDULES: Mapping[str, str] = {
     "gpipe": "GPipe",
@@ -35,16 +35,25 @@ def data_parallel(plan: Plan) -> bool:
 def strategy(plan: Plan) -> str:
     """`2 ranks, data parallel, batch 32 as 2 x 16`, `64 ranks as data 8 x model 8, batch 512`."""
     if plan.ranks == 1:
-        return f"1 rank, batch {plan.batch:,}{_microbatches(plan)}"
-    if data_parallel(plan):
-        return f"{plan.ranks:,} ranks, data parallel, batch {plan.batch:,} as {_shares(plan)}"
+        return f"1 rank, {division(plan)}"
+    return f"{plan.ranks:,} ranks{',' if data_parallel(plan) else ' as'} {division(plan)}"
+
+
+def division(plan: Plan) -> str:
+    """How the ranks, however many, share the work: `data 8 x model 8, batch 512`."""
+    batch = f"batch {plan.batch:,}"
+    if data_parallel(plan) and plan.ranks > 1:
+        return f"data parallel, {batch} as {_shares(plan)}"
     mesh = " x ".join(f"{name} {extent:,}" for name, extent in plan.mesh if extent > 1)
-    parts = [f"{plan.ranks:,} ranks as {mesh}", f"batch {plan.batch:,}{_microbatches(plan)}"]
-    parts += [_pipeline(plan)] if plan.stages else []
-    parts += [SHARDS[plan.shard]] if plan.shard != "none" else []
     again = sum(op.recompute for op in plan.ops)
-    parts += [f"{again:,} of {len(plan.ops):,} ops recomputed"] if again else []
-    return ", ".join(parts)
+    parts = (
+        mesh,
+        f"{batch}{_microbatches(plan)}",
+        _pipeline(plan) if plan.stages else "",
+        SHARDS[plan.shard],
+        f"{again:,} of {len(plan.ops):,} ops recomputed" if again else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _shares(plan: Plan) -> str:
@@ -84,6 +93,12 @@ def shares_of_step(plan: Plan) -> str:
         ("bubble", predicted.bubble_seconds),
     )
     return ", ".join(f"{what} {format_seconds(value)}" for what, value in parts if value)
+
+
+def per_second(plan: Plan) -> str:
+    """`7,633`: samples."""
+    speed = plan.batch / plan.predicted.step_seconds
+    return format_count(round(speed)) if speed >= 100 else format_count(speed)
 
 
 def splits(plan: Plan) -> dict[str, Splits]:

@@ -10,7 +10,7 @@ from dlc.inspect.decisions import partition, splits, strategy
 from dlc.inspect.folding import folded
 from dlc.inspect.plan_table import PASSES
 from dlc.inspect.stages import span_of, stage_rows
-from dlc.inspect.tables import table
+from dlc.inspect.tables import percent, table
 from dlc.ir.plan import Plan
 from dlc.units import format_bytes, format_seconds
 
@@ -80,7 +80,7 @@ def _whole(plan: Plan) -> Facts:
         "simulated step": format_seconds(predicted.simulated_seconds) if predicted.simulated_seconds else "",
         "predicted peak": format_bytes(predicted.peak_bytes),
         "lower bound": format_seconds(plan.bounds.step),
-        "gap": f"{plan.gap:.2%}",
+        "gap": percent(plan.gap),
     }
 
 

@@ -1,14 +1,18 @@
-"""`dlc explain FILE ADDRESS`: every way to compute an op with its price, and what rules out each other."""
+"""`dlc explain FILE ADDRESS`: every way to divide and compute an op with its price, and what rules out each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from dlc.inspect.plan_table import comparison_text, plan_document, reason, summary
+from dlc.inspect.decisions import partition, reason, short_partition
 from dlc.inspect.tables import table
-from dlc.ir.plan import Plan
-from dlc.units import format_seconds
-from passes.explain import Explanation, Priced
+from dlc.ir.request import Split
+from dlc.units import format_bytes, format_seconds
+from passes.explain import Excluded, Explanation, Neighbour, Option, Priced
+
+SHOWN = 20
+"""So many options are shown, the cheapest; `--json` has all."""
 
 
 def explanation_document(explanation: Explanation) -> dict[str, object]:
@@ -17,8 +21,10 @@ def explanation_document(explanation: Explanation) -> dict[str, object]:
     return {
         "address": op.address,
         "layout": op.layout,
+        "partition": _split_document(op.partition),
         "reason": str(op.reason),
         "layout_reason": str(op.layout_reason),
+        "partition_reason": str(op.partition_reason),
         "candidates": [
             {
                 "pass": candidate.stage,
@@ -36,36 +42,133 @@ def explanation_document(explanation: Explanation) -> dict[str, object]:
             {"value": value, "from": source, "to": target, "seconds": seconds}
             for value, source, target, seconds in explanation.conversions
         ],
+        "options": [_option_document(option) for option in explanation.options],
+        "excluded_partitions": [
+            {"partition": _split_document(each), "why": excluded.why}
+            for excluded in explanation.excluded
+            for each in excluded.partitions
+        ],
+        "neighbours": [
+            {**asdict(each), "partition": _split_document(each.partition)} for each in explanation.neighbours
+        ],
     }
 
 
+def _option_document(option: Option) -> dict[str, object]:
+    shown = asdict(option) | {"partition": _split_document(option.partition), "algorithms": dict(option.algorithms)}
+    return {**shown, "total": option.total}
+
+
+def _split_document(splits: Sequence[Split]) -> list[dict[str, str]]:
+    return [{"axis": split.axis, "over": split.over} for split in splits]
+
+
 def explanation_text(explanation: Explanation) -> str:
-    """The op's decisions, a table of its candidates (legal ones first, cheap before dear), and its conversions."""
-    op = explanation.op
-    layout = f" in {op.layout}" if op.layout else ""
-    chosen = ", ".join(f"{part.stage} by {part.algorithm}" for part in op.passes if part.algorithm)
-    decision = f"{op.address}{layout}" + (f": {chosen}" if chosen else "")
-    why = reason(op)
-    lines = [f"{decision} ({why})" if why else decision, "", _candidates(explanation)]
-    if explanation.conversions:
+    """The op's decisions, its options, the algorithms (legal ones first, cheap before dear), and what is around it."""
+    parts = [_decision(explanation)]
+    if len(explanation.options) > 1:
+        parts.append(_options(explanation.options))
+    if explanation.excluded:
+        parts.append(_excluded_partitions(explanation.excluded))
+    parts.append(_candidates(explanation))
+    if explanation.neighbours:
+        parts.append(_neighbours(explanation.neighbours))
+    elif explanation.conversions:
         rows = [
             (value, f"{source or 'logical'} to {target or 'logical'}", format_seconds(seconds))
             for value, source, target, seconds in explanation.conversions
         ]
-        lines += ["", table(("conversion of", "layout", "time"), rows, right=(2,))]
-    elif op.layout:
-        lines += ["", "no conversions: its neighbours keep the same layout"]
-    return "\n".join(lines)
+        parts.append(table(("conversion of", "layout", "time"), rows, right=(2,)))
+    elif explanation.op.layout:
+        parts.append("no conversions: its neighbours keep the same layout")
+    return "\n\n".join(parts)
+
+
+def _decision(explanation: Explanation) -> str:
+    op, taken = explanation.op, next((option for option in explanation.options if option.taken), None)
+    layout = f" in {op.layout}" if op.layout else ""
+    chosen = ", ".join(f"{part.stage} by {part.algorithm}" for part in op.passes if part.algorithm)
+    divided = partition(_pairs(taken.partition)) if taken is not None else ""
+    decided = "; ".join(filter(None, (divided, chosen)))
+    decision = f"{op.address}{layout}" + (f": {decided}" if decided else "")
+    why = reason(op)
+    return f"{decision} ({why})" if why else decision
+
+
+def _pairs(splits: Sequence[Split]) -> tuple[tuple[str, str], ...]:
+    return tuple((split.axis, split.over) for split in splits)
+
+
+# --- options -------------------------------------------------------------------------------------------------------
+
+COSTS = ("forward", "dx", "dw", "inside", "moves", "sums", "hidden", "update", "total")
+
+
+def _options(options: Sequence[Option]) -> str:
+    """The cheapest options, the one that is taken among them in any case."""
+    shown = [option for number, option in enumerate(options) if number < SHOWN or option.taken]
+    used = [cost for cost in COSTS if cost == "total" or any(getattr(option, cost) for option in shown)]
+    rows = [
+        (
+            "*" if option.taken else "",
+            short_partition(_pairs(option.partition)),
+            option.layout,
+            _algorithms(option),
+            *(_cost(option, cost) for cost in used),
+            format_bytes(option.bytes),
+        )
+        for option in shown
+    ]
+    header = ("", "partition", "layout", "algorithm", *used, "memory")
+    text = table(header, rows, right=range(4, len(header)))
+    rest = len(options) - len(shown)
+    return f"{text}\nand {rest:,} more" if rest else text
+
+
+def _cost(option: Option, cost: str) -> str:
+    seconds = getattr(option, cost)
+    return f"-{format_seconds(seconds)}" if cost == "hidden" and seconds else format_seconds(seconds)
+
+
+def _algorithms(option: Option) -> str:
+    """`im2col`, or `winograd(4), dw direct` where the passes differ."""
+    names = [name for _, name in option.algorithms]
+    if len(set(names)) < 2:
+        return "".join(names[:1])
+    first = names[0]
+    return ", ".join([first, *(f"{stage} {name}" for stage, name in option.algorithms[1:] if name != first)])
+
+
+def _excluded_partitions(excluded: Sequence[Excluded]) -> str:
+    rows = [
+        (short_partition(_pairs(each.partitions[0])), f"{len(each.partitions):,}", f"ruled out {each.why}")
+        for each in excluded
+    ]
+    return table(("partitions such as", "how many", "why not"), rows, right=(1,))
+
+
+def _neighbours(neighbours: Sequence[Neighbour]) -> str:
+    rows = [
+        (each.way, each.name, short_partition(_pairs(each.partition)), each.layout, format_seconds(each.seconds))
+        for each in neighbours
+    ]
+    return table(("tensors", "neighbour", "which has", "layout", "moves"), rows, right=(4,))
+
+
+# --- algorithms ----------------------------------------------------------------------------------------------------
 
 
 def _candidates(explanation: Explanation) -> str:
-    """Legal candidates a row each, cheap before dear; then those that one rule excludes, together in one row."""
+    """Legal algorithms, cheap before dear, layouts of the same price in one row; then those that one rule excludes, together in one row."""
     stages = list(dict.fromkeys(candidate.stage for candidate in explanation.candidates))
     rows: list[tuple[str, ...]] = []
     for stage in stages:
         here = [candidate for candidate in explanation.candidates if candidate.stage == stage]
-        legal = [(_price(candidate), candidate) for candidate in here if candidate.figure is not None]
-        rows += [_legal_row(candidate) for _, candidate in sorted(legal, key=lambda pair: pair[0])]
+        legal = sorted((candidate for candidate in here if candidate.figure is not None), key=_price)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for candidate in legal:
+            alike.setdefault(_legal_row(candidate), []).append(candidate.layout)
+        rows += [(mark, stage, ", ".join(layouts), *cells) for (mark, *cells), layouts in alike.items()]
         rows += [
             ("", stage, ", ".join(layouts), ", ".join(algorithms), "", "", f"ruled out {why}")
             for (why, algorithms), layouts in _excluded(here).items()
@@ -86,32 +189,12 @@ def _excluded(candidates: Sequence[Priced]) -> dict[tuple[str, tuple[str, ...]],
 
 
 def _legal_row(candidate: Priced) -> tuple[str, ...]:
+    """All cells but the pass and the layout."""
     assert candidate.figure is not None
     figure = candidate.figure
     mark = "*" if candidate.taken else ""
-    return (
-        mark,
-        candidate.stage,
-        candidate.layout,
-        candidate.algorithm,
-        format_seconds(figure.seconds),
-        f"{figure.bound}, {figure.source}",
-        "",
-    )
+    return (mark, candidate.algorithm, format_seconds(figure.seconds), f"{figure.bound}, {figure.source}", "")
 
 
 def _price(candidate: Priced) -> float:
     return 0.0 if candidate.figure is None else candidate.figure.seconds
-
-
-def strategy_document(plan: Plan) -> dict[str, object]:
-    """What the strategy was weighed against, as JSON."""
-    whole = plan_document(plan)
-    kept = ("network", "cluster", "ranks", "batch", "mesh", "shards", "predicted", "lower_bound_seconds", "bounds")
-    return {key: whole[key] for key in (*kept, "runner_up", "baselines", "buckets")}
-
-
-def strategy_text(plan: Plan) -> str:
-    """How the work is divided, what that costs, and what it is compared with."""
-    why = "why data parallelism: it is the only strategy that this version of dlc has programs for"
-    return f"{summary(plan)}\n\n{why}\n\n{comparison_text(plan)}"

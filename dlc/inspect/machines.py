@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
-from dlc.inspect.decisions import strategy
+from dlc.inspect.decisions import division, per_second, strategy
 from dlc.inspect.difference import differences, in_short
 from dlc.inspect.plan_document import ratio
 from dlc.inspect.plan_table import times
-from dlc.inspect.tables import table
+from dlc.inspect.tables import percent, table
 from dlc.ir.plan import Plan
-from dlc.units import format_bytes, format_count, format_seconds
+from dlc.units import format_bytes, format_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Machine:
     @property
     def strategy(self) -> str:
         """How the ranks share the work."""
-        return "" if self.plan is None else strategy(self.plan).partition(", ")[2]
+        return "" if self.plan is None else division(self.plan)
 
 
 def _document(machine: Machine) -> dict[str, object]:
@@ -94,9 +94,9 @@ def _scaling_row(machine: Machine, gains: dict[int, tuple[float, float]]) -> tup
     return (
         machine.title,
         format_seconds(machine.step),
-        format_count(plan.batch / machine.step),
+        per_second(plan),
         f"{gain:.3g}",
-        f"{share:.0%}".replace("%", " %"),
+        percent(share),
         format_bytes(plan.predicted.peak_bytes),
         format_seconds(plan.bounds.step),
         machine.strategy,

@@ -11,6 +11,7 @@ from dlc.inspect.communication import communication_text
 from dlc.inspect.decisions import (
     Splits,
     data_parallel,
+    per_second,
     reason,
     seconds,
     shares_of_step,
@@ -22,11 +23,11 @@ from dlc.inspect.decisions import (
 from dlc.inspect.folding import Fold, folded, ranges
 from dlc.inspect.plan_document import plan_document, ratio, reaches
 from dlc.inspect.stages import stages_text
-from dlc.inspect.tables import table
+from dlc.inspect.tables import percent, table
 from dlc.ir.mesh import Mesh
 from dlc.ir.plan import Alternative, OpPlan, Plan
 from dlc.ir.request import Request
-from dlc.units import format_bytes, format_count, format_seconds
+from dlc.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from dlc.cluster.topology import Cluster
@@ -48,7 +49,7 @@ def plan_text(plan: Plan, request: Request | None = None, known: Background | No
     parts.append(ops_text(plan))
     if plan.buckets:
         parts.append(buckets_text(plan))
-    if known is not None and known.exchanges:
+    if known is not None and sum(each.times for each in known.exchanges) > len(plan.buckets):
         parts.append(communication_text(known.exchanges))
     if request is not None and (request.pins or request.forbids):
         parts.append(rules_text(request))
@@ -73,7 +74,7 @@ def facts_text(plan: Plan, known: Background | None = None) -> str:
 
 def _times(plan: Plan) -> Iterator[tuple[str, str]]:
     predicted = plan.predicted
-    speed = f", {format_count(plan.batch / predicted.step_seconds)} samples/s" if predicted.step_seconds else ""
+    speed = f", {per_second(plan)} samples/s" if predicted.step_seconds else ""
     yield "predicted", f"{format_seconds(predicted.step_seconds)} a step ({shares_of_step(plan)}){speed}"
     if predicted.high_seconds:
         between = f"{format_seconds(predicted.low_seconds)} to {format_seconds(predicted.high_seconds)}"
@@ -98,9 +99,7 @@ def proof(gap: float) -> str:
     """`proved best`, or by how much another plan may be faster."""
     if gap <= PROVED:
         return "proved best of all plans that were searched"
-    return f"within {max(gap, 1e-5):.2%} of the best: no plan that was searched is proved to be faster by more".replace(
-        "%", " %"
-    )
+    return f"within {percent(gap)} of the best of all plans that were searched"
 
 
 def _memory(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
@@ -108,7 +107,7 @@ def _memory(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
     if known is None:
         yield "memory", f"{format_bytes(peak)} at the peak of a rank"
         return
-    share = f"{peak / known.limit:.0%}".replace("%", " %")
+    share = percent(peak / known.limit)
     yield "memory", f"{format_bytes(peak)} at the peak of a rank, {share} of {format_bytes(known.limit)}"
 
 
@@ -158,7 +157,7 @@ def _uses(plan: Plan, found: dict[str, Splits], name: str) -> str:
         spent[what] += seconds(op)  # type: ignore[assignment]
     total = sum(spent.values()) or 1.0
     ordered = sorted(spent.items(), key=lambda item: -item[1])
-    return ", ".join(f"{what} {share / total:.0%}".replace("%", " %") for what, share in ordered)
+    return ", ".join(f"{what} {percent(share / total)}" for what, share in ordered)
 
 
 # --- ops -----------------------------------------------------------------------------------------------------------

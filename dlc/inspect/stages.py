@@ -8,7 +8,7 @@ from itertools import groupby
 from math import prod
 
 from dlc.inspect.folding import ranges
-from dlc.inspect.tables import table
+from dlc.inspect.tables import percent, table
 from dlc.ir.plan import Plan, Stage
 from dlc.units import format_bytes, format_seconds
 
@@ -28,7 +28,9 @@ class StageRow:
 
 
 def stage_rows(plan: Plan) -> tuple[StageRow, ...]:
-    """The stages in order."""
+    """The stages in order; none without a pipeline."""
+    if not plan.stages:
+        return ()
     ops: list[list[str]] = [[] for _ in plan.stages]
     for op in plan.ops:
         ops[op.stage].append(op.address)
@@ -81,5 +83,5 @@ def _figures(row: StageRow) -> Iterator[str]:
     stage = row.stage
     for seconds in (stage.forward, stage.backward, stage.weights, stage.send):
         yield format_seconds(seconds)
-    yield f"{row.idle:.0%}".replace("%", " %")
+    yield percent(row.idle)
     yield format_bytes(stage.peak_bytes)

@@ -14,3 +14,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collec
         return "  ".join(cells[i].rjust(widths[i]) if i in right else cells[i].ljust(widths[i]) for i in kept).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * widths[i] for i in kept), *map(line, rows)])
+
+
+def percent(share: float) -> str:
+    """`27 %`, `1.3 %`, `0.04 %`: two digits, all before the point."""
+    text = f"{100 * share:.0f}" if abs(share) >= 0.0995 else f"{100 * share:.2g}"
+    return f"{text} %"
