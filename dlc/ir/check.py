@@ -14,8 +14,8 @@ from dlc.ir.dataflow import flow
 from dlc.ir.execution import Execution
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send
-from dlc.ir.ranks import fold
-from dlc.ir.storage import Storage, operand_bytes, title, touched
+from dlc.ir.ranks import fold, instructions
+from dlc.ir.storage import Storage, operand_bytes, title, touched, writes
 
 
 def check(program: Program, memory_limit: int | None = None) -> tuple[Problem, ...]:
@@ -221,13 +221,29 @@ def _memory(program: Program, limit: int | None) -> Iterator[Problem]:
 
 
 def _results(program: Program, role: Role, entry: str) -> tuple[str, ...]:
-    """The buffers of a role that an entry point must leave written: the loss and metrics, or the outputs."""
+    """The buffers of a role that an entry point must leave written: the loss and metrics, or the outputs.
+
+    Of roles that have a buffer of that name, those that write it have the result; all of them where none does.
+    """
     wanted = {
         "train_step": (*(value for _, value in program.metrics), *((program.loss,) if program.loss else ())),
         "predict": tuple(value for _, value in program.outputs),
     }
-    held = {buffer.name for buffer in role.buffers}
-    return tuple(name for name in dict.fromkeys(wanted.get(entry, ())) if name in held)
+    found = []
+    for name in dict.fromkeys(wanted.get(entry, ())):
+        holders = [other for other in program.roles if any(buffer.name == name for buffer in other.buffers)]
+        writers = [other for other in holders if len(holders) > 1 and _writes(other, entry, name)]
+        if role in (writers or holders):
+            found.append(name)
+    return tuple(found)
+
+
+def _writes(role: Role, entry: str, name: str) -> bool:
+    """Whether a role fills a buffer, or one that it is a view of, in an entry point."""
+    names = {name}
+    while (parent := role.buffer(name).view_of) is not None:
+        names.add(name := parent)
+    return any(names.intersection(writes(instruction)) for _, instruction in instructions(role, entry))
 
 
 def _entries(program: Program) -> tuple[str, ...]:

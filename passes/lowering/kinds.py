@@ -130,9 +130,10 @@ class Kinds:
     def _new(self, node: Node, partition: Partition, decided: OpPlan | None) -> OpKind:
         by_role, indexing = self.indexing(node)
         operator = operator_of(node)
-        for along in partition:
-            if along and along not in indexing.axes:
-                raise ValueError(f"{node.address} cannot be split along {along}, it has {', '.join(indexing.axes)}")
+        for along in dict.fromkeys(filter(None, partition)):
+            count = prod(n for n, axis in zip(self.mesh.extents, partition, strict=True) if axis == along)
+            if along not in indexing.axes or not indexing.fits(along, count):
+                raise ValueError(f"{node.address} cannot be split along {along} into {count} parts")
         types = {role: self.types[name] for role, name in by_role.items()}
         layout = decided.layout if decided and not operator.view else ""
         return OpKind(node, operator, types, indexing, partition, layout or DEFAULT_LAYOUT, decided)

@@ -167,6 +167,7 @@ class _Device:
         kept = frozenset((*stage.gives, *(value for _, value in self.setting.graph.outputs)))
         runs, again = runs_of(self.setting, stage.forward, kept)
         values = Values(self.setting, self.buffers, at, {name: dict(forms) for name, forms in held.items()})
+        values.born.update((name, next(iter(forms))) for name, forms in held.items())
         return _Chunk(
             self.setting, stage, values, Nodes(self.setting, self.buffers, values, sums, own.shards, runs, again)
         )

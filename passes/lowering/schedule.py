@@ -46,6 +46,12 @@ class Making:
         if f"{name}.sent" in self.segments:
             self.begun[name] = row
 
+    def sent(self, segment: str, chunk: int, microbatch: int) -> None:
+        """Wait for what a chunk sent of a microbatch: that has arrived where an answer to it is awaited."""
+        name = self.title(segment, chunk)
+        if name in self.begun and self.begun[name].microbatch == microbatch:
+            self._settle(name)
+
     def settle(self) -> None:
         """Wait for all that was sent."""
         for name in list(self.begun):
@@ -65,6 +71,8 @@ def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged:
         slot = microbatch % slots[chunk]
         if phase == "F":
             made.run("load", chunk, microbatch, slot)
+        if phase == "B":
+            made.sent("forward", chunk, microbatch)
         made.run({"F": "forward", "B": "backward", "W": "weights"}[phase], chunk, microbatch, slot)
     made.settle()
     made.run("reduce")

@@ -220,7 +220,7 @@ class Values:
         words = () if form.placement == born.placement else tuple(_WORDS.get(at, at) for at in form.placement)
         layout = form.layout if form.layout != born.layout else ""
         halo = "_".join(f"{m.axis}_{m.halo.before}_{m.halo.after}_{m.halo.stride}_{m.results}" for m in form.margins)
-        title = ".".join(filter(None, ("_".join(words), layout, halo and f"halo_{halo}")))
+        title = ".".join(filter(None, ("_".join(words), layout, halo and f"halo_{halo}"))) or "own"
         return f"{self.buffers.named(value, self.chunk)}@{title}"
 
 

@@ -149,6 +149,7 @@ class World:
 
     program: Program
     given: Mapping[str, Array]
+    stacked: Mapping[str, int] = field(default_factory=dict)
     rate: float = 0.1
     meetings: dict[tuple[str, tuple[int, ...], int], Meeting] = field(default_factory=dict)
     mail: dict[tuple[str, int, int, str], list[Array]] = field(default_factory=lambda: defaultdict(list))
@@ -167,9 +168,18 @@ class World:
     def _fill(self, memory: Memory) -> None:
         for buffer in memory.role.buffers:
             if buffer.name in self.given and buffer.kind in ("weight", "statistic", "constant"):
-                memory.logical(buffer.name, 0)[...] = self.given[buffer.name][_slices(memory.box(buffer.name))]
+                memory.logical(buffer.name, 0)[...] = self.part(self.given[buffer.name], memory, buffer.name)
             if buffer.kind == "state":
                 memory.array(buffer.name, 0)[...] = 0
+
+    def part(self, whole: Array, memory: Memory, name: str) -> Array:
+        """What a rank holds of a weight; of tensors stacked along its first axis its part of each."""
+        held, count = memory.box(name), self.stacked.get(name, 1)
+        start, stop = held[0] if held else (0, 0)
+        if count == 1 or (start, stop) == (0, whole.shape[0]):
+            return whole[_slices(held)]
+        blocks = np.split(whole, count)
+        return np.concatenate([block[start // count : stop // count] for block in blocks])
 
     def run(self, entry: str) -> None:
         """Every rank to the end of an entry; AssertionError where nobody can go on."""
@@ -386,18 +396,37 @@ class Call:
             keywords["layout"] = made.layout
         if made.kernel[0] == "bn" and stage in ("squares", "apply", "grad_apply"):
             inputs = self._shares(inputs)
-        contiguous = [np.ascontiguousarray(array) for array in inputs]
+        contiguous = [array.copy() for array in inputs]
         padded = "pad" not in keywords or any(map(any, keywords["pad"]))  # a part without pads needs no room for them
         names = [name for name in made.workspaces if padded or not name.endswith(".padded")]
         spaces = [np.full(self.memory.role.buffer(name).type.shape, JUNK) for name in names]
         function = kernel(*made.kernel)
+        if "origin" in made.runtime:
+            contiguous = [self._placed(name, array) for name, array in zip(made.inputs, contiguous, strict=True)]
         fresh = [np.full_like(array, JUNK) for array in outputs]
-        function(*contiguous, *fresh, *spaces, **keywords)
+        if "origin" in made.runtime:
+            whole = [self._placed(name, array) for name, array in zip(made.outputs, fresh, strict=True)]
+            function(*contiguous, *whole, *spaces, **keywords)
+            fresh = [array[self._inside(name)] for name, array in zip(made.outputs, whole, strict=True)]
+        else:
+            function(*contiguous, *fresh, *spaces, **keywords)
         for array, result in zip(outputs, fresh, strict=True):
             array[...] = result / scale if scale > 1 and stage == "forward" and array.dtype.kind == "f" else result
         if not made.outputs:  # works in place
             for array, result in zip(inputs, contiguous, strict=True):
                 array[...] = result
+
+    def _inside(self, name: str) -> tuple[slice, ...]:
+        """Where a part stands in the whole of its samples."""
+        type_, held = self.memory.role.buffer(name).type, self.memory.box(name)
+        return tuple(slice(None) if axis == "batch" else slice(*at) for axis, at in zip(type_.names, held, strict=True))
+
+    def _placed(self, name: str, array: Array) -> Array:
+        type_ = self.memory.role.buffer(name).type
+        shape = [array.shape[at] if axis.name == "batch" else axis.extent for at, axis in enumerate(type_.axes)]
+        whole = np.zeros(shape, array.dtype)
+        whole[self._inside(name)] = array
+        return whole
 
     def _shares(self, inputs: list[Array]) -> list[Array]:
         """Sums over pixels of several ranks as the kernels count them: the share of the pixels at hand."""
@@ -420,6 +449,8 @@ class Call:
                     found[name] = 1
                 case "lr":
                     found[name] = self.world.rate
+                case "origin":
+                    pass  # what such kernels see stands in its place in the whole
                 case "pads":
                     found["pad"] = self._pads(attrs)
                 case _:
