@@ -187,7 +187,7 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         buckets=(),
         predicted=prediction,
         bounds=bounds(graph, context.cluster, context.ranks, context.compute, 0),
-        threads=found.device.cores,
+        threads=found.device.cores if found.device.kind == "cpu" else 1,
         stages=stage_plans(step),
         schedule=strategy.schedule if strategy.stages > 1 else "",
         microbatches=strategy.microbatches,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dlc.ir.graph import Graph
 from passes.context import Context
-from passes.planning.strategies import Strategy, divisors, microbatch_counts, strategy
+from passes.planning.strategies import MAX_STAGES, Strategy, divisors, microbatch_counts, strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,6 @@ def _megatron(context: Context) -> Iterator[Strategy]:
 
 def _pipelines(graph: Graph, context: Context, units: int) -> Iterator[Strategy]:
     """All ranks in one row."""
-    if context.ranks <= units:
+    if context.ranks <= min(units, MAX_STAGES):
         for count in microbatch_counts(graph, context, context.ranks):
             yield strategy(pipeline=context.ranks, microbatches=count, schedule="one_f_one_b")

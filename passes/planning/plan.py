@@ -105,13 +105,14 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
             if bound >= best or least > limit:
                 continue
             solved = solve(everything, strategy)
-            made = finish(everything, solved, limit, best) if solved else None
+            made = finish(everything, solved, limit, -inf) if solved else None
             if made is not None:
                 steps.append(made)
                 best = min(best, made.objective)
-        waiting = [variant for each in waiting for variant in relieved(each, everything)]
+        waiting = list(dict.fromkeys(variant for each in waiting for variant in relieved(each, everything)))
     if steps:
-        return Compared(group.name, min(steps, key=lambda step: step.objective))
+        first = min(steps, key=lambda step: step.objective)
+        return Compared(group.name, finish(everything, first.solved, limit) or first)
     why = "cannot be had on these ranks" if needed == inf else f"needs {format_bytes(int(needed))} or more a rank"
     return Compared(group.name, None, why)
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
-from dlc.cost.redistribution import Redistributions
-
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Device
 from dlc.cost.communication import processing
+from dlc.cost.redistribution import Redistributions
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from passes.context import Context
@@ -24,7 +23,7 @@ from passes.planning.network import HomeKind, Network, OpKind, network
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
-from passes.planning.tables import Tables
+from passes.planning.tables import OpTable, Tables
 from passes.survey import slowest
 
 if TYPE_CHECKING:
@@ -110,9 +109,10 @@ class Space:
 
 def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Space:
     """What there is to choose from for these strategies."""
-    rules = rules_of(context.request, context.exact)
+    device = slowest(context.cluster, context.ranks)
+    rules = rules_of(context.request, context.exact, kernels=device.kind)
     net = network(graph, rules)
-    prices = Prices(net, rules, slowest(context.cluster, context.ranks), context.profile)
+    prices = Prices(net, rules, device, context.profile)
     prices.prepare(strategies)
     return Space(graph, context, net, structure(net.variables, net.edges), prices, Pins(rules, context.cluster))
 
@@ -127,19 +127,17 @@ class Objective:
     pair: list[Array]
 
 
-def objective(found: Space, strategy: Strategy) -> Objective:
+def objective(found: Space, tables: Tables) -> Objective:
     """The tables of J; those of pairs are made last, and take longest."""
-    shown, hidden = unary_tables(found, strategy)
-    tables, weight = found.tables(strategy), scale(strategy.stages, strategy.microbatches)
-    pair = [
-        tables.edge(kind) * (weight.step if kind.weight else weight.microbatch) for kind in found.network.edge_kinds
-    ]
+    shown, hidden = unary_tables(found, tables)
+    weight, edges = scale(tables.strategy.stages, tables.strategy.microbatches), found.network.edge_kinds
+    pair = [tables.edge(kind) * (weight.step if kind.weight else weight.microbatch) for kind in edges]
     return Objective(shown, hidden, pair)
 
 
-def unary_tables(found: Space, strategy: Strategy) -> tuple[list[Array], list[Array]]:
+def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]]:
     """(shown, hidden): what each option of each kind counts in J by itself."""
-    tables, weight = found.tables(strategy), scale(strategy.stages, strategy.microbatches)
+    weight = scale(tables.strategy.stages, tables.strategy.microbatches)
     pairs = [_unary(tables, kind, weight, found.overlap) for kind in found.network.kinds]
     return [shown for shown, _ in pairs], [hidden for _, hidden in pairs]
 
@@ -163,7 +161,7 @@ def work_bound(found: Space, strategy: Strategy) -> float:
 
 def lower_bound(found: Space, strategy: Strategy) -> float:
     """Every op by its cheapest option, tensors where they are wanted: no choice under the strategy costs less."""
-    shown, hidden = unary_tables(found, strategy)
+    shown, hidden = unary_tables(found, found.tables(strategy))
     return max(
         sum(count * float(columns[kind.index].min(initial=inf)) for kind, count in found.ops)
         for columns in (shown, hidden)
@@ -193,24 +191,26 @@ def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved | None
     An option that would cost more even if every other op took its cheapest one is left out, which most are, once a
     good plan is known.
     """
-    if below < inf and not _prune(found, strategy, below * (1 + ROUNDING)):
+    tables = _pruned(found, found.tables(strategy), below * (1 + ROUNDING))
+    if tables is None:
         return None
-    tables = objective(found, strategy)
-    first, second = (tables.shown, tables.pair), (tables.hidden, tables.pair)
-    best = _least(found.structure, first, second)
-    costs = line(found.network, found.tables(strategy), best.values)
-    return Solved(strategy, found.tables(strategy), best.values, best.cost, best.bound, costs)
+    sums = objective(found, tables)
+    best = _least(found.structure, (sums.shown, sums.pair), (sums.hidden, sums.pair))
+    return Solved(strategy, tables, best.values, best.cost, best.bound, line(found.network, tables, best.values))
 
 
 ROUNDING = 1e-9
 
 
-def _prune(found: Space, strategy: Strategy, below: float) -> bool:
-    """Leave out the cuts of ops that no plan below a cost has; whether every op keeps one."""
+def _pruned(found: Space, tables: Tables, below: float) -> Tables | None:
+    """The tables without the cuts of ops that no plan below a cost has; None where an op has no other."""
     import numpy as np
 
-    tables, bounds = found.tables(strategy), unary_tables(found, strategy)
+    if below == inf:
+        return tables
+    bounds = unary_tables(found, tables)
     least = [sum(n * float(columns[kind.index].min(initial=inf)) for kind, n in found.ops) for columns in bounds]
+    kept: dict[int, OpTable] = {}
     for kind, _ in found.ops:
         table = tables.op(kind)
         keep = np.ones(len(table.partitions), dtype=bool)
@@ -219,10 +219,9 @@ def _prune(found: Space, strategy: Strategy, below: float) -> bool:
             cheapest = column.reshape(len(table.partitions), len(table.layouts)).min(axis=1)
             keep &= cheapest - column.min(initial=inf) <= below - bound
         if not keep.any():
-            return False
-        if not keep.all():
-            tables.ops[kind.index] = table.of(np.flatnonzero(keep))
-    return True
+            return None
+        kept[kind.index] = table if keep.all() else table.of(np.flatnonzero(keep))
+    return tables.of(kept)
 
 
 def _least(graph: Structure, first: Costs, second: Costs) -> Assignment | Largest:
@@ -240,26 +239,25 @@ GAP = 1e-4
 
 def solve_limited(found: Space, strategy: Strategy, limit: float, gap: float) -> Solved | None:
     """The best choice without a pipeline whose bytes fit a device; None where there is none."""
-    tables = objective(found, strategy)
-    sizes = [_bytes(found, strategy, kind) for kind in found.network.kinds]
-    columns = tables.hidden if found.overlap == 0.0 else tables.shown
-    made = minimise_limited(found.structure, columns, tables.pair, sizes, limit, gap=gap, seconds=LIMITED_SECONDS)
+    tables = found.tables(strategy)
+    sums = objective(found, tables)
+    sizes = [_bytes(tables, kind) for kind in found.network.kinds]
+    columns = sums.hidden if found.overlap == 0.0 else sums.shown
+    made = minimise_limited(found.structure, columns, sums.pair, sizes, limit, gap=gap, seconds=LIMITED_SECONDS)
     if made is None:
         return None
-    costs = line(found.network, found.tables(strategy), made.values)
-    return Solved(strategy, found.tables(strategy), made.values, made.cost, made.bound, costs)
+    return Solved(strategy, tables, made.values, made.cost, made.bound, line(found.network, tables, made.values))
 
 
 LIMITED_SECONDS = 2.0
 """What closing the gap of one strategy under a limit may take."""
 
 
-def _bytes(found: Space, strategy: Strategy, kind: OpKind | HomeKind) -> Array:
+def _bytes(tables: Tables, kind: OpKind | HomeKind) -> Array:
     """What each option of a kind holds throughout a step."""
     import numpy as np
 
-    tables = found.tables(strategy)
     if isinstance(kind, HomeKind):
         return np.zeros(len(tables.home(kind).backward))
     table = tables.op(kind)
-    return table.fixed + (0.0 if strategy.recompute == "all" else table.saved)
+    return table.fixed + (0.0 if tables.strategy.recompute == "all" else table.saved)

@@ -82,6 +82,7 @@ class HomeTable:
     forms: tuple[tuple[Placement, Placement], ...]
     layouts: tuple[str, ...]
     backward: Array  # seconds to add up the gradients of a microbatch
+    bytes: Array  # [form]: of the value on a rank
 
 
 @dataclass(slots=True)
@@ -100,6 +101,10 @@ class Tables:
     _placements: dict[
         tuple[int, str, bool], tuple[tuple[Placement, ...], tuple[Placement, ...], Integers, Integers]
     ] = field(default_factory=dict)
+
+    def of(self, ops: dict[int, OpTable]) -> Tables:
+        """The same with fewer options for some ops."""
+        return replace(self, ops=ops, homes=dict(self.homes), _placements={}, _fringes=self._fringes)
 
     @property
     def mesh(self) -> Mesh:
@@ -178,7 +183,7 @@ class Tables:
         forward, backward = np.zeros(len(codes)), np.zeros(len(codes))
         axes, stages = kind.indexing.axes, {each.node.stage for each in kind.passes}
         for axis in kind.indexing.halos:
-            at = axes.index(axis)
+            at = axes.index(axis) if axis in axes else len(axes)
             for i, name in enumerate(self.mesh.names):
                 split = np.flatnonzero(codes[:, i] == at)
                 if len(split):
@@ -361,7 +366,8 @@ class Tables:
             (kind.gradients + 1) * size / device.bandwidth + self.prices.call() if kind.gradients > 1 else 0.0 * size
         )
         layouts = self._layouts if is_image(kind.type) else ("",)
-        return HomeTable(tuple(forms), layouts, np.repeat(adding, len(layouts)))
+        held = np.array([largest(type_, ahead, self.mesh).bytes for ahead, _ in forms], dtype=float)
+        return HomeTable(tuple(forms), layouts, np.repeat(adding, len(layouts)), held)
 
     @property
     def _layouts(self) -> tuple[str, ...]:
@@ -392,7 +398,7 @@ class Tables:
         table = self._moves(type_, ahead, goal)[np.ix_(at, to)]
         if kind.gradient:
             table = table + self._moves(type_, come, back)[np.ix_(to_back, at_back)].T
-        return self._with_layouts(kind, type_, table, (ahead, at), (goal, to))
+        return self._with_layouts(kind, type_, table)
 
     def _moves(self, type_: TensorType, sources: tuple[Placement, ...], targets: tuple[Placement, ...]) -> Array:
         import numpy as np
@@ -430,8 +436,6 @@ class Tables:
         kind: EdgeKind,
         type_: TensorType,
         table: Array,
-        source: tuple[tuple[Placement, ...], Integers],
-        target: tuple[tuple[Placement, ...], Integers],
     ) -> Array:
         """The table over cuts as one over options: a copy where both ends differ in layout, of the smaller of both."""
         import numpy as np
@@ -441,16 +445,22 @@ class Tables:
             return table
         if not is_image(type_) or kind.weight:
             return np.repeat(np.repeat(table, len(ours), axis=0), len(theirs), axis=1)
-        sizes = [
-            np.array([largest(type_, tuple(a if a != PARTIAL else "" for a in p), self.mesh).bytes for p in ends])[at]
-            for ends, at in (source, target)
-        ]
-        copied = self._conversion(np.minimum.outer(*sizes).astype(float)) * (2.0 if kind.gradient else 1.0)
+        sizes = self._held(kind.source, kind.source_role), self._held(kind.target, kind.target_role)
+        copied = self._conversion(np.minimum.outer(*sizes)) * (2.0 if kind.gradient else 1.0)
         differs = np.array(
             [[not same_memory(type_, one or DEFAULT_LAYOUT, two or DEFAULT_LAYOUT) for two in theirs] for one in ours]
         )
         whole = table[:, None, :, None] + copied[:, None, :, None] * differs[None, :, None, :]
         return np.asarray(whole.reshape(table.shape[0] * len(ours), table.shape[1] * len(theirs)))
+
+    def _held(self, index: int, role: str) -> Array:
+        """Bytes of a tensor at one end of an edge on the rank with most of it, by cuts or forms."""
+        import numpy as np
+
+        kind = self.prices.network.kinds[index]
+        if isinstance(kind, HomeKind):
+            return self.home(kind).bytes
+        return np.asarray(self.prices.bytes(kind, role)[self.op(kind).rows])
 
     def _conversion(self, size: Array) -> Array:
         """Seconds to copy so many bytes into another layout: linear in the bytes."""
