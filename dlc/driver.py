@@ -420,3 +420,24 @@ def compile_file(path: str, options: Options) -> Compiled:
         return compile_spec(read(path, options.parameters), options)
     source, planned, plan = from_plan(path)
     return compile_spec(source, planned, plan)
+
+
+def plan_file(path: str, options: Options) -> Compiled:
+    """The Program of a .dlspec file by its best plan, or of a plan.json, whether or not a backend emits it.
+
+    Errors: those of `plan_spec` or `from_plan`, E0719 where a given plan is not for this network.
+    """
+    from passes.lower import lower
+
+    if not path.endswith(".json"):
+        return plan_spec(read(path, options.parameters), options)
+    source, planned, plan = from_plan(path)
+    job, context = context_of(source, planned)
+    graph = training_graph(job, context, planned)
+    missing = {node.address for node in graph.forward} - {op.address for op in plan.ops}
+    foreign = {op.address for op in plan.ops} - {node.address for node in graph.nodes}
+    problems = [f"{address} is an op of the network alone" for address in sorted(missing)]
+    problems += [f"{address} is an op of the plan alone" for address in sorted(foreign)]
+    if problems:
+        raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
+    return Compiled(source, job, context, graph, plan, lower(graph, plan, context), source.spec.warnings)

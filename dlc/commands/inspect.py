@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
 from dlc.commands.arguments import add_parameters, parameters_of
+from dlc.commands.progress import progress
 from dlc.folders import read_plan, write_parts
 
 if TYPE_CHECKING:
@@ -100,12 +101,13 @@ def _dot(arguments: Namespace) -> Answer:
 
 
 def _timeline(arguments: Namespace) -> Answer:
-    """Compile, simulate one training step, write the trace, and sum it up by stream."""
+    """Plan, simulate one training step, write the trace, and sum it up by stream."""
     from dlc.cost.trace import trace_lines
     from dlc.inspect.step_timeline import step_timeline
     from dlc.inspect.timeline_summary import timeline_document, timeline_text
 
-    compiled = driver.compile_file(arguments.file, driver.Options(parameters_of(arguments)))
+    with progress(f"planning {arguments.file}"):
+        compiled = driver.plan_file(arguments.file, driver.Options(parameters_of(arguments)))
     timeline = step_timeline(compiled.graph, compiled.plan, compiled.program, compiled.context)
     write_parts(arguments.timeline, (line.encode() for line in trace_lines(timeline)))
     document = {"trace": arguments.timeline, **timeline_document(timeline)}
