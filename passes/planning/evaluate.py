@@ -1,5 +1,4 @@
-"""What a choice of options costs under a strategy: seconds and bytes, op by op along the line that stages are cut from.
-"""
+"""What a choice of options costs under a strategy: seconds and bytes, op by op along the line that stages are cut from."""
 
 from __future__ import annotations
 
@@ -25,14 +24,17 @@ class Line:
     """Ops in topological order: seconds of a microbatch, seconds a step, and bytes, for each.
 
     Moves of a tensor and conversions count where the tensor is made, half of them forward and half backward where a
-    gradient comes back. `crossing[i]` are the bytes of all values that op i or an earlier one makes and a later one
-    reads: what a stage that ends with op i sends for each microbatch; the gradients that come back are as many.
+    gradient comes back. `hiding` is what of the backward pass hides sums of gradients: all but moves. `update` counts
+    weights that are lent to another op as well, which nothing hides. `crossing[i]` are the bytes of all values that op
+    i or an earlier one makes and a later one reads: what a stage that ends with op i sends for each microbatch; the
+    gradients that come back are as many.
     """
 
     forward: Array
     backward: Array
     weights: Array
     moves: Array  # contained in forward and backward
+    hiding: Array  # contained in backward and weights
     update: Array
     sums: Array
     saved: Array
@@ -71,12 +73,13 @@ def line(net: Network, tables: Tables, values: Integers) -> Line:
             for name, column in bytes_.items():
                 column[members] = getattr(table, name)[chosen]
     makers = _makers(net)
-    _add_edges(net, tables, values, columns, makers)
     for index in dict.fromkeys(net.variables[count:]):
         kind, members = net.kinds[index], np.flatnonzero(kinds == index)
         if isinstance(kind, HomeKind):
             np.add.at(columns["backward"], makers[members], tables.home(kind).backward[values[members]])
-    return Line(**columns, **bytes_, crossing=_crossing(net, tables, values))
+    hiding = columns["backward"] + columns["weights"]
+    _add_edges(net, tables, values, columns, makers)
+    return Line(**columns, **bytes_, hiding=hiding, crossing=_crossing(net, tables, values))
 
 
 def _makers(net: Network) -> Integers:
@@ -98,7 +101,7 @@ def _add_edges(net: Network, tables: Tables, values: Integers, columns: dict[str
         seconds = tables.edge(kind)[values[mine[:, 0]], values[mine[:, 1]]]
         at = makers[mine[:, 0]]
         if kind.weight:
-            np.add.at(columns["sums"], at, seconds)
+            np.add.at(columns["update"], at, seconds)
             continue
         share = 0.5 if kind.gradient else 1.0
         np.add.at(columns["forward"], at, share * seconds)

@@ -159,5 +159,5 @@ OTHERS: tuple[Schedule, ...] = ("gpipe", "interleaved", "zero_bubble")
 
 def _exposed(found: Space, costs: Line, part: slice) -> float:
     """What is left of the sums of gradients behind the last microbatch's backward pass, which hides a share of them."""
-    backward = float((costs.backward[part] + costs.weights[part]).sum())
-    return max(0.0, float(costs.sums[part].sum()) - found.overlap * backward)
+    hiding = float(costs.hiding[part].sum())
+    return max(0.0, float(costs.sums[part].sum()) - found.overlap * hiding)

@@ -234,7 +234,7 @@ def local_extents(kind: OpKind, role: str, rows: Integers) -> dict[str, int | In
     for at, axis in enumerate(type_.axes):
         extent: int | Integers = rows[:, -1] if axis.name == BATCH else axis.extent
         runs = along[at] if along is not None else ""
-        if runs:
+        if runs in kind.indexing.axes:
             extent = -(-extent // rows[:, kind.indexing.axes.index(runs)])
         found[axis.name] = extent
     return found
