@@ -159,7 +159,7 @@ def _neighbours(neighbours: Sequence[Neighbour]) -> str:
 
 
 def _candidates(explanation: Explanation) -> str:
-    """Legal algorithms, cheap before dear, layouts of one price in a row; then those that one rule excludes, in a row."""
+    """Legal algorithms, cheap before dear, layouts of one price in a row; then those that one rule excludes."""
     stages = list(dict.fromkeys(candidate.stage for candidate in explanation.candidates))
     rows: list[tuple[str, ...]] = []
     for stage in stages:
