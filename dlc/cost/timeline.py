@@ -181,10 +181,10 @@ def simulate(
     if outcome.problems:
         raise ValueError(f"`{entry}` of {program.name} cannot be simulated: {outcome.problems[0]}")
     makespan = max(outcome.ends, default=0.0)
-    memory: dict[tuple[str, int], Live] = {}
+    memory: dict[tuple[str, int], Memory] = {}
     for ranks in classes:
         key = (ranks.role.name, ranks.samples)
-        memory[key] = memory.get(key) or live(ranks.role, entry, ranks.samples)
+        memory[key] = memory.get(key) or _memory(ranks, entry)
     lanes = (
         Lane(
             index,
@@ -193,14 +193,24 @@ def simulate(
             outcome.ends[index],
             tuple(_streams(outcome.histories[index], makespan)),
             outcome.exposed[index],
-            tuple(sorted(Storage(ranks.role, ranks.samples).allocated().items())),
+            memory[ranks.role.name, ranks.samples][0],
             outcome.rows[index],
             outcome.histories[index],
-            memory[ranks.role.name, ranks.samples],
+            memory[ranks.role.name, ranks.samples][1],
         )
         for index, ranks in enumerate(classes)
     )
     return Timeline(program.name, entry, makespan, tuple(lanes))
+
+
+Memory = tuple[tuple[tuple[BufferKind, int], ...], Live]
+"""Bytes allocated by kind, and what is live."""
+
+
+def _memory(ranks: RankClass, entry: str) -> Memory:
+    """What ranks of a role that hold so many samples allocate, and what is live."""
+    allocated = Storage(ranks.role, ranks.samples).allocated()
+    return tuple(sorted(allocated.items())), live(ranks.role, entry, ranks.samples)
 
 
 def _streams(history: History, makespan: float) -> Iterator[Stream]:

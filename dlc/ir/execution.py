@@ -176,6 +176,7 @@ class Execution:
     _actors: list[_Actor] = field(default_factory=list)
     _class_of: dict[int, int] = field(default_factory=dict)
     _channels: dict[tuple[int, str], Channel] = field(default_factory=dict)
+    _cut: dict[tuple[str, str, float, tuple[str, ...]], dict[str, tuple[Part, ...]]] = field(default_factory=dict)
     _meetings: dict[tuple[Channel, int], _Meeting] = field(default_factory=dict)
     _awake: deque[_Actor] = field(default_factory=deque)
     _around: Neighbours = field(init=False)
@@ -204,13 +205,14 @@ class Execution:
 
     def _parts(self, actor: _Actor) -> Iterator[Part]:
         """What a class does, row by row of its schedule, in stretches where it can."""
-        role, rows = actor.ranks.role, schedule(actor.ranks.role, self.entry)
-        cut: dict[str, tuple[Part, ...]] = {}
-        held, count, first = actor.ranks.samples, microbatches(rows), 0
+        ranks, role, rows = actor.ranks, actor.ranks.role, schedule(actor.ranks.role, self.entry)
+        alone = tuple(group for group in self._around.groups if len(self._channel(actor, group).classes) == 1)
+        cut: dict[str, tuple[Part, ...]] = self._cut.setdefault((role.name, ranks.device, ranks.slowdown, alone), {})
+        held, count, first = ranks.samples, microbatches(rows), 0
         for row in rows:
             inside = role.segment(row.segment).instructions
             if row.segment not in cut:
-                cut[row.segment] = parts(inside, partial(self._own, actor)) if self.collapsed else singles(inside)
+                cut[row.segment] = parts(inside, partial(_own, alone)) if self.collapsed else singles(inside)
             actor.samples = held * (row.microbatch + 1) // count - held * row.microbatch // count
             actor.rows.append(actor.time)
             for part in cut[row.segment]:
@@ -218,17 +220,6 @@ class Execution:
                     actor.step = first + piece.at
                     yield piece
             first += len(inside)
-
-    def _own(self, actor: _Actor, instruction: Instruction) -> str | None:
-        """The stream of an instruction that takes the class alone, "" where it computes; None where it meets others."""
-        match instruction:
-            case Collective(group=group):
-                return group if len(self._channel(actor, group).classes) == 1 else None
-            case Send() | Receive() | Wait():
-                return None
-            case Copy(blocking=False):
-                return COPY
-        return ""
 
     def _taken(self, actor: _Actor, part: Part) -> tuple[Part, ...]:
         """A part, or its pieces where it is a stretch and something is under way on its streams."""
@@ -403,6 +394,21 @@ class Execution:
 
     def _problem(self, kind: ProblemKind, actor: _Actor, instruction: Instruction, sentence: str) -> None:
         self.problems.append(Problem(kind, sentence, actor.ranks.role.name, self.entry, title(instruction)))
+
+
+def _own(alone: tuple[str, ...], instruction: Instruction) -> str | None:
+    """The stream of an instruction that takes a class alone, "" where it computes; None where it meets others.
+
+    `alone` are the groups in which it is by itself.
+    """
+    match instruction:
+        case Collective(group=group):
+            return group if group in alone else None
+        case Send() | Receive() | Wait():
+            return None
+        case Copy(blocking=False):
+            return COPY
+    return ""
 
 
 def ticked(seconds: float) -> float:
