@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from dlc.cost.bounds import bounds
@@ -146,7 +146,12 @@ def data_parallel(ops: tuple[OpPlan, ...], step: Finished) -> bool:
     return all(not op.partition or [split.axis for split in op.partition] == [BATCH] * whole for op in ops)
 
 
-def _as_data_parallel(found: Space, plan: Plan) -> Plan:
+def _shards(batch: int, ranks: int, shares: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """(start, stop) of each rank's samples: even, or in these shares."""
+    return tuple(pairwise(accumulate(shares, initial=0))) if shares else shards(batch, ranks)
+
+
+def _as_data_parallel(found: Space, plan: Plan, shares: tuple[int, ...]) -> Plan:
     """The same decisions in the terms of data parallelism, with its buckets."""
     graph, context = found.graph, found.context
     forward = {node.address for node in graph.forward}
@@ -159,7 +164,10 @@ def _as_data_parallel(found: Space, plan: Plan) -> Plan:
             ready.update((name, backward) for name in node.outputs)
     reduced = reduction(graph, context, found.device, ready, backward)
     return plan.with_(
-        mesh=(("data", context.ranks),), shards=shards(graph.batch, context.ranks), ops=ops, buckets=reduced.buckets
+        mesh=(("data", context.ranks),),
+        shards=_shards(graph.batch, plan.ranks, shares),
+        ops=ops,
+        buckets=reduced.buckets,
     )
 
 
@@ -195,4 +203,4 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         shard=strategy.shard,
         gap=gap,
     )
-    return _as_data_parallel(found, plan) if data_parallel(ops, step) else plan
+    return _as_data_parallel(found, plan, strategy.shares) if data_parallel(ops, step) else plan

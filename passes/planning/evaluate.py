@@ -1,4 +1,4 @@
-"""What a choice of options costs under a strategy: seconds and bytes, op by op along the line that stages are cut from."""
+"""What a choice of options costs under a strategy: seconds and bytes, op by op along the line that is cut in stages."""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Fi
 def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float) -> Finished | None:
     """Without a pipeline: the microbatches one after another."""
     count = solved.strategy.microbatches
-    peak = int(costs.fixed.sum() + costs.saved.sum() + costs.transient.max(initial=0.0))
+    most = max(shares) * len(shares) / solved.strategy.effective if (shares := solved.strategy.shares) else 1.0
+    peak = int(costs.fixed.sum() + most * (costs.saved.sum() + costs.transient.max(initial=0.0)))
     if peak > limit:
         return None
     moves = count * float(costs.moves.sum())
@@ -139,15 +140,16 @@ def _cut(
     Other schedules than 1F1B are tried where one without any bubble would take less than `below`.
     """
     stages, count, asked = strategy.stages, strategy.microbatches, found.context.request.schedule
+    speeds = found.stage_speeds(strategy)
     if asked != "auto":
         chunks = 2 if asked == "interleaved" else 1
-        cuts = cut(units, stages, count, asked, limit=limit, chunks=chunks)  # type: ignore[arg-type]
+        cuts = cut(units, stages, count, asked, limit=limit, chunks=chunks, speeds=speeds)  # type: ignore[arg-type]
         return None if cuts is None else (strategy.with_(schedule=asked, chunks=chunks), cuts)
-    first = cut(units, stages, count, "one_f_one_b", limit=limit)
-    ideal = count * sum(unit.forward + unit.backward + unit.weights for unit in units) / stages
+    first = cut(units, stages, count, "one_f_one_b", limit=limit, speeds=speeds)
+    ideal = count * sum(unit.forward + unit.backward + unit.weights for unit in units) / sum(speeds or (1.0,) * stages)
     if first is not None and ideal >= below:
         return strategy.with_(schedule="one_f_one_b"), first
-    best = best_schedule(units, stages, count, limit=limit, schedules=OTHERS)
+    best = best_schedule(units, stages, count, limit=limit, schedules=OTHERS, speeds=speeds)
     if best is None or (first is not None and first.makespan <= best[2].makespan):
         return None if first is None else (strategy.with_(schedule="one_f_one_b"), first)
     schedule, chunks, cuts = best

@@ -72,6 +72,8 @@ def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate:
     )
     strategies = list(enumerate_strategies(graph, context, units))
     everything = space(graph, context, [*strategies, *(each for group in named for each in group.strategies)])
+    if everything.uneven is not None and context.request.strategy.kind in ("auto", "data") and not context.request.mesh:
+        strategies.append(everything.uneven)
     begin = _lap(record, "tables", begin)
     compared = tuple(_compared(everything, group, limit) for group in named)
     begin = _lap(record, "baselines", begin)

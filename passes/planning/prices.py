@@ -106,7 +106,7 @@ class Prices:
                 if key not in shared:
                     shared[key] = _codes(found, strategy)
                 codes, parts = shared[key]
-                samples = np.full(len(parts), self.graph.batch // strategy.microbatches)
+                samples = np.full(len(parts), strategy.samples(self.graph.batch))
                 made.setdefault(found[0], {})[_key(found, strategy)] = codes, np.column_stack([parts, samples])
         for axes, pieces in made.items():
             whole = np.concatenate([rows for _, rows in pieces.values()])
@@ -241,7 +241,7 @@ def local_extents(kind: OpKind, role: str, rows: Integers) -> dict[str, int | In
 
 
 def _key(found: Signature, strategy: Strategy) -> tuple[object, ...]:
-    return found, strategy.inner.extents, strategy.families, strategy.microbatches
+    return found, strategy.inner.extents, strategy.families, strategy.microbatches, strategy.effective
 
 
 def signature(kind: OpKind) -> Signature:

@@ -24,6 +24,7 @@ from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
 from passes.planning.tables import OpTable, Tables
+from passes.planning.uneven import speeds, uneven_data_parallelism
 from passes.survey import slowest
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Space:
     fabrics: dict[Mesh, Fabric] = field(default_factory=dict)
     moves: dict[Mesh, Redistributions] = field(default_factory=dict)
     made: dict[Strategy, Tables] = field(default_factory=dict)
+    speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
+    uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ
 
     @property
     def options(self) -> int:
@@ -73,6 +76,20 @@ class Space:
         """Each kind of op and how many there are."""
         counts = Counter(self.network.variables)
         return ((kind, counts[kind.index]) for kind in self.network.kinds if isinstance(kind, OpKind))
+
+    def stage_speeds(self, strategy: Strategy) -> tuple[float, ...]:
+        """How fast each stage's slowest device is, the slowest of all as 1; () where all are alike."""
+        size = strategy.inner.ranks
+        if not self.speeds or strategy.stages == 1:
+            return ()
+        return tuple(min(self.speeds[stage * size : (stage + 1) * size]) for stage in range(strategy.stages))
+
+    def scale(self, strategy: Strategy) -> Scale:
+        """How often the seconds of a microbatch and of a step count in J; no bubble where stages differ in speed."""
+        uneven = self.stage_speeds(strategy)
+        if uneven:
+            return Scale(strategy.microbatches / sum(uneven), 1.0 / sum(uneven))
+        return scale(strategy.stages, strategy.microbatches)
 
     @property
     def overlap(self) -> float:
@@ -112,9 +129,12 @@ def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Spa
     device = slowest(context.cluster, context.ranks)
     rules = rules_of(context.request, context.exact, kernels=device.kind)
     net = network(graph, rules)
+    relative = speeds(net, rules, context)
+    uneven = uneven_data_parallelism(graph.batch, relative)
     prices = Prices(net, rules, device, context.profile)
-    prices.prepare(strategies)
-    return Space(graph, context, net, structure(net.variables, net.edges), prices, Pins(rules, context.cluster))
+    prices.prepare([*strategies, *([uneven] if uneven else [])])
+    pins = Pins(rules, context.cluster)
+    return Space(graph, context, net, structure(net.variables, net.edges), prices, pins, speeds=relative, uneven=uneven)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +150,14 @@ class Objective:
 def objective(found: Space, tables: Tables) -> Objective:
     """The tables of J; those of pairs are made last, and take longest."""
     shown, hidden = unary_tables(found, tables)
-    weight, edges = scale(tables.strategy.stages, tables.strategy.microbatches), found.network.edge_kinds
+    weight, edges = found.scale(tables.strategy), found.network.edge_kinds
     pair = [tables.edge(kind) * (weight.step if kind.weight else weight.microbatch) for kind in edges]
     return Objective(shown, hidden, pair)
 
 
 def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]]:
     """(shown, hidden): what each option of each kind counts in J by itself."""
-    weight = scale(tables.strategy.stages, tables.strategy.microbatches)
+    weight = found.scale(tables.strategy)
     pairs = [_unary(tables, kind, weight, found.overlap) for kind in found.network.kinds]
     return [shown for shown, _ in pairs], [hidden for _, hidden in pairs]
 
@@ -154,7 +174,7 @@ def _unary(tables: Tables, kind: OpKind | HomeKind, weight: Scale, overlap: floa
 
 def work_bound(found: Space, strategy: Strategy) -> float:
     """Every op cut as it computes fastest, nothing communicated: no choice under the strategy costs less."""
-    weight, samples = scale(strategy.stages, strategy.microbatches), found.graph.batch // strategy.microbatches
+    weight, samples = found.scale(strategy), strategy.samples(found.graph.batch)
     ranks = strategy.inner.ranks
     return weight.microbatch * sum(count * found.prices.cheapest(kind, ranks, samples) for kind, count in found.ops)
 

@@ -39,10 +39,16 @@ class Strategy:
     chunks: int = 1
     shard: str = "none"
     recompute: str = "none"  # none, all
+    shares: tuple[int, ...] = ()  # samples of each rank of uneven data parallelism
+    effective: int = 0  # samples of a batch in which all had as much to do as the slowest device has, with `shares`
     inner: Mesh = field(init=False, repr=False, compare=False)  # of one stage
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", Mesh(tuple(axis for axis in self.axes if axis[0] != PIPELINE)))
+
+    def samples(self, batch: int) -> int:
+        """Of a microbatch; with uneven shares as many as would keep even ranks as busy."""
+        return self.effective or batch // self.microbatches
 
     @property
     def stages(self) -> int:
@@ -71,6 +77,8 @@ class Strategy:
     def __str__(self) -> str:
         parts = [f"{name} {extent}" for name, extent in self.axes] or ["one rank"]
         words = " x ".join(parts)
+        if self.shares:
+            words += " in shares of " + " + ".join(map(str, self.shares[:8])) + (" + …" if len(self.shares) > 8 else "")
         if self.microbatches > 1:
             words += f", {self.microbatches} microbatches"
         if self.schedule:

@@ -114,7 +114,7 @@ class Tables:
     @property
     def samples(self) -> int:
         """Of a microbatch."""
-        return self.prices.graph.batch // self.strategy.microbatches
+        return self.strategy.samples(self.prices.graph.batch)
 
     def op(self, kind: OpKind) -> OpTable:
         """The options of a kind of op."""

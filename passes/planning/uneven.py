@@ -1,0 +1,55 @@
+"""Clusters of unlike devices: how fast each is at this network, shards of the batch and stages in proportion."""
+
+from __future__ import annotations
+
+from passes.context import Context
+from passes.options import Rules
+from passes.planning.network import Network, OpKind
+from passes.planning.prices import Prices
+from passes.planning.strategies import Strategy, strategy
+
+
+def speeds(net: Network, rules: Rules, context: Context) -> tuple[float, ...]:
+    """How fast each rank's device computes a step of the network, the slowest as 1; () where all are alike."""
+    devices = [context.cluster.device_of(rank) for rank in range(context.ranks)]
+    kinds = {device.name: device for device in devices}
+    if len(kinds) == 1:
+        return ()
+    sample = strategy(data=context.ranks, families=("data", "any"))
+    seconds: dict[str, float] = {}
+    for name, device in kinds.items():
+        prices = Prices(net, rules, device, context.profile)
+        prices.prepare([sample])
+        whole = net.graph.batch
+        ops = (kind for kind in (net.kinds[index] for index in net.variables) if isinstance(kind, OpKind))
+        seconds[name] = sum(prices.cheapest(kind, context.ranks, whole) for kind in ops)
+    slowest = max(seconds.values())
+    return tuple(slowest / seconds[device.name] for device in devices)
+
+
+def proportional(batch: int, relative: tuple[float, ...]) -> tuple[int, ...]:
+    """Samples of each rank in proportion to its speed: whole numbers that add up, the largest remainders rounded up.
+
+    Every rank has one sample at least, as far as the batch goes.
+    """
+    total = sum(relative)
+    exact = [batch * speed / total for speed in relative]
+    found = [max(1, int(share)) for share in exact]
+    order = sorted(range(len(relative)), key=lambda i: (found[i] - exact[i], i))
+    for i in order[: max(0, batch - sum(found))]:
+        found[i] += 1
+    while sum(found) > batch:
+        found[max(range(len(found)), key=lambda i: (found[i] / relative[i], -i))] -= 1
+    return tuple(found)
+
+
+def uneven_data_parallelism(batch: int, relative: tuple[float, ...]) -> Strategy | None:
+    """Data parallelism in which faster ranks have more samples; None where all are alike or a rank would have none.
+
+    All ranks are priced as the slowest device: one with k times its speed does k times the samples in the same time.
+    """
+    if not relative or batch < len(relative):
+        return None
+    shares = proportional(batch, relative)
+    slow = max(-(-share // speed) for share, speed in zip(shares, relative, strict=True))
+    return strategy(data=len(relative), families=("data", "any"), shares=shares, effective=int(slow) * len(relative))
