@@ -27,8 +27,9 @@ ENTRIES = (
 def lower(graph: Graph, plan: Plan, context: Context) -> Program:
     """The Program of a plan; for one that splits the batch and nothing else, what emitted programs do.
 
-    One role, whose ranks each hold a shard of the batch, and the sums over all of them. After: segments `load`, `forward`, `backward` (with one collective behind the last member of each bucket), `update`,
-    and `predict` in inference mode, `evaluate` and `total` for the loss and metrics of a whole set.
+    That has one role, whose ranks each hold a shard of the batch, and the sums over all of them: segments `load`,
+    `forward`, `backward` (with one collective behind the last member of each bucket), `update`, and `predict` in
+    inference mode, `evaluate` and `total` for the loss and metrics of a whole set.
     """
     if not splits_the_batch_alone(graph, plan):
         return lower_general(graph, plan, context)

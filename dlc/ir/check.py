@@ -108,10 +108,10 @@ def _entries_are_common(program: Program) -> Iterator[Problem]:
 
 def _names_are_known(program: Program) -> Iterator[Problem]:
     groups = {group.name for group in program.groups}
+    known = {role.name: {buffer.name for buffer in role.buffers} for role in program.roles}
     for role, instruction in _all_instructions(program):
-        known = {buffer.name for buffer in role.buffers}
         for name in touched(instruction):
-            if name not in known:
+            if name not in known[role.name]:
                 sentence = f"`{title(instruction)}` names `{name}`, which is no buffer"
                 yield Problem("structure", sentence, role.name, instruction=title(instruction))
         if isinstance(instruction, Collective | Send | Receive) and instruction.group not in groups:

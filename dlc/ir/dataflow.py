@@ -13,7 +13,7 @@ from itertools import combinations
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
-from dlc.ir.ranks import instructions
+from dlc.ir.ranks import schedule
 from dlc.ir.storage import Place, Storage, begins, reads, title, touched, writes
 
 CHANGES_GRADIENTS = ("regularise", "clip")
@@ -31,10 +31,16 @@ SUMS = ("allreduce", "reduce_scatter")
 
 
 def flow(role: Role, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
-    """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written."""
+    """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written.
+
+    Of many microbatches those are followed that fill every slot and two more: all others do as these did.
+    """
     walk = _Walk(role, entry, Storage(role, role.largest_shard))
-    for row, instruction in instructions(role, entry):
-        walk.step(row, instruction)
+    followed = walk.storage.slots + 2
+    for row in schedule(role, entry):
+        if row.microbatch < followed:
+            for instruction in role.segment(row.segment).instructions:
+                walk.step(row, instruction)
     walk.end(filled)
     return tuple(walk.found.values())
 

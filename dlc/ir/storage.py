@@ -142,7 +142,7 @@ def _share(type_: TensorType, placement: Placement, mesh: Mesh, microbatches: in
 
 
 def of_microbatch(type_: TensorType, microbatches: int) -> TensorType:
-    """What one microbatch has of a value: its samples, or, in a table with a row for each `group` of them, its groups."""
+    """What one microbatch has of a value: its samples, or the rows of its groups where a table has one for each."""
     axis = BATCH if type_.batched else "group"
     if microbatches == 1 or axis not in type_.names:
         return type_
@@ -167,8 +167,10 @@ def operand_bytes(role: Role, made: Collective | Send | Receive, microbatches: i
             return made.bytes
         case "allgather" if made.target:
             return _whole(role, made.target, microbatches)
-        case "allgather" | "all_to_all" if role.buffer(made.buffer).placement:
-            return group_size(role, made.group) * _whole(role, made.buffer, microbatches)
+        case "allgather" | "all_to_all" if role.mesh is not None and role.buffer(made.buffer).placement:
+            buffer, axes = role.buffer(made.buffer), made.group.split("+")
+            placement = tuple("" if n in axes else at for n, at in zip(role.mesh.names, buffer.placement, strict=True))
+            return _share(buffer.type, placement, role.mesh, microbatches).bytes
     return _whole(role, made.buffer, microbatches)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
@@ -43,7 +44,7 @@ class Sum:
 class NodeKind:
     """How nodes that are alike are computed: the forms they read and write, and the call of the kernel.
 
-    `view` says that no kernel runs, `sums` what is summed inside the pass; `trivial` that an input is handed on.
+    `view` says that no kernel runs, `sums` what is summed inside the pass.
     """
 
     inputs: tuple[Form, ...]
@@ -175,21 +176,20 @@ class Kinds:
                 tuple(self._form(kind, role, self._statistic(kind, role)) for role in kind.operator.statistics),
             )
         gradient = next(each for each in kind.operator.gradients if each.suffix == node.stage)
-        inputs = tuple(form for role in self._needs(kind, gradient, node) for form in role)
-        return inputs, tuple(self._gradient(kind, role) for role in schema.given(gradient, _names(kind)))
+        given = schema.given(gradient, _names(kind))
+        return tuple(self._needs(kind, gradient, node)), tuple(self._gradient(kind, role) for role in given)
 
-    def _needs(self, kind: OpKind, gradient: Gradient, node: Node) -> list[tuple[Form, ...]]:
-        found: list[tuple[Form, ...]] = []
+    def _needs(self, kind: OpKind, gradient: Gradient, node: Node) -> Iterator[Form]:
+        """The forms of what a backward pass reads, the gradients of the results that have one among them."""
         results = schema.result_roles(kind.operator, kind.node)
-        reached = node.attr("reached") if kind.operator.variadic_results else range(len(results))
-        assert isinstance(reached, tuple | range)
+        reached = node.attr("reached") if kind.operator.variadic_results else tuple(range(len(results)))
+        assert isinstance(reached, tuple)
         for role in schema.needed(gradient, _names(kind)):
-            if role == "dy":
-                dys = [results[at] for at in reached if isinstance(at, int)]
-                found.append(tuple(self._form(kind, y, _needed(kind, y)) for y in dys))
-            else:
-                found.append((self._operand(kind, role),))
-        return found
+            if role != "dy":
+                yield self._operand(kind, role)
+                continue
+            for y in (results[at] for at in reached if isinstance(at, int)):
+                yield self._form(kind, y, needed_placement(kind.indexing, y, kind.types[y], kind.partition))
 
     def _operand(self, kind: OpKind, role: str) -> Form:
         """The form in which an operand, weight, result or saved value is read; what is saved is born so, too."""
@@ -298,10 +298,6 @@ class Kinds:
 
 def _result(kind: OpKind, role: str) -> Placement:
     return result_placement(kind.indexing, role, kind.types[role], kind.partition)
-
-
-def _needed(kind: OpKind, role: str) -> Placement:
-    return needed_placement(kind.indexing, role, kind.types[role], kind.partition)
 
 
 def _names(kind: OpKind) -> dict[str, str]:

@@ -20,7 +20,6 @@ from passes.lowering.shards import Shards
 from passes.lowering.totals import Totals
 from passes.lowering.values import Run, Values
 
-
 EARLY = (*FORWARD_LIKE, "statistics")
 """Passes of the forward segment: what they read is there."""
 
@@ -86,7 +85,7 @@ class Nodes:
             else values.define(name, form)
             for name, form in zip(node.outputs, kind.outputs, strict=False)
         )
-        workspaces = ()
+        workspaces: tuple[str, ...] = ()
         if kind.workspaces:
             workspaces = self.buffers.workspaces(self._owned(node.address), kind.workspaces, scratch)
         if kind.sums and node.op == "bn":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dlc.cost.makespan import Cell
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import Mesh, shards
 from dlc.ir.plan import Plan
@@ -26,7 +27,7 @@ from dlc.ir.program import (
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, tensor
 from passes.context import Context
 from passes.lowering import schedule
-from passes.lowering.forms import Form, summed_axes, whole
+from passes.lowering.forms import Form, whole
 from passes.lowering.nodes import Nodes, runs_of
 from passes.lowering.role import Buffers
 from passes.lowering.setting import PIPELINE, Setting, logical, setting
@@ -102,7 +103,7 @@ class _Device:
 
     setting: Setting
     index: int
-    cells: tuple[schedule.Cell, ...]
+    cells: tuple[Cell, ...]
     tied: tuple[Tied, ...]
     buffers: Buffers = field(default_factory=Buffers)
     segments: list[Segment] = field(default_factory=list)
@@ -335,9 +336,6 @@ class _Weights:
             if name not in self.shards.of:
                 self.buffers.add(Buffer(name, value.type, value.kind, placement=form.placement))
                 held[name] = {form: name}
-        for name in (name for stage in self.stages for node in stage.forward for name in node.inputs):
-            if graph.value(name).kind == "statistic" and name not in held:
-                raise ValueError(f"{name} has no buffer")
         return held
 
     def _flat(self) -> None:
@@ -425,6 +423,3 @@ def _shards(found: Setting, mesh: Mesh) -> tuple[tuple[int, int], ...]:
         return index
 
     return tuple(table[at(rank)] for rank in range(mesh.first, mesh.first + mesh.ranks))
-
-
-__all__ = ["lower_general", "summed_axes"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from dlc.cost.schedules import Cell, Rows, Work, table
+from dlc.cost.makespan import Cell, Phase, Rows, Work
+from dlc.cost.schedules import table
 from dlc.ir.plan import Plan
 from dlc.ir.program import Entry, Row
 
@@ -13,7 +14,8 @@ from dlc.ir.program import Entry, Row
 def cells(plan: Plan, devices: int) -> Rows:
     """The cells of each device: the plan's schedule, or, without a pipeline, one microbatch after another."""
     if devices == 1:
-        return (tuple(Cell(phase, i) for i in range(plan.microbatches) for phase in ("F", "B")),)  # type: ignore[arg-type]
+        phases: tuple[Phase, ...] = ("F", "B")
+        return (tuple(Cell(phase, i) for i in range(plan.microbatches) for phase in phases),)
     works = [Work(stage.forward, stage.backward, stage.weights) for stage in plan.stages]
     timed = works if plan.schedule == "zero_bubble" and any(work.total for work in works) else None
     sends = [stage.send for stage in plan.stages[:-1]]

@@ -103,7 +103,9 @@ class Setting:
 
 
 def setting(graph: Graph, plan: Plan, context: Context) -> Setting:
-    """The setting of a job. ValueError for a plan whose partitions do not fit its graph."""
+    """The setting of a job. ValueError for a plan whose partitions or microbatches do not fit its graph."""
+    if plan.batch % plan.microbatches:
+        raise ValueError(f"a batch of {plan.batch} does not divide into {plan.microbatches} microbatches")
     axes = tuple((name, extent) for name, extent in plan.mesh if name != PIPELINE and extent > 1)
     mesh, devices = Mesh(axes), dict(plan.mesh).get(PIPELINE, 1)
     cut = staged(graph, plan, devices * plan.chunks)

@@ -1,0 +1,200 @@
+"""Which totals a role has, in which form, and in which buckets they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from dlc.ir.mesh import PARTIAL, Placement, parts
+from dlc.ir.program import Buffer
+from dlc.ir.tensor import DTYPE_BYTES, tensor
+from passes.buckets import BUCKET_BYTES, FIRST_BUCKET_BYTES
+from passes.lowering.forms import Form, summed_axes
+from passes.lowering.role import Buffers
+from passes.lowering.setting import Setting
+from passes.lowering.stages import Stage
+
+TURNS = "gradients"
+"""The storage that buckets take in turns where their totals are scattered at once: one half, then the other."""
+
+
+@dataclass(slots=True, eq=False)
+class Total:
+    """A value summed over a step: `form` is that in which its parts are added up, `shard` where ZeRO leaves it.
+
+    `stage` is the last one that has a part of it, `spans` says that others have, too. `left` counts the parts that are
+    still to come while instructions are made.
+    """
+
+    value: str
+    parts: tuple[str, ...]
+    form: Form
+    axes: tuple[str, ...]
+    shard: Placement | None
+    stage: int
+    spans: bool
+    left: int
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """Totals back to back, all sums over the mesh axes `axes`, all left in shards or none.
+
+    `at_once` says that they are summed over ranks as soon as they are complete, `passing` that whole totals live for
+    one microbatch only. `left` counts the totals that are still to come.
+    """
+
+    name: str
+    members: tuple[Total, ...]
+    axes: tuple[str, ...]
+    sharded: bool
+    at_once: bool
+    passing: bool
+    bytes: int
+    left: int
+
+
+def totals_of(setting: Setting, stages: Sequence[Stage], separate: bool) -> list[Total]:
+    """The totals of which these stages have parts, as they are completed; loss, metrics and averages last.
+
+    `separate`: gradients by weights come behind the others.
+    """
+    order = {part: at for at, part in enumerate(_completion(stages, separate))}
+    return sorted(
+        _totals(setting, stages),
+        key=lambda total: ("@grad" not in total.value, max(order[part] for part in total.parts)),
+    )
+
+
+def _completion(stages: Sequence[Stage], separate: bool) -> Iterator[str]:
+    """The outputs of a role's stages in the order of the instructions of one microbatch."""
+    for stage in stages:
+        yield from (name for node in stage.forward for name in node.outputs)
+    for stage in reversed(stages):
+        nodes = sorted(stage.backward, key=lambda node: node.stage == "dw") if separate else stage.backward
+        yield from (name for node in nodes for name in node.outputs)
+
+
+def _totals(setting: Setting, stages: Sequence[Stage]) -> Iterator[Total]:
+    here = {stage.index for stage in stages}
+    graph, cut = setting.graph, setting.cut
+    scalars = (*((graph.loss,) if graph.loss else ()), *(value for _, value in graph.metrics))
+    averages = (node for stage in stages for node in stage.forward if node.stage == "statistics")
+    for name in dict.fromkeys((*scalars, *(name for node in averages for name in node.outputs))):
+        if cut.made.get(name) in here:
+            yield _total(setting, name, (name,), None)
+    for weight, values in cut.parts.items():
+        mine = tuple(value for value in values if cut.made[value] in here)
+        if mine:
+            yield _total(setting, f"{weight}@grad", mine, weight, alone=len(mine) == len(values))
+
+
+def _total(setting: Setting, value: str, mine: tuple[str, ...], weight: str | None, alone: bool = True) -> Total:
+    """A total: of a weight it is placed as that, but it is a sum over mesh axes along which all its parts are."""
+    born = [_born(setting, part).placement for part in mine]
+    home = born[0] if weight is None else setting.homes[weight].placement
+    pairs = zip(home, *born, strict=True)
+    placement = tuple(PARTIAL if all(x == PARTIAL for x in each) else at for at, *each in pairs)
+    axes = summed_axes(placement, setting.mesh)
+    stages = {setting.cut.made[part] for part in mine}
+    sharded = weight is not None and alone and len(stages) == 1
+    shard = shard_placement(setting, weight, placement, axes) if weight is not None and sharded else None
+    return Total(value, mine, Form(placement), axes, shard, min(stages), len(stages) > 1, len(mine))
+
+
+def _born(setting: Setting, part: str) -> Form:
+    node = setting.graph.producer(part)
+    assert node is not None
+    return setting.kinds.of(node).outputs[node.outputs.index(part)]
+
+
+def shard_placement(setting: Setting, weight: str, held: Placement, axes: tuple[str, ...]) -> Placement | None:
+    """Where ZeRO leaves a gradient that is summed over these axes: its first axis with enough elements is cut.
+
+    An axis that is split already is cut further where that makes equal parts of each part, by mesh axes behind those
+    that split it. None where no axis serves, where nothing is sharded, and for optimizers that see all weights as one
+    vector.
+    """
+    mesh, type_ = setting.mesh, setting.graph.type(weight)
+    if setting.plan.shard == "none" or not axes or setting.joint:
+        return None
+    count = prod(mesh.extent(name) for name in axes)
+    for axis in type_.axes:
+        split = [name for name, at in zip(mesh.names, held, strict=True) if at == axis.name]
+        already = parts(held, mesh, axis.name)
+        inside = all(mesh.names.index(name) < mesh.names.index(axes[0]) for name in split)
+        if axis.extent >= count * already and (not split or (inside and axis.extent % (count * already) == 0)):
+            return tuple(axis.name if name in axes else at for name, at in zip(mesh.names, held, strict=True))
+    return None
+
+
+def buckets_of(setting: Setting, found: Sequence[Total]) -> tuple[Bucket, ...]:
+    """The totals in buckets: of one element type, summed over the same axes, up to a bucket's capacity.
+
+    Those that are scattered in every microbatch are of one stage, whose backward pass completes them.
+    """
+    passes = setting.plan.shard in ("gradients", "weights")
+    made: list[list[Total]] = []
+    open_: dict[tuple[object, ...], tuple[list[Total], int, int]] = {}
+    for total in found:
+        sharded = total.shard is not None
+        stage = total.stage if sharded and passes else 0
+        key = (total.axes, sharded, stage, setting.graph.type(total.value).dtype)
+        size = setting.bytes(total.value, total.form)
+        members, held, capacity = open_.get(key, ([], 0, FIRST_BUCKET_BYTES))
+        if members and held + size > capacity:
+            members, held, capacity = [], 0, BUCKET_BYTES
+        if not members:
+            made.append(members)
+        members.append(total)
+        open_[key] = (members, held + size, capacity)
+    return tuple(_bucket(setting, f"bucket{at}", tuple(members), passes) for at, members in enumerate(made))
+
+
+def _bucket(setting: Setting, name: str, members: tuple[Total, ...], passes: bool) -> Bucket:
+    sharded = members[0].shard is not None
+    passing = sharded and passes
+    at_once = passing or not (setting.many or any(total.spans for total in members))
+    size = sum(setting.bytes(total.value, total.form) for total in members)
+    return Bucket(name, members, members[0].axes, sharded, at_once, passing, size, len(members))
+
+
+def allocate(setting: Setting, buckets: Sequence[Bucket], buffers: Buffers) -> None:
+    """The buffers of all buckets: whole totals, their shards, and what shards of microbatches are added up in."""
+    half = max((bucket.bytes for bucket in buckets if bucket.passing), default=0)
+    for at, bucket in enumerate(buckets):
+        whole = [total.form for total in bucket.members]
+        offset = half * (at % 2) if bucket.passing else 0
+        if bucket.passing:
+            buffers.pool(TURNS).reserve(offset, bucket.bytes)
+        _flat(setting, bucket, "", whole, buffers, TURNS if bucket.passing else None, offset)
+        shards = [Form(total.shard) for total in bucket.members if total.shard is not None]
+        if bucket.sharded and (setting.many or not bucket.passing):
+            for total, form in zip(bucket.members, shards, strict=True):
+                type_, name = setting.graph.type(total.value), f"{total.value}.shard"
+                buffers.add(Buffer(name, type_, "gradient", view_of=total.value, placement=form.placement))
+        if bucket.passing:
+            _flat(setting, bucket, ".total" if setting.many else ".shard", shards, buffers)
+
+
+def _flat(
+    setting: Setting,
+    bucket: Bucket,
+    suffix: str,
+    forms: Sequence[Form],
+    buffers: Buffers,
+    parent: str | None = None,
+    offset: int = 0,
+) -> None:
+    """One flat buffer, and the members of a bucket as views of it, in these forms."""
+    values = [setting.graph.value(total.value) for total in bucket.members]
+    sizes = [setting.bytes(value.name, form) for value, form in zip(values, forms, strict=True)]
+    dtype = values[0].type.dtype
+    flat = tensor(dtype, element=sum(sizes) // DTYPE_BYTES[dtype])
+    name, at = f"{bucket.name}{suffix}", 0
+    buffers.add(Buffer(name, flat, "bucket", view_of=parent, offset=offset))
+    for value, form, size in zip(values, forms, sizes, strict=True):
+        member, kind = f"{value.name}{suffix}", value.kind
+        buffers.add(Buffer(member, value.type, kind, view_of=name, offset=at, placement=form.placement))
+        at += size // DTYPE_BYTES[dtype]
