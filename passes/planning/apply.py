@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dlc.cost.bounds import bounds
 from dlc.cost.compute import seconds
+from dlc.cost.profile import interval
 from dlc.ir.mesh import shards
 from dlc.ir.plan import OpPlan, PassPlan, Plan, Prediction, Reason, Stage
 from dlc.ir.request import Split
@@ -182,6 +183,8 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         0.0,
         parts.moves + parts.sums,
         parts.bubble,
+        0.0,
+        *interval(parts.objective, context.profile),
     )
     ops = op_plans(found, step)
     plan = Plan(
