@@ -196,10 +196,12 @@ def _quantity(key: str, number: str, unit: str | None, kind: Quantity, figure: F
         near = similar(unit, symbols(kind))
         alike = (f"there is a unit with a similar name: `{near}`",) if near else ()
         raise _wrong(key, figure, f"`{unit}` is no unit", (*alike, f"units: {', '.join(symbols(kind))}"))
-    amount = in_si(float(number), unit)
-    if amount.kind != kind:
-        raise _wrong(key, figure, f"`{number} {unit}` is {KIND_WORDS[amount.kind]}", ())
-    return amount.value
+    if UNITS[unit].kind != kind:
+        raise _wrong(key, figure, f"`{number} {unit}` is {KIND_WORDS[UNITS[unit].kind]}", ())
+    try:
+        return in_si(float(number), unit).value
+    except OverflowError:
+        return inf
 
 
 def _wrong(key: str, figure: Figure, found: str, helps: tuple[str, ...]) -> DiagnosticError:
