@@ -94,9 +94,8 @@ def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], lim
     update = float(costs.update.sum())
     extra = count * float(solved.line.forward[sorted(again)].sum()) if again else 0.0
     parts = Parts(work + moves + sums + update, work - extra, moves, sums, update, 0.0, extra)
-    bound = solved.bound if not again else parts.objective - (solved.objective - solved.bound)
     return Finished(
-        solved, solved.strategy, parts, (0, len(costs.forward)), (peak,), (), again, min(bound, parts.objective)
+        solved, solved.strategy, parts, (0, len(costs.forward)), (peak,), (), again, min(solved.bound, parts.objective)
     )
 
 

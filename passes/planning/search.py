@@ -14,8 +14,9 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from passes.planning.finish import Finished, finish
-from passes.planning.space import Space, least_bytes, least_transient, lower_bound, solve, solve_limited, work_bound
+from passes.planning.space import Space, least_bytes, lower_bound, solve, work_bound
 from passes.planning.strategies import Strategy
+from passes.planning.within import solve_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
     bound, level, number = entry
     strategy = queue.strategies[number]
     if level == 2:
-        within = solve_limited(space, strategy, queue.limit - least_transient(space, strategy), GAP)
+        within = solve_within(space, strategy, queue.limit, GAP)
         return None if within is None else finish(space, within, queue.limit)
     solved = solve(space, strategy, best)
     if solved is None:

@@ -18,7 +18,7 @@ from passes.context import Context
 from passes.options import rules_of
 from passes.planning.elimination import Assignment, Structure, minimise, structure, total
 from passes.planning.evaluate import Line, Scale, line, scale
-from passes.planning.limited import Largest, minimise_limited, minimise_max
+from passes.planning.limited import Largest, minimise_max
 from passes.planning.network import HomeKind, Network, OpKind, network
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
@@ -168,7 +168,8 @@ def _unary(tables: Tables, kind: OpKind | HomeKind, weight: Scale, overlap: floa
         return weight.microbatch * adding, (weight.microbatch - overlap * weight.step) * adding
     table = tables.op(kind)
     behind = table.backward + table.weights
-    shown = weight.microbatch * (table.forward + behind) + weight.step * table.update
+    forward = table.forward * (2.0 if tables.strategy.recompute == "all" else 1.0)
+    shown = weight.microbatch * (forward + behind) + weight.step * table.update
     return shown, shown + weight.step * (table.sums - overlap * behind)
 
 
@@ -255,29 +256,3 @@ def _least(graph: Structure, first: Costs, second: Costs) -> Assignment | Larges
 
 GAP = 1e-4
 """The relative gap at which the choice between sums that are hidden and sums that are not is good enough."""
-
-
-def solve_limited(found: Space, strategy: Strategy, limit: float, gap: float) -> Solved | None:
-    """The best choice without a pipeline whose bytes fit a device; None where there is none."""
-    tables = found.tables(strategy)
-    sums = objective(found, tables)
-    sizes = [_bytes(tables, kind) for kind in found.network.kinds]
-    columns = sums.hidden if found.overlap == 0.0 else sums.shown
-    made = minimise_limited(found.structure, columns, sums.pair, sizes, limit, gap=gap, seconds=LIMITED_SECONDS)
-    if made is None:
-        return None
-    return Solved(strategy, tables, made.values, made.cost, made.bound, line(found.network, tables, made.values))
-
-
-LIMITED_SECONDS = 2.0
-"""What closing the gap of one strategy under a limit may take."""
-
-
-def _bytes(tables: Tables, kind: OpKind | HomeKind) -> Array:
-    """What each option of a kind holds throughout a step."""
-    import numpy as np
-
-    if isinstance(kind, HomeKind):
-        return np.zeros(len(tables.home(kind).backward))
-    table = tables.op(kind)
-    return table.fixed + (0.0 if tables.strategy.recompute == "all" else table.saved)
