@@ -33,12 +33,16 @@ SUMS = ("allreduce", "reduce_scatter")
 def flow(role: Role, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
     """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written.
 
-    Of many microbatches those are followed that fill every slot and two more: all others do as these did.
+    Of many microbatches those are followed that fill every slot and two more, and any that runs other segments than the
+    last of these: all others do as that one did.
     """
     walk = _Walk(role, entry, Storage(role, role.largest_shard))
-    followed = walk.storage.slots + 2
-    for row in schedule(role, entry):
-        if row.microbatch < followed:
+    rows, followed = schedule(role, entry), walk.storage.slots + 2
+    runs: dict[int, list[str]] = {}
+    for row in rows:
+        runs.setdefault(row.microbatch, []).append(row.segment)
+    for row in rows:
+        if row.microbatch < followed or runs[row.microbatch] != runs.get(followed - 1):
             for instruction in role.segment(row.segment).instructions:
                 walk.step(row, instruction)
     walk.end(filled)
