@@ -301,7 +301,7 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
 def _searched(graph: Graph, context: Context, effort: Effort | None) -> Planned:
     """The plan of the search over all strategies, simulated beside the best few others and the baselines."""
     from dlc.cost.price import default_price
-    from dlc.cost.timeline import simulate
+    from dlc.cost.timeline import makespan
     from passes.fit import memory_of
     from passes.lower import lower
     from passes.planning.plan import plan
@@ -311,7 +311,7 @@ def _searched(graph: Graph, context: Context, effort: Effort | None) -> Planned:
         program = lower(graph, candidate, context)
         price = default_price(program, context.cluster, context.profile)
         overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
-        return simulate(program, "train_step", price, overlap).makespan
+        return makespan(program, "train_step", price, overlap)
 
     return plan(graph, context, memory_of(context).bytes, effort or Effort(), seconds)
 

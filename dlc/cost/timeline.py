@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from dlc.cost.liveness import Live, Point, live
 from dlc.cost.price import Prices
-from dlc.ir.execution import COMPUTE, ClassPrice, Execution, Price
+from dlc.ir.execution import COMPUTE, ClassPrice, Execution, Outcome, Price
 from dlc.ir.program import BufferKind, Collective, Instruction, Program, Receive, Send
 from dlc.ir.ranks import RankClass, fold, schedule, unfolded
 from dlc.ir.storage import Storage, title
@@ -174,12 +174,7 @@ def simulate(
     `folded`, every rank is simulated by itself, instruction by instruction: the same figures, much slower.
     ValueError where the program would not end: `dlc.ir.check` says why in full.
     """
-    devices = price.devices if isinstance(price, Prices) else {}
-    kinds = {rank: (devices.get(rank, ""), (slowdown or {}).get(rank, 1.0)) for rank in range(program.ranks)}
-    classes = fold(program, kinds=kinds) if folded else unfolded(program, kinds)
-    outcome = Execution(program, entry, classes, _priced(price), overlap, collapsed=folded).run()
-    if outcome.problems:
-        raise ValueError(f"`{entry}` of {program.name} cannot be simulated: {outcome.problems[0]}")
+    classes, outcome = _executed(program, entry, price, overlap, folded, slowdown or {})
     makespan = max(outcome.ends, default=0.0)
     memory: dict[tuple[str, int], Memory] = {}
     for ranks in classes:
@@ -201,6 +196,24 @@ def simulate(
         for index, ranks in enumerate(classes)
     )
     return Timeline(program.name, entry, makespan, tuple(lanes))
+
+
+def makespan(program: Program, entry: str, price: Price, overlap: float = 0.0) -> float:
+    """The seconds until the last rank of an entry point has ended: those of `simulate`, without its lanes."""
+    _, outcome = _executed(program, entry, price, overlap, True, {})
+    return max(outcome.ends, default=0.0)
+
+
+def _executed(
+    program: Program, entry: str, price: Price, overlap: float, folded: bool, slowdown: Mapping[int, float]
+) -> tuple[tuple[RankClass, ...], Outcome]:
+    devices = price.devices if isinstance(price, Prices) else {}
+    kinds = {rank: (devices.get(rank, ""), slowdown.get(rank, 1.0)) for rank in range(program.ranks)}
+    classes = fold(program, kinds=kinds) if folded else unfolded(program, kinds)
+    outcome = Execution(program, entry, classes, _priced(price), overlap, collapsed=folded).run()
+    if outcome.problems:
+        raise ValueError(f"`{entry}` of {program.name} cannot be simulated: {outcome.problems[0]}")
+    return classes, outcome
 
 
 Memory = tuple[tuple[tuple[BufferKind, int], ...], Live]

@@ -23,9 +23,6 @@ from passes.planning.unfit import unfit
 Simulate = Callable[[Plan], float]
 """A plan -> seconds of its simulated step."""
 
-SIMULATED = 2
-"""How many of the best plans by J are simulated, besides the baselines."""
-
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -127,16 +124,25 @@ def _choose(
     gap = max(0.0, 1.0 - found.bound / first.objective)
     if simulate is None:
         return first, apply(everything, first, gap), {}
-    steps = [*found.finished[:SIMULATED], *(each.step for each in compared if each.step is not None)]
+    steps = [first, *_others(found, first)[:1], *(each.step for each in compared if each.step is not None)]
+    plans = {id(step): apply(everything, step, max(0.0, 1.0 - found.bound / step.objective)) for step in steps}
     times: dict[int, float] = {}
-    plans: dict[int, Plan] = {}
     for step in steps:
-        if id(step) not in plans:
-            plans[id(step)] = apply(everything, step, max(0.0, 1.0 - found.bound / step.objective))
-            times[id(step)] = simulate(plans[id(step)])
+        alike = (other for other in times if _decisions(plans[other]) == _decisions(plans[id(step)]))
+        known = next(alike, None)
+        times[id(step)] = simulate(plans[id(step)]) if known is None else times[known]
     best = min(steps, key=lambda step: (times[id(step)], step.objective))
     predicted = replace(plans[id(best)].predicted, simulated_seconds=times[id(best)])
     return best, plans[id(best)].with_(predicted=predicted), times
+
+
+def _decisions(plan: Plan) -> tuple[object, ...]:
+    return plan.mesh, plan.shards, plan.schedule, plan.microbatches, plan.chunks, plan.shard, plan.ops
+
+
+def _others(found: Found, step: Finished) -> list[Finished]:
+    """Finished steps that are not the same plan under another name, best first."""
+    return [other for other in found.finished if abs(other.objective - step.objective) > ALIKE * step.objective]
 
 
 ALIKE = 1e-9
@@ -146,8 +152,7 @@ ALIKE = 1e-9
 def _comparison(
     found: Found, best: Finished, compared: tuple[Compared, ...], times: dict[int, float]
 ) -> dict[str, object]:
-    others = [step for step in found.finished if abs(step.objective - best.objective) > ALIKE * best.objective]
-    second = min(others, key=lambda step: step.objective, default=None)
+    second = next(iter(_others(found, best)), None)
     return {
         "runner_up": None if second is None else _alternative(str(second.strategy), second, times),
         "baselines": tuple(
