@@ -240,7 +240,7 @@ def _graph(tensor_axes: int, mesh_axes: int) -> _Graph:
 
     entries = tensor_axes + 2
     weights = entries ** np.arange(mesh_axes)[::-1]
-    states = np.array(list(product(range(entries), repeat=mesh_axes)), dtype=np.int64).reshape(-1, mesh_axes)
+    states = np.array(list(product(range(entries), repeat=mesh_axes)), dtype=np.int64).reshape(entries**mesh_axes, -1)
     subsets = tuple(s for count in range(1, mesh_axes + 1) for s in combinations(range(mesh_axes), count))
     rows = [
         (state @ weights, *row)
