@@ -26,6 +26,11 @@ class Context:
     exact: bool = False
     profile: Profile | None = None
 
+    @property
+    def hides(self) -> bool:
+        """Whether computing hides some of the communication: devices can, and the plan does not forbid it."""
+        return self.request.overlap != "no" and any(device.overlap > 0 for device in self.cluster.devices)
+
     def with_(self, **changes: object) -> Context:
         """A copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def lower(graph: Graph, plan: Plan, context: Context) -> Program:
     segments = (
         Segment("load", (Load((*graph.inputs, *graph.fields)),)),
         steps.segment("forward", _of(graph, FORWARD_STAGES)),
-        reduced(steps.segment("backward", _of(graph, BACKWARD_STAGES)), plan, buffers),
+        reduced(steps.segment("backward", _of(graph, BACKWARD_STAGES)), plan, context.hides),
         steps.segment("update", _of(graph, UPDATE_STAGES)),
         *_inference(steps.inference(), graph),
         _totals(plan, buffers),

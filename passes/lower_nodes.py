@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from dlc.ir.graph import Attrs, Graph, Node
 from dlc.ir.plan import Plan
-from dlc.ir.program import Collective, Compute, Copy, Instruction, Segment
+from dlc.ir.program import Collective, Compute, Copy, Instruction, Segment, Wait
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.operator import Operator, Shapes, Workspace
 from passes.context import Context
@@ -223,8 +223,11 @@ def local_shapes(graph: Graph, node: Node, plan: Plan) -> Shapes:
     return Shapes(tuple(map(local, node.inputs)), tuple(map(local, node.outputs)), dict(node.attrs))
 
 
-def reduced(segment: Segment, plan: Plan, buffers: Buffers) -> Segment:
-    """The segment with each bucket's collective behind the instruction that completes it."""
+def reduced(segment: Segment, plan: Plan, hidden: bool) -> Segment:
+    """The segment with each bucket's collective behind the instruction that completes it.
+
+    Where computing can hide communication, collectives only begin there and are waited for at the segment's end.
+    """
     missing = {bucket.name: set(bucket.members) for bucket in plan.buckets}
     made = list[Instruction]()
     written = set[str]()
@@ -248,9 +251,12 @@ def reduced(segment: Segment, plan: Plan, buffers: Buffers) -> Segment:
                         bucket.algorithm,
                         bucket.name,
                         bucket.bytes,
+                        blocking=not hidden,
                         reason=str(bucket.reason),
                     )
                 )
+    if hidden:
+        made.extend(Wait(bucket.name) for bucket in plan.buckets)
     return replace(segment, instructions=tuple(made))
 
 
