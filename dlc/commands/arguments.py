@@ -118,15 +118,14 @@ def sizes(text: str) -> tuple[int, ...]:
     """`8..64` as 8, 16, 32, 64; `8,16,24` as it stands; each size once."""
     from dlc.cluster.topology import MAX_DEVICES
 
-    if ".." not in text:
-        found = rank_list(text)
-    else:
-        first, end = (ranks(part) for part in text.split("..", 1))
-        found = tuple(2**power for power in range(MAX_DEVICES.bit_length()) if first <= 2**power <= end)
+    first, dots, last = text.partition("..")
+    listed = (ranks(first), ranks(last)) if dots else rank_list(text)
+    if max(listed) > MAX_DEVICES:
+        raise ArgumentTypeError(f"`{text}` goes beyond the {MAX_DEVICES:,} devices that a cluster may have")
+    powers = (2**power for power in range(MAX_DEVICES.bit_length()))
+    found = tuple(size for size in powers if listed[0] <= size <= listed[1]) if dots else listed
     if not found:
         raise ArgumentTypeError(f"`{text}` holds no power of two, a list such as 6,7 takes any number")
-    if max(found) > MAX_DEVICES:
-        raise ArgumentTypeError(f"`{text}` goes beyond the {MAX_DEVICES:,} devices that a cluster may have")
     return found
 
 

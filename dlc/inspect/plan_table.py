@@ -78,7 +78,7 @@ def _times(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "predicted", f"{format_seconds(predicted.step_seconds)} a step ({shares_of_step(plan)}){speed}"
     if predicted.high_seconds:
         between = f"{format_seconds(predicted.low_seconds)} to {format_seconds(predicted.high_seconds)}"
-        yield "interval", f"{between}, by the spread of the device's measurements"
+        yield "interval", f"{between}, as far as the device is known"
     if predicted.simulated_seconds:
         times = ratio(predicted.simulated_seconds, predicted.step_seconds)
         of = "" if times is None else f", {times:.3g} times the prediction"
