@@ -95,7 +95,7 @@ class _Walk:
     entry: str
     storage: Storage
     contents: dict[Copy, dict[str, _Content]] = field(default_factory=dict)
-    flying: dict[str, tuple[Instruction, Row]] = field(default_factory=dict)
+    flying: dict[tuple[str, int], tuple[Instruction, Row]] = field(default_factory=dict)  # by name and slot
     parts: set[str] = field(default_factory=set)  # what must be summed before any kernel reads it
     gradients: dict[str, bool] = field(default_factory=dict)  # of weights, as written: whether a kernel has read it
     found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class _Walk:
     def step(self, row: Row, instruction: Instruction) -> None:
         """Check one instruction and note what it does, at its Wait where it only begins here."""
         if isinstance(instruction, Wait):
-            self._wait(instruction)
+            self._wait(instruction, row.slot)
             return
         self._check_free(row, instruction)
         if isinstance(instruction, Collective):
@@ -119,13 +119,13 @@ class _Walk:
             self._done(row, instruction)
             return
         name = title(instruction)
-        if name in self.flying:
+        if (name, row.slot) in self.flying:
             self._problem("wait", instruction, name, f"`{name}` begins again before its wait")
-        self.flying[name] = (instruction, row)
+        self.flying[name, row.slot] = (instruction, row)
 
     def end(self, filled: tuple[str, ...]) -> None:
         """Check what the entry point leaves behind."""
-        for name, (instruction, _) in self.flying.items():
+        for (name, _), (instruction, _) in self.flying.items():
             self._problem("wait", instruction, name, f"`{name}` begins and nothing waits for it")
         self._check_used()
         for name in filled:
@@ -234,11 +234,13 @@ class _Walk:
         held.written.add(place.start, place.stop)
         held.summed.add(place.start, place.stop)
 
-    def _wait(self, wait: Wait) -> None:
-        if wait.name not in self.flying:
+    def _wait(self, wait: Wait, slot: int) -> None:
+        """The end of what began in this slot, else of the oldest one of that name."""
+        begun = [key for key in self.flying if key[0] == wait.name]
+        if not begun:
             self._problem("wait", wait, wait.name, f"`{wait.name}` is waited for and has not begun")
             return
-        instruction, row = self.flying.pop(wait.name)
+        instruction, row = self.flying.pop((wait.name, slot) if (wait.name, slot) in begun else begun[0])
         self._done(row, instruction)
 
     def _check_free(self, row: Row, instruction: Instruction) -> None:
@@ -300,9 +302,12 @@ class _Walk:
 
     def _end_others(self, row: Row, place: Place) -> None:
         """Other contents of the same bytes of an arena are lost."""
-        for content, held in self._copies(row, place.storage).items():
-            if content != place.content:
-                held.written.remove(place.start, place.stop)
+        copies = self._copies(row, place.storage)
+        for content in [other for other in copies if other != place.content]:
+            written = copies[content].written
+            written.remove(place.start, place.stop)
+            if not written.parts:
+                del copies[content]
 
     def _problem(self, kind: ProblemKind, instruction: Instruction | None, subject: str, sentence: str) -> None:
         name = "" if instruction is None else title(instruction)

@@ -28,6 +28,7 @@ from dlc.ir.tensor import BATCH, DTYPE_BYTES, tensor
 from passes.context import Context
 from passes.lowering import schedule
 from passes.lowering.forms import Form, whole
+from passes.lowering.memory import shared
 from passes.lowering.nodes import Nodes, runs_of
 from passes.lowering.role import Buffers
 from passes.lowering.setting import PIPELINE, Setting, logical, setting
@@ -129,7 +130,8 @@ class _Device:
         mesh = Mesh(found.mesh.axes, first)
         name = f"stage{self.index}" if found.staged else "worker"
         entries = self._entries(names)
-        return Role(name, ranks, _shards(found, mesh), self.buffers.all(), tuple(self.segments), entries, mesh)
+        made = Role(name, ranks, _shards(found, mesh), self.buffers.all(), tuple(self.segments), entries, mesh)
+        return shared(made, self.outputs.values())
 
     def _entries(self, names: tuple[str, ...]) -> tuple[Entry, ...]:
         found = self.setting

@@ -25,13 +25,13 @@ def cells(plan: Plan, devices: int) -> Rows:
 @dataclass(slots=True)
 class Making:
     """Makes the rows of one device. `segments` are the names that it has; a segment that sends without blocking has
-    one called `NAME.sent`, which waits: that comes before the segment runs again, and at the end."""
+    one called `NAME.sent`, which waits: that comes before the segment runs again in the same slot, and at the end."""
 
     segments: Collection[str]
     chunks: int
     staged: bool
     rows: list[Row] = field(default_factory=list)
-    begun: dict[str, Row] = field(default_factory=dict)
+    begun: dict[tuple[str, int], Row] = field(default_factory=dict)  # by segment and slot, oldest first
 
     def title(self, segment: str, chunk: int) -> str:
         """The name of a chunk's segment."""
@@ -42,25 +42,26 @@ class Making:
         name = segment if chunk < 0 else self.title(segment, chunk)
         if name not in self.segments:
             return
-        self._settle(name)
+        self._settle(name, slot)
         row = Row(name, microbatch, slot)
         self.rows.append(row)
         if f"{name}.sent" in self.segments:
-            self.begun[name] = row
+            self.begun[name, slot] = row
 
     def sent(self, segment: str, chunk: int, microbatch: int) -> None:
         """Wait for what a chunk sent of a microbatch: that has arrived where an answer to it is awaited."""
         name = self.title(segment, chunk)
-        if name in self.begun and self.begun[name].microbatch == microbatch:
-            self._settle(name)
+        for begun, slot in list(self.begun):
+            if begun == name and self.begun[begun, slot].microbatch == microbatch:
+                self._settle(name, slot)
 
     def settle(self) -> None:
         """Wait for all that was sent."""
-        for name in list(self.begun):
-            self._settle(name)
+        for name, slot in list(self.begun):
+            self._settle(name, slot)
 
-    def _settle(self, name: str) -> None:
-        row = self.begun.pop(name, None)
+    def _settle(self, name: str, slot: int) -> None:
+        row = self.begun.pop((name, slot), None)
         if row is not None:
             self.rows.append(Row(f"{name}.sent", row.microbatch, row.slot))
 

@@ -1,0 +1,112 @@
+"""Which arrays of a role share memory: those whose contents never outlive the segment that makes them.
+
+What the backward pass does not read, and gradients on their way, are written and read within one segment. They lie in
+one storage, each where nothing else lies from its first use to its last. Everything else keeps an array of its own for
+each slot: what the backward pass reads, what is under way when a segment ends, and results.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dlc.ir.program import Buffer, Role
+from dlc.ir.storage import Storage, begins, reads, touched
+from dlc.ir.tensor import tensor
+from passes.lower_buffers import ALIGNMENT
+
+SHARED = "transient"
+SHARING = ("activation", "saved", "gradient")
+OPEN, OWN = -1, -2
+"""Offsets of what has no place yet, and of what gets memory of its own."""
+
+
+@dataclass(slots=True)
+class _Use:
+    """The first and the last instruction of each segment that touches a storage, and where it lies."""
+
+    size: int
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    offset: int = OPEN
+
+
+def shared(role: Role, results: Iterable[str]) -> Role:
+    """The role with what lives within a segment in one storage; `results` are read when an entry is over."""
+    parents = {buffer.name: buffer.view_of for buffer in role.buffers}
+    uses = _uses(role, parents, {_root(name, parents) for name in results if name in parents})
+    for index in range(len(role.segments)):
+        _place(index, uses)
+    placed = {name: use.offset for name, use in uses.items() if use.offset >= 0}
+    if not placed:
+        return role
+    size = max(uses[name].size + offset for name, offset in placed.items())
+    storage = Buffer(SHARED, tensor("u8", byte=size), "workspace")
+    moved = (
+        replace(buffer, view_of=SHARED, offset=placed[buffer.name]) if buffer.name in placed else buffer
+        for buffer in role.buffers
+    )
+    return replace(role, buffers=(storage, *moved))
+
+
+def _root(name: str, parents: Mapping[str, str | None]) -> str:
+    while (parent := parents[name]) is not None:
+        name = parent
+    return name
+
+
+def _uses(role: Role, parents: Mapping[str, str | None], lasting: set[str]) -> dict[str, _Use]:
+    """The storages that may share memory, with their spans: each segment that touches one writes it first."""
+    storage = Storage(role, role.largest_shard)
+    roots = {name: _root(name, parents) for name in parents}
+    kinds = {buffer.name: buffer.kind for buffer in role.buffers}
+    uses: dict[str, _Use] = {}
+    for index, segment in enumerate(role.segments):
+        for at, instruction in enumerate(segment.instructions):
+            for name in touched(instruction):
+                root = roots[name]
+                if kinds[root] not in SHARING or root in lasting:
+                    continue
+                use = uses.get(root)
+                if use is None:
+                    use = uses[root] = _Use(-(-storage.bytes(role.buffer(root)) // ALIGNMENT) * ALIGNMENT)
+                if index not in use.spans and name in reads(instruction):
+                    lasting.add(root)
+                use.spans[index] = (use.spans.get(index, (at, at))[0], at)
+            if begins(instruction):
+                lasting.update(roots[name] for name in touched(instruction))
+    return {name: use for name, use in uses.items() if name not in lasting}
+
+
+def _place(segment: int, uses: Mapping[str, _Use]) -> None:
+    """Offsets for what a segment touches, in order of first use: the first gap between what is in use then.
+
+    What an earlier segment has placed stays there; if that is not free, it gets memory of its own after all.
+    """
+    here = sorted((use.spans[segment], name) for name, use in uses.items() if segment in use.spans)
+    settled = [(span, name) for span, name in here if uses[name].offset >= 0]
+    active: list[tuple[int, int, int, str]] = []  # offset, end, last use, name
+    for (first, last), name in here:
+        use = uses[name]
+        active = [each for each in active if each[2] >= first]
+        if use.offset == OWN:
+            continue
+        if use.offset >= 0:
+            if any(offset < use.offset + use.size and use.offset < end for offset, end, _, _ in active):
+                use.offset = OWN
+                continue
+        else:
+            later = [uses[other] for (start, _), other in settled if first < start <= last and uses[other].offset >= 0]
+            taken = [(each[0], each[1]) for each in active] + [(each.offset, each.offset + each.size) for each in later]
+            use.offset = _gap(sorted(taken) if later else taken, use.size)
+        insort(active, (use.offset, use.offset + use.size, last, name))
+
+
+def _gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+    """The first offset at which so many bytes are free."""
+    at = 0
+    for start, end in taken:
+        if start - at >= size:
+            break
+        at = max(at, end)
+    return at
