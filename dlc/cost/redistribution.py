@@ -18,10 +18,10 @@ moves through all placements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+
+MOST_PLACEMENTS = 64
+"""Up to so many placements the seconds between all of them are found: on two mesh axes any tensor has fewer."""
+
+TOGETHER = 128
+"""Types that are worked on at once at most."""
 
 KINDS = ("allreduce", "reduce_scatter", "allgather", "all_to_all", "slice")
 
@@ -64,6 +70,7 @@ class Redistributions:
         self.fabric = fabric
         self.device = device
         self._matrices: dict[tuple[object, ...], Floats] = {}
+        self._tables: dict[tuple[object, ...], Floats] = {}
         self._states: dict[tuple[tuple[str, ...], Placement], int] = {}
 
     def matrix(self, type_: TensorType, sources: Sequence[Placement], targets: Sequence[Placement]) -> Floats:
@@ -72,13 +79,47 @@ class Redistributions:
         There is none to partial sums, nor from or to a placement that cuts an axis into more parts than it has
         elements.
         """
-        rows, columns = (tuple(self._state(type_.names, at) for at in places) for places in (sources, targets))
-        key = (type_.shape, DTYPE_BYTES[type_.dtype], rows, columns)
-        if key not in self._matrices:
-            found = self._moves(type_).least(rows)[-1][list(columns)].T
-            found.flags.writeable = False
-            self._matrices[key] = found
-        return self._matrices[key]
+        import numpy as np
+
+        rows, columns = ([self._state(type_.names, at) for at in places] for places in (sources, targets))
+        return self.between(type_, np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64))
+
+    def between(self, type_: TensorType, sources: Ints, targets: Ints) -> Floats:
+        """As `matrix`, for placements by number.
+
+        The number of a placement has an entry of it as each digit, the first one first: 0 is whole, 1 partial, 2 + i
+        the tensor's axis i.
+        """
+        import numpy as np
+
+        key = _key(type_)
+        if key in self._tables:
+            return np.asarray(self._tables[key][sources[:, np.newaxis], targets])
+        some, at = np.unique(sources, return_inverse=True)
+        known = (*key, *some.tolist())
+        if known not in self._matrices:
+            graph = self._graph(type_)
+            self._matrices[known] = _least(graph, self._seconds(graph, [type_]), some)[:, :, 0]
+        return np.asarray(self._matrices[known][at[:, np.newaxis], targets])
+
+    def prepare(self, types: Iterable[TensorType]) -> None:
+        """Find the seconds between all placements of many types together, where there are not too many placements."""
+        import numpy as np
+
+        missing: dict[int, dict[tuple[object, ...], TensorType]] = {}
+        for type_ in types:
+            if (key := _key(type_)) not in self._tables:
+                missing.setdefault(len(type_.axes), {})[key] = type_
+        for found in missing.values():
+            keys, rest = list(found), list(found.values())
+            graph = self._graph(rest[0])
+            if len(graph.splits) > MOST_PLACEMENTS:
+                continue
+            every = np.arange(len(graph.splits))
+            for start in range(0, len(rest), TOGETHER):
+                part = slice(start, start + TOGETHER)
+                made = _least(graph, self._seconds(graph, rest[part]), every)
+                self._tables.update(zip(keys[part], np.ascontiguousarray(made.transpose(2, 0, 1)), strict=True))
 
     def path(self, type_: TensorType, source: Placement, target: Placement) -> tuple[Move, ...]:
         """The cheapest moves from source to target; () where they are the same.
@@ -111,38 +152,46 @@ class Redistributions:
         algorithm = "" if kind == "slice" else self.fabric.cheapest(kind, size, axes)[0]
         return Move(kind, axes, before, after, size, algorithm, float(moves.seconds[edge]))
 
+    def _graph(self, type_: TensorType) -> _Graph:
+        return _graph(len(type_.axes), len(self.fabric.mesh.axes))
+
     def _moves(self, type_: TensorType) -> _Moves:
         """The graph of all moves with their prices for a type."""
+        graph = self._graph(type_)
+        return _Moves(graph, type_.names, self._seconds(graph, [type_])[0])
+
+    def _seconds(self, graph: _Graph, types: Sequence[TensorType]) -> Floats:
+        """[type, move]: the seconds of all moves of types with equally many axes, infinite where impossible."""
         import numpy as np
 
         mesh = self.fabric.mesh
-        graph = _graph(len(type_.axes), len(mesh.axes))
-        extents = np.array(type_.shape, dtype=np.int64)
+        extents = np.array([type_.shape for type_ in types], dtype=np.int64)[:, np.newaxis, :]
         parts = np.where(graph.splits, np.array(mesh.extents, dtype=np.int64)[:, np.newaxis], 1).prod(axis=1)
         local = -(-extents // parts)
-        sizes = local.prod(axis=1) * float(DTYPE_BYTES[type_.dtype])
-        possible = (parts <= extents).all(axis=1)
-        seconds = np.zeros(len(graph.kinds))
+        sizes = local.prod(axis=2) * np.array([[float(DTYPE_BYTES[type_.dtype])] for type_ in types])
+        possible = (parts <= extents).all(axis=2)
+        seconds = np.zeros((len(types), len(graph.kinds)))
         for (kind, along), edges in graph.alike:
             if KINDS[kind] != "slice":
                 axes = tuple(mesh.names[i] for i in graph.subsets[along])
-                seconds[edges] = self.fabric.seconds(KINDS[kind], sizes[graph.operand[edges]], axes)
+                seconds[:, edges] = self.fabric.seconds(KINDS[kind], sizes[:, graph.operand[edges]], axes)
         seconds += self._copies(graph, local, sizes)
-        seconds[~(possible[graph.before] & possible[graph.after])] = np.inf
-        return _Moves(graph, type_.names, seconds)
+        seconds[~(possible[:, graph.before] & possible[:, graph.after])] = np.inf
+        return seconds
 
     def _copies(self, graph: _Graph, local: Ints, sizes: Floats) -> Floats:
-        """Seconds to pack what is cut, and unpack what is joined: one read and one write of all that a rank has.
+        """[type, move]: seconds to pack what is cut, and unpack what is joined: one read and one write of all that a
+        rank has. `local` are extents [type, placement, axis], `sizes` bytes [type, placement].
 
         Parts along the outermost axis in memory lie one after another and need neither. A slice is its own packing: it
         copies what it keeps.
         """
         import numpy as np
 
-        inner = np.zeros((len(sizes), local.shape[1] + 1), dtype=bool)  # the last column: no axis is cut or joined
-        inner[:, 1:-1] = np.cumprod(local, axis=1)[:, :-1] > 1
-        cut = inner[graph.before, graph.added] * sizes[np.where(graph.sliced, graph.after, graph.before)]
-        joined = inner[graph.after, graph.removed] * sizes[graph.after]
+        inner = np.zeros((*sizes.shape, local.shape[2] + 1), dtype=bool)  # the last: no axis is cut or joined
+        inner[..., 1:-1] = np.cumprod(local, axis=2)[..., :-1] > 1
+        cut = inner[:, graph.before, graph.added] * sizes[:, np.where(graph.sliced, graph.after, graph.before)]
+        joined = inner[:, graph.after, graph.removed] * sizes[:, graph.after]
         launches = (cut > 0).astype(float) + (joined > 0)
         extents = np.array(self.fabric.mesh.extents)
         members = np.array([extents[list(subset)].prod() for subset in graph.subsets])[graph.along]
@@ -193,26 +242,26 @@ class _Moves:
             state //= len(entries)
         return tuple(reversed(found))
 
-    def least(self, sources: Sequence[int]) -> list[Floats]:
-        """[states, sources] for 0, 1, 2, … moves at most, until more moves bring nothing: Bellman and Ford's way, from
-        those states only that the last moves have brought nearer."""
+    def least(self, source: int) -> list[Floats]:
+        """[state] for 0, 1, 2, … moves at most, until more moves bring nothing: Bellman and Ford's way, from those
+        states only that the last moves have brought nearer."""
         import numpy as np
 
-        least = np.full((len(self.graph.splits), len(sources)), np.inf)
-        least[list(sources), np.arange(len(sources))] = 0.0
+        least = np.full(len(self.graph.splits), np.inf)
+        least[source] = 0.0
         moves = np.flatnonzero(np.isfinite(self.seconds))
         before, after, seconds = self.graph.before[moves], self.graph.after[moves], self.seconds[moves]
-        found, changed = [least], np.isin(np.arange(len(least)), sources)
+        found, changed = [least], least == 0.0
         while True:
             tried = np.flatnonzero(changed[before])
             if not len(tried):
                 return found
             starts = np.flatnonzero(np.diff(after[tried], prepend=-1))
             entered = after[tried[starts]]
-            reached = np.minimum.reduceat(least[before[tried]] + seconds[tried, np.newaxis], starts)
+            reached = np.minimum.reduceat(least[before[tried]] + seconds[tried], starts)
             known = least[entered]
             changed[:] = False
-            changed[entered] = (reached < known).any(axis=1)
+            changed[entered] = reached < known
             least = least.copy()
             least[entered] = np.minimum(known, reached)
             found.append(least)
@@ -221,7 +270,7 @@ class _Moves:
         """The moves of a shortest path; None where there is none."""
         import numpy as np
 
-        least, found, state = [layer[:, 0] for layer in self.least([source])], list[int](), target
+        least, found, state = self.least(source), list[int](), target
         if least[-1][target] == np.inf:
             return None
         for fewer, layer in zip(reversed(least[:-1]), reversed(least), strict=False):
@@ -231,6 +280,37 @@ class _Moves:
                 found.append(int(into[np.argmin(costs)]))
                 state = int(self.graph.before[found[-1]])
         return found[::-1]
+
+
+def _key(type_: TensorType) -> tuple[object, ...]:
+    return (type_.shape, DTYPE_BYTES[type_.dtype])
+
+
+def _least(graph: _Graph, seconds: Floats, sources: Ints) -> Floats:
+    """[source, state, type]: the cheapest moves' seconds, for those of each move [type, move].
+
+    Bellman and Ford's way: each state takes what is cheapest by one move into it, until that changes none.
+    """
+    import numpy as np
+
+    least = np.full((len(graph.splits), len(sources), len(seconds)), np.inf)
+    least[sources, np.arange(len(sources))] = 0.0
+    moves = np.flatnonzero(np.isfinite(seconds).any(axis=0))
+    before, after = graph.before[moves], graph.after[moves]
+    own = np.ascontiguousarray(seconds.T[moves])[:, np.newaxis, :]
+    starts = np.flatnonzero(np.diff(after, prepend=-1)).tolist()
+    into = [(int(after[a]), before[a:b], own[a:b]) for a, b in pairwise((*starts, len(moves)))]
+    changed = True
+    while changed:
+        changed = False
+        for state, others, cost in into:
+            reached = least[others]
+            reached += cost
+            best = reached.min(axis=0)
+            if (best < least[state]).any():
+                np.minimum(least[state], best, out=least[state])
+                changed = True
+    return least.transpose(1, 0, 2)
 
 
 @lru_cache(maxsize=64)
