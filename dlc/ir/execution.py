@@ -119,7 +119,7 @@ class _Actor:
     rows: list[float] = field(default_factory=list)
     exposed: float = 0.0
     joined: Counter[tuple[Channel, bool]] = field(default_factory=Counter)
-    begun: dict[str, _Meeting] = field(default_factory=dict)  # non-blocking, without their Wait so far
+    begun: dict[str, deque[_Meeting]] = field(default_factory=dict)  # non-blocking ones of a name, oldest first
     pending: dict[Channel, deque[_Meeting]] = field(default_factory=dict)  # joined and not over, in order
     flying: int = 0  # how many are pending
     over: dict[Channel, float] = field(default_factory=dict)  # when its last meeting was over
@@ -264,7 +264,8 @@ class Execution:
             case Send() | Receive():
                 self._transfer(actor, instruction)
             case Wait(name=name):
-                self._wait_for(actor, actor.begun.pop(name, None), instruction)
+                waiting = actor.begun.get(name)
+                self._wait_for(actor, waiting.popleft() if waiting else None, instruction)
             case Copy(blocking=False):
                 self._meet(actor, self._channel(actor, COPY), True, instruction)
             case _ if self.price is not None:
@@ -306,7 +307,7 @@ class Execution:
         if instruction.blocking:
             self._wait_for(actor, meeting, instruction)
         else:
-            actor.begun[title(instruction)] = meeting
+            actor.begun.setdefault(title(instruction), deque()).append(meeting)
 
     def _meeting(self, actor: _Actor, channel: Channel, side: bool) -> _Meeting:
         """The next meeting of a channel for a class; `side` tells who sends from who receives."""
@@ -377,7 +378,7 @@ class Execution:
                 meeting, instruction = actor.waits
                 sentence = f"{actor.ranks.does('wait')} at `{title(instruction)}` for ever: {self._absent(meeting)}"
                 self._problem("deadlock", actor, instruction, sentence)
-            for name, meeting in actor.begun.items():
+            for name, meeting in ((name, one) for name, several in actor.begun.items() for one in several):
                 if actor.ended and not meeting.complete:
                     sentence = f"`{name}`, which {actor.ranks.does('begin')}, never takes place"
                     instruction = meeting.arrivals[actor.index].instruction
