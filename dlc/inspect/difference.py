@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from dlc.inspect.decisions import partition, splits, strategy
 from dlc.inspect.folding import folded
-from dlc.inspect.plan_table import PASSES
+from dlc.inspect.plan_table import PASSES, PROVED
 from dlc.inspect.stages import span_of, stage_rows
 from dlc.inspect.tables import percent, table
 from dlc.ir.plan import Plan
@@ -80,7 +80,7 @@ def _whole(plan: Plan) -> Facts:
         "simulated step": format_seconds(predicted.simulated_seconds) if predicted.simulated_seconds else "",
         "predicted peak": format_bytes(predicted.peak_bytes),
         "lower bound": format_seconds(plan.bounds.step),
-        "gap": percent(plan.gap),
+        "gap": percent(plan.gap if plan.gap > PROVED else 0.0),
     }
 
 
