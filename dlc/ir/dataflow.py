@@ -115,6 +115,8 @@ class _Walk:
             self._note_kernel(instruction)
             for name in instruction.workspaces:
                 self._end_others(row, self.storage.places[name])
+        elif not isinstance(instruction, Collective):
+            self._note_use(reads(instruction))
         if not begins(instruction):
             self._done(row, instruction)
             return

@@ -16,7 +16,7 @@ from passes.lowering.setting import Setting
 from passes.lowering.stages import Stage
 
 TURNS = "gradients"
-"""The storage that buckets take in turns where their totals are scattered at once: one half, then the other."""
+"""The storage that buckets take in turns where their totals are scattered in every microbatch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +162,8 @@ def _bucket(setting: Setting, name: str, members: tuple[Total, ...], passes: boo
 
 def allocate(setting: Setting, buckets: Sequence[Bucket], buffers: Buffers) -> None:
     """The buffers of all buckets: whole totals, their shards, and what shards of microbatches are added up in."""
-    half = max((bucket.bytes for bucket in buckets if bucket.passing), default=0)
+    turns = buckets[::2] if setting.overlap else ()  # a bucket under way lies beside the next one
+    half = max((bucket.bytes for bucket in turns if bucket.passing), default=0)
     for at, bucket in enumerate(buckets):
         whole = [total.form for total in bucket.members]
         offset = half * (at % 2) if bucket.passing else 0

@@ -39,7 +39,7 @@ def by(**wanted: str) -> Rule:
     return rule
 
 
-def megatron(node: Node, space: Indexing) -> dict[str, str]:
+def megatron(node: Node, space: Indexing) -> Mapping[str, str]:
     """Samples over `data`; over `model` heads and features, and what is summed where a projection goes back."""
     back = node.op == "linear" and node.address.split(".")[-2] in ("proj", "down", "out")
     wanted = "reduce" if back else "heads feature"

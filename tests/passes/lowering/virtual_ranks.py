@@ -199,20 +199,20 @@ class World:
 
     def _steps(self, memory: Memory, entry: str) -> Iterator[Callable[[], bool]]:
         """Run a rank; yields what it waits for."""
-        begun: dict[str, Callable[[], bool]] = {}
+        begun: dict[str, list[Callable[[], bool]]] = defaultdict(list)
         joined: dict[tuple[str, tuple[int, ...]], int] = defaultdict(int)
         for row in next(e for e in memory.role.entries if e.name == entry).schedule:
             for instruction in memory.role.segment(row.segment).instructions:
                 ready = self._step(memory, row, instruction, joined)
                 if isinstance(instruction, Wait):
-                    yield begun.pop(instruction.name)
+                    yield begun[instruction.name].pop(0)
                 elif ready is not None and getattr(instruction, "blocking", True):
                     yield ready
                     if isinstance(instruction, Receive):
                         self._take(memory, row, instruction)
                 elif ready is not None:
-                    begun[instruction.name] = ready  # type: ignore[union-attr]
-        assert not begun
+                    begun[instruction.name].append(ready)  # type: ignore[union-attr]
+        assert not any(begun.values())
 
     def _step(
         self, memory: Memory, row: Row, instruction: object, joined: dict[tuple[str, tuple[int, ...]], int]
@@ -242,8 +242,8 @@ class World:
                 self.mail[group, memory.rank, to, name].append(memory.logical(buffer, row.slot).copy())
                 return lambda: True
             case Receive(group=group, peer=offset, name=name):
-                source = self._peer(memory.rank, group, offset)
-                return lambda: bool(self.mail[group, source, memory.rank, name])
+                box = (group, self._peer(memory.rank, group, offset), memory.rank, name)
+                return lambda: bool(self.mail[box])
         return None
 
     def _peer(self, rank: int, group: str, offset: int) -> int:
@@ -292,8 +292,7 @@ class World:
         buffer = memory.role.buffer(name)
         if buffer.placement or buffer.type.names != ("element",):
             return [name]
-        views = [v for v in memory.storage.members[name]]
-        return sorted(views, key=lambda v: memory.role.buffer(v).offset) or [name]
+        return sorted(memory.storage.members[name], key=lambda v: memory.role.buffer(v).offset) or [name]
 
     def _exchange(
         self, kind: str, made: dict[int, tuple[Collective, int]], around: Sequence[int], source: str, target: str
@@ -363,33 +362,32 @@ class Call:
     def run(self) -> None:
         """Call it; kernels that programs of several ranks have and NumPy's table has not are here."""
         op, stage, _ = self.made.kernel
+        attrs: dict[str, Any] = dict(self.made.attrs)
         inputs, outputs = self.arrays(self.made.inputs), self.arrays(self.made.outputs)
         if op == "zero":
             for array in outputs:
                 array.fill(0)
         elif op == "sums" and stage == "clip":
-            copies = dict(self.made.attrs)["copies"]
-            outputs[0][...] = sum(float((g**2).sum()) / n for g, n in zip(inputs, copies, strict=True))  # type: ignore[arg-type]
-        elif op == "clip" and "copies" in dict(self.made.attrs):
+            outputs[0][...] = sum(float((g**2).sum()) / n for g, n in zip(inputs, attrs["copies"], strict=True))
+        elif op == "clip" and "copies" in attrs:
             *gradients, squares = inputs
-            factor = min(1.0, float(dict(self.made.attrs)["bound"]) / (float(np.sqrt(squares[0])) + 1e-6))  # type: ignore[arg-type]
+            factor = min(1.0, attrs["bound"] / (float(np.sqrt(squares[0])) + 1e-6))
             for gradient in gradients:
                 gradient *= factor
         elif op == "sum" and self.made.outputs[0] in self.made.inputs:
             inputs[0] += inputs[1]
         else:
-            self._kernel(inputs, outputs)
+            self._kernel(inputs, outputs, attrs)
 
     def arrays(self, names: Sequence[str]) -> list[Array]:
         return [self.memory.array(name, self.row.slot) for name in names]
 
-    def _kernel(self, inputs: list[Array], outputs: list[Array]) -> None:
-        made, attrs = self.made, dict(self.made.attrs)
-        scale = int(attrs.get("averaged", 1))  # type: ignore[call-overload]
-        stage = made.kernel[1]
+    def _kernel(self, inputs: list[Array], outputs: list[Array], attrs: dict[str, Any]) -> None:
+        made, memory, stage = self.made, self.memory, self.made.kernel[1]
+        scale = attrs.get("averaged", 1)
         if scale > 1 and stage != "forward":
             inputs[0] = inputs[0] / scale
-        if "once" in attrs and not all(self.memory.mesh.coordinate(self.memory.rank, a) == 0 for a in attrs["once"]):  # type: ignore[union-attr]
+        if not all(memory.mesh.coordinate(memory.rank, axis) == 0 for axis in attrs.get("once", ())):
             inputs[-1] = np.zeros_like(inputs[-1])
         keywords = {name: value for name, value in attrs.items() if name not in OWN} | self._runtime(attrs)
         if made.layout:
