@@ -125,15 +125,22 @@ def _choose(
     if simulate is None:
         return first, apply(everything, first, gap), {}
     steps = [first, *_others(found, first)[:1], *(each.step for each in compared if each.step is not None)]
-    plans = {id(step): apply(everything, step, max(0.0, 1.0 - found.bound / step.objective)) for step in steps}
     times: dict[int, float] = {}
+    plans: dict[int, Plan] = {}
     for step in steps:
+        if times and step.objective > WORTH * min(times.values()):
+            continue
+        plans[id(step)] = apply(everything, step, max(0.0, 1.0 - found.bound / step.objective))
         alike = (other for other in times if _decisions(plans[other]) == _decisions(plans[id(step)]))
         known = next(alike, None)
         times[id(step)] = simulate(plans[id(step)]) if known is None else times[known]
-    best = min(steps, key=lambda step: (times[id(step)], step.objective))
+    best = min((step for step in steps if id(step) in times), key=lambda step: (times[id(step)], step.objective))
     predicted = replace(plans[id(best)].predicted, simulated_seconds=times[id(best)])
     return best, plans[id(best)].with_(predicted=predicted), times
+
+
+WORTH = 1.5
+"""Plans whose J is more than so many times the best simulated step are not simulated: they cannot win."""
 
 
 def _decisions(plan: Plan) -> tuple[object, ...]:
