@@ -78,7 +78,7 @@ class Explanation:
 
     `conversions` are (value, from, to, seconds). Where there was a choice of partitions, `options` are all that the op
     has, cheap before dear, `excluded` what it cannot have, and `neighbours` say what its tensors' ways cost; then the
-    algorithms are those for the partition that is taken.
+    algorithms are those for the partition that is taken, and one of the `microbatches` of a step.
     """
 
     op: OpPlan
@@ -87,6 +87,7 @@ class Explanation:
     options: tuple[Option, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    microbatches: int = 1
 
 
 def explain(graph: Graph, context: Context, plan: Plan, address: str) -> Explanation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from math import inf
 
 from dlc.units import format_bytes, format_seconds
 from passes.fit import memory_of
@@ -120,7 +121,9 @@ def _unsolved(planned: Planned, strategy: Strategy, limit: int) -> Looked:
     closely = strategy in space.made
     bound = max(work_bound(space, strategy), lower_bound(space, strategy) if closely else 0.0)
     least = least_bytes(space, strategy) if closely else 0.0
-    if least > limit:
+    if bound == inf:
+        why = "some op cannot be divided so"
+    elif least > limit:
         why = f"does not fit: needs at least {format_bytes(int(least))}"
     elif bound >= best * (1 - planned.plan.gap):
         why = "its bound is no better than the winner"

@@ -24,6 +24,7 @@ def explanation_document(explanation: Explanation) -> dict[str, object]:
         "partition": _split_document(op.partition),
         "reason": str(op.reason),
         "layout_reason": str(op.layout_reason),
+        "microbatches": explanation.microbatches,
         "partition_reason": str(op.partition_reason),
         "candidates": [
             {
@@ -67,10 +68,14 @@ def explanation_text(explanation: Explanation) -> str:
     """The op's decisions, its options, the algorithms (legal ones first, cheap before dear), and what is around it."""
     parts = [_decision(explanation)]
     if len(explanation.options) > 1:
-        parts.append(_options(explanation.options))
+        caption = (
+            f"seconds of a step of {explanation.microbatches:,} microbatches" if explanation.microbatches > 1 else ""
+        )
+        parts.append("\n".join(filter(None, (caption, _options(explanation.options)))))
     if explanation.excluded:
         parts.append(_excluded_partitions(explanation.excluded))
-    parts.append(_candidates(explanation))
+    caption = "seconds of one microbatch" if explanation.microbatches > 1 else ""
+    parts.append("\n".join(filter(None, (caption, _candidates(explanation)))))
     if explanation.neighbours:
         parts.append(_neighbours(explanation.neighbours))
     elif explanation.conversions:

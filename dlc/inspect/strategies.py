@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import inf
 
 from dlc.inspect.decisions import summary
 from dlc.inspect.plan_document import plan_document
@@ -29,8 +30,12 @@ def strategy_document(plan: Plan, found: Strategies | None) -> dict[str, object]
 
 
 def _document(looked: Looked) -> dict[str, object]:
-    shown = asdict(looked)
-    return shown | {"simulated": looked.simulated or None, "objective": looked.parts and looked.parts.objective}
+    bound = looked.bound if looked.bound < inf else None
+    return asdict(looked) | {
+        "bound": bound,
+        "simulated": looked.simulated or None,
+        "objective": looked.parts and looked.parts.objective,
+    }
 
 
 def strategy_text(plan: Plan, found: Strategies | None) -> str:
@@ -61,7 +66,7 @@ def _row(each: Looked, used: list[str]) -> tuple[str, ...]:
     return (
         each.role,
         each.name,
-        format_seconds(each.bound) if each.bound else "",
+        format_seconds(each.bound) if 0 < each.bound < inf else "",
         *figures,
         format_seconds(each.simulated) if each.simulated else "",
         "" if each.peak is None else format_bytes(each.peak),
