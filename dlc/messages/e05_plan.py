@@ -160,6 +160,30 @@ TWO_DEGREES = Message(
 these names. Where both are written they say the same; one of them is enough.""",
 )
 
+PIPELINE_INSIDE = Message(
+    "E0524",
+    "the mesh axis `pipeline` of `{group}` stands inside the axis `{outer}`",
+    """The stages of a pipeline are stretches of consecutive ranks: what a stage communicates inside then stays among
+neighbours. So `pipeline` is the outermost axis of a mesh: it takes the outermost group of the cluster, or its first
+factor, as in `mesh { pipeline = node / 4; data = node / 2; model = gpu }`.""",
+)
+
+TOO_MANY_AXES = Message(
+    "E0525",
+    "the mesh has {count} axes of more than one device besides `pipeline`, the planner takes {most}",
+    """Every op may split any of its axes over each mesh axis, so the ways to cut it multiply with every mesh axis. Axes
+that no pin names can be made one: an op that is split by several axes of its own can use the factors of one mesh axis
+only together.""",
+)
+
+NO_PIPELINE = Message(
+    "E0526",
+    "there is no pipeline to schedule: {reason}",
+    """`pipeline.schedule` says in which order the stages of a pipeline work on the microbatches. Where the strategy or
+the mesh leaves no pipeline it would be silently ignored. Remove it, or ask for a pipeline: `strategy = pipeline`,
+`hybrid(pipeline = 4, data = auto)`, or a mesh with the axis `pipeline`.""",
+)
+
 NO_CHANGE = Message(
     "W0501",
     "this pin changes nothing: the planner chooses the same",
@@ -197,6 +221,9 @@ MESSAGES = (
     MISSING_SETTING,
     TOO_MANY_LOOKS,
     TWO_DEGREES,
+    PIPELINE_INSIDE,
+    TOO_MANY_AXES,
+    NO_PIPELINE,
     NO_CHANGE,
     COSTLY_PIN,
 )

@@ -34,7 +34,17 @@ def candidates(pipe: Pipeline) -> list[tuple[int, ...]]:
     if min(pipe.limits) < inf:
         for shares in _shares(pipe, next(reversed(found))):
             found |= dict.fromkeys(_shortest(pipe, _reaches(pipe, shares)))
+    if pipe.windows:
+        found = dict.fromkeys(_confined(pipe, bounds) for bounds in found)
     return sorted(found, key=lambda bounds: estimate(pipe, bounds))
+
+
+def _confined(pipe: Pipeline, bounds: tuple[int, ...]) -> tuple[int, ...]:
+    """The nearest cuts within their windows, one block apart at least."""
+    moved = [0]
+    for b, (low, high) in zip(bounds[1:-1], pipe.windows, strict=True):
+        moved.append(max(min(max(b, low), high), moved[-1] + 1))
+    return (*moved, bounds[-1])
 
 
 def estimate(pipe: Pipeline, bounds: tuple[int, ...]) -> float:

@@ -83,7 +83,8 @@ class Search:
             return
         device = part % pipe.stages
         pairs = list(pairwise(bounds))[device :: pipe.stages]
-        for e in range(b + 1, pipe.line.blocks - (pipe.parts - part - 1) + 1):
+        low, high = pipe.windows[part] if pipe.windows else (b + 1, pipe.line.blocks)
+        for e in range(max(b + 1, low), min(high, pipe.line.blocks - (pipe.parts - part - 1)) + 1):
             self.left -= 8
             if self.left < 0 or pipe.bytes(device, [*pairs, (b, e)]) > pipe.limits[device]:
                 return

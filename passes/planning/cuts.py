@@ -9,8 +9,9 @@ bound excludes. If it ends within its work, or a lower bound equals the makespan
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from dlc.cost.schedules import SCHEDULES, Schedule
@@ -20,6 +21,15 @@ from passes.planning.pipeline_bounds import EQUAL, lower_bound
 from passes.planning.pipeline_line import Pipeline, Unit, line
 
 __all__ = ["Cuts", "Unit", "best_schedule", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Virtual stage j + 1 begins at a unit from the first to the last of `windows[j]`; `barred` are (unit, a stage that
+    must not have it)."""
+
+    windows: tuple[tuple[int, int], ...]
+    barred: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +53,18 @@ def cut(
     speeds: Sequence[float] = (),
     chunks: int = 1,
     work: int = WORK,
+    within: Within | None = None,
 ) -> Cuts | None:
     """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits.
 
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
-    there are none; `work` is what may be spent. None may also mean that none was found: with several chunks a device
-    and little memory.
+    there are none; `work` is what may be spent; `within` are the places that cuts are confined to. None may also mean
+    that none was found: with several chunks a device and little memory, or units that are barred from stages.
     """
     pipe = pipeline(units, stages, microbatches, schedule, limit=limit, speeds=speeds, chunks=chunks)
-    if pipe.line.blocks < pipe.parts:
+    if within is not None:
+        pipe = confined(pipe, within)
+    if pipe.line.blocks < pipe.parts or not pipe.possible:
         return None
     search = Search(pipe, work)
     search.improve(candidates(pipe))
@@ -79,6 +92,14 @@ def pipeline(
     if len(limits) != stages or (speeds and len(speeds) != stages):
         raise ValueError(f"{len(limits)} limits and {len(speeds)} speeds for {stages} stages")
     return Pipeline(line(units), schedule, stages, microbatches, chunks, tuple(speeds) or (1.0,) * stages, limits)
+
+
+def confined(pipe: Pipeline, within: Within) -> Pipeline:
+    """The problem with the places of cuts confined: positions between the blocks, for units."""
+    units = pipe.line.units
+    windows = tuple((bisect_left(units, low), bisect_right(units, high) - 1) for low, high in within.windows)
+    barred = tuple((bisect_right(units, unit) - 1, stage) for unit, stage in within.barred)
+    return replace(pipe, windows=windows, barred=barred)
 
 
 def best_schedule(

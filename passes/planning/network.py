@@ -86,6 +86,18 @@ Kind = OpKind | HomeKind
 
 
 @dataclass(frozen=True, slots=True)
+class Crossing:
+    """Values that later ops read, of one role of a kind of variable: value i is held by `variables[i]`, made by op
+    `begins[i]` and last read by op `ends[i]`, a later one. The role is "" at a home."""
+
+    kind: int
+    role: str
+    variables: tuple[int, ...]
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """Variables (the ops in `addresses`, then the homes of the values in `homes`) by kind, and the edges between."""
 
@@ -96,6 +108,7 @@ class Network:
     kinds: tuple[Kind, ...]
     edges: tuple[tuple[int, int, int], ...]  # (variable, variable, edge kind)
     edge_kinds: tuple[EdgeKind, ...]
+    crossings: tuple[Crossing, ...]
     kept: frozenset[str]  # values that the backward pass reads
 
 
@@ -114,6 +127,7 @@ class _Builder:
     known_edges: dict[object, int] = field(default_factory=dict)
     variables: list[int] = field(default_factory=list)
     edges: list[tuple[int, int, int]] = field(default_factory=list)
+    crossings: dict[tuple[int, str], list[tuple[int, int, int]]] = field(default_factory=dict)
 
     def build(self) -> Network:
         graph = self.graph
@@ -137,6 +151,10 @@ class _Builder:
             tuple(self.kinds),
             tuple(self.edges),
             tuple(self.edge_kinds),
+            tuple(
+                Crossing(kind, role, *(tuple(each) for each in zip(*found, strict=True)))
+                for (kind, role), found in self.crossings.items()
+            ),
             kept,
         )
 
@@ -205,17 +223,23 @@ class _Builder:
             source = made[name]
             source_role = next(role for role, value in known[source].items() if value == name)
             flows = name in gradients
+            last = max(target for target, _ in reads)
             if len(reads) == 1:
                 (target, role) = reads[0]
+                self._cross(source, source_role, source, last)
                 self._edge(source, source_role, target, role, graph.type(name), flows and _returns(ops[target]))
                 continue
             homes.append(name)
             back = sum(_returns(ops[target]) for target, _ in reads) if flows else 0
             home = self._home(graph.type(name), back)
+            self._cross(home, "", source, last)
             self._edge(source, source_role, home, "", graph.type(name), flows)
             for target, role in reads:
                 self._edge(home, "", target, role, graph.type(name), flows and _returns(ops[target]))
         return tuple(homes)
+
+    def _cross(self, variable: int, role: str, begin: int, end: int) -> None:
+        self.crossings.setdefault((self.variables[variable], role), []).append((variable, begin, end))
 
     def _home(self, type_: TensorType, gradients: int) -> int:
         key = ("home", type_, gradients)
@@ -240,7 +264,7 @@ class _Builder:
         self.edges.append((source, target, self.known_edges[key]))
 
 
-RULED = ("algorithm", "layout", "partition", "microbatch")
+RULED = ("algorithm", "layout", "partition", "microbatch", "recompute")
 
 
 def _ruled(rules: Rules, address: str) -> tuple[object, ...]:

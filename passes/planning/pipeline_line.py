@@ -14,6 +14,9 @@ from math import inf
 
 from dlc.cost.schedules import Schedule, Work, occupancy, step_seconds, table
 
+ASTRAY = 1e30
+"""Counts as so many bytes too many: a cut one block from where it may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -101,6 +104,8 @@ class Pipeline:
     limits: tuple[float, ...]
     ranks: tuple[int, ...] = ()  # that share each microbatch of a stage, where stages are replicated
     after: Callable[[int, int, int], float] | None = None  # seconds of stage, b and e that follow the makespan
+    windows: tuple[tuple[int, int], ...] = ()  # the first and last position of each inner cut, where they are confined
+    barred: tuple[tuple[int, int], ...] = ()  # (block, a virtual stage that must not have it)
 
     @property
     def parts(self) -> int:
@@ -149,8 +154,22 @@ class Pipeline:
         pairs = list(pairwise(bounds))
         return tuple(self.bytes(d, pairs[d :: self.stages]) for d in range(self.stages))
 
+    @property
+    def possible(self) -> bool:
+        """Whether every cut has a position to be at."""
+        return all(low <= high for low, high in self.windows)
+
+    def astray(self, bounds: Sequence[int]) -> int:
+        """How far cuts are from where they may be, together, and how many blocks are where they must not be."""
+        far = sum(max(low - b, b - high, 0) for b, (low, high) in zip(bounds[1:-1], self.windows, strict=False))
+        return far + sum(
+            bounds[stage] <= block < bounds[stage + 1] for block, stage in self.barred if stage < self.parts
+        )
+
     def excess(self, bounds: Sequence[int]) -> float:
-        """Bytes by which the devices' peaks exceed their memories, together."""
+        """Bytes by which the devices' peaks exceed their memories, together; more than any for cuts that are astray."""
+        if (self.windows or self.barred) and (astray := self.astray(bounds)):
+            return ASTRAY * astray
         if max(self.limits) == inf == min(self.limits):
             return 0.0
         return sum(max(0.0, size - limit) for size, limit in zip(self.all_bytes(bounds), self.limits, strict=True))

@@ -1,14 +1,16 @@
-"""The outer choice: how many ranks go to the pipeline and to the two inner mesh axes, and in how many microbatches.
+"""The outer choice: how many ranks go to the pipeline and to the inner mesh axes, and in how many microbatches.
 
-The mesh is (pipeline, data, model), row-major, without the axes of extent 1. The names of the inner axes are labels:
-every op may split any axis of its iteration space over either, or over both. A strategy that somebody asks for by name
-restricts that: each mesh axis then has a family of iteration axes.
+The mesh is (pipeline, data, model), row-major, without the axes of extent 1, or the one that the plan block writes. The
+names of the inner axes are labels: every op may split any axis of its iteration space over each, or over several. A
+strategy that somebody asks for by name restricts that: each mesh axis then has a family of iteration axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
+from math import prod
 from typing import Literal
 
 from dlc.ir.graph import Graph
@@ -16,7 +18,7 @@ from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH
 from passes.context import Context
 
-PIPELINE, DATA, MODEL = "pipeline", "data", "model"
+PIPELINE, DATA, SPATIAL, MODEL = "pipeline", "data", "spatial", "model"
 
 SPATIAL_AXES = ("depth", "height", "width", "length")
 
@@ -138,77 +140,100 @@ def enumerate_strategies(graph: Graph, context: Context, units: int) -> Iterator
     """Every mesh factorisation and microbatch count that the request allows, in a fixed order.
 
     `units` is how many ops there are to cut stages from. Pipelines have at most 64 stages and model axes at most 64
-    ranks.
+    ranks. What the request says of sharding and of computing again holds for all of them.
     """
-    ranks = context.ranks
-    for pipeline in _pipelines(context, units):
-        for microbatches in microbatch_counts(graph, context, pipeline):
-            for data, model, families in _inner(context, ranks // pipeline):
-                yield strategy(
-                    pipeline,
-                    data,
-                    model,
-                    families,
-                    microbatches=microbatches,
-                    schedule=_schedule(context) if pipeline > 1 else "",
-                )
+    request = context.request
+    shard = "none" if request.span("shard") is None else request.shard
+    recompute = "all" if request.recompute == "all" else "none"
+    for named, families in dict.fromkeys(_meshes(context, units)):
+        stages = dict(named).get(PIPELINE, 1)
+        for microbatches in microbatch_counts(graph, context, stages):
+            yield Strategy(
+                named,
+                families,
+                microbatches,
+                _schedule(context) if stages > 1 else "",
+                shard=shard,
+                recompute=recompute,
+            )
 
 
 def _schedule(context: Context) -> str:
     return "one_f_one_b" if context.request.schedule == "auto" else context.request.schedule
 
 
-def _pipelines(context: Context, units: int) -> tuple[int, ...]:
-    """Extents of the pipeline."""
+Meshed = tuple[tuple[tuple[str, int], ...], tuple[Family, ...]]
+"""Mesh axes of more than one rank, major first, and the family of each but the pipeline."""
+
+
+def _meshes(context: Context, units: int) -> Iterator[Meshed]:
+    """The meshes that the request leaves: its own one, or all of its strategy."""
     request, ranks = context.request, context.ranks
-    fixed = {axis.name: axis.extent for axis in request.mesh}
-    if fixed:
-        return (fixed.get(PIPELINE, 1),)
     kind = request.strategy.kind
-    if kind == "pipeline":
-        return (ranks,)
-    if kind == "hybrid":
-        extent = dict(request.strategy.arguments).get(PIPELINE)
-        if isinstance(extent, int) and not isinstance(extent, bool):
-            return (extent,)
-        if extent is None:
-            return (1,)
+    if request.mesh:
+        named = tuple((axis.name, axis.extent) for axis in request.mesh if axis.extent > 1)
+        if _agrees(context, dict(named)):
+            yield named, tuple(_family(kind, name) for name, _ in named if name != PIPELINE)
+    elif kind == "pipeline":
+        yield axes(pipeline=ranks), ()
+    elif kind == "hybrid":
+        yield from _hybrid(context, units)
     elif kind != "auto":
-        return (1,)
+        name, family = {"data": (DATA, "data"), "model": (MODEL, "model"), "spatial": (SPATIAL, "spatial")}[kind]
+        yield (((name, ranks),), (family,)) if ranks > 1 else ((), ())  # type: ignore[misc]
+    else:
+        for pipeline in _pipelines(ranks, units):
+            for model in divisors(ranks // pipeline):
+                if model <= MAX_MODEL:
+                    named = axes(pipeline, ranks // pipeline // model, model)
+                    yield named, ("any",) * len([name for name, _ in named if name != PIPELINE])
+
+
+def _agrees(context: Context, named: dict[str, int]) -> bool:
+    """Whether a mesh is one of the strategy that is asked for beside it."""
+    request = context.request
+    match request.strategy.kind:
+        case "data" | "model" | "spatial":
+            return PIPELINE not in named
+        case "pipeline":
+            return set(named) <= {PIPELINE}
+        case "hybrid":
+            degrees = ((name, n) for name, n in request.strategy.arguments if type(n) is int)
+            return all(named.get(name, 1) == degree for name, degree in degrees)
+    return True
+
+
+def _family(kind: str, name: str) -> Family:
+    """What a mesh axis of that name may split under a strategy that is asked for."""
+    if kind == "hybrid" and name in (DATA, MODEL, SPATIAL):
+        return name  # type: ignore[return-value]
+    return kind if kind in (DATA, MODEL, SPATIAL) else "any"  # type: ignore[return-value]
+
+
+def _pipelines(ranks: int, units: int) -> tuple[int, ...]:
+    """Extents of the pipeline."""
     return tuple(p for p in divisors(ranks) if p <= min(MAX_STAGES, units))
 
 
-def _inner(context: Context, ranks: int) -> Iterator[tuple[int, int, tuple[Family, Family]]]:
-    """(data, model, families) for the ranks of one stage."""
-    request = context.request
-    fixed = {axis.name: axis.extent for axis in request.mesh if axis.name != PIPELINE}
-    kind = request.strategy.kind
-    if fixed and set(fixed) <= {DATA, MODEL}:
-        yield fixed.get(DATA, 1), fixed.get(MODEL, 1), ("any", "any")
-        return
-    if kind == "data":
-        yield ranks, 1, ("data", "any")
-    elif kind == "model":
-        yield 1, ranks, ("any", "model")
-    elif kind == "spatial":
-        yield 1, ranks, ("any", "spatial")
-    elif kind == "hybrid":
-        yield from _hybrid(context, ranks)
-    else:
-        for model in divisors(ranks):
-            if model <= MAX_MODEL:
-                yield ranks // model, model, ("any", "any")
+def _hybrid(context: Context, units: int) -> Iterator[Meshed]:
+    """`hybrid(data, model, spatial, pipeline = n)`: the extents that it states, all others for one that is auto.
+
+    Ranks next to each other differ along `model`, then along `spatial`, then along `data`.
+    """
+    ranks = context.ranks
+    asked = {name: n if type(n) is int else None for name, n in context.request.strategy.arguments}
+    choices = [
+        _pipelines(ranks, units) if name == PIPELINE and asked[name] is None else _extents(asked[name], ranks)
+        for name in (PIPELINE, DATA, SPATIAL, MODEL)
+    ]
+    for extents in product(*choices):
+        if prod(extents) == ranks:
+            named = tuple((name, n) for name, n in zip((PIPELINE, DATA, SPATIAL, MODEL), extents, strict=True) if n > 1)
+            yield named, tuple(_family("hybrid", name) for name, _ in named if name != PIPELINE)
 
 
-def _hybrid(context: Context, ranks: int) -> Iterator[tuple[int, int, tuple[Family, Family]]]:
-    """`hybrid(data, model, spatial, pipeline = n)`: an extent for each axis that has one, any product for the rest."""
-    asked = {name: value for name, value in context.request.strategy.arguments if value is not None}
-    second: Family = "spatial" if "spatial" in asked and "model" not in asked else "model"
-    for model in divisors(ranks):
-        data = ranks // model
-        wanted = {DATA: data, second: model}
-        if all(isinstance(asked.get(n), bool | str | None) or asked.get(n) == e for n, e in wanted.items()):
-            yield data, model, ("data", second)
+def _extents(asked: int | None, ranks: int) -> tuple[int, ...]:
+    return divisors(ranks) if asked is None else (asked,)
 
 
 def allowed(family: Family, axis: str, op: str) -> bool:
