@@ -15,9 +15,6 @@ from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
 from passes.lowering.stages import Stage
 
-TURNS = "gradients"
-"""The storage that buckets take in turns where their totals are scattered in every microbatch."""
-
 
 @dataclass(slots=True, eq=False)
 class Total:
@@ -162,14 +159,8 @@ def _bucket(setting: Setting, name: str, members: tuple[Total, ...], passes: boo
 
 def allocate(setting: Setting, buckets: Sequence[Bucket], buffers: Buffers) -> None:
     """The buffers of all buckets: whole totals, their shards, and what shards of microbatches are added up in."""
-    turns = buckets[::2] if setting.overlap else ()  # a bucket under way lies beside the next one
-    half = max((bucket.bytes for bucket in turns if bucket.passing), default=0)
-    for at, bucket in enumerate(buckets):
-        whole = [total.form for total in bucket.members]
-        offset = half * (at % 2) if bucket.passing else 0
-        if bucket.passing:
-            buffers.pool(TURNS).reserve(offset, bucket.bytes)
-        _flat(setting, bucket, "", whole, buffers, TURNS if bucket.passing else None, offset)
+    for bucket in buckets:
+        _flat(setting, bucket, "", [total.form for total in bucket.members], buffers)
         shards = [Form(total.shard) for total in bucket.members if total.shard is not None]
         if bucket.sharded and (setting.many or not bucket.passing):
             for total, form in zip(bucket.members, shards, strict=True):
@@ -179,22 +170,14 @@ def allocate(setting: Setting, buckets: Sequence[Bucket], buffers: Buffers) -> N
             _flat(setting, bucket, ".total" if setting.many else ".shard", shards, buffers)
 
 
-def _flat(
-    setting: Setting,
-    bucket: Bucket,
-    suffix: str,
-    forms: Sequence[Form],
-    buffers: Buffers,
-    parent: str | None = None,
-    offset: int = 0,
-) -> None:
+def _flat(setting: Setting, bucket: Bucket, suffix: str, forms: Sequence[Form], buffers: Buffers) -> None:
     """One flat buffer, and the members of a bucket as views of it, in these forms."""
     values = [setting.graph.value(total.value) for total in bucket.members]
     sizes = [setting.bytes(value.name, form) for value, form in zip(values, forms, strict=True)]
     dtype = values[0].type.dtype
     flat = tensor(dtype, element=sum(sizes) // DTYPE_BYTES[dtype])
     name, at = f"{bucket.name}{suffix}", 0
-    buffers.add(Buffer(name, flat, "bucket", view_of=parent, offset=offset))
+    buffers.add(Buffer(name, flat, "bucket"))
     for value, form, size in zip(values, forms, sizes, strict=True):
         member, kind = f"{value.name}{suffix}", value.kind
         buffers.add(Buffer(member, value.type, kind, view_of=name, offset=at, placement=form.placement))

@@ -1,8 +1,9 @@
 """Which arrays of a role share memory: those whose contents never outlive the segment that makes them.
 
-What the backward pass does not read, and gradients on their way, are written and read within one segment. They lie in
-one storage, each where nothing else lies from its first use to its last. Everything else keeps an array of its own for
-each slot: what the backward pass reads, what is under way when a segment ends, and results.
+What the backward pass does not read or computes again, gradients on their way, gathered weights and workspaces are
+written and read within one segment. They lie in one storage, each where nothing else lies from its first use to its
+last. Everything else keeps an array of its own, where it has to for each slot: what the backward pass reads, what is
+under way when a segment ends, and results.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dlc.ir.program import Buffer, Role
-from dlc.ir.storage import Storage, begins, reads, touched
+from dlc.ir.program import Buffer, Role, Wait
+from dlc.ir.storage import Storage, begins, reads, title, touched, writes
 from dlc.ir.tensor import tensor
 from passes.lower_buffers import ALIGNMENT
 
 SHARED = "transient"
-SHARING = ("activation", "saved", "gradient")
+SHARING = ("activation", "saved", "gradient", "workspace", "bucket")
 OPEN, OWN = -1, -2
 """Offsets of what has no place yet, and of what gets memory of its own."""
 
@@ -56,26 +57,45 @@ def _root(name: str, parents: Mapping[str, str | None]) -> str:
 
 
 def _uses(role: Role, parents: Mapping[str, str | None], lasting: set[str]) -> dict[str, _Use]:
-    """The storages that may share memory, with their spans: each segment that touches one writes it first."""
+    """The storages that may share memory, with their spans: what a segment reads of one, it has written before."""
     storage = Storage(role, role.largest_shard)
     roots = {name: _root(name, parents) for name in parents}
-    kinds = {buffer.name: buffer.kind for buffer in role.buffers}
+    able = {b.name for b in role.buffers if b.view_of is None and b.kind in SHARING and not storage.kept(b.name)}
     uses: dict[str, _Use] = {}
     for index, segment in enumerate(role.segments):
+        flying: dict[str, list[str]] = {}
+        written: set[str] = set()
         for at, instruction in enumerate(segment.instructions):
+            for name in reads(instruction):
+                if roots[name] in able and not _is_written(name, written, parents, storage.members):
+                    lasting.add(roots[name])
             for name in touched(instruction):
                 root = roots[name]
-                if kinds[root] not in SHARING or root in lasting:
-                    continue
-                use = uses.get(root)
-                if use is None:
-                    use = uses[root] = _Use(-(-storage.bytes(role.buffer(root)) // ALIGNMENT) * ALIGNMENT)
-                if index not in use.spans and name in reads(instruction):
-                    lasting.add(root)
-                use.spans[index] = (use.spans.get(index, (at, at))[0], at)
+                if root in able and root not in lasting:
+                    if root not in uses:
+                        uses[root] = _Use(-(-storage.bytes(role.buffer(root)) // ALIGNMENT) * ALIGNMENT)
+                    uses[root].spans[index] = (uses[root].spans.get(index, (at, at))[0], at)
+            written.update(writes(instruction))
             if begins(instruction):
-                lasting.update(roots[name] for name in touched(instruction))
+                flying[title(instruction)] = [roots[name] for name in touched(instruction)]
+            elif isinstance(instruction, Wait):
+                for root in flying.pop(instruction.name, ()):
+                    if root in uses:
+                        uses[root].spans[index] = (uses[root].spans[index][0], at)
+        lasting.update(root for held in flying.values() for root in held)
     return {name: use for name, use in uses.items() if name not in lasting}
+
+
+def _is_written(
+    name: str, written: set[str], parents: Mapping[str, str | None], members: Mapping[str, tuple[str, ...]]
+) -> bool:
+    """Whether a buffer has been written: itself, what it is a view of, or all that are views of it, side by side."""
+    at: str | None = name
+    while at is not None:
+        if at in written or (members[at] and all(each in written for each in members[at])):
+            return True
+        at = parents[at]
+    return False
 
 
 def _place(segment: int, uses: Mapping[str, _Use]) -> None:

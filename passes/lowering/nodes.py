@@ -14,7 +14,7 @@ from passes.lower_groups import GROUP_PHASES
 from passes.lower_nodes import stream_key
 from passes.lowering.forms import Form, local
 from passes.lowering.kinds import FORWARD_LIKE, NodeKind
-from passes.lowering.role import Buffers, Scratch
+from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
 from passes.lowering.shards import Shards
 from passes.lowering.totals import Totals
@@ -74,20 +74,20 @@ class Nodes:
             self._compute(node, kind)
 
     def _compute(self, node: Node, kind: NodeKind) -> None:
-        values, totals, scratch = self.values, self.totals, self.buffers.scratch()
-        inputs = tuple(self._input(name, form, scratch) for name, form in zip(node.inputs, kind.inputs, strict=True))
+        values, totals, gathered = self.values, self.totals, set[str]()
+        inputs = tuple(
+            self._input(node, name, form, gathered) for name, form in zip(node.inputs, kind.inputs, strict=True)
+        )
         mine = tuple(name for name in node.outputs if totals is not None and name in totals.by_part)
         if totals is not None and mine:
             values.out.extend(totals.prepare(mine))
         outputs = tuple(
-            totals.place(name, form, values, scratch)
-            if totals is not None and name in mine
-            else values.define(name, form)
+            totals.place(name, form, values) if totals is not None and name in mine else values.define(name, form)
             for name, form in zip(node.outputs, kind.outputs, strict=False)
         )
         workspaces: tuple[str, ...] = ()
         if kind.workspaces:
-            workspaces = self.buffers.workspaces(self._owned(node.address), kind.workspaces, scratch)
+            workspaces = self.buffers.workspaces(self._owned(node.address), kind.workspaces)
         if kind.sums and node.op == "bn":
             self._phases(node, kind, inputs, outputs)
         else:
@@ -113,9 +113,10 @@ class Nodes:
     def _owned(self, name: str) -> str:
         return self.buffers.named(name, self.values.chunk)
 
-    def _input(self, name: str, form: Form, scratch: Scratch) -> str:
+    def _input(self, node: Node, name: str, form: Form, gathered: set[str]) -> str:
         if name in self.shards.of:
-            self.values.put(name, self.setting.homes[name], self.shards.gather(name, scratch, self.values.out))
+            whole = self.shards.gather(name, node.address, gathered, self.values.out)
+            self.values.put(name, self.setting.homes[name], whole)
         return self.values.fetch(name, form)
 
     def _keyed(self, node: Node, attrs: Attrs) -> Attrs:

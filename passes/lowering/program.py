@@ -131,7 +131,8 @@ class _Device:
         name = f"stage{self.index}" if found.staged else "worker"
         entries = self._entries(names)
         made = Role(name, ranks, _shards(found, mesh), self.buffers.all(), tuple(self.segments), entries, mesh)
-        return shared(made, self.outputs.values())
+        scalars = (value for _, value in found.graph.metrics)
+        return shared(made, (*self.outputs.values(), *scalars, *((found.graph.loss,) if found.graph.loss else ())))
 
     def _entries(self, names: tuple[str, ...]) -> tuple[Entry, ...]:
         found = self.setting

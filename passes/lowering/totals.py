@@ -5,7 +5,7 @@ part is added to it. Totals that are sums over the same mesh axes lie in buckets
 pass completes them, and each bucket is summed in one collective.
 
 Under ZeRO a total ends in shards over the ranks that would otherwise have the same: 1 keeps whole totals and scatters
-them once a step; 2 and 3 scatter them in every microbatch out of memory that buckets take in turns, two at a time.
+them once a step; 2 and 3 scatter them in every microbatch, at most two buckets being whole at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Wait
 from passes.lowering.buckets import Bucket, Total, allocate, buckets_of, totals_of
 from passes.lowering.forms import Form
-from passes.lowering.role import Buffers, Scratch
+from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
 from passes.lowering.stages import Stage
 from passes.lowering.values import Values
@@ -45,7 +45,7 @@ class Totals:
         return (Compute("totals.zero", ("zero", "forward", ""), (), names),)
 
     def prepare(self, completed: Iterable[str]) -> Iterator[Instruction]:
-        """Before a kernel that completes these parts: the bucket that lies where they go has landed."""
+        """Before a kernel that completes these parts: of what is scattered at once, the bucket before the last one."""
         for part in completed:
             total = self.by_part[part]
             bucket = self.bucket_of[total.value]
@@ -54,17 +54,14 @@ class Totals:
                 for old in [each for each in self.flying if each.passing and self.buckets.index(each) <= last]:
                     yield from self._land(old)
 
-    def place(self, part: str, form: Form, values: Values, scratch: Scratch) -> str:
-        """The buffer that a part is computed into: its total, scratch memory, or one of its own."""
+    def place(self, part: str, form: Form, values: Values) -> str:
+        """The buffer that a part is computed into: its total, or one of its own."""
         total = self.by_part[part]
         if not self._accumulates(total):
             direct = len(total.parts) == 1 and form == total.form
             return total.value if direct else values.define(part, form)
         type_, name = self.setting.graph.type(part), f"{part}.part"
-        offset = scratch.take(self.setting.bytes(part, form))
-        self.buffers.add(
-            Buffer(name, type_, "gradient", view_of=scratch.pool.name, offset=offset, placement=form.placement)
-        )
+        self.buffers.add(Buffer(name, type_, "gradient", placement=form.placement))
         values.put(part, form, name)
         return name
 

@@ -11,7 +11,7 @@ from dlc.ir.program import Buffer, BufferKind, Collective, CollectiveKind, Compu
 from dlc.ir.tensor import TensorType
 from passes.lower_buffers import is_image, same_memory
 from passes.lowering.forms import Form, Margin, local, spread
-from passes.lowering.role import RECOMPUTED, Buffers
+from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting, Step
 
 Forms = dict[str, dict[Form, str]]
@@ -20,16 +20,14 @@ Forms = dict[str, dict[Form, str]]
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Consecutive ops whose results are computed again in the backward pass; they share memory with other runs.
+    """Consecutive ops whose results are computed again in the backward pass.
 
-    `values` are those results that nobody outside reads forward. `offsets` says where each buffer lies.
+    `values` are those results that nobody outside reads forward: what holds them lives within a segment.
     """
 
     index: int
     values: frozenset[str]
     forms: Forms = field(default_factory=dict)
-    offsets: dict[str, int] = field(default_factory=dict)
-    end: int = 0
 
 
 @dataclass(slots=True)
@@ -199,20 +197,12 @@ class Values:
         return self._hold(value, form, name, run, view_of)
 
     def _hold(self, value: str, form: Form, name: str, run: Run | None, view_of: str | None) -> str:
-        """A buffer for a form of a value. What a run makes lies in the memory that runs share."""
-        whole, offset = self.setting.graph.value(value), 0
+        """A buffer for a form of a value, found among what a run has made, or everywhere."""
+        whole = self.setting.graph.value(value)
         type_ = spread(whole.type, form, self.setting.mesh) if form.margins else whole.type
-        if run is not None and view_of is None:
-            view_of, offset = RECOMPUTED, self._offset(run, value, form, name)
-        self.buffers.add(Buffer(name, type_, _kind(whole.kind), form.layout, view_of, offset, form.placement))
+        self.buffers.add(Buffer(name, type_, _kind(whole.kind), form.layout, view_of, 0, form.placement))
         (run.forms if run is not None else self.forms).setdefault(value, {})[form] = name
         return name
-
-    def _offset(self, run: Run, value: str, form: Form, name: str) -> int:
-        if name not in run.offsets:
-            run.offsets[name] = run.end
-            run.end = self.buffers.pool(RECOMPUTED).reserve(run.end, self.setting.bytes(value, form))
-        return run.offsets[name]
 
     def _title(self, value: str, form: Form) -> str:
         """The name of a buffer of a value in a form other than that in which it is born."""
