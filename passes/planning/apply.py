@@ -50,7 +50,7 @@ class _Writer:
                 self._pass(kind, each, table, option, layout) for each in kind.passes
             )
         address = net.addresses[variable]
-        cut = table.partitions[option // len(table.layouts)]
+        cut = table.partition(option // len(table.layouts))
         names = self.solved.strategy.inner.names
         return OpPlan(
             address,
@@ -61,7 +61,7 @@ class _Writer:
             _reason(self.found.prices.rules, address, "layout", len(table.layouts) > 1),
             stage,
             recomputed,
-            partition_reason=_reason(self.found.prices.rules, address, "partition", len(table.partitions) > 1),
+            partition_reason=_reason(self.found.prices.rules, address, "partition", len(table.codes) > 1),
         )
 
     def _pass(self, kind: OpKind, each: Operands, table: OpTable, option: int, layout: str) -> PassPlan:

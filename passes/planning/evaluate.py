@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dlc.ir.mesh import PARTIAL, REPLICATED, largest
-from dlc.ir.tensor import BATCH
-from dlc.ops.indexing import operand_placement
 from passes.planning.network import HomeKind, Network, OpKind
-from passes.planning.tables import Tables
+from passes.planning.tables import COLUMNS, Tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,30 +54,25 @@ def scale(stages: int, microbatches: int) -> Scale:
     return Scale((microbatches + stages - 1) / stages, 1.0 / stages)
 
 
-def line(net: Network, tables: Tables, values: Integers) -> Line:
-    """The costs of an assignment, op by op."""
+def line(net: Network, tables: Tables, values: Integers, edges: Sequence[Array] | None = None) -> Line:
+    """The costs of an assignment, op by op; `edges` are the tables of all kinds of edges, where they are known."""
     import numpy as np
 
-    count = len(net.addresses)
-    columns = {name: np.zeros(count) for name in ("forward", "backward", "weights", "moves", "update", "sums")}
-    bytes_ = {name: np.zeros(count) for name in ("saved", "fixed", "transient")}
-    kinds = np.array(net.variables)
-    for index in dict.fromkeys(net.variables):
-        kind, members = net.kinds[index], np.flatnonzero(kinds == index)
-        if isinstance(kind, OpKind):
-            table, chosen = tables.op(kind), values[members]
-            for name in ("forward", "backward", "weights", "update", "sums"):
-                columns[name][members] = getattr(table, name)[chosen]
-            for name, column in bytes_.items():
-                column[members] = getattr(table, name)[chosen]
+    count, kinds = len(net.addresses), np.array(net.variables, dtype=np.int64)
+    made = {index: tables.op(kind) for index, kind in enumerate(net.kinds) if isinstance(kind, OpKind)}
+    starts = np.zeros(len(net.kinds), dtype=np.int64)
+    starts[list(made)] = np.cumsum([0, *(table.options for table in made.values())])[:-1]
+    places = starts[kinds[:count]] + values[:count]
+    columns = {name: np.concatenate([getattr(table, name) for table in made.values()])[places] for name in COLUMNS}
+    columns["moves"] = np.zeros(count)
     makers = _makers(net)
     for index in dict.fromkeys(net.variables[count:]):
         kind, members = net.kinds[index], np.flatnonzero(kinds == index)
-        if isinstance(kind, HomeKind):
-            np.add.at(columns["backward"], makers[members], tables.home(kind).backward[values[members]])
+        assert isinstance(kind, HomeKind)
+        np.add.at(columns["backward"], makers[members], tables.home(kind).backward[values[members]])
     hiding = columns["backward"] + columns["weights"]
-    _add_edges(net, tables, values, columns, makers)
-    return Line(**columns, **bytes_, hiding=hiding, crossing=_crossing(net, tables, values))
+    _add_edges(net, [tables.edge(kind) for kind in net.edge_kinds] if edges is None else edges, values, columns, makers)
+    return Line(**columns, hiding=hiding, crossing=_crossing(net, tables, values))
 
 
 def _makers(net: Network) -> Integers:
@@ -90,79 +83,44 @@ def _makers(net: Network) -> Integers:
     return np.array([*range(len(net.addresses)), *(made[name] for name in net.homes)], dtype=np.int64)
 
 
-def _add_edges(net: Network, tables: Tables, values: Integers, columns: dict[str, Array], makers: Integers) -> None:
+def _add_edges(
+    net: Network, edges: Sequence[Array], values: Integers, columns: dict[str, Array], makers: Integers
+) -> None:
     import numpy as np
 
     if not net.edges:
         return
-    ends = np.array(net.edges)
-    for kind in net.edge_kinds:
-        mine = ends[ends[:, 2] == kind.index]
-        seconds = tables.edge(kind)[values[mine[:, 0]], values[mine[:, 1]]]
-        at = makers[mine[:, 0]]
-        if kind.weight:
-            np.add.at(columns["update"], at, seconds)
-            continue
-        share = 0.5 if kind.gradient else 1.0
-        np.add.at(columns["forward"], at, share * seconds)
-        np.add.at(columns["backward"], at, (1.0 - share) * seconds)
-        np.add.at(columns["moves"], at, seconds)
+    source, target, number = np.array(net.edges, dtype=np.int64).T
+    starts = np.cumsum([0, *(table.size for table in edges)])
+    widths = np.array([table.shape[1] for table in edges], dtype=np.int64)
+    entries = np.concatenate([table.ravel() for table in edges])
+    seconds = entries[starts[number] + values[source] * widths[number] + values[target]]
+    weight, gradient = (np.array([getattr(k, n) for k in net.edge_kinds])[number] for n in ("weight", "gradient"))
+    lent, moved = np.where(weight, seconds, 0.0), np.where(weight, 0.0, seconds)
+    share = np.where(gradient, 0.5, 1.0)
+    for name, amount in (
+        ("update", lent),
+        ("forward", share * moved),
+        ("backward", (1.0 - share) * moved),
+        ("moves", moved),
+    ):
+        np.add.at(columns[name], makers[source], amount)
 
 
 def _crossing(net: Network, tables: Tables, values: Integers) -> Array:
-    """Bytes that cross the line behind each op."""
+    """Bytes that cross the line behind each op: of a value as its home or else its producer holds it."""
     import numpy as np
 
     count = len(net.addresses)
     change = np.zeros(count + 1)
-    last: dict[str, int] = {}
-    made: dict[str, int] = {}
-    for i, address in enumerate(net.addresses):
-        node = net.graph.node(address)
-        for name in node.inputs:
-            if name in made:
-                last[name] = i
-        made.update(dict.fromkeys(node.outputs, i))
-    homes = {name: count + i for i, name in enumerate(net.homes)}
-    sizes: dict[tuple[int, int, str], float] = {}
-    for name, end in last.items():
-        begin = made[name]
-        if end > begin:
-            size = _held_bytes(net, tables, values, name, begin, homes.get(name), sizes)
-            change[begin] += size
-            change[end] -= size
-    return np.cumsum(change)[:count]
-
-
-def _held_bytes(
-    net: Network,
-    tables: Tables,
-    values: Integers,
-    name: str,
-    maker: int,
-    home: int | None,
-    known: dict[tuple[int, int, str], float],
-) -> float:
-    """Bytes of a value on a rank, as its home or else its producer holds it."""
-    variable = maker if home is None else home
-    kind = net.kinds[net.variables[variable]]
-    node = net.graph.node(net.addresses[maker])
-    position = str(node.outputs.index(name))
-    key = (net.variables[variable], int(values[variable]), position)
-    if key not in known:
-        type_ = net.graph.type(name).with_extent(BATCH, tables.samples)
+    for each in net.crossings:
+        kind, chosen = net.kinds[each.kind], values[list(each.variables)]
         if isinstance(kind, HomeKind):
-            table = tables.home(kind)
-            placement = table.forms[int(values[variable]) // len(table.layouts)][0]
+            home = tables.home(kind)
+            size = home.bytes[chosen // len(home.layouts)]
         else:
             ops = tables.op(kind)
-            cut = ops.partitions[int(values[variable]) // len(ops.layouts)]
-            role = next(role for role, at in zip(_output_roles(kind), node.outputs, strict=True) if at == name)
-            placement = operand_placement(kind.indexing, role, type_, cut)
-        whole = tuple(REPLICATED if at == PARTIAL else at for at in placement)
-        known[key] = float(largest(type_, whole, tables.mesh).bytes)
-    return known[key]
-
-
-def _output_roles(kind: OpKind) -> tuple[str, ...]:
-    return kind.passes[0].outputs
+            size = tables.prices.bytes(kind, each.role)[ops.rows[chosen // len(ops.layouts)]]
+        np.add.at(change, list(each.begins), size)
+        np.subtract.at(change, list(each.ends), size)
+    return np.cumsum(change)[:count]

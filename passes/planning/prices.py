@@ -7,17 +7,18 @@ strategy's options point into them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import overhead
+from dlc.cost.compute import conversion_seconds, overhead
 from dlc.cost.many import seconds_many
 from dlc.cost.profile import Profile
 from dlc.ir.graph import Attr, Graph
-from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType, tensor
 from dlc.ops.operator import Operator, Shapes
 from passes.differentiate import operator_of
 from passes.options import Operation, Rules, candidates
@@ -63,7 +64,7 @@ Signature = tuple[tuple[str, ...], bool]
 """What decides the cuts of an op: its iteration axes, and whether it is linear."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Prices:
     """The price tables of a network on a device; `rows` of some axes hold their parts, then a microbatch's samples."""
 
@@ -76,6 +77,7 @@ class Prices:
     spent: dict[int, Spent] = field(default_factory=dict)
     least: dict[int, dict[tuple[int, int], float]] = field(default_factory=dict)
     updates: tuple[UpdateRule, ...] = ()
+    sizes: dict[tuple[int, str], Array] = field(default_factory=dict)
     options: int = 0  # priced candidates, for the record
 
     def __post_init__(self) -> None:
@@ -154,10 +156,31 @@ class Prices:
         """Bytes of a tensor of the op on the rank with most of it, for all rows of its kind."""
         import numpy as np
 
-        size = np.full(len(self.rows[kind.indexing.axes]), float(DTYPE_BYTES[kind.types[role].dtype]))
-        for extent in self.extents(kind, role).values():
-            size = size * extent
-        return size
+        if (kind.index, role) not in self.sizes:
+            size = np.full(len(self.rows[kind.indexing.axes]), float(DTYPE_BYTES[kind.types[role].dtype]))
+            for extent in self.extents(kind, role).values():
+                size = size * extent
+            self.sizes[kind.index, role] = size
+        return self.sizes[kind.index, role]
+
+    def saved(self, kind: OpKind) -> Array:
+        """Bytes that a microbatch keeps of an op's results for its backward pass, for all rows of its kind."""
+        return self._total(kind, kind.kept)
+
+    def transient(self, kind: OpKind) -> Array:
+        """Bytes of the gradients that an op reads and writes while its backward pass runs, for all rows of its kind."""
+        trained, behind = (*kind.weights, *kind.constants), kind.passes[1:]
+        given = dict.fromkeys(role for each in behind for role in each.outputs if role not in trained)
+        read = kind.results if behind else ()
+        return self._total(kind, (*(role for role in given if role in kind.types), *read))
+
+    def _total(self, kind: OpKind, roles: Iterable[str]) -> Array:
+        import numpy as np
+
+        total = np.zeros(len(self.rows[kind.indexing.axes]))
+        for role in roles:
+            total += self.bytes(kind, role)
+        return total
 
     def _price(self, kind: OpKind) -> Spent:
         import numpy as np
@@ -222,6 +245,19 @@ class Prices:
         extents = self.extents(kind, role)
         return TensorType(type_.dtype, tuple(Axis(axis.name, extents[axis.name]) for axis in type_.axes))  # type: ignore[arg-type]
 
+    @cached_property
+    def layouts(self) -> Layouts:
+        """Those that some kind of op may have."""
+        kinds = (kind for kind in self.network.kinds if isinstance(kind, OpKind))
+        return tuple(dict.fromkeys(layout for kind in kinds for layout in self.of(kind).layouts if layout))
+
+    @cached_property
+    def conversion(self) -> tuple[float, float]:
+        """A copy into another layout: (seconds of any, seconds for each byte)."""
+        many = 2**20
+        fixed, full = (conversion_seconds(tensor("f32", n=count), self.device, self.profile) for count in (0, many))
+        return fixed, (full - fixed) / (4 * many)
+
     def call(self) -> float:
         """Seconds of one call besides its work."""
         return overhead(self.device, self.profile)
@@ -229,13 +265,13 @@ class Prices:
 
 def local_extents(kind: OpKind, role: str, rows: Integers) -> dict[str, int | Integers]:
     """Tensor axis -> extents on the rank with most of it, for rows of (parts of each iteration axis, samples)."""
-    type_, along = kind.types[role], kind.indexing.tensors.get(role)
+    type_, along, axes = kind.types[role], kind.indexing.tensors.get(role), kind.indexing.axes
     found: dict[str, int | Integers] = {}
     for at, axis in enumerate(type_.axes):
         extent: int | Integers = rows[:, -1] if axis.name == BATCH else axis.extent
         runs = along[at] if along is not None else ""
-        if runs in kind.indexing.axes:
-            extent = -(-extent // rows[:, kind.indexing.axes.index(runs)])
+        if runs in axes:
+            extent = -(-extent // rows[:, axes.index(runs)])
         found[axis.name] = extent
     return found
 

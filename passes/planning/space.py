@@ -140,19 +140,23 @@ def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Spa
 @dataclass(frozen=True, slots=True)
 class Objective:
     """J as the larger of two sums of tables: `shown` with all sums of gradients hidden, `hidden` with what computing
-    hides taken off the sums. Tables by kind, and by edge kind for both."""
+    hides taken off the sums. Tables by kind, and by edge kind for both; `once` are those of one microbatch or step."""
 
     shown: list[Array]
     hidden: list[Array]
     pair: list[Array]
+    once: list[Array]
 
 
 def objective(found: Space, tables: Tables) -> Objective:
     """The tables of J; those of pairs are made last, and take longest."""
     shown, hidden = unary_tables(found, tables)
     weight, edges = found.scale(tables.strategy), found.network.edge_kinds
-    pair = [tables.edge(kind) * (weight.step if kind.weight else weight.microbatch) for kind in edges]
-    return Objective(shown, hidden, pair)
+    once = tables.edges(edges)
+    pair = [
+        table * (weight.step if kind.weight else weight.microbatch) for kind, table in zip(edges, once, strict=True)
+    ]
+    return Objective(shown, hidden, pair, once)
 
 
 def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]]:
@@ -217,7 +221,8 @@ def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved | None
         return None
     sums = objective(found, tables)
     best = _least(found.structure, (sums.shown, sums.pair), (sums.hidden, sums.pair))
-    return Solved(strategy, tables, best.values, best.cost, best.bound, line(found.network, tables, best.values))
+    costs = line(found.network, tables, best.values, sums.once)
+    return Solved(strategy, tables, best.values, best.cost, best.bound, costs)
 
 
 ROUNDING = 1e-9
@@ -234,10 +239,10 @@ def _pruned(found: Space, tables: Tables, below: float) -> Tables | None:
     kept: dict[int, OpTable] = {}
     for kind, _ in found.ops:
         table = tables.op(kind)
-        keep = np.ones(len(table.partitions), dtype=bool)
+        keep = np.ones(len(table.codes), dtype=bool)
         for columns, bound in zip(bounds, least, strict=True):
             column = columns[kind.index]
-            cheapest = column.reshape(len(table.partitions), len(table.layouts)).min(axis=1)
+            cheapest = column.reshape(len(table.codes), len(table.layouts)).min(axis=1)
             keep &= cheapest - column.min(initial=inf) <= below - bound
         if not keep.any():
             return None

@@ -7,18 +7,16 @@ conversions of layout are those of one microbatch; updates and gradients of weig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import product
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
-from dlc.cost.compute import conversion_seconds
 from dlc.cost.redistribution import Redistributions
-from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, largest, shards
-from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType, tensor
-from dlc.ops.indexing import Partition, fringe, needed_placement, operand_placement, result_placement
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, shards
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
+from dlc.ops.indexing import Partition, fringe
 from passes.lower_buffers import DEFAULT_LAYOUT, is_image, same_memory
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.pins import Pins
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
 
 BUCKET = 25 * 2**20
 """Gradients of weights are priced by the byte, as a part of a bucket of this size (`passes.buckets`)."""
@@ -38,14 +37,16 @@ BUCKET = 25 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class OpTable:
-    """The legal options of a kind of op: option o cuts it by `partitions[o // layouts]` in `layouts[o % layouts]`.
+    """The legal options of a kind of op: option o cuts it by `partition(o // layouts)` in `layouts[o % layouts]`.
 
+    `codes[cut, i]` is the iteration axis, of `axes`, that a cut splits over inner mesh axis i; -1 is none.
     `forward`, `backward` and `weights` are seconds of a microbatch with what is communicated inside the op; `update`
     seconds of a step without, `sums` the seconds to sum gradients. `saved` are bytes that a microbatch keeps for its
     backward pass, `fixed` those of weights, gradients and states, `transient` those of its gradients while it runs.
     """
 
-    partitions: tuple[Partition, ...]
+    axes: tuple[str, ...]
+    codes: Integers
     layouts: tuple[str, ...]
     rows: Integers
     forward: Array
@@ -62,6 +63,15 @@ class OpTable:
         """How many there are."""
         return len(self.forward)
 
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """All cuts."""
+        return tuple(self.partition(cut) for cut in range(len(self.codes)))
+
+    def partition(self, cut: int) -> Partition:
+        """One cut."""
+        return tuple(self.axes[code] if code >= 0 else "" for code in self.codes[cut].tolist())
+
     def of(self, cuts: Integers) -> OpTable:
         """The options with these cuts alone."""
         import numpy as np
@@ -69,7 +79,7 @@ class OpTable:
         count = len(self.layouts)
         kept = (cuts[:, None] * count + np.arange(count)).reshape(-1)
         columns = {name: getattr(self, name)[kept] for name in COLUMNS}
-        return replace(self, partitions=tuple(self.partitions[at] for at in cuts), rows=self.rows[cuts], **columns)
+        return replace(self, codes=self.codes[cuts], rows=self.rows[cuts], **columns)
 
 
 COLUMNS = ("forward", "backward", "weights", "update", "sums", "saved", "fixed", "transient")
@@ -77,12 +87,34 @@ COLUMNS = ("forward", "backward", "weights", "update", "sums", "saved", "fixed",
 
 @dataclass(frozen=True, slots=True)
 class HomeTable:
-    """The forms of a kind of home: `forms[o // layouts]` is (placement, that of the gradient)."""
+    """The forms of a kind of home: option o has form o // layouts.
 
-    forms: tuple[tuple[Placement, Placement], ...]
+    `ahead[form, i]` is what inner mesh axis i does to the value: 0 leaves it whole, 2 + a splits its axis
+    a, of `names`. `behind` says so of its gradient, which may be partial, 1.
+    """
+
+    names: tuple[str, ...]
+    ahead: Integers
+    behind: Integers
     layouts: tuple[str, ...]
     backward: Array  # seconds to add up the gradients of a microbatch
     bytes: Array  # [form]: of the value on a rank
+
+    @property
+    def forms(self) -> tuple[tuple[Placement, Placement], ...]:
+        """All forms: where each has the value, and its gradient."""
+        entries = (REPLICATED, PARTIAL, *self.names)
+        ahead, behind = ([tuple(entries[at] for at in row) for row in d.tolist()] for d in (self.ahead, self.behind))
+        return tuple(zip(ahead, behind, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where one end of an edge has a tensor, and its gradient, by cuts or forms: numbers of placements
+    (`Redistributions.between`)."""
+
+    ahead: Integers
+    back: Integers
 
 
 @dataclass(slots=True)
@@ -98,13 +130,12 @@ class Tables:
     ops: dict[int, OpTable] = field(default_factory=dict)
     homes: dict[int, HomeTable] = field(default_factory=dict)
     _fringes: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
-    _placements: dict[
-        tuple[int, str, bool], tuple[tuple[Placement, ...], tuple[Placement, ...], Integers, Integers]
-    ] = field(default_factory=dict)
+    _rates: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
+    _ends: dict[tuple[int, str, bool], _End] = field(default_factory=dict)
 
     def of(self, ops: dict[int, OpTable]) -> Tables:
         """The same with fewer options for some ops."""
-        return replace(self, ops=ops, homes=dict(self.homes), _placements={}, _fringes=self._fringes)
+        return replace(self, ops=ops, _ends={})
 
     @property
     def mesh(self) -> Mesh:
@@ -128,10 +159,9 @@ class Tables:
         spent, cuts = self.prices.of(kind), self.prices.cuts(kind, self.strategy)
         kept = np.flatnonzero(self._legal(kind, cuts.codes, cuts.parts))
         codes, parts, rows = cuts.codes[kept], cuts.parts[kept], cuts.rows[kept]
-        axes = kind.indexing.axes
-        partitions = tuple(tuple(axes[c] if c >= 0 else "" for c in code) for code in codes)
+        shared = {role: self._partial(kind, role, codes) for role in kind.weights}
         inside, behind = self._inside(kind, codes, parts, rows)
-        sums, gathers = self._sums(kind, codes, rows)
+        sums, gathers = self._sums(kind, shared, rows)
         count = len(spent.layouts)
 
         def spread(column: Array) -> Array:
@@ -141,27 +171,27 @@ class Tables:
             return np.ascontiguousarray(table[:, rows].T).reshape(-1)
 
         return OpTable(
-            partitions,
+            kind.indexing.axes,
+            codes,
             spent.layouts,
             rows,
             by_layout(spent.forward) + spread(inside + gathers),
             by_layout(spent.backward) + spread(behind + gathers),
             by_layout(spent.weights),
-            spread(self._updates(kind, codes, rows)),
+            spread(self._updates(kind, shared, rows)),
             spread(sums),
-            spread(self._saved(kind, rows)),
-            spread(self._fixed(kind, codes, rows)),
-            spread(self._transient(kind, rows)),
+            spread(self.prices.saved(kind)[rows]),
+            spread(self._fixed(kind, shared, rows)),
+            spread(self.prices.transient(kind)[rows]),
         )
 
-    def _legal(self, kind: OpKind, codes: Integers, parts: Integers) -> NDArray[np.bool_]:
+    def _legal(self, kind: OpKind, codes: Integers, parts: Integers) -> Flags:
         """Which cuts leave every rank something, keep whole what has to stay whole, and obey the pins."""
         import numpy as np
 
-        ok = np.ones(len(codes), dtype=bool)
-        for at, (axis, extent) in enumerate(kind.indexing.extents):
-            extent = min(extent, self.samples) if axis == BATCH else extent
-            ok &= parts[:, at] <= extent
+        extents = [min(extent, self.samples) if axis == BATCH else extent for axis, extent in kind.indexing.extents]
+        ok = np.asarray((parts <= np.array(extents, dtype=np.int64)).all(axis=1))
+        for at, (axis, extent) in enumerate(zip(kind.indexing.axes, extents, strict=True)):
             if axis in kind.indexing.whole:
                 ok &= extent % parts[:, at] == 0
             if axis in kind.indexing.halos:
@@ -237,38 +267,36 @@ class Tables:
     def _value_bytes(self, kind: OpKind) -> int:
         return DTYPE_BYTES[next(iter(kind.types.values())).dtype]
 
-    def _by_axes(self, chosen: NDArray[np.bool_]) -> list[tuple[tuple[str, ...], Integers]]:
+    def _by_axes(self, chosen: Flags) -> list[tuple[tuple[str, ...], Integers]]:
         """(mesh axes, the options for which exactly these are chosen), for each set of axes but none."""
         import numpy as np
 
         numbers = chosen @ (1 << np.arange(chosen.shape[1]))
-        return [
-            (
-                tuple(name for i, name in enumerate(self.mesh.names) if number >> i & 1),
-                np.flatnonzero(numbers == number),
-            )
-            for number in np.unique(numbers).tolist()
-            if number
-        ]
+        found: list[tuple[tuple[str, ...], Integers]] = []
+        for number in range(1, 1 << chosen.shape[1]):
+            members = np.flatnonzero(numbers == number)
+            if len(members):
+                found.append((tuple(name for i, name in enumerate(self.mesh.names) if number >> i & 1), members))
+        return found
 
-    def _partial(self, kind: OpKind, role: str, codes: Integers) -> NDArray[np.bool_]:
+    def _partial(self, kind: OpKind, role: str, codes: Integers) -> Flags:
         """[option, mesh axis]: whether ranks along it hold the same of a weight, and parts of its gradient's sum."""
         import numpy as np
 
         along = kind.indexing.tensors.get(role, ())
         summed = kind.indexing.tensors[kind.results[0]] if role in kind.indexing.once else kind.indexing.axes
-        own = [at for at, axis in enumerate(kind.indexing.axes) if axis in along or axis not in summed]
-        return (codes >= 0) & ~np.isin(codes, own)
+        axes = kind.indexing.axes
+        return np.array([axis in summed and axis not in along for axis in axes] + [False])[codes]
 
-    def _sums(self, kind: OpKind, codes: Integers, rows: Integers) -> tuple[Array, Array]:
+    def _sums(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> tuple[Array, Array]:
         """(seconds a step to sum gradients of weights, seconds a microbatch and pass to gather sharded weights)."""
         import numpy as np
 
-        sums, gathers = np.zeros(len(codes)), np.zeros(len(codes))
+        sums, gathers = np.zeros(len(rows)), np.zeros(len(rows))
         shard, count = self.strategy.shard, self.strategy.microbatches
         for role in kind.weights:
             size = self.prices.bytes(kind, role)[rows]
-            for names, members in self._by_axes(self._partial(kind, role, codes)):
+            for names, members in self._by_axes(shared[role]):
                 reduce = self._rate("reduce_scatter" if shard != "none" else "allreduce", names)
                 gather = self._rate("allgather", names) if shard != "none" else 0.0
                 often = count if shard in ("gradients", "weights") else 1
@@ -280,30 +308,23 @@ class Tables:
 
     def _rate(self, kind: str, names: tuple[str, ...]) -> float:
         """Seconds per byte of a full bucket."""
-        return float(self.fabric.seconds(kind, float(BUCKET), names)) / BUCKET
+        if (kind, names) not in self._rates:
+            self._rates[kind, names] = float(self.fabric.seconds(kind, float(BUCKET), names)) / BUCKET
+        return self._rates[kind, names]
 
-    def _sharers(self, kind: OpKind, role: str, codes: Integers) -> Array:
+    def _sharers(self, shared: Flags) -> Array:
         """Among how many ranks a weight's state can be sharded, for each option."""
         import numpy as np
 
-        extents = np.array(self.mesh.extents, dtype=float)
-        return np.prod(np.where(self._partial(kind, role, codes), extents, 1.0), axis=1)
+        return np.asarray(np.where(shared, np.array(self.mesh.extents, dtype=float), 1.0).prod(axis=1))
 
-    def _updates(self, kind: OpKind, codes: Integers, rows: Integers) -> Array:
+    def _updates(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
         update = self.prices.of(kind).update[rows]
         if self.strategy.shard == "none" or not kind.weights:
             return update
-        return update / self._sharers(kind, kind.weights[0], codes)
+        return update / self._sharers(shared[kind.weights[0]])
 
-    def _saved(self, kind: OpKind, rows: Integers) -> Array:
-        import numpy as np
-
-        total = np.zeros(len(rows))
-        for role in kind.kept:
-            total += self.prices.bytes(kind, role)[rows]
-        return total
-
-    def _fixed(self, kind: OpKind, codes: Integers, rows: Integers) -> Array:
+    def _fixed(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
         """Weights, gradients, states and copies in full precision (cost-models.md §5: ZeRO)."""
         import numpy as np
 
@@ -314,24 +335,11 @@ class Tables:
             size = self.prices.bytes(kind, role)[rows]
             value = DTYPE_BYTES[kind.types[role].dtype]
             master = self.master_bytes or value
-            sharers = self._sharers(kind, role, codes)
+            sharers = self._sharers(shared[role])
             state = (states * master + self.master_bytes) / value
             total += size * state / (sharers if level >= 1 else 1.0)
             total += size / (sharers if level >= 2 else 1.0) + size / (sharers if level >= 3 else 1.0)
         for role in kind.constants:
-            total += self.prices.bytes(kind, role)[rows]
-        return total
-
-    def _transient(self, kind: OpKind, rows: Integers) -> Array:
-        """Gradients that the op reads and writes while its backward pass runs."""
-        import numpy as np
-
-        total = np.zeros(len(rows))
-        trained = (*kind.weights, *kind.constants)
-        for role in dict.fromkeys(role for each in kind.passes[1:] for role in each.outputs if role not in trained):
-            if role in kind.types:
-                total += self.prices.bytes(kind, role)[rows]
-        for role in kind.results if len(kind.passes) > 1 else ():
             total += self.prices.bytes(kind, role)[rows]
         return total
 
@@ -347,89 +355,86 @@ class Tables:
         import numpy as np
 
         type_ = self._microbatch(kind.type)
-        choices = [
-            [
-                (REPLICATED, REPLICATED),
-                *([(REPLICATED, PARTIAL)] if kind.gradients else []),
-                *((a, a) for a in type_.names),
-            ]
-            for _ in self.mesh.names
-        ]
-        forms = [
-            (tuple(f for f, _ in each), tuple(g for _, g in each))
-            for each in product(*choices)
-            if self._fits(type_, each)
-        ]
-        device = self.prices.device
-        size = np.array([largest(type_, back, self.mesh).bytes for _, back in forms], dtype=float)
+        ahead, behind = _forms(len(type_.axes), len(self.mesh.axes), kind.gradients > 0)
+        fits = (self._parts(type_, ahead) <= np.array(type_.shape, dtype=np.int64)).all(axis=1)
+        ahead, behind = ahead[fits], behind[fits]
+        device, layouts = self.prices.device, self._layouts if is_image(kind.type) else ("",)
+        size = self._local_bytes(type_, behind)
         adding = (
             (kind.gradients + 1) * size / device.bandwidth + self.prices.call() if kind.gradients > 1 else 0.0 * size
         )
-        layouts = self._layouts if is_image(kind.type) else ("",)
-        held = np.array([largest(type_, ahead, self.mesh).bytes for ahead, _ in forms], dtype=float)
-        return HomeTable(tuple(forms), layouts, np.repeat(adding, len(layouts)), held)
+        held = self._local_bytes(type_, ahead)
+        return HomeTable(type_.names, ahead, behind, layouts, np.repeat(adding, len(layouts)), held)
+
+    def _parts(self, type_: TensorType, digits: Integers) -> Integers:
+        """[form, tensor axis]: into how many parts it is cut."""
+        import numpy as np
+
+        splits = digits[:, :, None] == 2 + np.arange(len(type_.axes))
+        return np.asarray(np.where(splits, np.array(self.mesh.extents, dtype=np.int64)[:, None], 1).prod(axis=1))
+
+    def _local_bytes(self, type_: TensorType, digits: Integers) -> Array:
+        """[form]: what the rank with most of a tensor holds of it."""
+        import numpy as np
+
+        local = -(-np.array(type_.shape, dtype=np.int64) // self._parts(type_, digits))
+        return np.asarray(local.prod(axis=1) * float(DTYPE_BYTES[type_.dtype]))
 
     @property
     def _layouts(self) -> tuple[str, ...]:
-        kinds = (kind for kind in self.prices.network.kinds if isinstance(kind, OpKind))
-        return tuple(dict.fromkeys(layout for kind in kinds for layout in self.prices.of(kind).layouts if layout))
-
-    def _fits(self, type_: TensorType, form: Sequence[tuple[str, str]]) -> bool:
-        for axis in type_.axes:
-            count = 1
-            for (at, _), extent in zip(form, self.mesh.extents, strict=True):
-                count *= extent if at == axis.name else 1
-            if count > axis.extent:
-                return False
-        return True
+        return self.prices.layouts
 
     def _microbatch(self, type_: TensorType) -> TensorType:
         return type_.with_extent(BATCH, self.samples)
 
     # Edges.
 
+    def edges(self, kinds: Sequence[EdgeKind]) -> list[Array]:
+        """The tables of many kinds of edges: the moves of all their types are priced together."""
+        if self.mesh.axes:
+            self.redistributions.prepare(self._type(kind) for kind in kinds)
+        return [self.edge(kind) for kind in kinds]
+
     def edge(self, kind: EdgeKind) -> Array:
         """Seconds of a microbatch (of a step for a weight that is lent) by options of both ends."""
-        import numpy as np
-
-        type_ = kind.type if kind.weight else self._microbatch(kind.type)
-        ahead, back, at, at_back = self._ends(kind.source, kind.source_role, type_, source=True, weight=kind.weight)
-        goal, come, to, to_back = self._ends(kind.target, kind.target_role, type_, source=False)
-        table = self._moves(type_, ahead, goal)[np.ix_(at, to)]
+        type_ = self._type(kind)
+        source = self._end(kind.source, kind.source_role, type_, made=not kind.weight)
+        target = self._end(kind.target, kind.target_role, type_, made=False)
+        table = self._moves(type_, source.ahead, target.ahead)
         if kind.gradient:
-            table = table + self._moves(type_, come, back)[np.ix_(to_back, at_back)].T
+            table = table + self._moves(type_, target.back, source.back).T
         return self._with_layouts(kind, type_, table)
 
-    def _moves(self, type_: TensorType, sources: tuple[Placement, ...], targets: tuple[Placement, ...]) -> Array:
+    def _type(self, kind: EdgeKind) -> TensorType:
+        return kind.type if kind.weight else self._microbatch(kind.type)
+
+    def _moves(self, type_: TensorType, sources: Integers, targets: Integers) -> Array:
         import numpy as np
 
         if not self.mesh.axes:
             return np.zeros((len(sources), len(targets)))
-        return self.redistributions.matrix(type_, sources, targets)
+        return self.redistributions.between(type_, sources, targets)
 
-    def _ends(
-        self, index: int, role: str, type_: TensorType, *, source: bool, weight: bool = False
-    ) -> tuple[tuple[Placement, ...], tuple[Placement, ...], Integers, Integers]:
-        """Where one end has a tensor and its gradient: distinct placements of both, and the numbers of those that each
-        of its cuts has."""
-        key = (index, role, source and not weight)
-        if key not in self._placements:
-            ahead, back = self._placed(index, role, type_, made=source and not weight)
-            first, at = _distinct(ahead)
-            second, at_back = _distinct(back)
-            self._placements[key] = first, second, at, at_back
-        return self._placements[key]
+    def _end(self, index: int, role: str, type_: TensorType, *, made: bool) -> _End:
+        """Where one end has a tensor: where it is `made` it may be a partial sum, where it is read its gradient."""
+        key = (index, role, made)
+        if key not in self._ends:
+            self._ends[key] = self._placed(index, role, type_, made)
+        return self._ends[key]
 
-    def _placed(self, index: int, role: str, type_: TensorType, made: bool) -> tuple[list[Placement], list[Placement]]:
-        kind = self.prices.network.kinds[index]
+    def _placed(self, index: int, role: str, type_: TensorType, made: bool) -> _End:
+        import numpy as np
+
+        kind, entries = self.prices.network.kinds[index], len(type_.axes) + 2
+        weights = entries ** np.arange(len(self.mesh.axes), dtype=np.int64)[::-1]
         if isinstance(kind, HomeKind):
-            forms = self.home(kind).forms
-            return [f for f, _ in forms], [g for _, g in forms]
-        cuts = self.op(kind).partitions
-        indexing = kind.indexing
-        born = [result_placement(indexing, role, type_, cut) for cut in cuts]
-        held = [operand_placement(indexing, role, type_, cut) for cut in cuts]
-        return (born, [needed_placement(indexing, role, type_, cut) for cut in cuts]) if made else (held, born)
+            home = self.home(kind)
+            return _End(home.ahead @ weights, home.behind @ weights)
+        table, runs = self.op(kind), kind.indexing.tensors[role]
+        places = [2 + runs.index(axis) if axis in runs else 0 for axis in table.axes]
+        held = np.array([*places, 0], dtype=np.int64)[table.codes] @ weights
+        born = np.array([*(place or 1 for place in places), 0], dtype=np.int64)[table.codes] @ weights
+        return _End(born, held) if made else _End(held, born)
 
     def _with_layouts(
         self,
@@ -446,7 +451,9 @@ class Tables:
         if not is_image(type_) or kind.weight:
             return np.repeat(np.repeat(table, len(ours), axis=0), len(theirs), axis=1)
         sizes = self._held(kind.source, kind.source_role), self._held(kind.target, kind.target_role)
-        copied = self._conversion(np.minimum.outer(*sizes)) * (2.0 if kind.gradient else 1.0)
+        fixed, slope = self.prices.conversion
+        often = 2.0 if kind.gradient else 1.0
+        copied = (fixed + np.minimum.outer(*sizes) * slope) * often
         differs = np.array(
             [[not same_memory(type_, one or DEFAULT_LAYOUT, two or DEFAULT_LAYOUT) for two in theirs] for one in ours]
         )
@@ -462,26 +469,20 @@ class Tables:
             return self.home(kind).bytes
         return np.asarray(self.prices.bytes(kind, role)[self.op(kind).rows])
 
-    def _conversion(self, size: Array) -> Array:
-        """Seconds to copy so many bytes into another layout: linear in the bytes."""
-        many = 2**20
-        fixed, full = (
-            conversion_seconds(tensor("f32", n=count), self.prices.device, self.prices.profile) for count in (0, many)
-        )
-        slope = full - fixed
-        return fixed + size * (slope / (4 * many))
-
     def _layouts_of(self, index: int) -> tuple[str, ...]:
         kind = self.prices.network.kinds[index]
         return self.home(kind).layouts if isinstance(kind, HomeKind) else self.op(kind).layouts
 
 
-def _distinct(placements: list[Placement]) -> tuple[tuple[Placement, ...], Integers]:
+@lru_cache(maxsize=64)
+def _forms(tensor_axes: int, mesh_axes: int, gradient: bool) -> tuple[Integers, Integers]:
+    """All forms of a home, legal or not: what each mesh axis does to the value, and to its gradient if there is one."""
     import numpy as np
 
-    numbers: dict[Placement, int] = {}
-    at = np.array([numbers.setdefault(each, len(numbers)) for each in placements], dtype=np.int64)
-    return tuple(numbers), at
+    splits = range(2, tensor_axes + 2)
+    ahead, behind = [0, *([0] if gradient else []), *splits], [0, *([1] if gradient else []), *splits]
+    grid = np.indices((len(ahead),) * mesh_axes).reshape(mesh_axes, len(ahead) ** mesh_axes).T
+    return np.array(ahead, dtype=np.int64)[grid], np.array(behind, dtype=np.int64)[grid]
 
 
 @lru_cache(maxsize=4096)
