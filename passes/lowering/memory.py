@@ -12,8 +12,8 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dlc.ir.program import Buffer, Role, Wait
-from dlc.ir.storage import Storage, begins, reads, title, touched, writes
+from dlc.ir.program import Buffer, Compute, Role, Wait
+from dlc.ir.storage import Storage, begins, reads, title, writes
 from dlc.ir.tensor import tensor
 from passes.lower_buffers import ALIGNMENT
 
@@ -63,21 +63,25 @@ def _uses(role: Role, parents: Mapping[str, str | None], lasting: set[str]) -> d
     able = {b.name for b in role.buffers if b.view_of is None and b.kind in SHARING and not storage.kept(b.name)}
     uses: dict[str, _Use] = {}
     for index, segment in enumerate(role.segments):
-        flying: dict[str, list[str]] = {}
+        flying: dict[str, tuple[str, ...]] = {}
         written: set[str] = set()
         for at, instruction in enumerate(segment.instructions):
-            for name in reads(instruction):
-                if roots[name] in able and not _is_written(name, written, parents, storage.members):
-                    lasting.add(roots[name])
-            for name in touched(instruction):
+            read, wrote = reads(instruction), writes(instruction)
+            for name in read:
+                root = roots[name]
+                if root in able and name not in written and not _is_written(name, written, parents, storage.members):
+                    lasting.add(root)
+            scratch = instruction.workspaces if isinstance(instruction, Compute) else ()
+            for name in (*read, *wrote, *scratch):
                 root = roots[name]
                 if root in able and root not in lasting:
-                    if root not in uses:
-                        uses[root] = _Use(-(-storage.bytes(role.buffer(root)) // ALIGNMENT) * ALIGNMENT)
-                    uses[root].spans[index] = (uses[root].spans.get(index, (at, at))[0], at)
-            written.update(writes(instruction))
+                    use = uses.get(root)
+                    if use is None:
+                        use = uses[root] = _Use(-(-storage.bytes(role.buffer(root)) // ALIGNMENT) * ALIGNMENT)
+                    use.spans[index] = (use.spans[index][0] if index in use.spans else at, at)
+            written.update(wrote)
             if begins(instruction):
-                flying[title(instruction)] = [roots[name] for name in touched(instruction)]
+                flying[title(instruction)] = tuple(roots[name] for name in (*read, *wrote))
             elif isinstance(instruction, Wait):
                 for root in flying.pop(instruction.name, ()):
                     if root in uses:
