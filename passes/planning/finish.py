@@ -11,10 +11,9 @@ from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
-from dlc.cost.schedules import Schedule
-from passes.planning.cuts import Cuts, Unit, best_schedule, cut
+from passes.planning.cuts import Cuts, Unit, Within, cut
 from passes.planning.evaluate import Line
-from passes.planning.segments import checkpointed
+from passes.planning.segments import Segments, checkpointed
 from passes.planning.space import Solved, Space
 from passes.planning.strategies import PIPELINE, Strategy
 
@@ -43,7 +42,8 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A whole step. Stage i has the ops bounds[i] to bounds[i + 1] - 1; `peaks` are the bytes of each device.
+    """A whole step. Stage i has the ops bounds[i] to bounds[i + 1] - 1; `peaks` are the bytes of each device, `again`
+    the stretches of ops that are computed again.
 
     No plan under the same outer choice, cuts included, has a J below `bound`.
     """
@@ -54,13 +54,18 @@ class Finished:
     bounds: tuple[int, ...]
     peaks: tuple[int, ...]
     sends: tuple[float, ...] = ()  # behind each stage, for one microbatch
-    recomputed: frozenset[int] = frozenset()
+    again: Segments = ()
     bound: float = 0.0
 
     @property
     def objective(self) -> float:
         """J in seconds."""
         return self.parts.objective
+
+    @property
+    def recomputed(self) -> frozenset[int]:
+        """The ops that are computed again."""
+        return frozenset(op for first, end in self.again for op in range(first, end))
 
     @property
     def peak(self) -> int:
@@ -73,26 +78,27 @@ def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Fi
 
     One that takes `below` or more need not be the best.
     """
-    costs, again = solved.line, frozenset[int]()
-    if solved.strategy.recompute == "all":
-        costs, again = checkpointed(costs)
+    costs: Line = solved.line
+    segments: Segments = ()
+    if solved.strategy.recompute == "all" or found.orders.again:
+        costs, segments = checkpointed(costs, found.orders.repeated(solved.strategy))
     if solved.strategy.stages == 1:
-        return _alone(found, solved, costs, again, limit)
-    return _pipelined(found, solved, costs, again, limit, below)
+        return _alone(found, solved, costs, segments, limit)
+    return _pipelined(found, solved, costs, segments, limit, below)
 
 
-def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float) -> Finished | None:
+def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: float) -> Finished | None:
     """Without a pipeline: the microbatches one after another."""
     count = solved.strategy.microbatches
     most = max(shares) * len(shares) / solved.strategy.effective if (shares := solved.strategy.shares) else 1.0
     peak = int(costs.fixed.sum() + most * (costs.saved.sum() + costs.transient.max(initial=0.0)))
-    if peak > limit:
+    if peak > limit or found.orders.windows(1) is None or not found.orders.keeps((0, len(costs.forward))):
         return None
     moves = count * float(costs.moves.sum())
     work = count * float((costs.forward + costs.backward + costs.weights).sum()) - moves
     sums = _exposed(found, costs, slice(None))
     update = float(costs.update.sum())
-    extra = count * float(solved.line.forward[sorted(again)].sum()) if again else 0.0
+    extra = count * _forward(solved, again)
     parts = Parts(work + moves + sums + update, work - extra, moves, sums, update, 0.0, extra)
     return Finished(
         solved, solved.strategy, parts, (0, len(costs.forward)), (peak,), (), again, min(solved.bound, parts.objective)
@@ -100,7 +106,7 @@ def _alone(found: Space, solved: Solved, costs: Line, again: frozenset[int], lim
 
 
 def _pipelined(
-    found: Space, solved: Solved, costs: Line, again: frozenset[int], limit: float, below: float
+    found: Space, solved: Solved, costs: Line, again: Segments, limit: float, below: float
 ) -> Finished | None:
     strategy = solved.strategy
     sends = found.fabric(strategy.mesh).send(costs.crossing, PIPELINE)
@@ -120,7 +126,7 @@ def _pipelined(
     sums, update = max(tails, key=sum)
     moves = strategy.microbatches * max(sum(float(costs.moves[s].sum()) for s in d) for d in devices)
     work = strategy.microbatches * max(busy)
-    extra = strategy.microbatches * float(solved.line.forward[sorted(again)].sum()) / strategy.stages if again else 0.0
+    extra = strategy.microbatches * _forward(solved, again) / strategy.stages
     total = cuts.makespan + sums + update
     parts = Parts(total, work - moves - extra, moves, sums, update, cuts.makespan - work, extra)
     behind = tuple(float(sends[b - 1]) for b in cuts.bounds[1:-1])
@@ -131,6 +137,11 @@ def _pipelined(
     )
 
 
+def _forward(solved: Solved, again: Segments) -> float:
+    """Seconds of a microbatch to compute segments again."""
+    return sum(float(solved.line.forward[first:end].sum()) for first, end in again)
+
+
 def _cut(
     found: Space, strategy: Strategy, units: list[Unit], limit: float, below: float
 ) -> tuple[Strategy, Cuts] | None:
@@ -138,24 +149,51 @@ def _cut(
 
     Other schedules than 1F1B are tried where one without any bubble would take less than `below`.
     """
-    stages, count, asked = strategy.stages, strategy.microbatches, found.context.request.schedule
-    speeds = found.stage_speeds(strategy)
+    asked = found.context.request.schedule
     if asked != "auto":
-        chunks = 2 if asked == "interleaved" else 1
-        cuts = cut(units, stages, count, asked, limit=limit, chunks=chunks, speeds=speeds)  # type: ignore[arg-type]
-        return None if cuts is None else (strategy.with_(schedule=asked, chunks=chunks), cuts)
-    first = cut(units, stages, count, "one_f_one_b", limit=limit, speeds=speeds)
-    ideal = count * sum(unit.forward + unit.backward + unit.weights for unit in units) / sum(speeds or (1.0,) * stages)
+        return _cut_for(found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, limit)
+    first = _cut_for(found, strategy.with_(schedule="one_f_one_b"), units, limit)
+    rate = sum(found.stage_speeds(strategy) or (1.0,) * strategy.stages)
+    ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units) / rate
     if first is not None and ideal >= below:
-        return strategy.with_(schedule="one_f_one_b"), first
-    best = best_schedule(units, stages, count, limit=limit, schedules=OTHERS, speeds=speeds)
-    if best is None or (first is not None and first.makespan <= best[2].makespan):
-        return None if first is None else (strategy.with_(schedule="one_f_one_b"), first)
-    schedule, chunks, cuts = best
-    return strategy.with_(schedule=schedule, chunks=chunks), cuts
+        return first
+    tried = [first, *(_cut_for(found, strategy.with_(schedule=s, chunks=c), units, limit) for s, c in OTHERS)]
+    return min((each for each in tried if each is not None), key=lambda each: each[1].makespan, default=None)
 
 
-OTHERS: tuple[Schedule, ...] = ("gpipe", "interleaved", "zero_bubble")
+def _cut_for(found: Space, strategy: Strategy, units: list[Unit], limit: float) -> tuple[Strategy, Cuts] | None:
+    """The best cuts of a schedule in which ops are in the stages that pins name, and no more idles than may."""
+    windows = found.orders.windows(strategy.stages * strategy.chunks)
+    if windows is None:
+        return None
+    speeds = found.stage_speeds(strategy)
+    cuts = cut(
+        units,
+        strategy.stages,
+        strategy.microbatches,
+        strategy.schedule,  # type: ignore[arg-type]
+        limit=limit,
+        speeds=speeds,
+        chunks=strategy.chunks,
+        within=Within(windows, found.orders.barred) if found.orders.staged else None,
+    )
+    if cuts is None or idle(strategy, units, cuts, speeds) > found.bound_of("bubble"):
+        return None
+    return strategy, cuts
+
+
+def idle(strategy: Strategy, units: list[Unit], cuts: Cuts, speeds: tuple[float, ...]) -> float:
+    """The share of the pipeline's time in which its devices compute nothing, 0 to 1."""
+    busy = 0.0
+    for part, (first, end) in enumerate(pairwise(cuts.bounds)):
+        seconds = sum(unit.forward + unit.backward + unit.weights for unit in units[first:end])
+        busy += seconds / (speeds[part % strategy.stages] if speeds else 1.0)
+    whole = strategy.stages * cuts.makespan
+    return max(0.0, 1.0 - strategy.microbatches * busy / whole) if whole else 0.0
+
+
+OTHERS = (("gpipe", 1), ("interleaved", 2), ("interleaved", 4), ("zero_bubble", 1))
+"""Schedules besides 1F1B, and their chunks a device."""
 
 
 def _exposed(found: Space, costs: Line, part: slice) -> float:

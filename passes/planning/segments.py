@@ -1,4 +1,4 @@
-"""Recomputation of everything: a line of ops in segments of which only the first operands are kept.
+"""Recomputation of all or of some ops: a line of ops in segments of which only the first operands are kept.
 
 A segment keeps what crosses into it and computes the rest a second time. Segments of about √(S·c) bytes, for S saved
 bytes and c bytes that cross a good border, need the least memory: about 2·√(S·c) (T. Chen et al., "Training deep nets
@@ -7,10 +7,18 @@ with sublinear memory cost", 2016, arXiv:1604.06174). A border stands where leas
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from passes.planning.evaluate import Line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Segments = tuple[tuple[int, int], ...]
+"""Stretches of ops, each the first one and the one behind its last: each is computed again by itself."""
 
 REACH = (0.6, 1.6)
 """A segment's bytes, as multiples of the size aimed at."""
@@ -39,16 +47,41 @@ def borders(costs: Line) -> tuple[int, ...]:
         start = float(behind[at])
 
 
-def checkpointed(costs: Line) -> tuple[Line, frozenset[int]]:
-    """The line with every op but those before borders computed again: its bytes and seconds, and which ops they are."""
+def checkpointed(costs: Line, repeated: Collection[int] | None = None) -> tuple[Line, Segments]:
+    """The line with ops computed again, all of them or those in `repeated`: its bytes and seconds, and the segments.
+
+    A segment (first, end) holds the ops first to end - 1. What crosses into it is kept, and, where it ends before an op
+    that is computed once, what crosses out of it.
+    """
     import numpy as np
 
-    begins = (*borders(costs), len(costs.forward))
-    saved, transient, backward = np.zeros_like(costs.saved), costs.transient.copy(), costs.backward.copy()
-    again = list[int]()
-    for first, end in pairwise(begins):
-        saved[first] = costs.crossing[first - 1] if first else 0.0
+    count = len(costs.forward)
+    inside = np.ones(count + 1, dtype=bool) if repeated is None else np.isin(np.arange(count + 1), list(repeated))
+    inside[count] = False
+    begins = {at for at in borders(_only(costs, inside)) if inside[at]}
+    begins |= {i for i in range(count) if inside[i] and (i == 0 or not inside[i - 1])}
+    saved, transient, backward = (
+        np.where(inside[:count], 0.0, costs.saved),
+        costs.transient.copy(),
+        costs.backward.copy(),
+    )
+    segments = list[tuple[int, int]]()
+    for first in sorted(begins):
+        end = next(i for i in range(first + 1, count + 1) if not inside[i] or i in begins)
+        segments.append((first, end))
+        before = costs.crossing[first - 1] if first else 0.0
+        saved[first] += (
+            before if first and inside[first - 1] else max(0.0, before - (saved[first - 1] if first else 0.0))
+        )
+        if end < count and not inside[end]:
+            saved[end - 1] += costs.crossing[end - 1]
         transient[first:end] += costs.saved[first:end].sum()
         backward[first:end] += costs.forward[first:end]
-        again.extend(range(first, end))
-    return replace(costs, saved=saved, transient=transient, backward=backward), frozenset(again)
+    return replace(costs, saved=saved, transient=transient, backward=backward), tuple(segments)
+
+
+def _only(costs: Line, inside: NDArray[np.bool_]) -> Line:
+    """The line in which only these ops keep anything."""
+    import numpy as np
+
+    return costs if inside[:-1].all() else replace(costs, saved=np.where(inside[:-1], costs.saved, 0.0))

@@ -20,6 +20,7 @@ from passes.planning.elimination import Assignment, Structure, minimise, structu
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
 from passes.planning.network import HomeKind, Network, OpKind, network
+from passes.planning.orders import Orders, orders_of
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
@@ -60,11 +61,13 @@ class Space:
     structure: Structure
     prices: Prices
     pins: Pins
+    orders: Orders
     fabrics: dict[Mesh, Fabric] = field(default_factory=dict)
     moves: dict[Mesh, Redistributions] = field(default_factory=dict)
     made: dict[Strategy, Tables] = field(default_factory=dict)
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
     uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ
+    _first: dict[int, int] = field(default_factory=dict)  # kind -> the first op of it
 
     @property
     def options(self) -> int:
@@ -90,6 +93,19 @@ class Space:
         if uneven:
             return Scale(strategy.microbatches / sum(uneven), 1.0 / sum(uneven))
         return scale(strategy.stages, strategy.microbatches)
+
+    def bound_of(self, subject: str) -> float:
+        """The bound of a limit: bytes, or the share of a pipeline that may idle; infinite without one."""
+        return min((limit.bound for limit in self.context.request.limits if limit.subject == subject), default=inf)
+
+    def repeats(self, kind: OpKind, strategy: Strategy) -> bool:
+        """Whether ops of a kind are computed again under a strategy: pins say the same of all of them."""
+        if strategy.recompute == "none" and not self.orders.again:
+            return False
+        if not self._first:
+            for op, index in enumerate(self.network.variables[: len(self.network.addresses)]):
+                self._first.setdefault(index, op)
+        return self.orders.repeats(self._first[kind.index], strategy)
 
     @property
     def overlap(self) -> float:
@@ -133,8 +149,9 @@ def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Spa
     uneven = uneven_data_parallelism(graph.batch, relative)
     prices = Prices(net, rules, device, context.profile)
     prices.prepare([*strategies, *([uneven] if uneven else [])])
-    pins = Pins(rules, context.cluster)
-    return Space(graph, context, net, structure(net.variables, net.edges), prices, pins, speeds=relative, uneven=uneven)
+    pins, orders = Pins(rules, context.cluster), orders_of(graph, net.addresses, context.request)
+    lines = structure(net.variables, net.edges)
+    return Space(graph, context, net, lines, prices, pins, orders, speeds=relative, uneven=uneven)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +179,18 @@ def objective(found: Space, tables: Tables) -> Objective:
 def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]]:
     """(shown, hidden): what each option of each kind counts in J by itself."""
     weight = found.scale(tables.strategy)
-    pairs = [_unary(tables, kind, weight, found.overlap) for kind in found.network.kinds]
+    pairs = [_unary(found, tables, kind, weight) for kind in found.network.kinds]
     return [shown for shown, _ in pairs], [hidden for _, hidden in pairs]
 
 
-def _unary(tables: Tables, kind: OpKind | HomeKind, weight: Scale, overlap: float) -> tuple[Array, Array]:
+def _unary(found: Space, tables: Tables, kind: OpKind | HomeKind, weight: Scale) -> tuple[Array, Array]:
+    overlap = found.overlap
     if isinstance(kind, HomeKind):
         adding = tables.home(kind).backward
         return weight.microbatch * adding, (weight.microbatch - overlap * weight.step) * adding
     table = tables.op(kind)
     behind = table.backward + table.weights
-    forward = table.forward * (2.0 if tables.strategy.recompute == "all" else 1.0)
+    forward = table.forward * (2.0 if found.repeats(kind, tables.strategy) else 1.0)
     shown = weight.microbatch * (forward + behind) + weight.step * table.update
     return shown, shown + weight.step * (table.sums - overlap * behind)
 
@@ -199,7 +217,7 @@ def least_bytes(found: Space, strategy: Strategy) -> float:
     total = 0.0
     for kind, count in found.ops:
         table = tables.op(kind)
-        held = table.fixed if strategy.recompute == "all" else table.fixed + table.saved
+        held = table.fixed if found.repeats(kind, strategy) else table.fixed + table.saved
         total += count * float(held.min(initial=inf))
     return total / strategy.stages + (least_transient(found, strategy) if strategy.stages == 1 else 0.0)
 
