@@ -317,12 +317,24 @@ def _searched(graph: Graph, context: Context, effort: Effort | None) -> Planned:
 
 
 def _require_fitting(graph: Graph, given: Plan | None, context: Context) -> None:
-    """E0719 for each fault of a plan that is given."""
+    """E0701 for a given plan of another kind than is emitted, E0719 for each fault of another one."""
     from passes.accept import accept
 
+    if given is not None and _beyond_data_parallelism(given):
+        mesh = " x ".join(f"{name} {extent}" for name, extent in given.mesh)
+        helps = ("it can emit data parallelism: plan with `strategy = data`",)
+        raise SourcedError((e07.E0701.at(None, backend="numpy", what=f"a plan of {mesh}", helps=helps),), {})
     problems = () if given is None else tuple(accept(graph, given, context))
     if problems:
         raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
+
+
+def _beyond_data_parallelism(plan: Plan) -> bool:
+    """Whether a plan does more than to give each rank a share of the batch."""
+    whole = (plan.stages, plan.shard, plan.microbatches) != ((), "none", 1) or [name for name, _ in plan.mesh] != [
+        "data"
+    ]
+    return whole or any(op.partition or op.recompute or op.microbatch > 1 for op in plan.ops)
 
 
 def _require_sound(compiled: Compiled, memory: int | None) -> None:
