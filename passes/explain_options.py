@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from dlc.cost.compute import seconds
@@ -75,13 +76,15 @@ class _View:
 
     def explanation(self) -> Explanation:
         around = tuple(self._neighbours())
+        options = sorted(self._options(around), key=lambda option: option.total)
         return Explanation(
             self.planned.plan.op(self.address),
             tuple(self._candidates()),
             (),
-            tuple(sorted(self._options(around), key=lambda option: option.total)),
-            tuple(self._excluded()),
+            tuple(option for option in options if option.total < inf),
+            (*self._excluded(), *self._apart(around)),
             tuple(neighbour for neighbour, _ in around),
+            self.planned.step.strategy.microbatches,
         )
 
     def _whole(self, variable: int) -> int:
@@ -98,44 +101,39 @@ class _View:
     # Options.
 
     def _options(self, around: tuple[tuple[Neighbour, Array], ...]) -> Iterator[Option]:
-        import numpy as np
-
-        table, weight = self.table, self.weight
-        spent = self.space.prices.of(self.kind)
-        count = len(table.layouts)
-        moves = np.zeros(table.options)
-        for _, column in around:
-            moves = moves + column
-        behind = table.backward + table.weights
+        table, weight, spent = self.table, self.weight, self.space.prices.of(self.kind)
+        moves = sum((column for _, column in around), start=0.0 * table.forward)
         sums = weight.step * table.sums
-        exposed = self.planned.step.parts.sums > 0
-        hidden = weight.step * self.space.overlap * behind if exposed else sums
+        hidden = self._hidden(sums)
         for option in range(table.options):
-            cut, layout = divmod(option, count)
-            row = int(table.rows[cut])
-            at = spent.layouts.index(table.layouts[layout])
-            kernels = [float(column[at, row]) for column in (spent.forward, spent.backward, spent.weights)]
-            inside = float(table.forward[option] + behind[option]) - sum(kernels)
-            inside = inside if inside > ROUNDING * sum(kernels) else 0.0
-            forward, backward, weights = (weight.microbatch * each for each in kernels)
-            parts = (
-                forward,
-                backward,
-                weights,
-                weight.microbatch * inside,
+            cut, at = divmod(option, len(table.layouts))
+            row, layout = int(table.rows[cut]), table.layouts[at]
+            priced = spent.layouts.index(layout)
+            forward, dx, dw = (float(each[priced, row]) for each in (spent.forward, spent.backward, spent.weights))
+            whole = float(table.forward[option] + table.backward[option] + table.weights[option])
+            inside = whole - forward - dx - dw
+            yield Option(
+                self._splits(table.partition(cut)),
+                layout,
+                self._cheapest(row, layout),
+                weight.microbatch * forward,
+                weight.microbatch * dx,
+                weight.microbatch * dw,
+                weight.microbatch * (inside if inside > ROUNDING * whole else 0.0),
                 float(moves[option]),
                 float(sums[option]),
                 float(hidden[option]),
                 weight.step * float(table.update[option]),
-            )
-            yield Option(
-                self._splits(table.partitions[cut]),
-                table.layouts[layout],
-                self._cheapest(row, table.layouts[layout]),
-                *parts,
                 int(table.fixed[option] + table.saved[option]),
                 option == self.taken,
             )
+
+    def _hidden(self, sums: Array) -> Array:
+        """What J takes off the sums of gradients: all of them, or as much as the op's own computing hides where the
+        plan leaves some exposed."""
+        if not self.planned.step.parts.sums > 0:
+            return sums
+        return self.weight.step * self.space.overlap * (self.table.backward + self.table.weights)
 
     def _splits(self, partition: Partition) -> tuple[Split, ...]:
         names = self.tables.mesh.names
@@ -232,6 +230,16 @@ class _View:
                 found.setdefault(why, []).append(partition)
         for why, partitions in found.items():
             yield Excluded(why, tuple(self._splits(each) for each in partitions))
+
+    def _apart(self, around: tuple[tuple[Neighbour, Array], ...]) -> Iterator[Excluded]:
+        """The partitions whose tensors have no way from or to a neighbour as the plan has it."""
+        count, told = len(self.table.layouts), set[int]()
+        for neighbour, column in around:
+            cuts = [cut for cut, row in enumerate(column.reshape(-1, count)) if min(row) == inf and cut not in told]
+            told.update(cuts)
+            if cuts:
+                why = f"because its tensor has no way {neighbour.way} {neighbour.name} as that is divided"
+                yield Excluded(why, tuple(self._splits(self.table.partitions[cut]) for cut in cuts))
 
     def _why_not(self, partition: Partition, parts: Mapping[str, int]) -> str:
         """The first thing that stands against a partition."""
