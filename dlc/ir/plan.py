@@ -59,6 +59,7 @@ class OpPlan:
     recompute: bool = False
     microbatch: int = 1  # parts that its share of a microbatch is computed in, to fit a workspace
     partition_reason: Reason = Reason("only")
+    checkpoint: bool = False  # of ops in a row that are computed again, what this one reads is kept: they begin here
 
     def algorithm(self, stage: str) -> str:
         """The algorithm of a pass; "" where there is no choice."""

@@ -194,7 +194,7 @@ def runs_of(
     for node in nodes:
         decided = setting.kinds.planned(node.address)
         now = node.stage == "forward" and decided is not None and decided.recompute
-        if now and not last:
+        if now and (not last or (decided is not None and decided.checkpoint)):
             groups.append([])
         if now:
             groups[-1].append(node)

@@ -38,7 +38,7 @@ class _Writer:
     solved: Solved
     passes: dict[tuple[int, int], tuple[PassPlan, ...]] = field(default_factory=dict)
 
-    def op(self, variable: int, stage: int, recomputed: bool) -> OpPlan:
+    def op(self, variable: int, stage: int, recomputed: bool, checkpoint: bool) -> OpPlan:
         """The decisions for one op."""
         net = self.found.network
         kind, option = net.kinds[net.variables[variable]], int(self.solved.values[variable])
@@ -62,6 +62,7 @@ class _Writer:
             stage,
             recomputed,
             partition_reason=_reason(self.found.prices.rules, address, "partition", len(table.codes) > 1),
+            checkpoint=checkpoint,
         )
 
     def _pass(self, kind: OpKind, each: Operands, table: OpTable, option: int, layout: str) -> PassPlan:
@@ -111,7 +112,8 @@ def op_plans(found: Space, step: Finished) -> tuple[OpPlan, ...]:
     writer, stages = _Writer(found, step.solved), list[int]()
     for index, (first, end) in enumerate(pairwise(step.bounds)):
         stages.extend([index] * (end - first))
-    return tuple(writer.op(variable, stage, variable in step.recomputed) for variable, stage in enumerate(stages))
+    again, begins = step.recomputed, {first for first, _ in step.again}
+    return tuple(writer.op(i, stage, i in again, i in begins) for i, stage in enumerate(stages))
 
 
 def stage_plans(step: Finished) -> tuple[Stage, ...]:
@@ -119,7 +121,7 @@ def stage_plans(step: Finished) -> tuple[Stage, ...]:
     strategy, costs = step.strategy, step.solved.line
     if strategy.stages == 1:
         return ()
-    ranks, found = strategy.inner.ranks, list[Stage]()
+    ranks, again, found = strategy.inner.ranks, sorted(step.recomputed), list[Stage]()
     for index, (first, end) in enumerate(pairwise(step.bounds)):
         device, part = index % strategy.stages, slice(first, end)
         send = step.sends[index] if index < len(step.sends) else 0.0
@@ -129,7 +131,7 @@ def stage_plans(step: Finished) -> tuple[Stage, ...]:
                 device * ranks,
                 strategy.inner.axes,
                 float(costs.forward[part].sum()),
-                float(costs.backward[part].sum()),
+                float(costs.backward[part].sum()) + sum(float(costs.forward[op]) for op in again if first <= op < end),
                 float(costs.weights[part].sum()),
                 send,
                 step.peaks[device],
