@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dlc.ir.graph import Graph
 from passes.context import Context
-from passes.planning.strategies import MAX_STAGES, Strategy, divisors, microbatch_counts, strategy
+from passes.planning.strategies import MAX_STAGES, Strategy, as_written, divisors, microbatch_counts, strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ def baselines(graph: Graph, context: Context, units: int) -> tuple[Baseline, ...
         Baseline("Megatron tensor parallelism", tuple(_megatron(context))),
         Baseline("pure pipeline", tuple(_pipelines(graph, context, units))),
     ]
-    return tuple(each for each in found if each.strategies)
+    written = ((each.name, tuple(as_written(one, context) for one in each.strategies)) for each in found)
+    return tuple(Baseline(name, strategies) for name, strategies in written if strategies)
 
 
 def _megatron(context: Context) -> Iterator[Strategy]:

@@ -142,24 +142,22 @@ def enumerate_strategies(graph: Graph, context: Context, units: int) -> Iterator
     `units` is how many ops there are to cut stages from. Pipelines have at most 64 stages and model axes at most 64
     ranks. What the request says of sharding and of computing again holds for all of them.
     """
-    request = context.request
-    shard = "none" if request.span("shard") is None else request.shard
-    recompute = "all" if request.recompute == "all" else "none"
     for named, families in dict.fromkeys(_meshes(context, units)):
-        stages = dict(named).get(PIPELINE, 1)
-        for microbatches in microbatch_counts(graph, context, stages):
-            yield Strategy(
-                named,
-                families,
-                microbatches,
-                _schedule(context) if stages > 1 else "",
-                shard=shard,
-                recompute=recompute,
-            )
+        made = Strategy(named, families)
+        for microbatches in microbatch_counts(graph, context, made.stages):
+            yield as_written(made.with_(microbatches=microbatches), context)
 
 
-def _schedule(context: Context) -> str:
-    return "one_f_one_b" if context.request.schedule == "auto" else context.request.schedule
+def as_written(found: Strategy, context: Context) -> Strategy:
+    """A strategy with what the request says of microbatches, sharding, computing again and the schedule."""
+    request = context.request
+    schedule = "one_f_one_b" if request.schedule == "auto" else request.schedule
+    return found.with_(
+        microbatches=request.microbatches or found.microbatches,
+        schedule=schedule if found.stages > 1 else "",
+        shard=found.shard if request.span("shard") is None else request.shard,
+        recompute="all" if request.recompute == "all" else found.recompute,
+    )
 
 
 Meshed = tuple[tuple[tuple[str, int], ...], tuple[Family, ...]]

@@ -325,10 +325,20 @@ class Tables:
         return update / self._sharers(shared[kind.weights[0]])
 
     def _fixed(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
-        """Weights, gradients, states and copies in full precision (cost-models.md §5: ZeRO)."""
+        """Weights, gradients and states."""
+        return sum(self._held(kind, shared, rows))  # type: ignore[return-value]
+
+    def held(self, kind: OpKind) -> tuple[Array, Array, Array]:
+        """Bytes of weights, gradients, and states with copies in full precision, by cut of an op."""
+        table = self.op(kind)
+        shared = {role: self._partial(kind, role, table.codes) for role in kind.weights}
+        return self._held(kind, shared, table.rows)
+
+    def _held(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> tuple[Array, Array, Array]:
+        """The same (cost-models.md §5: ZeRO); constants count as weights."""
         import numpy as np
 
-        total = np.zeros(len(rows))
+        weights, gradients, kept = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
         level = ("none", "optimizer", "gradients", "weights").index(self.strategy.shard)
         states = self.prices.states
         for role in kind.weights:
@@ -337,11 +347,12 @@ class Tables:
             master = self.master_bytes or value
             sharers = self._sharers(shared[role])
             state = (states * master + self.master_bytes) / value
-            total += size * state / (sharers if level >= 1 else 1.0)
-            total += size / (sharers if level >= 2 else 1.0) + size / (sharers if level >= 3 else 1.0)
+            kept += size * state / (sharers if level >= 1 else 1.0)
+            gradients += size / (sharers if level >= 2 else 1.0)
+            weights += size / (sharers if level >= 3 else 1.0)
         for role in kind.constants:
-            total += self.prices.bytes(kind, role)[rows]
-        return total
+            weights += self.prices.bytes(kind, role)[rows]
+        return weights, gradients, kept
 
     # Homes.
 
