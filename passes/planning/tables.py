@@ -326,15 +326,15 @@ class Tables:
 
     def _fixed(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
         """Weights, gradients and states."""
-        return sum(self._held(kind, shared, rows))  # type: ignore[return-value]
+        return sum(self._kept(kind, shared, rows))  # type: ignore[return-value]
 
     def held(self, kind: OpKind) -> tuple[Array, Array, Array]:
         """Bytes of weights, gradients, and states with copies in full precision, by cut of an op."""
         table = self.op(kind)
         shared = {role: self._partial(kind, role, table.codes) for role in kind.weights}
-        return self._held(kind, shared, table.rows)
+        return self._kept(kind, shared, table.rows)
 
-    def _held(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> tuple[Array, Array, Array]:
+    def _kept(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> tuple[Array, Array, Array]:
         """The same (cost-models.md §5: ZeRO); constants count as weights."""
         import numpy as np
 
