@@ -16,6 +16,7 @@ from dlc.ir.request import Split
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.operator import Shapes
 from passes.buckets import reduction
+from passes.context import Context
 from passes.options import Operation, Rules, candidates
 from passes.planning.finish import Finished
 from passes.planning.network import Network, Operands, OpKind
@@ -174,6 +175,18 @@ def _as_data_parallel(found: Space, plan: Plan, shares: tuple[int, ...]) -> Plan
     )
 
 
+def _sources(context: Context) -> tuple[tuple[str, str], ...]:
+    """Where the figures behind the prices come from."""
+    kernels = "dlc/cost/gpu.py" if context.cluster.device_of(0).kind != "cpu" else "dlc/cost/compute.py"
+    return (
+        ("bandwidth", f"cluster {context.cluster.name}"),
+        ("collectives", "dlc/cluster/rounds.py"),
+        ("kernels", f"profile of {context.profile.device}" if context.profile else f"analytic, {kernels}"),
+        ("latency", f"cluster {context.cluster.name}"),
+        ("peak", f"cluster {context.cluster.name}"),
+    )
+
+
 def apply(found: Space, step: Finished, gap: float) -> Plan:
     """The Plan of a finished step; what it is compared with is added by who compares."""
     graph, context, strategy, parts = found.graph, found.context, step.strategy, step.parts
@@ -207,5 +220,6 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         chunks=strategy.chunks,
         shard=strategy.shard,
         gap=gap,
+        sources=_sources(context),
     )
     return _as_data_parallel(found, plan, strategy.shares) if data_parallel(ops, step) else plan

@@ -64,9 +64,8 @@ def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate:
     """
     record, begin = Record(), time.perf_counter()
     units = sum(1 for node in graph.nodes if node.stage in ("forward", "loss"))
-    named = (
-        baselines(graph, context, units) if context.request.strategy.kind == "auto" and not context.request.mesh else ()
-    )
+    free = context.request.strategy.kind == "auto" and not context.request.mesh
+    named = baselines(graph, context, units)
     strategies = list(enumerate_strategies(graph, context, units))
     everything = space(graph, context, [*strategies, *(each for group in named for each in group.strategies)])
     if everything.uneven is not None and context.request.strategy.kind in ("auto", "data") and not context.request.mesh:
@@ -74,13 +73,14 @@ def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate:
     begin = _lap(record, "tables", begin)
     compared = tuple(_compared(everything, group, limit) for group in named)
     begin = _lap(record, "baselines", begin)
-    found = search(everything, strategies, limit, effort, [each.step for each in compared if each.step])
+    known = [each.step for each in compared if each.step is not None] if free else []
+    found = search(everything, strategies, limit, effort, known)
     begin = _lap(record, "search", begin)
     if not found.finished:
         raise DiagnosticError([unfit(everything, found, limit)])
     record.variables, record.kinds = len(everything.network.variables), len(everything.network.kinds)
     record.options, record.strategies, record.solved = everything.options, found.enumerated, found.solved
-    best, chosen, others = _choose(everything, found, compared, simulate)
+    best, chosen, others = _choose(everything, found, compared, simulate, free)
     _lap(record, "plans", begin)
     return Planned(
         chosen.with_(**_comparison(found, best, compared, others)), everything, found, best, compared, record
@@ -117,9 +117,10 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
 
 
 def _choose(
-    everything: Space, found: Found, compared: tuple[Compared, ...], simulate: Simulate | None
+    everything: Space, found: Found, compared: tuple[Compared, ...], simulate: Simulate | None, free: bool
 ) -> tuple[Finished, Plan, dict[int, float]]:
-    """The best step by simulation among the best few by J and the baselines; all simulated seconds by step."""
+    """The best step by simulation among the best by J, the runner-up and, where the strategy is free, the baselines;
+    and all simulated seconds by step. The gap is that of the best by J."""
     first = found.finished[0]
     gap = max(0.0, 1.0 - found.bound / first.objective)
     if simulate is None:
@@ -130,11 +131,12 @@ def _choose(
     for step in steps:
         if times and step.objective > WORTH * min(times.values()):
             continue
-        plans[id(step)] = apply(everything, step, max(0.0, 1.0 - found.bound / step.objective))
+        plans[id(step)] = apply(everything, step, gap)
         alike = (other for other in times if _decisions(plans[other]) == _decisions(plans[id(step)]))
         known = next(alike, None)
         times[id(step)] = simulate(plans[id(step)]) if known is None else times[known]
-    best = min((step for step in steps if id(step) in times), key=lambda step: (times[id(step)], step.objective))
+    may_win = [step for step in (steps if free else steps[:2]) if id(step) in times]
+    best = min(may_win, key=lambda step: (times[id(step)], step.objective))
     predicted = replace(plans[id(best)].predicted, simulated_seconds=times[id(best)])
     return best, plans[id(best)].with_(predicted=predicted), times
 
