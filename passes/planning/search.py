@@ -135,7 +135,7 @@ def relieved(strategy: Strategy, space: Space) -> Iterator[Strategy]:
     """The next cheaper ways to need less memory, as far as the plan leaves them open: one step of ZeRO, or computing
     activations again."""
     request = space.context.request
-    if strategy.recompute == "none" and request.recompute == "auto" and strategy.shard in ("none", "optimizer"):
+    if strategy.recompute == "none" and request.recompute == "auto":
         yield strategy.with_(recompute="all")
     at = SHARDS.index(strategy.shard) + 1
     if request.span("shard") is None and at < len(SHARDS) and strategy.inner.ranks > 1:

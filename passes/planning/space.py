@@ -19,7 +19,7 @@ from passes.options import rules_of
 from passes.planning.elimination import Assignment, Structure, minimise, structure, total
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
-from passes.planning.network import HomeKind, Network, OpKind, network
+from passes.planning.network import EdgeKind, HomeKind, Network, OpKind, network
 from passes.planning.orders import Orders, orders_of
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
@@ -170,10 +170,18 @@ def objective(found: Space, tables: Tables) -> Objective:
     shown, hidden = unary_tables(found, tables)
     weight, edges = found.scale(tables.strategy), found.network.edge_kinds
     once = tables.edges(edges)
-    pair = [
-        table * (weight.step if kind.weight else weight.microbatch) for kind, table in zip(edges, once, strict=True)
+    often = [
+        weight.step if kind.weight else weight.microbatch * _times(found, tables.strategy, kind) for kind in edges
     ]
-    return Objective(shown, hidden, pair, once)
+    return Objective(shown, hidden, [table * n for table, n in zip(once, often, strict=True)], once)
+
+
+def _times(found: Space, strategy: Strategy, kind: EdgeKind) -> float:
+    """How often moves on an edge count in a microbatch: where what makes the tensor is computed again, their forward
+    half twice (`evaluate.Line`)."""
+    source = found.network.kinds[kind.source]
+    again = found.repeats(source, strategy) if isinstance(source, OpKind) else strategy.recompute == "all"
+    return 1.0 if not again else 1.5 if kind.gradient else 2.0
 
 
 def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]]:

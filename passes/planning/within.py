@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from passes.planning.elimination import original, restricted, total
-from passes.planning.evaluate import line
+from passes.planning.evaluate import Line, line
 from passes.planning.limited import minimise_limited
 from passes.planning.network import HomeKind
 from passes.planning.segments import checkpointed
@@ -39,11 +39,11 @@ BLENDS = 6
 """Weighted means of both sums of J that are tried at most."""
 
 
-TRIES = 5
+TRIES = 8
 """Choices that are tried at most where activations are computed again."""
 
-GROWTH = 1.3
-"""How much more of the memory is asked for at least in the next try."""
+GROWTH = 1.5
+"""How much more of the memory is asked for at least in the next try, as long as none fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,11 @@ def solve_within(found: Space, strategy: Strategy, limit: float, gap: float) -> 
     """
     tables = found.tables(strategy)
     problem = _Problem(found, tables, objective(found, tables), limit, gap)
-    made = problem.solve() if strategy.recompute == "none" else problem.solve_recomputed()
+    again = strategy.recompute == "all" or found.orders.again
+    made = problem.solve_recomputed() if again else problem.solve()
     if made is None:
         return None
-    return Solved(strategy, tables, made.values, made.cost, made.bound, line(found.network, tables, made.values))
+    return Solved(strategy, tables, made.values, made.cost, made.bound, problem.line(made))
 
 
 @dataclass(slots=True)
@@ -84,21 +85,33 @@ class _Problem:
     def solve_recomputed(self) -> Within | None:
         """Of what segments keep and compute again: about the root of what all ops keep (`segments.py`).
 
-        The share of it that the last choice needs is asked for of the next one, until one fits.
+        It is what the op with most needs at least. Beyond that it is no sum over ops, so a share of what each op keeps
+        and needs for a while stands for it: one that is just large enough is looked for.
         """
-        fixed, saved = self._columns("fixed"), self._columns("saved")
-        nothing, share, bound = [0.0 * column for column in fixed], 0.0, 0.0
+        fixed = self._columns("fixed")
+        passing = [one + other for one, other in zip(self._columns("saved"), self._columns("transient"), strict=True)]
+        best, bound, share, low, high = None, 0.0, 0.0, 0.0, inf
         for _ in range(TRIES):
-            made = self._solve([one + share * other for one, other in zip(fixed, saved, strict=True)], nothing)
-            if made is None:
+            made = self._solve([one + share * other for one, other in zip(fixed, passing, strict=True)], passing)
+            if made is None and share == 0.0:
                 return None
-            bound = bound or made.bound  # of the first, which asks for nothing but what is needed
-            costs, _ = checkpointed(line(self.found.network, self.tables, made.values))
-            needed = float(costs.saved.sum() + costs.transient.max(initial=0.0))
-            if float(costs.fixed.sum()) + needed <= self.limit:
-                return Within(made.cost, made.values, bound)
-            share = max(needed / sum(self._at(saved, made.values)), GROWTH * share)
-        return None
+            if made is not None:
+                bound = bound or made.bound  # of the first, which asks for nothing but what all choices need
+                costs, _ = checkpointed(self.line(made), self.found.orders.repeated(self.tables.strategy))
+                needed = float(costs.saved.sum() + costs.transient.max(initial=0.0))
+                if float(costs.fixed.sum()) + needed > self.limit:
+                    low, known = share, max(1.0, sum(self._at(passing, made.values)))
+                    share = max(needed / known, GROWTH * share) if high == inf else 0.5 * (low + high)
+                    continue
+                best = made if best is None or made.cost < best.cost else best
+                if best.cost * (1 - self.gap) <= bound:
+                    break
+            high, share = share, 0.5 * (low + share)
+        return None if best is None else Within(best.cost, best.values, min(best.cost, bound))
+
+    def line(self, made: Within) -> Line:
+        """The costs of an assignment, op by op."""
+        return line(self.found.network, self.tables, made.values, self.sums.once)
 
     def _solve(self, sizes: list[Array], transients: list[Array]) -> Within | None:
         """Ranges of the largest transient, the one with the least bound first."""
