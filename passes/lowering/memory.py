@@ -84,7 +84,7 @@ def _uses(role: Role, parents: Mapping[str, str | None], lasting: set[str]) -> d
                 flying[title(instruction)] = tuple(roots[name] for name in (*read, *wrote))
             elif isinstance(instruction, Wait):
                 for root in flying.pop(instruction.name, ()):
-                    if root in uses:
+                    if root in uses and index in uses[root].spans:  # it may have turned out to last meanwhile
                         uses[root].spans[index] = (uses[root].spans[index][0], at)
         lasting.update(root for held in flying.values() for root in held)
     return {name: use for name, use in uses.items() if name not in lasting}
