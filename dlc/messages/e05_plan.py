@@ -184,6 +184,15 @@ the mesh leaves no pipeline it would be silently ignored. Remove it, or ask for 
 `hybrid(pipeline = 4, data = auto)`, or a mesh with the axis `pipeline`.""",
 )
 
+NO_PLAN = Message(
+    "E0527",
+    "no plan keeps {orders}",
+    """Each of these can be kept by itself, or the cluster and the network allow none of them; together they leave no
+plan, whatever memory the devices have. Pins and limits are promises: none is given up for another, so take one of them
+back. Typical reasons: a stage that ops cannot all be in because others stand between them; a bound on the idle share of
+a pipeline with too few microbatches; a group that is split in two ways at once.""",
+)
+
 NO_CHANGE = Message(
     "W0501",
     "this pin changes nothing: the planner chooses the same",
@@ -224,6 +233,7 @@ MESSAGES = (
     PIPELINE_INSIDE,
     TOO_MANY_AXES,
     NO_PIPELINE,
+    NO_PLAN,
     NO_CHANGE,
     COSTLY_PIN,
 )

@@ -152,7 +152,7 @@ def _cut(
     asked = found.context.request.schedule
     if asked != "auto":
         return _cut_for(found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, limit)
-    first = _cut_for(found, strategy.with_(schedule="one_f_one_b"), units, limit)
+    first = _cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, limit)
     rate = sum(found.stage_speeds(strategy) or (1.0,) * strategy.stages)
     ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units) / rate
     if first is not None and ideal >= below:

@@ -15,6 +15,8 @@ from passes.context import Context
 from passes.planning.apply import apply
 from passes.planning.baselines import Baseline, baselines
 from passes.planning.finish import Finished, finish
+from passes.planning.orders import refused
+from passes.planning.repairs import Case
 from passes.planning.search import Effort, Found, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space
 from passes.planning.strategies import enumerate_strategies
@@ -57,12 +59,23 @@ class Planned:
     record: Record
 
 
-def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate: Simulate | None = None) -> Planned:
+def plan(
+    graph: Graph,
+    context: Context,
+    limit: float,
+    effort: Effort,
+    simulate: Simulate | None = None,
+    regraph: Callable[[Context], Graph] | None = None,
+) -> Planned:
     """The best plan for devices of `limit` bytes by J, and by simulation among the best few and all baselines.
 
-    DiagnosticError E0509 where nothing fits.
+    DiagnosticError E0509 where nothing fits, with repairs (for which `regraph` makes the graph for another precision);
+    E0512 and E0527 where no plan keeps all orders, and what `refused` finds.
     """
     record, begin = Record(), time.perf_counter()
+    faults = refused(graph, context)
+    if faults:
+        raise DiagnosticError(faults)
     units = sum(1 for node in graph.nodes if node.stage in ("forward", "loss"))
     free = context.request.strategy.kind == "auto" and not context.request.mesh
     named = baselines(graph, context, units)
@@ -77,7 +90,7 @@ def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate:
     found = search(everything, strategies, limit, effort, known)
     begin = _lap(record, "search", begin)
     if not found.finished:
-        raise DiagnosticError([unfit(everything, found, limit)])
+        everything, found = _squeezed(Case(graph, context, limit, regraph), effort)
     record.variables, record.kinds = len(everything.network.variables), len(everything.network.kinds)
     record.options, record.strategies, record.solved = everything.options, found.enumerated, found.solved
     best, chosen, others = _choose(everything, found, compared, simulate, free)
@@ -85,6 +98,15 @@ def plan(graph: Graph, context: Context, limit: float, effort: Effort, simulate:
     return Planned(
         chosen.with_(**_comparison(found, best, compared, others)), everything, found, best, compared, record
     )
+
+
+def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found]:
+    """The search among strategies that cut the batch into microbatches without a pipeline, too."""
+    least = case.least(case.limit)
+    if least is None or least.peak > case.limit:
+        raise DiagnosticError([unfit(case)])
+    everything, strategies = case.space()
+    return everything, search(everything, strategies, case.limit, effort, [least])
 
 
 def _lap(record: Record, part: str, begin: float) -> float:
@@ -125,7 +147,8 @@ def _choose(
     gap = max(0.0, 1.0 - found.bound / first.objective)
     if simulate is None:
         return first, apply(everything, first, gap), {}
-    steps = [first, *_others(found, first)[:1], *(each.step for each in compared if each.step is not None)]
+    own = [first, *_others(found, first)[:1]]
+    steps = [*own, *(each.step for each in compared if each.step is not None)]
     times: dict[int, float] = {}
     plans: dict[int, Plan] = {}
     for step in steps:
@@ -135,7 +158,7 @@ def _choose(
         alike = (other for other in times if _decisions(plans[other]) == _decisions(plans[id(step)]))
         known = next(alike, None)
         times[id(step)] = simulate(plans[id(step)]) if known is None else times[known]
-    may_win = [step for step in (steps if free else steps[:2]) if id(step) in times]
+    may_win = [step for step in (steps if free else own) if id(step) in times]
     best = min(may_win, key=lambda step: (times[id(step)], step.objective))
     predicted = replace(plans[id(best)].predicted, simulated_seconds=times[id(best)])
     return best, plans[id(best)].with_(predicted=predicted), times

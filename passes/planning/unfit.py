@@ -1,16 +1,128 @@
-"""Why no plan fits the memory, and the cheapest ways out (E0509)."""
+"""Why no plan keeps what is asked for: the orders that conflict, what the smallest plan is made of, and the ways out
+(E0509, E0512, E0527)."""
 
 from __future__ import annotations
 
-from dlc.diagnostics import Diagnostic
-from dlc.messages.e05_plan import NO_FIT
+from collections.abc import Iterator, Sequence
+
+from dlc.diagnostics import Diagnostic, Label
+from dlc.messages.e05_plan import NO_FIT, NO_PLAN, RULED_OUT
 from dlc.units import format_bytes
 from passes.fit import memory_of
-from passes.planning.search import Found
-from passes.planning.space import Space
+from passes.planning.conflicts import Order, conflict, keeping, orders
+from passes.planning.finish import Finished
+from passes.planning.network import OpKind
+from passes.planning.repairs import Case, repairs
 
 
-def unfit(everything: Space, found: Found, limit: float) -> Diagnostic:
-    """E0509: the limit that binds, and the least memory that any strategy was proved to need."""
-    room = memory_of(everything.context)
-    return NO_FIT.at(room.span, limit=format_bytes(int(limit)), needed=format_bytes(int(found.needed)))
+def unfit(case: Case) -> Diagnostic:
+    """The message about a network for which there is no plan within `case.limit` bytes a device."""
+    found = orders(case.context.request)
+    memory = [order for order in found if order.kind == "limit" and order.text.startswith("limit memory")]
+    others = [order for order in found if order not in memory]
+    least = case.least()
+    if least is None:
+        blocked = _blocked(case, others)
+        return blocked if blocked is not None else _refused(case, _conflict(case, others, None))
+    return _too_large(case, least, _conflict(case, others, case.limit))
+
+
+def _conflict(case: Case, found: Sequence[Order], limit: float | None) -> tuple[Order, ...]:
+    """The orders that no plan keeps together, on devices of `limit` bytes or of any memory."""
+
+    def keeps(kept: Sequence[Order]) -> bool:
+        made = case.asking(keeping(case.context.request, kept)).least(-1.0 if limit is None else limit)
+        return made is not None and (limit is None or made.peak <= limit)
+
+    return conflict(found, keeps)
+
+
+def _too_large(case: Case, least: Finished, found: Sequence[Order]) -> Diagnostic:
+    """E0509: what the smallest plan needs, what it holds, which orders stand in the way, and the repairs."""
+    room = memory_of(case.context)
+    device = min(device.memory for device in case.context.cluster.devices)
+    parts = ", ".join(f"{name} {format_bytes(int(size))}" for name, size in holdings(case, least) if size >= 1)
+    notes = [f"the smallest plan is {least.strategy}: {parts}"]
+    if found:
+        notes.append(f"a plan would fit without any one of these: {_listed(found)}")
+    return NO_FIT.at(
+        room.span,
+        secondary=tuple(Label(order.span, "together with this") for order in found if order.span != room.span),
+        notes=tuple(notes),
+        helps=repairs(case, least, found, device),
+        limit=format_bytes(int(case.limit)),
+        needed=format_bytes(least.peak),
+    )
+
+
+def holdings(case: Case, step: Finished) -> Iterator[tuple[str, float]]:
+    """(part, bytes) of what the device with most holds at its peak."""
+    space, _ = case.space()
+    net, solved = space.network, step.solved
+    worst = max(range(len(step.peaks)), key=lambda i: step.peaks[i])
+    stages = len(step.bounds) - 1
+    mine = [op for at in range(worst, stages, max(1, len(step.peaks))) for op in range(*step.bounds[at : at + 2])]
+    weights = gradients = states = 0.0
+    for op in mine:
+        kind = net.kinds[net.variables[op]]
+        assert isinstance(kind, OpKind)
+        option = int(solved.values[op]) // len(solved.tables.op(kind).layouts)
+        held = [float(column[option]) for column in solved.tables.held(kind)]
+        weights, gradients, states = weights + held[0], gradients + held[1], states + held[2]
+    yield "weights", weights
+    yield "gradients", gradients
+    yield "optimizer state", states
+    yield "activations and their gradients", max(0.0, step.peak - weights - gradients - states)
+
+
+def _blocked(case: Case, found: Sequence[Order]) -> Diagnostic | None:
+    """E0512: an op that can be cut in no way under any strategy; None where there is none."""
+    at = next(_without_options(case), None)
+    if at is None:
+        return None
+
+    def keeps(kept: Sequence[Order]) -> bool:
+        asked = case.asking(keeping(case.context.request, kept))
+        return at not in _without_options(asked)
+
+    reasons = conflict(found, keeps)
+    if not reasons:
+        return None
+    return RULED_OUT.at(
+        reasons[0].span,
+        secondary=tuple(Label(order.span) for order in reasons[1:]),
+        key="partition",
+        address=at,
+        reasons=_listed(reasons),
+    )
+
+
+def _without_options(case: Case) -> Iterator[str]:
+    """The first op of each kind that has no option under any strategy."""
+    space, strategies = case.space()
+    for kind, _ in space.ops:
+        if not any(space.tables(strategy).op(kind).options for strategy in strategies):
+            yield kind.example.address
+
+
+def _refused(case: Case, found: Sequence[Order]) -> Diagnostic:
+    """E0527: orders that cannot all be kept, whatever the memory."""
+    span = found[0].span if found else case.context.cluster.span
+    notes = ("every one of them is needed for the conflict: without any one there are plans",) if len(found) > 1 else ()
+    helps = tuple(_ways_out(case, found))
+    words = _listed(found) if found else f"{case.context.ranks} ranks"
+    secondary = tuple(Label(order.span, "and this") for order in found[1:])
+    return NO_PLAN.at(span, secondary=secondary, notes=notes, helps=helps, orders=words)
+
+
+def _ways_out(case: Case, found: Sequence[Order]) -> Iterator[str]:
+    """What each of the orders may be without the others, where that is a number."""
+    for order in found:
+        if order.text.startswith("strategy = pipeline"):
+            units = sum(1 for node in case.graph.nodes if node.stage in ("forward", "loss"))
+            yield f"{units} ops can be cut into {units} stages at most: `hybrid(pipeline = auto, data = …)` takes fewer"
+
+
+def _listed(found: Sequence[Order]) -> str:
+    """`limit bubble <= 0.1` by line 4, `pin a { stage = 0 }` by line 7."""
+    return ", ".join(f"`{order.text}` by {order.place}" for order in found)

@@ -1,0 +1,144 @@
+"""The plan that needs least memory: what `objective = memory` begins with, and what is said where nothing fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING
+
+from passes.planning.elimination import minimise, original, restricted
+from passes.planning.evaluate import line
+from passes.planning.finish import Finished, finish
+from passes.planning.network import HomeKind, OpKind
+from passes.planning.space import Solved, Space, least_bytes, objective
+from passes.planning.strategies import Strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from passes.planning.tables import Tables
+
+    Array = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+PASSING = 0.1
+"""What of the bytes that an op saves and needs for a while counts, where all are computed again in segments."""
+
+ROUNDS = 12
+"""How often the largest transient is lowered."""
+
+HALVINGS = 12
+"""Steps of the bisection for the least peak of a pipeline: to a 4096th of the range."""
+
+
+def smallest(space: Space, strategies: Iterable[Strategy], enough: float = -inf) -> Finished | None:
+    """The step with the lowest peak under any of these strategies; None where none can be had at all.
+
+    The first one of at most `enough` bytes will do.
+    """
+    best: Finished | None = None
+    for bound, _, strategy in sorted(
+        (least_bytes(space, each), i, each) for i, each in enumerate(extremes(space, strategies))
+    ):
+        if bound == inf or (best is not None and (bound >= best.peak or best.peak <= enough)):
+            break
+        made = _least_peak(space, strategy)
+        if made is not None and (best is None or (made.peak, made.objective) < (best.peak, best.objective)):
+            best = made
+    return best
+
+
+def extremes(space: Space, strategies: Iterable[Strategy]) -> tuple[Strategy, ...]:
+    """Of each mesh the variants that need least: most microbatches, all sharded, nothing or all computed again, as far
+    as the request leaves it open."""
+    request, found = space.context.request, dict[tuple[object, ...], Strategy]()
+    for each in strategies:
+        key = (each.axes, each.families)
+        if key not in found or each.microbatches > found[key].microbatches:
+            found[key] = each
+    shard = "weights" if request.span("shard") is None else None
+    variants = list[Strategy]()
+    for each in found.values():
+        sharded = each if shard is None or each.inner.ranks == 1 else each.with_(shard=shard)
+        variants.append(sharded)
+        if request.recompute == "auto" and sharded.recompute == "none":
+            variants.append(sharded.with_(recompute="all"))
+    return tuple(variants)
+
+
+def _least_peak(space: Space, strategy: Strategy) -> Finished | None:
+    """The lowest peak under one strategy, but for what many ops compute again, which is estimated."""
+    tables = space.tables(strategy)
+    steps = [finish(space, _solved(space, tables, values), inf) for values in _assignments(space, tables)]
+    found = [step for step in steps if step is not None]
+    if strategy.stages > 1:
+        found = [_lowered(space, step) for step in found[:1]]
+    return min(found, key=lambda step: (step.peak, step.objective), default=None)
+
+
+def _lowered(space: Space, step: Finished) -> Finished:
+    """The same choices, cut where the largest peak of a stage is least."""
+    low, high, best = 0.0, float(step.peak), step
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        made = finish(space, replace(step.solved, strategy=step.solved.strategy), middle)
+        if made is None:
+            low = middle
+        else:
+            high, best = float(made.peak), made
+    return best
+
+
+def _solved(space: Space, tables: Tables, values: Integers) -> Solved:
+    costs = line(space.network, tables, values)
+    whole = float((costs.forward + costs.backward + costs.weights + costs.update + costs.sums).sum())
+    return Solved(tables.strategy, tables, values, whole, 0.0, costs)
+
+
+def _assignments(space: Space, tables: Tables) -> Iterator[Integers]:
+    """Choices of least bytes, each with a lower largest transient than the one before."""
+    import numpy as np
+
+    graph, kinds = space.structure, space.network.kinds
+    pair = [np.where(np.isinf(table), inf, 0.0) for table in objective(space, tables).pair]
+    held = [_held(space, tables, kind) for kind in kinds]
+    transient = [_transient(tables, kind) for kind in kinds]
+    cap = inf
+    for _ in range(ROUNDS):
+        kept = [np.flatnonzero(column < cap) for column in transient]
+        if any(not len(kept[kind]) for kind in space.network.variables):
+            return
+        best = minimise(graph, *restricted(graph, kept, held, pair))
+        if best.cost == inf:
+            return
+        values = original(graph, kept, best.values)
+        yield values
+        cap = max(
+            float(transient[kind][value]) for kind, value in zip(space.network.variables, values.tolist(), strict=True)
+        )
+
+
+def _held(space: Space, tables: Tables, kind: OpKind | HomeKind) -> Array:
+    import numpy as np
+
+    if isinstance(kind, HomeKind):
+        return np.zeros(len(tables.home(kind).backward))
+    table = tables.op(kind)
+    repeated = space.repeats(kind, tables.strategy)
+    return np.asarray(table.fixed + (PASSING * (table.saved + table.transient) if repeated else table.saved))
+
+
+def _transient(tables: Tables, kind: OpKind | HomeKind) -> Array:
+    import numpy as np
+
+    if isinstance(kind, HomeKind):
+        return np.zeros(len(tables.home(kind).backward))
+    return np.asarray(tables.op(kind).transient)
+
+
+def fits(space: Space, strategies: Sequence[Strategy], limit: float) -> bool:
+    """Whether some plan needs at most `limit` bytes, as far as the smallest ones that are looked for tell."""
+    found = smallest(space, strategies, limit)
+    return found is not None and found.peak <= limit
