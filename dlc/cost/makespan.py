@@ -140,11 +140,13 @@ def _counts(row: tuple[Cell, ...], last: Phase) -> Iterator[tuple[int, ...]]:
 
 
 def _maximal(vectors: Iterator[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-    kept: list[tuple[int, ...]] = []
-    for vector in sorted(set(vectors), reverse=True):
-        if not any(all(a >= b for a, b in zip(other, vector, strict=True)) for other in kept):
-            kept.append(vector)
-    return tuple(kept)
+    """The vectors that no other one equals or exceeds in every entry, in falling order."""
+    import numpy as np
+
+    found = sorted(set(vectors), reverse=True)
+    rows = np.array(found, dtype=np.int64).reshape(len(found), -1)
+    exceeded = [(rows[:i] >= row).all(axis=1).any() for i, row in enumerate(rows)]
+    return tuple(vector for vector, out in zip(found, exceeded, strict=True) if not out)
 
 
 def _flow(rows: Rows, works: Sequence[Work], sends: Sequence[float]) -> list[float]:

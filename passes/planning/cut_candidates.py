@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from passes.planning.pipeline_line import Pipeline
 
@@ -29,11 +29,14 @@ SLACK = (1.0, 1.005, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 4.0, 16.0, inf)
 def candidates(pipe: Pipeline) -> list[tuple[int, ...]]:
     """Positions 0 to the end of good cuts, by rising estimate of the makespan."""
     found = dict.fromkeys(_even(pipe))
-    if max(pipe.limits) == inf or pipe.chunks > 1:
+    free = max(pipe.limits) == inf or pipe.chunks > 1
+    if free:
         found |= dict.fromkeys(_shortest(pipe, None))
     if min(pipe.limits) < inf:
         for shares in _shares(pipe, next(reversed(found))):
-            found |= dict.fromkeys(_shortest(pipe, _reaches(pipe, shares)))
+            reaches = _reaches(pipe, shares)
+            if reaches is not None or not free:
+                found |= dict.fromkeys(_shortest(pipe, reaches))
     if pipe.windows:
         found = dict.fromkeys(_confined(pipe, bounds) for bounds in found)
     return sorted(found, key=lambda bounds: estimate(pipe, bounds))
@@ -69,7 +72,7 @@ def _even(pipe: Pipeline) -> Iterator[tuple[int, ...]]:
     yield (*bounds, at.blocks)
 
 
-def _shortest(pipe: Pipeline, reaches: list[Places] | None) -> Iterator[tuple[int, ...]]:
+def _shortest(pipe: Pipeline, reaches: list[_Reach] | None) -> Iterator[tuple[int, ...]]:
     """Cuts with the cheapest sends for the least longest stage, and for some longer ones."""
     at, m = pipe.line, pipe.microbatches
     least = _least(pipe, reaches)
@@ -88,7 +91,7 @@ def _shortest(pipe: Pipeline, reaches: list[Places] | None) -> Iterator[tuple[in
             return
 
 
-def _least(pipe: Pipeline, reaches: list[Places] | None) -> float:
+def _least(pipe: Pipeline, reaches: list[_Reach] | None) -> float:
     """The least bound on the longest stage for which cuts exist, infinite where memory allows none."""
     at = pipe.line
 
@@ -96,7 +99,7 @@ def _least(pipe: Pipeline, reaches: list[Places] | None) -> float:
         b = 0
         for part in range(pipe.parts):
             e = bisect_right(at.total, at.total[b] + tau * pipe.speeds[part % pipe.stages]) - 1
-            b = e if reaches is None else min(e, int(reaches[part][b]))
+            b = e if reaches is None else min(e, int(reaches[part].last[b]))
             if b == at.blocks:
                 return True
         return False
@@ -127,67 +130,118 @@ def _most(pipe: Pipeline, part: int) -> int:
     return max(counts[part // pipe.stages] for counts in pipe.held[part % pipe.stages])
 
 
-def _reaches(pipe: Pipeline, shares: tuple[float, ...]) -> list[Places]:
-    """For each virtual stage and first block b, the last position e at which it fits its share of a device."""
+class _Reach(NamedTuple):
+    """What memory allows a virtual stage: the last position by its first block, the first block by its last position."""
+
+    last: Places
+    first: Places
+
+
+def _reaches(pipe: Pipeline, shares: tuple[float, ...]) -> list[_Reach] | None:
+    """What fits each virtual stage's share of a device; None where anything fits all of them."""
     wanted = [
         (_most(pipe, part), pipe.limits[part % pipe.stages] * shares[part // pipe.stages]) for part in range(pipe.parts)
     ]
     found = {pair: _reach(pipe, *pair) for pair in dict.fromkeys(wanted)}
-    return [found[pair] for pair in wanted]
+    return None if all(reach.last[0] == pipe.line.blocks for reach in found.values()) else [found[p] for p in wanted]
 
 
-def _reach(pipe: Pipeline, held: int, limit: float) -> Places:
+def _reach(pipe: Pipeline, held: int, limit: float) -> _Reach:
     import numpy as np
 
     at = pipe.line
-    static = np.asarray(at.fixed) + held * np.asarray(at.saved)
-    low = np.arange(at.blocks + 1)
-    far: Places = np.searchsorted(static, static + limit, side="right") - 1
-    if limit == inf or not any(at.transient):
-        return far
-    peaks = _sparse(-np.asarray(at.transient))
+    ends = np.arange(at.blocks + 1)
+    static, transient = np.asarray(at.fixed) + held * np.asarray(at.saved), np.asarray(at.transient)
+    if limit == inf or static[-1] - static[0] + transient.max(initial=0.0) <= limit:
+        return _Reach(np.full(at.blocks + 1, at.blocks), np.zeros(at.blocks + 1, dtype=np.int64))
+    # What fits with the largest transient fits, what does not with the smallest does not.
+    low, far = (
+        np.maximum(np.searchsorted(static, static + (limit - size), side="right") - 1, ends)
+        for size in (transient.max(initial=0.0), transient.min(initial=0.0))
+    )
+    peaks = _sparse(-transient)
     while np.any(low < far):
         middle = (low + far + 1) // 2
-        b = np.minimum(np.arange(at.blocks + 1), middle - 1)
+        b = np.minimum(ends, middle - 1)
         fits = static[middle] - static[b] - _minima(peaks, b, middle) <= limit
         open_ = low < far
         low, far = np.where(open_ & fits, middle, low), np.where(open_ & ~fits, middle - 1, far)
-    return low
+    return _Reach(low, np.searchsorted(low, ends, side="left"))
 
 
-def _window(pipe: Pipeline, tau: float, reaches: list[Places] | None) -> tuple[int, ...] | None:
-    """The cuts with the least sum of stages and sends among those with no stage longer than `tau`."""
+def _window(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> tuple[int, ...] | None:
+    """The cuts with the least sum of stages and sends among those with no stage longer than `tau`.
+
+    Behind each stage only those positions count that can be reached and from which the end can be.
+    """
     import numpy as np
 
     at = pipe.line
     total, sends = np.asarray(at.total), 2 * np.asarray(at.send)
-    ends = np.arange(at.blocks + 1)
-    cost = np.where(ends == 0, 0.0, np.inf)
-    steps: list[tuple[Floats, Places]] = []
-    for part in range(pipe.parts):
+    firsts = _firsts(pipe, tau, reaches)
+    spans = _spans(pipe, tau, reaches, firsts)
+    if spans is None:
+        return None
+    cost = np.zeros(1)
+    steps: list[tuple[Floats, Places, Places]] = []
+    for part, ((low, high), (start, end)) in enumerate(pairwise(spans)):
         speed = pipe.speeds[part % pipe.stages]
-        first = np.searchsorted(total, total - tau * speed, side="left")
-        if reaches is not None:
-            first = np.maximum(first, np.searchsorted(reaches[part], ends, side="left"))
-        value = cost - total / speed
-        steps.append((value, first))
-        some = first < ends
-        best = _minima(_sparse(value), np.where(some, first, 0), np.where(some, ends, 1))
-        cost = np.where(some, best, np.inf) + total / speed + sends
+        ends = np.arange(start, end + 1)
+        first, behind = np.maximum(firsts[part][start : end + 1], low) - low, np.minimum(ends, high + 1) - low
+        value = cost - total[low : high + 1] / speed
+        steps.append((value, first, behind))
+        some = first < behind
+        longest = int((behind - first).max())
+        best = _minima(_sparse(value, longest), np.where(some, first, 0), np.where(some, behind, 1))
+        cost = np.where(some, best, np.inf) + total[ends] / speed + sends[ends]
     if not np.isfinite(cost[-1]):
         return None
     bounds = [at.blocks]
-    for value, first in reversed(steps):
-        e, b = bounds[-1], int(first[bounds[-1]])
-        bounds.append(b + int(np.argmin(value[b:e])))
+    for (value, first, behind), (low, _), (start, _) in reversed(list(zip(steps, spans, spans[1:], strict=False))):
+        e = bounds[-1] - start
+        bounds.append(low + int(first[e] + np.argmin(value[first[e] : behind[e]])))
     return tuple(reversed(bounds))
 
 
-def _sparse(values: Floats) -> Floats:
-    """Entry [k, i] is the least of the 2^k values from i on."""
+def _firsts(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> list[Places]:
+    """For each virtual stage, the first block that it may begin with, by the position that it ends at."""
     import numpy as np
 
-    levels = np.full((len(values).bit_length(), len(values)), np.inf)
+    total = np.asarray(pipe.line.total)
+    by_speed = {speed: np.searchsorted(total, total - tau * speed, side="left") for speed in set(pipe.speeds)}
+    found = [by_speed[pipe.speeds[part % pipe.stages]] for part in range(pipe.parts)]
+    if reaches is None:
+        return found
+    return [np.maximum(first, reach.first) for first, reach in zip(found, reaches, strict=True)]
+
+
+def _spans(
+    pipe: Pipeline, tau: float, reaches: list[_Reach] | None, firsts: list[Places]
+) -> list[tuple[int, int]] | None:
+    """The first and last positions that count before the first stage and behind each one; None where one has none."""
+    import numpy as np
+
+    total, lows, highs = np.asarray(pipe.line.total), [pipe.line.blocks], [0]
+    for first in reversed(firsts):
+        lows.append(int(first[lows[-1]]))
+    if lows[-1] > 0:
+        return None
+    reduced = {speed: total - tau * speed for speed in set(pipe.speeds)}
+    for part in range(pipe.parts):
+        b = highs[-1]
+        e = int(np.searchsorted(reduced[pipe.speeds[part % pipe.stages]], total[b], side="right")) - 1
+        e = e if reaches is None else min(e, int(reaches[part].last[b]))
+        highs.append(min(e, pipe.line.blocks - (pipe.parts - 1 - part)))
+    found = list(zip(reversed(lows), highs, strict=True))
+    return found if all(low <= high for low, high in found) else None
+
+
+def _sparse(values: Floats, longest: int | None = None) -> Floats:
+    """Entry [k, i] is the least of the 2^k values from i on, for ranges of up to `longest` values."""
+    import numpy as np
+
+    most = len(values) if longest is None else max(1, min(longest, len(values)))
+    levels = np.full((most.bit_length(), len(values)), np.inf)
     levels[0] = values
     for k in range(1, len(levels)):
         step = 1 << (k - 1)

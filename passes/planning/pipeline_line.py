@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import inf
 
@@ -118,7 +118,7 @@ class Pipeline:
         p, m = self.stages, self.microbatches
         match self.schedule:
             case "interleaved":
-                return occupancy(table("interleaved", p, m, self.chunks))
+                return _interleaved(p, m, self.chunks)
             case "gpipe":
                 return (((m,),),) * p
             case "one_f_one_b":
@@ -144,6 +144,9 @@ class Pipeline:
     def bytes(self, device: int, stages: Sequence[tuple[int, int]]) -> float:
         """The peak of a device that holds these blocks, one pair (b, e) for each of its first chunks."""
         at, ranks = self.line, self.ranks[device] if self.ranks else 1
+        if self.chunks == 1:
+            ((b, e),), ((held,),) = stages, self.held[device]
+            return at.fixed[e] - at.fixed[b] + (held * (at.saved[e] - at.saved[b]) + at.peak(b, e)) / ranks
         fixed = sum(at.fixed[e] - at.fixed[b] for b, e in stages)
         saved = [at.saved[e] - at.saved[b] for b, e in stages]
         most = max(sum(n * size for n, size in zip(counts, saved, strict=False)) for counts in self.held[device])
@@ -182,3 +185,8 @@ class Pipeline:
         if self.after is None:
             return seconds
         return seconds + max(self.after(part, b, e) for part, (b, e) in enumerate(pairwise(bounds)))
+
+
+@lru_cache(maxsize=32)
+def _interleaved(stages: int, microbatches: int, chunks: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    return occupancy(table("interleaved", stages, microbatches, chunks))
