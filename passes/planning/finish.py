@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from passes.planning.cuts import Cuts, Unit, Within, cut
 from passes.planning.evaluate import Line
-from passes.planning.segments import Segments, checkpointed
+from passes.planning.segments import Segments, checkpointed, spared, without
 from passes.planning.space import Solved, Space
 from passes.planning.strategies import PIPELINE, Strategy
 
@@ -91,7 +91,11 @@ def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: fl
     """Without a pipeline: the microbatches one after another."""
     count = solved.strategy.microbatches
     most = max(shares) * len(shares) / solved.strategy.effective if (shares := solved.strategy.shares) else 1.0
-    peak = int(costs.fixed.sum() + most * (costs.saved.sum() + costs.transient.max(initial=0.0)))
+    peak = _peak(costs, most)
+    if again and peak <= limit and not found.orders.again:
+        fewer = spared(solved.line, again, (limit - peak) / most)
+        costs, again = without(solved.line, costs, again, fewer), fewer
+        peak = _peak(costs, most)
     if peak > limit or found.orders.windows(1) is None or not found.orders.keeps((0, len(costs.forward))):
         return None
     moves = count * float(costs.moves.sum())
@@ -103,6 +107,11 @@ def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: fl
     return Finished(
         solved, solved.strategy, parts, (0, len(costs.forward)), (peak,), (), again, min(solved.bound, parts.objective)
     )
+
+
+def _peak(costs: Line, most: float) -> int:
+    """Bytes without a pipeline, where the rank with most samples has `most` times those that all are priced for."""
+    return int(costs.fixed.sum() + most * (costs.saved.sum() + costs.transient.max(initial=0.0)))
 
 
 def _pipelined(

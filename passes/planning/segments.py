@@ -80,6 +80,52 @@ def checkpointed(costs: Line, repeated: Collection[int] | None = None) -> tuple[
     return replace(costs, saved=saved, transient=transient, backward=backward), tuple(segments)
 
 
+GRID = 4096
+"""Cells of the bytes that are shared out among segments that are kept."""
+
+
+def spared(costs: Line, segments: Segments, room: float) -> Segments:
+    """The segments that are computed again where `room` bytes are left beside all of them: the others are kept whole.
+
+    Keeping one saves its forward seconds and takes its bytes less what crosses into it anyway. Which are kept is a
+    knapsack, solved by dynamic programming over bytes rounded up to a grid: exact but for that, and never above `room`.
+    """
+    import numpy as np
+
+    if not segments or room <= 0:
+        return segments
+    cell = room / GRID
+    best = np.zeros(GRID + 1)
+    taken = np.zeros((len(segments), GRID + 1), dtype=bool)
+    for number, (first, end) in enumerate(segments):
+        size = costs.saved[first:end].sum() - (costs.crossing[first - 1] if first else 0.0)
+        cells = max(0, int(np.ceil(size / cell)))
+        if cells > GRID:
+            continue
+        with_it = np.full(GRID + 1, -np.inf)
+        with_it[cells:] = best[: GRID + 1 - cells] + costs.forward[first:end].sum()
+        taken[number] = with_it > best
+        best = np.maximum(best, with_it)
+    left, kept = int(best.argmax()), set[int]()
+    for number in reversed(range(len(segments))):
+        if taken[number, left]:
+            first, end = segments[number]
+            kept.add(number)
+            size = costs.saved[first:end].sum() - (costs.crossing[first - 1] if first else 0.0)
+            left -= max(0, int(np.ceil(size / cell)))
+    return tuple(segment for number, segment in enumerate(segments) if number not in kept)
+
+
+def without(costs: Line, again: Line, segments: Segments, kept: Segments) -> Line:
+    """The line `again`, in which all `segments` are computed again, with all but the `kept` ones held as in `costs`."""
+    saved, transient, backward = again.saved.copy(), again.transient.copy(), again.backward.copy()
+    for first, end in segments:
+        if (first, end) not in kept:
+            saved[first:end], transient[first:end] = costs.saved[first:end], costs.transient[first:end]
+            backward[first:end] = costs.backward[first:end]
+    return replace(again, saved=saved, transient=transient, backward=backward)
+
+
 def _only(costs: Line, inside: NDArray[np.bool_]) -> Line:
     """The line in which only these ops keep anything."""
     import numpy as np
