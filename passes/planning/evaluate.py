@@ -49,9 +49,14 @@ class Scale:
     step: float
 
 
-def scale(stages: int, microbatches: int) -> Scale:
-    """(m + p - 1)/p microbatches' worth of the whole line pass the slowest of p even stages (cost-models.md §5)."""
-    return Scale((microbatches + stages - 1) / stages, 1.0 / stages)
+BUBBLE = {"gpipe": 1.0, "one_f_one_b": 1.0, "interleaved": 1 / 4, "zero_bubble": 1 / 3, "auto": 1 / 4}
+"""The least bubble of a schedule, as a share of (p - 1) stages' work on a microbatch: interleaved with four chunks,
+zero bubble where gradients by weights take no longer than each other part (cost-models.md §5)."""
+
+
+def scale(stages: int, microbatches: int, schedule: str = "one_f_one_b") -> Scale:
+    """(m + β(p - 1))/p microbatches' worth of the whole line pass the slowest of p even stages (cost-models.md §5)."""
+    return Scale((microbatches + BUBBLE[schedule] * (stages - 1)) / stages, 1.0 / stages)
 
 
 def line(net: Network, tables: Tables, values: Integers, edges: Sequence[Array] | None = None) -> Line:

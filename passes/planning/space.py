@@ -92,7 +92,7 @@ class Space:
         uneven = self.stage_speeds(strategy)
         if uneven:
             return Scale(strategy.microbatches / sum(uneven), 1.0 / sum(uneven))
-        return scale(strategy.stages, strategy.microbatches)
+        return scale(strategy.stages, strategy.microbatches, self.context.request.schedule)
 
     def bound_of(self, subject: str) -> float:
         """The bound of a limit: bytes, or the share of a pipeline that may idle; infinite without one."""
