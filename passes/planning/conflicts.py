@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dlc.diagnostics import Span
-from dlc.ir.request import Limit, Request, Rule
+from dlc.ir.request import Limit, Request, Rule, Split
 from dlc.ir.training import Choice
 from dlc.units import format_bytes
 
@@ -49,7 +49,8 @@ def orders(request: Request) -> tuple[Order, ...]:
     for key, (field, default) in SETTINGS.items():
         span, value = request.span(key), getattr(request, field)
         # Where rules speak of the axes of a mesh, it cannot be taken away by itself.
-        if span is not None and value != default and not (key == "mesh" and named):
+        open_ = value == default and key != "shard"  # a sharding that is not written is open
+        if span is not None and not open_ and not (key == "mesh" and named):
             found.append(Order("setting", key, key if key == "mesh" else f"{key} = {_word(value)}", span))
     found += [Order("pin", rule, f"pin {_rule(rule)}", rule.span) for rule in request.pins]
     found += [Order("forbid", rule, f"forbid {_rule(rule)}", rule.span) for rule in request.forbids]
@@ -105,7 +106,7 @@ def _rules(request: Request) -> tuple[Rule, ...]:
     return (*request.pins, *request.forbids)
 
 
-def _splits(rule: Rule) -> tuple[object, ...]:
+def _splits(rule: Rule) -> tuple[Split, ...]:
     return rule.value if isinstance(rule.value, tuple) else ()
 
 

@@ -76,7 +76,8 @@ class Finished:
 def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Finished | None:
     """The step of a solved strategy on devices of `limit` bytes; None where it does not fit.
 
-    One that takes `below` or more need not be the best.
+    One that takes `below` or more need not be the best; of a pipeline without a written schedule 1F1B is all that is
+    tried with `below` at minus infinity.
     """
     costs: Line = solved.line
     segments: Segments = ()
@@ -164,7 +165,7 @@ def _cut(
     first = _cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, limit)
     rate = sum(found.stage_speeds(strategy) or (1.0,) * strategy.stages)
     ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units) / rate
-    if first is not None and ideal >= below:
+    if ideal >= below and (first is not None or below == -inf):
         return first
     tried = [first, *(_cut_for(found, strategy.with_(schedule=s, chunks=c), units, limit) for s, c in OTHERS)]
     return min((each for each in tried if each is not None), key=lambda each: each[1].makespan, default=None)

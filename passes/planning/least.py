@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,38 +28,32 @@ PASSING = 0.1
 ROUNDS = 12
 """How often the largest transient is lowered."""
 
-HALVINGS = 12
-"""Steps of the bisection for the least peak of a pipeline: to a 4096th of the range."""
+HALVINGS = 8
+"""Steps of the bisection for the least peak of a pipeline: to a 256th of the range."""
 
 
 def smallest(space: Space, strategies: Iterable[Strategy], enough: float = -inf) -> Finished | None:
     """The step with the lowest peak under any of these strategies; None where none can be had at all.
 
-    The first one of at most `enough` bytes will do.
+    With `enough` it is one of at most so many bytes, if there is any.
     """
     best: Finished | None = None
-    for bound, _, strategy in sorted(
-        (least_bytes(space, each), i, each) for i, each in enumerate(extremes(space, strategies))
-    ):
+    bounds = sorted((least_bytes(space, each), i, each) for i, each in enumerate(extremes(space, strategies)))
+    for bound, _, strategy in bounds:
         if bound == inf or (best is not None and (bound >= best.peak or best.peak <= enough)):
             break
-        made = _least_peak(space, strategy)
+        made = _least_peak(space, strategy, best.peak if best is not None else inf, enough)
         if made is not None and (best is None or (made.peak, made.objective) < (best.peak, best.objective)):
             best = made
     return best
 
 
 def extremes(space: Space, strategies: Iterable[Strategy]) -> tuple[Strategy, ...]:
-    """Of each mesh the variants that need least: most microbatches, all sharded, nothing or all computed again, as far
-    as the request leaves it open."""
-    request, found = space.context.request, dict[tuple[object, ...], Strategy]()
-    for each in strategies:
-        key = (each.axes, each.families)
-        if key not in found or each.microbatches > found[key].microbatches:
-            found[key] = each
+    """The variants that need least: all sharded, nothing or all computed again, where the request leaves it open."""
+    request = space.context.request
     shard = "weights" if request.span("shard") is None else None
     variants = list[Strategy]()
-    for each in found.values():
+    for each in strategies:
         sharded = each if shard is None or each.inner.ranks == 1 else each.with_(shard=shard)
         variants.append(sharded)
         if request.recompute == "auto" and sharded.recompute == "none":
@@ -68,26 +61,28 @@ def extremes(space: Space, strategies: Iterable[Strategy]) -> tuple[Strategy, ..
     return tuple(variants)
 
 
-def _least_peak(space: Space, strategy: Strategy) -> Finished | None:
-    """The lowest peak under one strategy, but for what many ops compute again, which is estimated."""
+def _least_peak(space: Space, strategy: Strategy, below: float, enough: float) -> Finished | None:
+    """The lowest peak under one strategy, but for what many ops compute again, which is estimated; of a pipeline None
+    where it is neither `enough` nor lower than `below`."""
     tables = space.tables(strategy)
-    steps = [finish(space, _solved(space, tables, values), inf) for values in _assignments(space, tables)]
-    found = [step for step in steps if step is not None]
-    if strategy.stages > 1:
-        found = [_lowered(space, step) for step in found[:1]]
-    return min(found, key=lambda step: (step.peak, step.objective), default=None)
+    if strategy.stages == 1:
+        steps = [finish(space, _solved(space, tables, values), inf) for values in _assignments(space, tables)]
+        found = [step for step in steps if step is not None]
+        return min(found, key=lambda step: (step.peak, step.objective), default=None)
+    values = next(_assignments(space, tables), None)
+    return None if values is None else _lowered(space, _solved(space, tables, values), below, enough)
 
 
-def _lowered(space: Space, step: Finished) -> Finished:
-    """The same choices, cut where the largest peak of a stage is least."""
-    low, high, best = 0.0, float(step.peak), step
+def _lowered(space: Space, solved: Solved, below: float, enough: float) -> Finished | None:
+    """The cuts whose largest peak of a stage is least, by bisection; the first that are `enough`."""
+    best = finish(space, solved, max(below, enough), -inf)
+    low = 0.0
     for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        made = finish(space, replace(step.solved, strategy=step.solved.strategy), middle)
-        if made is None:
-            low = middle
-        else:
-            high, best = float(made.peak), made
+        if best is None or best.peak <= enough:
+            break
+        middle = 0.5 * (low + best.peak)
+        made = finish(space, solved, middle, -inf)
+        low, best = (middle, best) if made is None else (low, made)
     return best
 
 

@@ -138,8 +138,8 @@ def _product(factors: Mapping[str, int], context: Context, key: str) -> Diagnost
     needed = prod(factors.values())
     words = " x ".join(f"{name} {extent}" for name, extent in factors.items()) or "one part"
     devices = f"{needed} device{'s' * (needed > 1)}"
-    facts = {"needed": devices, "cluster": context.cluster.name, "ranks": context.ranks}
-    return WRONG_PRODUCT.at(context.request.span(key), factors=words, **facts)
+    name, ranks = context.cluster.name, context.ranks
+    return WRONG_PRODUCT.at(context.request.span(key), factors=words, needed=devices, cluster=name, ranks=ranks)
 
 
 def _microbatches(graph: Graph, context: Context) -> Iterator[Diagnostic]:

@@ -99,7 +99,7 @@ def repairs(case: Case, least: Finished | None, orders: Sequence[Order], room: i
     `least` is the smallest plan under all orders, `orders` are those without any of which more plans would fit.
     """
     fastest = case.best(inf)
-    found = [*_limits(case, least, room), *_without(case, orders), *_batches(case), *_devices(case)]
+    found = [*_limits(case, least, fastest, room), *_without(case, orders), *_batches(case), *_devices(case)]
     found += [*_settings(case), *_precisions(case)]
     found.sort(key=lambda repair: repair.seconds)
     base = fastest.objective if fastest is not None else inf
@@ -114,16 +114,23 @@ def _in_words(repair: Repair, base: float) -> str:
     return f"{repair.text}; {repair.work} then takes {words} without a limit on memory"
 
 
-def _limits(case: Case, least: Finished | None, room: int) -> Iterator[Repair]:
-    """A higher limit, where the devices have the memory."""
-    if least is not None and case.limit < least.peak <= room:
-        unit, step = (
-            ("GiB", 2**30) if least.peak >= 2**33 else ("MiB", 2**20) if least.peak >= 2**23 else ("KiB", 2**10)
-        )
-        raised = ceil(least.peak / step) * step
-        made = case.best(raised) or least
-        text = f"allow `limit memory <= {raised // step} {unit}`: the device has {format_bytes(room)}"
-        yield Repair(text, made.objective)
+def _limits(case: Case, least: Finished | None, fastest: Finished | None, room: int) -> Iterator[Repair]:
+    """A higher limit, where the devices have the memory: the lowest one, and that of the fastest plan."""
+    limits: dict[str, Finished] = {}
+    for step in (fastest, least):
+        if step is not None and case.limit < step.peak <= room:
+            unit, size = _unit(step.peak)
+            raised = ceil(step.peak / size)
+            limits[f"{raised} {unit}"] = step if step is fastest else case.best(raised * size) or step
+    for written, step in limits.items():
+        text = f"allow `limit memory <= {written}`: the device has {format_bytes(room)}"
+        yield Repair(text, step.objective)
+
+
+def _unit(size: int) -> tuple[str, int]:
+    """A unit in which a limit is a number of a few digits."""
+    units = (("GiB", 2**30), ("MiB", 2**20))
+    return next((each for each in units if size >= 8 * each[1]), ("KiB", 2**10))
 
 
 def _without(case: Case, orders: Sequence[Order]) -> Iterator[Repair]:

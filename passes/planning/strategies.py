@@ -184,7 +184,7 @@ def _meshes(context: Context, units: int) -> Iterator[Meshed]:
             for model in divisors(ranks // pipeline):
                 if model <= MAX_MODEL:
                     named = axes(pipeline, ranks // pipeline // model, model)
-                    yield named, ("any",) * len([name for name, _ in named if name != PIPELINE])
+                    yield named, tuple(_family(kind, name) for name, _ in named if name != PIPELINE)
 
 
 def _agrees(context: Context, named: dict[str, int]) -> bool:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from dlc.diagnostics import Diagnostic, Label
+from dlc.ir.request import Rule
 from dlc.messages.e05_plan import NO_FIT, NO_PLAN, RULED_OUT
 from dlc.units import format_bytes
 from passes.fit import memory_of
@@ -31,7 +33,7 @@ def _conflict(case: Case, found: Sequence[Order], limit: float | None) -> tuple[
     """The orders that no plan keeps together, on devices of `limit` bytes or of any memory."""
 
     def keeps(kept: Sequence[Order]) -> bool:
-        made = case.asking(keeping(case.context.request, kept)).least(-1.0 if limit is None else limit)
+        made = case.asking(keeping(case.context.request, kept)).least(inf if limit is None else limit)
         return made is not None and (limit is None or made.peak <= limit)
 
     return conflict(found, keeps)
@@ -109,10 +111,24 @@ def _refused(case: Case, found: Sequence[Order]) -> Diagnostic:
     """E0527: orders that cannot all be kept, whatever the memory."""
     span = found[0].span if found else case.context.cluster.span
     notes = ("every one of them is needed for the conflict: without any one there are plans",) if len(found) > 1 else ()
-    helps = tuple(_ways_out(case, found))
+    notes, helps = (*notes, *_facts(case, found)), tuple(_ways_out(case, found))
     words = _listed(found) if found else f"{case.context.ranks} ranks"
     secondary = tuple(Label(order.span, "and this") for order in found[1:])
     return NO_PLAN.at(span, secondary=secondary, notes=notes, helps=helps, orders=words)
+
+
+def _facts(case: Case, found: Sequence[Order]) -> Iterator[str]:
+    """In which stages a pinned op can be, for its place in line."""
+    space, strategies = case.space()
+    count = len(space.network.addresses)
+    most = max(each.stages for each in strategies) if strategies else 1
+    for order in found:
+        if isinstance(order.what, Rule) and order.what.key == "stage" and order.kind == "pin":
+            first, last = (space.network.addresses.index(order.what.addresses[at]) for at in (0, -1))
+            yield (
+                f"`{order.what.selector}` reaches ops {first + 1} to {last + 1} of the {count} that stages are cut "
+                f"from, each stage has one at least, and there are {most} stages at most"
+            )
 
 
 def _ways_out(case: Case, found: Sequence[Order]) -> Iterator[str]:
