@@ -51,9 +51,11 @@ class _Queue:
     limit: float
     strategies: list[Strategy]
     heap: list[tuple[float, int, int]] = field(default_factory=list)
+    known: set[Strategy] = field(default_factory=set)
     needed: float = inf
 
     def __post_init__(self) -> None:
+        self.known.update(self.strategies)
         self.heap = [(work_bound(self.space, each), 0, i) for i, each in enumerate(self.strategies)]
         heapify(self.heap)
 
@@ -70,6 +72,9 @@ class _Queue:
     def relieve(self, bound: float, strategy: Strategy) -> None:
         """Put the next variants that need less memory into the queue: no plan without them fits."""
         for variant in relieved(strategy, self.space):
+            if variant in self.known:
+                continue
+            self.known.add(variant)
             self.strategies.append(variant)
             heappush(self.heap, (min(bound, work_bound(self.space, variant)), 0, len(self.strategies) - 1))
 

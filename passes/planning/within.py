@@ -99,7 +99,7 @@ class _Problem:
                 bound = bound or made.bound  # of the first, which asks for nothing but what all choices need
                 costs, _ = checkpointed(self.line(made), self.found.orders.repeated(self.tables.strategy))
                 needed = float(costs.saved.sum() + costs.transient.max(initial=0.0))
-                if float(costs.fixed.sum()) + needed > self.limit:
+                if int(float(costs.fixed.sum()) + needed) > self.limit:
                     low, known = share, max(1.0, sum(self._at(passing, made.values)))
                     share = max(needed / known, GROWTH * share) if high == inf else 0.5 * (low + high)
                     continue
@@ -127,7 +127,7 @@ class _Problem:
                 continue
             bound = max(bound, made.bound)
             largest = max(self._at(transients, made.values))
-            if sum(self._at(sizes, made.values)) + largest <= self.limit:
+            if int(sum(self._at(sizes, made.values)) + largest) <= self.limit:
                 proved = min(proved, bound)
                 best = made if best is None or made.cost < best.cost else best
                 continue
