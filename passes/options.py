@@ -148,6 +148,8 @@ def _algorithm_exclusion(
     address: str, node: Node, shapes: Shapes, layout: str, algorithm: Algorithm, rules: Rules
 ) -> str | None:
     reason = algorithm.excluded(node.stage, shapes)
+    if reason is None and rules.pin(address, "algorithm") is None:
+        reason = algorithm.inexact(node.stage, shapes)
     if reason is not None:
         return f"because {reason}"
     if rules.kernels not in algorithm.devices:

@@ -116,13 +116,16 @@ def _transposed(algorithm: Algorithm) -> Algorithm:
     def excluded(pass_: str, shapes: Shapes) -> str | None:
         return algorithm.excluded(*as_conv(pass_, shapes))
 
+    def inexact(pass_: str, shapes: Shapes) -> str | None:
+        return algorithm.inexact(*as_conv(pass_, shapes))
+
     def cost(pass_: str, shapes: Shapes) -> Cost:
         return algorithm.cost(*as_conv(pass_, shapes))
 
     def workspaces(pass_: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
         return algorithm.workspaces(*as_conv(pass_, shapes), layout)
 
-    return Algorithm(algorithm.name, algorithm.layouts, excluded, cost, workspaces)
+    return Algorithm(algorithm.name, algorithm.layouts, excluded, cost, workspaces, algorithm.devices, inexact)
 
 
 CONV_TRANSPOSE = Operator(

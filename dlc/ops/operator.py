@@ -170,7 +170,8 @@ class Algorithm:
     `excluded(pass, shapes, dtype)` is None where it is legal, else the reason in words (E0504, E0512).
     `cost` gives the counts of this algorithm for a pass, by cost-models.md §2; `workspaces(pass, shapes, layout)` its
     scratch arrays. `layouts` are those that there are kernels for, on devices of the kinds `devices`; the kernels of
-    the backend `numpy` are those for `cpu`.
+    the backend `numpy` are those for `cpu`. `inexact(pass, shapes)` is a reason not to take it by itself: it may be
+    pinned, with a warning.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Algorithm:
     cost: Callable[[str, Shapes], Cost]
     workspaces: Callable[[str, Shapes, str], tuple[Workspace, ...]]
     devices: tuple[str, ...] = ("cpu", "gpu", "accelerator")
+    inexact: Callable[[str, Shapes], str | None] = lambda stage, shapes: None
 
 
 LAYOUTS = ("NCHW", "NHWC", "CHWN")

@@ -175,11 +175,16 @@ def test_legality_in_words(args: dict[str, Attr], algorithm: str, reason: str | 
     assert {op.excluded(stage) for stage in ("forward", "dx", "dw")} == {reason}
 
 
-def test_tiles_too_inexact_for_half_precision_are_refused() -> None:
-    args: dict[str, Attr] = {"filters": 4, "window": 3}
-    for algorithm, refused in (("winograd(2)", False), ("winograd(4)", True)):
-        op = Op(CONV, (image("f16", 2, 3, 12, 12),), args, algorithm=algorithm)
-        assert (op.excluded("forward") is not None) == refused
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_tiles_too_inexact_for_half_precision_are_known(dtype: str) -> None:
+    """They can be pinned, but are not taken otherwise."""
+    x, args = image(dtype, 2, 3, 12, 12), {"filters": 4, "window": 3}
+    for algorithm in CONV.algorithms:
+        op = Op(CONV, (x,), args, algorithm=algorithm.name)
+        for stage in ("forward", "dx", "dw"):
+            inexact = algorithm.inexact(stage, op.shapes(stage)) is not None
+            assert algorithm.excluded(stage, op.shapes(stage)) is None
+            assert inexact == (algorithm.name == "winograd(4)" and dtype != "f32")
 
 
 def test_counts_of_winograd() -> None:
