@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dlc.ir.graph import Graph
     from dlc.ir.plan import Plan
     from dlc.ir.program import Program
-    from dlc.ir.request import Request
+    from dlc.ir.request import MeshAxis, Request
     from passes.context import Context
     from passes.planning.plan import Planned
     from passes.planning.search import Effort
@@ -119,15 +119,21 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
             notes = (f"its groups: {groups or 'they differ from member to member'}",)
             refused = e07.E0712.at(cluster.span, notes=notes, ranks=ranks, cluster=cluster.name)
             raise SourcedError((refused,), source.texts)
+        request = replace(request, mesh=_resized_mesh(request.mesh, cluster, resized))
         cluster = resized
-        # A mesh of the batch alone is made again for these ranks; of any other, the backend has to know.
-        request = request if any(axis.name != "data" for axis in request.mesh) else replace(request, mesh=())
     assert job.training is not None
     compute = options.precision or job.training.precision.compute
     training = job.training
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
     return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))
+
+
+def _resized_mesh(mesh: tuple[MeshAxis, ...], before: Cluster, after: Cluster) -> tuple[MeshAxis, ...]:
+    """The mesh with the groups as large as they are now: an axis that took a group whole still does."""
+    sizes = {level.name: level.count for level in after.levels}
+    whole = {level.name: level.count for level in before.levels}
+    return tuple(replace(axis, extent=sizes[axis.group]) if axis.extent == whole[axis.group] else axis for axis in mesh)
 
 
 def _profile(source: Source, cluster: Cluster) -> Profile | None:
@@ -273,6 +279,7 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
     from passes.add_updates import weight_gradients
     from passes.fit import fit
     from passes.lower import lower
+    from passes.planning.pinned import inexact_pins, review_pins
     from passes.review import review
 
     job, context = context_of(source, options)
@@ -284,9 +291,10 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
         if context.ranks == 1:
             plan, planned = fit(graph, context), None
         else:
-            planned = _searched(graph, context, effort)
+            planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options))
             plan = planned.plan
-        warnings = review(graph, context, plan) if planned is None else ()
+        warnings = review(graph, context, plan) if planned is None else review_pins(planned)
+        warnings = (*warnings, *inexact_pins(graph, context.request))
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None
     plan = plan.with_(
@@ -298,8 +306,11 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
     return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
 
 
-def _searched(graph: Graph, context: Context, effort: Effort | None) -> Planned:
-    """The plan of the search over all strategies, simulated beside the best few others and the baselines."""
+def _searched(graph: Graph, context: Context, effort: Effort | None, regraph: Callable[[Context], Graph]) -> Planned:
+    """The plan of the search over all strategies, simulated beside the best few others and the baselines.
+
+    `regraph` makes the training graph for another precision, which may be a way out where nothing fits.
+    """
     from dlc.cost.price import default_price
     from dlc.cost.timeline import makespan
     from passes.fit import memory_of
@@ -313,7 +324,7 @@ def _searched(graph: Graph, context: Context, effort: Effort | None) -> Planned:
         overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
         return makespan(program, "train_step", price, overlap)
 
-    return plan(graph, context, memory_of(context).bytes, effort or Effort(), seconds)
+    return plan(graph, context, memory_of(context).bytes, effort or Effort(), seconds, regraph)
 
 
 def _require_fitting(graph: Graph, given: Plan | None, context: Context) -> None:

@@ -207,6 +207,14 @@ COSTLY_PIN = Message(
 times. Measure with `dlc run` before trusting either.""",
 )
 
+INEXACT = Message(
+    "W0503",
+    "{algorithm} is inexact for {address}: {reason}",
+    """The pin is obeyed. The planner does not choose this algorithm by itself for ops of this element type, as it loses
+digits: Winograd's transforms of large tiles subtract numbers of nearly the same size. Training often bears it; compare
+its loss with that of the smaller tile, `winograd(2)`, before trusting it.""",
+)
+
 MESSAGES = (
     PINNED_TWICE,
     NO_MATCH,
@@ -236,4 +244,5 @@ MESSAGES = (
     NO_PLAN,
     NO_CHANGE,
     COSTLY_PIN,
+    INEXACT,
 )

@@ -32,12 +32,12 @@ class Pins:
         ok = np.ones(len(codes), dtype=bool)
         pin = self.rules.pins.get((address, "partition"))
         if pin is not None:
-            ok &= self._obeys(kind, pin, codes, strategy)
+            ok &= self.obeys(kind, pin, codes, strategy)
         for rule in self.rules.forbids.get((address, "partition"), ()):
-            ok &= ~self._obeys(kind, rule, codes, strategy)
+            ok &= ~self.obeys(kind, rule, codes, strategy)
         return ok
 
-    def _obeys(self, kind: OpKind, rule: Rule, codes: NDArray[np.int64], strategy: Strategy) -> NDArray[np.bool_]:
+    def obeys(self, kind: OpKind, rule: Rule, codes: NDArray[np.int64], strategy: Strategy) -> NDArray[np.bool_]:
         """[option]: whether it does what a rule says; where the mesh has no axes for its group, none does."""
         import numpy as np
 
