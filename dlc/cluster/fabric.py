@@ -25,13 +25,15 @@ class Fabric:
 
     Sizes are bytes, as in `dlc.cluster.collectives`: a number or an array of numbers; times are seconds, of the same
     shape. `axes` names axes of the mesh: the ranks that differ along them only form one group, and all groups do the
-    same at once. What one fabric has worked out serves all others whose mesh cuts the ranks alike.
+    same at once. What one fabric has worked out serves all others whose mesh cuts the ranks alike. With `allreduce`
+    sums go by that family of algorithms alone, and take for ever where groups have none of it.
     """
 
-    def __init__(self, cluster: Cluster, mesh: Mesh, processing: Processing = FREE) -> None:
+    def __init__(self, cluster: Cluster, mesh: Mesh, processing: Processing = FREE, allreduce: str = "auto") -> None:
         self.cluster = cluster
         self.mesh = mesh
         self.processing = processing
+        self.allreduce = allreduce
         self._tables: dict[tuple[str, Axes], _Table] = {}
 
     @overload
@@ -84,8 +86,22 @@ class Fabric:
         known = self._tables.get((kind, axes))
         if known is None:
             known = _table(kind, self.cluster, self.mesh.first, _blocks(self.mesh, axes), self.processing)
+            if kind == "allreduce" and self.allreduce != "auto" and known.prices:
+                known = _Table(_of_family(self.allreduce, known.prices))
             self._tables[kind, axes] = known
         return known
+
+
+def _of_family(family: str, found: tuple[Price, ...]) -> tuple[Price, ...]:
+    """The prices of a family of allreduces.
+
+    In a group that has one level, `hierarchical` is the reduce-scatter and the allgather of that level.
+    """
+    names = {"ring": ("ring", "embedded_ring")}.get(family, (family,))
+    kept = tuple(p for p in found if p.algorithm in names or p.algorithm.startswith(f"{family}_"))
+    if not kept and family == "hierarchical":
+        kept = tuple(p for p in found if p.algorithm in ("ring", "rabenseifner", "embedded_ring"))
+    return kept or (Price(family, ((float("inf"), 0.0),)),)
 
 
 class _Table:

@@ -193,6 +193,13 @@ back. Typical reasons: a stage that ops cannot all be in because others stand be
 a pipeline with too few microbatches; a group that is split in two ways at once.""",
 )
 
+NOT_SHARED = Message(
+    "E0528",
+    "not all ranks of cluster `{cluster}` share one memory",
+    """`allreduce = shared` sums in memory that all ranks of a group map: CPU cores of one innermost group. Every plan sums
+the loss over all ranks, so all of them have to share it. Name another algorithm, or leave the choice open.""",
+)
+
 NO_CHANGE = Message(
     "W0501",
     "this pin changes nothing: the planner chooses the same",
@@ -242,6 +249,7 @@ MESSAGES = (
     TOO_MANY_AXES,
     NO_PIPELINE,
     NO_PLAN,
+    NOT_SHARED,
     NO_CHANGE,
     COSTLY_PIN,
     INEXACT,

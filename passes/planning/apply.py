@@ -141,13 +141,27 @@ def stage_plans(step: Finished) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def data_parallel(ops: tuple[OpPlan, ...], step: Finished) -> bool:
-    """Whether a step does nothing but split the batch: then its Plan has one mesh axis, and no partitions."""
-    strategy = step.strategy
+def data_parallel(found: Space, ops: tuple[OpPlan, ...], step: Finished) -> bool:
+    """Whether a step does nothing but split the batch: then its Plan has one mesh axis, and no partitions.
+
+    Not where the request names mesh axes of its own, or an allreduce that goes over several axes.
+    """
+    strategy, request = step.strategy, found.context.request
     if strategy.stages > 1 or strategy.microbatches > 1 or strategy.shard != "none" or step.recomputed:
         return False
-    whole = len(strategy.inner.axes)
-    return all(not op.partition or [split.axis for split in op.partition] == [BATCH] * whole for op in ops)
+    if request.allreduce == "hierarchical" or any(axis.name != "data" for axis in request.mesh if axis.extent > 1):
+        return False
+    whole = [BATCH] * len(strategy.inner.axes)
+    return all(
+        [split.axis for split in op.partition] == (whole if _batched(found, op.address) else []) and op.microbatch == 1
+        for op in ops
+    )
+
+
+def _batched(found: Space, address: str) -> bool:
+    """Whether an op reads or makes samples."""
+    node = found.graph.node(address)
+    return any(found.graph.type(name).batched for name in (*node.inputs, *node.outputs))
 
 
 def _shards(batch: int, ranks: int, shares: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -222,4 +236,4 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         gap=gap,
         sources=_sources(context),
     )
-    return _as_data_parallel(found, plan, strategy.shares) if data_parallel(ops, step) else plan
+    return _as_data_parallel(found, plan, strategy.shares) if data_parallel(found, ops, step) else plan

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
+from dlc.cluster.collectives import shares_memory
 from dlc.diagnostics import Diagnostic
 from dlc.ir.graph import Graph
 from dlc.ir.request import Request
-from dlc.messages.e05_plan import NO_PIPELINE, OUT_OF_RANGE, PIPELINE_INSIDE, TOO_MANY_AXES, WRONG_PRODUCT
+from dlc.messages.e05_plan import NO_PIPELINE, NOT_SHARED, OUT_OF_RANGE, PIPELINE_INSIDE, TOO_MANY_AXES, WRONG_PRODUCT
 from passes.context import Context
 from passes.planning.strategies import PIPELINE, Strategy
 
@@ -105,8 +106,9 @@ def _by_key(rules: Iterable[object], number: Mapping[str, int]) -> dict[str, lis
 
 
 def refused(graph: Graph, context: Context) -> tuple[Diagnostic, ...]:
-    """E0508, E0516, E0524 to E0526 for what this planner cannot follow, whatever the network costs."""
-    return (*_mesh(context), *_degrees(context), *_microbatches(graph, context), *_pipeline(context))
+    """E0508, E0516, E0524 to E0526, E0528 for what this planner cannot follow, whatever the network costs."""
+    found = (_mesh(context), _degrees(context), _microbatches(graph, context), _pipeline(context), _shared(context))
+    return tuple(message for messages in found for message in messages)
 
 
 def _mesh(context: Context) -> Iterator[Diagnostic]:
@@ -151,6 +153,14 @@ def _microbatches(graph: Graph, context: Context) -> Iterator[Diagnostic]:
         allowed = f"a divisor of the batch of {graph.batch}"
         span = context.request.span("pipeline.microbatches")
         yield OUT_OF_RANGE.at(span, helps=helps, key="pipeline.microbatches", allowed=allowed, found=count)
+
+
+def _shared(context: Context) -> Iterator[Diagnostic]:
+    """An allreduce in memory that not all ranks share: the loss at least is summed over all of them."""
+    ranks = tuple(range(context.ranks))
+    if context.request.allreduce == "shared" and not shares_memory(ranks, context.cluster):
+        helps = ("`auto` takes it within each node where that is faster",)
+        yield NOT_SHARED.at(context.request.span("allreduce"), helps=helps, cluster=context.cluster.name)
 
 
 def _pipeline(context: Context) -> Iterator[Diagnostic]:

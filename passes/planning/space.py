@@ -125,7 +125,7 @@ class Space:
     def fabric(self, mesh: Mesh) -> Fabric:
         """Prices of communication on a mesh."""
         if mesh not in self.fabrics:
-            self.fabrics[mesh] = Fabric(self.cluster, mesh, processing(self.device))
+            self.fabrics[mesh] = Fabric(self.cluster, mesh, processing(self.device), self.context.request.allreduce)
         return self.fabrics[mesh]
 
     def tables(self, strategy: Strategy) -> Tables:
@@ -170,9 +170,7 @@ def objective(found: Space, tables: Tables) -> Objective:
     shown, hidden = unary_tables(found, tables)
     weight, edges = found.scale(tables.strategy), found.network.edge_kinds
     once = tables.edges(edges)
-    often = [
-        weight.step if kind.weight else weight.microbatch * _times(found, tables.strategy, kind) for kind in edges
-    ]
+    often = [weight.step if kind.weight else weight.microbatch * _times(found, tables.strategy, kind) for kind in edges]
     return Objective(shown, hidden, [table * n for table, n in zip(once, often, strict=True)], once)
 
 
