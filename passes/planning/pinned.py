@@ -22,7 +22,7 @@ from passes.planning.network import OpKind
 from passes.planning.plan import Planned
 from passes.planning.search import GAP
 from passes.planning.space import Space, solve, space
-from passes.planning.within import solve_within
+from passes.planning.within import fit_within
 from passes.review import COSTLY
 
 MOST_REVIEWED = 12
@@ -83,8 +83,7 @@ def _step(made: Space, step: Finished) -> Finished | None:
     solved = solve(made, strategy)
     found = None if solved is None else finish(made, solved, limit)
     if found is None and strategy.stages == 1:
-        within = solve_within(made, strategy, limit, GAP)
-        found = None if within is None else finish(made, within, limit)
+        found = fit_within(made, strategy, limit, GAP)
     return found
 
 

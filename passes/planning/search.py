@@ -16,7 +16,7 @@ from math import inf
 from passes.planning.finish import Finished, finish
 from passes.planning.space import Space, least_bytes, lower_bound, solve, work_bound
 from passes.planning.strategies import Strategy
-from passes.planning.within import solve_within
+from passes.planning.within import fit_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,12 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
     """Solve a strategy: freely first, then within the memory; its variants go into the queue where it does not fit."""
     bound, level, number = entry
     strategy = queue.strategies[number]
-    if level == 2:
-        within = solve_within(space, strategy, queue.limit, GAP)
-        return None if within is None else finish(space, within, queue.limit)
+    again = strategy.stages == 1 and strategy.recompute == "all"
+    if level == 2 or again:
+        made = fit_within(space, strategy, queue.limit, GAP)
+        if made is None and again:
+            queue.relieve(bound, strategy)
+        return made
     solved = solve(space, strategy, best)
     if solved is None:
         return None

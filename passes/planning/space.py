@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -130,6 +130,9 @@ class Space:
 
     def tables(self, strategy: Strategy) -> Tables:
         """The tables of a strategy."""
+        once = strategy.with_(recompute="none")
+        if strategy != once:  # the options are the same, and cost the same each time
+            return self.made.setdefault(strategy, replace(self.tables(once), strategy=strategy))
         if strategy not in self.made:
             mesh = strategy.inner
             if mesh not in self.moves:
@@ -209,8 +212,12 @@ def work_bound(found: Space, strategy: Strategy) -> float:
 
 
 def lower_bound(found: Space, strategy: Strategy) -> float:
-    """Every op by its cheapest option, tensors where they are wanted: no choice under the strategy costs less."""
-    shown, hidden = unary_tables(found, found.tables(strategy))
+    """Every op by its cheapest option, tensors where they are wanted: no choice under the strategy costs less.
+
+    Without a pipeline ops need not be computed again.
+    """
+    least = strategy.with_(recompute="none") if strategy.stages == 1 else strategy
+    shown, hidden = unary_tables(found, found.tables(least))
     return max(
         sum(count * float(columns[kind.index].min(initial=inf)) for kind, count in found.ops)
         for columns in (shown, hidden)

@@ -5,23 +5,28 @@ What is held adds up over the ops, so a Lagrangian bound and enumeration find th
 where it lies between two figures, no op takes an option above the upper one, and what is held leaves room for the lower
 one. The range with the least bound is solved; where what is found has a larger transient than there was room for, the
 range is cut there.
+
+Where ops may be computed again, every option of them comes twice: kept, and computed again at the price of one more
+forward pass. What is computed again then needs no bytes at all, which is a little less than it does; so this bounds
+every choice of segments (`segments.py`), and what it chooses is tried with segments. Where they do not fit, a share of
+the bytes is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
 from passes.planning.elimination import original, restricted, total
-from passes.planning.evaluate import Line, line
+from passes.planning.evaluate import line
+from passes.planning.finish import Finished, finish
 from passes.planning.limited import minimise_limited
 from passes.planning.network import HomeKind
-from passes.planning.segments import checkpointed
-from passes.planning.space import Objective, Solved, Space, objective
+from passes.planning.space import Solved, Space, objective
 from passes.planning.strategies import Strategy
-from passes.planning.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,16 +43,114 @@ RANGES = 24
 BLENDS = 6
 """Weighted means of both sums of J that are tried at most."""
 
-
-TRIES = 8
+TRIES = 6
 """Choices that are tried at most where activations are computed again."""
 
-GROWTH = 1.5
-"""How much more of the memory is asked for at least in the next try, as long as none fits."""
+GROWTH = 2.0
+"""How much more of the bytes of what is computed again is asked for at least, as long as nothing fits."""
+
+
+FIRST = 0.1
+"""The share of these bytes that is asked for first, where none was not enough."""
+
+
+def fit_within(found: Space, strategy: Strategy, limit: float, gap: float) -> Finished | None:
+    """The best step under a strategy without a pipeline whose peak is at most `limit` bytes.
+
+    None where none was found. `gap` is the relative gap that is good enough.
+    """
+    options = _options(found, strategy)
+    best: Finished | None = None
+    bound, share, low, high = 0.0, 0.0, 0.0, inf
+    for _ in range(TRIES if options.repeated else 1):
+        made = _Problem(found.structure, found.network.variables, options, share, limit, gap).solve()
+        if made is None and share == 0.0:
+            return None
+        bound = bound or (made.bound if made is not None else 0.0)  # of the first, which asks for least
+        step = None if made is None else _step(found, strategy, options, made, limit)
+        if step is not None and (best is None or step.objective < best.objective):
+            best = step
+        if best is not None and best.objective * (1 - gap) <= bound:
+            break
+        if made is not None and step is None:
+            low, share = share, max(FIRST, GROWTH * share) if high == inf else 0.5 * (share + high)
+        else:
+            high, share = share, 0.5 * (low + share)
+    return None if best is None else replace(best, bound=min(best.objective, bound))
+
+
+def _step(found: Space, strategy: Strategy, options: _Options, made: _Within, limit: float) -> Finished | None:
+    """The step of a choice; which of its segments are computed again is chosen anew."""
+    import numpy as np
+
+    tables = found.tables(strategy)
+    values = np.array(
+        [options.base[kind][v] for kind, v in zip(found.network.variables, made.values.tolist(), strict=True)]
+    )
+    costs = line(found.network, tables, values)
+    return finish(found, Solved(strategy, tables, values, made.cost, made.bound, costs), limit)
+
+
+@dataclass(slots=True)
+class _Options:
+    """All options by kind: what they cost, what they hold throughout a step, and while their backward pass runs.
+
+    `base[kind][o]` is the option of the kind's table that option o stands for, computed again or not. `passing` is what
+    one that is computed again does not keep.
+    """
+
+    shown: list[Array] = field(default_factory=list)
+    hidden: list[Array] = field(default_factory=list)
+    pair: list[Array] = field(default_factory=list)
+    base: list[Integers] = field(default_factory=list)
+    held: list[Array] = field(default_factory=list)
+    passing: list[Array] = field(default_factory=list)
+    transient: list[Array] = field(default_factory=list)
+
+    def add(self, shown: Array, hidden: Array, base: Integers, held: Array, passing: Array, transient: Array) -> None:
+        """The options of the next kind."""
+        self.shown.append(shown)
+        self.hidden.append(hidden)
+        self.base.append(base)
+        self.held.append(held)
+        self.passing.append(passing)
+        self.transient.append(transient)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether there are any that are computed again."""
+        return any(column.any() for column in self.passing)
+
+
+def _options(found: Space, strategy: Strategy) -> _Options:
+    """All options; of ops that may be computed again, but need not, first all that are kept, then all that are not."""
+    import numpy as np
+
+    once, again = strategy.with_(recompute="none"), found.scale(strategy).microbatch
+    tables, sums, made = found.tables(strategy), objective(found, found.tables(once)), _Options()
+    twice = list[bool]()
+    for kind in found.network.kinds:
+        shown, hidden = sums.shown[kind.index], sums.hidden[kind.index]
+        nothing, numbers = np.zeros(len(shown)), np.arange(len(shown))
+        if isinstance(kind, HomeKind):
+            twice.append(False)
+            made.add(shown, hidden, numbers, nothing, nothing, nothing)
+            continue
+        table, ordered = tables.op(kind), found.repeats(kind, once)
+        kept = shown, hidden, numbers, table.fixed + table.saved, nothing, table.transient
+        extra = 0.0 if ordered else again * table.forward
+        passing = shown + extra, hidden + extra, numbers, table.fixed, table.saved, table.transient + table.saved
+        twice.append(not ordered and found.repeats(kind, strategy))
+        made.add(*(map(np.concatenate, zip(kept, passing, strict=True)) if twice[-1] else passing if ordered else kept))
+    for edge, moves in zip(found.network.edge_kinds, sums.pair, strict=True):
+        often = 1.0 if edge.weight else 1.5 if edge.gradient else 2.0
+        rows = np.concatenate([moves, often * moves]) if twice[edge.source] else moves
+        made.pair.append(np.concatenate([rows, rows], axis=1) if twice[edge.target] else rows)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class _Within:
     """An assignment and its J; no assignment that fits has a J below `bound`."""
 
     cost: float
@@ -55,66 +158,21 @@ class Within:
     bound: float
 
 
-def solve_within(found: Space, strategy: Strategy, limit: float, gap: float) -> Solved | None:
-    """The best choice under a strategy without a pipeline whose peak is at most `limit` bytes.
-
-    None where none was found. `gap` is the relative gap that is good enough.
-    """
-    tables = found.tables(strategy)
-    problem = _Problem(found, tables, objective(found, tables), limit, gap)
-    again = strategy.recompute == "all" or found.orders.again
-    made = problem.solve_recomputed() if again else problem.solve()
-    if made is None:
-        return None
-    return Solved(strategy, tables, made.values, made.cost, made.bound, problem.line(made))
-
-
 @dataclass(slots=True)
 class _Problem:
-    found: Space
-    tables: Tables
-    sums: Objective
+    """The best of so many options within a limit, where `share` of what is computed again is asked for."""
+
+    structure: Structure
+    variables: Sequence[int]
+    options: _Options
+    share: float
     limit: float
     gap: float
 
-    def solve(self) -> Within | None:
-        """Of what is kept and the largest transient."""
-        sizes = [one + other for one, other in zip(self._columns("fixed"), self._columns("saved"), strict=True)]
-        return self._solve(sizes, self._columns("transient"))
-
-    def solve_recomputed(self) -> Within | None:
-        """Of what segments keep and compute again: about the root of what all ops keep (`segments.py`).
-
-        It is what the op with most needs at least. Beyond that it is no sum over ops, so a share of what each op keeps
-        and needs for a while stands for it: one that is just large enough is looked for.
-        """
-        fixed = self._columns("fixed")
-        passing = [one + other for one, other in zip(self._columns("saved"), self._columns("transient"), strict=True)]
-        best, bound, share, low, high = None, 0.0, 0.0, 0.0, inf
-        for _ in range(TRIES):
-            made = self._solve([one + share * other for one, other in zip(fixed, passing, strict=True)], passing)
-            if made is None and share == 0.0:
-                return None
-            if made is not None:
-                bound = bound or made.bound  # of the first, which asks for nothing but what all choices need
-                costs, _ = checkpointed(self.line(made), self.found.orders.repeated(self.tables.strategy))
-                needed = float(costs.saved.sum() + costs.transient.max(initial=0.0))
-                if int(float(costs.fixed.sum()) + needed) > self.limit:
-                    low, known = share, max(1.0, sum(self._at(passing, made.values)))
-                    share = max(needed / known, GROWTH * share) if high == inf else 0.5 * (low + high)
-                    continue
-                best = made if best is None or made.cost < best.cost else best
-                if best.cost * (1 - self.gap) <= bound:
-                    break
-            high, share = share, 0.5 * (low + share)
-        return None if best is None else Within(best.cost, best.values, min(best.cost, bound))
-
-    def line(self, made: Within) -> Line:
-        """The costs of an assignment, op by op."""
-        return line(self.found.network, self.tables, made.values, self.sums.once)
-
-    def _solve(self, sizes: list[Array], transients: list[Array]) -> Within | None:
+    def solve(self) -> _Within | None:
         """Ranges of the largest transient, the one with the least bound first."""
+        sizes = [one + self.share * other for one, other in zip(self.options.held, self.options.passing, strict=True)]
+        transients = self.options.transient
         low = max((float(column.min(initial=inf)) for column in transients), default=0.0)
         high = max((float(column.max(initial=0.0)) for column in transients), default=0.0)
         ranges, best, proved = [(0.0, low, high)], None, inf
@@ -122,7 +180,7 @@ class _Problem:
             if not ranges or (best is not None and ranges[0][0] >= best.cost * (1 - self.gap)):
                 break
             bound, low, high = heappop(ranges)
-            made = self._range(sizes, transients, low, high)
+            made = self._range(sizes, low, high)
             if made is None:
                 continue
             bound = max(bound, made.bound)
@@ -138,37 +196,25 @@ class _Problem:
         if best is None:
             return None
         left = min((bound for bound, _, _ in ranges), default=inf)
-        return Within(best.cost, best.values, min(best.cost, proved, left))
-
-    def _columns(self, name: str) -> list[Array]:
-        """A column of the tables of ops by kind, 0 for homes."""
-        import numpy as np
-
-        return [
-            np.zeros(len(self.tables.home(kind).backward))
-            if isinstance(kind, HomeKind)
-            else np.asarray(getattr(self.tables.op(kind), name))
-            for kind in self.found.network.kinds
-        ]
+        return _Within(best.cost, best.values, min(best.cost, proved, left))
 
     def _at(self, columns: list[Array], values: Integers) -> list[float]:
         """What a column says of each variable."""
-        kinds = self.found.network.variables
-        return [float(columns[kind][value]) for kind, value in zip(kinds, values.tolist(), strict=True)]
+        return [float(columns[kind][value]) for kind, value in zip(self.variables, values.tolist(), strict=True)]
 
-    def _range(self, sizes: list[Array], transients: list[Array], low: float, high: float) -> Within | None:
+    def _range(self, sizes: list[Array], low: float, high: float) -> _Within | None:
         """The best choice among options with transients up to `high` that leaves room for `low`."""
         import numpy as np
 
-        graph = self.found.structure
-        kept = [np.flatnonzero(column <= high) for column in transients]
-        if any(not len(kept[kind]) for kind in self.found.network.variables):
+        graph, options = self.structure, self.options
+        kept = [np.flatnonzero(column <= high) for column in options.transient]
+        if any(not len(kept[kind]) for kind in self.variables):
             return None
-        shown, pair = restricted(graph, kept, self.sums.shown, self.sums.pair)
-        hidden, _ = restricted(graph, kept, self.sums.hidden, [])
+        shown, pair = restricted(graph, kept, options.shown, options.pair)
+        hidden, _ = restricted(graph, kept, options.hidden, [])
         held, _ = restricted(graph, kept, sizes, [])
         made = _larger(graph, (shown, hidden), pair, held, self.limit - low, self.gap)
-        return None if made is None else Within(made.cost, original(graph, kept, made.values), made.bound)
+        return None if made is None else _Within(made.cost, original(graph, kept, made.values), made.bound)
 
 
 def _larger(
@@ -178,7 +224,7 @@ def _larger(
     sizes: list[Array],
     limit: float,
     gap: float,
-) -> Within | None:
+) -> _Within | None:
     """The assignment within a limit whose larger sum is least.
 
     No weighted mean of both sums is more than the larger one, so its least value is a bound. The weight is looked for
@@ -194,9 +240,9 @@ def _larger(
         first, second = (total(graph, one, pair, made.values) for one in sums)
         bound = max(bound, made.bound)
         if best is None or max(first, second) < best.cost:
-            best = Within(max(first, second), made.values, 0.0)
+            best = _Within(max(first, second), made.values, 0.0)
         if best.cost * (1 - gap) <= bound:
             break
         ends[1 if first > second else 0] = share
     assert best is not None
-    return Within(best.cost, best.values, min(best.cost, bound))
+    return _Within(best.cost, best.values, min(best.cost, bound))
