@@ -131,7 +131,7 @@ def _most(pipe: Pipeline, part: int) -> int:
 
 
 class _Reach(NamedTuple):
-    """What memory allows a virtual stage: the last position by its first block, the first block by its last position."""
+    """What memory allows a virtual stage: the last position by first block, the first block by last position."""
 
     last: Places
     first: Places

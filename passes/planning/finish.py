@@ -7,6 +7,7 @@ exposed; with one the makespan of its schedule over its stages, plus the slowest
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
@@ -122,7 +123,8 @@ def _pipelined(
     sends = found.fabric(strategy.mesh).send(costs.crossing, PIPELINE)
     columns = (costs.forward, costs.backward, costs.weights, costs.saved, costs.fixed, sends, costs.transient)
     units = [Unit(*each) for each in zip(*(column.tolist() for column in columns), strict=True)]
-    chosen = _cut(found, strategy, units, limit, below)
+    line = blake2b(b"".join(column.tobytes() for column in columns)).digest()
+    chosen = _cut(found, strategy, units, line, limit, below)
     if chosen is None:
         return None
     strategy, cuts = chosen
@@ -153,7 +155,7 @@ def _forward(solved: Solved, again: Segments) -> float:
 
 
 def _cut(
-    found: Space, strategy: Strategy, units: list[Unit], limit: float, below: float
+    found: Space, strategy: Strategy, units: list[Unit], line: bytes, limit: float, below: float
 ) -> tuple[Strategy, Cuts] | None:
     """The best cuts of the schedule asked for, or of the best one.
 
@@ -161,22 +163,39 @@ def _cut(
     """
     asked = found.context.request.schedule
     if asked != "auto":
-        return _cut_for(found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, limit)
-    first = _cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, limit)
+        return _cut_for(
+            found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, line, limit
+        )
+    first = _cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, line, limit)
     rate = sum(found.stage_speeds(strategy) or (1.0,) * strategy.stages)
     ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units) / rate
     if ideal >= below and (first is not None or below == -inf):
         return first
-    tried = [first, *(_cut_for(found, strategy.with_(schedule=s, chunks=c), units, limit) for s, c in OTHERS)]
+    tried = [first, *(_cut_for(found, strategy.with_(schedule=s, chunks=c), units, line, limit) for s, c in OTHERS)]
     return min((each for each in tried if each is not None), key=lambda each: each[1].makespan, default=None)
 
 
-def _cut_for(found: Space, strategy: Strategy, units: list[Unit], limit: float) -> tuple[Strategy, Cuts] | None:
-    """The best cuts of a schedule in which ops are in the stages that pins name, and no more idles than may."""
+def _cut_for(
+    found: Space, strategy: Strategy, units: list[Unit], line: bytes, limit: float
+) -> tuple[Strategy, Cuts] | None:
+    """The best cuts of a schedule in which ops are in the stages that pins name, and no more idles than may.
+
+    They are found once for equal lines: meshes of one stage between which ops make no difference give the same.
+    """
+    speeds = found.stage_speeds(strategy)
+    key = strategy.stages, strategy.microbatches, strategy.schedule, strategy.chunks, speeds, limit, line
+    if key not in found.cuts:
+        found.cuts[key] = _found_cuts(found, strategy, units, limit, speeds)
+    cuts = found.cuts[key]
+    return None if cuts is None else (strategy, cuts)
+
+
+def _found_cuts(
+    found: Space, strategy: Strategy, units: list[Unit], limit: float, speeds: tuple[float, ...]
+) -> Cuts | None:
     windows = found.orders.windows(strategy.stages * strategy.chunks)
     if windows is None:
         return None
-    speeds = found.stage_speeds(strategy)
     cuts = cut(
         units,
         strategy.stages,
@@ -189,7 +208,7 @@ def _cut_for(found: Space, strategy: Strategy, units: list[Unit], limit: float) 
     )
     if cuts is None or idle(strategy, units, cuts, speeds) > found.bound_of("bubble"):
         return None
-    return strategy, cuts
+    return cuts
 
 
 def idle(strategy: Strategy, units: list[Unit], cuts: Cuts, speeds: tuple[float, ...]) -> float:

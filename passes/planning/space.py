@@ -16,6 +16,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from passes.context import Context
 from passes.options import rules_of
+from passes.planning.cuts import Cuts
 from passes.planning.elimination import Assignment, Structure, minimise, structure, total
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
@@ -65,6 +66,7 @@ class Space:
     fabrics: dict[Mesh, Fabric] = field(default_factory=dict)
     moves: dict[Mesh, Redistributions] = field(default_factory=dict)
     made: dict[Strategy, Tables] = field(default_factory=dict)
+    cuts: dict[tuple[object, ...], Cuts | None] = field(default_factory=dict)  # of lines (`passes.planning.finish`)
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
     uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ
     _first: dict[int, int] = field(default_factory=dict)  # kind -> the first op of it
