@@ -159,7 +159,7 @@ def _fits(space: Space, solved: Solved, limit: float) -> bool:
     """Whether a pipeline fits: any part of the line with all microbatches under way does, or the best cuts of 1F1B."""
     costs, count = solved.line, solved.strategy.microbatches
     most = float(costs.fixed.sum() + count * costs.saved.sum() + costs.transient.max(initial=0.0))
-    plain = solved.strategy.recompute == "none" and most <= limit
+    plain = solved.strategy.recompute == "none" and most <= limit and space.bound_of("communication") == inf
     return plain or finish(space, solved, limit, -inf) is not None
 
 
