@@ -317,6 +317,7 @@ def _searched(graph: Graph, context: Context, effort: Effort | None, regraph: Ca
     from passes.lower import lower
     from passes.planning.plan import plan
     from passes.planning.search import Effort
+    from passes.planning.traffic import keeping_to_it, sent_by
 
     def seconds(candidate: Plan) -> float:
         program = lower(graph, candidate, context)
@@ -324,7 +325,13 @@ def _searched(graph: Graph, context: Context, effort: Effort | None, regraph: Ca
         overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
         return makespan(program, "train_step", price, overlap)
 
-    return plan(graph, context, memory_of(context).bytes, effort or Effort(), seconds, regraph)
+    def planned(asked: Context) -> Planned:
+        return plan(graph, asked, memory_of(asked).bytes, effort or Effort(), seconds, regraph)
+
+    def bytes_sent(made: Planned) -> float:
+        return sent_by(lower(graph, made.plan, context), context.cluster)
+
+    return keeping_to_it(context, planned, bytes_sent)
 
 
 def _require_fitting(graph: Graph, given: Plan | None, context: Context) -> None:

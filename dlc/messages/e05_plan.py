@@ -196,8 +196,8 @@ a pipeline with too few microbatches; a group that is split in two ways at once.
 NOT_SHARED = Message(
     "E0528",
     "not all ranks of cluster `{cluster}` share one memory",
-    """`allreduce = shared` sums in memory that all ranks of a group map: CPU cores of one innermost group. Every plan sums
-the loss over all ranks, so all of them have to share it. Name another algorithm, or leave the choice open.""",
+    """`allreduce = shared` sums in memory that all ranks of a group map: CPU cores of one innermost group. Every plan
+sums the loss over all ranks, so all of them have to share it. Name another algorithm, or leave the choice open.""",
 )
 
 NO_CHANGE = Message(

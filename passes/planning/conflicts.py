@@ -111,8 +111,17 @@ def _splits(rule: Rule) -> tuple[Split, ...]:
 
 
 def _limit(limit: Limit) -> str:
-    bound = f"{limit.bound:g}" if limit.subject == "bubble" else format_bytes(int(limit.bound))
-    return f"limit {limit.subject} <= {bound}"
+    return f"limit {limit.subject} <= {f'{limit.bound:g}' if limit.subject == 'bubble' else _size(limit.bound)}"
+
+
+def _size(bound: float) -> str:
+    """Bytes in the largest unit, binary or decimal, of which they are a whole number."""
+    powers = [
+        (prefix + i, base**n) for n, prefix in ((3, "G"), (2, "M"), (1, "K")) for i, base in (("iB", 1024), ("B", 1000))
+    ]
+    whole = ((name, size) for name, size in powers if bound >= size and bound % size == 0)
+    name, size = next(whole, ("", 1))
+    return f"{int(bound) // size} {name}" if name else format_bytes(int(bound))
 
 
 def _rule(rule: Rule) -> str:

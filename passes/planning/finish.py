@@ -17,6 +17,7 @@ from passes.planning.evaluate import Line
 from passes.planning.segments import Segments, checkpointed, spared, without
 from passes.planning.space import Solved, Space
 from passes.planning.strategies import PIPELINE, Strategy
+from passes.planning.traffic import sent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ class Finished:
 
 
 def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Finished | None:
-    """The step of a solved strategy on devices of `limit` bytes; None where it does not fit.
+    """The step of a solved strategy on devices of `limit` bytes; None where it does not fit, or sends too much.
 
     One that takes `below` or more need not be the best; of a pipeline without a written schedule 1F1B is all that is
     tried with `below` at minus infinity.
@@ -85,8 +86,14 @@ def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Fi
     if solved.strategy.recompute == "all" or found.orders.again:
         costs, segments = checkpointed(costs, found.orders.repeated(solved.strategy))
     if solved.strategy.stages == 1:
-        return _alone(found, solved, costs, segments, limit)
-    return _pipelined(found, solved, costs, segments, limit, below)
+        made = _alone(found, solved, costs, segments, limit)
+    else:
+        made = _pipelined(found, solved, costs, segments, limit, below)
+    most = found.bound_of("communication")
+    return made if made is None or most == inf or sent(found, made) <= most * (1 + ROUNDING) + 1 else None
+
+
+ROUNDING = 1e-9
 
 
 def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: float) -> Finished | None:
@@ -94,7 +101,7 @@ def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: fl
     count = solved.strategy.microbatches
     most = max(shares) * len(shares) / solved.strategy.effective if (shares := solved.strategy.shares) else 1.0
     peak = _peak(costs, most)
-    if again and peak <= limit and not found.orders.again:
+    if again and peak <= limit and not found.orders.again and found.context.request.recompute == "auto":
         fewer = spared(solved.line, again, (limit - peak) / most)
         costs, again = without(solved.line, costs, again, fewer), fewer
         peak = _peak(costs, most)

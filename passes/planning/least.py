@@ -1,8 +1,8 @@
-"""The plan that needs least memory: what `objective = memory` begins with, and what is said where nothing fits."""
+"""The plans that need least memory, or send least: what objectives begin with, and what is said where nothing fits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ from passes.planning.elimination import minimise, original, restricted
 from passes.planning.evaluate import line
 from passes.planning.finish import Finished, finish
 from passes.planning.network import HomeKind, OpKind
+from passes.planning.segments import checkpointed
 from passes.planning.space import Solved, Space, least_bytes, objective
 from passes.planning.strategies import Strategy
+from passes.planning.traffic import least_sent, sent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,11 +68,25 @@ def _least_peak(space: Space, strategy: Strategy, below: float, enough: float) -
     where it is neither `enough` nor lower than `below`."""
     tables = space.tables(strategy)
     if strategy.stages == 1:
-        steps = [finish(space, _solved(space, tables, values), inf) for values in _assignments(space, tables)]
+        solved = [_solved(space, tables, values) for values in _assignments(space, tables)]
+        sparing = least_sent(space, strategy) if space.bound_of("communication") < inf else None
+        solved += [] if sparing is None else [sparing]
+        steps = [finish(space, each, max(_peak(space, each), enough)) for each in solved]
         found = [step for step in steps if step is not None]
         return min(found, key=lambda step: (step.peak, step.objective), default=None)
+    if space.bound_of("communication") < inf:
+        sparing = least_sent(space, strategy)
+        return None if sparing is None else _lowered(space, sparing, below, enough)
     values = next(_assignments(space, tables), None)
     return None if values is None else _lowered(space, _solved(space, tables, values), below, enough)
+
+
+def _peak(space: Space, solved: Solved) -> float:
+    """The peak without a pipeline where all is computed again that may be."""
+    costs = solved.line
+    if solved.strategy.recompute == "all" or space.orders.again:
+        costs, _ = checkpointed(costs, space.orders.repeated(solved.strategy))
+    return float(costs.fixed.sum() + costs.saved.sum() + costs.transient.max(initial=0.0))
 
 
 def _lowered(space: Space, solved: Solved, below: float, enough: float) -> Finished | None:
@@ -133,7 +149,16 @@ def _transient(tables: Tables, kind: OpKind | HomeKind) -> Array:
     return np.asarray(tables.op(kind).transient)
 
 
-def fits(space: Space, strategies: Sequence[Strategy], limit: float) -> bool:
-    """Whether some plan needs at most `limit` bytes, as far as the smallest ones that are looked for tell."""
-    found = smallest(space, strategies, limit)
-    return found is not None and found.peak <= limit
+def frugal(space: Space, strategies: Iterable[Strategy], limit: float) -> Finished | None:
+    """The step on devices of `limit` bytes in which the device that sends most sends least; None where none fits."""
+    best: Finished | None = None
+    least = inf
+    for strategy in dict.fromkeys((*strategies, *extremes(space, strategies))):
+        solved = least_sent(space, strategy)
+        made = None if solved is None else finish(space, solved, limit, -inf)
+        if made is None:
+            continue
+        size = sent(space, made)
+        if best is None or (size, made.objective) < (least, best.objective):
+            best, least = made, size
+    return best

@@ -15,11 +15,13 @@ from passes.context import Context
 from passes.planning.apply import apply
 from passes.planning.baselines import Baseline, baselines
 from passes.planning.finish import Finished, finish
+from passes.planning.least import frugal
 from passes.planning.orders import refused
 from passes.planning.repairs import Case
 from passes.planning.search import Effort, Found, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space
 from passes.planning.strategies import enumerate_strategies
+from passes.planning.traffic import sending_at_most, sent
 from passes.planning.unfit import unfit
 
 Simulate = Callable[[Plan], float]
@@ -76,6 +78,9 @@ def plan(
     faults = refused(graph, context)
     if faults:
         raise DiagnosticError(faults)
+    case = Case(graph, context, limit, regraph)
+    if context.request.objective != "step_time":
+        return _sparing(case, effort, simulate, record)
     units = sum(1 for node in graph.nodes if node.stage in ("forward", "loss"))
     free = context.request.strategy.kind == "auto" and not context.request.mesh
     named = baselines(graph, context, units)
@@ -90,7 +95,24 @@ def plan(
     found = search(everything, strategies, limit, effort, known)
     begin = _lap(record, "search", begin)
     if not found.finished:
-        everything, found = _squeezed(Case(graph, context, limit, regraph), effort)
+        everything, found = _squeezed(case, effort)
+        compared = tuple(Compared(each.name, None, each.note or NOT_KEPT) for each in compared)
+    return _planned(everything, found, compared, simulate, free, record)
+
+
+NOT_KEPT = "does not keep all that is asked for"
+
+
+def _planned(
+    everything: Space,
+    found: Found,
+    compared: tuple[Compared, ...],
+    simulate: Simulate | None,
+    free: bool,
+    record: Record,
+) -> Planned:
+    """The best of what was found, beside what it is compared with."""
+    begin = time.perf_counter()
     record.variables, record.kinds = len(everything.network.variables), len(everything.network.kinds)
     record.options, record.strategies, record.solved = everything.options, found.enumerated, found.solved
     best, chosen, others = _choose(everything, found, compared, simulate, free)
@@ -107,6 +129,26 @@ def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found]:
         raise DiagnosticError([unfit(case)])
     everything, strategies = case.space()
     return everything, search(everything, strategies, case.limit, effort, [least])
+
+
+def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned:
+    """For the objectives memory and communication: the least that is needed first, then the fastest plan of no more."""
+    begin = time.perf_counter()
+    everything, strategies = case.space()
+    begin = _lap(record, "tables", begin)
+    if case.context.request.objective == "memory":
+        least = case.least()
+        limit = case.limit if least is None else float(least.peak)
+    else:
+        least, limit = frugal(everything, strategies, case.limit), case.limit
+    if least is None or least.peak > case.limit:
+        raise DiagnosticError([unfit(case)])
+    if case.context.request.objective == "communication":
+        everything.context = sending_at_most(everything.context, sent(everything, least))
+    begin = _lap(record, "least", begin)
+    found = search(everything, strategies, limit, effort, [least])
+    _lap(record, "search", begin)
+    return _planned(everything, found, (), simulate, False, record)
 
 
 def _lap(record: Record, part: str, begin: float) -> float:

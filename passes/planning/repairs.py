@@ -61,7 +61,8 @@ class Case:
         made = tuple(enumerate_strategies(self.graph, self.context, units))
         alone = [each for each in made if each.stages == 1 and self.context.request.microbatches is None]
         split = (each.with_(microbatches=count) for each in alone for count in splits(self.graph))
-        return tuple(dict.fromkeys((*made, *split)))
+        kept = (each for each in split if not each.restricted or each.samples(self.graph.batch) >= each.ranks)
+        return tuple(dict.fromkeys((*made, *kept)))
 
     def space(self) -> tuple[Space, tuple[Strategy, ...]]:
         """What there is to choose from."""
