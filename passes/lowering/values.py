@@ -96,7 +96,8 @@ class Values:
         for step in self.setting.moves(value, at.placement, target.placement):
             at = self._take(value, at, step)
         at = self._convert(value, at, target.layout)
-        return self.held(value)[self._exchange(value, at, target)]
+        at = self._exchange(value, at, target)
+        return self.held(value)[at]
 
     def _shrinks(self, value: str, source: Form, target: Form) -> bool:
         return self.setting.bytes(value, target) < self.setting.bytes(value, source)
