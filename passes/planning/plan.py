@@ -169,7 +169,7 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
                 continue
             solved = solve(everything, strategy)
             made = finish(everything, solved, limit, -inf) if solved else None
-            if made is not None:
+            if made is not None and made.objective < inf:  # else what one op has cannot become what the next reads
                 steps.append(made)
                 best = min(best, made.objective)
         waiting = list(dict.fromkeys(variant for each in waiting for variant in relieved(each, everything)))
