@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Indices = NDArray[np.int64]
 
-__all__ = ["Assignment", "Structure", "minimise", "structure", "total"]
+__all__ = ["Assignment", "Structure", "least_cost", "minimise", "structure", "total"]
 
 SMALL = 2**16
 """Sums of a product of tables that are made at once rather than value by value."""
@@ -65,6 +65,15 @@ def least(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -
     values = found.values()
     cost = total(structure, unary, pair, values)
     return Assignment(cost, values, found.core.exact, cost if found.core.exact else min(cost, found.bound))
+
+
+def least_cost(structure: Structure, unary: Sequence[Array], pair: Sequence[Array]) -> float:
+    """What no assignment costs less than: the cost of the cheapest one, where `minimise` is exact."""
+    if structure.core.variables:
+        return minimise(structure, unary, pair).bound
+    if any(len(column) == 0 for column in unary):
+        return float("inf")
+    return evaluate(structure, unary, pair).bound
 
 
 def total(structure: Structure, unary: Sequence[Array], pair: Sequence[Array], values: Indices) -> float:

@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from passes.planning.finish import Finished, finish
-from passes.planning.space import Solved, Space, least_bytes, lower_bound, solve, work_bound
+from passes.planning.space import Space, least_bytes, lower_bound, solve, work_bound
 from passes.planning.strategies import Strategy
 from passes.planning.within import fit_within
 
@@ -90,7 +90,7 @@ def search(
     """
     begin, solved, done = time.perf_counter(), 0, [*known]
     best = min((step.objective for step in done), default=inf)
-    queue, aside = _Queue(space, limit, list(strategies)), list[Solved]()
+    queue = _Queue(space, limit, list(strategies))
     while queue.heap:
         bound, level, number = heappop(queue.heap)
         late = time.perf_counter() - begin > effort.seconds or solved >= effort.strategies
@@ -100,39 +100,20 @@ def search(
         if level == 0:
             queue.refine(bound, number)
             continue
-        made = _step(space, queue, (bound, level, number), best, aside)
+        made = _step(space, queue, (bound, level, number), best)
         solved += 1
         if made is None:
             continue
         done.append(made)
         best = min(best, made.objective)
-    done += _runners_up(space, limit, done, aside)
     done.sort(key=lambda step: step.objective)
     left = min((bound for bound, _, _ in queue.heap), default=inf)
     proved = min([left, *(step.bound for step in done)])
     return Found(tuple(done), min(proved, best), solved, len(queue.strategies), queue.needed)
 
 
-def _runners_up(space: Space, limit: float, done: Sequence[Finished], aside: Sequence[Solved]) -> Iterator[Finished]:
-    """The steps of those put aside that may be the second best."""
-    best = min((step.objective for step in done), default=inf)
-    second = min((step.objective for step in done if step.objective > best * (1 + ALIKE)), default=inf)
-    for solved in sorted(aside, key=lambda each: each.bound):
-        if solved.bound >= second:
-            return
-        made = finish(space, solved, limit, second)
-        if made is not None:
-            second = min(second, made.objective)
-            yield made
-
-
-def _step(
-    space: Space, queue: _Queue, entry: tuple[float, int, int], best: float, aside: list[Solved]
-) -> Finished | None:
-    """Solve a strategy: freely first, then within the memory; its variants go into the queue where it does not fit.
-
-    A pipeline that fits, and whose J with even stages is well above the best, is put aside uncut.
-    """
+def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> Finished | None:
+    """Solve a strategy: freely first, then within the memory; its variants go into the queue where it does not fit."""
     bound, level, number = entry
     strategy = queue.strategies[number]
     again = strategy.stages == 1 and strategy.recompute == "all"
@@ -141,11 +122,8 @@ def _step(
         if made is None and again:
             queue.relieve(bound, strategy)
         return made
-    solved = solve(space, strategy, best)
+    solved = solve(space, strategy, best * (UNEVEN if strategy.stages > 1 else 1.0))
     if solved is None:
-        return None
-    if strategy.stages > 1 and solved.bound > best * UNEVEN and _fits(space, solved, queue.limit):
-        aside.append(solved)
         return None
     made = finish(space, solved, queue.limit, best)
     if made is None:
@@ -154,17 +132,6 @@ def _step(
         queue.relieve(bound, strategy)
     return made
 
-
-def _fits(space: Space, solved: Solved, limit: float) -> bool:
-    """Whether a pipeline fits: any part of the line with all microbatches under way does, or the best cuts of 1F1B."""
-    costs, count = solved.line, solved.strategy.microbatches
-    most = float(costs.fixed.sum() + count * costs.saved.sum() + costs.transient.max(initial=0.0))
-    plain = solved.strategy.recompute == "none" and most <= limit and space.bound_of("communication") == inf
-    return plain or finish(space, solved, limit, -inf) is not None
-
-
-ALIKE = 1e-9
-"""Steps whose J differs by no more are one plan under two names: a mesh whose axes all split the batch."""
 
 UNEVEN = 1.03
 """Stages that are cut unevenly on purpose, or in uneven chunks, were seen to take 2 % less than even ones."""

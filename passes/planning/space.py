@@ -17,7 +17,7 @@ from dlc.ir.mesh import Mesh
 from passes.context import Context
 from passes.options import rules_of
 from passes.planning.cuts import Cuts
-from passes.planning.elimination import Assignment, Structure, minimise, structure, total
+from passes.planning.elimination import Assignment, Structure, least_cost, minimise, structure, total
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
 from passes.planning.network import EdgeKind, HomeKind, Network, OpKind, network
@@ -173,10 +173,15 @@ class Objective:
 def objective(found: Space, tables: Tables) -> Objective:
     """The tables of J; those of pairs are made last, and take longest."""
     shown, hidden = unary_tables(found, tables)
-    weight, edges = found.scale(tables.strategy), found.network.edge_kinds
-    once = tables.edges(edges)
-    often = [weight.step if kind.weight else weight.microbatch * _times(found, tables.strategy, kind) for kind in edges]
-    return Objective(shown, hidden, [table * n for table, n in zip(once, often, strict=True)], once)
+    once = tables.edges(found.network.edge_kinds, tables.moves(found.network.edge_kinds))
+    return Objective(shown, hidden, _counted(found, tables.strategy, once), once)
+
+
+def _counted(found: Space, strategy: Strategy, once: Sequence[Array]) -> list[Array]:
+    """Tables of edges as often as they count in J."""
+    weight, edges = found.scale(strategy), found.network.edge_kinds
+    often = [weight.step if kind.weight else weight.microbatch * _times(found, strategy, kind) for kind in edges]
+    return [table * n for table, n in zip(once, often, strict=True)]
 
 
 def _times(found: Space, strategy: Strategy, kind: EdgeKind) -> float:
@@ -247,18 +252,38 @@ def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved | None
     """The best choice under one strategy; None where it surely costs more than `below`.
 
     An option that would cost more even if every other op took its cheapest one is left out, which most are, once a
-    good plan is known.
+    good plan is known. Then the choice is made without layouts, whose tables are much smaller; only where that is
+    cheaper, it is made with them.
     """
-    tables = _pruned(found, found.tables(strategy), below * (1 + ROUNDING))
+    tables, edges = _pruned(found, found.tables(strategy), below * (1 + ROUNDING)), found.network.edge_kinds
     if tables is None:
         return None
-    sums = objective(found, tables)
+    shown, hidden = unary_tables(found, tables)
+    moves = tables.moves(edges)
+    if below < inf and _without_layouts(found, tables, (shown, hidden), moves, below) >= below * (1 - ROUNDING):
+        return None
+    once = tables.edges(edges, moves)
+    sums = Objective(shown, hidden, _counted(found, strategy, once), once)
     best = _least(found.structure, (sums.shown, sums.pair), (sums.hidden, sums.pair))
     costs = line(found.network, tables, best.values, sums.once)
     return Solved(strategy, tables, best.values, best.cost, best.bound, costs)
 
 
 ROUNDING = 1e-9
+
+
+def _without_layouts(
+    found: Space, tables: Tables, unary: Sequence[list[Array]], moves: list[Array], enough: float
+) -> float:
+    """No choice costs less than the best one where layouts need no conversion; or a bound that is `enough`."""
+    pair, bound = _counted(found, tables.strategy, moves), 0.0
+    count = [len(tables.layouts_of(kind.index)) for kind in found.network.kinds]
+    for columns in unary:
+        best = [column.reshape(-1, n).min(axis=1) for column, n in zip(columns, count, strict=True)]
+        bound = max(bound, least_cost(found.structure, best, pair))
+        if bound >= enough:
+            break
+    return bound
 
 
 def _pruned(found: Space, tables: Tables, below: float) -> Tables | None:

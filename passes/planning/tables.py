@@ -400,21 +400,30 @@ class Tables:
 
     # Edges.
 
-    def edges(self, kinds: Sequence[EdgeKind]) -> list[Array]:
-        """The tables of many kinds of edges: the moves of all their types are priced together."""
-        if self.mesh.axes:
-            self.redistributions.prepare(self._type(kind) for kind in kinds)
-        return [self.edge(kind) for kind in kinds]
-
     def edge(self, kind: EdgeKind) -> Array:
         """Seconds of a microbatch (of a step for a weight that is lent) by options of both ends."""
-        type_ = self._type(kind)
+        return self.edges([kind], self.moves([kind]))[0]
+
+    def edges(self, kinds: Sequence[EdgeKind], moves: Sequence[Array]) -> list[Array]:
+        """The tables of kinds of edges by options of both ends, for their moves by cuts and forms."""
+        return [self._with_layouts(kind, self._type(kind), table) for kind, table in zip(kinds, moves, strict=True)]
+
+    def moves(self, kinds: Sequence[EdgeKind]) -> list[Array]:
+        """The tables of kinds of edges by cuts and forms of both ends, without conversions of layout.
+
+        The moves of all their types are priced together.
+        """
+        if self.mesh.axes:
+            self.redistributions.prepare(self._type(kind) for kind in kinds)
+        return [self._edge(kind, self._type(kind)) for kind in kinds]
+
+    def _edge(self, kind: EdgeKind, type_: TensorType) -> Array:
         source = self._end(kind.source, kind.source_role, type_, made=not kind.weight)
         target = self._end(kind.target, kind.target_role, type_, made=False)
         table = self._moves(type_, source.ahead, target.ahead)
         if kind.gradient:
             table = table + self._moves(type_, target.back, source.back).T
-        return self._with_layouts(kind, type_, table)
+        return table
 
     def _type(self, kind: EdgeKind) -> TensorType:
         return kind.type if kind.weight else self._microbatch(kind.type)
@@ -456,7 +465,7 @@ class Tables:
         """The table over cuts as one over options: a copy where both ends differ in layout, of the smaller of both."""
         import numpy as np
 
-        ours, theirs = self._layouts_of(kind.source), self._layouts_of(kind.target)
+        ours, theirs = self.layouts_of(kind.source), self.layouts_of(kind.target)
         if ours == ("",) and theirs == ("",):
             return table
         if not is_image(type_) or kind.weight:
@@ -480,7 +489,8 @@ class Tables:
             return self.home(kind).bytes
         return np.asarray(self.prices.bytes(kind, role)[self.op(kind).rows])
 
-    def _layouts_of(self, index: int) -> tuple[str, ...]:
+    def layouts_of(self, index: int) -> tuple[str, ...]:
+        """Those of a kind of variable."""
         kind = self.prices.network.kinds[index]
         return self.home(kind).layouts if isinstance(kind, HomeKind) else self.op(kind).layouts
 
