@@ -402,10 +402,11 @@ class Tables:
 
     def edge(self, kind: EdgeKind) -> Array:
         """Seconds of a microbatch (of a step for a weight that is lent) by options of both ends."""
-        return self.edges([kind], self.moves([kind]))[0]
+        return self.edges([kind])[0]
 
-    def edges(self, kinds: Sequence[EdgeKind], moves: Sequence[Array]) -> list[Array]:
-        """The tables of kinds of edges by options of both ends, for their moves by cuts and forms."""
+    def edges(self, kinds: Sequence[EdgeKind], moves: Sequence[Array] | None = None) -> list[Array]:
+        """The tables of kinds of edges by options of both ends; `moves` by cuts and forms, where they are known."""
+        moves = self.moves(kinds) if moves is None else moves
         return [self._with_layouts(kind, self._type(kind), table) for kind, table in zip(kinds, moves, strict=True)]
 
     def moves(self, kinds: Sequence[EdgeKind]) -> list[Array]:
