@@ -14,18 +14,18 @@ the bytes is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from passes.planning.elimination import original, restricted, total
 from passes.planning.evaluate import line
 from passes.planning.finish import Finished, finish
 from passes.planning.limited import minimise_limited
 from passes.planning.network import HomeKind
-from passes.planning.space import Solved, Space, objective
+from passes.planning.space import Solved, Space, objective, unary_tables
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -54,29 +54,57 @@ FIRST = 0.1
 """The share of these bytes that is asked for first, where none was not enough."""
 
 
-def fit_within(found: Space, strategy: Strategy, limit: float, gap: float) -> Finished | None:
+def fit_within(found: Space, strategy: Strategy, limit: float, gap: float, below: float = inf) -> Finished | None:
     """The best step under a strategy without a pipeline whose peak is at most `limit` bytes.
 
-    None where none was found. `gap` is the relative gap that is good enough.
+    None where none was found, or surely none whose J is below `below`. `gap` is the relative gap that is good enough.
     """
     options = _options(found, strategy)
     best: Finished | None = None
     bound, share, low, high = 0.0, 0.0, 0.0, inf
     for _ in range(TRIES if options.repeated else 1):
         made = _Problem(found.structure, found.network.variables, options, share, limit, gap).solve()
-        if made is None and share == 0.0:
-            return None
-        bound = bound or (made.bound if made is not None else 0.0)  # of the first, which asks for least
+        if share == 0.0:
+            if made is None or made.bound >= below:
+                return None
+            bound = made.bound  # none asks for less
         step = None if made is None else _step(found, strategy, options, made, limit)
         if step is not None and (best is None or step.objective < best.objective):
             best = step
-        if best is not None and best.objective * (1 - gap) <= bound:
+        if best is not None and (share == 0.0 or best.objective * (1 - gap) <= bound):
             break
         if made is not None and step is None:
             low, share = share, max(FIRST, GROWTH * share) if high == inf else 0.5 * (share + high)
         else:
             high, share = share, 0.5 * (low + share)
     return None if best is None else replace(best, bound=min(best.objective, bound))
+
+
+def bound_within(found: Space, strategy: Strategy, limit: float) -> float:
+    """Every op by itself, and a price on bytes: no choice that fits under a strategy without a pipeline costs less.
+
+    Infinite where nothing fits.
+    """
+    import numpy as np
+
+    options = _unary_options(found, strategy)
+    kinds = [kind.index for kind, _ in found.ops]
+    counts = np.array([count for _, count in found.ops], dtype=float)
+    room = limit - max((float(options.transient[kind].min(initial=inf)) for kind in kinds), default=0.0)
+    if counts @ [float(options.held[kind].min(initial=inf)) for kind in kinds] > room:
+        return inf
+    best = 0.0
+    for columns in (options.shown, options.hidden):
+        seconds = counts @ [float(columns[kind].max(initial=0.0)) for kind in kinds]
+        prices = [0.0, *(seconds / room * np.geomspace(1e-4, 1e2, PRICES)).tolist()]
+        for price in prices:
+            least = [float((columns[kind] + price * options.held[kind]).min(initial=inf)) for kind in kinds]
+            best = max(best, float(counts @ least) - price * room)
+    return best
+
+
+PRICES = 32
+"""Prices of a byte that are tried for a bound: over six powers of ten, each half as much again as the one before."""
 
 
 def _step(found: Space, strategy: Strategy, options: _Options, made: _Within, limit: float) -> Finished | None:
@@ -106,15 +134,13 @@ class _Options:
     held: list[Array] = field(default_factory=list)
     passing: list[Array] = field(default_factory=list)
     transient: list[Array] = field(default_factory=list)
+    twice: set[int] = field(default_factory=set)  # kinds of ops that may be computed again, but need not
 
-    def add(self, shown: Array, hidden: Array, base: Integers, held: Array, passing: Array, transient: Array) -> None:
-        """The options of the next kind."""
-        self.shown.append(shown)
-        self.hidden.append(hidden)
-        self.base.append(base)
-        self.held.append(held)
-        self.passing.append(passing)
-        self.transient.append(transient)
+    def add(self, columns: Iterable[NDArray[Any]]) -> None:
+        """The options of the next kind: of all lists but that of pairs, in order."""
+        lists = self.shown, self.hidden, self.base, self.held, self.passing, self.transient
+        for into, column in zip(lists, columns, strict=True):
+            into.append(column)  # type: ignore[attr-defined]
 
     @property
     def repeated(self) -> bool:
@@ -126,26 +152,35 @@ def _options(found: Space, strategy: Strategy) -> _Options:
     """All options; of ops that may be computed again, but need not, first all that are kept, then all that are not."""
     import numpy as np
 
+    once = strategy.with_(recompute="none")
+    made = _unary_options(found, strategy)
+    for edge, moves in zip(found.network.edge_kinds, objective(found, found.tables(once)).pair, strict=True):
+        often = 1.0 if edge.weight else 1.5 if edge.gradient else 2.0
+        rows = np.concatenate([moves, often * moves]) if edge.source in made.twice else moves
+        made.pair.append(np.concatenate([rows, rows], axis=1) if edge.target in made.twice else rows)
+    return made
+
+
+def _unary_options(found: Space, strategy: Strategy) -> _Options:
+    """The same without the tables of edges."""
+    import numpy as np
+
     once, again = strategy.with_(recompute="none"), found.scale(strategy).microbatch
-    tables, sums, made = found.tables(strategy), objective(found, found.tables(once)), _Options()
-    twice = list[bool]()
-    for kind in found.network.kinds:
-        shown, hidden = sums.shown[kind.index], sums.hidden[kind.index]
+    tables, made = found.tables(strategy), _Options()
+    for kind, shown, hidden in zip(found.network.kinds, *unary_tables(found, found.tables(once)), strict=True):
         nothing, numbers = np.zeros(len(shown)), np.arange(len(shown))
         if isinstance(kind, HomeKind):
-            twice.append(False)
-            made.add(shown, hidden, numbers, nothing, nothing, nothing)
+            made.add((shown, hidden, numbers, nothing, nothing, nothing))
             continue
         table, ordered = tables.op(kind), found.repeats(kind, once)
         kept = shown, hidden, numbers, table.fixed + table.saved, nothing, table.transient
         extra = 0.0 if ordered else again * table.forward
         passing = shown + extra, hidden + extra, numbers, table.fixed, table.saved, table.transient + table.saved
-        twice.append(not ordered and found.repeats(kind, strategy))
-        made.add(*(map(np.concatenate, zip(kept, passing, strict=True)) if twice[-1] else passing if ordered else kept))
-    for edge, moves in zip(found.network.edge_kinds, sums.pair, strict=True):
-        often = 1.0 if edge.weight else 1.5 if edge.gradient else 2.0
-        rows = np.concatenate([moves, often * moves]) if twice[edge.source] else moves
-        made.pair.append(np.concatenate([rows, rows], axis=1) if twice[edge.target] else rows)
+        if not ordered and found.repeats(kind, strategy):
+            made.twice.add(kind.index)
+            made.add(np.concatenate(pair) for pair in zip(kept, passing, strict=True))
+        else:
+            made.add(passing if ordered else kept)
     return made
 
 
@@ -231,8 +266,9 @@ def _larger(
     at which both are as large.
     """
     best, bound, ends = None, 0.0, [0.0, 1.0]
+    first_share = 1.0 if _least(graph, sums[1]) > _least(graph, sums[0]) else 0.0
     for blend in range(BLENDS):
-        share = (1.0, 0.0)[blend] if blend < 2 else 0.5 * (ends[0] + ends[1])
+        share = (first_share, 1.0 - first_share)[blend] if blend < 2 else 0.5 * (ends[0] + ends[1])
         unary = [share * other + (1.0 - share) * one for one, other in zip(*sums, strict=True)]
         made = minimise_limited(graph, unary, pair, sizes, limit, gap=gap)
         if made is None:
@@ -246,3 +282,8 @@ def _larger(
         ends[1 if first > second else 0] = share
     assert best is not None
     return _Within(best.cost, best.values, min(best.cost, bound))
+
+
+def _least(graph: Structure, unary: list[Array]) -> float:
+    """Every variable by itself."""
+    return sum(float(unary[kind].min(initial=inf)) for kind in graph.kinds.tolist())
