@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
 from math import inf
 
 from dlc.diagnostics import DiagnosticError
@@ -18,8 +19,8 @@ from passes.planning.finish import Finished, finish
 from passes.planning.least import frugal
 from passes.planning.orders import refused
 from passes.planning.repairs import Case
-from passes.planning.search import Effort, Found, relieved, search
-from passes.planning.space import Space, least_bytes, lower_bound, solve, space
+from passes.planning.search import UNEVEN, Effort, Found, relieved, search
+from passes.planning.space import Space, least_bytes, lower_bound, solve, space, work_bound
 from passes.planning.strategies import enumerate_strategies
 from passes.planning.traffic import sending_at_most, sent
 from passes.planning.unfit import unfit
@@ -162,12 +163,18 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
     needed, best = inf, inf
     waiting, steps = list(group.strategies), list[Finished]()
     while waiting and not steps:
-        for bound, _, strategy in sorted((lower_bound(everything, each), i, each) for i, each in enumerate(waiting)):
-            least = least_bytes(everything, strategy)
-            needed = min(needed, least)
-            if bound >= best or least > limit:
+        queue = [(work_bound(everything, each), 0, i) for i, each in enumerate(waiting)]
+        heapify(queue)
+        while queue and queue[0][0] < best:
+            bound, level, number = heappop(queue)
+            strategy = waiting[number]
+            if level == 0:
+                least = least_bytes(everything, strategy)
+                needed = min(needed, least)
+                if least <= limit:
+                    heappush(queue, (max(bound, lower_bound(everything, strategy)), 1, number))
                 continue
-            solved = solve(everything, strategy)
+            solved = solve(everything, strategy, best * (UNEVEN if strategy.stages > 1 else 1.0))
             made = finish(everything, solved, limit, -inf) if solved else None
             if made is not None and made.objective < inf:  # else what one op has cannot become what the next reads
                 steps.append(made)
