@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlc.diagnostics import Diagnostic, Span
 from dlc.ir.graph import Graph, Node
@@ -72,6 +72,11 @@ class Rules:
         """Whether the request restricts the choice at all."""
         asked = self.request
         return bool(asked.pins or asked.forbids or asked.limits) or asked.layout != "auto"
+
+    @property
+    def roomy(self) -> Rules:
+        """The same without limits."""
+        return replace(self, request=replace(self.request, limits=())) if self.request.limits else self
 
     @property
     def workspace(self) -> float | None:

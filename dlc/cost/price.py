@@ -23,7 +23,7 @@ from dlc.ir.mesh import Mesh
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Receive, Role, Send
 from dlc.ir.ranks import Neighbours
 from dlc.ir.storage import Storage, local, operand_bytes, placed
-from dlc.ir.tensor import TensorType
+from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator
 from dlc.ops.operator import Shapes
 
@@ -109,6 +109,11 @@ class Prices:
         if op is None:  # an instruction of the program's own, such as adding up totals: a call and no work to speak of
             return overhead(device, self.profile)
         stage = STAGES.get(op.role, stage) if stage == "forward" else stage
+        parts = shapes.attrs.get("parts", 1)
+        if isinstance(parts, int) and parts > 1:  # as many calls, each of a part of the samples
+            inputs, outputs = (tuple(_part(t, parts) for t in types) for types in (shapes.inputs, shapes.outputs))
+            shapes = Shapes(inputs, outputs, shapes.attrs)
+            return parts * seconds(op, stage, shapes, algorithm, compute.layout, device, self.profile).seconds
         return seconds(op, stage, shapes, algorithm, compute.layout, device, self.profile).seconds
 
     def _copy(self, types: list[TensorType], device: Device) -> float:
@@ -191,3 +196,8 @@ class Prices:
             names = dict.fromkeys(self.devices[rank] for rank in role.ranks)
             self._slowest[role.name] = min(names, key=lambda name: self.cluster.device(name).peak("f32"))
         return self._slowest[role.name]
+
+
+def _part(type_: TensorType, parts: int) -> TensorType:
+    """What a kernel is given of a batched operand at a time."""
+    return type_.with_extent(BATCH, -(-type_.extent(BATCH) // parts)) if type_.batched else type_

@@ -20,8 +20,8 @@ from passes.context import Context
 from passes.options import Operation, Rules, candidates
 from passes.planning.finish import Finished
 from passes.planning.network import Network, Operands, OpKind
+from passes.planning.parts import scratch_bytes
 from passes.planning.space import Solved, Space
-from passes.planning.tables import OpTable
 from passes.survey import BACKWARD
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class _Writer:
         kind, option = net.kinds[net.variables[variable]], int(self.solved.values[variable])
         assert isinstance(kind, OpKind)
         table = self.solved.tables.op(kind)
-        layout = table.layouts[option % len(table.layouts)]
+        layout, row = table.layouts[option % len(table.layouts)], int(table.rows[option // len(table.layouts)])
+        spent = self.found.prices.of(kind)
+        parts = int(spent.parts[spent.layouts.index(layout), row])
         if (kind.index, option) not in self.passes:
-            self.passes[kind.index, option] = tuple(
-                self._pass(kind, each, table, option, layout) for each in kind.passes
-            )
+            self.passes[kind.index, option] = tuple(self._pass(kind, each, row, layout, parts) for each in kind.passes)
         address = net.addresses[variable]
         cut = table.partition(option // len(table.layouts))
         names = self.solved.strategy.inner.names
@@ -62,32 +62,35 @@ class _Writer:
             _reason(self.found.prices.rules, address, "layout", len(table.layouts) > 1),
             stage,
             recomputed,
+            parts,
             partition_reason=_reason(self.found.prices.rules, address, "partition", len(table.codes) > 1),
             checkpoint=checkpoint,
         )
 
-    def _pass(self, kind: OpKind, each: Operands, table: OpTable, option: int, layout: str) -> PassPlan:
-        """The cheapest algorithm of a pass on the rank with most of the op."""
+    def _pass(self, kind: OpKind, each: Operands, row: int, layout: str, parts: int) -> PassPlan:
+        """The cheapest algorithm of a pass on the rank with most of the op, which goes through its samples in parts."""
         prices = self.found.prices
-        row = int(table.rows[option // len(table.layouts)])
         shapes = Shapes(
-            tuple(_local(prices.extents(kind, role), kind.types[role], row) for role in each.inputs),
-            tuple(_local(prices.extents(kind, role), kind.types[role], row) for role in each.outputs),
+            tuple(_local(prices.extents(kind, role), kind.types[role], row, parts) for role in each.inputs),
+            tuple(_local(prices.extents(kind, role), kind.types[role], row, parts) for role in each.outputs),
             dict(each.node.attrs),
         )
-        stage = each.node.stage
+        stage, most = each.node.stage, prices.rules.workspace
         figures = {
             name: seconds(kind.operator, stage, shapes, name, layout, prices.device, prices.profile)
-            for name in _legal(self.found.network, kind, prices.rules, each, layout)
+            for name in _legal(self.found.network, kind, prices.rules.roomy, each, layout)
+            if most is None or scratch_bytes(kind.operator, stage, shapes, name, layout, 1)[0] <= most
         }
         name = min(figures, key=lambda each: figures[each].seconds)
-        return PassPlan(stage, name, figures[name])
+        figure = figures[name]
+        return PassPlan(stage, name, replace(figure, seconds=parts * figure.seconds) if parts > 1 else figure)
 
 
-def _local(extents: Mapping[str, int | Integers], type_: TensorType, row: int) -> TensorType:
+def _local(extents: Mapping[str, int | Integers], type_: TensorType, row: int, parts: int) -> TensorType:
     def at(name: str) -> int:
         extent = extents[name]
-        return extent if isinstance(extent, int) else int(extent[row])
+        local = extent if isinstance(extent, int) else int(extent[row])
+        return -(-local // parts) if name == BATCH else local
 
     return TensorType(type_.dtype, tuple(Axis(axis.name, at(axis.name)) for axis in type_.axes))
 

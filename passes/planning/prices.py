@@ -8,7 +8,7 @@ strategy's options point into them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from dlc.ops.operator import Operator, Shapes
 from passes.differentiate import operator_of
 from passes.options import Operation, Rules, candidates
 from passes.planning.network import Network, OpKind
+from passes.planning.parts import in_parts, parts_of, scratch_bytes
 from passes.planning.strategies import Family, Strategy, allowed
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
     Integers = NDArray[np.int64]
 
 Layouts = tuple[str, ...]
@@ -51,13 +53,26 @@ class Cuts:
 @dataclass(slots=True)
 class Spent:
     """Seconds of one kind of op by layout and row: forward, backward by data, backward by weights; of all its updates
-    by row."""
+    by row; infinite where no algorithm has room for its workspace."""
 
     layouts: Layouts
     forward: Array  # [layout, row]
     backward: Array
     weights: Array
     update: Array  # [row]
+    workspace: Array  # [layout, row]: bytes of the largest pass
+    parts: Integers  # [layout, row]: in so many parts a rank goes through its samples
+
+
+def cheaper(one: Spent, other: Spent) -> Spent:
+    """Of two, the one that takes less, by layout and row."""
+    import numpy as np
+
+    totals = [each.forward + each.backward + each.weights for each in (one, other)]
+    better = totals[1] < totals[0]
+    names = ("forward", "backward", "weights", "workspace", "parts")
+    columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in names}
+    return replace(one, **columns)
 
 
 Signature = tuple[tuple[str, ...], bool]
@@ -183,30 +198,72 @@ class Prices:
         return total
 
     def _price(self, kind: OpKind) -> Spent:
-        import numpy as np
-
-        count = len(self.rows[kind.indexing.axes])
         local = {role: self._local(kind, role) for role in kind.types}
         operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
         legal = self._legal(kind, operation)
         layouts = tuple(layout for layout in kind.layouts if all(legal[s, layout] for s in _stages(kind)))
+        update = self._updates(kind, local, len(self.rows[kind.indexing.axes]))
+        first, *others = (
+            self._in_parts(kind, local, legal, layouts, update, parts, allowed)
+            for parts, allowed in parts_of(self.rules, kind, self._samples(kind))
+        )
+        for other in others:
+            first = cheaper(first, other)
+        return first
+
+    def _samples(self, kind: OpKind) -> Integers:
+        """Samples of a microbatch on the rank with most of an op; 1 where it has none."""
+        import numpy as np
+
+        batched = next((role for role, type_ in kind.types.items() if type_.batched), None)
+        extent = 1 if batched is None else self.extents(kind, batched)[BATCH]
+        return np.broadcast_to(np.asarray(extent, dtype=np.int64), (len(self.rows[kind.indexing.axes]),))
+
+    def _in_parts(
+        self,
+        kind: OpKind,
+        local: Mapping[str, TensorType],
+        legal: Mapping[tuple[str, str], list[str]],
+        layouts: Layouts,
+        update: Array,
+        parts: Integers,
+        allowed: Flags,
+    ) -> Spent:
+        """Seconds where each rank goes through its samples in so many parts, by the cheapest algorithms."""
+        import numpy as np
+
+        count = len(parts)
         tables = {name: np.zeros((len(layouts), count)) for name in ("forward", "backward", "weights")}
+        tables["forward"][:, ~allowed] = np.inf
+        workspace = np.zeros((len(layouts), count))
         for each in kind.passes:
             into = {"forward": "forward", "loss": "forward", "metric": "forward", "dw": "weights"}
-            table = tables[into.get(each.node.stage, "backward")]
+            table, stage = tables[into.get(each.node.stage, "backward")], each.node.stage
             shapes = Shapes(
-                tuple(local[role] for role in each.inputs),
-                tuple(local[role] for role in each.outputs),
+                tuple(in_parts(local[role], parts) for role in each.inputs),
+                tuple(in_parts(local[role], parts) for role in each.outputs),
                 dict(each.node.attrs),
             )
             for at, layout in enumerate(layouts):
-                found = [
-                    self._seconds(kind, each.node.stage, shapes, name, layout, count)
-                    for name in legal[each.node.stage, layout]
-                ]
-                table[at] += np.min(found, axis=0)
+                names = legal[stage, layout]
+                found = np.array([parts * self._seconds(kind, stage, shapes, name, layout, count) for name in names])
+                scratch = np.array([scratch_bytes(kind.operator, stage, shapes, name, layout, count) for name in names])
+                if self.rules.workspace is not None:
+                    found = np.where(scratch > self.rules.workspace, np.inf, found)
+                best = found.argmin(axis=0)
+                table[at] += np.take_along_axis(found, best[None], axis=0)[0]
+                workspace[at] = np.maximum(workspace[at], np.take_along_axis(scratch, best[None], axis=0)[0])
+        impossible = np.isinf(tables["forward"] + tables["backward"] + tables["weights"])
+        for name, table in tables.items():
+            table[impossible] = np.inf if name == "forward" else 0.0
         return Spent(
-            layouts, tables["forward"], tables["backward"], tables["weights"], self._updates(kind, local, count)
+            layouts,
+            tables["forward"],
+            tables["backward"],
+            tables["weights"],
+            update,
+            workspace,
+            np.tile(parts, (len(layouts), 1)),
         )
 
     def _seconds(self, kind: OpKind, stage: str, shapes: Shapes, algorithm: str, layout: str, count: int) -> Array:
@@ -217,11 +274,11 @@ class Prices:
         return np.broadcast_to(made, (count,))
 
     def _legal(self, kind: OpKind, operation: Operation) -> dict[tuple[str, str], list[str]]:
-        """(pass, layout) -> the algorithms that the rules leave."""
+        """(pass, layout) -> the algorithms that the rules leave, but for workspaces, which depend on the parts."""
         legal: dict[tuple[str, str], list[str]] = {
             (each.node.stage, layout): [] for each in kind.passes for layout in kind.layouts
         }
-        for candidate in candidates(self.graph, operation, self.rules, self.graph.batch):
+        for candidate in candidates(self.graph, operation, self.rules.roomy, self.graph.batch):
             if candidate.excluded is None:
                 legal[candidate.node.stage, candidate.layout].append(candidate.algorithm)
         return legal

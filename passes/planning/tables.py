@@ -42,7 +42,8 @@ class OpTable:
     `codes[cut, i]` is the iteration axis, of `axes`, that a cut splits over inner mesh axis i; -1 is none.
     `forward`, `backward` and `weights` are seconds of a microbatch with what is communicated inside the op; `update`
     seconds of a step without, `sums` the seconds to sum gradients. `saved` are bytes that a microbatch keeps for its
-    backward pass, `fixed` those of weights, gradients and states, `transient` those of its gradients while it runs.
+    backward pass, `fixed` those of weights, gradients and states, `transient` those of its gradients and workspaces
+    while it runs.
     """
 
     axes: tuple[str, ...]
@@ -157,7 +158,8 @@ class Tables:
         import numpy as np
 
         spent, cuts = self.prices.of(kind), self.prices.cuts(kind, self.strategy)
-        kept = np.flatnonzero(self._legal(kind, cuts.codes, cuts.parts))
+        possible = np.asarray(np.isfinite(spent.forward).any(axis=0))[cuts.rows]
+        kept = np.flatnonzero(possible & self._legal(kind, cuts.codes, cuts.parts))
         codes, parts, rows = cuts.codes[kept], cuts.parts[kept], cuts.rows[kept]
         shared = {role: self._partial(kind, role, codes) for role in kind.weights}
         inside, behind = self._inside(kind, codes, parts, rows)
@@ -182,7 +184,7 @@ class Tables:
             spread(sums),
             spread(self.prices.saved(kind)[rows]),
             spread(self._fixed(kind, shared, rows)),
-            spread(self.prices.transient(kind)[rows]),
+            spread(self.prices.transient(kind)[rows]) + by_layout(spent.workspace),
         )
 
     def _legal(self, kind: OpKind, codes: Integers, parts: Integers) -> Flags:

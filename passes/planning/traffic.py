@@ -68,14 +68,11 @@ def volumes(space: Space, strategy: Strategy) -> Tables:
     import numpy as np
 
     prices = space.prices
-    free = {
-        kind.index: Spent(
-            spent.layouts, *(np.zeros_like(t) for t in (spent.forward, spent.backward, spent.weights, spent.update))
-        )
-        for kind in space.network.kinds
-        if isinstance(kind, OpKind)
-        for spent in (prices.of(kind),)
-    }
+    free: dict[int, Spent] = {}
+    for kind in (kind for kind in space.network.kinds if isinstance(kind, OpKind)):
+        spent = prices.of(kind)
+        none, possible = np.zeros_like(spent.backward), np.where(np.isinf(spent.forward), inf, 0.0)
+        free[kind.index] = replace(spent, forward=possible, backward=none, weights=none, update=0.0 * spent.update)
     device = replace(prices.device, bandwidth=inf, launch=0.0)
     fabric = Volumes(space.cluster, strategy.inner)
     master = space.tables(strategy).master_bytes

@@ -90,10 +90,11 @@ def _blocked(case: Case, found: Sequence[Order]) -> Diagnostic | None:
     reasons = conflict(found, keeps)
     if not reasons:
         return None
+    cuts = any(isinstance(order.what, Rule) and order.what.key == "partition" for order in reasons)
     return RULED_OUT.at(
         reasons[0].span,
         secondary=tuple(Label(order.span) for order in reasons[1:]),
-        key="partition",
+        key="partition" if cuts else "algorithm",
         address=at,
         reasons=_listed(reasons),
     )

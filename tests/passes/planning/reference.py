@@ -116,7 +116,7 @@ class Reference:
             self._kernels(total, node, *choices.ops[node.address])
             self._inside(total, node, choices.ops[node.address][0])
             self._weights(total, node, choices.ops[node.address][0])
-            self._memory(total, node, choices.ops[node.address][0])
+            self._memory(total, node, *choices.ops[node.address])
         self._edges(total, choices)
         self._lent(total, choices)
         return total
@@ -271,7 +271,7 @@ class Reference:
                 total += seconds(operator_of(each), each.stage, shapes, "", "", self.device).seconds
         return total
 
-    def _memory(self, total: Costs, node: Node, partition: Partition) -> None:
+    def _memory(self, total: Costs, node: Node, partition: Partition, layout: str) -> None:
         level = ("none", "optimizer", "gradients", "weights").index(self.strategy.shard)
         trained = self._trained(node)
         for role in self._owned(node):
@@ -285,10 +285,27 @@ class Reference:
         passes = list(self._passes(node))
         made = [role for role, name in roles(node).items() if name in node.outputs and name in self._kept()]
         total.saved += sum(self._local(node, role, partition).bytes for role in made)
+        transient = max(self._scratch(node, one, ins, outs, partition, layout) for one, ins, outs in passes)
         if len(passes) > 1:
             given = dict.fromkeys(role for _, _, outputs in passes[1:] for role in outputs)
             alive = [role for role in given if role not in self._owned(node)] + ["y"]
-            total.transient = max(total.transient, sum(self._local(node, r, partition).bytes for r in alive))
+            transient += sum(self._local(node, r, partition).bytes for r in alive)
+        total.transient = max(total.transient, transient)
+
+    def _scratch(
+        self, node: Node, each: Node, ins: tuple[str, ...], outs: tuple[str, ...], partition: Partition, layout: str
+    ) -> int:
+        """Bytes of the workspaces of the cheapest algorithm of a pass."""
+        operator = operator_of(node)
+        shapes = Shapes(
+            tuple(self._local(node, role, partition) for role in ins),
+            tuple(self._local(node, role, partition) for role in outs),
+            dict(each.attrs),
+        )
+        names = self._algorithms(node, each, layout)
+        name = min(names, key=lambda n: seconds(operator, each.stage, shapes, n, layout, self.device).seconds)
+        found = next((one for one in operator.algorithms if one.name == name), None)
+        return sum(one.type.bytes for one in found.workspaces(each.stage, shapes, layout or "NCHW")) if found else 0
 
     def _states(self, weight: str) -> int:
         """How many values of the weight's kind and shape its update keeps."""
