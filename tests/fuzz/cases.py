@@ -81,7 +81,7 @@ def faults(case: Case, folder: Path) -> list[str]:
         diagnostics, sources = check_file(str(file))
         seconds = time.process_time() - begin
     found = [f"took {seconds:.1f} s"] if seconds > GENEROSITY * SECONDS else []
-    found += list(_faults_of_messages(diagnostics, sources, folder))
+    found += list(faults_of_messages(diagnostics, sources, folder))
     if not any(diagnostic.is_error for diagnostic in diagnostics) and case.origin != "resnet50.dlspec":
         found += _compiles(file, folder)
     return found
@@ -93,11 +93,11 @@ def _compiles(file: Path, folder: Path) -> list[str]:
         with bounded():
             emit_files(compile_file(str(file), Options()))
     except SourcedError as error:
-        return list(_faults_of_messages(error.diagnostics, error.sources, folder))
+        return list(faults_of_messages(error.diagnostics, error.sources, folder))
     return []
 
 
-def _faults_of_messages(diagnostics: tuple[Diagnostic, ...], sources: Sources, folder: Path) -> Iterator[str]:
+def faults_of_messages(diagnostics: tuple[Diagnostic, ...], sources: Sources, folder: Path) -> Iterator[str]:
     render_all(diagnostics, sources)
     for diagnostic in diagnostics:
         yield from (f"{diagnostic.code} {fault}: {diagnostic.message!r}" for fault in _faults_of(diagnostic, sources))
