@@ -216,8 +216,8 @@ def training_graph(job: Job, context: Context, options: Options) -> Graph:
     graph = job.graph
     verify(graph, "expand", operator)
     for run in PIPELINE:
-        graph = run(graph, context)
-        verify(graph, run.__name__, operator)
+        before, graph = graph, run(graph, context)
+        verify(graph, run.__name__, operator, before)
         if options.dump_after == run.__name__:
             from dlc.ir.text import to_text
 

@@ -14,4 +14,4 @@ def set_precision(graph: Graph, context: Context) -> Graph:
 
 
 def _converted(value: Value, dtype: str) -> Value:
-    return replace(value, type=value.type.with_dtype(dtype)) if value.type.dtype == "f32" else value
+    return replace(value, type=value.type.with_dtype(dtype)) if value.type.dtype == "f32" != dtype else value

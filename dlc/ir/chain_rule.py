@@ -16,15 +16,28 @@ from dlc.ir.schema import GradientSchema, Operators, Schema, given, needed, resu
 BACKWARD = ("dx", "dw", "dt")
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A node whose result has a gradient, with its operator and roles: each declared gradient, the roles that it gives,
+    and the backward node if it exists."""
+
+    node: Node
+    op: Schema
+    known: dict[str, str]
+    gradients: tuple[tuple[GradientSchema, tuple[str, ...], Node | None], ...]
+
+
 @dataclass(slots=True)
 class Chain:
-    """`parts` maps a value to the values that make up its gradient, one for each use that leads to the loss."""
+    """`parts` maps a value to the values that make up its gradient, one for each use that leads to the loss, `uses` are
+    the nodes whose result has one, backwards."""
 
     graph: Graph
     operators: Operators
     trained: set[str] = field(default_factory=set)  # values that depend on a weight
     parts: dict[str, list[str]] = field(default_factory=dict)
     backward: dict[str, Node] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.backward.update({node.address: node for node in self.graph.nodes if node.stage in BACKWARD})
@@ -34,22 +47,21 @@ class Chain:
                 self.trained.update(node.outputs)
         if self.graph.loss is not None:
             self.parts[self.graph.loss] = [f"{self.graph.loss}@seed"]
-        for node, op, known in self.reached():
-            if self.is_identity(node, op):
-                self._reach(node.inputs, (self.whole(node.outputs[0]),) * len(node.inputs))
-            for _, roles_, backward in self.gradients(node, op, known):
-                if backward is not None:
-                    self._reach(tuple(known[role] for role in roles_), backward.outputs)
-
-    def reached(self) -> Iterator[tuple[Node, Schema, dict[str, str]]]:
-        """The nodes whose result has a gradient, backwards, with operator and roles."""
         for node in reversed(self.graph.nodes):
             op = self.operators(node.op)
             if op is None or node.stage not in ("forward", "loss") or not self.arriving(node, op):
                 continue
             known = roles(op, node)
             if known is not None:
-                yield node, op, known
+                self._use(Use(node, op, known, tuple(self.gradients(node, op, known))))
+
+    def _use(self, use: Use) -> None:
+        self.uses.append(use)
+        if self.is_identity(use.node, use.op):
+            self._reach(use.node.inputs, (self.whole(use.node.outputs[0]),) * len(use.node.inputs))
+        for _, roles_, backward in use.gradients:
+            if backward is not None:
+                self._reach(tuple(use.known[role] for role in roles_), backward.outputs)
 
     def arriving(self, node: Node, op: Schema) -> tuple[str, ...]:
         """The gradients of those results of a node that have one."""
@@ -58,13 +70,12 @@ class Chain:
 
     def is_identity(self, node: Node, op: Schema) -> bool:
         """Whether the gradient of the result is that of every operand."""
-        types = {self.graph.type(name) for name in (*node.inputs, *node.outputs)}
-        return op.identity_gradient and len(types) == 1
+        return op.identity_gradient and len({self.graph.type(name) for name in (*node.inputs, *node.outputs)}) == 1
 
     def gradients(
         self, node: Node, op: Schema, known: dict[str, str]
     ) -> Iterator[tuple[GradientSchema, tuple[str, ...], Node | None]]:
-        """Each declared gradient of a node, the roles it gives, and the backward node if it exists."""
+        """Those of a node; none where the gradient of the result is handed on."""
         if self.is_identity(node, op):
             return
         for gradient in op.gradients:
@@ -90,9 +101,9 @@ def rules_hold(graph: Graph, operators: Operators) -> Iterator[str]:
 def gradients_are_needed(chain: Chain) -> Iterator[str]:
     """Every backward node gives a gradient that leads to a weight: there is none for inputs alone."""
     used = set[str]()
-    for node, op, known in chain.reached():
-        for _, roles_, backward in chain.gradients(node, op, known):
-            if backward is not None and any(known[role] in chain.trained for role in roles_):
+    for use in chain.uses:
+        for _, roles_, backward in use.gradients:
+            if backward is not None and any(use.known[role] in chain.trained for role in roles_):
                 used.add(backward.address)
     for node in chain.graph.nodes:
         if node.stage in BACKWARD and node.address not in used:
@@ -101,18 +112,19 @@ def gradients_are_needed(chain: Chain) -> Iterator[str]:
 
 def gradients_are_complete(chain: Chain) -> Iterator[str]:
     """Every use on the way from a weight to the loss has its backward node."""
-    for node, op, known in chain.reached():
-        for gradient, roles_, backward in chain.gradients(node, op, known):
-            if backward is None and any(known[role] in chain.trained for role in roles_):
-                yield f"`{node.address}` has no node `{node.address}@{gradient.suffix}` and its operands need it"
+    for use in chain.uses:
+        at = use.node.address
+        for gradient, roles_, backward in use.gradients:
+            if backward is None and any(use.known[role] in chain.trained for role in roles_):
+                yield f"`{at}` has no node `{at}@{gradient.suffix}` and its operands need it"
 
 
 def gradients_read_their_needs(chain: Chain) -> Iterator[str]:
     """A backward node reads what its operator declares, and the whole gradient of its result."""
-    for node, op, known in chain.reached():
-        read = {"dy": chain.arriving(node, op), **{role: (name,) for role, name in known.items()}}
-        for gradient, roles_, backward in chain.gradients(node, op, known):
-            needs = tuple(name for role in needed(gradient, known) for name in read[role])
+    for use in chain.uses:
+        read = {"dy": chain.arriving(use.node, use.op), **{role: (name,) for role, name in use.known.items()}}
+        for gradient, roles_, backward in use.gradients:
+            needs = tuple(name for role in needed(gradient, use.known) for name in read[role])
             if backward is not None and backward.inputs != needs:
                 yield f"`{backward.address}` reads {list(backward.inputs)} in place of {list(needs)}"
             if backward is not None and len(backward.outputs) != len(roles_):

@@ -39,16 +39,30 @@ class InternalError(ValueError):
         self.after, self.faults = after, faults
 
 
-def verify(graph: Graph, after: str, operators: Operators) -> None:
+def verify(graph: Graph, after: str, operators: Operators, before: Graph | None = None) -> None:
     """Raise InternalError where the graph that the pass `after` made breaks an invariant.
 
     `operators` looks up a schema by name: `dlc.ops.operator`. Later invariants build on earlier ones, so all faults of
-    the first broken one are reported and none of those behind it.
+    the first broken one are reported and none of those behind it. Invariants of single nodes are not looked at again
+    for those that stand in `before`, a graph that was verified, over values of the same types.
     """
+    changed = graph if before is None else graph.with_(nodes=tuple(_changed(graph, before)))
     for invariant in INVARIANTS:
-        faults = tuple(invariant(graph, operators))
+        faults = tuple(invariant(changed if invariant in OF_NODES else graph, operators))
         if faults:
             raise InternalError(after, faults)
+
+
+def _changed(graph: Graph, before: Graph) -> Iterator[Node]:
+    """The nodes that are not in an earlier graph, or not over values of the same types."""
+    known = {node.address: node for node in before.nodes}
+    for node in graph.nodes:
+        names = (*node.inputs, *node.outputs)
+        if known.get(node.address) is not node or any(
+            not (graph.has_value(name) and before.has_value(name)) or graph.type(name) is not before.type(name)
+            for name in names
+        ):
+            yield node
 
 
 def names_are_unique(graph: Graph, operators: Operators) -> Iterator[str]:
@@ -175,8 +189,9 @@ def results_are_sums(graph: Graph, operators: Operators) -> Iterator[str]:
 def batches_are_whole(graph: Graph, operators: Operators) -> Iterator[str]:
     """The axis `batch` counts the samples of the whole batch: a graph has no shards."""
     for value in graph.values:
-        if value.type.batched and value.type.extent(BATCH) != graph.batch:
-            yield f"`{value.name}` has {value.type.extent(BATCH)} samples in a batch of {graph.batch}"
+        for axis in value.type.axes:
+            if axis.name == BATCH and axis.extent != graph.batch:
+                yield f"`{value.name}` has {axis.extent} samples in a batch of {graph.batch}"
 
 
 def operands_are_complete(graph: Graph, operators: Operators) -> Iterator[str]:
@@ -190,26 +205,44 @@ def operands_are_complete(graph: Graph, operators: Operators) -> Iterator[str]:
 
 
 def types_follow_the_operators(graph: Graph, operators: Operators) -> Iterator[str]:
-    """Results, by-products, weights and attributes are those that the operator makes of the operands."""
+    """Results, by-products, weights and attributes are those that the operator makes of the operands.
+
+    Nodes that are alike in all of these are looked at once.
+    """
+    numbers: dict[TensorType, int] = {}
+    number = {value.name: numbers.setdefault(value.type, len(numbers)) for value in graph.values}
+    sound = set[tuple[object, ...]]()
     for node, op in _scheduled(graph, operators):
-        own = len(op.statistics) + len(weight_roles(op, node))
-        types = tuple(graph.type(name) for name in node.inputs[: len(node.inputs) - own])
-        try:
-            made = op.infer(types, dict(node.attrs))
-        except Exception as fault:  # a rule of shapes refuses in many ways, each is a fault of the graph here
-            yield f"`{node.address}` cannot have operands {', '.join(map(str, types))}: {fault}"
+        types = (*map(number.get, node.inputs), "->", *map(number.get, node.outputs))
+        key = (node.op, str(node.attrs), *types)
+        if key in sound:
             continue
-        expected = (*made.results, *(type_ for _, type_ in made.saved))
-        for name, type_ in zip(node.outputs, expected, strict=False):
-            if not _agree(graph.type(name), type_, types):
-                yield f"`{name}` is {graph.type(name)}, `{node.op}` makes {type_}"
-        known = roles(op, node) or {}
-        for weight in made.weights:
-            if weight.role in known and graph.type(known[weight.role]).shape != weight.type.shape:
-                yield f"`{known[weight.role]}` is {graph.type(known[weight.role])}, `{node.op}` needs {weight.type}"
-        for name, value in made.attrs:
-            if not node.has(name) or node.attr(name) != value:
-                yield f"`{node.address}` has no attribute {name} = {value}"
+        faults = tuple(_faults_of_types(graph, node, op))
+        if not faults:
+            sound.add(key)
+        yield from faults
+
+
+def _faults_of_types(graph: Graph, node: Node, op: Schema) -> Iterator[str]:
+    """What is wrong with the types of one node."""
+    own = len(op.statistics) + len(weight_roles(op, node))
+    types = tuple(graph.type(name) for name in node.inputs[: len(node.inputs) - own])
+    try:
+        made = op.infer(types, dict(node.attrs))
+    except Exception as fault:  # a rule of shapes refuses in many ways, each is a fault of the graph here
+        yield f"`{node.address}` cannot have operands {', '.join(map(str, types))}: {fault}"
+        return
+    expected = (*made.results, *(type_ for _, type_ in made.saved))
+    for name, type_ in zip(node.outputs, expected, strict=False):
+        if not _agree(graph.type(name), type_, types):
+            yield f"`{name}` is {graph.type(name)}, `{node.op}` makes {type_}"
+    known = roles(op, node) or {}
+    for weight in made.weights:
+        if weight.role in known and graph.type(known[weight.role]).shape != weight.type.shape:
+            yield f"`{known[weight.role]}` is {graph.type(known[weight.role])}, `{node.op}` needs {weight.type}"
+    for name, value in made.attrs:
+        if not node.has(name) or node.attr(name) != value:
+            yield f"`{node.address}` has no attribute {name} = {value}"
 
 
 def _agree(found: TensorType, made: TensorType, operands: tuple[TensorType, ...]) -> bool:
@@ -244,3 +277,6 @@ INVARIANTS: tuple[Invariant, ...] = (
     chain_rule.rules_hold,
 )
 """All invariants, in the order in which they are checked."""
+
+OF_NODES: tuple[Invariant, ...] = (operands_are_complete, types_follow_the_operators)
+"""Those that hold of each node by itself, over the types of what it reads and makes."""
