@@ -138,7 +138,7 @@ class _Device:
         found = self.setting
         count, chunks, staged = found.plan.microbatches, found.chunks, found.staged
         return (
-            schedule.train(self.cells, names, chunks, staged),
+            schedule.train(self.cells, names, chunks, staged, found.batches),
             schedule.infer("eval_step", ("load", "predict", "evaluate"), names, count, chunks, staged),
             Entry("eval_totals", ()),
             schedule.infer("predict", ("load_inputs", "predict"), names, count, chunks, staged),

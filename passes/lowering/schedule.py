@@ -66,11 +66,11 @@ class Making:
             self.rows.append(Row(f"{name}.sent", row.microbatch, row.slot))
 
 
-def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged: bool) -> Entry:
-    """A step of training on one device."""
+def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged: bool, batches: int = 1) -> Entry:
+    """A step of training on one device: all microbatches of so many batches, one batch after another."""
     made, slots = Making(names, chunks, staged), _slots(device, chunks)
     made.run("begin")
-    for phase, microbatch, chunk in device:
+    for phase, microbatch, chunk in device * batches:
         slot = microbatch % slots[chunk]
         if phase == "F":
             made.run("load", chunk, microbatch, slot)

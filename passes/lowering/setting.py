@@ -63,8 +63,13 @@ class Setting:
 
     @property
     def many(self) -> bool:
-        """Whether gradients add up over several microbatches."""
-        return self.plan.microbatches > 1
+        """Whether gradients add up over several microbatches, or several batches."""
+        return self.plan.microbatches > 1 or self.batches > 1
+
+    @property
+    def batches(self) -> int:
+        """Batches behind one update."""
+        return self.context.training.accumulate
 
     @property
     def joint(self) -> bool:

@@ -150,7 +150,7 @@ def data_parallel(found: Space, ops: tuple[OpPlan, ...], step: Finished) -> bool
     Not where the request names mesh axes of its own, or an allreduce that goes over several axes.
     """
     strategy, request = step.strategy, found.context.request
-    if strategy.stages > 1 or strategy.microbatches > 1 or strategy.shard != "none" or step.recomputed:
+    if strategy.stages > 1 or strategy.microbatches * found.batches > 1 or strategy.shard != "none" or step.recomputed:
         return False
     if request.allreduce == "hierarchical" or any(axis.name != "data" for axis in request.mesh if axis.extent > 1):
         return False

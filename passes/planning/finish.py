@@ -97,8 +97,8 @@ ROUNDING = 1e-9
 
 
 def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: float) -> Finished | None:
-    """Without a pipeline: the microbatches one after another."""
-    count = solved.strategy.microbatches
+    """Without a pipeline: the microbatches of all batches behind an update, one after another."""
+    count = solved.strategy.microbatches * found.batches
     most = max(shares) * len(shares) / solved.strategy.effective if (shares := solved.strategy.shares) else 1.0
     peak = _peak(costs, most)
     if again and peak <= limit and not found.orders.again and found.context.request.recompute == "auto":
@@ -143,11 +143,12 @@ def _pipelined(
     ]
     tails = [(sum(_exposed(found, costs, s) for s in d), sum(float(costs.update[s].sum()) for s in d)) for d in devices]
     sums, update = max(tails, key=sum)
-    moves = strategy.microbatches * max(sum(float(costs.moves[s].sum()) for s in d) for d in devices)
-    work = strategy.microbatches * max(busy)
-    extra = strategy.microbatches * _forward(solved, again) / strategy.stages
-    total = cuts.makespan + sums + update
-    parts = Parts(total, work - moves - extra, moves, sums, update, cuts.makespan - work, extra)
+    count, filled = strategy.microbatches * found.batches, cuts.makespan * found.batches
+    moves = count * max(sum(float(costs.moves[s].sum()) for s in d) for d in devices)
+    work = count * max(busy)
+    extra = count * _forward(solved, again) / strategy.stages
+    total = filled + sums + update
+    parts = Parts(total, work - moves - extra, moves, sums, update, filled - work, extra)
     behind = tuple(float(sends[b - 1]) for b in cuts.bounds[1:-1])
     peaks = tuple(int(size) for size in cuts.bytes)
     proved = solved.bound / solved.objective if solved.objective else 1.0

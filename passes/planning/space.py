@@ -91,6 +91,15 @@ class Space:
 
     def scale(self, strategy: Strategy) -> Scale:
         """How often the seconds of a microbatch and of a step count in J; no bubble where stages differ in speed."""
+        found = self._scale(strategy)
+        return Scale(self.batches * found.microbatch, found.step)
+
+    @property
+    def batches(self) -> int:
+        """Batches behind one update: `accumulate`."""
+        return self.context.training.accumulate
+
+    def _scale(self, strategy: Strategy) -> Scale:
         uneven = self.stage_speeds(strategy)
         if uneven:
             return Scale(strategy.microbatches / sum(uneven), 1.0 / sum(uneven))
@@ -141,7 +150,9 @@ class Space:
                 self.moves[mesh] = Redistributions(self.fabric(mesh), self.device)
             precision = self.context.training.precision
             master = 4 if precision.master != precision.compute else 0
-            self.made[strategy] = Tables(self.prices, strategy, self.fabric(mesh), self.moves[mesh], self.pins, master)
+            self.made[strategy] = Tables(
+                self.prices, strategy, self.fabric(mesh), self.moves[mesh], self.pins, master, self.batches
+            )
         return self.made[strategy]
 
 

@@ -128,6 +128,7 @@ class Tables:
     redistributions: Redistributions
     pins: Pins
     master_bytes: int = 0  # of a weight's copy in full precision, where it has one
+    batches: int = 1  # behind one update
     ops: dict[int, OpTable] = field(default_factory=dict)
     homes: dict[int, HomeTable] = field(default_factory=dict)
     _fringes: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
@@ -295,7 +296,7 @@ class Tables:
         import numpy as np
 
         sums, gathers = np.zeros(len(rows)), np.zeros(len(rows))
-        shard, count = self.strategy.shard, self.strategy.microbatches
+        shard, count = self.strategy.shard, self.strategy.microbatches * self.batches
         for role in kind.weights:
             size = self.prices.bytes(kind, role)[rows]
             for names, members in self._by_axes(shared[role]):

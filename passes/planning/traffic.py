@@ -77,7 +77,7 @@ def volumes(space: Space, strategy: Strategy) -> Tables:
     fabric = Volumes(space.cluster, strategy.inner)
     master = space.tables(strategy).master_bytes
     counted = replace(prices, device=device, profile=None, spent=free, least={})
-    return Tables(counted, strategy, fabric, Redistributions(fabric, device), space.pins, master)
+    return Tables(counted, strategy, fabric, Redistributions(fabric, device), space.pins, master, space.batches)
 
 
 def sent(space: Space, step: Finished) -> float:
@@ -86,7 +86,7 @@ def sent(space: Space, step: Finished) -> float:
     whole = space.tables(step.solved.strategy.with_(schedule=_schedule(step.solved.strategy), chunks=1))
     costs = line(net, volumes(space, whole.strategy), _among(space, step.solved, whole))
     again = step.recomputed
-    often, most = strategy.microbatches, 0.0
+    often, most = strategy.microbatches * space.batches, 0.0
     spans = list(pairwise(step.bounds))
     for device in range(strategy.stages):
         bytes_ = 0.0
@@ -186,7 +186,7 @@ def solve_sending(space: Space, strategy: Strategy, memory: float, gap: float) -
 def _bytes(space: Space, strategy: Strategy) -> tuple[list[Array], list[Array]]:
     """Bytes sent in a step by all stages together: tables by kind, and by edge kind."""
     tables = volumes(space, strategy)
-    often = float(strategy.microbatches)
+    often = float(strategy.microbatches * space.batches)
     unary = list[Any]()
     for kind in space.network.kinds:
         if isinstance(kind, HomeKind):
