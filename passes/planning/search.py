@@ -14,18 +14,22 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from passes.planning.finish import Finished, finish
-from passes.planning.space import Space, least_bytes, lower_bound, solve, work_bound
+from passes.planning.space import Space, least_bytes, likely_bytes, lower_bound, solve, work_bound
 from passes.planning.strategies import Strategy
-from passes.planning.within import fit_within
+from passes.planning.traffic import solve_sending
+from passes.planning.within import bound_within, fit_within
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How far to search: `gap` is the relative gap that is good enough, `seconds` and `strategies` bound the work."""
+    """How far to search: `gap` is the relative gap that is good enough, `seconds` and `strategies` bound the work.
+
+    The bound on solved strategies only matters where memory is short: without it, bounds leave few to solve.
+    """
 
     gap: float = 0.0
     seconds: float = inf
-    strategies: int = 1_000_000
+    strategies: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class _Queue:
     strategies: list[Strategy]
     heap: list[tuple[float, int, int]] = field(default_factory=list)
     known: set[Strategy] = field(default_factory=set)
+    doubtful: list[tuple[float, int]] = field(default_factory=list)  # put off, with their bounds
     needed: float = inf
 
     def __post_init__(self) -> None:
@@ -67,7 +72,24 @@ class _Queue:
             self.needed = min(self.needed, least)
             self.relieve(bound, strategy)
             return
-        heappush(self.heap, (max(bound, lower_bound(self.space, strategy)), 1, number))
+        bound = max(bound, lower_bound(self.space, strategy))
+        within = bound_within(self.space, strategy, self.limit) if strategy.stages == 1 else 0.0
+        if within > bound:  # memory matters
+            self.relieve(bound, strategy)
+            if within < inf:
+                heappush(self.heap, (within, 1, number))
+            return
+        if likely_bytes(self.space, strategy) > self.limit:
+            self.doubtful.append((bound, number))
+            self.relieve(bound, strategy)
+            return
+        heappush(self.heap, (bound, 1, number))
+
+    def resume(self) -> None:
+        """Take up what was put off, when nothing else is left."""
+        self.heap.extend((bound, 1, number) for bound, number in self.doubtful)
+        self.doubtful.clear()
+        heapify(self.heap)
 
     def relieve(self, bound: float, strategy: Strategy) -> None:
         """Put the next variants that need less memory into the queue: no plan without them fits."""
@@ -91,7 +113,9 @@ def search(
     begin, solved, done = time.perf_counter(), 0, [*known]
     best = min((step.objective for step in done), default=inf)
     queue = _Queue(space, limit, list(strategies))
-    while queue.heap:
+    while queue.heap or queue.doubtful:
+        if not queue.heap or queue.heap[0][0] >= best * (1 - effort.gap):
+            queue.resume()
         bound, level, number = heappop(queue.heap)
         late = time.perf_counter() - begin > effort.seconds or solved >= effort.strategies
         if bound >= best * (1 - effort.gap) or (done and late):
@@ -107,18 +131,25 @@ def search(
         done.append(made)
         best = min(best, made.objective)
     done.sort(key=lambda step: step.objective)
-    left = min((bound for bound, _, _ in queue.heap), default=inf)
+    left = min((entry[0] for entry in (*queue.heap, *queue.doubtful)), default=inf)
     proved = min([left, *(step.bound for step in done)])
     return Found(tuple(done), min(proved, best), solved, len(queue.strategies), queue.needed)
 
 
 def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> Finished | None:
-    """Solve a strategy: freely first, then within the memory; its variants go into the queue where it does not fit."""
+    """Solve a strategy: freely first, then within the memory, and within a limit on communication where there is one;
+    its variants go into the queue where it does not fit."""
     bound, level, number = entry
     strategy = queue.strategies[number]
     again = strategy.stages == 1 and strategy.recompute == "all"
+    if level == 3:
+        sending = solve_sending(space, strategy, queue.limit, GAP)
+        made = None if sending is None else finish(space, sending, queue.limit)
+        if made is None:
+            queue.relieve(bound, strategy)
+        return made
     if level == 2 or again:
-        made = fit_within(space, strategy, queue.limit, GAP)
+        made = fit_within(space, strategy, queue.limit, GAP, best)
         if made is None and again:
             queue.relieve(bound, strategy)
         return made
@@ -126,7 +157,9 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
     if solved is None:
         return None
     made = finish(space, solved, queue.limit, best)
-    if made is None:
+    if made is None and space.bound_of("communication") < inf:
+        heappush(queue.heap, (bound, 3, number))
+    elif made is None:
         if strategy.stages == 1:
             heappush(queue.heap, (bound, 2, number))
         queue.relieve(bound, strategy)

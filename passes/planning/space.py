@@ -253,6 +253,19 @@ def least_bytes(found: Space, strategy: Strategy) -> float:
     return total / strategy.stages + (least_transient(found, strategy) if strategy.stages == 1 else 0.0)
 
 
+def likely_bytes(found: Space, strategy: Strategy) -> float:
+    """What a device of a pipeline holds if stages are even and ops take the options of least bytes: 1F1B keeps up to p
+    microbatches on the first of p stages, one on the last. An estimate, not a bound."""
+    if strategy.stages == 1 or strategy.recompute == "all":
+        return 0.0
+    tables, slots = found.tables(strategy), (min(strategy.microbatches, strategy.stages) + 1) / 2
+    held = sum(
+        count * float((table.fixed + slots * table.saved).min(initial=inf))
+        for table, count in ((tables.op(kind), count) for kind, count in found.ops)
+    )
+    return held / strategy.stages
+
+
 def least_transient(found: Space, strategy: Strategy) -> float:
     """The bytes of the gradients that the op with most holds at least while its backward pass runs."""
     tables = found.tables(strategy)
