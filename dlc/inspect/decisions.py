@@ -49,6 +49,7 @@ def division(plan: Plan) -> str:
     parts = (
         mesh,
         f"{batch}{_microbatches(plan)}",
+        f"{plan.batches:,} batches an update" if plan.batches > 1 else "",
         _pipeline(plan) if plan.stages else "",
         SHARDS[plan.shard],
         f"{again:,} of {len(plan.ops):,} ops recomputed" if again else "",

@@ -56,6 +56,7 @@ def plan_document(plan: Plan, request: Request | None = None, known: Background 
         "mesh": dict(plan.mesh),
         "shards": [list(shard) for shard in plan.shards],
         "microbatches": plan.microbatches,
+        "batches": plan.batches,
         "schedule": plan.schedule,
         "chunks": plan.chunks,
         "shard": plan.shard,

@@ -174,6 +174,7 @@ class Plan:
     microbatches: int = 1
     chunks: int = 1  # stages a device, with `interleaved`
     shard: str = "none"  # none, optimizer, gradients or weights: ZeRO 0 to 3
+    batches: int = 1  # behind an update: `accumulate`
     gap: float = 0.0  # (objective - proven lower bound of the search) / objective
     _ops: dict[str, OpPlan] = field(init=False, repr=False, compare=False)
 

@@ -236,6 +236,7 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         microbatches=strategy.microbatches,
         chunks=strategy.chunks,
         shard=strategy.shard,
+        batches=found.batches,
         gap=gap,
         sources=_sources(context),
     )
