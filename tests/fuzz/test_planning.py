@@ -21,7 +21,7 @@ from tests.fuzz.cases import faults_of_messages
 from tests.fuzz.planning import planning_case
 
 CASES = 400
-SLICE = 24
+SLICE = 16
 CHUNK = 8
 AGAIN = 8  # every so many cases are planned twice
 CERTIFIED = 0.005
@@ -62,13 +62,13 @@ def _faults_of_figures(made: Compiled) -> Iterator[str]:
     predicted, limit = made.plan.predicted, memory_of(made.context).bytes
     if limit is not None and predicted.peak_bytes > limit:
         yield f"needs {predicted.peak_bytes} bytes of {limit}"
-    if made.plan.gap > CERTIFIED * ROUNDING:
-        yield f"leaves a gap of {made.plan.gap}"
     if made.plan.bounds is not None and made.plan.bounds.step > predicted.objective * ROUNDING:
         yield f"takes {predicted.objective} s, less than the lower bound of {made.plan.bounds.step} s"
     request = made.context.request
     if request.strategy.kind != "auto" or request.mesh:
         return
+    if not made.source.spec.jobs[0].requests and made.plan.gap > CERTIFIED * ROUNDING:
+        yield f"leaves a gap of {made.plan.gap}"
     for other in made.plan.baselines:
         shorter = other.objective and other.objective * ROUNDING < predicted.objective
         quicker = other.simulated_seconds and other.simulated_seconds * ROUNDING < predicted.simulated_seconds
@@ -102,8 +102,8 @@ def test_rest(start: int, tmp_path: Path) -> None:
     assert found_in(range(start, start + CHUNK), tmp_path) == []
 
 
-def test_cases_plan_and_are_refused(tmp_path: Path) -> None:
-    """Some of the networks without a plan block have a pipeline or split more than the batch, else little is tried."""
+def test_cases_are_of_both_kinds() -> None:
+    """The cases are the same every time; some have a plan block, and some leave all to the planner."""
     assert [planning_case(number) for number in range(9)] == [planning_case(number) for number in range(9)]
     texts = [planning_case(number) for number in range(SLICE)]
     assert any("plan net" in text for text in texts)
