@@ -28,8 +28,9 @@ class Context:
 
     @property
     def hides(self) -> bool:
-        """Whether computing hides some of the communication: devices can, and the plan does not forbid it."""
-        return self.request.overlap != "no" and any(device.overlap > 0 for device in self.cluster.devices)
+        """Whether communication goes on behind computing: where devices hide some of it, or the plan says so."""
+        able = any(device.overlap > 0 for device in self.cluster.devices)
+        return self.request.overlap == "yes" or (self.request.overlap == "auto" and able)
 
     def with_(self, **changes: object) -> Context:
         """A copy with some fields replaced."""

@@ -47,7 +47,6 @@ class Setting:
     chunks: int
     cut: Staged
     kinds: Kinds
-    overlap: float
     fabric: Fabric
     redistributions: Redistributions
     homes: dict[str, Form] = field(default_factory=dict)
@@ -119,9 +118,8 @@ def setting(graph: Graph, plan: Plan, context: Context) -> Setting:
     kinds = Kinds(graph, plan, context, mesh, types, numbers)
     device = context.cluster.device_of(0)
     fabric = Fabric(context.cluster, mesh, processing(device), context.request.allreduce)
-    overlap = 0.0 if context.request.overlap == "no" else device.overlap
     redistributions = Redistributions(fabric, device)
-    found = Setting(graph, plan, context, mesh, devices, plan.chunks, cut, kinds, overlap, fabric, redistributions)
+    found = Setting(graph, plan, context, mesh, devices, plan.chunks, cut, kinds, fabric, redistributions)
     _settle(found)
     return found
 

@@ -115,7 +115,7 @@ class Totals:
         """The collective of a bucket: its members are summed each by itself, in this order."""
         if not bucket.axes:
             return
-        blocking = self.setting.overlap == 0
+        blocking = not self.setting.context.hides
         yield Collective(
             bucket.name,
             "reduce_scatter" if bucket.sharded else "allreduce",
