@@ -63,6 +63,14 @@ class Spent:
     workspace: Array  # [layout, row]: bytes of the largest pass
     parts: Integers  # [layout, row]: in so many parts a rank goes through its samples
 
+    def of(self, rows: slice) -> Spent:
+        """Those of some rows."""
+        tables = {name: getattr(self, name)[:, rows] for name in TABLES}
+        return replace(self, update=self.update[rows], **tables)
+
+
+TABLES = ("forward", "backward", "weights", "workspace", "parts")
+
 
 def cheaper(one: Spent, other: Spent) -> Spent:
     """Of two, the one that takes less, by layout and row."""
@@ -70,8 +78,7 @@ def cheaper(one: Spent, other: Spent) -> Spent:
 
     totals = [each.forward + each.backward + each.weights for each in (one, other)]
     better = totals[1] < totals[0]
-    names = ("forward", "backward", "weights", "workspace", "parts")
-    columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in names}
+    columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in TABLES}
     return replace(one, **columns)
 
 
@@ -140,7 +147,7 @@ class Prices:
     def of(self, kind: OpKind) -> Spent:
         """The seconds of a kind for all rows."""
         if kind.index not in self.spent:
-            self.spent[kind.index] = self._price(kind)
+            self._price(self._alike[kind.index])
         return self.spent[kind.index]
 
     def cheapest(self, kind: OpKind, ranks: int, samples: int) -> float:
@@ -197,27 +204,41 @@ class Prices:
             total += self.bytes(kind, role)
         return total
 
-    def _price(self, kind: OpKind) -> Spent:
-        local = {role: self._local(kind, role) for role in kind.types}
-        operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
-        legal = self._legal(kind, operation)
-        layouts = tuple(layout for layout in kind.layouts if all(legal[s, layout] for s in _stages(kind)))
-        update = self._updates(kind, local, len(self.rows[kind.indexing.axes]))
+    @cached_property
+    def _alike(self) -> dict[int, list[OpKind]]:
+        """Kinds that differ from one in the extents of their tensors alone, by its number: they are priced together."""
+        found: dict[object, list[OpKind]] = {}
+        for kind in self.network.kinds:
+            if isinstance(kind, OpKind):
+                found.setdefault(self._likeness(kind), []).append(kind)
+        return {kind.index: group for group in found.values() for kind in group}
+
+    def _likeness(self, kind: OpKind) -> object:
+        address = kind.example.address
+        if any((address, "microbatch") in rules for rules in (self.rules.pins, self.rules.forbids)):
+            return kind.index
+        passes = tuple((each.node.stage, each.node.attrs, each.inputs, each.outputs) for each in kind.passes)
+        types = tuple((role, type_.dtype, type_.names) for role, type_ in kind.types.items())
+        legal = tuple((key, tuple(names)) for key, names in self._legal(kind).items())
+        return kind.operator.name, str(passes), types, kind.weights, kind.layouts, legal
+
+    def _price(self, kinds: Sequence[OpKind]) -> None:
+        """Find the seconds of kinds that are alike, for all rows of all of them."""
+        import numpy as np
+
+        example, ends = kinds[0], np.cumsum([len(self.rows[kind.indexing.axes]) for kind in kinds])
+        local = {role: self._local(kinds, role) for role in example.types}
+        legal = self._legal(example)
+        layouts = tuple(layout for layout in example.layouts if all(legal[s, layout] for s in _stages(example)))
+        update = self._updates(example, local, ends[-1])
         first, *others = (
-            self._in_parts(kind, local, legal, layouts, update, parts, allowed)
-            for parts, allowed in parts_of(self.rules, kind, self._samples(kind))
+            self._in_parts(example, local, legal, layouts, update, parts, allowed)
+            for parts, allowed in parts_of(self.rules, example, _samples(local, ends[-1]))
         )
         for other in others:
             first = cheaper(first, other)
-        return first
-
-    def _samples(self, kind: OpKind) -> Integers:
-        """Samples of a microbatch on the rank with most of an op; 1 where it has none."""
-        import numpy as np
-
-        batched = next((role for role, type_ in kind.types.items() if type_.batched), None)
-        extent = 1 if batched is None else self.extents(kind, batched)[BATCH]
-        return np.broadcast_to(np.asarray(extent, dtype=np.int64), (len(self.rows[kind.indexing.axes]),))
+        for kind, start, end in zip(kinds, (0, *ends[:-1]), ends, strict=True):
+            self.spent[kind.index] = first.of(slice(start, end))
 
     def _in_parts(
         self,
@@ -273,8 +294,9 @@ class Prices:
         made = seconds_many(kind.operator, stage, shapes, algorithm, layout, self.device, self.profile)
         return np.broadcast_to(made, (count,))
 
-    def _legal(self, kind: OpKind, operation: Operation) -> dict[tuple[str, str], list[str]]:
+    def _legal(self, kind: OpKind) -> dict[tuple[str, str], list[str]]:
         """(pass, layout) -> the algorithms that the rules leave, but for workspaces, which depend on the parts."""
+        operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
         legal: dict[tuple[str, str], list[str]] = {
             (each.node.stage, layout): [] for each in kind.passes for layout in kind.layouts
         }
@@ -297,10 +319,20 @@ class Prices:
                 )
         return total
 
-    def _local(self, kind: OpKind, role: str) -> TensorType:
-        type_ = kind.types[role]
-        extents = self.extents(kind, role)
-        return TensorType(type_.dtype, tuple(Axis(axis.name, extents[axis.name]) for axis in type_.axes))  # type: ignore[arg-type]
+    def _local(self, kinds: Sequence[OpKind], role: str) -> TensorType:
+        """A tensor on the rank with most of it, for all rows of kinds that are alike."""
+        import numpy as np
+
+        found = [self.extents(kind, role) for kind in kinds]
+        type_, counts = kinds[0].types[role], [len(self.rows[kind.indexing.axes]) for kind in kinds]
+
+        def joined(name: str) -> int | Integers:
+            extents = [each[name] for each in found]
+            if all(isinstance(extent, int) and extent == extents[0] for extent in extents):
+                return extents[0]
+            return np.concatenate([np.broadcast_to(e, (n,)) for e, n in zip(extents, counts, strict=True)])
+
+        return TensorType(type_.dtype, tuple(Axis(axis.name, joined(axis.name)) for axis in type_.axes))  # type: ignore[arg-type]
 
     @cached_property
     def layouts(self) -> Layouts:
@@ -340,6 +372,14 @@ def _key(found: Signature, strategy: Strategy) -> tuple[object, ...]:
 def signature(kind: OpKind) -> Signature:
     """What decides how an op may be cut."""
     return kind.indexing.axes, kind.example.op == "linear"
+
+
+def _samples(local: Mapping[str, TensorType], count: int) -> Integers:
+    """[row]: samples of a microbatch on the rank with most of an op; 1 where it has none."""
+    import numpy as np
+
+    extent = next((type_.extent(BATCH) for type_ in local.values() if type_.batched), 1)
+    return np.broadcast_to(np.asarray(extent, dtype=np.int64), (count,))
 
 
 def _stages(kind: OpKind) -> tuple[str, ...]:
