@@ -84,13 +84,13 @@ def changed(cluster: Cluster, path: str, text: str) -> Cluster:
     """
     what, _, rest = path.partition(".")
     name, _, key = rest.partition(".")
-    if what == "device":
+    if what == "device" and key:
         devices = {device.name: device for device in cluster.devices}
         figure = _find(cluster, what, name, key, devices, DEVICE)
         return replace(
             cluster, devices=_replaced(cluster.devices, _device(devices[name], key, read(key, text, figure)))
         )
-    if what == "link":
+    if what == "link" and key:
         links = {link.name: link for link in cluster.links}
         figure = _find(cluster, what, name, key, links, LINK)
         return replace(cluster, links=_replaced(cluster.links, _with(links[name], key, read(key, text, figure))))

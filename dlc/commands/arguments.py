@@ -136,7 +136,10 @@ def what_if(text: str) -> tuple[tuple[str, str], ...]:
         raise ArgumentTypeError(
             f"`{text}` is not of the form PATH=VALUE, such as link.infiniband.bandwidth=400Gbit/s, joined by commas"
         )
-    return tuple((path.strip(), value.strip()) for path, _, value in pairs)
+    found = tuple((path.strip(), value.strip()) for path, _, value in pairs)
+    if len(dict(found)) < len(found):
+        raise ArgumentTypeError(f"`{text}` changes one setting twice: repeat the option for rows of their own")
+    return found
 
 
 def whole(text: str, what: str, least: int) -> int:

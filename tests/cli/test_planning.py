@@ -109,6 +109,7 @@ def test_planning_twice_gives_the_same_file(dlc: Dlc, wide: Path, planned: Path)
         (("--devices", "8..131072"), "goes beyond the 65,536 devices"),
         (("--devices", "8..x"), "`x` is not a number of ranks"),
         (("--what-if", "link.shm.latency"), "is not of the form PATH=VALUE"),
+        (("--what-if", "link.shm.latency=1us,link.shm.latency=2us"), "changes one setting twice"),
         (("--devices", "2", "--what-if", "link.shm.latency=1us"), "two tables"),
         (("--devices", "2", "-n", "4"), "both say how many devices"),
         (("--devices", "2", "-o", "plan.json"), "`-o` is about one plan"),
@@ -206,6 +207,13 @@ def test_what_if_with_a_mistake(dlc: Dlc, wide: Path) -> None:
     assert said.status == 1
     assert "error[E0402]: cluster `here` has no link `shn`" in said.err
     assert "similar name: `shm`" in said.err
+
+
+def test_what_if_without_a_setting(dlc: Dlc, wide: Path) -> None:
+    said = dlc("plan", wide, "--what-if", "link.shm=2GB/s")
+    assert said.status == 1
+    assert "cluster `here` has no setting `link.shm`" in said.err
+    assert "such as `link.shm.bandwidth`" in said.err
 
 
 # --- explain -------------------------------------------------------------------------------------------------------
