@@ -91,7 +91,7 @@ def _peak(space: Space, solved: Solved) -> float:
 
 def _lowered(space: Space, solved: Solved, below: float, enough: float) -> Finished | None:
     """The cuts whose largest peak of a stage is least, by bisection; the first that are `enough`."""
-    best = finish(space, solved, max(below, enough), -inf)
+    best = finish(space, solved, max(below, enough), inf if enough == inf else -inf)
     low = 0.0
     for _ in range(HALVINGS):
         if best is None or best.peak <= enough:

@@ -141,7 +141,9 @@ def _product(factors: Mapping[str, int], context: Context, key: str) -> Diagnost
     words = " x ".join(f"{name} {extent}" for name, extent in factors.items()) or "one part"
     devices = f"{needed} device{'s' * (needed > 1)}"
     name, ranks = context.cluster.name, context.ranks
-    return WRONG_PRODUCT.at(context.request.span(key), factors=words, needed=devices, cluster=name, ranks=ranks)
+    notes = (f"its groups: {', '.join(f'`{level.name}` of {level.count}' for level in context.cluster.levels)}",)
+    span = context.request.span(key)
+    return WRONG_PRODUCT.at(span, notes=notes, factors=words, needed=devices, cluster=name, ranks=ranks)
 
 
 def _microbatches(graph: Graph, context: Context) -> Iterator[Diagnostic]:

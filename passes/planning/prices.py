@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from math import inf
 from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
@@ -268,10 +269,19 @@ class Prices:
             for at, layout in enumerate(layouts):
                 names = legal[stage, layout]
                 found = np.array([parts * self._seconds(kind, stage, shapes, name, layout, count) for name in names])
-                scratch = np.array([scratch_bytes(kind.operator, stage, shapes, name, layout, count) for name in names])
+                best = found.argmin(axis=0)
+                every, taken = self.rules.workspace is not None, set(np.unique(best).tolist())
+                scratch = np.array(
+                    [
+                        scratch_bytes(kind.operator, stage, shapes, name, layout, count)
+                        if every or i in taken
+                        else np.zeros(count)
+                        for i, name in enumerate(names)
+                    ]
+                )
                 if self.rules.workspace is not None:
                     found = np.where(scratch > self.rules.workspace, np.inf, found)
-                best = found.argmin(axis=0)
+                    best = found.argmin(axis=0)
                 table[at] += np.take_along_axis(found, best[None], axis=0)[0]
                 workspace[at] = np.maximum(workspace[at], np.take_along_axis(scratch, best[None], axis=0)[0])
         impossible = np.isinf(tables["forward"] + tables["backward"] + tables["weights"])
@@ -286,6 +296,20 @@ class Prices:
             workspace,
             np.tile(parts, (len(layouts), 1)),
         )
+
+    def least_scratch(self, kind: OpKind) -> float:
+        """Bytes of workspace that an op needs at least: one sample at a time, cut and computed as needs least."""
+        local, legal = {role: self._local([kind], role) for role in kind.types}, self._legal(kind)
+        parts = _samples(local, len(self.rows[kind.indexing.axes]))
+        cut = {role: in_parts(type_, parts) for role, type_ in local.items()}
+        needed = dict.fromkeys(kind.layouts, 0.0)
+        for each, layout in product(kind.passes, kind.layouts):
+            ins, outs = (tuple(cut[role] for role in roles) for roles in (each.inputs, each.outputs))
+            shapes, stage = Shapes(ins, outs, dict(each.node.attrs)), each.node.stage
+            names = legal[stage, layout]
+            sizes = (scratch_bytes(kind.operator, stage, shapes, name, layout, len(parts)).min() for name in names)
+            needed[layout] = max(needed[layout], min(map(float, sizes), default=inf))
+        return min(needed.values())
 
     def _seconds(self, kind: OpKind, stage: str, shapes: Shapes, algorithm: str, layout: str, count: int) -> Array:
         import numpy as np

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from math import inf
 
 from dlc.diagnostics import Diagnostic, Label
-from dlc.ir.request import Rule
+from dlc.ir.request import Limit, Rule
 from dlc.messages.e05_plan import NO_FIT, NO_PLAN, RULED_OUT
 from dlc.units import format_bytes
 from passes.fit import memory_of
-from passes.planning.conflicts import Order, conflict, keeping, orders
+from passes.planning.conflicts import Order, conflict, keeping, orders, without
 from passes.planning.finish import Finished
+from passes.planning.least import frugal
 from passes.planning.network import OpKind
+from passes.planning.orders import refused
 from passes.planning.repairs import Case, repairs
+from passes.planning.traffic import sent
 
 
 def unfit(case: Case) -> Diagnostic:
@@ -71,10 +74,12 @@ def holdings(case: Case, step: Finished) -> Iterator[tuple[str, float]]:
         option = int(solved.values[op]) // len(solved.tables.op(kind).layouts)
         held = [float(column[option]) for column in solved.tables.held(kind)]
         weights, gradients, states = weights + held[0], gradients + held[1], states + held[2]
+    passing = float(solved.line.transient[mine].max(initial=0.0))
     yield "weights", weights
     yield "gradients", gradients
     yield "optimizer state", states
-    yield "activations and their gradients", max(0.0, step.peak - weights - gradients - states)
+    yield "activations", max(0.0, step.peak - weights - gradients - states - passing)
+    yield "workspace and gradients of activations", passing
 
 
 def _blocked(case: Case, found: Sequence[Order]) -> Diagnostic | None:
@@ -94,10 +99,20 @@ def _blocked(case: Case, found: Sequence[Order]) -> Diagnostic | None:
     return RULED_OUT.at(
         reasons[0].span,
         secondary=tuple(Label(order.span) for order in reasons[1:]),
+        notes=() if cuts else tuple(_scratch(case, at)),
         key="partition" if cuts else "algorithm",
         address=at,
         reasons=_listed(reasons),
     )
+
+
+def _scratch(case: Case, address: str) -> Iterator[str]:
+    """The workspace that an op needs at least, by any algorithm that rules leave it, sample by sample."""
+    space, _ = case.space()
+    kind = next(kind for kind, _ in space.ops if kind.example.address == address)
+    if space.prices.rules.workspace is not None:
+        needed = space.prices.least_scratch(kind)
+        yield f"it needs a workspace of {format_bytes(int(needed))} at least, one sample after another"
 
 
 def _without_options(case: Case) -> Iterator[str]:
@@ -119,17 +134,40 @@ def _refused(case: Case, found: Sequence[Order]) -> Diagnostic:
 
 
 def _facts(case: Case, found: Sequence[Order]) -> Iterator[str]:
-    """In which stages a pinned op can be, for its place in line."""
-    space, strategies = case.space()
-    count = len(space.network.addresses)
-    most = max(each.stages for each in strategies) if strategies else 1
+    """In which stages ops can be, for their place in line, and what bounds would have to be."""
     for order in found:
-        if isinstance(order.what, Rule) and order.what.key == "stage" and order.kind == "pin":
-            first, last = (space.network.addresses.index(order.what.addresses[at]) for at in (0, -1))
-            yield (
-                f"`{order.what.selector}` reaches ops {first + 1} to {last + 1} of the {count} that stages are cut "
-                f"from, each stage has one at least, and there are {most} stages at most"
-            )
+        if isinstance(order.what, Rule) and order.what.key == "stage":
+            yield _places(case, order.what)
+        elif isinstance(order.what, Limit):
+            nearest = _nearest(case, order, order.what.subject)
+            if nearest:
+                yield nearest
+
+
+def _places(case: Case, rule: Rule) -> str:
+    """`c2.conv` is op 3 of the 9 that stages are cut from, …"""
+    space, strategies = case.space()
+    count, most = len(space.network.addresses), max((each.stages for each in strategies), default=1)
+    at = sorted(space.network.addresses.index(address) for address in rule.addresses)
+    place = f"is op {at[0] + 1}" if len(at) == 1 else f"reaches ops {at[0] + 1} to {at[-1] + 1}"
+    low, high = max(0, most - count + at[-1]), min(at[0], most - 1)
+    stages = f"stage {low}" if low == high else f"stages {low} to {high}"
+    can = f"of {most} stages it can be in {stages}" if low <= high else f"no one of {most} stages can have all of it"
+    return f"`{rule.selector}` {place} of the {count} that stages are cut from, and every stage has an op: {can}"
+
+
+def _nearest(case: Case, order: Order, subject: str) -> str:
+    """What could be had in place of a limit, all else as it is written."""
+    other = case.asking(without(case.context.request, order))
+    if subject == "communication":
+        least = frugal(*other.space(), inf) if not refused(other.graph, other.context) else None
+        size = "" if least is None else format_bytes(int(sent(other.space()[0], least)))
+        return f"a device sends {size} at least, all else as it is written" if size else ""
+    best = other.best(inf)
+    if best is None or subject != "bubble":
+        return ""
+    whole = best.objective - best.parts.sums - best.parts.update
+    return f"the fastest plan without this limit has a bubble of {best.parts.bubble / whole:.2g}"
 
 
 def _ways_out(case: Case, found: Sequence[Order]) -> Iterator[str]:

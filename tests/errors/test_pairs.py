@@ -1,6 +1,7 @@
 """Each code has a file that earns it, CODE_what.dlspec, and the exact messages for it, CODE_what.err.
 
-A file is checked; one with a comment line `# compile …` is compiled, with the options that follow. A comment line
+A file is checked; one with a comment line `# compile …` is compiled, with the options that follow, one with `# plan …`
+is planned by the search over all strategies, `# plan -n 8` for so many ranks. A comment line
 `# -P name=value` sets a parameter. `DLC_UPDATE_PAIRS=1 pytest tests/errors` writes the .err files anew; read the
 difference before committing it.
 """
@@ -64,6 +65,9 @@ def messages(name: str) -> tuple[Sequence[Diagnostic], Sources]:
         command = re.search(r"^# compile(.*)$", written, re.MULTILINE)
         if command is not None:
             return compiling(name, shlex.split(command[1]))
+        planned = re.search(r"^# plan(?: -n (\d+))?$", written, re.MULTILINE)
+        if planned is not None:
+            return planning(name, None if planned[1] is None else int(planned[1]))
         return check_file(name, dict(re.findall(r"^# -P (\w+)=(.*)$", written, re.MULTILINE)))
     text = ""
     try:
@@ -85,6 +89,17 @@ def compiling(name: str, words: Sequence[str]) -> tuple[Sequence[Diagnostic], So
     except SourcedError as error:
         return error.diagnostics, error.sources
     return compiled.warnings, compiled.source.texts
+
+
+def planning(name: str, ranks: int | None) -> tuple[Sequence[Diagnostic], Sources]:
+    """The messages of planning a file for so many ranks, or for those of its cluster."""
+    from dlc.driver import Options, plan_spec, read
+
+    try:
+        planned = plan_spec(read(name), Options(ranks=ranks))
+    except SourcedError as error:
+        return error.diagnostics, error.sources
+    return planned.warnings, planned.source.texts
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.stem)
