@@ -183,8 +183,14 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
     if steps:
         first = min(steps, key=lambda step: step.objective)
         return Compared(group.name, finish(everything, first.solved, limit) or first)
-    why = "cannot be had on these ranks" if needed == inf else f"needs {format_bytes(int(needed))} or more a rank"
-    return Compared(group.name, None, why)
+    return Compared(group.name, None, _why_not(needed, limit))
+
+
+def _why_not(needed: float, limit: float) -> str:
+    """Why no strategy of a baseline has a plan, where each of them needs `needed` bytes at least."""
+    if needed == inf:
+        return "cannot be had on these ranks"
+    return f"needs {format_bytes(int(needed))} or more a rank" if needed > limit else NOT_KEPT
 
 
 def _choose(
