@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from dlc.cost.bounds import bounds
 from dlc.cost.compute import seconds
 from dlc.cost.profile import interval
 from dlc.ir.mesh import shards
@@ -17,10 +16,11 @@ from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.operator import Shapes
 from passes.buckets import reduction
 from passes.context import Context
-from passes.options import Operation, Rules, candidates
+from passes.options import Rules
 from passes.planning.finish import Finished
-from passes.planning.network import Network, Operands, OpKind
+from passes.planning.network import Operands, OpKind
 from passes.planning.parts import scratch_bytes
+from passes.planning.prices import local_extents
 from passes.planning.space import Solved, Space
 from passes.survey import BACKWARD
 
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Writer:
-    """Decisions of ops that are of one kind and take one option are written once."""
+    """Decisions of ops that are of one kind and do the same are found once."""
 
     found: Space
     solved: Solved
-    passes: dict[tuple[int, int], tuple[PassPlan, ...]] = field(default_factory=dict)
 
     def op(self, variable: int, stage: int, recomputed: bool, checkpoint: bool) -> OpPlan:
         """The decisions for one op."""
@@ -48,15 +47,16 @@ class _Writer:
         layout, row = table.layouts[option % len(table.layouts)], int(table.rows[option // len(table.layouts)])
         spent = self.found.prices.of(kind)
         parts = int(spent.parts[spent.layouts.index(layout), row])
-        if (kind.index, option) not in self.passes:
-            self.passes[kind.index, option] = tuple(self._pass(kind, each, row, layout, parts) for each in kind.passes)
+        key, known = (kind.index, row, layout, parts), self.found.passes
+        if key not in known:
+            known[key] = tuple(self._pass(kind, each, row, layout, parts) for each in kind.passes)
         address = net.addresses[variable]
         cut = table.partition(option // len(table.layouts))
         names = self.solved.strategy.inner.names
         return OpPlan(
             address,
             layout,
-            tuple(part for part in self.passes[kind.index, option] if part.stage in ("forward", "dx", "dw")),
+            tuple(part for part in known[key] if part.stage in ("forward", "dx", "dw")),
             tuple(Split(axis, over) for axis, over in zip(cut, names, strict=True) if axis),
             _reason(self.found.prices.rules, address, "algorithm", len(kind.operator.algorithms) > 1),
             _reason(self.found.prices.rules, address, "layout", len(table.layouts) > 1),
@@ -70,15 +70,16 @@ class _Writer:
     def _pass(self, kind: OpKind, each: Operands, row: int, layout: str, parts: int) -> PassPlan:
         """The cheapest algorithm of a pass on the rank with most of the op, which goes through its samples in parts."""
         prices = self.found.prices
+        own = prices.rows[kind.indexing.axes][row : row + 1]
         shapes = Shapes(
-            tuple(_local(prices.extents(kind, role), kind.types[role], row, parts) for role in each.inputs),
-            tuple(_local(prices.extents(kind, role), kind.types[role], row, parts) for role in each.outputs),
+            tuple(_local(local_extents(kind, role, own), kind.types[role], parts) for role in each.inputs),
+            tuple(_local(local_extents(kind, role, own), kind.types[role], parts) for role in each.outputs),
             dict(each.node.attrs),
         )
         stage, most = each.node.stage, prices.rules.workspace
         figures = {
             name: seconds(kind.operator, stage, shapes, name, layout, prices.device, prices.profile)
-            for name in _legal(self.found.network, kind, prices.rules.roomy, each, layout)
+            for name in prices.legal(kind)[stage, layout]
             if most is None or scratch_bytes(kind.operator, stage, shapes, name, layout, 1)[0] <= most
         }
         name = min(figures, key=lambda each: figures[each].seconds)
@@ -86,19 +87,15 @@ class _Writer:
         return PassPlan(stage, name, replace(figure, seconds=parts * figure.seconds) if parts > 1 else figure)
 
 
-def _local(extents: Mapping[str, int | Integers], type_: TensorType, row: int, parts: int) -> TensorType:
+def _local(extents: Mapping[str, int | Integers], type_: TensorType, parts: int) -> TensorType:
+    """A tensor in the only row of these extents."""
+
     def at(name: str) -> int:
         extent = extents[name]
-        local = extent if isinstance(extent, int) else int(extent[row])
+        local = extent if isinstance(extent, int) else int(extent[0])
         return -(-local // parts) if name == BATCH else local
 
     return TensorType(type_.dtype, tuple(Axis(axis.name, at(axis.name)) for axis in type_.axes))
-
-
-def _legal(net: Network, kind: OpKind, rules: Rules, each: Operands, layout: str) -> list[str]:
-    operation = Operation(kind.example, (each.node,), (layout,))
-    found = candidates(net.graph, operation, rules, net.graph.batch)
-    return [candidate.algorithm for candidate in found if candidate.excluded is None]
 
 
 def _reason(rules: Rules, address: str, key: str, several: bool) -> Reason:
@@ -229,7 +226,7 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         ops=ops,
         buckets=(),
         predicted=prediction,
-        bounds=bounds(graph, context.cluster, context.ranks, context.compute, 0),
+        bounds=found.bounds,
         threads=found.device.cores if found.device.kind == "cpu" else 1,
         stages=stage_plans(step),
         schedule=strategy.schedule if strategy.stages > 1 else "",

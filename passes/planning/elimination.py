@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Assignment", "Structure", "least_cost", "minimise", "structure", "total"]
 
+FEW = 8
+"""Equal variables up to which each is looked up by itself, whether or not others have the same neighbours."""
+
 SMALL = 2**16
 """Sums of a product of tables that are made at once rather than value by value."""
 
@@ -150,6 +153,9 @@ class Evaluation:
         values[list(self.structure.core.variables)] = self.core.values
         for group in reversed(self.structure.groups):
             around = values[group.neighbours]
+            if len(around) <= FEW:
+                values[group.variables] = self.costs(group.symbol, around).argmin(axis=1)
+                continue
             _, one, places = np.unique(row_numbers(around), return_index=True, return_inverse=True)
             values[group.variables] = self.costs(group.symbol, around[one]).argmin(axis=1)[places]
         return values

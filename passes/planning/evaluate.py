@@ -70,27 +70,16 @@ def line(net: Network, tables: Tables, values: Integers, edges: Sequence[Array] 
     places = starts[kinds[:count]] + values[:count]
     columns = {name: np.concatenate([getattr(table, name) for table in made.values()])[places] for name in COLUMNS}
     columns["moves"] = np.zeros(count)
-    makers = _makers(net)
     for index in dict.fromkeys(net.variables[count:]):
         kind, members = net.kinds[index], np.flatnonzero(kinds == index)
         assert isinstance(kind, HomeKind)
-        np.add.at(columns["backward"], makers[members], tables.home(kind).backward[values[members]])
+        np.add.at(columns["backward"], net.makers[members], tables.home(kind).backward[values[members]])
     hiding = columns["backward"] + columns["weights"]
-    _add_edges(net, [tables.edge(kind) for kind in net.edge_kinds] if edges is None else edges, values, columns, makers)
+    _add_edges(net, tables.edges(net.edge_kinds) if edges is None else edges, values, columns)
     return Line(**columns, hiding=hiding, crossing=_crossing(net, tables, values))
 
 
-def _makers(net: Network) -> Integers:
-    """Variable -> the op that makes what it stands for: itself, or the producer of a home's value."""
-    import numpy as np
-
-    made = {name: i for i, address in enumerate(net.addresses) for name in net.graph.node(address).outputs}
-    return np.array([*range(len(net.addresses)), *(made[name] for name in net.homes)], dtype=np.int64)
-
-
-def _add_edges(
-    net: Network, edges: Sequence[Array], values: Integers, columns: dict[str, Array], makers: Integers
-) -> None:
+def _add_edges(net: Network, edges: Sequence[Array], values: Integers, columns: dict[str, Array]) -> None:
     import numpy as np
 
     if not net.edges:
@@ -109,7 +98,7 @@ def _add_edges(
         ("backward", (1.0 - share) * moved),
         ("moves", moved),
     ):
-        np.add.at(columns[name], makers[source], amount)
+        np.add.at(columns[name], net.makers[source], amount)
 
 
 def _crossing(net: Network, tables: Tables, values: Integers) -> Array:
@@ -119,13 +108,13 @@ def _crossing(net: Network, tables: Tables, values: Integers) -> Array:
     count = len(net.addresses)
     change = np.zeros(count + 1)
     for each in net.crossings:
-        kind, chosen = net.kinds[each.kind], values[list(each.variables)]
+        kind, chosen = net.kinds[each.kind], values[each.variables]
         if isinstance(kind, HomeKind):
             home = tables.home(kind)
             size = home.bytes[chosen // len(home.layouts)]
         else:
             ops = tables.op(kind)
             size = tables.prices.bytes(kind, each.role)[ops.rows[chosen // len(ops.layouts)]]
-        np.add.at(change, list(each.begins), size)
-        np.subtract.at(change, list(each.ends), size)
+        np.add.at(change, each.begins, size)
+        np.subtract.at(change, each.ends, size)
     return np.cumsum(change)[:count]

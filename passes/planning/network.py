@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dlc.ir import schema
 from dlc.ir.graph import Attrs, Graph, Node
@@ -19,6 +20,12 @@ from passes.add_updates import weight_gradients
 from passes.differentiate import operator_of, roles
 from passes.layouts import offered
 from passes.options import Rules
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
 
 FORWARD = ("forward", "loss", "metric")
 
@@ -92,14 +99,17 @@ class Crossing:
 
     kind: int
     role: str
-    variables: tuple[int, ...]
-    begins: tuple[int, ...]
-    ends: tuple[int, ...]
+    variables: Integers
+    begins: Integers
+    ends: Integers
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Variables (the ops in `addresses`, then the homes of the values in `homes`) by kind, and the edges between."""
+    """Variables (the ops in `addresses`, then the homes of the values in `homes`) by kind, and the edges between.
+
+    `makers` are the ops that make what the variables stand for: an op itself, or the producer of a home's value.
+    """
 
     graph: Graph
     addresses: tuple[str, ...]
@@ -110,6 +120,7 @@ class Network:
     edge_kinds: tuple[EdgeKind, ...]
     crossings: tuple[Crossing, ...]
     kept: frozenset[str]  # values that the backward pass reads
+    makers: Integers
 
 
 def network(graph: Graph, rules: Rules) -> Network:
@@ -128,8 +139,11 @@ class _Builder:
     variables: list[int] = field(default_factory=list)
     edges: list[tuple[int, int, int]] = field(default_factory=list)
     crossings: dict[tuple[int, str], list[tuple[int, int, int]]] = field(default_factory=dict)
+    makers: list[int] = field(default_factory=list)  # of the homes' values
 
     def build(self) -> Network:
+        import numpy as np
+
         graph = self.graph
         ops = [node for node in graph.nodes if node.stage in FORWARD]
         passes: dict[str, list[Node]] = {node.address: [node] for node in ops}
@@ -152,10 +166,11 @@ class _Builder:
             tuple(self.edges),
             tuple(self.edge_kinds),
             tuple(
-                Crossing(kind, role, *(tuple(each) for each in zip(*found, strict=True)))
+                Crossing(kind, role, *np.array(found, dtype=np.int64).T)
                 for (kind, role), found in self.crossings.items()
             ),
             kept,
+            np.array([*range(len(ops)), *self.makers], dtype=np.int64),
         )
 
     def _owners(self, ops: list[Node]) -> dict[str, int]:
@@ -230,6 +245,7 @@ class _Builder:
                 self._edge(source, source_role, target, role, graph.type(name), flows and _returns(ops[target]))
                 continue
             homes.append(name)
+            self.makers.append(source)
             back = sum(_returns(ops[target]) for target, _ in reads) if flows else 0
             home = self._home(graph.type(name), back)
             self._cross(home, "", source, last)

@@ -101,6 +101,7 @@ class Prices:
     least: dict[int, dict[tuple[int, int], float]] = field(default_factory=dict)
     updates: tuple[UpdateRule, ...] = ()
     sizes: dict[tuple[int, str], Array] = field(default_factory=dict)
+    known_legal: dict[int, dict[tuple[str, str], list[str]]] = field(default_factory=dict)
     options: int = 0  # priced candidates, for the record
 
     def __post_init__(self) -> None:
@@ -220,7 +221,7 @@ class Prices:
             return kind.index
         passes = tuple((each.node.stage, each.node.attrs, each.inputs, each.outputs) for each in kind.passes)
         types = tuple((role, type_.dtype, type_.names) for role, type_ in kind.types.items())
-        legal = tuple((key, tuple(names)) for key, names in self._legal(kind).items())
+        legal = tuple((key, tuple(names)) for key, names in self.legal(kind).items())
         return kind.operator.name, str(passes), types, kind.weights, kind.layouts, legal
 
     def _price(self, kinds: Sequence[OpKind]) -> None:
@@ -229,7 +230,7 @@ class Prices:
 
         example, ends = kinds[0], np.cumsum([len(self.rows[kind.indexing.axes]) for kind in kinds])
         local = {role: self._local(kinds, role) for role in example.types}
-        legal = self._legal(example)
+        legal = self.legal(example)
         layouts = tuple(layout for layout in example.layouts if all(legal[s, layout] for s in _stages(example)))
         update = self._updates(example, local, ends[-1])
         first, *others = (
@@ -318,16 +319,18 @@ class Prices:
         made = seconds_many(kind.operator, stage, shapes, algorithm, layout, self.device, self.profile)
         return np.broadcast_to(made, (count,))
 
-    def _legal(self, kind: OpKind) -> dict[tuple[str, str], list[str]]:
+    def legal(self, kind: OpKind) -> dict[tuple[str, str], list[str]]:
         """(pass, layout) -> the algorithms that the rules leave, but for workspaces, which depend on the parts."""
-        operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
-        legal: dict[tuple[str, str], list[str]] = {
-            (each.node.stage, layout): [] for each in kind.passes for layout in kind.layouts
-        }
-        for candidate in candidates(self.graph, operation, self.rules.roomy, self.graph.batch):
-            if candidate.excluded is None:
-                legal[candidate.node.stage, candidate.layout].append(candidate.algorithm)
-        return legal
+        if kind.index not in self.known_legal:
+            operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
+            legal: dict[tuple[str, str], list[str]] = {
+                (each.node.stage, layout): [] for each in kind.passes for layout in kind.layouts
+            }
+            for candidate in candidates(self.graph, operation, self.rules.roomy, self.graph.batch):
+                if candidate.excluded is None:
+                    legal[candidate.node.stage, candidate.layout].append(candidate.algorithm)
+            self.known_legal[kind.index] = legal
+        return self.known_legal[kind.index]
 
     def _updates(self, kind: OpKind, local: Mapping[str, TensorType], count: int) -> Array:
         """Seconds to update all weights that the op owns, to clip and regularise their gradients."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Device
+from dlc.cost.bounds import bounds
 from dlc.cost.communication import processing
 from dlc.cost.redistribution import Redistributions
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
+from dlc.ir.plan import Bounds, PassPlan
 from passes.context import Context
 from passes.options import rules_of
 from passes.planning.cuts import Cuts
@@ -52,7 +55,7 @@ class Solved:
     line: Line
 
 
-@dataclass(slots=True)
+@dataclass
 class Space:
     """Everything that strategies share: the network in kinds, its structure, prices, and the fabrics of meshes."""
 
@@ -67,6 +70,8 @@ class Space:
     moves: dict[Mesh, Redistributions] = field(default_factory=dict)
     made: dict[Strategy, Tables] = field(default_factory=dict)
     cuts: dict[tuple[object, ...], Cuts | None] = field(default_factory=dict)  # of lines (`passes.planning.finish`)
+    passes: dict[tuple[int, int, str, int], tuple[PassPlan, ...]] = field(default_factory=dict)  # of kinds (`apply`)
+    least: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of all ops (`work_bound`)
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
     uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ
     _first: dict[int, int] = field(default_factory=dict)  # kind -> the first op of it
@@ -76,11 +81,17 @@ class Space:
         """How many options of kinds of variables there were in all tables."""
         return sum(table.options for tables in self.made.values() for table in tables.ops.values())
 
-    @property
-    def ops(self) -> Iterator[tuple[OpKind, int]]:
+    @cached_property
+    def ops(self) -> tuple[tuple[OpKind, int], ...]:
         """Each kind of op and how many there are."""
         counts = Counter(self.network.variables)
-        return ((kind, counts[kind.index]) for kind in self.network.kinds if isinstance(kind, OpKind))
+        return tuple((kind, counts[kind.index]) for kind in self.network.kinds if isinstance(kind, OpKind))
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """What no plan is faster than."""
+        context = self.context
+        return bounds(self.graph, context.cluster, context.ranks, context.compute, 0)
 
     def stage_speeds(self, strategy: Strategy) -> tuple[float, ...]:
         """How fast each stage's slowest device is, the slowest of all as 1; () where all are alike."""
@@ -224,9 +235,10 @@ def _unary(found: Space, tables: Tables, kind: OpKind | HomeKind, weight: Scale)
 
 def work_bound(found: Space, strategy: Strategy) -> float:
     """Every op cut as it computes fastest, nothing communicated: no choice under the strategy costs less."""
-    weight, samples = found.scale(strategy), strategy.samples(found.graph.batch)
-    ranks = strategy.inner.ranks
-    return weight.microbatch * sum(count * found.prices.cheapest(kind, ranks, samples) for kind, count in found.ops)
+    key = ranks, samples = strategy.inner.ranks, strategy.samples(found.graph.batch)
+    if key not in found.least:
+        found.least[key] = sum(count * found.prices.cheapest(kind, ranks, samples) for kind, count in found.ops)
+    return found.scale(strategy).microbatch * found.least[key]
 
 
 def lower_bound(found: Space, strategy: Strategy) -> float:

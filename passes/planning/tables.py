@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from dlc.cluster.fabric import Fabric
 from dlc.cost.redistribution import Redistributions
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, shards
-from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
 from dlc.ops.indexing import Partition, fringe
-from passes.lower_buffers import DEFAULT_LAYOUT, is_image, same_memory
+from passes.lower_buffers import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
@@ -454,10 +454,8 @@ class Tables:
         if isinstance(kind, HomeKind):
             home = self.home(kind)
             return _End(home.ahead @ weights, home.behind @ weights)
-        table, runs = self.op(kind), kind.indexing.tensors[role]
-        places = [2 + runs.index(axis) if axis in runs else 0 for axis in table.axes]
-        held = np.array([*places, 0], dtype=np.int64)[table.codes] @ weights
-        born = np.array([*(place or 1 for place in places), 0], dtype=np.int64)[table.codes] @ weights
+        codes, (whole, partial) = self.op(kind).codes, _digits(kind.indexing.axes, kind.indexing.tensors[role])
+        held, born = whole[codes] @ weights, partial[codes] @ weights
         return _End(born, held) if made else _End(held, born)
 
     def _with_layouts(
@@ -478,9 +476,7 @@ class Tables:
         fixed, slope = self.prices.conversion
         often = 2.0 if kind.gradient else 1.0
         copied = (fixed + np.minimum.outer(*sizes) * slope) * often
-        differs = np.array(
-            [[not same_memory(type_, one or DEFAULT_LAYOUT, two or DEFAULT_LAYOUT) for two in theirs] for one in ours]
-        )
+        differs = _differs(tuple(min(extent, 2) for extent in type_.shape), ours, theirs)
         whole = table[:, None, :, None] + copied[:, None, :, None] * differs[None, :, None, :]
         return np.asarray(whole.reshape(table.shape[0] * len(ours), table.shape[1] * len(theirs)))
 
@@ -508,6 +504,27 @@ def _forms(tensor_axes: int, mesh_axes: int, gradient: bool) -> tuple[Integers, 
     ahead, behind = [0, *([0] if gradient else []), *splits], [0, *([1] if gradient else []), *splits]
     grid = np.indices((len(ahead),) * mesh_axes).reshape(mesh_axes, len(ahead) ** mesh_axes).T
     return np.array(ahead, dtype=np.int64)[grid], np.array(behind, dtype=np.int64)[grid]
+
+
+@lru_cache(maxsize=4096)
+def _digits(axes: tuple[str, ...], runs: tuple[str, ...]) -> tuple[Integers, Integers]:
+    """[iteration axis] -> the digit of a tensor that runs along `runs`, whole or else partial where it has no such
+    axis; the last one is that of mesh axes that split nothing."""
+    import numpy as np
+
+    places = [2 + runs.index(axis) if axis in runs else 0 for axis in axes]
+    return np.array([*places, 0], dtype=np.int64), np.array([*(place or 1 for place in places), 0], dtype=np.int64)
+
+
+@lru_cache(maxsize=1024)
+def _differs(extents: tuple[int, ...], ours: tuple[str, ...], theirs: tuple[str, ...]) -> Flags:
+    """[one, other]: whether an image with such extents has to be copied from one layout to the other."""
+    import numpy as np
+
+    image = TensorType("f32", tuple(map(Axis, IMAGE_AXES, extents)))
+    return np.array(
+        [[not same_memory(image, one or DEFAULT_LAYOUT, two or DEFAULT_LAYOUT) for two in theirs] for one in ours]
+    )
 
 
 @lru_cache(maxsize=4096)
