@@ -111,6 +111,8 @@ def prices(kind: str, groups: Groups, processing: Processing = FREE, algorithm: 
         else:
             plan = plans[name]
             found += [] if plan is None else [Price(name, _lines(plan, groups, processing))]
+    if not found and algorithm == "hierarchical" and kind == "allreduce":  # one level: what it does across nodes
+        return prices(kind, groups, processing, "rabenseifner")
     if not found:
         raise ValueError(f"the algorithm {algorithm!r} of {kind} is not for such groups")
     return tuple(found)

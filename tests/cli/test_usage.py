@@ -121,11 +121,11 @@ def test_status_3_reaches_the_caller(dlc: Dlc, lenet5: Path, tmp_path: Path) -> 
     file = tmp_path / "small.dlspec"
     text = lenet5.read_text(encoding="utf-8")
     file.write_text(
-        text.replace("  strategy  = data\n", "  strategy  = data\n  limit memory <= 1 MiB\n"), encoding="utf-8"
+        text.replace("  strategy  = data\n", "  strategy  = data\n  limit memory <= 64 KiB\n"), encoding="utf-8"
     )
     said = dlc("plan", file)
     assert said.status == 3
-    assert "no plan fits 1 MiB per device" in said.err
+    assert "no plan fits 64 KiB per device" in said.err
 
 
 class Terminal(io.StringIO):

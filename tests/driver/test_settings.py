@@ -347,7 +347,7 @@ def test_every_plan_setting_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("plan", ["strategy = model", "mesh { model = core }"])
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_what_is_refused_is_refused_on_any_number_of_ranks(compiled: Compile, plan: str, ranks: int) -> None:
     assert outcome(compiled, spec(plan), ranks=ranks) is None
 
