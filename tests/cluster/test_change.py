@@ -72,7 +72,7 @@ def test_measured_figures_hold_only_for_the_speed_that_was_measured(key: str, te
         ("device.a100.memory", "1GiB", "E0402 cluster `pod` has no device `a100`", "known names: `v100`"),
         ("link.nvlink.bandwith", "1GB/s", "E0402 link `nvlink` has no setting `bandwith`", "similar name: `bandwidth`"),
         ("nvlink.bandwidth", "1GB/s", "E0402 cluster `pod` has no setting `nvlink.bandwidth`", "such as `link.nvlink"),
-        ("link.nvlink", "1GB/s", "E0402 cluster `pod` has no setting `link.nvlink`", "`bandwidth`"),
+        ("link.nvlink", "1GB/s", "E0402 cluster `pod` has no setting `link.nvlink`", "such as `link.nvlink"),
         ("device.v100.memory", "80GB/s", "E0401 `memory` is a size, `80 GB/s` is a rate", ""),
         ("device.v100.memory", "80", "E0401 `memory` is a size, `80` has no unit", "such as `80 GiB`"),
         ("link.nvlink.latency", "0", "E0401 `latency` is a time, `0` has no unit", "such as `2 us`"),
