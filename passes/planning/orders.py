@@ -17,6 +17,8 @@ from dlc.ir.graph import Graph
 from dlc.ir.request import Request
 from dlc.messages.e05_plan import NO_PIPELINE, NOT_SHARED, OUT_OF_RANGE, PIPELINE_INSIDE, TOO_MANY_AXES, WRONG_PRODUCT
 from passes.context import Context
+from passes.options import Operation, Rules, candidates, nothing_left
+from passes.planning.network import Network, OpKind
 from passes.planning.strategies import PIPELINE, Strategy
 
 MOST_AXES = 3
@@ -103,6 +105,25 @@ def _by_key(rules: Iterable[object], number: Mapping[str, int]) -> dict[str, lis
         if isinstance(rule, Rule) and rule.key in found:
             found[rule.key].extend((number[address], rule.value) for address in rule.addresses if address in number)
     return found
+
+
+def ruled_out(net: Network, rules: Rules) -> tuple[Diagnostic, ...]:
+    """E0504 or E0512 for the first op of each kind that its own rules, and the plan's layout, leave no way to compute.
+
+    How it is cut and what it needs as workspace are looked at later.
+    """
+    found = list[Diagnostic]()
+    roomy, ruled = rules.roomy, {address for address, _ in (*rules.pins, *rules.forbids)}
+    for kind in net.kinds:
+        if not isinstance(kind, OpKind) or (kind.example.address not in ruled and rules.request.layout == "auto"):
+            continue
+        operation = Operation(kind.example, tuple(each.node for each in kind.passes), kind.layouts)
+        ways = tuple(candidates(net.graph, operation, roomy, net.graph.batch))
+        open_ = {(way.node.stage, way.layout) for way in ways if way.excluded is None}
+        stages = {each.node.stage for each in kind.passes}
+        if not any(all((stage, layout) in open_ for stage in stages) for layout in kind.layouts):
+            found.append(nothing_left(operation, ways, roomy))
+    return tuple(found)
 
 
 def refused(graph: Graph, context: Context) -> tuple[Diagnostic, ...]:

@@ -124,32 +124,35 @@ def _planned(
 
 
 def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found]:
-    """The search among strategies that cut the batch into microbatches without a pipeline, too."""
-    least = case.least(case.limit)
-    if least is None or least.peak > case.limit:
+    """The search among strategies that cut the batch into microbatches without a pipeline, too, and with small
+    workspaces, where that is needed."""
+    found = case.least_of(case.limit)
+    if found is None or found[1].peak > case.limit:
         raise DiagnosticError([unfit(case)])
-    everything, strategies = case.space()
+    (everything, strategies), least = found
     return everything, search(everything, strategies, case.limit, effort, [least])
 
 
 def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned:
     """For the objectives memory and communication: the least that is needed first, then the fastest plan of no more."""
     begin = time.perf_counter()
-    everything, strategies = case.space()
+    (everything, strategies), limit = case.space(), case.limit
     begin = _lap(record, "tables", begin)
     if case.context.request.objective == "memory":
-        least = case.least()
-        limit = case.limit if least is None else float(least.peak)
+        found = case.least_of()
+        least = None if found is None else found[1]
+        if found is not None:
+            (everything, strategies), limit = found[0], float(found[1].peak)
     else:
-        least, limit = frugal(everything, strategies, case.limit), case.limit
+        least = frugal(everything, strategies, case.limit)
     if least is None or least.peak > case.limit:
         raise DiagnosticError([unfit(case)])
     if case.context.request.objective == "communication":
         everything.context = sending_at_most(everything.context, sent(everything, least))
     begin = _lap(record, "least", begin)
-    found = search(everything, strategies, limit, effort, [least])
+    searched = search(everything, strategies, limit, effort, [least])
     _lap(record, "search", begin)
-    return _planned(everything, found, (), simulate, False, record)
+    return _planned(everything, searched, (), simulate, False, record)
 
 
 def _lap(record: Record, part: str, begin: float) -> float:

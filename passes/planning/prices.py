@@ -300,7 +300,7 @@ class Prices:
 
     def least_scratch(self, kind: OpKind) -> float:
         """Bytes of workspace that an op needs at least: one sample at a time, cut and computed as needs least."""
-        local, legal = {role: self._local([kind], role) for role in kind.types}, self._legal(kind)
+        local, legal = {role: self._local([kind], role) for role in kind.types}, self.legal(kind)
         parts = _samples(local, len(self.rows[kind.indexing.axes]))
         cut = {role: in_parts(type_, parts) for role, type_ in local.items()}
         needed = dict.fromkeys(kind.layouts, 0.0)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
+from dlc.diagnostics import Span
 from dlc.ir.graph import Graph
-from dlc.ir.request import Request
+from dlc.ir.request import Limit, Request
 from dlc.ir.training import Precision
 from dlc.units import format_bytes, format_seconds
 from passes.context import Context
@@ -21,6 +22,11 @@ from passes.planning.strategies import Strategy, divisors, enumerate_strategies,
 
 EFFORT = Effort(gap=0.05, strategies=24)
 """How far is searched for the plan that a repair allows: its step time is shown as a ratio."""
+
+SCRATCH = 16
+"""Workspaces of this part of the memory are tried, where nothing fits with those of the fastest algorithms."""
+
+Looked = tuple[Space, tuple[Strategy, ...]]
 
 SPLITS = (4, 16, 64)
 """Into about how many microbatches a batch is cut without a pipeline, where it does not fit otherwise."""
@@ -49,7 +55,7 @@ class Case:
     context: Context
     limit: float
     regraph: Callable[[Context], Graph] | None = None
-    known: dict[int, tuple[Request, Space, tuple[Strategy, ...]]] = field(default_factory=dict)
+    known: dict[float, Looked] = field(default_factory=dict)
 
     def asking(self, request: Request) -> Case:
         """The same under other orders."""
@@ -64,27 +70,50 @@ class Case:
         kept = (each for each in split if not each.restricted or each.samples(self.graph.batch) >= each.ranks)
         return tuple(dict.fromkeys((*made, *kept)))
 
-    def space(self) -> tuple[Space, tuple[Strategy, ...]]:
-        """What there is to choose from."""
-        request = self.context.request
-        if id(request) not in self.known:
-            strategies = self.strategies()
-            self.known[id(request)] = request, space(self.graph, self.context, strategies), strategies
-        return self.known[id(request)][1:]
+    def space(self, scratch: float = inf) -> Looked:
+        """What there is to choose from, with workspaces of so many bytes at most."""
+        if scratch not in self.known:
+            context, strategies = self.context, self.strategies()
+            if scratch < inf:
+                request = context.request
+                limit = Limit("workspace", scratch, Span("", 0, 0, 0, 0))
+                context = context.with_(request=replace(request, limits=(*request.limits, limit)))
+            self.known[scratch] = space(self.graph, context, strategies), strategies
+        return self.known[scratch]
+
+    def spaces(self) -> Iterator[Looked]:
+        """The same as it is; then with small workspaces, where some are large beside the limit."""
+        yield self.space()
+        whole, _ = self.space()
+        scratch = self.limit / SCRATCH
+        if self.limit < inf and any(
+            float(whole.prices.of(kind).workspace.max(initial=0.0)) > scratch for kind, _ in whole.ops
+        ):
+            yield self.space(scratch)
 
     def least(self, enough: float = -inf) -> Finished | None:
         """The step that needs least memory, or one of at most `enough` bytes."""
-        return None if refused(self.graph, self.context) else smallest(*self.space(), enough)
+        found = self.least_of(enough)
+        return None if found is None else found[1]
+
+    def least_of(self, enough: float = -inf) -> tuple[Looked, Finished] | None:
+        """That step, and what it was found among."""
+        best: tuple[Looked, Finished] | None = None
+        for looked in () if refused(self.graph, self.context) else self.spaces():
+            made = smallest(*looked, enough)
+            if made is not None and (best is None or made.peak < best[1].peak):
+                best = looked, made
+            if best is not None and best[1].peak <= enough:
+                break
+        return best
 
     def best(self, limit: float) -> Finished | None:
         """About the shortest step within a limit."""
-        if refused(self.graph, self.context):
+        found = self.least_of(limit)
+        if found is None or found[1].peak > limit:
             return None
-        least = self.least(limit)
-        if least is None or least.peak > limit:
-            return None
-        found = search(*self.space(), limit, EFFORT, [least])
-        return found.finished[0]
+        looked, least = found
+        return search(*looked, limit, EFFORT, [least]).finished[0]
 
 
 def splits(graph: Graph) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from dlc.cluster.topology import Cluster, Device
 from dlc.cost.bounds import bounds
 from dlc.cost.communication import processing
 from dlc.cost.redistribution import Redistributions
+from dlc.diagnostics import DiagnosticError
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from dlc.ir.plan import Bounds, PassPlan
@@ -24,7 +25,7 @@ from passes.planning.elimination import Assignment, Structure, least_cost, minim
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
 from passes.planning.network import EdgeKind, HomeKind, Network, OpKind, network
-from passes.planning.orders import Orders, orders_of
+from passes.planning.orders import Orders, orders_of, ruled_out
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
@@ -168,10 +169,13 @@ class Space:
 
 
 def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Space:
-    """What there is to choose from for these strategies."""
+    """What there is to choose from for these strategies; DiagnosticError where rules leave an op nothing."""
     device = slowest(context.cluster, context.ranks)
     rules = rules_of(context.request, context.exact, kernels=device.kind)
     net = network(graph, rules)
+    faults = ruled_out(net, rules)
+    if faults:
+        raise DiagnosticError(faults)
     relative = speeds(net, rules, context)
     uneven = uneven_data_parallelism(graph.batch, relative)
     prices = Prices(net, rules, device, context.profile)

@@ -62,8 +62,7 @@ def _too_large(case: Case, least: Finished, found: Sequence[Order]) -> Diagnosti
 
 def holdings(case: Case, step: Finished) -> Iterator[tuple[str, float]]:
     """(part, bytes) of what the device with most holds at its peak."""
-    space, _ = case.space()
-    net, solved = space.network, step.solved
+    net, solved = case.space()[0].network, step.solved
     worst = max(range(len(step.peaks)), key=lambda i: step.peaks[i])
     stages = len(step.bounds) - 1
     mine = [op for at in range(worst, stages, max(1, len(step.peaks))) for op in range(*step.bounds[at : at + 2])]

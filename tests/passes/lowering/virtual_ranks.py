@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.numpy_mpi.kernels.layout import logical
+from backends.numpy_mpi.kernels.layout import logical, physical
 from dlc.ir.mesh import PARTIAL, Mesh, shards
 from dlc.ir.program import Buffer, Collective, Compute, Copy, Load, Program, Receive, Role, Row, Send, Wait
 from dlc.ir.storage import Storage, of_microbatch
@@ -111,7 +111,8 @@ class Memory:
             assert buffer.view_of is not None
             around = self.box(buffer.view_of)
             at = tuple(slice(a - o, b - o) for (a, b), (o, _) in zip(held, around, strict=True))
-            return self.logical(buffer.view_of, slot)[at]
+            part = self.logical(buffer.view_of, slot)[at]
+            return physical(part, buffer.layout) if buffer.layout and is_image(buffer.type) else part
         shape = tuple(stop - start for start, stop in held)
         if buffer.layout and is_image(buffer.type):
             shape = tuple(shape["NCHW".index(letter)] for letter in buffer.layout)
