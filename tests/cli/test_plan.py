@@ -223,9 +223,8 @@ def test_explain_shows_what_a_pin_rules_out(dlc: Dlc, lenet5: Path) -> None:
 def test_explain_strategy(dlc: Dlc, lenet5: Path) -> None:
     assert "data parallel, batch 32 as 2 x 16" in dlc("explain", lenet5, "strategy").out
     looked = dlc("explain", lenet5, "strategy", "--json").document["strategies"]
-    own = [each["name"] for each in looked if each["role"] in ("winner", "")]
     assert looked[0]["role"] == "winner"
-    assert all(each.startswith("data 2") for each in own), "its plan block asks for data parallelism"
+    assert looked[0]["name"].startswith("data 2"), "its plan block asks for data parallelism"
 
 
 def test_explain_misspelt_address(dlc: Dlc, lenet5: Path) -> None:
