@@ -284,6 +284,7 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
 
     job, context = context_of(source, options)
     graph = training_graph(job, context, options)
+    programs: list[tuple[Plan, Program]] = []
     if not any(weight_gradients(graph)):
         notes = (f"the loss of `{graph.name}` depends on no weight",)
         raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
@@ -291,7 +292,7 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
         if context.ranks == 1:
             plan, planned = fit(graph, context), None
         else:
-            planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options))
+            planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options), programs)
             plan = planned.plan
         warnings = review(graph, context, plan) if planned is None else review_pins(planned)
         warnings = (*warnings, *inexact_pins(graph, context.request))
@@ -302,14 +303,22 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
         parameters=tuple(sorted(options.parameters.items())),
         digests=(*plan.digests, ("spec", source.digest)),
     )
-    program = lower(graph, plan, context)
+    known = next((program for simulated, program in programs if simulated.ops is plan.ops), None)
+    program = known or lower(graph, plan, context)
     return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
 
 
-def _searched(graph: Graph, context: Context, effort: Effort | None, regraph: Callable[[Context], Graph]) -> Planned:
+def _searched(
+    graph: Graph,
+    context: Context,
+    effort: Effort | None,
+    regraph: Callable[[Context], Graph],
+    programs: list[tuple[Plan, Program]],
+) -> Planned:
     """The plan of the search over all strategies, simulated beside the best few others and the baselines.
 
-    `regraph` makes the training graph for another precision, which may be a way out where nothing fits.
+    `regraph` makes the training graph for another precision, which may be a way out where nothing fits. `programs`
+    takes up those that are simulated.
     """
     from dlc.cost.price import default_price
     from dlc.cost.timeline import makespan
@@ -321,6 +330,7 @@ def _searched(graph: Graph, context: Context, effort: Effort | None, regraph: Ca
 
     def seconds(candidate: Plan) -> float:
         program = lower(graph, candidate, context)
+        programs.append((candidate, program))
         price = default_price(program, context.cluster, context.profile)
         overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
         return makespan(program, "train_step", price, overlap)
