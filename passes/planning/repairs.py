@@ -140,7 +140,7 @@ def _in_words(repair: Repair, base: float) -> str:
     if base == inf:
         return f"{repair.text}; {repair.work} then takes {format_seconds(repair.seconds)}"
     ratio = repair.seconds / base
-    words = "as long as" if ratio < 1.005 else f"{ratio:.2f} times as long as"
+    words = "as long as" if abs(ratio - 1) < 0.005 else f"{ratio:.2f} times as long as"
     return f"{repair.text}; {repair.work} then takes {words} without a limit on memory"
 
 

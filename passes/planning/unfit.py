@@ -49,7 +49,7 @@ def _too_large(case: Case, least: Finished, found: Sequence[Order]) -> Diagnosti
     parts = ", ".join(f"{name} {format_bytes(int(size))}" for name, size in holdings(case, least) if size >= 1)
     notes = [f"the smallest plan is {least.strategy}: {parts}"]
     if found:
-        notes.append(f"a plan would fit without any one of these: {_listed(found)}")
+        notes.append(f"no plan within it keeps all of these: {_listed(found)}")
     return NO_FIT.at(
         room.span,
         secondary=tuple(Label(order.span, "together with this") for order in found if order.span != room.span),
