@@ -8,7 +8,8 @@ from itertools import pairwise
 from random import Random
 
 from dlc.cost.timeline import Timeline, simulate
-from dlc.cost.trace import TraceEvent, to_trace, trace_lines
+from dlc.cost.trace import MICROSECONDS, TraceEvent, to_trace, trace_lines
+from dlc.ir.program import Send
 from tests.cost.test_timeline import drawn_price
 from tests.ir.sample_programs import pipeline
 from tests.ir.staged_programs import Shape, drawn_shape, staged
@@ -47,6 +48,21 @@ def test_arrows_lead_from_sends_to_their_receives() -> None:
         assert all(slices["send", e["pid"], e["tid"], e["ts"]] for e in tails.values())
         owners = {e["args"]["name"]: e["pid"] for e in events(found, "M") if e["name"] == "process_name"}
         assert {e["pid"] for e in (*tails.values(), *heads.values())} <= set(owners.values())
+
+
+def test_no_arrow_runs_backwards() -> None:
+    """Also where the sender computes, and so is done with a message later than the receiver, which waits for it."""
+    late = 0
+    for seed in range(60):
+        found = timeline(drawn_shape(Random(seed), 16), seed, overlap=0.2)
+        tails, heads = ({e["id"]: e for e in events(found, phase)} for phase in "sf")
+        assert all(tails[name]["ts"] <= heads[name]["ts"] for name in tails)
+        ends = {(e["pid"], e["tid"], e["ts"]): e["ts"] + e["dur"] for e in events(found, "X") if e["cat"] == "send"}
+        shown = [ends[e["pid"], e["tid"], e["ts"]] for e in tails.values()]
+        assert all(end <= heads[name]["ts"] + 1e-3 for name, end in zip(tails, shown, strict=True))
+        events_of = (event for lane in found.lanes for event in lane.events if isinstance(event.instruction, Send))
+        late += sum(event.end * MICROSECONDS for event in events_of) > sum(shown) + 1e-3
+    assert late
 
 
 def test_an_arrow_joins_the_same_message_and_microbatch() -> None:
