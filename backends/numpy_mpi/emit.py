@@ -9,6 +9,7 @@ import dlc
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
 from backends.numpy_mpi.kernels import EXACT_INITIALISE, INITIALISE, KEY, Kernel
+from backends.numpy_mpi.mesh.emit import train_text
 from backends.numpy_mpi.names import identifiers
 from backends.numpy_mpi.rates import rates_function, rates_module
 from backends.numpy_mpi.segments import SegmentWriter
@@ -37,7 +38,9 @@ RUNTIME_NAMES = (
 def emit(emission: Emission) -> dict[str, bytes]:
     """File name -> content of the emitted folder; the same emission gives the same bytes."""
     used = _used_kernels(emission)
-    found = {"train.py": _train(emission, used).encode(), "rates.py": rates_module(emission.training).encode()}
+    on_mesh = any(role.mesh is not None for role in emission.program.roles)
+    text = train_text(emission, used, _shown(emission)) if on_mesh else _train(emission, used)
+    found = {"train.py": text.encode(), "rates.py": rates_module(emission.training).encode()}
     found.update(kernel_files(used))
     found.update(runtime_files(emission.training.data))
     found["plan.json"] = plan_to_json(emission.plan).encode()

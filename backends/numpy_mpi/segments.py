@@ -151,13 +151,13 @@ class SegmentWriter:
         else:
             keywords = [f"{name}={text}" for name, text in attributes.items()]
         kernel = self.emission.kernel(compute)
-        return [*keywords, *(f"{name}={RUNTIME[name]}" for name in compute.runtime if _takes(kernel, name))]
+        return [*keywords, *(f"{name}={RUNTIME[name]}" for name in compute.runtime if takes(kernel, name))]
 
     def _attributes(self, compute: Compute) -> dict[str, str]:
         """The attributes that the kernel takes by name, as text."""
         kernel = self.emission.kernel(compute)
         given = dict(compute.attrs) | ({"layout": compute.layout} if compute.layout else {})
-        return {name: literal(value) for name, value in given.items() if _takes(kernel, name)}
+        return {name: literal(value) for name, value in given.items() if takes(kernel, name)}
 
     def _constant(self, compute: Compute) -> str:
         """Its name: the op's, or the rule's where all weights are updated alike."""
@@ -173,7 +173,7 @@ def _updates_weight(instruction: Instruction) -> TypeGuard[Compute]:
     return isinstance(instruction, Compute) and instruction.kernel[1] == "update" and "lr" in instruction.runtime
 
 
-def _takes(kernel: Kernel, name: str) -> bool:
+def takes(kernel: Kernel, name: str) -> bool:
     """Whether a kernel takes this keyword: it names it, or it takes `**attrs`; `**_` only lets it pass."""
     function = getattr(import_module(f"backends.numpy_mpi.kernels.{kernel.module}"), kernel.function)
     parameters = inspect.signature(function).parameters

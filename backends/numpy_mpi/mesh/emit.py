@@ -1,0 +1,338 @@
+"""A Program on a mesh to the text of train.py: tables of arrays, a function a segment, and schedules by stage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files as resources
+from textwrap import wrap
+
+import dlc
+from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.mesh.calls import Calls
+from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
+from backends.numpy_mpi.mesh.specs import TABLES, Arrays
+from backends.numpy_mpi.rates import rates_function
+from backends.numpy_mpi.setting import (
+    classes,
+    dataset_call,
+    input_shapes,
+    interchangeable,
+    length_call,
+    sample_shapes,
+)
+from backends.numpy_mpi.tables import NUMPY_TYPES
+from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
+from dlc.ir.graph import Value
+from dlc.ir.program import Collective, Compute, Role, Row, Segment, Send
+from dlc.ops.indexing import indexing_of
+from passes.differentiate import operator_of, roles
+
+RUNTIME_NAMES = (
+    "Arrays", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "MeshTrace",
+    "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
+)  # fmt: skip
+ROWS = ("Array", "Bytes", "Halo", "Part", "View")
+
+TITLES = {
+    "begin": "Before the first microbatch: what is added to begins at zero.",
+    "load": "This rank's part of the samples of a microbatch, and of their labels.",
+    "forward": "The network, its loss and its metrics.",
+    "backward": "The gradients, summed over the ranks as soon as they are complete.",
+    "weights": "The gradients by weights, apart from those by activations.",
+    "reduce": "What microbatches have added up, summed over the ranks.",
+    "update": "One step of the optimizer.",
+    "predict": "The network in inference mode, as far as its outputs.",
+    "evaluate": "Loss and metrics of what was predicted, added to the totals.",
+    "load_inputs": "This rank's part of the samples of a microbatch.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentText:
+    """One function of train.py."""
+
+    name: str
+    title: str
+    body: str
+
+
+@dataclass(slots=True)
+class RoleText:
+    """What the template prints of a role."""
+
+    emission: Emission
+    role: Role
+    index: int
+    stacked: Mapping[str, int]
+    calls: Calls = field(init=False)
+
+    def __post_init__(self) -> None:
+        arrays = Arrays(self.role, self.emission.program.dtype, self.emission.plan.microbatches, self.stacked)
+        self.calls = Calls(self.emission, arrays)
+
+    @property
+    def suffix(self) -> str:
+        """What the names of this role's tables and functions end in."""
+        return str(self.index) if len(self.emission.program.roles) > 1 else ""
+
+    @property
+    def arrays(self) -> Arrays:
+        """Its arrays."""
+        return self.calls.arrays
+
+    def title(self, segment: str) -> str:
+        """The function of a segment: with the number of the (virtual) stage of the pipeline."""
+        if not self.suffix:
+            return segment
+        found = re.fullmatch(r"([a-z_]+?)(\d*)(\.sent)?", segment)
+        assert found is not None
+        name, chunk, sent = found.groups()
+        stage = self.index + int(chunk or 0) * len(self.emission.program.roles)
+        return f"{name}{stage}{'_sent' if sent else ''}"
+
+    def segments(self) -> list[SegmentText]:
+        """The functions of its segments, in order."""
+        return [self._segment(segment) for segment in self.role.segments if segment.instructions]
+
+    def _segment(self, segment: Segment) -> SegmentText:
+        if segment.name.endswith(".sent"):
+            sends = self.role.segment(segment.name.removesuffix(".sent")).instructions
+            lines = list(self.calls.sent([i for i in sends if isinstance(i, Send) and not i.blocking]))
+            return SegmentText(
+                self.title(segment.name), "What was sent has gone, its arrays are free.", "\n".join(lines)
+            )
+        kind = re.sub(r"\d+$", "", segment.name)
+        lines = list(self.calls.lines(segment.instructions))
+        return SegmentText(self.title(segment.name), TITLES[kind], "\n".join(lines))
+
+    def schedule(self, entry: str, updates: bool | None = None) -> str:
+        """The rows of an entry as text; of a training step those of the update, or all others."""
+        rows = self._rows(entry)
+        if updates is not None:
+            rows = [row for row in rows if (row.segment == "update") == updates]
+        return schedule_text(rows, self.title, self.emission.plan.microbatches)
+
+    def _rows(self, entry: str) -> list[Row]:
+        rows = next(found.schedule for found in self.role.entries if found.name == entry)
+        return [row for row in rows if self.role.segment(row.segment).instructions]
+
+    @property
+    def slots(self) -> dict[int, int]:
+        """(Virtual) stage -> how many slots its microbatches take turns in, where that is more than one."""
+        found = slots_of(self._rows("train_step"), self.title)
+        return {int(at.group()): count for name, count in found.items() if (at := re.search(r"\d+", name))}
+
+    def tables(self) -> Iterator[tuple[str, str]]:
+        """Name and text of each table of arrays."""
+        buckets = dict(self._buckets())
+        texts = self.arrays.tables(frozenset(buckets))
+        yield from self.arrays.windows.items()
+        for space, text in texts.items():
+            yield f"{TABLES[space]}{self.suffix}", text
+        rows = ((self.arrays.names[name], literal(row)) for name, row in buckets.items())
+        yield f"BUCKETS{self.suffix}", table(rows)
+        yield f"TENSORS{self.suffix}", table((name, literal(at)) for name, at in self._tensors())
+
+    def _buckets(self) -> Iterator[tuple[str, tuple[int, str, str]]]:
+        """Bucket -> (elements, mesh axes that it is summed over, algorithm)."""
+        for segment in self.role.segments:
+            for made in segment.instructions:
+                if isinstance(made, Collective) and made.kind == "allreduce":
+                    buffer = self.role.buffer(made.buffer)
+                    if buffer.kind == "bucket" and buffer.view_of is None:
+                        yield made.buffer, (buffer.type.elements, made.group, made.algorithm)
+
+    def _tensors(self) -> Iterator[tuple[str, str]]:
+        """What is kept from step to step, and summed gradients: the name in the network, and the array that holds it."""
+        graph, known = self.emission.graph, self.arrays.names
+        for value in graph.of_kind("weight", "statistic", "state", "constant"):
+            if value.name in known:
+                yield value.name, self.arrays.expression(value.name)
+        for weight, gradient in self._gradients():
+            yield f"{weight}@grad", self.arrays.expression(gradient)
+
+    def _gradients(self) -> Iterator[tuple[str, str]]:
+        """(weight, the buffer of its summed gradient), as its update reads them."""
+        graph = self.emission.graph
+        for made in self.role.segment("update").instructions if self._updates else ():
+            if isinstance(made, Compute) and made.kernel[1] == "update" and "lr" in made.runtime:
+                weights = [n for n in made.inputs if n.removesuffix(".shard") in self._weights]
+                for at, name in enumerate(weights):
+                    if graph.has_value(name.removesuffix(".shard")):
+                        yield name.removesuffix(".shard"), made.inputs[len(weights) + at]
+
+    @property
+    def _updates(self) -> bool:
+        return any(segment.name == "update" for segment in self.role.segments)
+
+    @property
+    def _weights(self) -> frozenset[str]:
+        return frozenset(value.name for value in self.emission.graph.of_kind("weight"))
+
+    def holds(self, name: str | None) -> bool:
+        """Whether it has a buffer of that name."""
+        return name is not None and name in self.arrays.names
+
+    def outputs(self) -> dict[str, tuple[str, ...]]:
+        """Function that makes them -> outputs."""
+        made: dict[str, list[str]] = {}
+        for title, buffer in self.emission.program.outputs:
+            segment = next(
+                (s for s in self.role.segments if s.name.startswith("predict") and self._makes(s, buffer)), None
+            )
+            if segment is not None:
+                made.setdefault(self.title(segment.name), []).append(title)
+        return {name: tuple(titles) for name, titles in made.items()}
+
+    def _makes(self, segment: Segment, buffer: str) -> bool:
+        """Whether a segment of predictions leaves a buffer, or what it is a view of."""
+        if not self.holds(buffer):
+            return False
+        storage = self.arrays.storage.places[buffer].storage
+        from dlc.ir.storage import writes
+
+        touched = {name for made in segment.instructions for name in writes(made)}
+        return any(self.arrays.storage.places[name].storage == storage for name in touched) or not segment.instructions
+
+
+def stacked_weights(emission: Emission) -> dict[str, int]:
+    """The weights that hold several tensors one behind the other, each of which is cut, and how many."""
+    found: dict[str, int] = {}
+    graph, plan = emission.graph, emission.plan
+    for node in graph.forward:
+        by_role = roles(node)
+        space = indexing_of(operator_of(node), {r: graph.type(v) for r, v in by_role.items()}, dict(node.attrs))
+        if space.stacked:
+            cut = {each.axis for each in plan.op(node.address).partition}
+            found.update({by_role[r]: n for r, (axis, n) in space.stacked.items() if axis in cut and r in by_role})
+    return found
+
+
+def train_text(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel]) -> str:
+    """The text of train.py: Python decides here, the template prints."""
+    import jinja2
+
+    source = resources("backends.numpy_mpi").joinpath("templates/train_mesh.py.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(source).render(_fields(emission, used, shown))
+
+
+def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel]) -> dict[str, object]:
+    program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
+    stacked = stacked_weights(emission)
+    parts = [RoleText(emission, role, index, stacked) for index, role in enumerate(program.roles)]
+    described = [_role(part) for part in parts]
+    inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
+    totals = next(part for part in parts if part.holds("totals"))
+    text = "".join(str(value) for each in described for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
+    runtime = {*RUNTIME_NAMES, training.data.kind, *(name for part in parts for name in part.calls.runtime)}
+    runtime |= {name for name in ROWS if f"{name}(" in text}
+    return {
+        "version": dlc.__version__,
+        "spec": plan.spec.replace("\\", "/").rpartition("/")[2] or "the spec",
+        "name": program.name,
+        "quoted_name": literal(program.name),
+        "ranks": program.ranks,
+        "command": f"mpiexec -n {program.ranks} python -I train.py",
+        "batch": program.batch,
+        "microbatches": plan.microbatches,
+        "threads": plan.threads,
+        "seed": training.seed,
+        "dtype": NUMPY_TYPES[program.dtype],
+        "mesh": literal_map(dict(plan.mesh)),
+        "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
+        "imports": list(_imports(emission, used, runtime)),
+        "sample": "INPUTS" if sample == inputs else literal_map(sample),
+        "classes": literal_map(classes(graph)),
+        "inputs": literal_map(inputs),
+        "metrics": f"{{{', '.join(f'{literal(n)}: {kernel.function}' for n, kernel in shown.items())}}}",
+        "interchangeable": interchangeable(graph),
+        "constants": "\n".join(
+            call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
+            for name, attributes in _constants(parts).items()
+        ),
+        "rates": rates_function(training.rates),
+        "initialisation": "\n".join(_initialise(value) for value in _started(graph.values)),
+        "roles": described,
+        "outputs": literal_map({name: _output(parts, buffer) for name, buffer in program.outputs}),
+        "totals_stage": totals.index,
+        "loss": totals.arrays.names[program.loss or ""],
+        "loss_bucket": _loss_bucket(totals, program.loss or ""),
+        "data": dataset_call(emission),
+        "shuffle": bool(training.data.get("shuffle")),
+        "last": literal(training.data.get("last")),
+        "length": length_call(training.length),
+    }
+
+
+def _role(part: RoleText) -> dict[str, object]:
+    segments = part.segments()
+    functions = call("functions=", [*(segment.name for segment in segments), *([""] if len(segments) == 1 else [])], 8)
+    return {
+        "suffix": part.suffix,
+        "tables": "\n".join(f"{name} = {text}" for name, text in part.tables()),
+        "segments": segments,
+        "functions": functions.strip(),
+        "train": literal(part.schedule("train_step", updates=False)),
+        "update": literal(part.schedule("train_step", updates=True)),
+        "evaluate": literal(part.schedule("eval_step")),
+        "predict": literal(part.schedule("predict")),
+        "slots": literal_map({str(stage): count for stage, count in part.slots.items()}),
+        "outputs": literal_map(part.outputs()),
+    }
+
+
+def _constants(parts: list[RoleText]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for part in parts:
+        found.update(part.calls.constants)
+    return found
+
+
+def _output(parts: list[RoleText], buffer: str) -> str:
+    part = next(part for part in parts if part.holds(buffer) and part.outputs())
+    return part.arrays.names[buffer]
+
+
+def _loss_bucket(part: RoleText, loss: str) -> str:
+    """The array that the loss is summed in."""
+    return part.arrays.names[part.arrays.storage.places[loss].storage]
+
+
+def _started(values: tuple[Value, ...]) -> Iterator[Value]:
+    return (value for value in values if value.kind in ("weight", "statistic", "constant") and value.init is not None)
+
+
+def _initialise(value: Value) -> str:
+    init, name = value.init, literal(value.name)
+    assert init is not None
+    if init.kind == "constant":
+        return call("tensors.fill", [name, literal(init.value)], 4)
+    given = {"fan_in": init.fan_in, "fan_out": init.fan_out, "value": init.value}
+    wanted = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
+    arguments = [name, "initialise", f"kind={literal(init.kind)}", f"key=key(SEED, {name})"]
+    arguments += [f"{key}={literal(given[key])}" for key in wanted.get(init.kind, ())]
+    if init.kind == "norms":
+        arguments.append(f"of={literal(f'{value.owner}.direction')}")
+    return call("tensors.draw", arguments, 4)
+
+
+def _imports(emission: Emission, used: tuple[Kernel, ...], runtime: set[str]) -> Iterator[str]:
+    """Import lines in isort's order: the standard library and numpy stand in the template."""
+    modules: dict[str, set[str]] = {}
+    for kernel in used:
+        modules.setdefault(f"kernels.{kernel.module}", set()).add(kernel.function)
+    modules["rates"] = {piece.kind for piece in emission.training.rates}
+    modules["runtime"] = runtime
+    return (import_line(module, sorted(names)) for module, names in sorted(modules.items()))
+
+
+def words(names: list[str]) -> str:
+    """Names as one text of several lines."""
+    lines = wrap(" ".join(names), WIDTH - 10, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(["(", *(f"    {literal(line + ' ')}" for line in lines), ")"])

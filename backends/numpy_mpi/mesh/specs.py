@@ -1,0 +1,165 @@
+"""The arrays of a role as rows of tables: `Array("N/data 64/model 56 56")`, each axis with the mesh axes that cut it.
+
+`N` counts the samples of a microbatch. An axis that holds several tensors one behind the other, each of which is cut,
+is written `3*64/model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from backends.numpy_mpi.names import identifier
+from backends.numpy_mpi.tables import NUMPY_TYPES
+from backends.numpy_mpi.text import WIDTH, literal
+from dlc.ir.program import Buffer, Collective, Role
+from dlc.ir.storage import Storage, of_microbatch
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
+
+TABLES = {"w": "WEIGHTS", "s": "STATES", "g": "GRADIENTS", "a": "ACTIVATIONS"}
+SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
+"""Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
+
+
+@dataclass(slots=True)
+class Arrays:
+    """Names, namespaces and table rows of a role's arrays.
+
+    `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
+    is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo, `windows` collects the
+    constants that describe halos.
+    """
+
+    role: Role
+    dtype: str
+    microbatches: int
+    stacked: Mapping[str, int]
+    storage: Storage = field(init=False)
+    names: dict[str, str] = field(default_factory=dict)
+    halos: dict[str, Collective] = field(default_factory=dict)
+    windows: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.storage = Storage(self.role, self.role.largest_shard)
+        for segment in self.role.segments:
+            for made in segment.instructions:
+                if isinstance(made, Collective) and made.kind == "halo":
+                    self.halos[made.buffer if dict(made.attrs)["add"] else made.target] = made
+        taken = set[tuple[str, str]]()
+        for buffer in self.role.buffers:
+            space = self.space(buffer.name)
+            plain = identifier(buffer.name.replace("@grad", "") if space == "g" else buffer.name)
+            name, number = plain, 2
+            while (space, name) in taken:
+                name, number = f"{plain}_{number}", number + 1
+            taken.add((space, name))
+            self.names[buffer.name] = name
+
+    def space(self, name: str) -> str:
+        """The namespace of a buffer: that of its storage."""
+        root = self.role.buffer(self.storage.places[name].storage)
+        if root.kind == "gradient" and not root.type.batched:
+            return "g"
+        return SPACES.get(root.kind, "a")
+
+    def expression(self, name: str) -> str:
+        """How instructions name a buffer: `a.conv1`."""
+        return f"{self.space(name)}.{self.names[name]}"
+
+    def tables(self, given: frozenset[str]) -> dict[str, str]:
+        """The four tables by namespace, as text; `given` are allocated elsewhere."""
+        rows: dict[str, list[str]] = {space: [] for space in TABLES}
+        for buffer in self.role.buffers:
+            if buffer.name in given:
+                continue
+            rows[self.space(buffer.name)].append(_row(self.names[buffer.name], *self._entry(buffer)))
+        return {space: "\n".join(["{", *found, "}"]) if found else "{}" for space, found in rows.items()}
+
+    def _entry(self, buffer: Buffer) -> tuple[str, tuple[str, ...]]:
+        """The kind of row that a buffer has, and its arguments."""
+        parent = self.role.buffer(buffer.view_of) if buffer.view_of else None
+        typed = () if buffer.type.dtype == self.dtype else (f"dtype=np.{NUMPY_TYPES[buffer.type.dtype]}",)
+        around = tuple(self._halos(buffer.name)) if buffer.name in self.halos else ()
+        several = f"({', '.join(around)})" if len(around) > 1 else "".join(around)
+        halo = (f"halo={several}",) if around else ()
+        if parent is None and buffer.kind == "workspace" and buffer.type.dtype == "u8":
+            return "Bytes", (str(buffer.type.elements),)
+        spec = literal(self.spec(buffer))
+        if parent is None:
+            return "Array", (spec, *typed, *halo)
+        of = literal(self.names[parent.name])
+        if parent.type == buffer.type and parent.placement != buffer.placement and not self._shares_bytes(parent):
+            return "Part", (of, spec)
+        start = buffer.offset * DTYPE_BYTES[parent.type.dtype]
+        offset = (f"offset={start}",) if start else ()
+        typed = typed if parent.type.dtype != buffer.type.dtype else ()
+        return "View", (of, spec, *offset, *typed, *halo)
+
+    def _shares_bytes(self, parent: Buffer) -> bool:
+        return parent.type.names in (("element",), ("byte",))
+
+    def spec(self, buffer: Buffer) -> str:
+        """The axes as they lie in memory."""
+        axes = [(axis.name, self._axis(buffer, axis.name)) for axis in self._type(buffer).axes]
+        if buffer.layout:
+            texts = [text for _, text in axes]
+            return " ".join(dict(zip("NCHW", texts, strict=True))[letter] for letter in buffer.layout)
+        return " ".join(text for _, text in axes)
+
+    def _type(self, buffer: Buffer) -> TensorType:
+        """The type in one microbatch; in front of a halo that of the whole."""
+        made = self.halos.get(buffer.name)
+        narrow = buffer.name
+        while made is not None:
+            narrow = made.target if dict(made.attrs)["add"] else made.buffer
+            made = self.halos.get(narrow)
+        return of_microbatch(self.role.buffer(narrow).type, self.microbatches)
+
+    def _axis(self, buffer: Buffer, axis: str) -> str:
+        extent = self._type(buffer).extent(axis)
+        mesh = self.role.mesh
+        names = mesh.names if mesh is not None else ()
+        cut = "+".join(name for name, at in zip(names, buffer.placement, strict=False) if at == axis)
+        count = self.stacked.get(buffer.name.partition("@")[0].removesuffix(".shard"), 1)
+        first = axis == buffer.type.names[0]
+        held = f"{count}*{extent // count}" if count > 1 and cut and first else str(extent)
+        return ("N" if axis == BATCH else held) + (f"/{cut}" if cut else "")
+
+    def _halos(self, name: str) -> Iterator[str]:
+        """The constants that say which rows a buffer holds along one axis or several, the inner halo first."""
+        made = self.halos[name]
+        facts = dict(made.attrs)
+        narrow = self.role.buffer(made.target if facts["add"] else made.buffer)
+        if narrow.name in self.halos:
+            yield from self._halos(narrow.name)
+        axis = str(facts["axis"])
+        at = narrow.type.names.index(axis)
+        place = narrow.layout.index("NCHW"[at]) if narrow.layout else at
+        numbers = ", ".join(f"{key}={facts[key]}" for key in ("results", "before", "after", "stride", "step"))
+        plain = f"{axis.upper()}_{narrow.type.extent(axis)}_TO_{facts['results']}"
+        text = f"Halo(axis={place}, window={at - 2}, {numbers})"
+        known, number = plain, 2
+        while self.windows.setdefault(known, text) != text:
+            known, number = f"{plain}_{number}", number + 1
+        yield known
+
+    def placement_axes(self, name: str, axis: str) -> str:
+        """The mesh axes that cut an axis of a buffer: `data+model`, "" where none does."""
+        mesh = self.role.mesh
+        names = mesh.names if mesh is not None else ()
+        return "+".join(n for n, at in zip(names, self.role.buffer(name).placement, strict=False) if at == axis)
+
+    def parts(self, name: str, axis: str) -> int:
+        """Into how many parts an axis of a buffer is cut."""
+        mesh = self.role.mesh
+        cut = self.placement_axes(name, axis)
+        return prod(mesh.extent(each) for each in cut.split("+")) if mesh is not None and cut else 1
+
+
+def _row(name: str, function: str, arguments: Sequence[str]) -> str:
+    """A row of a table, on one line or with its arguments on the next."""
+    line = f"    {literal(name)}: {function}({', '.join(arguments)}),"
+    if len(line) <= WIDTH:
+        return line
+    return f"    {literal(name)}: {function}(\n        {', '.join(arguments)}\n    ),"
