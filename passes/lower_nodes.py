@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-from dlc.ir.graph import Attrs, Graph, Node
-from dlc.ir.plan import Plan
+from dlc.ir.graph import Attr, Attrs, Graph, Node
+from dlc.ir.plan import Bucket, Plan
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Segment, Wait
-from dlc.ir.tensor import BATCH, TensorType
-from dlc.ops.operator import Operator, Shapes, Workspace
+from dlc.ops.operator import Operator, Workspace
 from passes.context import Context
 from passes.differentiate import operator_of, roles
 from passes.lower_buffers import DEFAULT_LAYOUT, Buffers, is_image
 from passes.lower_groups import GROUP_PHASES, spans_shards
+from passes.options import local_shapes
 
 FORWARD_LIKE = ("forward", "loss", "metric")
 
@@ -30,6 +30,11 @@ class Lowering:
     infers: bool = False
     held: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)  # value -> the value that stands for it in inference
+    _largest: int = field(init=False)  # samples on the rank that has most
+    _spanning: dict[Attr, bool] = field(default_factory=dict)  # group -> whether it lies on several ranks
+
+    def __post_init__(self) -> None:
+        self._largest = max(stop - start for start, stop in self.plan.shards)
 
     def inference(self) -> Lowering:
         """The same over the same buffers, in inference mode: no dropout, running averages in batch norm."""
@@ -55,11 +60,12 @@ class Lowering:
 
     def _is_phased(self, node: Node) -> bool:
         """Whether it is a batch norm's pass over groups that lie on several ranks."""
-        return (
-            node.op == "bn"
-            and node.stage in GROUP_PHASES
-            and spans_shards(node.attr("group"), self.plan.shards, self.context)
-        )
+        if node.op != "bn" or node.stage not in GROUP_PHASES:
+            return False
+        group = node.attr("group")
+        if group not in self._spanning:
+            self._spanning[group] = spans_shards(group, self.plan.shards, self.context)
+        return self._spanning[group]
 
     def _view(self, node: Node) -> Iterator[Instruction]:
         source, conversions = self._fetch(node.inputs[0], DEFAULT_LAYOUT)
@@ -148,7 +154,9 @@ class Lowering:
         found = next((a for a in op.algorithms if a.name == call.algorithm), None)
         if found is None:
             return ()
-        return found.workspaces(node.stage, local_shapes(self.graph, node, self.plan), call.layout or DEFAULT_LAYOUT)
+        return found.workspaces(
+            node.stage, local_shapes(self.graph, node, self._largest), call.layout or DEFAULT_LAYOUT
+        )
 
     def _attrs(self, node: Node) -> Attrs:
         if node.op != "dropout":
@@ -213,51 +221,40 @@ def stream_key(seed: int, address: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def local_shapes(graph: Graph, node: Node, plan: Plan) -> Shapes:
-    """The types around a node on the rank with the largest shard."""
-    largest = max(stop - start for start, stop in plan.shards)
-
-    def local(name: str) -> TensorType:
-        return graph.type(name).with_extent(BATCH, largest)
-
-    return Shapes(tuple(map(local, node.inputs)), tuple(map(local, node.outputs)), dict(node.attrs))
-
-
 def reduced(segment: Segment, plan: Plan, hidden: bool) -> Segment:
     """The segment with each bucket's collective behind the instruction that completes it.
 
     Where computing can hide communication, collectives only begin there and are waited for at the segment's end.
     """
-    missing = {bucket.name: set(bucket.members) for bucket in plan.buckets}
-    made = list[Instruction]()
-    written = set[str]()
-    for bucket in plan.buckets:  # loss and metrics are complete before the backward pass begins
-        outside = set(bucket.members) - {
-            out for i in segment.instructions if isinstance(i, Compute) for out in i.outputs
-        }
-        missing[bucket.name] -= outside
-    for instruction in segment.instructions:
-        made.append(instruction)
+    written: dict[str, int] = {}
+    for at, instruction in enumerate(segment.instructions):
         if isinstance(instruction, Compute):
-            written.update(instruction.outputs)
-        for bucket in plan.buckets:
-            if bucket.name in missing and missing[bucket.name] <= written:
-                del missing[bucket.name]
-                made.append(
-                    Collective(
-                        bucket.name,
-                        "allreduce",
-                        bucket.group,
-                        bucket.algorithm,
-                        bucket.name,
-                        bucket.bytes,
-                        blocking=not hidden,
-                        reason=str(bucket.reason),
-                    )
-                )
+            for name in instruction.outputs:
+                written.setdefault(name, at)
+    complete: dict[int, list[Bucket]] = {}
+    for bucket in plan.buckets:  # loss and metrics are complete before the backward pass begins
+        last = max((written[name] for name in bucket.members if name in written), default=0)
+        complete.setdefault(last, []).append(bucket)
+    made = list[Instruction]()
+    for at, instruction in enumerate(segment.instructions):
+        made.append(instruction)
+        made.extend(_sum_of(bucket, hidden) for bucket in complete.get(at, ()))
     if hidden:
         made.extend(Wait(bucket.name) for bucket in plan.buckets)
     return replace(segment, instructions=tuple(made))
+
+
+def _sum_of(bucket: Bucket, hidden: bool) -> Collective:
+    return Collective(
+        bucket.name,
+        "allreduce",
+        bucket.group,
+        bucket.algorithm,
+        bucket.name,
+        bucket.bytes,
+        blocking=not hidden,
+        reason=str(bucket.reason),
+    )
 
 
 def _names(graph: Graph, node: Node, op: Operator) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import ceil, inf, log
 
@@ -88,8 +89,14 @@ def seconds_together(
         kind, algorithm = "allreduce", kind
     if len(groups[0]) == 1:
         return 0.0
-    found = prices(kind, of_ranks(cluster, groups), processing, algorithm)
-    return min(price.seconds(size) for price in found)
+    return min(price.seconds(size) for price in _known_prices(kind, algorithm, groups, cluster, processing))
+
+
+@lru_cache(maxsize=256)
+def _known_prices(
+    kind: str, algorithm: str, groups: tuple[tuple[int, ...], ...], cluster: Cluster, processing: Processing
+) -> tuple[Price, ...]:
+    return prices(kind, of_ranks(cluster, groups), processing, algorithm)
 
 
 def prices(kind: str, groups: Groups, processing: Processing = FREE, algorithm: str = "") -> tuple[Price, ...]:

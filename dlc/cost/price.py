@@ -52,6 +52,7 @@ class Prices:
     _slowest: dict[str, str] = field(default_factory=dict)
     _microbatches: dict[str, int] = field(default_factory=dict)
     _fabrics: dict[tuple[Mesh, str], Fabric] = field(default_factory=dict)
+    _groups: dict[tuple[str, str], tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     def __call__(self, instruction: Instruction, role: Role, samples: int) -> float:
         """Seconds of one instruction on the slowest device of a role, for so many samples of the batch."""
@@ -133,13 +134,21 @@ class Prices:
 
     def _on_links(self, made: Collective, role: Role, device: Device) -> float:
         """In each group of the role by itself, the slowest one; a halo crosses to both neighbours at once."""
-        groups = {self._around.members(made.group, rank) for rank in role.ranks}
+        groups = self._members(role, made.group)
         if made.kind == "halo":
             pairs = (pair for ranks in groups for pair in pairwise(ranks))
             return max((self._sent(made.bytes, *pair) for pair in pairs), default=0.0)
         kind = made.algorithm if made.kind == "allreduce" else made.kind
         extra = processing(device)
         return max(collective_seconds(kind, made.bytes, ranks, self.cluster, extra) for ranks in groups)
+
+    def _members(self, role: Role, group: str) -> tuple[tuple[int, ...], ...]:
+        """The groups of that name in which a role has ranks."""
+        key = (role.name, group)
+        if key not in self._groups:
+            found = {id(ranks): ranks for ranks in (self._around.members(group, rank) for rank in role.ranks)}
+            self._groups[key] = tuple(dict.fromkeys(found.values()))
+        return self._groups[key]
 
     def _message(self, transfer: Send | Receive, role: Role, samples: int, device: Device) -> float:
         """Along an axis that the stages' meshes are joined by, as all ranks send at once; else link by link."""

@@ -47,10 +47,11 @@ def _of_role(
 ) -> dict[Exchange, tuple[int, float]]:
     """Alike messages of a role -> (how many a step, their seconds)."""
     found: dict[Exchange, tuple[int, float]] = {}
+    largest = role.largest_shard
     for instruction, often in _messages(role):
         alike = _exchange(instruction, groups)
         times, seconds = found.get(alike, (0, 0.0))
-        found[alike] = times + often, seconds + often * price(instruction, role, role.largest_shard)
+        found[alike] = times + often, seconds + often * price(instruction, role, largest)
     return found
 
 
