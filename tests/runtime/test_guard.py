@@ -10,7 +10,7 @@ import pytest
 
 from backends.numpy_mpi.runtime.failures import ProgramError
 from backends.numpy_mpi.runtime.guard import describe, first_not_finite, require_finite
-from backends.numpy_mpi.runtime.position import Place, Position
+from backends.numpy_mpi.runtime.position import Position, Reading
 from backends.numpy_mpi.runtime.star import Hub, Limits, Spoke, describe_stall
 from backends.numpy_mpi.runtime.thread_world import run_threads
 from backends.numpy_mpi.runtime.world import Serial, World
@@ -208,7 +208,7 @@ def test_first_not_finite_tells_where_it_began() -> None:
     ],
 )
 def test_describe(failure: BaseException, text: str, status: int) -> None:
-    assert describe(failure, 2, Place(4, "computing")) == (text, status)
+    assert describe(failure, 2, Reading(4, "computing")) == (text, status)
 
 
 def test_the_hub_names_a_rank_whose_connection_closes(capfd: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +219,7 @@ def test_the_hub_names_a_rank_whose_connection_closes(capfd: pytest.CaptureFixtu
         hub = Hub(3, True, position, limits, selector)
         spokes = {rank: Spoke(rank, hub.invitation, limits, selector) for rank in (1, 2)}
         position.at(7, "computing")
-        spokes[2].tick(Place(6, "computing"))
+        spokes[2].tick(Reading(6, "computing"))
         deadline = time.monotonic() + 10
         while hub.verdict is None and time.monotonic() < deadline:
             for key, _ in selector.select(0.05):
@@ -252,9 +252,9 @@ def test_strangers_are_turned_away() -> None:
 
 
 def test_describe_stall() -> None:
-    waiting = Place(3, "allreduce `b`", 9.0)
-    assert describe_stall({0: waiting, 1: Place(3, "computing")}, 10.0) == ""
-    text = describe_stall({0: waiting, 1: Place(3, "computing"), 2: Place(2, "allreduce `b`", 1.0)}, 9.0)
+    waiting = Reading(3, "allreduce `b`", 9.0)
+    assert describe_stall({0: waiting, 1: Reading(3, "computing")}, 10.0) == ""
+    text = describe_stall({0: waiting, 1: Reading(3, "computing"), 2: Reading(2, "allreduce `b`", 1.0)}, 9.0)
     assert text.splitlines()[:3] == [
         "error: rank 0 has waited for 9 s: in step 3, waiting in allreduce `b`",
         "  = note: rank 1 is missing: in step 3, computing",

@@ -65,14 +65,50 @@ def test_a_failure_ends_all_threads() -> None:
         run_threads(main, 4)
 
 
-def test_a_stall_names_who_is_missing() -> None:
+def test_a_deadlock_says_at_once_who_waits_for_what() -> None:
     def main(world: World) -> None:
-        if world.rank != 2:
+        if world.rank == 0:
+            world.receive(np.zeros(1), 1, "a reply")
+        elif world.rank != 2:
             world.barrier("the gate")
 
-    with pytest.raises(ProgramError, match=r"has waited 0.2 s in `the gate`") as failure:
-        run_threads(main, 3, stall_seconds=0.2)
-    assert failure.value.notes == ("ranks not in it: [2]",)
+    with pytest.raises(ProgramError, match="all ranks wait for ever") as failure:
+        run_threads(main, 4)
+    assert failure.value.notes == (
+        "rank 0 waits in receive `a reply` from rank 1",
+        "rank 1 waits in `the gate`",
+        "rank 3 waits in `the gate`",
+        "ranks that have ended: [2]",
+    )
+
+
+def test_who_sends_before_receiving_waits_for_ever_by_rendezvous_alone() -> None:
+    def main(world: World) -> float:
+        received = np.zeros(1)
+        world.send(np.full(1, float(world.rank)), 1 - world.rank, "greeting")
+        world.receive(received, 1 - world.rank, "greeting")
+        return float(received[0])
+
+    assert run_threads(main, 2) == [1.0, 0.0]
+    with pytest.raises(ProgramError) as failure:
+        run_threads(main, 2, rendezvous=True)
+    assert failure.value.notes[0] == "rank 0 waits in send `greeting` to rank 1"
+
+
+def test_many_virtual_ranks_take_turns_in_the_same_order_every_time() -> None:
+    def run() -> list[tuple[int, float]]:
+        order: list[tuple[int, float]] = []
+
+        def main(world: World) -> None:
+            value = np.full(1, float(world.rank))
+            for round_ in range(6):
+                world.exchange(value.copy(), world.rank ^ 1 << round_, value, world.rank ^ 1 << round_, "swap")
+                order.append((world.rank, float(value[0])))
+
+        run_threads(main, 64)
+        return order
+
+    assert run() == run()
 
 
 def test_position() -> None:

@@ -88,7 +88,7 @@ from .data import Dataset, Loader, Samples, shard
 from .failures import ProgramError
 from .files import Files, load_arrays, load_npz, load_weights, save_arrays, save_npz, save_weights
 from .guard import require_finite
-from .position import Place, Position
+from .position import Position
 from .program import Options, Result, run
 from .progress import Profile, Progress
 from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
@@ -106,7 +106,6 @@ __all__ = [
     "Loader",
     "N",
     "Options",
-    "Place",
     "Position",
     "Profile",
     "ProgramError",

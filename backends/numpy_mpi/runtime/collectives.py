@@ -1,8 +1,10 @@
 """The sum over all ranks, in place, by the algorithms that a plan can name.
 
-Written over point-to-point messages, for any number of ranks and any length. All ranks end with the same bits, and the
-order of the additions depends on the number of ranks and on the element's place only, never on timing: where two ranks
-add the same two values they do it in either order, which IEEE addition does not tell apart.
+Each is a generator of steps: messages that a rank sends and receives at once. Who runs it delivers a step's messages
+before it asks for the next, one step after the other or between other work. Any number of ranks and any length will do.
+All ranks end with the same bits, and the order of the additions depends on the number of ranks and on the element's
+place only, never on timing: where two ranks add the same two values they do it in either order, which IEEE addition
+does not tell apart.
 
 Costs: P ranks, m values of γ bytes, latency L, time per byte G, lg = log2 (T. Ben-Nun, T. Hoefler, ACM Computing
 Surveys 2019, section 2.5; R. Thakur, R. Rabenseifner, W. Gropp, IJHPCA 2005).
@@ -10,13 +12,10 @@ Surveys 2019, section 2.5; R. Thakur, R. Rabenseifner, W. Gropp, IJHPCA 2005).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .world import World
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,85 +25,90 @@ SHARED_CHUNK = 16384
 _CACHE_LINE = 64  # bytes: slices of a shared window begin on one, so that no two ranks write into the same
 
 
-def tree(world: World, values: Array, scratch: Array, name: str) -> None:
+class Step(NamedTuple):
+    """What a rank sends and what it receives, at once; None where it does not. `request` is a library's own."""
+
+    sent: Array | None = None
+    to: int = -1
+    received: Array | None = None
+    source: int = -1
+    request: Any = None
+
+
+Steps = Iterator[Step]
+
+
+class Ranks(Protocol):
+    """A rank among the others."""
+
+    rank: int
+    size: int
+
+    def meeting(self) -> Steps:
+        """Steps behind which all ranks have come here, and see what each has written to shared memory."""
+
+    def library(self, values: Array) -> Steps:
+        """The sum by the message library's own algorithm."""
+
+
+def tree(ranks: Ranks, values: Array, scratch: Array) -> Steps:
     """Sums up a binomial tree to rank 0 and sends the result down again: 2⌈lg P⌉(L + γmG). Scratch: m values."""
     span = 1
-    while span < world.size:
-        if world.rank & span:
-            world.send(values, world.rank - span, name)
+    while span < ranks.size:
+        if ranks.rank & span:
+            yield Step(values, ranks.rank - span)
             break
-        if world.rank + span < world.size:
-            world.receive(scratch, world.rank + span, name)
+        if ranks.rank + span < ranks.size:
+            yield Step(received=scratch, source=ranks.rank + span)
             np.add(values, scratch, out=values)
         span *= 2
-    broadcast(world, values, 0, name)
+    yield from broadcast(ranks.rank, ranks.size, values, 0)
 
 
-def broadcast(world: World, values: Array, root: int, name: str) -> None:
+def broadcast(rank: int, size: int, values: Array, root: int) -> Steps:
     """The values of `root` on all ranks, down a binomial tree: ⌈lg P⌉(L + γmG)."""
-    place = (world.rank - root) % world.size
-    span = 1 << (world.size - 1).bit_length()
+    place = (rank - root) % size
+    span = 1 << (size - 1).bit_length()
     while span := span // 2:
         if place % (2 * span) == span:
-            world.receive(values, (place - span + root) % world.size, name)
-        elif place % (2 * span) == 0 and place + span < world.size:
-            world.send(values, (place + span + root) % world.size, name)
+            yield Step(received=values, source=(place - span + root) % size)
+        elif place % (2 * span) == 0 and place + span < size:
+            yield Step(values, (place + span + root) % size)
 
 
-def butterfly(world: World, values: Array, scratch: Array, name: str) -> None:
+def butterfly(ranks: Ranks, values: Array, scratch: Array) -> Steps:
     """Recursive doubling: in each round partners swap all values and add them: lg P·(L + γmG). Scratch: m values.
 
     Where P is no power of two, folding before and after adds 2(L + γmG).
     """
-    core, place = _fold(world, values, scratch, name)
+    core, place = _core(ranks.rank, ranks.size)
+    yield from _fold(ranks.rank, ranks.size, values, scratch)
     if place is not None:
         span = 1
         while span < core:
-            partner = _unfolded(world.size - core, place ^ span)
-            world.exchange(values, partner, scratch, partner, name)
+            partner = _unfolded(ranks.size - core, place ^ span)
+            yield Step(values, partner, scratch, partner)
             np.add(values, scratch, out=values)
             span *= 2
-    _unfold(world, values, name)
+    yield from _unfold(ranks.rank, ranks.size, values)
 
 
-def ring(world: World, values: Array, scratch: Array, name: str) -> None:
+def ring(ranks: Ranks, values: Array, scratch: Array) -> Steps:
     """P chunks go round a ring, once to be summed, once to be spread: 2(P−1)(L + γ(m/P)G). Scratch: ⌈m/P⌉ values."""
-    size, rank = world.size, world.rank
-    chunks = [values[_bound(len(values), size, i) : _bound(len(values), size, i + 1)] for i in range(size)]
-    right, left = (rank + 1) % size, (rank - 1) % size
-    for round_ in range(size - 1):
-        mine = chunks[(rank - round_ - 1) % size]
-        world.exchange(chunks[(rank - round_) % size], right, scratch[: len(mine)], left, name)
-        np.add(mine, scratch[: len(mine)], out=mine)
-    for round_ in range(size - 1):
-        world.exchange(chunks[(rank + 1 - round_) % size], right, chunks[(rank - round_) % size], left, name)
+    chunks = _chunks(values, ranks.size)
+    yield from _ring_down(ranks.rank, chunks, scratch)
+    yield from _ring_up(ranks.rank, chunks)
 
 
-def rabenseifner(world: World, values: Array, scratch: Array, name: str) -> None:
+def rabenseifner(ranks: Ranks, values: Array, scratch: Array) -> Steps:
     """Reduce-scatter by halving, allgather by doubling: 2L·lg P + 2γmG(P−1)/P. Scratch: m values (m/2 unfolded).
 
     Where P is no power of two, folding before and after adds 2(L + γmG).
     """
-    core, place = _fold(world, values, scratch, name)
-    if place is not None:
-        extra = world.size - core
-        span = core // 2
-        while span:
-            kept, given = _halves(values, core, place, span)
-            partner = _unfolded(extra, place ^ span)
-            world.exchange(given, partner, scratch[: len(kept)], partner, name)
-            np.add(kept, scratch[: len(kept)], out=kept)
-            span //= 2
-        span = 1
-        while span < core:
-            kept, given = _halves(values, core, place, span)
-            partner = _unfolded(extra, place ^ span)
-            world.exchange(kept, partner, given, partner, name)
-            span *= 2
-    _unfold(world, values, name)
+    yield from _rabenseifner(ranks.rank, ranks.size, values, scratch)
 
 
-def shared(world: World, rows: Array, scratch: Array, name: str) -> None:
+def shared(ranks: Ranks, rows: Array, scratch: Array) -> Steps:
     """Reduce-scatter in one memory: each rank sums its slice of all ranks' rows, in rank order, and writes it to each.
 
     `rows[r]` holds rank r's values, where its gradients were born. Two barriers and m/P values from and to each of P
@@ -112,8 +116,8 @@ def shared(world: World, rows: Array, scratch: Array, name: str) -> None:
     """
     elements = rows.shape[1]
     align = max(1, _CACHE_LINE // rows.itemsize)
-    start, stop = (min(elements, -(-_bound(elements, world.size, world.rank + i) // align) * align) for i in (0, 1))
-    world.barrier(name)
+    start, stop = (min(elements, -(-_bound(elements, ranks.size, ranks.rank + i) // align) * align) for i in (0, 1))
+    yield from ranks.meeting()
     for low in range(start, stop, SHARED_CHUNK):
         columns = rows[:, low : min(low + SHARED_CHUNK, stop)]
         total = scratch[: columns.shape[1]]
@@ -121,12 +125,86 @@ def shared(world: World, rows: Array, scratch: Array, name: str) -> None:
         for row in columns[2:]:
             np.add(total, row, out=total)
         columns[...] = total
-    world.barrier(name)
+    yield from ranks.meeting()
 
 
-def mpi(world: World, values: Array, scratch: Array, name: str) -> None:
+def mpi(ranks: Ranks, values: Array, scratch: Array) -> Steps:
     """MPI's own Allreduce; the library chooses algorithm and order by length and rank count, the same on every run."""
-    world.mpi_allreduce(values, name)
+    yield from ranks.library(values)
+
+
+def hierarchical(
+    values: Array,
+    scratch: Array,
+    within: Sequence[int],
+    across: Sequence[int],
+    place: tuple[int, int],
+    ring_across: bool,
+) -> Steps:
+    """A ring's reduce-scatter within a node, an allreduce of this rank's chunk across nodes, a ring's allgather.
+
+    `within` are the ranks of this rank's node, `across` those with the same place in theirs, of which all have as many;
+    `place` is this rank's in both. Across nodes it is Rabenseifner's, or a ring. Scratch: m values.
+    """
+    chunks = _chunks(values, len(within))
+    yield from _of(_ring_down(place[0], chunks, scratch), within)
+    own = chunks[(place[0] + 1) % len(within)]
+    if ring_across:
+        parts = _chunks(own, len(across))
+        yield from _of(_ring_down(place[1], parts, scratch), across)
+        yield from _of(_ring_up(place[1], parts), across)
+    else:
+        yield from _of(_rabenseifner(place[1], len(across), own, scratch), across)
+    yield from _of(_ring_up(place[0], chunks), within)
+
+
+def _of(steps: Steps, ranks: Sequence[int]) -> Steps:
+    """Steps among some ranks, which they number from 0."""
+    for step in steps:
+        yield step._replace(to=ranks[step.to], source=ranks[step.source])
+
+
+def _chunks(values: Array, parts: int) -> list[Array]:
+    return [values[_bound(len(values), parts, i) : _bound(len(values), parts, i + 1)] for i in range(parts)]
+
+
+def _ring_down(rank: int, chunks: list[Array], scratch: Array) -> Steps:
+    """Each chunk goes once round and is summed; this rank ends with the chunk behind its own number."""
+    size = len(chunks)
+    right, left = (rank + 1) % size, (rank - 1) % size
+    for round_ in range(size - 1):
+        mine = chunks[(rank - round_ - 1) % size]
+        yield Step(chunks[(rank - round_) % size], right, scratch[: len(mine)], left)
+        np.add(mine, scratch[: len(mine)], out=mine)
+
+
+def _ring_up(rank: int, chunks: list[Array]) -> Steps:
+    """Each summed chunk goes once round."""
+    size = len(chunks)
+    right, left = (rank + 1) % size, (rank - 1) % size
+    for round_ in range(size - 1):
+        yield Step(chunks[(rank + 1 - round_) % size], right, chunks[(rank - round_) % size], left)
+
+
+def _rabenseifner(rank: int, size: int, values: Array, scratch: Array) -> Steps:
+    core, place = _core(rank, size)
+    yield from _fold(rank, size, values, scratch)
+    if place is not None:
+        extra = size - core
+        span = core // 2
+        while span:
+            kept, given = _halves(values, core, place, span)
+            partner = _unfolded(extra, place ^ span)
+            yield Step(given, partner, scratch[: len(kept)], partner)
+            np.add(kept, scratch[: len(kept)], out=kept)
+            span //= 2
+        span = 1
+        while span < core:
+            kept, given = _halves(values, core, place, span)
+            partner = _unfolded(extra, place ^ span)
+            yield Step(kept, partner, given, partner)
+            span *= 2
+    yield from _unfold(rank, size, values)
 
 
 def scratch_elements(algorithm: str, ranks: int, elements: int) -> int:
@@ -137,7 +215,7 @@ def scratch_elements(algorithm: str, ranks: int, elements: int) -> int:
     return sizes.get(algorithm, elements)
 
 
-ALGORITHMS: dict[str, Callable[[World, Array, Array, str], None]] = {
+ALGORITHMS: dict[str, Callable[[Ranks, Array, Array], Steps]] = {
     "tree": tree,
     "butterfly": butterfly,
     "ring": ring,
@@ -147,32 +225,37 @@ ALGORITHMS: dict[str, Callable[[World, Array, Array, str], None]] = {
 }
 
 
-def _fold(world: World, values: Array, scratch: Array, name: str) -> tuple[int, int | None]:
+def _core(rank: int, size: int) -> tuple[int, int | None]:
     """(the largest power of two 2ᵏ ≤ P, this rank's place among these, None where it sits out).
 
     The first 2(P − 2ᵏ) ranks pair up: the odd one hands its values to the even one.
     """
-    core = 1 << (world.size.bit_length() - 1)
-    extra = world.size - core
-    if world.rank >= 2 * extra:
-        return core, world.rank - extra
-    if world.rank % 2:
-        world.send(values, world.rank - 1, name)
-        return core, None
-    world.receive(scratch, world.rank + 1, name)
-    np.add(values, scratch, out=values)
-    return core, world.rank // 2
+    core = 1 << (size.bit_length() - 1)
+    extra = size - core
+    if rank >= 2 * extra:
+        return core, rank - extra
+    return core, None if rank % 2 else rank // 2
 
 
-def _unfold(world: World, values: Array, name: str) -> None:
-    """Those that sat out get the result."""
-    extra = world.size - (1 << (world.size.bit_length() - 1))
-    if world.rank >= 2 * extra:
+def _fold(rank: int, size: int, values: Array, scratch: Array) -> Steps:
+    """Those that sit out hand over their values."""
+    if rank >= 2 * (size - (1 << (size.bit_length() - 1))):
         return
-    if world.rank % 2:
-        world.receive(values, world.rank - 1, name)
+    if rank % 2:
+        yield Step(values, rank - 1)
     else:
-        world.send(values, world.rank + 1, name)
+        yield Step(received=scratch, source=rank + 1)
+        np.add(values, scratch, out=values)
+
+
+def _unfold(rank: int, size: int, values: Array) -> Steps:
+    """Those that sat out get the result."""
+    if rank >= 2 * (size - (1 << (size.bit_length() - 1))):
+        return
+    if rank % 2:
+        yield Step(received=values, source=rank - 1)
+    else:
+        yield Step(values, rank + 1)
 
 
 def _unfolded(extra: int, place: int) -> int:

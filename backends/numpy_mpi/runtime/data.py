@@ -14,6 +14,7 @@ import numpy as np
 
 from .collectives import Array
 from .failures import ProgramError
+from .spec import shard as shard
 
 _SPLIT_STREAM = 2**63  # epochs count from 0, so no epoch ever draws from this stream
 
@@ -113,13 +114,6 @@ def split(samples: Samples, test: float, seed: int) -> Dataset:
         return Dataset(samples, samples.rows(np.arange(0)))
     order = permutation(seed, _SPLIT_STREAM, len(samples))
     return Dataset(samples.rows(np.sort(order[count:])), samples.rows(np.sort(order[:count])))
-
-
-def shard(samples: int, ranks: int, rank: int) -> tuple[int, int]:
-    """(start, stop) of a rank's share of a batch: the first `samples` mod `ranks` shares have one more."""
-    share, more = divmod(samples, ranks)
-    start = rank * share + min(rank, more)
-    return start, start + share + (rank < more)
 
 
 @dataclass(slots=True)

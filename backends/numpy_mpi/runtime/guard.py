@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .failures import ProgramError
-from .position import Place, Position
+from .position import Position, Reading
 from .star import show
 from .supervisor import Supervision, write_completion
 from .world import World
@@ -65,7 +65,7 @@ def fail(guard: Guard, rank: int | None, failure: BaseException) -> NoReturn:
     guard.failed(*describe(failure, rank, guard.position.read()))
 
 
-def describe(failure: BaseException, rank: int | None, place: Place) -> tuple[str, int]:
+def describe(failure: BaseException, rank: int | None, place: Reading) -> tuple[str, int]:
     """(what to print, exit status) for something that was raised: a traceback only where it is a defect."""
     name = "a rank" if rank is None else f"rank {rank}"
     note = f"  = note: {place}"

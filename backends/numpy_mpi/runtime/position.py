@@ -13,7 +13,7 @@ AFTER = -2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Reading:
     """One reading of a position. `waiting` is the time in seconds that it has spent in `what`, 0 if it computes."""
 
     step: int = BEFORE
@@ -69,11 +69,11 @@ class Position:
         if not self._depth:
             self._write(0.0, self._what)
 
-    def read(self) -> Place:
+    def read(self) -> Reading:
         """Where the rank is now."""
         step, since, what = _LAYOUT.unpack_from(self._memory)
         waiting = max(time.monotonic() - since, 1e-9) if since else 0.0
-        return Place(step, what.rstrip(b"\0").decode(errors="replace"), waiting)
+        return Reading(step, what.rstrip(b"\0").decode(errors="replace"), waiting)
 
     def _write(self, since: float, what: bytes) -> None:
         _LAYOUT.pack_into(self._memory, 0, self._step, since, what)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .lines import Lines, Message
-from .position import AFTER, Place, Position
+from .position import AFTER, Position, Reading
 from .processes import kill_if_here, living_siblings, speaks_for_siblings, this_process
 
 _BEAT = 0.2  # seconds between two reports of a rank's place
@@ -48,7 +48,7 @@ class Star(Protocol):
     def is_needed(self) -> bool:
         """Whether others may still look for this supervisor, though there is a verdict."""
 
-    def tick(self, place: Place) -> None:
+    def tick(self, place: Reading) -> None:
         """Called a few times a second with the place of the own rank."""
 
     def report(self, text: str, status: int) -> None:
@@ -74,7 +74,7 @@ class Alone:
         """For a moment, in which others look for the one that speaks for all."""
         return time.monotonic() - self._told < _LISTEN
 
-    def tick(self, place: Place) -> None:
+    def tick(self, place: Reading) -> None:
         """Gives up when another rank must have ended before it could say so."""
         now = time.monotonic()
         if now - self._began > self._limit:
@@ -115,7 +115,7 @@ class _Peer:
     heard: float
     lines: Lines | None = None
     process: Message = field(default_factory=dict)
-    place: Place = field(default_factory=Place)
+    place: Reading = field(default_factory=Reading)
     done: bool = False
     left: bool = False
 
@@ -150,7 +150,7 @@ class Hub:
         """As long as others are connected or are still to connect: they take a hub that is gone for a failed one."""
         return not all(peer.left for rank, peer in self._peers.items() if rank)
 
-    def tick(self, place: Place) -> None:
+    def tick(self, place: Reading) -> None:
         """Notices silence and stalls; lets the others hear that the hub lives."""
         now = time.monotonic()
         if now - self._ticked > 2:  # this very process was stopped: what the others said meanwhile is still to be read
@@ -182,7 +182,7 @@ class Hub:
         """Rank 0 is done; the job is when all are."""
         self._done(0, status)
 
-    def place_of(self, rank: int) -> Place:
+    def place_of(self, rank: int) -> Reading:
         """Where that rank was when it was last heard of."""
         return self._peers[rank].place
 
@@ -228,7 +228,7 @@ class Hub:
         peer = self._peers[rank]
         peer.heard = time.monotonic()
         if "place" in message:
-            peer.place = Place(*message["place"])
+            peer.place = Reading(*message["place"])
         if "report" in message:
             self.report(message["report"], message["status"])
         if "goodbye" in message:
@@ -236,7 +236,7 @@ class Hub:
 
     def _done(self, rank: int, status: int) -> None:
         self._peers[rank].done = True
-        self._peers[rank].place = Place(AFTER, "done")
+        self._peers[rank].place = Reading(AFTER, "done")
         self._status = max(self._status, status)
         if self.verdict is None and all(peer.done for peer in self._peers.values()):
             self.verdict = self._status
@@ -266,7 +266,7 @@ class Spoke:
         self._lost: float | None = None
         selector.register(self._lines.connection, selectors.EVENT_READ, self._hear)
 
-    def tick(self, place: Place) -> None:
+    def tick(self, place: Reading) -> None:
         """Tells the hub; acts for itself where the hub is gone, silent or does not answer."""
         now = time.monotonic()
         if now - self._ticked > 2:
@@ -319,7 +319,7 @@ class Spoke:
             self._selector.unregister(self._lines.connection)
             self._orphaned = time.monotonic()
 
-    def _lose_hub(self, how: str, place: Place) -> None:
+    def _lose_hub(self, how: str, place: Reading) -> None:
         if self.verdict is not None:
             return
         self._lost = time.monotonic()
@@ -333,7 +333,7 @@ class Spoke:
             self.verdict = status
 
 
-def describe_stall(places: dict[int, Place], limit: float) -> str:
+def describe_stall(places: dict[int, Reading], limit: float) -> str:
     """What to say where a rank has waited for `limit` seconds: in what, and who is missing; "" if none has."""
     rank, longest = max(places.items(), key=lambda entry: entry[1].waiting)
     if longest.waiting < limit:
@@ -383,5 +383,5 @@ def _last(peer: _Peer) -> str:
     return f"  = note: it was last heard of {time.monotonic() - peer.heard:.1f} s ago, {peer.place}"
 
 
-def _seen(rank: int, place: Place) -> str:
+def _seen(rank: int, place: Reading) -> str:
     return f"  = note: rank {rank} is {place}"

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from .failures import ProgramError
 from .lines import Lines, Message
-from .position import AFTER, Place, Position
+from .position import AFTER, Position, Reading
 from .processes import unlink_shared_memory
 from .star import Alone, Hub, Limits, Spoke, Star, show
 
@@ -238,8 +238,8 @@ class Supervisor:
         name = "a rank" if self._rank is None else f"rank {self._rank}"
         self._star.report(f"error: {name} {what}\n  = note: {self._place()}", status)
 
-    def _place(self) -> Place:
-        return Place(AFTER, "done") if self._done is not None and self._ended else self._position.read()
+    def _place(self) -> Reading:
+        return Reading(AFTER, "done") if self._done is not None and self._ended else self._position.read()
 
 
 def describe_exit(code: int) -> str:

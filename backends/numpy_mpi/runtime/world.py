@@ -7,32 +7,53 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from . import collectives
-from .collectives import ALGORITHMS, Array, scratch_elements
+from .collectives import ALGORITHMS, Array, Step, Steps, scratch_elements
 from .position import Position
 
 
 class World(ABC):
-    """This rank among all ranks.
+    """This rank among all ranks, or among some of them (`subworld`).
 
     All ranks must call collectives in the same order with the same names and sizes. Names serve the messages of a
-    stall, and keep a message of one name from being taken for another's.
+    stall, and keep a message of one name from being taken for another's. `members` are the ranks' numbers in the job.
     """
 
-    def __init__(self, rank: int, size: int, position: Position | None = None) -> None:
+    def __init__(self, rank: int, members: Sequence[int], position: Position | None = None) -> None:
         self.rank = rank
-        self.size = size
+        self.size = len(members)
+        self.members = tuple(members)
         self.position = position or Position()
         self._scratch: dict[str, Array] = {}
         self._rows: dict[str, Array] = {}
+        self._sent, self._heard = np.zeros(1, np.uint8), np.zeros(1, np.uint8)
 
     # What a kind of world provides.
+
+    @abstractmethod
+    def subworld(self, ranks: Sequence[int]) -> World:
+        """The world of these ranks, in this order: all of them must call it, in the same order as others of theirs."""
+
+    @abstractmethod
+    def start(self, step: Step, name: str, serial: int = 0) -> list[Any]:
+        """Begins to send and to receive, arrays that are contiguous; empty ones are left out.
+
+        Messages between two ranks of one name, size and `serial` keep their order, others need none.
+        """
+
+    @abstractmethod
+    def test(self, started: list[Any]) -> bool:
+        """Whether what `start` began is over: what was received is there, what was sent may be written again."""
+
+    @abstractmethod
+    def wait_until(self, ready: Callable[[], bool], name: str, size: int = 0) -> None:
+        """Returns when `ready` says so, called as often as messages may have come; `size` bytes are on the way."""
 
     @abstractmethod
     def send(self, array: Array, to: int, name: str = "message") -> None:
@@ -55,7 +76,7 @@ class World(ABC):
         """One zeroed array in one memory for all ranks, which must be on one node (else ProgramError E0717)."""
 
     @abstractmethod
-    def mpi_allreduce(self, array: Array, name: str) -> None:
+    def library(self, values: Array) -> Steps:
         """The sum by the library's own algorithm, in place."""
 
     @abstractmethod
@@ -63,6 +84,31 @@ class World(ABC):
         """Ends the whole job at once."""
 
     # What follows from it.
+
+    def fence(self) -> None:
+        """What ranks have written to memory that they share is seen by who reads it behind this."""
+        return
+
+    def meeting(self) -> Steps:
+        """Dissemination: in ⌈lg P⌉ rounds each rank hears of twice as many."""
+        self.fence()
+        span = 1
+        while span < self.size:
+            yield Step(self._sent, (self.rank + span) % self.size, self._heard, (self.rank - span) % self.size)
+            span *= 2
+        self.fence()
+
+    def run(self, steps: Steps, name: str) -> None:
+        """One step after the other."""
+        for step in steps:
+            if step.request is not None:
+                self.wait_until(lambda step=step: self.test([step.request]), name)  # type: ignore[misc]
+            elif step.received is None:
+                self.send(step.sent, step.to, name)  # type: ignore[arg-type]
+            elif step.sent is None:
+                self.receive(step.received, step.source, name)
+            else:
+                self.exchange(step.sent, step.to, step.received, step.source, name)
 
     def at(self, step: int, what: str = "computing") -> None:
         """This rank is in that step now; what the guard says when something goes wrong."""
@@ -95,12 +141,12 @@ class World(ABC):
             self._scratch[name] = np.empty(scratch_elements(algorithm, self.size, array.size), array.dtype)
         values = self._rows[name] if algorithm == "shared" else flat(array)
         with self.position.waiting(f"allreduce `{name}`"):
-            ALGORITHMS[algorithm](self, values, self._scratch[name], name)
+            self.run(ALGORITHMS[algorithm](self, values, self._scratch[name]), name)
 
     def broadcast(self, array: Array, root: int = 0, name: str = "broadcast") -> None:
         """The array of `root` on all ranks, in place."""
         with self.position.waiting(f"broadcast `{name}`"):
-            collectives.broadcast(self, flat(array), root, name)
+            self.run(collectives.broadcast(self.rank, self.size, flat(array), root), name)
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         """The small value of `root` (JSON values or bytes) on all ranks."""
@@ -109,10 +155,10 @@ class World(ABC):
         text = np.frombuffer(_encode(value), np.uint8).copy() if self.rank == root else np.empty(0, np.uint8)
         length = np.array([len(text)])
         with self.position.waiting("bcast"):
-            collectives.broadcast(self, length, root, "bcast length")
+            self.run(collectives.broadcast(self.rank, self.size, length, root), "bcast length")
             if self.rank != root:
                 text = np.empty(int(length[0]), np.uint8)
-            collectives.broadcast(self, text, root, "bcast value")
+            self.run(collectives.broadcast(self.rank, self.size, text, root), "bcast value")
         return value if self.rank == root else _decode(text.tobytes())
 
     def gather(self, value: Any, root: int = 0) -> list[Any] | None:
@@ -159,7 +205,24 @@ class Serial(World):
     """A world of one rank; needs no MPI."""
 
     def __init__(self, position: Position | None = None) -> None:
-        super().__init__(0, 1, position)
+        super().__init__(0, (0,), position)
+
+    def subworld(self, ranks: Sequence[int]) -> World:
+        """There is no other."""
+        return self
+
+    def start(self, step: Step, name: str, serial: int = 0) -> list[Any]:
+        """There is no one to send to."""
+        raise ValueError("a world of one rank has no one to send to")
+
+    def test(self, started: list[Any]) -> bool:
+        """Nothing was begun."""
+        return True
+
+    def wait_until(self, ready: Callable[[], bool], name: str, size: int = 0) -> None:
+        """What is not there now never comes."""
+        if not ready():
+            raise ValueError(f"nobody else can end `{name}` in a world of one rank")
 
     def send(self, array: Array, to: int, name: str = "message") -> None:
         """There is no one to send to."""
@@ -180,8 +243,9 @@ class Serial(World):
         """An array of its own."""
         return np.zeros(tuple(shape), dtype)
 
-    def mpi_allreduce(self, array: Array, name: str) -> None:
+    def library(self, values: Array) -> Steps:
         """The sum of one."""
+        return iter(())
 
     def abort(self, status: int = 1) -> None:
         """Ends the process."""
