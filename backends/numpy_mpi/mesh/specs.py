@@ -15,7 +15,7 @@ from backends.numpy_mpi.tables import NUMPY_TYPES
 from backends.numpy_mpi.text import WIDTH, literal
 from dlc.ir.program import Buffer, Collective, Role
 from dlc.ir.storage import Storage, of_microbatch
-from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
+from dlc.ir.tensor import BATCH, TensorType
 
 TABLES = {"w": "WEIGHTS", "s": "STATES", "g": "GRADIENTS", "a": "ACTIVATIONS"}
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
@@ -28,7 +28,7 @@ class Arrays:
 
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
     is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo, `windows` collects the
-    constants that describe halos.
+    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket.
     """
 
     role: Role
@@ -39,12 +39,17 @@ class Arrays:
     names: dict[str, str] = field(default_factory=dict)
     halos: dict[str, Collective] = field(default_factory=dict)
     windows: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.role, self.role.largest_shard)
         for segment in self.role.segments:
             for made in segment.instructions:
-                if isinstance(made, Collective) and made.kind == "halo":
+                if not isinstance(made, Collective):
+                    continue
+                if made.kind == "allreduce" and made.algorithm == "shared":
+                    self.shared[made.buffer] = made.group
+                if made.kind == "halo":
                     self.halos[made.buffer if dict(made.attrs)["add"] else made.target] = made
         taken = set[tuple[str, str]]()
         for buffer in self.role.buffers:
@@ -67,12 +72,10 @@ class Arrays:
         """How instructions name a buffer: `a.conv1`."""
         return f"{self.space(name)}.{self.names[name]}"
 
-    def tables(self, given: frozenset[str]) -> dict[str, str]:
-        """The four tables by namespace, as text; `given` are allocated elsewhere."""
+    def tables(self) -> dict[str, str]:
+        """The four tables by namespace, as text."""
         rows: dict[str, list[str]] = {space: [] for space in TABLES}
         for buffer in self.role.buffers:
-            if buffer.name in given:
-                continue
             rows[self.space(buffer.name)].append(_row(self.names[buffer.name], *self._entry(buffer)))
         return {space: "\n".join(["{", *found, "}"]) if found else "{}" for space, found in rows.items()}
 
@@ -87,12 +90,12 @@ class Arrays:
             return "Bytes", (str(buffer.type.elements),)
         spec = literal(self.spec(buffer))
         if parent is None:
-            return "Array", (spec, *typed, *halo)
+            shared = (f"shared={literal(self.shared[buffer.name])}",) if buffer.name in self.shared else ()
+            return "Array", (spec, *typed, *halo, *shared)
         of = literal(self.names[parent.name])
         if parent.type == buffer.type and parent.placement != buffer.placement and not self._shares_bytes(parent):
             return "Part", (of, spec)
-        start = buffer.offset * DTYPE_BYTES[parent.type.dtype]
-        offset = (f"offset={start}",) if start else ()
+        offset = (f"offset={buffer.offset}",) if buffer.offset else ()
         typed = typed if parent.type.dtype != buffer.type.dtype else ()
         return "View", (of, spec, *offset, *typed, *halo)
 
