@@ -3,6 +3,17 @@
 A kernel is called `kernel(*inputs, *outputs, *workspaces, **attributes, **runtime values)`. All arrays are given, of
 exactly the extent at hand and contiguous; outputs are written in full, nothing is returned. Workspaces may be larger
 than needed, and hold anything. `layout` tells how images lie in memory; weights always lie as PyTorch's.
+
+A kernel computes a part of its op's iteration space as it does the whole. What it cannot see of its arrays it is told:
+
+* `origin`: where the arrays begin in the whole, and how long that is (`layout.Origin`), in the order of the call;
+* `pad`: the pads of the part, those of the whole at the outer borders;
+* `count`, `position`, `first`: the samples of the whole batch, the numbers in it of the first sample at hand and of the
+  microbatch's; `pixels`: how many pixels a whole image has, where rows of images are split;
+* tables, behind the inputs, of sums over all parts: kernels of the op `sums` fill a part's. Those of
+  `("sums", "cross_entropy", "forward0")` are not added up: the largest number of all parts counts.
+
+Updates, regularisers, clipping and sums take views whose elements do not lie together.
 """
 
 from __future__ import annotations
@@ -44,7 +55,9 @@ UPDATE_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "lars", "lamb")
 
 INITIALISE = Kernel("initial", "initialise")
 KEY = Kernel("philox", "key")
-"""`initialise(weight, kind=…, key=key(SEED, ADDRESS), fan_in=…, …)` fills a weight."""
+IN_PARTS = Kernel("parts", "in_parts")
+"""`initialise(weight, kind=…, key=key(SEED, ADDRESS), fan_in=…, …)` fills a weight.
+`in_parts(kernel, parts, inputs, arrays, *workspaces, samples=…, …)` runs a kernel on some samples at a time."""
 
 
 def _pair(op: str, module: str) -> Kernels:
@@ -130,10 +143,19 @@ KERNELS: Kernels = {
     **{(op, "forward", ""): Kernel("losses", f"{op}_forward") for op in ("accuracy", "perplexity")},
     ("convert", "forward", ""): Kernel("layout", "convert"),
     ("sum", "sum", ""): Kernel("gradients", "sum_gradients"),
+    ("zero", "forward", ""): Kernel("gradients", "zero"),
     ("totals", "forward", ""): Kernel("totals", "totals_forward"),
     **{("totals", finish, ""): Kernel("totals", finish) for finish in ("mean", "exp")},
     ("regularise", "regularise", ""): Kernel("gradients", "regularise"),
     ("clip", "clip", ""): Kernel("gradients", "clip"),
+    ("sums", "clip", ""): Kernel("gradients", "clip_squares"),
+    ("sums", "lars", ""): Kernel("update", "lars_squares"),
+    ("sums", "lamb", ""): Kernel("update", "lamb_squares"),
+    ("sums", "cross_entropy", "forward0"): Kernel("losses", "cross_entropy_largest"),
+    ("sums", "cross_entropy", "forward1"): Kernel("losses", "cross_entropy_exponentials"),
+    ("sums", "groupnorm", "forward0"): Kernel("norms", "groupnorm_sums"),
+    ("sums", "groupnorm", "forward1"): Kernel("norms", "groupnorm_squares"),
+    ("sums", "groupnorm", "dx0"): Kernel("norms", "groupnorm_slopes"),
     **{(rule, "update", ""): Kernel("update", f"{rule}_update") for rule in UPDATE_RULES},
     ("lbfgs", "update", ""): Kernel("lbfgs", "lbfgs_update"),
 }
@@ -189,6 +211,11 @@ EXACT: Kernels = {
         for stage in ("dx", "dt")
     },
     ("clip", "clip", ""): Kernel("exact", "clip"),
+    ("sums", "clip", ""): Kernel("exact", "clip_squares"),
+    **{("sums", rule, ""): Kernel("exact_updates", f"{rule}_squares") for rule in ("lars", "lamb")},
+    ("sums", "cross_entropy", "forward1"): Kernel("exact_losses", "cross_entropy_sums"),
+    ("sums", "groupnorm", "forward1"): Kernel("exact_norms", "groupnorm_squares"),
+    ("sums", "groupnorm", "dx0"): Kernel("exact_norms", "groupnorm_slopes"),
     ("regularise", "regularise", ""): Kernel("exact_updates", "regularise"),
     **{(rule, "update", ""): Kernel("exact_updates", f"{rule}_update") for rule in (*UPDATE_RULES, "lbfgs")},
 }

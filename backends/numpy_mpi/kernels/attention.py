@@ -10,7 +10,7 @@ from math import sqrt
 
 import numpy as np
 
-from .layout import Array
+from .layout import Array, Origin
 from .linear import linear_dw, linear_dx, linear_forward
 from .softmax import softmax_forward
 
@@ -41,21 +41,23 @@ def heads_of(x: Array, heads: int) -> Array:
     return x.reshape(batch, seq, heads, width // heads).transpose(0, 2, 1, 3)
 
 
-def causal_mask_forward(x: Array, y: Array, **_: object) -> None:
+def causal_mask_forward(x: Array, y: Array, *, origin: Origin | None = None, **_: object) -> None:
     """Scores [..., query, key]; those of keys after the query become -∞, which softmax turns into 0."""
     np.copyto(y, x)
-    np.copyto(y, -np.inf, where=later(x))
+    np.copyto(y, -np.inf, where=later(x, origin))
 
 
-def causal_mask_dx(dy: Array, dx: Array, **_: object) -> None:
+def causal_mask_dx(dy: Array, dx: Array, *, origin: Origin | None = None, **_: object) -> None:
     """dy where a key is not after the query, else 0."""
     np.copyto(dx, dy)
-    np.copyto(dx, 0, where=later(dy))
+    np.copyto(dx, 0, where=later(dy, origin))
 
 
-def later(scores: Array) -> Array:
-    """[query, key]: whether the key is after the query."""
-    return ~np.tri(*scores.shape[-2:], dtype=np.bool_)
+def later(scores: Array, origin: Origin | None = None) -> Array:
+    """[query, key]: whether the key is after the query; of a part of the scores, by their places in the whole."""
+    ahead = 0 if origin is None else origin[0][-2][0] - origin[0][-1][0]
+    queries, keys = scores.shape[-2:]
+    return ~np.tri(queries, keys, ahead, dtype=np.bool_)
 
 
 def attention_forward(x: Array, *rest: Array, heads: int, causal: bool, **_: object) -> None:

@@ -1,10 +1,12 @@
 """Batch normalisation over groups of consecutive samples of the global batch, in three layouts.
 
 Sample i at hand is number `position` + i of a global batch of `count` samples and belongs to group
-(position + i)//group; a remainder makes a smaller group. Tables are [groups of the global batch, channels]. A group
-that spans ranks is computed in phases: each rank fills its part of a table, and the tables are added up over the ranks
-before the next phase. What is added up over groups (dscale, dshift, the running averages) is written by the rank that
-has a group's first sample, so that every group counts once.
+(position + i)//group; a remainder makes a smaller group. Tables are [groups of the global batch, channels]; those of a
+microbatch, whose first sample is number `first`, have its groups alone. A group that spans ranks is computed in phases:
+each rank fills its part of a table, and the tables are added up over the ranks before the next phase. What is added up
+over groups (dscale, dshift, the running averages) is written by the rank that has a group's first sample, so that every
+group counts once. Where rows of images are split, `pixels` is how many a whole image has: a rank then gives its pixels'
+share of dscale and dshift.
 
 The variance is taken in a second pass, around the mean: its error does not grow with the mean.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,24 +45,35 @@ def bn_forward(
     eps: float,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """y = (x - mean)·rstd·scale + shift by its group; `mean` and `variance`, the running averages, are not used."""
     sums, squares = np.empty_like(batch_mean), np.empty_like(batch_mean)
-    at = {"group": group, "count": count, "position": position}
+    at: dict[str, Any] = {"group": group, "count": count, "position": position, "first": first, "pixels": pixels}
     bn_sums(x, sums, **at, layout=layout)
     bn_squares(x, sums, squares, **at, layout=layout)
     bn_apply(x, scale, shift, sums, squares, y, batch_mean, batch_rstd, **at, eps=eps, layout=layout)
 
 
 def bn_sums(
-    x: Array, sums: Array, *, group: int, count: int, position: int = 0, layout: str = "NCHW", **_: object
+    x: Array,
+    sums: Array,
+    *,
+    group: int,
+    count: int,
+    position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
+    layout: str = "NCHW",
+    **_: object,
 ) -> None:
     """x -> each group's sum over the samples at hand."""
     x = logical(x, layout)
     sums.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         np.add.reduce(x[span.samples], axis=summed(x), out=sums[span.row])
 
 
@@ -72,13 +85,15 @@ def bn_squares(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """x, whole sums -> each group's sum of (x - mean)² over the samples at hand; allocates one array like a group."""
     x = logical(x, layout)
     squares.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         difference = x[span.samples] - per_channel(sums[span.row] / span.values, x)
         squares[span.row] = _products(difference, difference)
 
@@ -97,6 +112,8 @@ def bn_apply(
     eps: float,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
@@ -104,7 +121,7 @@ def bn_apply(
     x, y = logical(x, layout), logical(y, layout)
     batch_mean.fill(0)
     batch_rstd.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         mean, rstd = batch_mean[span.row], batch_rstd[span.row]
         np.divide(sums[span.row], span.values, out=mean)
         np.divide(1, np.sqrt(squares[span.row] / span.values + eps), out=rstd)
@@ -140,12 +157,14 @@ def bn_dx(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """The gradients by x, scale and shift."""
     sums, products = np.empty_like(batch_mean), np.empty_like(batch_mean)
-    at = {"group": group, "count": count, "position": position}
+    at: dict[str, Any] = {"group": group, "count": count, "position": position, "first": first, "pixels": pixels}
     bn_grad_sums(dy, x, batch_mean, batch_rstd, sums, products, **at, layout=layout)
     bn_grad_apply(dy, x, scale, batch_mean, batch_rstd, sums, products, dx, dscale, dshift, **at, layout=layout)
 
@@ -161,6 +180,8 @@ def bn_grad_sums(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
@@ -168,7 +189,7 @@ def bn_grad_sums(
     dy, x = logical(dy, layout), logical(x, layout)
     dy_sums.fill(0)
     dyx_sums.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         part = dy[span.samples]
         np.add.reduce(part, axis=summed(x), out=dy_sums[span.row])
         difference = x[span.samples] - per_channel(batch_mean[span.row], x)
@@ -190,14 +211,17 @@ def bn_grad_apply(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)); dscale = Σ dy·x̂ and dshift = Σ dy over the groups begun here."""
     dy, x, dx = logical(dy, layout), logical(x, layout), logical(dx, layout)
+    share = share_of(pixels, x)
     dscale.fill(0)
     dshift.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         mean, rstd = batch_mean[span.row], batch_rstd[span.row]
         slope = rstd * dyx_sums[span.row] / span.values
         part = dx[span.samples]
@@ -207,8 +231,8 @@ def bn_grad_apply(
         np.subtract(part, per_channel(dy_sums[span.row] / span.values, x), out=part)
         np.multiply(part, per_channel(scale * rstd, x), out=part)
         if span.first:
-            np.add(dscale, dyx_sums[span.row], out=dscale)
-            np.add(dshift, dy_sums[span.row], out=dshift)
+            np.add(dscale, share * dyx_sums[span.row], out=dscale)
+            np.add(dshift, share * dy_sums[span.row], out=dshift)
 
 
 def bn_statistics(
@@ -222,6 +246,8 @@ def bn_statistics(
     eps: float,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
@@ -230,7 +256,7 @@ def bn_statistics(
     mean_sum.fill(0)
     variance_sum.fill(0)
     groups = -(-count // group)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         if span.first:
             biased = 1 / np.square(batch_rstd[span.row]) - eps
             unbiased = biased * (span.values / max(1, span.values - 1))
@@ -247,16 +273,22 @@ def bn_update(
         np.add(running, momentum * new, out=running)
 
 
-def spans(x: Array, group: int, count: int, position: int) -> Iterator[Span]:
+def spans(x: Array, group: int, count: int, position: int, first: int = 0, pixels: int | None = None) -> Iterator[Span]:
     """The groups that the samples of x belong to, in order."""
-    pixels, end = prod(x.shape[2:]), position + x.shape[0]
-    start = position
+    pixels = prod(x.shape[2:]) if pixels is None else pixels
+    start, end = position, position + x.shape[0]
     while start < end:
-        row = start // group
-        stop = min(end, (row + 1) * group)
-        members = min(group, count - row * group)
-        yield Span(row, slice(start - position, stop - position), members * pixels, start == row * group)
+        row = (start - first) // group
+        begin = first + row * group
+        stop = min(end, begin + group)
+        members = min(group, count - begin)
+        yield Span(row, slice(start - position, stop - position), members * pixels, start == begin)
         start = stop
+
+
+def share_of(pixels: int | None, x: Array) -> float:
+    """Which share of the pixels of whole images is at hand."""
+    return 1.0 if pixels is None else prod(x.shape[2:]) / pixels
 
 
 def summed(x: Array) -> tuple[int, ...]:

@@ -1,27 +1,39 @@
-"""Rows of a table: one for each token, one for each position."""
+"""Rows of a table: one for each token, one for each position.
+
+Of a table that is split by rows, `origin` says which are at hand: other tokens give zeros, and no gradient.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .layout import Array
+from .layout import Array, Origin
 
 LONG = 16
 """Runs of more equal tokens are added up one by one."""
 
 
-def embedding_forward(x: Array, weight: Array, y: Array, **_: object) -> None:
+def embedding_forward(x: Array, weight: Array, y: Array, *, origin: Origin | None = None, **_: object) -> None:
     """Tokens [...], weight [vocab, width] -> y [..., width]; tokens were checked when they were read."""
-    np.take(weight, x, axis=0, out=y, mode="clip")
+    if origin is None:
+        np.take(weight, x, axis=0, out=y, mode="clip")
+        return
+    rows = x - origin[1][0][0]
+    np.take(weight, rows, axis=0, out=y, mode="clip")
+    np.copyto(y, 0, where=((rows < 0) | (rows >= len(weight)))[..., None])
 
 
-def embedding_dw(dy: Array, x: Array, dweight: Array, **_: object) -> None:
+def embedding_dw(dy: Array, x: Array, dweight: Array, *, origin: Origin | None = None, **_: object) -> None:
     """Each row of dweight is the sum of dy over the places of its token, in their order; others are zero.
 
     Places are sorted by token. Of runs of equal tokens the first places of all are added at once, then the second
     ones, and so on; a long run is added up by itself. `np.add.at` and `np.add.reduceat` take 30 times as long.
     """
     tokens, rows = x.reshape(-1), dy.reshape(-1, dy.shape[-1])
+    if origin is not None:
+        tokens = tokens - origin[2][0][0]
+        here = (tokens >= 0) & (tokens < len(dweight))
+        tokens, rows = tokens[here], rows[here]
     order = np.argsort(tokens, kind="stable")
     ordered = tokens[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))

@@ -20,8 +20,9 @@ import numpy as np
 from .bn import bn_grad_sums, bn_sums, per_channel, spans, summed
 from .dot import square_sum
 from .gradients import clip as clip_exactly
-from .layout import Array, logical, physical_axis
-from .philox import Key, uniform, words
+from .gradients import clip_squares as clip_squares_of
+from .layout import Array, Origin, logical, physical, physical_axis
+from .philox import Key, drawn, words
 
 
 def fold(x: Array, y: Array) -> None:
@@ -84,12 +85,19 @@ def softmax_dx(dy: Array, y: Array, dx: Array, *, axis: int, layout: str = "NCHW
 
 
 def dropout_forward(
-    x: Array, y: Array, mask: Array, *, p: float, key: Key, step: int, position: int, **_: object
+    x: Array,
+    y: Array,
+    mask: Array,
+    *,
+    p: float,
+    key: Key,
+    step: int,
+    position: int,
+    origin: Origin | None = None,
+    **_: object,
 ) -> None:
     """x where the real mask keeps it; nothing is scaled."""
-    samples = np.arange(position, position + x.shape[0])
-    keep = uniform(words(samples, x[:1].size, key, step)) >= p
-    np.copyto(mask, keep.reshape(x.shape), casting="unsafe")
+    np.copyto(mask, drawn(x, key, step, position, origin) >= p, casting="unsafe")
     np.multiply(x, mask, out=y)
 
 
@@ -111,12 +119,14 @@ def bn_forward(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """The phases in a row, as the real kernel's."""
     sums, squares = np.empty_like(batch_mean), np.empty_like(batch_mean)
-    at = {"group": group, "count": count, "position": position}
+    at: dict[str, Any] = {"group": group, "count": count, "position": position, "first": first, "pixels": pixels}
     bn_sums(x, sums, **at, layout=layout)
     bn_squares(x, sums, squares, **at, layout=layout)
     bn_apply(x, scale, shift, sums, squares, y, batch_mean, batch_rstd, **at, layout=layout)
@@ -130,13 +140,15 @@ def bn_squares(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """Each group's sum of (x - sum)², the difference folded, over the samples at hand."""
     x = logical(x, layout)
     squares.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         difference = folded(x[span.samples] - per_channel(sums[span.row], x))
         np.add.reduce(difference * difference, axis=summed(x), out=squares[span.row])
 
@@ -154,6 +166,8 @@ def bn_apply(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
@@ -161,7 +175,7 @@ def bn_apply(
     x, y = logical(x, layout), logical(y, layout)
     batch_mean.fill(0)
     batch_rstd.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         mean, rstd = batch_mean[span.row], batch_rstd[span.row]
         fold(sums[span.row] + span.values, mean)
         fold(squares[span.row], rstd)
@@ -199,12 +213,14 @@ def bn_dx(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """The phases in a row; the sums are those of the real kernel."""
     sums, products = np.empty_like(batch_mean), np.empty_like(batch_mean)
-    at = {"group": group, "count": count, "position": position}
+    at: dict[str, Any] = {"group": group, "count": count, "position": position, "first": first, "pixels": pixels}
     bn_grad_sums(dy, x, batch_mean, batch_rstd, sums, products, **at, layout=layout)
     bn_grad_apply(dy, x, scale, batch_mean, batch_rstd, sums, products, dx, dscale, dshift, **at, layout=layout)
 
@@ -224,21 +240,23 @@ def bn_grad_apply(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
-    """dy·scale - Σdy - (x - mean)·Σ(dy·x̂), folded, and the sums of the groups begun here."""
+    """dy·scale - Σdy - (x - mean)·Σ(dy·x̂), folded, and the sums at hand: shares of pixels are no integers."""
     dy, x, dx = logical(dy, layout), logical(x, layout), logical(dx, layout)
-    dscale.fill(0)
-    dshift.fill(0)
-    for span in spans(x, group, count, position):
+    for span in spans(x, group, count, position, first, pixels):
         slope = folded(dyx_sums[span.row]) * batch_rstd[span.row]
         centred = folded(x[span.samples] - per_channel(batch_mean[span.row], x))
         spread = per_channel(folded(dy_sums[span.row]), x) + centred * per_channel(slope, x)
         fold(dy[span.samples] * per_channel(scale, x) - spread, dx[span.samples])
-        if span.first:
-            np.add(dscale, dyx_sums[span.row], out=dscale)
-            np.add(dshift, dy_sums[span.row], out=dshift)
+    here, products = np.empty_like(batch_mean), np.empty_like(batch_mean)
+    at = {"group": group, "count": count, "position": position, "first": first}
+    bn_grad_sums(physical(dy, layout), physical(x, layout), batch_mean, batch_rstd, here, products, **at, layout=layout)
+    np.add.reduce(here, axis=0, out=dshift)
+    np.add.reduce(products, axis=0, out=dscale)
 
 
 def bn_statistics(
@@ -251,13 +269,15 @@ def bn_statistics(
     group: int,
     count: int,
     position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
     """The sums over the groups begun here."""
     mean_sum.fill(0)
     variance_sum.fill(0)
-    for span in spans(logical(x, layout), group, count, position):
+    for span in spans(logical(x, layout), group, count, position, first, pixels):
         if span.first:
             np.add(mean_sum, batch_mean[span.row], out=mean_sum)
             np.add(variance_sum, batch_rstd[span.row], out=variance_sum)
@@ -269,14 +289,31 @@ def bn_update(mean: Array, variance: Array, mean_sum: Array, variance_sum: Array
     fold(variance + variance_sum, variance)
 
 
-def clip(*gradients: Array, kind: Literal["norm", "value"], bound: float, **_: object) -> None:
-    """By norm: all gradients by a power of two that depends on the sum of squares of all of them, folded."""
+def clip(
+    *arrays: Array,
+    kind: Literal["norm", "value"],
+    bound: float,
+    copies: tuple[int, ...] | None = None,
+    **_: object,
+) -> None:
+    """By norm: all gradients by a power of two that depends on the sum of squares of all of them, folded.
+
+    Shares of a sum that several ranks have make an integer again, but for rounding.
+    """
+    gradients = arrays if copies is None else arrays[:-1]
     if kind == "value":
         clip_exactly(*gradients, kind=kind, bound=bound)
         return
-    total = sum(square_sum(folded(gradient)) for gradient in gradients)
+    squares = (square_sum(folded(gradient)) for gradient in gradients)
+    total = sum(squares) if copies is None else round(float(arrays[-1][0]))
     for gradient in gradients:
         np.multiply(gradient, 2.0 ** -(total % 4), out=gradient)
+
+
+def clip_squares(*arrays: Array, copies: tuple[int, ...], **_: object) -> None:
+    """Of the folded gradients."""
+    *gradients, total = arrays
+    clip_squares_of(*(folded(gradient) for gradient in gradients), total, copies=copies)
 
 
 def initialise(weight: Array, *, key: Key, **_: Any) -> None:

@@ -5,22 +5,47 @@ from __future__ import annotations
 import numpy as np
 
 from .exact import fold, folded, share, softmax_forward
-from .layout import Array
+from .layout import Array, Origin
+from .losses import of_rows, subtract_at_label
 
 
 def cross_entropy_forward(
-    logits: Array, label: Array, loss: Array, probabilities: Array, *, count: int, **_: object
+    logits: Array, label: Array, *arrays: Array, count: int, origin: Origin | None = None, **_: object
 ) -> None:
-    """The probabilities are the logits and their sum, folded; the loss adds up those at the labels."""
-    softmax_forward(logits, probabilities, axis=logits.ndim - 1)
-    loss[...] = np.take_along_axis(probabilities, label[..., None], axis=-1).sum() * share(count)
+    """The probabilities are the logits and their sum, folded; the loss adds up those at the labels.
+
+    The largest logits, the first of the two tables of split classes, are not used.
+    """
+    *tables, loss, probabilities = arrays
+    if origin is None:
+        softmax_forward(logits, probabilities, axis=logits.ndim - 1)
+    else:
+        fold(folded(logits) + of_rows(tables[1], label)[..., None], probabilities)
+    rows, labels = probabilities.reshape(-1, logits.shape[-1]), label.reshape(-1)
+    labels = labels - (0 if origin is None else origin[0][-1][0])
+    here = np.flatnonzero((labels >= 0) & (labels < rows.shape[-1]))
+    loss[...] = rows[here, labels[here]].sum() * share(count)
 
 
-def cross_entropy_dx(dy: Array, probabilities: Array, label: Array, dlogits: Array, *, count: int, **_: object) -> None:
+def cross_entropy_sums(logits: Array, label: Array, largest: Array, sums: Array, **_: object) -> None:
+    """Each row's sum of the folded logits at hand, in place of exponentials."""
+    sums.fill(0)
+    folded(logits).sum(axis=-1, out=of_rows(sums, label))
+
+
+def cross_entropy_dx(
+    dy: Array,
+    probabilities: Array,
+    label: Array,
+    dlogits: Array,
+    *,
+    count: int,
+    origin: Origin | None = None,
+    **_: object,
+) -> None:
     """The probabilities, less one at the label."""
     np.copyto(dlogits, probabilities)
-    rows, labels = dlogits.reshape(-1, dlogits.shape[-1]), label.reshape(-1)
-    rows[np.arange(labels.size), labels] -= 1
+    subtract_at_label(dlogits, label, 1, 0 if origin is None else origin[1][-1][0])
     np.multiply(dlogits, dy * share(count), out=dlogits)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from .attention import attend, attend_dx, halves, later, projections
 from .exact import fold, folded
-from .layout import Array, logical
+from .layout import Array, Origin, logical
 from .linear import linear_dw, linear_dx, linear_forward
 from .lrn import add_neighbours
-from .norms import grouped, per_channel, products, reduced, wide
+from .norms import grouped, of_groups, per_channel, products, reduced, wide
 
 
 def layernorm_forward(x: Array, scale: Array, shift: Array, y: Array, mean: Array, rstd: Array, **_: object) -> None:
@@ -37,17 +37,60 @@ def groupnorm_forward(
     x: Array,
     scale: Array,
     shift: Array,
-    y: Array,
-    mean: Array,
-    rstd: Array,
+    *arrays: Array,
+    groups: int,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """As `layernorm_forward` over each group of channels; tables have the sums over whole images."""
+    *tables, y, mean, rstd = arrays
+    x, y = grouped(x, groups, layout), grouped(y, groups, layout)
+    if not tables:
+        normalise(x, per_channel(scale, x), per_channel(shift, x), y, mean, rstd)
+        return
+    for table, row in zip(tables, (mean, rstd), strict=True):
+        fold(of_groups(table, x), row)
+    centred = folded(x - wide(mean, x))
+    fold(centred * wide(rstd, x) * per_channel(scale, x) + per_channel(shift, x), y)
+
+
+def groupnorm_squares(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
     *,
     groups: int,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
-    """As `layernorm_forward` over each group of channels."""
-    x, y = grouped(x, groups, layout), grouped(y, groups, layout)
-    normalise(x, per_channel(scale, x), per_channel(shift, x), y, mean, rstd)
+    """Σ of the squares of x - mean, folded, over the pixels at hand."""
+    x = grouped(x, groups, layout)
+    squares.fill(0)
+    centred = folded(x - wide(folded(of_groups(sums, x)), x))
+    of_groups(squares, x)[...] = products(centred, centred, (0, 1))
+
+
+def groupnorm_slopes(
+    dy: Array,
+    x: Array,
+    scale: Array,
+    mean: Array,
+    rstd: Array,
+    sums: Array,
+    *,
+    groups: int,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """Σ g and Σ g·(x - mean), the difference folded, over the pixels at hand, g = dy·scale."""
+    dy, x = grouped(dy, groups, layout), grouped(x, groups, layout)
+    g = dy * per_channel(scale, x)
+    sums.fill(0)
+    total, slope = (of_groups(half, x) for half in np.split(sums, 2))
+    total[...] = g.sum(axis=reduced(x, mean))
+    slope[...] = products(g, folded(x - wide(mean, x)), (0, 1))
 
 
 def groupnorm_dx(
@@ -56,15 +99,20 @@ def groupnorm_dx(
     scale: Array,
     mean: Array,
     rstd: Array,
-    dx: Array,
-    *,
+    *arrays: Array,
     groups: int,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
-    """As `layernorm_dx` over each group of channels."""
+    """As `layernorm_dx` over each group of channels; a table has the sums over whole images."""
+    *tables, dx = arrays
     dy, x, dx = (grouped(array, groups, layout) for array in (dy, x, dx))
-    normalise_dx(dy, x, per_channel(scale, x), mean, rstd, dx)
+    if not tables:
+        normalise_dx(dy, x, per_channel(scale, x), mean, rstd, dx)
+        return
+    total, slope = (folded(of_groups(half, x)) for half in np.split(tables[0], 2))
+    centred = folded(x - wide(mean, x))
+    fold(dy * per_channel(scale, x) - wide(total, x) - centred * wide(slope * rstd, x), dx)
 
 
 def groupnorm_dw(
@@ -148,10 +196,10 @@ def weight_norm_dw(
     dmagnitude[...] = (dy * folded(direction)).sum(axis=tuple(range(1, dy.ndim)), keepdims=True)
 
 
-def causal_mask_forward(x: Array, y: Array, **_: object) -> None:
+def causal_mask_forward(x: Array, y: Array, *, origin: Origin | None = None, **_: object) -> None:
     """0 stands for -∞."""
     np.copyto(y, x)
-    np.copyto(y, 0, where=later(x))
+    np.copyto(y, 0, where=later(x, origin))
 
 
 def attention_forward(x: Array, *rest: Array, heads: int, causal: bool, **_: object) -> None:

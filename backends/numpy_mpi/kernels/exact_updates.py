@@ -51,14 +51,27 @@ def adamw_update(weight: Array, gradient: Array, mean: Array, square_mean: Array
 
 def lars_update(weight: Array, gradient: Array, *states: Array, momentum: float = 0.9, **_: object) -> None:
     """As `sgd_update`, with the gradient times a number that depends on all of weight and gradient."""
-    sgd_update(weight, gradient * _ratio(weight, gradient), *states, momentum=momentum)
+    kept, squares = states[: bool(momentum)], states[bool(momentum) :]
+    sgd_update(weight, gradient * _ratio(weight, gradient, *squares), *kept, momentum=momentum)
 
 
-def lamb_update(weight: Array, gradient: Array, mean: Array, square_mean: Array, *, step: int, **_: object) -> None:
+def lars_squares(weight: Array, gradient: Array, *rest: Array, **_: object) -> None:
+    """The sums of squares of the folded elements of weight and gradient."""
+    rest[-1][:] = square_sum(folded(weight)), square_sum(folded(gradient))
+
+
+def lamb_squares(weight: Array, gradient: Array, mean: Array, square_mean: Array, squares: Array, **_: object) -> None:
+    """As `lars_squares`."""
+    lars_squares(weight, gradient, squares)
+
+
+def lamb_update(
+    weight: Array, gradient: Array, mean: Array, square_mean: Array, *squares: Array, step: int, **_: object
+) -> None:
     """As `adam_update`, with the step times a number that depends on all of weight and gradient."""
     moved = weight.copy()
     adam_update(moved, gradient, mean, square_mean, step=step)
-    np.add(weight, _ratio(weight, gradient) * (moved - weight), out=weight)
+    np.add(weight, _ratio(weight, gradient, *squares) * (moved - weight), out=weight)
 
 
 def lbfgs_update(*arrays: Array, history: int = 10, **_: object) -> None:
@@ -93,6 +106,9 @@ def regularise(*arrays: Array, l1: float = 0.0, l2: float = 0.0, **_: object) ->
             np.add(gradient, np.sign(weight), out=gradient)
 
 
-def _ratio(weight: Array, gradient: Array) -> float:
-    """1, 2 or 4, by the sums of squares of the folded elements of both."""
-    return float(2 ** (int(square_sum(folded(weight)) + square_sum(folded(gradient))) % 3))
+def _ratio(weight: Array, gradient: Array, *squares: Array) -> float:
+    """1, 2 or 4, by the sums of squares of the folded elements of both, or of the wholes that they are parts of."""
+    table = squares[0] if squares else np.empty(2)
+    if not squares:
+        lars_squares(weight, gradient, table)
+    return float(2 ** (int(table.sum()) % 3))

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+Origin = tuple[tuple[tuple[int, int], ...], ...]
+"""Where parts of larger arrays begin: for each array that a kernel takes, and each of its logical axes, (index of its
+first element, extent of the whole). Samples are counted by themselves: their axis has (0, samples)."""
+
 TO_LOGICAL = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2), "CHWN": (3, 0, 1, 2)}
 """Layout -> where the axes batch, channel, height, width stand in memory."""
 

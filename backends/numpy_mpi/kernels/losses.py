@@ -2,25 +2,42 @@
 
 So the shards' losses add up to the loss, and their gradients to its gradient. `dx` is the gradient by the logits, `dt`
 that by the target.
+
+Cross-entropy whose classes are split over ranks goes in three steps (Shoeybi et al., "Megatron-LM", 2019): the ranks
+find the largest logit of each row, then they sum the exponentials, then each has its classes' probabilities and its
+part of the loss. `origin` tells which classes are at hand. The two tables may be longer than there are rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from .distances import divisor
 from .dot import dot
-from .layout import Array
+from .layout import Array, Origin
 
 
 def cross_entropy_forward(
-    logits: Array, label: Array, loss: Array, probabilities: Array, *, count: int, smoothing: float = 0.0, **_: object
+    logits: Array,
+    label: Array,
+    *arrays: Array,
+    count: int,
+    smoothing: float = 0.0,
+    origin: Origin | None = None,
+    **_: object,
 ) -> None:
     """-log softmax(logits) at the label; with smoothing s of C classes the target is (1-s) there and s/C everywhere.
 
-    logits [..., classes], label [...] of integers -> loss (0-d), probabilities (as logits). The largest logit is
-    subtracted first, so that no exponential overflows. The mean is over `count` times the labels of a sample.
+    logits [..., classes], label [...] of integers, [tables] -> loss (0-d), probabilities (as logits). The largest logit
+    is subtracted first, so that no exponential overflows. The mean is over `count` times the labels of a sample.
     """
+    *tables, loss, probabilities = arrays
+    if origin is not None:
+        losses = _losses_of_part(logits, label, tables, probabilities, smoothing, origin[0][-1])
+        loss[...] = losses.sum() / divisor(label, count)
+        return
     np.subtract(logits, logits.max(axis=-1, keepdims=True), out=probabilities)
     picked = _at_label(probabilities, label)
     mean = probabilities.mean(axis=-1) if smoothing else 0.0
@@ -32,13 +49,45 @@ def cross_entropy_forward(
 
 
 def cross_entropy_dx(
-    dy: Array, probabilities: Array, label: Array, dlogits: Array, *, count: int, smoothing: float = 0.0, **_: object
+    dy: Array,
+    probabilities: Array,
+    label: Array,
+    dlogits: Array,
+    *,
+    count: int,
+    smoothing: float = 0.0,
+    origin: Origin | None = None,
+    **_: object,
 ) -> None:
     """dlogits = (probabilities - target)·dy/count."""
-    np.subtract(probabilities, smoothing / probabilities.shape[-1], out=dlogits)
-    rows, labels = dlogits.reshape(-1, dlogits.shape[-1]), label.reshape(-1)
-    rows[np.arange(labels.size), labels] -= 1 - smoothing
+    start, classes = (0, probabilities.shape[-1]) if origin is None else origin[1][-1]
+    np.subtract(probabilities, smoothing / classes, out=dlogits)
+    subtract_at_label(dlogits, label, 1 - smoothing, start)
     np.multiply(dlogits, dy / divisor(label, count), out=dlogits)
+
+
+def cross_entropy_largest(logits: Array, label: Array, largest: Array, **_: object) -> None:
+    """logits -> the largest of each row among the classes at hand."""
+    largest.fill(0)
+    np.max(logits, axis=-1, out=of_rows(largest, label))
+
+
+def cross_entropy_exponentials(logits: Array, label: Array, largest: Array, sums: Array, **_: object) -> None:
+    """logits, the largest of each whole row -> Σ e^(logit - largest) of each row over the classes at hand."""
+    sums.fill(0)
+    np.exp(logits - of_rows(largest, label)[..., None]).sum(axis=-1, out=of_rows(sums, label))
+
+
+def subtract_at_label(rows: Array, label: Array, value: float, start: int) -> None:
+    """Subtract a value at each row's label, where it is among the classes from `start` on."""
+    rows, labels = rows.reshape(-1, rows.shape[-1]), label.reshape(-1) - start
+    here = np.flatnonzero((labels >= 0) & (labels < rows.shape[-1]))
+    rows[here, labels[here]] -= value
+
+
+def of_rows(table: Array, label: Array) -> Array:
+    """The entries of a table that belong to the rows at hand, in the labels' shape."""
+    return table[: label.size].reshape(label.shape)
 
 
 def hinge_forward(logits: Array, label: Array, loss: Array, *, count: int, **_: object) -> None:
@@ -107,6 +156,29 @@ def perplexity_forward(logits: Array, label: Array, total: Array, **_: object) -
     picked = _at_label(shifted, label)
     sums = np.exp(shifted, out=shifted).sum(axis=-1)
     total[...] = (np.log(sums) - picked).sum() / divisor(label, 1)
+
+
+def _losses_of_part(
+    logits: Array,
+    label: Array,
+    tables: Sequence[Array],
+    probabilities: Array,
+    smoothing: float,
+    classes: tuple[int, int],
+) -> Array:
+    """Each row's part of its loss, and the probabilities; the first part has the logarithms."""
+    largest, total = (of_rows(table, label) for table in tables)
+    start, whole = classes
+    np.subtract(logits, largest[..., None], out=probabilities)
+    losses: Array = np.log(total) if start == 0 else np.zeros_like(total)
+    if smoothing:
+        np.subtract(losses, smoothing / whole * probabilities.sum(axis=-1), out=losses)
+    rows, labels = probabilities.reshape(-1, logits.shape[-1]), label.reshape(-1) - start
+    here = np.flatnonzero((labels >= 0) & (labels < rows.shape[-1]))
+    losses.reshape(-1)[here] -= (1 - smoothing) * rows[here, labels[here]]
+    np.exp(probabilities, out=probabilities)
+    np.divide(probabilities, total[..., None], out=probabilities)
+    return losses
 
 
 def _at_label(values: Array, label: Array) -> Array:

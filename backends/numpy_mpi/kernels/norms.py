@@ -1,7 +1,11 @@
-"""Layer, group and RMS normalisation: each sample by itself, so that ranks never ask each other.
+"""Layer, group and RMS normalisation: each sample by itself.
 
 All three are one computation on views whose leading axes count the rows and whose other axes are reduced. The variance
 is taken around the mean: its error does not grow with the mean.
+
+Ranks that have different rows of the same images fill tables of sums, for each sample and group at hand, which are
+added up over the ranks before group norm goes on; a table may be longer than it needs to be. `origin` tells how many
+pixels whole images have.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from .layout import Array, logical
+from .layout import Array, Origin, logical
 
 
 def layernorm_forward(
@@ -36,18 +40,79 @@ def groupnorm_forward(
     x: Array,
     scale: Array,
     shift: Array,
-    y: Array,
-    mean: Array,
-    rstd: Array,
-    *,
+    *arrays: Array,
     groups: int,
     eps: float,
+    origin: Origin | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
-    """The same over the channels of each group and all pixels; scale and shift belong to channels."""
+    """The same over the channels of each group and all pixels; scale and shift belong to channels.
+
+    x, scale, shift, [sums of x, sums of (x - mean)²] -> y, mean, rstd.
+    """
+    *tables, y, mean, rstd = arrays
     x, y = grouped(x, groups, layout), grouped(y, groups, layout)
-    normalise(x, per_channel(scale, x), per_channel(shift, x), y, mean, rstd, eps)
+    if origin is None:
+        normalise(x, per_channel(scale, x), per_channel(shift, x), y, mean, rstd, eps)
+        return
+    values = values_of(x, origin)
+    sums, squares = (of_groups(table, x) for table in tables)
+    np.divide(sums, values, out=mean)
+    reciprocal_root(squares / values, eps, rstd)
+    np.subtract(x, wide(mean, x), out=y)
+    np.multiply(y, wide(rstd, x), out=y)
+    np.multiply(y, per_channel(scale, x), out=y)
+    np.add(y, per_channel(shift, x), out=y)
+
+
+def groupnorm_sums(
+    x: Array, scale: Array, shift: Array, sums: Array, *, groups: int, layout: str = "NCHW", **_: object
+) -> None:
+    """x -> Σ x over the pixels at hand, for each sample and group."""
+    x = grouped(x, groups, layout)
+    sums.fill(0)
+    np.add.reduce(x, axis=(2, *range(3, x.ndim)), out=of_groups(sums, x))
+
+
+def groupnorm_squares(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
+    *,
+    groups: int,
+    origin: Origin,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """x, whole sums -> Σ (x - mean)² over the pixels at hand."""
+    x = grouped(x, groups, layout)
+    squares.fill(0)
+    centred = x - wide(of_groups(sums, x) / values_of(x, origin), x)
+    of_groups(squares, x)[...] = products(centred, centred, (0, 1))
+
+
+def groupnorm_slopes(
+    dy: Array,
+    x: Array,
+    scale: Array,
+    mean: Array,
+    rstd: Array,
+    sums: Array,
+    *,
+    groups: int,
+    layout: str = "NCHW",
+    **_: object,
+) -> None:
+    """Σ g and, in the other half of the table, Σ g·x̂ over the pixels at hand, g = dy·scale."""
+    dy, x = grouped(dy, groups, layout), grouped(x, groups, layout)
+    gradient = dy * per_channel(scale, x)
+    sums.fill(0)
+    total, slope = (of_groups(half, x) for half in np.split(sums, 2))
+    np.add.reduce(gradient, axis=reduced(x, mean), out=total)
+    slope[...] = products(gradient, standardised(x, mean, rstd), (0, 1))
 
 
 def groupnorm_dx(
@@ -56,15 +121,23 @@ def groupnorm_dx(
     scale: Array,
     mean: Array,
     rstd: Array,
-    dx: Array,
-    *,
+    *arrays: Array,
     groups: int,
+    origin: Origin | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
-    """As `layernorm_dx`."""
+    """As `layernorm_dx`: dy, x, scale, mean, rstd, [sums of g and of g·x̂] -> dx."""
+    *tables, dx = arrays
     dy, x, dx = (grouped(array, groups, layout) for array in (dy, x, dx))
-    normalise_dx(dy, x, per_channel(scale, x), mean, rstd, dx)
+    if origin is None:
+        normalise_dx(dy, x, per_channel(scale, x), mean, rstd, dx)
+        return
+    total, slope = (of_groups(half, x) / values_of(x, origin) for half in np.split(tables[0], 2))
+    np.multiply(dy, per_channel(scale, x), out=dx)
+    np.subtract(dx, wide(total, x), out=dx)
+    np.subtract(dx, standardised(x, mean, rstd) * wide(slope, x), out=dx)
+    np.multiply(dx, wide(rstd, x), out=dx)
 
 
 def groupnorm_dw(
@@ -87,7 +160,7 @@ def groupnorm_dw(
 
 def rmsnorm_forward(x: Array, scale: Array, y: Array, rstd: Array, *, eps: float, **_: object) -> None:
     """y = x·rstd·scale over the last axis, rstd = 1/√(mean(x²) + ε)."""
-    _reciprocal_root(products(x, x, range(rstd.ndim)) / x.shape[-1], eps, rstd)
+    reciprocal_root(products(x, x, range(rstd.ndim)) / x.shape[-1], eps, rstd)
     np.multiply(x, rstd[..., None], out=y)
     np.multiply(y, scale, out=y)
 
@@ -107,7 +180,7 @@ def normalise(x: Array, scale: Array, shift: Array, y: Array, mean: Array, rstd:
     """x [rows …, reduced …] -> y, mean and rstd [rows …]; scale and shift broadcast against x."""
     np.mean(x, axis=reduced(x, mean), out=mean)
     np.subtract(x, wide(mean, x), out=y)
-    _reciprocal_root(products(y, y, range(mean.ndim)) / prod(x.shape[mean.ndim :]), eps, rstd)
+    reciprocal_root(products(y, y, range(mean.ndim)) / prod(x.shape[mean.ndim :]), eps, rstd)
     np.multiply(y, wide(rstd, x), out=y)
     np.multiply(y, scale, out=y)
     np.add(y, shift, out=y)
@@ -124,6 +197,16 @@ def grouped(x: Array, groups: int, layout: str) -> Array:
     """A view [batch, group, channel of the group, …] of x: cutting one axis never copies."""
     x = logical(x, layout)
     return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+
+
+def of_groups(table: Array, x: Array) -> Array:
+    """The entries [batch, group] of a table that belong to the samples and groups of the view x of `grouped`."""
+    return table[: x.shape[0] * x.shape[1]].reshape(x.shape[:2])
+
+
+def values_of(x: Array, origin: Origin) -> int:
+    """How many values a group of a whole sample has, for the view x of `grouped`."""
+    return int(x.shape[2]) * prod(whole for _, whole in origin[0][2:])
 
 
 def per_channel(values: Array, x: Array) -> Array:
@@ -155,7 +238,8 @@ def reduced(x: Array, rows: Array) -> tuple[int, ...]:
     return tuple(range(rows.ndim, x.ndim))
 
 
-def _reciprocal_root(variance: Array, eps: float, rstd: Array) -> None:
+def reciprocal_root(variance: Array, eps: float, rstd: Array) -> None:
+    """rstd = 1/√(variance + ε)."""
     np.add(variance, eps, out=rstd)
     np.sqrt(rstd, out=rstd)
     np.divide(1, rstd, out=rstd)

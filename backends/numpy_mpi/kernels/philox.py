@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import Array
+from .layout import Array, Origin
 
 Words = NDArray[np.uint32]
 Key = tuple[int, int]
@@ -46,23 +46,56 @@ def words(rows: Any, columns: int, key: Key, step: int = 0) -> Words:
     return np.stack(drawn, axis=-1).reshape(row.shape[0], 4 * quarter.shape[1])[:, :columns]
 
 
+def words_of(rows: Any, columns: Any, key: Key, step: int = 0) -> Words:
+    """The words of `words` in these columns, which ascend: only the blocks of four that they lie in are drawn."""
+    row = np.asarray(rows, dtype=np.uint64)[:, None]
+    quarters, place = np.unique(columns // 4, return_inverse=True)
+    drawn = np.stack(philox4x32((step, row, quarters[None, :], 0), key), axis=-1)
+    chosen: Words = drawn[:, place, columns % 4]
+    return chosen
+
+
 def uniform(words: Words) -> NDArray[np.float64]:
     """Numbers in [0, 1) on a grid of 2**-24: the same in every precision down to f32."""
     return (words >> np.uint32(8)).astype(np.float64) * 2.0**-24
 
 
 def dropout_forward(
-    x: Array, y: Array, mask: Array, *, p: float, key: Key, step: int, position: int, **_: object
+    x: Array,
+    y: Array,
+    mask: Array,
+    *,
+    p: float,
+    key: Key,
+    step: int,
+    position: int,
+    origin: Origin | None = None,
+    **_: object,
 ) -> None:
     """y = x·mask/(1 - p) with mask 0 at a rate of p; drawn for sample `position` + i of the global batch.
 
-    Elements are counted in logical order. Allocates the random words.
+    Elements are counted in logical order; of a part of each sample, as they are in the whole. Allocates the words.
     """
-    n = x.shape[0]
-    samples = np.arange(position, position + n)
-    keep = uniform(words(samples, x[:1].size, key, step)) >= p
-    np.copyto(mask, keep.reshape(x.shape), casting="unsafe")
+    np.copyto(mask, drawn(x, key, step, position, origin) >= p, casting="unsafe")
     _scale(x, mask, y, p)
+
+
+def drawn(x: Array, key: Key, step: int, position: int, origin: Origin | None) -> NDArray[np.float64]:
+    """A number in [0, 1) for each element of x."""
+    samples = np.arange(position, position + len(x))
+    if origin is None:
+        found = words(samples, x[:1].size, key, step)
+    else:
+        found = words_of(samples, _columns(x.shape[1:], origin[0][1:]), key, step)
+    return uniform(found).reshape(x.shape)
+
+
+def _columns(extents: tuple[int, ...], origin: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
+    """The numbers in whole samples of the elements of a part of these extents, in order."""
+    columns = np.zeros(1, np.int64)
+    for extent, (start, whole) in zip(extents, origin, strict=True):
+        columns = (columns[:, None] * whole + np.arange(start, start + extent)).reshape(-1)
+    return columns
 
 
 def dropout_dx(dy: Array, mask: Array, dx: Array, *, p: float, **_: object) -> None:

@@ -1,7 +1,8 @@
 """Update rules, in place, as PyTorch writes them (cost-models.md §3); `step` counts from 0.
 
 A kernel takes weight, gradient and states. It works through them in chunks that stay in the cache, so that its
-temporaries are a chunk long, however large the weight.
+temporaries are a chunk long, however large the weight. They may be parts of larger arrays, whose elements do not lie
+together. Rules that go by norms of whole tensors then need a table of two sums of squares, added up over the parts.
 """
 
 from __future__ import annotations
@@ -130,10 +131,14 @@ def lars_update(
     eps: float = 1e-8,
     **_: object,
 ) -> None:
-    """λ = τ·‖w‖/(‖g‖ + β‖w‖ + ε), 1 where either norm is 0; then as `sgd` with the gradient λ·(g + βw)."""
-    sizes = norm(weight), norm(gradient)
+    """λ = τ·‖w‖/(‖g‖ + β‖w‖ + ε), 1 where either norm is 0; then as `sgd` with the gradient λ·(g + βw).
+
+    weight, gradient, [velocity], [‖w‖² and ‖g‖² of the whole].
+    """
+    kept, squares = states[: bool(momentum)], states[bool(momentum) :]
+    sizes = roots(squares[0]) if squares else (norm(weight), norm(gradient))
     rate = trust * sizes[0] / (sizes[1] + weight_decay * sizes[0] + eps) if all(sizes) else 1.0
-    for w, g, *velocity in _chunks(weight, gradient, *states):
+    for w, g, *velocity in _chunks(weight, gradient, *kept):
         u = rate * (g + weight_decay * w if weight_decay else g)
         if momentum:
             (v,) = velocity
@@ -142,12 +147,17 @@ def lars_update(
         np.subtract(w, lr * u, out=w)
 
 
+def lars_squares(weight: Array, gradient: Array, *rest: Array, **_: object) -> None:
+    """weight, gradient, [velocity] -> ‖w‖² and ‖g‖² of the part at hand."""
+    rest[-1][:] = square_sum(weight), square_sum(gradient)
+
+
 def lamb_update(
     weight: Array,
     gradient: Array,
     mean: Array,
     square_mean: Array,
-    *,
+    *squares: Array,
     lr: float,
     step: int,
     beta1: float = 0.9,
@@ -156,22 +166,60 @@ def lamb_update(
     weight_decay: float = 0.0,
     **_: object,
 ) -> None:
-    """u = m̂₁/(√m̂₂ + ε) + λw with Adam's moments; w -= η·‖w‖/‖u‖·u, the ratio 1 where either norm is 0."""
-    scale, root = 1 / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** -0.5
+    """u = m̂₁/(√m̂₂ + ε) + λw with Adam's moments; w -= η·‖w‖/‖u‖·u, the ratio 1 where either norm is 0.
 
-    def direction(w: Array, m1: Array, m2: Array) -> Array:
-        u: Array = scale * m1 / (np.sqrt(m2) * root + eps)
-        return np.add(u, weight_decay * w, out=u)
-
+    weight, gradient, moments, [‖w‖² and ‖u‖² of the whole].
+    """
+    scales = _lamb_scales(step, beta1, beta2)
     total = 0.0
     for w, g, m1, m2 in _chunks(weight, gradient, mean, square_mean):
         _average(m1, g, beta1)
         _average(m2, g * g, beta2)
-        total += square_sum(direction(w, m1, m2))
-    sizes = norm(weight), sqrt(total)
+        total += 0.0 if squares else square_sum(_direction(w, m1, m2, scales, eps, weight_decay))
+    sizes = roots(squares[0]) if squares else (norm(weight), sqrt(total))
     rate = lr * sizes[0] / sizes[1] if all(sizes) else lr
     for w, m1, m2 in _chunks(weight, mean, square_mean):
-        np.subtract(w, rate * direction(w, m1, m2), out=w)
+        np.subtract(w, rate * _direction(w, m1, m2, scales, eps, weight_decay), out=w)
+
+
+def lamb_squares(
+    weight: Array,
+    gradient: Array,
+    mean: Array,
+    square_mean: Array,
+    squares: Array,
+    *,
+    step: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    **_: object,
+) -> None:
+    """weight, gradient, moments before the step -> ‖w‖² and ‖u‖² of the part at hand."""
+    scales = _lamb_scales(step, beta1, beta2)
+    squares.fill(0)
+    for w, g, *moments in _chunks(weight, gradient, mean, square_mean):
+        m1, m2 = (moment.copy() for moment in moments)
+        _average(m1, g, beta1)
+        _average(m2, g * g, beta2)
+        squares += square_sum(w), square_sum(_direction(w, m1, m2, scales, eps, weight_decay))
+
+
+def roots(squares: Array) -> tuple[float, float]:
+    """Two norms of their squares."""
+    return sqrt(squares[0]), sqrt(squares[1])
+
+
+def _lamb_scales(step: int, beta1: float, beta2: float) -> tuple[float, float]:
+    """What makes m̂₁ of m₁, and √m̂₂ of √m₂."""
+    return 1 / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** -0.5
+
+
+def _direction(w: Array, m1: Array, m2: Array, scales: tuple[float, float], eps: float, decay: float) -> Array:
+    scale, root = scales
+    u: Array = scale * m1 / (np.sqrt(m2) * root + eps)
+    return np.add(u, decay * w, out=u)
 
 
 def _average(average: Array, value: Array, share: float) -> None:
@@ -181,7 +229,14 @@ def _average(average: Array, value: Array, share: float) -> None:
 
 
 def _chunks(*arrays: Array) -> Iterator[list[Array]]:
-    """The same stretch of each array, as flat views, chunk by chunk."""
-    flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, arrays[0].size, CHUNK):
-        yield [array[start : start + CHUNK] for array in flat]
+    """The same stretch of each array, as views, chunk by chunk: flat ones where the elements of all lie together."""
+    if all(array.flags.c_contiguous for array in arrays):
+        arrays = tuple(array.reshape(-1) for array in arrays)
+    length, size = len(arrays[0]), arrays[0].size
+    if size > CHUNK * length:  # a row is longer than a chunk
+        for rows in zip(*arrays, strict=True):
+            yield from _chunks(*rows)
+        return
+    step = CHUNK * length // size if size else 1
+    for start in range(0, length, step):
+        yield [array[start : start + step] for array in arrays]
