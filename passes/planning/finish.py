@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from passes.planning.cuts import Cuts, Unit, Within, cut
 from passes.planning.evaluate import Line
+from passes.planning.runs import Flow, cheapest_runs
 from passes.planning.segments import Segments, checkpointed, spared, without
 from passes.planning.space import Solved, Space
 from passes.planning.strategies import PIPELINE, Strategy
@@ -86,6 +87,8 @@ def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Fi
     if solved.strategy.recompute == "all" or found.orders.again:
         costs, segments = checkpointed(costs, found.orders.repeated(solved.strategy))
     if solved.strategy.stages == 1:
+        if segments and not found.orders.again and found.context.request.recompute == "auto":
+            costs, segments = _again(found, solved, (costs, segments), limit)
         made = _alone(found, solved, costs, segments, limit)
     else:
         made = _pipelined(found, solved, costs, segments, limit, below)
@@ -99,23 +102,42 @@ ROUNDING = 1e-9
 def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: float) -> Finished | None:
     """Without a pipeline: the microbatches of all batches behind an update, one after another."""
     count = solved.strategy.microbatches * found.batches
-    most = max(shares) * len(shares) / solved.strategy.effective if (shares := solved.strategy.shares) else 1.0
-    peak = _peak(costs, most)
-    if again and peak <= limit and not found.orders.again and found.context.request.recompute == "auto":
-        fewer = spared(solved.line, again, (limit - peak) / most)
-        costs, again = without(solved.line, costs, again, fewer), fewer
-        peak = _peak(costs, most)
+    peak = _peak(costs, _most(solved.strategy))
     if peak > limit or found.orders.windows(1) is None or not found.orders.keeps((0, len(costs.forward))):
         return None
     moves = count * float(costs.moves.sum())
     work = count * float((costs.forward + costs.backward + costs.weights).sum()) - moves
     sums = _exposed(found, costs, slice(None))
     update = float(costs.update.sum())
-    extra = count * _forward(solved, again)
+    extra = count * float((costs.backward - solved.line.backward).sum())
     parts = Parts(work + moves + sums + update, work - extra, moves, sums, update, 0.0, extra)
     return Finished(
         solved, solved.strategy, parts, (0, len(costs.forward)), (peak,), (), again, min(solved.bound, parts.objective)
     )
+
+
+def _most(strategy: Strategy) -> float:
+    """How many times the samples that all ranks are priced for the one with most of them has."""
+    return max(shares) * len(shares) / strategy.effective if (shares := strategy.shares) else 1.0
+
+
+def _again(found: Space, solved: Solved, every: tuple[Line, Segments], limit: float) -> tuple[Line, Segments]:
+    """What is computed again: the runs that take least, or segments of `every` op, of which some may be kept."""
+    costs, strategy = solved.line, solved.strategy
+    if not strategy.shares:
+        if _peak(costs, 1.0) <= limit:
+            return costs, ()
+        if found.flow is None:
+            found.flow = Flow(found.network, found.orders.kept)
+        runs = cheapest_runs(found.flow, solved.tables, solved.values, costs, limit)
+        if runs is not None:
+            return runs
+    most = _most(strategy)
+    peak = _peak(every[0], most)
+    if peak > limit:
+        return every
+    fewer = spared(costs, every[1], (limit - peak) / most)
+    return without(costs, *every, fewer), fewer
 
 
 def _peak(costs: Line, most: float) -> int:

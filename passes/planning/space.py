@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
     from passes.planning.criteria import Costs
+    from passes.planning.runs import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Space:
     made: dict[Strategy, Tables] = field(default_factory=dict)
     cuts: dict[tuple[object, ...], Cuts | None] = field(default_factory=dict)  # of lines (`passes.planning.finish`)
     passes: dict[tuple[int, int, str, int], tuple[PassPlan, ...]] = field(default_factory=dict)  # of kinds (`apply`)
+    flow: Flow | None = None  # who reads what, where runs of ops are computed again (`passes.planning.runs`)
     least: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of all ops (`work_bound`)
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
     uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ

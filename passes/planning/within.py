@@ -95,12 +95,19 @@ def bound_within(found: Space, strategy: Strategy, limit: float) -> float:
         return inf
     best = 0.0
     for columns in (options.shown, options.hidden):
-        seconds = counts @ [float(columns[kind].max(initial=0.0)) for kind in kinds]
-        prices = [0.0, *(seconds / room * np.geomspace(1e-4, 1e2, PRICES)).tolist()]
-        for price in prices:
-            least = [float((columns[kind] + price * options.held[kind]).min(initial=inf)) for kind in kinds]
-            best = max(best, float(counts @ least) - price * room)
+        seconds = counts @ [float(columns[kind].max(initial=0.0, where=np.isfinite(columns[kind]))) for kind in kinds]
+        prices = np.append(0.0, seconds / max(room, 1.0) * np.geomspace(1e-4, 1e2, PRICES))
+        least = counts @ [_priced(columns[kind], options.held[kind], prices) for kind in kinds]
+        best = max(best, float((least - prices * room).max()))
     return best
+
+
+def _priced(seconds: Array, held: Array, prices: Array) -> Array:
+    """What the cheapest option costs at each price of a byte; infinite where none is possible."""
+    import numpy as np
+
+    possible = np.isfinite(held)
+    return np.asarray((seconds[possible] + prices[:, None] * held[possible]).min(axis=1, initial=inf))
 
 
 PRICES = 32

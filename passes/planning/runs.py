@@ -1,0 +1,317 @@
+"""Which runs of ops are computed again so that a step fits its memory, and what that takes.
+
+A run drops the results that the backward pass reads and no op behind the run does, and computes them again when the
+backward pass comes to it: those ops alone on whose results they depend. So a run of an activation and of the linear
+layer behind it costs one more activation, not a linear layer. What a run reads of values that nothing else keeps is
+kept for it.
+
+For a price on bytes, the best runs are the shortest path over the places between ops. Prices are tried until what is
+held fits beside the largest need of a run while it is computed again, for a few limits on that need; then the choices
+at two prices next to each other are joined where both have a border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from passes.planning.evaluate import Line
+from passes.planning.network import HomeKind, Network, OpKind
+from passes.planning.segments import Segments
+from passes.planning.tables import Tables
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
+
+LONGEST = 160
+"""Ops of a run at most."""
+
+PRICES = 16
+"""Prices of a byte that are tried at once."""
+
+HALVINGS = 8
+"""Limits on what a run needs while it is computed again, each half of the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A result of op `maker`, held in the form of `variable`; `last` is the last op that reads it, or a view of it."""
+
+    maker: int
+    role: str
+    variable: int
+    readers: tuple[int, ...]
+    last: int
+    kept: bool  # for the backward pass
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Who reads what in a network, in the order of its ops; those in `barred` are never computed again."""
+
+    net: Network
+    barred: frozenset[int]
+
+    @cached_property
+    def values(self) -> tuple[_Value, ...]:
+        """All results that somebody reads, forward or backward."""
+        net, count = self.net, len(self.net.addresses)
+        homes, readers = dict[int, tuple[int, str]](), dict[tuple[int, str], list[int]]()
+        edges = [(u, v, net.edge_kinds[e]) for u, v, e in net.edges if not net.edge_kinds[e].weight]
+        for u, v, kind in edges:
+            if v >= count:
+                homes[v] = u, kind.source_role
+            elif u < count:
+                readers.setdefault((u, kind.source_role), []).append(v)
+        holders = {value: home for home, value in homes.items()}
+        for u, v, _ in edges:
+            if u >= count:
+                readers.setdefault(homes[u], []).append(v)
+        made: list[_Value] = []
+        views: dict[int, int] = {}  # a view -> the last op that reads it
+        for op in reversed(range(count)):
+            maker = net.kinds[net.variables[op]]
+            assert isinstance(maker, OpKind)
+            for role in dict.fromkeys((*maker.results, *maker.kept)):
+                reading = readers.get((op, role), [])
+                if not reading and role not in maker.kept:
+                    continue
+                last = max((views.get(reader, reader) for reader in reading), default=op)
+                views[op] = max(views.get(op, op), last) if maker.operator.view else op
+                holder = holders.get((op, role), op)
+                made.append(_Value(op, role, holder, tuple(sorted(set(reading))), last, role in maker.kept))
+        return tuple(reversed(made))
+
+    @cached_property
+    def width(self) -> int:
+        """Ops of the longest run."""
+        return min(len(self.net.addresses), LONGEST)
+
+    @cached_property
+    def needed(self) -> Flags:
+        """[op, k]: whether it is computed again in a run that ends k ops behind it (or sooner: with itself at 0)."""
+        import numpy as np
+
+        needed = np.zeros((len(self.net.addresses), self.width), dtype=bool)
+        for value in reversed(self.values):
+            read = np.full(self.width, value.kept)
+            for reader in value.readers:
+                if (behind := reader - value.maker) < self.width:
+                    read[behind:] |= needed[reader, : self.width - behind]
+            read[: value.last - value.maker] = False
+            needed[value.maker] |= read
+        return needed
+
+    @cached_property
+    def longest(self) -> Integers:
+        """[place]: how many ops a run that ends there may have."""
+        import numpy as np
+
+        found = np.zeros(len(self.net.addresses) + 1, dtype=np.int64)
+        for op in range(len(self.net.addresses)):
+            found[op + 1] = 0 if op in self.barred else min(found[op] + 1, self.width)
+        return found
+
+    def bytes(self, tables: Tables, values: Integers) -> Array:
+        """What each value holds: as the op keeps it, or as it stands where it is read."""
+        import numpy as np
+
+        known: dict[tuple[int, str, int], float] = {}
+        found = np.zeros(len(self.values))
+        for i, value in enumerate(self.values):
+            variable = value.maker if value.kept else value.variable
+            key = self.net.variables[variable], value.role, int(values[variable])
+            if key not in known:
+                known[key] = _bytes(self.net, tables, *key)
+            found[i] = known[key]
+        return found
+
+
+def _bytes(net: Network, tables: Tables, index: int, role: str, option: int) -> float:
+    kind = net.kinds[index]
+    if isinstance(kind, HomeKind):
+        home = tables.home(kind)
+        return float(home.bytes[option // len(home.layouts)])
+    table = tables.op(kind)
+    return float(tables.prices.bytes(kind, role)[table.rows[option // len(table.layouts)]])
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """[place, k]: of the run of k + 1 ops that ends at a place, seconds a microbatch, bytes that it frees and those of
+    its own results, and what it needs while its backward pass runs; infinite where it may not be."""
+
+    flow: Flow
+    costs: Line
+    size: Array  # of each value
+
+    def _along(self, found: Array) -> Array:
+        """[op, k] as [place, k]: the op that is k before the last of the run."""
+        import numpy as np
+
+        count, width = found.shape
+        op = np.arange(count + 1)[:, None] - 1 - np.arange(width)
+        return np.asarray(np.where(op < 0, 0.0, found[np.maximum(op, 0), np.arange(width)]))
+
+    @cached_property
+    def seconds(self) -> Array:
+        return self._along(self.flow.needed * self.costs.forward[:, None]).cumsum(axis=1)
+
+    @cached_property
+    def dropped(self) -> Array:
+        import numpy as np
+
+        found = np.zeros(self.flow.needed.shape)
+        for value, size in zip(self.flow.values, self.size.tolist(), strict=True):
+            if value.kept and value.last - value.maker < self.flow.width:
+                found[value.maker, value.last - value.maker] += size
+        return self._along(found.cumsum(axis=1)).cumsum(axis=1)
+
+    @cached_property
+    def freed(self) -> Array:
+        import numpy as np
+
+        found, width = np.zeros(self.flow.needed.shape), self.flow.width
+        for value, size in zip(self.flow.values, self.size.tolist(), strict=True):
+            for reader in () if value.kept else value.readers:
+                needed, ahead = size * self.flow.needed[reader], reader - value.maker
+                found[reader] += needed
+                if ahead < width:
+                    found[value.maker, ahead:] -= needed[: width - ahead]
+        return np.asarray(self.dropped - self._along(found).cumsum(axis=1))
+
+    @cached_property
+    def needs(self) -> Array:
+        import numpy as np
+
+        width = self.flow.width
+        transient = self._along(np.repeat(self.costs.transient[:, None], width, axis=1))
+        needs = np.maximum.accumulate(transient, axis=1) + self.dropped
+        return np.where(np.arange(width) < self.flow.longest[:, None], needs, np.inf)
+
+
+Choice = tuple[tuple[int, int], ...]
+"""Runs, each by its first op and the one behind its last."""
+
+
+def cheapest_runs(
+    flow: Flow, tables: Tables, values: Integers, costs: Line, limit: float
+) -> tuple[Line, Segments] | None:
+    """The line with the runs computed again that take least seconds, and those runs; None where none are found with
+    which it fits `limit` bytes."""
+
+    runs = _Runs(flow, costs, flow.bytes(tables, values))
+    least, room = float(costs.transient.max(initial=0.0)), limit - float(costs.fixed.sum())
+    best: tuple[float, Choice] | None = None
+    for halving in reversed(range(HALVINGS)):
+        most = least + (room - least) * 0.5**halving
+        found = _within(runs, most, room)
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+        elif best is not None and found is not None:
+            break
+    if best is None:
+        return None
+    return _line(runs, best[1]), best[1]
+
+
+def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | None:
+    """The best runs that need at most so much while they are computed again."""
+    import numpy as np
+
+    allowed = (runs.needs <= most) & (runs.freed > 0.0)
+    if not allowed.any():
+        return None
+    rates = runs.seconds[allowed] / runs.freed[allowed]
+    prices = np.unique(np.quantile(rates, np.linspace(0.0, 1.0, PRICES))) * (1 + 1e-9)
+    prices = np.append(prices, prices[-1] * 2.0 + 1e-30)
+    over: Choice = ()
+    found: tuple[float, Choice] | None = None
+    for _ in range(2):
+        choices = _paths(runs, allowed, prices)
+        fits = [_peak(runs, choice) <= room for choice in choices]
+        if not any(fits):
+            return found
+        at = fits.index(True)
+        over = choices[at - 1] if at else over
+        for choice in (choices[at], *_joined(over, choices[at])):
+            seconds = _seconds(runs, choice)
+            if (found is None or seconds < found[0]) and _peak(runs, choice) <= room:
+                found = seconds, choice
+        prices = np.linspace(prices[at - 1] if at else 0.0, prices[at], PRICES // 2)
+    return found
+
+
+def _paths(runs: _Runs, allowed: Flags, prices: Array) -> list[Choice]:
+    """For each price of a byte the runs that take least."""
+    import numpy as np
+
+    count = len(allowed) - 1
+    costs = np.where(allowed, 0.0, np.inf)
+    best = np.zeros((count + 1, len(prices)))
+    before = np.zeros((count + 1, len(prices)), dtype=np.int64)  # ops of the run that ends here; 0 where none does
+    every = np.arange(len(prices))
+    ends = np.flatnonzero(allowed.any(axis=1))
+    lengths = {int(end): int(np.flatnonzero(allowed[end])[-1]) + 1 for end in ends}
+    for place in range(1, count + 1):
+        best[place] = best[place - 1]
+        length = lengths.get(place, 0)
+        if not length:
+            continue
+        priced = runs.seconds[place, :length, None] - runs.freed[place, :length, None] * prices
+        priced += costs[place, :length, None] + best[place - length : place][::-1]
+        at = priced.argmin(axis=0)
+        cost = priced[at, every]
+        better = cost < best[place]
+        best[place], before[place] = np.where(better, cost, best[place]), np.where(better, at + 1, 0)
+    return [_back(before[:, price].tolist()) for price in range(len(prices))]
+
+
+def _back(before: list[int]) -> Choice:
+    found, place = list[tuple[int, int]](), len(before) - 1
+    while place > 0:
+        if before[place]:
+            found.append((place - before[place], place))
+        place -= before[place] or 1
+    return tuple(reversed(found))
+
+
+def _joined(over: Choice, under: Choice) -> Iterator[Choice]:
+    """The first runs of one choice and the others of another, both ways, where no run of either is cut."""
+    for front, back in ((over, under), (under, over)):
+        at = 0
+        for index, (_, end) in enumerate(front):
+            while at < len(back) and back[at][0] < end:
+                at += 1
+            yield (*front[: index + 1], *back[at:])
+
+
+def _seconds(runs: _Runs, choice: Choice) -> float:
+    return sum(float(runs.seconds[end, end - first - 1]) for first, end in choice)
+
+
+def _peak(runs: _Runs, choice: Choice) -> float:
+    """Bytes beside what is fixed: all that is held, and the largest need."""
+    held = float(runs.costs.saved.sum()) - sum(float(runs.freed[end, end - first - 1]) for first, end in choice)
+    needs = (float(runs.needs[end, end - first - 1]) for first, end in choice)
+    return held + max(float(runs.costs.transient.max(initial=0.0)), *needs, 0.0)
+
+
+def _line(runs: _Runs, choice: Choice) -> Line:
+    """The line with these runs computed again."""
+    costs = runs.costs
+    saved, transient, backward = costs.saved.copy(), costs.transient.copy(), costs.backward.copy()
+    for first, end in choice:
+        at = end, end - first - 1
+        # What the run frees is taken off its ops in order: only their sum matters.
+        saved[first] -= float(runs.freed[at])
+        transient[first:end] += float(runs.dropped[at])
+        backward[first] += float(runs.seconds[at])
+    return replace(costs, saved=saved, transient=transient, backward=backward)
