@@ -26,7 +26,7 @@ from backends.numpy_mpi.setting import (
 from backends.numpy_mpi.tables import NUMPY_TYPES
 from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
 from dlc.ir.graph import Value
-from dlc.ir.program import Collective, Compute, Role, Row, Segment, Send
+from dlc.ir.program import Compute, Role, Row, Segment, Send
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 
@@ -127,26 +127,14 @@ class RoleText:
 
     def tables(self) -> Iterator[tuple[str, str]]:
         """Name and text of each table of arrays."""
-        buckets = dict(self._buckets())
-        texts = self.arrays.tables(frozenset(buckets))
+        texts = self.arrays.tables()
         yield from self.arrays.windows.items()
         for space, text in texts.items():
             yield f"{TABLES[space]}{self.suffix}", text
-        rows = ((self.arrays.names[name], literal(row)) for name, row in buckets.items())
-        yield f"BUCKETS{self.suffix}", table(rows)
         yield f"TENSORS{self.suffix}", table((name, literal(at)) for name, at in self._tensors())
 
-    def _buckets(self) -> Iterator[tuple[str, tuple[int, str, str]]]:
-        """Bucket -> (elements, mesh axes that it is summed over, algorithm)."""
-        for segment in self.role.segments:
-            for made in segment.instructions:
-                if isinstance(made, Collective) and made.kind == "allreduce":
-                    buffer = self.role.buffer(made.buffer)
-                    if buffer.kind == "bucket" and buffer.view_of is None:
-                        yield made.buffer, (buffer.type.elements, made.group, made.algorithm)
-
     def _tensors(self) -> Iterator[tuple[str, str]]:
-        """What is kept from step to step, and summed gradients: the name in the network, and the array that holds it."""
+        """What is kept from step to step and summed gradients: the name in the network, and the array that holds it."""
         graph, known = self.emission.graph, self.arrays.names
         for value in graph.of_kind("weight", "statistic", "state", "constant"):
             if value.name in known:
@@ -282,7 +270,7 @@ def _role(part: RoleText) -> dict[str, object]:
         "update": literal(part.schedule("train_step", updates=True)),
         "evaluate": literal(part.schedule("eval_step")),
         "predict": literal(part.schedule("predict")),
-        "slots": literal_map({str(stage): count for stage, count in part.slots.items()}),
+        "slots": f"{{{', '.join(f'{stage}: {count}' for stage, count in part.slots.items())}}}",
         "outputs": literal_map(part.outputs()),
     }
 
