@@ -18,8 +18,8 @@ class Stage:
     """One stage, or the whole job where there is no pipeline.
 
     `tensors` has by its name in the network where each weight, state and summed gradient is, such as
-    `w.conv1_weight`. `train`, `update`, `evaluate` and `predict` are schedules of `functions` (schedule.py). `slots` says
-    by the number in a function's name in how many slots its microbatches take turns. `outputs` lists by function what
+    `w.conv1_weight`. `train`, `update`, `evaluate` and `predict` are schedules of `functions` (schedule.py). `slots`
+    says by the number in a function's name in how many slots its microbatches take turns, `outputs` by function what
     it gives.
     """
 
