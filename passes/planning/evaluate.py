@@ -22,19 +22,20 @@ class Line:
     """Ops in topological order: seconds of a microbatch, seconds a step, and bytes, for each.
 
     Moves of a tensor and conversions count where the tensor is made, half of them forward and half backward where a
-    gradient comes back. `hiding` is what of the backward pass hides sums of gradients: all but moves. `update` counts
-    weights that are lent to another op as well, which nothing hides. `crossing[i]` are the bytes of all values that op
-    i or an earlier one makes and a later one reads: what a stage that ends with op i sends for each microbatch; the
-    gradients that come back are as many.
+    gradient comes back. `late` are the sums of gradients that may be left behind the backward pass, `hiding` what of
+    these it hides (`passes.planning.sums`). `update` counts weights that are lent to another op, which nothing hides.
+    `crossing[i]` are the bytes of all values that op i or an earlier one makes and a later one reads: what a stage that
+    ends with op i sends for each microbatch; the gradients that come back are as many.
     """
 
     forward: Array
     backward: Array
     weights: Array
     moves: Array  # contained in forward and backward
-    hiding: Array  # contained in backward and weights
+    hiding: Array
     update: Array
     sums: Array
+    late: Array  # contained in sums
     saved: Array
     fixed: Array
     transient: Array
@@ -69,14 +70,18 @@ def line(net: Network, tables: Tables, values: Integers, edges: Sequence[Array] 
     starts[list(made)] = np.cumsum([0, *(table.options for table in made.values())])[:-1]
     places = starts[kinds[:count]] + values[:count]
     columns = {name: np.concatenate([getattr(table, name) for table in made.values()])[places] for name in COLUMNS}
+    late, hides = tables.exposure.late, tables.exposure.hiding
     columns["moves"] = np.zeros(count)
+    columns["late"] = columns["sums"] * late[kinds[:count]]
+    columns["hiding"] = (columns["backward"] + columns["weights"]) * hides[kinds[:count]]
     for index in dict.fromkeys(net.variables[count:]):
         kind, members = net.kinds[index], np.flatnonzero(kinds == index)
         assert isinstance(kind, HomeKind)
-        np.add.at(columns["backward"], net.makers[members], tables.home(kind).backward[values[members]])
-    hiding = columns["backward"] + columns["weights"]
+        adding = tables.home(kind).backward[values[members]]
+        np.add.at(columns["backward"], net.makers[members], adding)
+        np.add.at(columns["hiding"], net.makers[members], adding * hides[index])
     _add_edges(net, tables.edges(net.edge_kinds) if edges is None else edges, values, columns)
-    return Line(**columns, hiding=hiding, crossing=_crossing(net, tables, values))
+    return Line(**columns, crossing=_crossing(net, tables, values))
 
 
 def _add_edges(net: Network, edges: Sequence[Array], values: Integers, columns: dict[str, Array]) -> None:

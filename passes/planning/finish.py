@@ -256,6 +256,5 @@ OTHERS = (("gpipe", 1), ("interleaved", 2), ("interleaved", 4), ("zero_bubble", 
 
 
 def _exposed(found: Space, costs: Line, part: slice) -> float:
-    """What is left of the sums of gradients behind the last microbatch's backward pass, which hides a share of them."""
-    hiding = float(costs.hiding[part].sum())
-    return max(0.0, float(costs.sums[part].sum()) - found.overlap * hiding)
+    """What is left of the sums of gradients behind the backward pass."""
+    return max(0.0, float(costs.late[part].sum()) - float(costs.hiding[part].sum()))

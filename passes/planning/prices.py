@@ -26,6 +26,7 @@ from passes.options import Operation, Rules, candidates
 from passes.planning.network import Network, OpKind
 from passes.planning.parts import in_parts, parts_of, scratch_bytes
 from passes.planning.strategies import Family, Strategy, allowed
+from passes.planning.sums import Buckets, Key, buckets, loads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +113,16 @@ class Prices:
         """How many values of its own kind and shape the optimizer keeps of each weight."""
         rules = {rule.stage: rule for rule in self.updates}
         return max(0, rules["update"].operands - 2) if "update" in rules else 0
+
+    @cached_property
+    def buckets(self) -> Buckets | None:
+        """Those of gradients in a step that splits nothing but the batch."""
+        return buckets(self.network)
+
+    @cached_property
+    def loads(self) -> Mapping[Key, float]:
+        """The share of ops of a kind that read an operand from the data set first."""
+        return loads(self.network)
 
     @property
     def graph(self) -> Graph:
@@ -344,7 +355,14 @@ class Prices:
                 total += np.broadcast_to(
                     seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile), (count,)
                 )
-        return total
+                total -= self.call() if rule.joint else 0.0
+        return np.maximum(total, 0.0)
+
+    def calls(self, kind: OpKind) -> float:
+        """Seconds of calls of a step that are for no weight: to move running averages, and of joint rules."""
+        averages = any(each.node.stage == "statistics" for each in kind.passes)
+        joint = sum(rule.joint for rule in self.updates) if kind.example.stage == "loss" else 0
+        return (averages + joint) * self.call()
 
     def _local(self, kinds: Sequence[OpKind], role: str) -> TensorType:
         """A tensor on the rank with most of it, for all rows of kinds that are alike."""
@@ -436,12 +454,16 @@ def _may(family: Family, axis: str, linear: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRule:
-    """Something that a step does to each weight or its gradient by itself: `operands` arrays of the weight's shape."""
+    """Something that a step does to each weight or its gradient by itself: `operands` arrays of the weight's shape.
+
+    A `joint` one is done to all of them in one call, which J counts where the loss is.
+    """
 
     operator: Operator
     stage: str
     operands: int
     attrs: Mapping[str, Attr]
+    joint: bool = False
 
 
 def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
@@ -452,5 +474,6 @@ def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
             joint = {"regularise": 2, "clip": 1}.get(node.stage, len(node.inputs))
             alone = node.stage == "update" and node.address.endswith("@update")
             operands = len(node.inputs) if alone else min(joint, 3)
-            found.setdefault(node.stage, UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs)))
+            rule = UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs), not alone)
+            found.setdefault(node.stage, rule)
     return tuple(found.values())

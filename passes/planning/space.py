@@ -165,7 +165,14 @@ class Space:
             precision = self.context.training.precision
             master = 4 if precision.master != precision.compute else 0
             self.made[strategy] = Tables(
-                self.prices, strategy, self.fabric(mesh), self.moves[mesh], self.pins, master, self.batches
+                self.prices,
+                strategy,
+                self.fabric(mesh),
+                self.moves[mesh],
+                self.pins,
+                master,
+                self.batches,
+                self.overlap,
             )
         return self.made[strategy]
 
@@ -228,15 +235,17 @@ def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]
 
 
 def _unary(found: Space, tables: Tables, kind: OpKind | HomeKind, weight: Scale) -> tuple[Array, Array]:
-    overlap = found.overlap
+    late, hiding = (float(column[kind.index]) for column in (tables.exposure.late, tables.exposure.hiding))
     if isinstance(kind, HomeKind):
         adding = tables.home(kind).backward
-        return weight.microbatch * adding, (weight.microbatch - overlap * weight.step) * adding
+        hidden = (weight.microbatch - hiding * weight.step) * adding
+        return weight.microbatch * adding if tables.exposure.hides else hidden, hidden
     table = tables.op(kind)
     behind = table.backward + table.weights
     forward = table.forward * (2.0 if found.repeats(kind, tables.strategy) else 1.0)
     shown = weight.microbatch * (forward + behind) + weight.step * table.update
-    return shown, shown + weight.step * (table.sums - overlap * behind)
+    hidden = shown + weight.step * (late * table.sums - hiding * behind)
+    return shown if tables.exposure.hides else hidden, hidden
 
 
 def work_bound(found: Space, strategy: Strategy) -> float:

@@ -7,7 +7,7 @@ conversions of layout are those of one microbatch; updates and gradients of weig
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
+from passes.planning.sums import Exposure, Key, all_late
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,15 +130,50 @@ class Tables:
     pins: Pins
     master_bytes: int = 0  # of a weight's copy in full precision, where it has one
     batches: int = 1  # behind one update
+    overlap: float = 0.0  # the share of its own time in which computing hides communication
     ops: dict[int, OpTable] = field(default_factory=dict)
     homes: dict[int, HomeTable] = field(default_factory=dict)
     _fringes: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     _rates: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
+    _shares: dict[tuple[str, tuple[str, ...]], Mapping[Key, float]] = field(default_factory=dict)
+    _exposure: Exposure | None = None
     _ends: dict[tuple[int, str, bool], _End] = field(default_factory=dict)
 
     def of(self, ops: dict[int, OpTable]) -> Tables:
         """The same with fewer options for some ops."""
-        return replace(self, ops=ops, _ends={})
+        return replace(self, ops=ops, _ends={}, _exposure=self.exposure)
+
+    @property
+    def many(self) -> bool:
+        """Whether gradients of several microbatches or batches add up."""
+        return self.strategy.microbatches * self.batches > 1
+
+    @property
+    def exposure(self) -> Exposure:
+        """How much of the sums of gradients a step waits for.
+
+        Those of one microbatch are summed while the backward pass goes on, and under ZeRO 2 and 3 those of each; else
+        they are summed behind all microbatches, and nothing hides them.
+        """
+        if self._exposure is None:
+            self._exposure = self._found_exposure()
+        return self._exposure
+
+    def _found_exposure(self) -> Exposure:
+        import numpy as np
+
+        net, found = self.prices.network, self.prices.buckets
+        if self.strategy.shard in ("gradients", "weights"):
+            return all_late(net, self.overlap * self.strategy.microbatches * self.batches)
+        if self.many or found is None or not self.overlap or not self.mesh.axes:
+            return all_late(net)
+        least = np.zeros(len(net.kinds))
+        for kind in net.kinds:
+            if isinstance(kind, OpKind):
+                table = self.op(kind)
+                least[kind.index] = (table.backward + table.weights).min(initial=np.inf)
+        ops = np.array(net.variables[: len(net.addresses)], dtype=np.int64)
+        return found.exposure(net, self._summed(self.mesh.names), least[ops], self.overlap)
 
     @property
     def mesh(self) -> Mesh:
@@ -178,9 +214,9 @@ class Tables:
             codes,
             spent.layouts,
             rows,
-            by_layout(spent.forward) + spread(inside + gathers),
+            by_layout(spent.forward) + spread(inside + gathers + self._loads(kind, rows)),
             by_layout(spent.backward) + spread(behind + gathers),
-            by_layout(spent.weights),
+            by_layout(spent.weights) + spread(self._added(kind, rows)),
             spread(self._updates(kind, shared, rows)),
             spread(sums),
             spread(self.prices.saved(kind)[rows]),
@@ -300,6 +336,7 @@ class Tables:
         for role in kind.weights:
             size = self.prices.bytes(kind, role)[rows]
             for names, members in self._by_axes(shared[role]):
+                sums[members] += self._share(names).get((kind.index, role), 0.0)
                 reduce = self._rate("reduce_scatter" if shard != "none" else "allreduce", names)
                 gather = self._rate("allgather", names) if shard != "none" else 0.0
                 often = count if shard in ("gradients", "weights") else 1
@@ -315,6 +352,45 @@ class Tables:
             self._rates[kind, names] = float(self.fabric.seconds(kind, float(BUCKET), names)) / BUCKET
         return self._rates[kind, names]
 
+    def _summed(self, names: tuple[str, ...]) -> Callable[[float], float]:
+        """Seconds of the sum of a bucket of so many bytes over some axes."""
+        kinds = ("allreduce",) if self.strategy.shard == "none" else ("reduce_scatter", "allgather")
+        return lambda size: sum(float(self.fabric.seconds(kind, size, names)) for kind in kinds)
+
+    def _share(self, names: tuple[str, ...]) -> Mapping[Key, float]:
+        """What gradients that are summed over some axes bear of their buckets' latency, in a step."""
+        import numpy as np
+
+        shard, found = self.strategy.shard, self.prices.buckets
+        if (shard, names) not in self._shares and found is not None:
+            seconds = self._summed(names)
+            often = self.strategy.microbatches * self.batches if shard in ("gradients", "weights") else 1
+            shares = found.shares(seconds, seconds(float(BUCKET)) / BUCKET)
+            self._shares[shard, names] = {key: often * share for key, share in shares.items() if np.isfinite(share)}
+        return self._shares.get((shard, names), {})
+
+    def _loads(self, kind: OpKind, rows: Integers) -> Array:
+        """Seconds of a microbatch to copy what comes from the data set, where an op of the kind reads it first."""
+        import numpy as np
+
+        seconds = np.zeros(len(rows))
+        for role in kind.passes[0].inputs:
+            often = self.prices.loads.get((kind.index, role), 0.0)
+            if often:
+                size = self.prices.bytes(kind, role)[rows]
+                seconds += often * (2.0 * size / self.prices.device.bandwidth + self.prices.call())
+        return seconds
+
+    def _added(self, kind: OpKind, rows: Integers) -> Array:
+        """Seconds of a microbatch to add gradients of weights to those of the others."""
+        import numpy as np
+
+        seconds = np.zeros(len(rows))
+        for role in kind.weights if self.many else ():
+            size = self.prices.bytes(kind, role)[rows]
+            seconds += 3.0 * size / self.prices.device.bandwidth + self.prices.call()
+        return seconds
+
     def _sharers(self, shared: Flags) -> Array:
         """Among how many ranks a weight's state can be sharded, for each option."""
         import numpy as np
@@ -322,10 +398,10 @@ class Tables:
         return np.asarray(np.where(shared, np.array(self.mesh.extents, dtype=float), 1.0).prod(axis=1))
 
     def _updates(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
-        update = self.prices.of(kind).update[rows]
+        update, calls = self.prices.of(kind).update[rows], self.prices.calls(kind)
         if self.strategy.shard == "none" or not kind.weights:
-            return update
-        return update / self._sharers(shared[kind.weights[0]])
+            return update + calls
+        return update / self._sharers(shared[kind.weights[0]]) + calls
 
     def _fixed(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
         """Weights, gradients and states."""
@@ -427,7 +503,13 @@ class Tables:
         table = self._moves(type_, source.ahead, target.ahead)
         if kind.gradient:
             table = table + self._moves(type_, target.back, source.back).T
-        return table
+        return table + self._adding(kind) if kind.weight else table
+
+    def _adding(self, kind: EdgeKind) -> Array:
+        """Seconds of a step to add the gradients of a weight that is lent to those of its owner, by forms of both."""
+        often = self.strategy.microbatches * self.batches
+        size = self._held(kind.target, kind.target_role)
+        return (often * (3.0 * size / self.prices.device.bandwidth + self.prices.call()))[None]
 
     def _type(self, kind: EdgeKind) -> TensorType:
         return kind.type if kind.weight else self._microbatch(kind.type)

@@ -1,7 +1,8 @@
 """What a choice costs, worked out op by op and edge by edge from the graph, without any of the planner's tables.
 
 Kernels are priced one by one at their local shapes, redistributions by the moves of their cheapest paths. The rules are
-those of cost-models.md §5 to §7 and of docs/decisions/0014-the-search.md, for the inner mesh of one stage.
+those of cost-models.md §5 to §7 and of docs/decisions/0014-the-search.md, for the inner mesh of one stage. Of the
+planner's own it takes which ops are of one kind, and which share of each kind's sums is late and hides.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from passes.context import Context
 from passes.differentiate import operator_of, roles
 from passes.lower_buffers import is_image, same_memory
 from passes.options import candidates, operations, rules_of
+from passes.planning.space import Space
 from passes.planning.strategies import Strategy
 from passes.survey import slowest
 
@@ -65,14 +67,16 @@ class Costs:
     moves: float = 0.0
     update: float = 0.0
     sums: float = 0.0
+    late: float = 0.0  # of the sums, what the backward pass may leave
+    hiding: float = 0.0  # seconds of communication that it hides
     fixed: float = 0.0
     saved: float = 0.0
     transient: float = 0.0
 
-    def objective(self, microbatches: int, overlap: float) -> float:
-        """J without a pipeline (cost-models.md §7): the last microbatch's backward pass hides sums of gradients."""
+    def objective(self, microbatches: int) -> float:
+        """J without a pipeline (cost-models.md §7): the backward pass hides sums of gradients."""
         work = microbatches * (self.forward + self.backward + self.moves)
-        return work + self.update + max(0.0, self.sums - overlap * self.backward)
+        return work + self.update + max(0.0, self.late - self.hiding)
 
     @property
     def peak(self) -> float:
@@ -86,6 +90,7 @@ class Reference:
     graph: Graph
     context: Context
     strategy: Strategy
+    space: Space
 
     def __post_init__(self) -> None:
         device = slowest(self.context.cluster, self.context.ranks)
@@ -102,21 +107,22 @@ class Reference:
     def samples(self) -> int:
         return self.graph.batch // self.strategy.microbatches
 
-    @property
-    def overlap(self) -> float:
-        return 0.0 if self.context.request.overlap == "no" else self.device.overlap
-
     def objective(self, choices: Choices) -> float:
-        return self.costs(choices).objective(self.strategy.microbatches, self.overlap)
+        return self.costs(choices).objective(self.strategy.microbatches)
 
     def costs(self, choices: Choices) -> Costs:
         """Everything but pipelines and recomputation."""
-        total = Costs()
-        for node in self._ops:
+        total, exposure = Costs(), self.space.tables(self.strategy).exposure
+        for at, node in enumerate(self._ops):
+            before, summed, kind = total.backward, total.sums, self.space.network.variables[at]
             self._kernels(total, node, *choices.ops[node.address])
             self._inside(total, node, choices.ops[node.address][0])
             self._weights(total, node, choices.ops[node.address][0])
             self._memory(total, node, *choices.ops[node.address])
+            self._loads(total, node, choices.ops[node.address][0])
+            total.hiding += exposure.hiding[kind] * (total.backward - before)
+            total.late += exposure.late[kind] * (total.sums - summed)
+        total.update += self._calls()
         self._edges(total, choices)
         self._lent(total, choices)
         return total
@@ -239,6 +245,8 @@ class Reference:
         for role in self._trained(node):
             local, names = self._local(node, role, partition), self._summed(node, role, partition)
             sharers = prod(self.mesh.extent(name) for name in names)
+            if often > 1:  # the gradient is added to those of the microbatches before
+                total.backward += 3 * local.bytes / self.device.bandwidth + overhead(self.device)
             total.update += self._update(node, role, local) / (1 if shard == "none" else self._sharers(node, partition))
             if sharers == 1:
                 continue
@@ -246,6 +254,7 @@ class Reference:
                 local.bytes * self.fabric.seconds(kind, float(BUCKET), names) / BUCKET
                 for kind in ("allreduce", "reduce_scatter", "allgather")
             )
+            total.sums += self._share(node, role, names) * (often if shard in ("gradients", "weights") else 1)
             match shard:
                 case "none":
                     total.sums += allreduce
@@ -258,6 +267,58 @@ class Reference:
                     total.forward += gather
                     total.backward += gather
 
+    def _share(self, node: Node, role: str, names: tuple[str, ...]) -> float:
+        """What a gradient bears of what its bucket takes besides its bytes: the mean over ops of its kind."""
+        kinds = ("allreduce",) if self.strategy.shard == "none" else ("reduce_scatter", "allgather")
+
+        def seconds(size: float) -> float:
+            return sum(self.fabric.seconds(kind, size, names) for kind in kinds)
+
+        variables = self.space.network.variables
+        members = [(at, r) for at, each in reversed([*enumerate(self._ops)]) for r in self._trained(each)]
+        found: list[list[tuple[int, str, float]]] = [[]]
+        for at, each in members:
+            size = float(self.graph.type(roles(self._ops[at])[each]).bytes)
+            capacity = 2**20 if len(found) == 1 else BUCKET
+            if found[-1] and sum(s for _, _, s in found[-1]) + size > capacity:
+                found.append([])
+            found[-1].append((at, each, size))
+        shares = []
+        for bucket in found:
+            whole = sum(size for _, _, size in bucket)
+            share = max(0.0, seconds(whole) - whole * seconds(float(BUCKET)) / BUCKET) / len(bucket)
+            mine = variables[self._ops.index(node)]
+            shares += [share for at, each, _ in bucket if variables[at] == mine and each == role]
+        return sum(shares) / len(shares)
+
+    def _loads(self, total: Costs, node: Node, partition: Partition) -> None:
+        """Copies of what comes from the data set: the mean over ops of the kind, for those that read it first."""
+        variables, ops = self.space.network.variables, self._ops
+        alike = [each for at, each in enumerate(ops) if variables[at] == variables[ops.index(node)]]
+        for role, name in roles(node).items():
+            if name not in node.inputs:
+                continue
+            names = [roles(each)[role] for each in alike]
+            first = sum(
+                self.graph.value(value).kind in ("input", "field")
+                and next(each for each in ops if value in each.inputs) is alike[at]
+                for at, value in enumerate(names)
+            )
+            if first:
+                copied = 2 * self._local(node, role, partition).bytes / self.device.bandwidth + overhead(self.device)
+                total.forward += first / len(alike) * copied
+
+    def _calls(self) -> float:
+        """Calls of a step that are for no weight alone: of updates of all together, and of running averages."""
+        joint = {each.stage for each in self.graph.nodes if self._joint(each)}
+        averages = sum(any(each.stage == "statistics" for each, _, _ in self._passes(node)) for node in self._ops)
+        return (len(joint) + averages) * overhead(self.device)
+
+    @staticmethod
+    def _joint(node: Node) -> bool:
+        alone = node.stage == "update" and node.address.endswith("@update")
+        return node.stage in ("regularise", "clip", "update") and node.op != "bn" and not alone
+
     def _sharers(self, node: Node, partition: Partition) -> int:
         """Ranks that update a part each, as the first weight of the op is shared."""
         return prod(self.mesh.extent(name) for name in self._summed(node, self._trained(node)[0], partition))
@@ -269,6 +330,7 @@ class Reference:
             if each.stage in ("regularise", "update") and each.inputs[0] == name:
                 shapes = Shapes((local,) * len(each.inputs), (), dict(each.attrs))
                 total += seconds(operator_of(each), each.stage, shapes, "", "", self.device).seconds
+                total -= overhead(self.device) if self._joint(each) else 0.0
         return total
 
     def _memory(self, total: Costs, node: Node, partition: Partition, layout: str) -> None:
@@ -351,7 +413,10 @@ class Reference:
                 count = sum(node.stage != "metric" for node, _ in readers) if back else 0
                 if count > 1:
                     size = largest(self._type(name), home.gradient, self.mesh).bytes
-                    total.backward += (count + 1) * size / self.device.bandwidth + overhead(self.device)
+                    adding = (count + 1) * size / self.device.bandwidth + overhead(self.device)
+                    kind = self.space.network.variables[len(self._ops) + self.space.network.homes.index(name)]
+                    total.backward += adding
+                    total.hiding += self.space.tables(self.strategy).exposure.hiding[kind] * adding
 
     def _made(self, node: Node, role: str, partition: Partition) -> tuple[Placement, Placement]:
         """Where a result is born, and where its gradient has to be."""
@@ -405,7 +470,10 @@ class Reference:
                 one = self._weight(owner, own, choices)
                 two = self._weight(node, role, choices)
                 type_ = self.graph.type(name)
-                total.sums += self._move(type_, one[0], two[0]) + self._move(type_, two[1], one[1])
+                total.update += self._move(type_, one[0], two[0]) + self._move(type_, two[1], one[1])
+                size = self._local(node, role, choices.ops[node.address][0]).bytes
+                added = 3 * size / self.device.bandwidth + overhead(self.device)
+                total.update += self.strategy.microbatches * added
 
     def _weight(self, node: Node, role: str, choices: Choices) -> tuple[Placement, Placement]:
         partition, _ = choices.ops[node.address]

@@ -79,9 +79,9 @@ def compare(seeds: range, most: int) -> int:
 
 def by_hand(case: Case, everything: Space, strategy: Strategy, found: Every, at: int) -> None:
     """What one assignment costs and holds, from the graph alone."""
-    made = Reference(case.graph, case.context, strategy)
+    made = Reference(case.graph, case.context, strategy, everything)
     costs = made.costs(choices(everything, strategy, found.values[at]))
-    objective = costs.objective(strategy.microbatches, made.overlap)
+    objective = costs.objective(strategy.microbatches)
     assert objective == pytest.approx(float(found.costs[at]), rel=ROUNDING), (case.name, strategy)
     assert costs.peak == pytest.approx(float(peaks(everything, strategy, found)[at]), abs=1), (case.name, strategy)
 
