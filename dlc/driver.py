@@ -379,9 +379,7 @@ def serial(compiled: Compiled) -> Compiled:
     """The same network on one rank with the same algorithms and layouts: what a parallel program must equal."""
     from passes.lower import lower
 
-    plan = compiled.plan.with_(
-        ranks=1, mesh=(("data", 1),), shards=((0, compiled.plan.batch),), buckets=(), predicted=compiled.plan.predicted
-    )
+    plan = compiled.plan.serial()
     context = compiled.context.with_(ranks=1)
     return replace(compiled, context=context, plan=plan, program=lower(compiled.graph, plan, context))
 

@@ -188,3 +188,20 @@ class Plan:
     def with_(self, **changes: object) -> Plan:
         """A copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def serial(self) -> Plan:
+        """The same algorithms and layouts on one rank, all of a batch at once."""
+        ops = (replace(op, partition=(), stage=0, recompute=False, checkpoint=False, microbatch=1) for op in self.ops)
+        return replace(
+            self,
+            ranks=1,
+            mesh=(("data", 1),),
+            shards=((0, self.batch),),
+            ops=tuple(ops),
+            buckets=(),
+            stages=(),
+            schedule="",
+            microbatches=1,
+            chunks=1,
+            shard="none",
+        )
