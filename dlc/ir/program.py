@@ -89,6 +89,7 @@ class Collective:
     A halo exchange says in `attrs` which rows it means: part i of `parts` of the axis has in its halo what result rows
     a to b - 1 read, those of part i of `results` (`dlc.ops.indexing.Halo` of `before`, `after`, `stride`, `step`), as
     far as the axis has them. With `add` it goes the other way: what the halo holds is added to the rows' owners.
+    An allreduce with `largest` in `attrs` finds the largest of each element instead of the sum.
     """
 
     name: str

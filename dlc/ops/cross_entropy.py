@@ -49,7 +49,9 @@ def _indexing(types: Types, _attrs: Attributes) -> Indexing:
         whole=rows[1:],
         averaged=tuple(rows[1:]),
         positions=(classes_,),
-        exchanges=(Exchange("forward", (classes_,), logits.elements // logits.shape[-1], tuple(rows), times=2),),
+        exchanges=(
+            Exchange("forward", (classes_,), logits.elements // logits.shape[-1], tuple(rows), times=2, largest=True),
+        ),
     )
 
 

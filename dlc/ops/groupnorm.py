@@ -48,7 +48,7 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
 
 def _indexing(types: Types, attrs: Attributes) -> Indexing:
     """Whole groups of channels; where rows are split, means, then squares are summed over the ranks, and likewise the
-    two sums that dx needs."""
+    two sums that dx needs; kernels are told how many pixels the whole has."""
     names = image_axes(types["x"])
     batch, channel, *spatial = names
     groups = integer(attrs, "groups")
@@ -59,6 +59,7 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
         along,
         whole=(channel,),
         limits={channel: groups},
+        positions=tuple(spatial),
         counts={"groups": channel},
         exchanges=(
             Exchange("forward", tuple(spatial), table, (batch, channel), times=2),

@@ -62,9 +62,9 @@ class Halo:
 class Exchange:
     """A sum over the ranks inside a pass of the op, where one of `axes` is split: batch norm's statistics.
 
-    `elements` values of the op's element type are summed (or their largest are found), cut into as many parts as the
-    iteration axes in `along` are split, in each of `times` rounds. Where the batch's shards hold whole runs of `group`
-    samples, a split of the batch needs none (0: it always does); splits of other axes need it always.
+    `elements` values of the op's element type are summed (with `largest`, the first time their largest are found), cut
+    into as many parts as the iteration axes in `along` are split, in each of `times` rounds. Where the batch's shards
+    hold whole runs of `group` samples, a split of the batch needs none (0: it always does); other splits always do.
     """
 
     stage: str
@@ -73,6 +73,7 @@ class Exchange:
     along: tuple[str, ...] = ()
     times: int = 1
     group: int = 0
+    largest: bool = False
 
     def over(self, partition: Partition, mesh: Mesh, batch: int) -> tuple[str, ...]:
         """The mesh axes whose ranks take part, for a partition of an op that computes `batch` samples at a time."""

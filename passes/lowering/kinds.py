@@ -33,11 +33,15 @@ FORWARD_LIKE = ("forward", "loss", "metric")
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A sum over ranks inside a pass: `elements` values on each rank, over these mesh axes, `times` in a row."""
+    """A sum over ranks inside a pass: `elements` values on each rank, over these mesh axes, `times` in a row.
+
+    With `largest` the first one is no sum: the largest of all ranks are found.
+    """
 
     axes: tuple[str, ...]
     elements: int
     times: int
+    largest: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,12 +235,18 @@ class Kinds:
         for exchange in kind.indexing.exchanges:
             axes = exchange.over(kind.partition, self.mesh, batch) if exchange.stage == stage else ()
             if axes:
-                found.append(Sum(axes, -(-exchange.elements // self._parts(kind, exchange)), exchange.times))
+                found.append(Sum(axes, self._elements(kind, exchange), exchange.times, exchange.largest))
         return found
 
-    def _parts(self, kind: OpKind, exchange: Exchange) -> int:
-        cut = zip(self.mesh.extents, kind.partition, strict=True)
-        return prod(extent for extent, along in cut if along and along in exchange.along)
+    def _elements(self, kind: OpKind, exchange: Exchange) -> int:
+        """How many elements of an exchange the rank with most of them has."""
+        found, extents = exchange.elements, dict(kind.indexing.extents)
+        for axis in exchange.along:
+            cut = zip(self.mesh.extents, kind.partition, strict=True)
+            count = prod(extent for extent, along in cut if along == axis)
+            if count > 1:
+                found = found // extents[axis] * -(-extents[axis] // count)
+        return found
 
     def _attrs(self, kind: OpKind, node: Node) -> Attrs:
         """The attributes of a part: counts of what it has, and what its place changes.

@@ -160,7 +160,7 @@ class Nodes:
         """What the ranks sum, or find the largest of, before a kernel can go on: a table a round."""
         tables: tuple[str, ...] = ()
         for each in kind.sums:
-            for _ in range(each.times):
+            for time in range(each.times):
                 name = f"{node.address}.sums{len(tables)}"
                 dtype = self.setting.type(node.inputs[0]).dtype
                 table = self._table(name, tensor(dtype, element=each.elements))
@@ -168,18 +168,21 @@ class Nodes:
                 self.values.out.append(
                     Compute(name, kernel, inputs + tables, (table,), (), kind.attrs, kind.runtime, kind.layout)
                 )
-                self._exchange(table, each.axes, name)
+                self._exchange(table, each.axes, name, each.largest and not time)
                 tables = (*tables, table)
         return tables
 
     def _table(self, name: str, type_: TensorType) -> str:
         return self.buffers.add(Buffer(self._owned(name), type_, "saved"))
 
-    def _exchange(self, table: str, axes: tuple[str, ...], name: str) -> None:
+    def _exchange(self, table: str, axes: tuple[str, ...], name: str, largest: bool = False) -> None:
         size = self.buffers.buffers[table].type.bytes
         algorithm = self.setting.algorithm("allreduce", size, axes)
-        reason = "sums of the whole over its parts"
-        self.values.out.append(Collective(name, "allreduce", "+".join(axes), algorithm, table, size, reason=reason))
+        reason = f"{'the largest' if largest else 'sums'} of the whole over its parts"
+        attrs: Attrs = (("largest", True),) if largest else ()
+        self.values.out.append(
+            Collective(name, "allreduce", "+".join(axes), algorithm, table, size, reason=reason, attrs=attrs)
+        )
 
 
 def runs_of(

@@ -47,7 +47,7 @@ WRAP = "pipeline.wrap"
 def lower_general(graph: Graph, plan: Plan, context: Context) -> Program:
     """One role for each device of the pipeline, whose ranks are a mesh; one role without a pipeline."""
     found = setting(graph, plan, context)
-    rows = schedule.cells(plan, found.devices)
+    rows = schedule.cells(plan, found.devices, context.hides)
     tied = _tied(found)
     made = [_Device(found, device, rows[device], tied) for device in range(found.devices)]
     roles = tuple(device.role() for device in made)

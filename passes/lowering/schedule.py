@@ -6,20 +6,24 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from dlc.cost.makespan import Cell, Phase, Rows, Work
-from dlc.cost.schedules import table
+from dlc.cost.schedules import occupied, table
 from dlc.ir.plan import Plan
 from dlc.ir.program import Entry, Row
 
 
-def cells(plan: Plan, devices: int) -> Rows:
-    """The cells of each device: the plan's schedule, or, without a pipeline, one microbatch after another."""
+def cells(plan: Plan, devices: int, overlap: bool = True) -> Rows:
+    """The cells of each device: the plan's schedule, or, without a pipeline, one microbatch after another.
+
+    `overlap` says whether devices compute while they send.
+    """
     if devices == 1:
         phases: tuple[Phase, ...] = ("F", "B")
         return (tuple(Cell(phase, i) for i in range(plan.microbatches) for phase in phases),)
     works = [Work(stage.forward, stage.backward, stage.weights) for stage in plan.stages]
     timed = works if plan.schedule == "zero_bubble" and any(work.total for work in works) else None
-    sends = [stage.send for stage in plan.stages[:-1]]
-    return table(plan.schedule, devices, plan.microbatches, plan.chunks, timed, sends)  # type: ignore[arg-type]
+    if timed is not None:
+        timed = occupied(timed, [stage.send for stage in plan.stages[:-1]], 1 if overlap else 2)
+    return table(plan.schedule, devices, plan.microbatches, plan.chunks, timed)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ Norms of whole tensors are sums over the ranks that hold different parts of them
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlc.ir.graph import Attrs, Node
 from dlc.ir.mesh import REPLICATED, Mesh, Placement
@@ -118,7 +118,8 @@ class Updates:
             return
         copies = tuple(_copies(form, self.setting.mesh) for _, form in finals)
         attrs: Attrs = (*node.attrs, ("copies", copies))
-        yield from self._summed("clip.squares", ("sums", "clip", ""), operands, attrs, self.setting.mesh.names, True)
+        call = Compute("clip.squares", ("sums", "clip", ""), operands, (), (), attrs)
+        yield from self._summed(call, self.setting.mesh.names, True)
         yield Compute(node.address, ("clip", "clip", ""), (*operands, "clip.squares"), (), (), attrs)
 
     def _norms(self, node: Node, operands: tuple[str, ...], gradients: Sequence[str]) -> Iterator[Instruction]:
@@ -126,20 +127,18 @@ class Updates:
         placement = self._placement(gradients[0].partition("@")[0])
         axes = tuple(n for n, at in zip(self.setting.mesh.names, placement, strict=True) if at != REPLICATED)
         if axes:
-            yield from self._summed(f"{node.address}.squares", ("sums", node.op, ""), operands, node.attrs, axes, False)
+            name = f"{node.address}.squares"
+            call = Compute(name, ("sums", node.op, ""), operands, (), (), node.attrs, ("step",))
+            yield from self._summed(call, axes, False)
 
-    def _summed(
-        self,
-        name: str,
-        kernel: tuple[str, str, str],
-        operands: tuple[str, ...],
-        attrs: Attrs,
-        axes: tuple[str, ...],
-        all_: bool,
-    ) -> Iterator[Instruction]:
-        """A small table of sums over parts, and its allreduces: within the stage, then over the stages."""
-        table = self.buffers.add(Buffer(name, tensor("f32", element=1 if all_ else 2), "saved"))
-        yield Compute(name, kernel, operands, (table,), (), attrs)
+    def _summed(self, call: Compute, axes: tuple[str, ...], all_: bool) -> Iterator[Instruction]:
+        """A small table of sums over parts, and its allreduces: within the stage, then over the stages.
+
+        In double precision, whatever the weights': sums of squares grow large, and a rank has a few of them.
+        """
+        name = call.address
+        table = self.buffers.add(Buffer(name, tensor("f64", element=1 if all_ else 2), "saved"))
+        yield replace(call, outputs=(table,))
         size = self.buffers.buffers[table].type.bytes
         groups = [tuple(axis for axis in axes if self.setting.mesh.extent(axis) > 1)]
         for group in [*filter(None, groups), *([(PIPELINE,)] if all_ and self.setting.staged else [])]:

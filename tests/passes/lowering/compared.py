@@ -72,7 +72,7 @@ def parallel(
     return world
 
 
-def largest_error(graph: Graph, world: World, alone: World, without: str = " ") -> tuple[float, str]:
+def largest_error(graph: Graph, world: World, alone: World) -> tuple[float, str]:
     """Of weights, statistics, loss and metrics on every rank, beside the largest element of the serial ones."""
     whole = alone.memories[0]
     results = {graph.loss, *(value for _, value in graph.metrics)}
@@ -81,7 +81,7 @@ def largest_error(graph: Graph, world: World, alone: World, without: str = " ") 
         names = {buffer.name for buffer in memory.role.buffers}
         for value in graph.values:
             kept = value.kind in ("weight", "statistic")
-            if value.name not in names or not (kept or value.name in results) or value.name.endswith(without):
+            if value.name not in names or not (kept or value.name in results):
                 continue
             expected = whole.logical(value.name, 0)
             if kept:

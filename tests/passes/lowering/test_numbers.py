@@ -105,13 +105,12 @@ def alone(request: pytest.FixtureRequest) -> tuple[str, Graph, dict[str, Any], W
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_the_serial_step(alone: tuple[str, Graph, dict[str, Any], World], case: str) -> None:
-    """Batch norm's kernels count the pixels at hand, so that running variances of split rows are left out."""
     name, graph, given, world = alone
     choices = dict(CASES[case])
     if name == "normalised" and choices.get("microbatches", 1) > 2:
         choices["microbatches"] = 2  # whole groups
     plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices)
-    error, where = largest_error(graph, parallel(graph, plan, given), world, "variance" if "rows" in case else " ")
+    error, where = largest_error(graph, parallel(graph, plan, given), world)
     assert error < BOUND, where
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.numpy_mpi.kernels import EXACT, KERNELS
 from backends.numpy_mpi.kernels.layout import logical, physical
+from backends.numpy_mpi.kernels.parts import in_parts
 from dlc.ir.mesh import PARTIAL, Mesh, shards
 from dlc.ir.program import Buffer, Collective, Compute, Copy, Load, Program, Receive, Role, Row, Send, Wait
 from dlc.ir.storage import Storage, of_microbatch
-from dlc.ir.tensor import DTYPE_BYTES
+from dlc.ir.tensor import BATCH, DTYPE_BYTES
 from dlc.ops.indexing import Halo
 from passes.lower_buffers import is_image
 from tests.kernels.calling import kernel
@@ -29,7 +31,7 @@ Box = tuple[tuple[int, int], ...]
 
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "bool": np.bool_}
 JUNK = 7.25
-OWN = ("once", "averaged", "parts", "copies")
+OWN = ("once", "averaged", "parts")
 """Attributes that say how a part is computed; no kernel takes them."""
 
 
@@ -146,12 +148,16 @@ class Meeting:
 
 @dataclass
 class World:
-    """All ranks of a program. `given` maps inputs, fields, weights, statistics and constants to whole arrays."""
+    """All ranks of a program. `given` maps inputs, fields, weights, statistics and constants to whole arrays.
+
+    With `exact` the integer stand-ins take the kernels' places.
+    """
 
     program: Program
     given: Mapping[str, Array]
     stacked: Mapping[str, int] = field(default_factory=dict)
     rate: float = 0.1
+    exact: bool = False
     meetings: dict[tuple[str, tuple[int, ...], int], Meeting] = field(default_factory=dict)
     mail: dict[tuple[str, int, int, str], list[Array]] = field(default_factory=lambda: defaultdict(list))
     memories: dict[int, Memory] = field(default_factory=dict)
@@ -301,6 +307,7 @@ class World:
         have = {rank: (self.memories[rank].box(source), self.memories[rank].logical(source, slot).copy())
                 for rank, (_, slot) in made.items()}  # fmt: skip
         sums = kind in ("allreduce", "reduce_scatter")
+        add = np.maximum if dict(made[around[0]][0].attrs).get("largest") else np.add
         if sums:
             self._check_parts(made, around[0], source)
         for rank, (_, slot) in made.items():
@@ -314,7 +321,7 @@ class World:
                     continue
                 here = tuple(slice(a - o, b - o) for (a, b), (o, _) in zip(inside, want, strict=True))
                 there = tuple(slice(a - o, b - o) for (a, b), (o, _) in zip(inside, held, strict=True))
-                result[here] = result[here] + array[there] if sums else array[there]
+                result[here] = add(result[here], array[there]) if sums and filled[here].any() else array[there]
                 filled[here] += 1
             assert (filled == len(around)).all() if sums else (filled > 0).all(), f"{source} to {target}"
             memory.logical(target, slot)[...] = result
@@ -347,13 +354,18 @@ class World:
             assert (filled >= 1).all() if facts["add"] is False else True
 
 
+def equal(a: Array, b: Array) -> bool:
+    """Whether two arrays have the same elements; what is no number equals itself."""
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
 def _slices(held: Box) -> tuple[slice, ...]:
     return tuple(slice(start, stop) for start, stop in held)
 
 
 @dataclass
 class Call:
-    """One kernel on one rank."""
+    """One kernel on one rank, called as an emitted program does."""
 
     world: World
     memory: Memory
@@ -361,79 +373,46 @@ class Call:
     made: Compute
 
     def run(self) -> None:
-        """Call it; kernels that programs of several ranks have and NumPy's table has not are here."""
-        op, stage, _ = self.made.kernel
-        attrs: dict[str, Any] = dict(self.made.attrs)
-        inputs, outputs = self.arrays(self.made.inputs), self.arrays(self.made.outputs)
-        if op == "zero":
-            for array in outputs:
-                array.fill(0)
-        elif op == "sums" and stage == "clip":
-            outputs[0][...] = sum(float((g**2).sum()) / n for g, n in zip(inputs, attrs["copies"], strict=True))
-        elif op == "clip" and "copies" in attrs:
-            *gradients, squares = inputs
-            factor = min(1.0, attrs["bound"] / (float(np.sqrt(squares[0])) + 1e-6))
-            for gradient in gradients:
-                gradient *= factor
-        elif op == "sum" and self.made.outputs[0] in self.made.inputs:
-            inputs[0] += inputs[1]
-        else:
-            self._kernel(inputs, outputs, attrs)
+        """What works in place has the buffers themselves; else results are copied to theirs, and inputs stay."""
+        made, attrs = self.made, dict[str, Any](self.made.attrs)
+        inputs, outputs = (
+            [self.memory.array(n, self.row.slot) for n in names] for names in (made.inputs, made.outputs)
+        )
+        if not outputs or set(made.outputs) & set(made.inputs):
+            self._call(inputs, outputs, attrs)
+            return
+        given = [array.copy() for array in inputs]
+        if not self._first(attrs.get("once", ())):
+            given[-1].fill(0)
+        before, results = [array.copy() for array in given], [np.full_like(array, JUNK) for array in outputs]
+        self._call(given, results, attrs)
+        assert all(map(equal, before, given)), f"{made.address} writes what it reads"
+        averaged = 1 if self.world.exact else attrs.get("averaged", 1)
+        for array in results[:1] if made.kernel[1] == "forward" else results:
+            if averaged > 1:
+                array /= averaged
+        for array, result in zip(outputs, results, strict=True):
+            array[...] = result
 
-    def arrays(self, names: Sequence[str]) -> list[Array]:
-        return [self.memory.array(name, self.row.slot) for name in names]
-
-    def _kernel(self, inputs: list[Array], outputs: list[Array], attrs: dict[str, Any]) -> None:
-        made, memory, stage = self.made, self.memory, self.made.kernel[1]
-        scale = attrs.get("averaged", 1)
-        if scale > 1 and stage != "forward":
-            inputs[0] = inputs[0] / scale
-        if not all(memory.mesh.coordinate(memory.rank, axis) == 0 for axis in attrs.get("once", ())):
-            inputs[-1] = np.zeros_like(inputs[-1])
+    def _call(self, inputs: list[Array], outputs: list[Array], attrs: Mapping[str, Any]) -> None:
+        made = self.made
         keywords = {name: value for name, value in attrs.items() if name not in OWN} | self._runtime(attrs)
         if made.layout:
             keywords["layout"] = made.layout
-        if made.kernel[0] == "bn" and stage in ("squares", "apply", "grad_apply"):
-            inputs = self._shares(inputs)
-        contiguous = [array.copy() for array in inputs]
         padded = "pad" not in keywords or any(map(any, keywords["pad"]))  # a part without pads needs no room for them
         names = [name for name in made.workspaces if padded or not name.endswith(".padded")]
         spaces = [np.full(self.memory.role.buffer(name).type.shape, JUNK) for name in names]
-        function = kernel(*made.kernel)
-        if "origin" in made.runtime:
-            contiguous = [self._placed(name, array) for name, array in zip(made.inputs, contiguous, strict=True)]
-        fresh = [np.full_like(array, JUNK) for array in outputs]
-        if "origin" in made.runtime:
-            whole = [self._placed(name, array) for name, array in zip(made.outputs, fresh, strict=True)]
-            function(*contiguous, *whole, *spaces, **keywords)
-            fresh = [array[self._inside(name)] for name, array in zip(made.outputs, whole, strict=True)]
+        function = kernel(*made.kernel, table=EXACT if self.world.exact else KERNELS)
+        if attrs.get("parts", 1) > 1:
+            types = [self.memory.role.buffer(name).type for name in (*made.inputs, *made.outputs)]
+            keywords["samples"] = [at for at, type_ in enumerate(types) if type_.batched]
+            in_parts(function, attrs["parts"], len(inputs), [*inputs, *outputs], *spaces, **keywords)
         else:
-            function(*contiguous, *fresh, *spaces, **keywords)
-        for array, result in zip(outputs, fresh, strict=True):
-            array[...] = result / scale if scale > 1 and stage == "forward" and array.dtype.kind == "f" else result
-        if not made.outputs:  # works in place
-            for array, result in zip(inputs, contiguous, strict=True):
-                array[...] = result
+            function(*inputs, *outputs, *spaces, **keywords)
 
-    def _inside(self, name: str) -> tuple[slice, ...]:
-        """Where a part stands in the whole of its samples."""
-        type_, held = self.memory.role.buffer(name).type, self.memory.box(name)
-        return tuple(slice(None) if axis == "batch" else slice(*at) for axis, at in zip(type_.names, held, strict=True))
-
-    def _placed(self, name: str, array: Array) -> Array:
-        type_ = self.memory.role.buffer(name).type
-        shape = [array.shape[at] if axis.name == "batch" else axis.extent for at, axis in enumerate(type_.axes)]
-        whole = np.zeros(shape, array.dtype)
-        whole[self._inside(name)] = array
-        return whole
-
-    def _shares(self, inputs: list[Array]) -> list[Array]:
-        """Sums over pixels of several ranks as the kernels count them: the share of the pixels at hand."""
-        x = self.made.inputs[0]
-        type_, held = self.memory.role.buffer(x).type, self.memory.box(x)
-        here = np.prod([stop - start for start, stop in held[2:]]) / np.prod(type_.shape[2:])
-        tables = [name.endswith(("sums", "squares")) for name in self.made.inputs]
-        return [array * here if table else array for array, table in zip(inputs, tables, strict=True)]
+    def _first(self, axes: Sequence[str]) -> bool:
+        """Whether the rank is the first one along these mesh axes."""
+        return all(self.memory.mesh.coordinate(self.memory.rank, axis) == 0 for axis in axes)
 
     def _runtime(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -449,12 +428,22 @@ class Call:
                 case "lr":
                     found[name] = self.world.rate
                 case "origin":
-                    pass  # what such kernels see stands in its place in the whole
+                    found[name] = tuple(map(self._origin, (*self.made.inputs, *self.made.outputs)))
                 case "pads":
                     found["pad"] = self._pads(attrs)
                 case _:
                     raise AssertionError(f"{self.made.address} wants {name}")
+        if self.made.kernel[0] == "bn" and "position" in self.made.runtime:
+            x = self.memory.role.buffer(self.made.inputs[0]).type
+            found |= {"first": self.row.microbatch * (batch // self.memory.microbatches)}
+            found |= {"pixels": int(np.prod(x.shape[2:]))}
         return found
+
+    def _origin(self, name: str) -> tuple[tuple[int, int], ...]:
+        """(start, whole extent) of each axis of a buffer; samples are counted by themselves."""
+        type_, held = self.memory.role.buffer(name).type, self.memory.box(name)
+        pairs = zip(type_.axes, held, strict=True)
+        return tuple((0, b - a) if axis.name == BATCH else (a, axis.extent) for axis, (a, b) in pairs)
 
     def _position(self) -> int:
         """The number in the batch of the first sample at hand."""
@@ -463,8 +452,7 @@ class Call:
             if buffer.type.batched:
                 size = buffer.type.extent("batch") // self.memory.microbatches
                 at = buffer.type.names.index("batch")
-                first = 0 if self.made.kernel[0] == "bn" else self.row.microbatch * size  # tables are of a microbatch
-                return first + self.memory.box(name)[at][0]
+                return self.row.microbatch * size + self.memory.box(name)[at][0]
         raise AssertionError(f"{self.made.address} has no batch")
 
     def _pads(self, attrs: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
