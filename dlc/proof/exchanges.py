@@ -1,0 +1,205 @@
+"""What collectives, messages and copies make of what the ranks hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
+from dlc.ir.mesh import parts as count_parts
+from dlc.ir.program import Collective, Copy, Load
+from dlc.ir.storage import title
+from dlc.ops.indexing import Halo
+from dlc.proof.forms import OWN, Form, Fringe, Rows, covered, declared, own_rows, place, summed
+from dlc.proof.memory import Content
+from dlc.proof.rules import is_image
+from dlc.proof.state import At, State
+from dlc.proof.terms import term
+
+ALLREDUCE = ("tree", "butterfly", "ring", "rabenseifner", "hierarchical", "shared", "mpi")
+SUMS = ("allreduce", "reduce_scatter")
+
+
+def load(state: State, at: At, made: Load) -> None:
+    """The samples of a microbatch, as the buffers are placed."""
+    for name in made.buffers:
+        value, buffer = state.layout.value(name), state.role.buffer(name)
+        if not value or state.graph.value(value).kind not in ("input", "field"):
+            state.problem("content", made, f"`{name}` is loaded, which the data set has not")
+            continue
+        form = Form(state.said(buffer), buffer.layout if is_image(buffer.type) else "")
+        if PARTIAL in form.placement:
+            state.problem("parts", made, f"`{name}` is loaded as parts of a sum")
+        state.typed(made, name, value, form)
+        state.write(at, made, name, Content(term(value, at.microbatch), state.forms.number(form)))
+
+
+def copy(state: State, at: At, made: Copy) -> None:
+    """A copy of a rank's own part, or of all."""
+    content = state.read(at, made, made.source)
+    if content is None or content.form < 0:
+        state.poison(at, (made.target,))
+        return
+    form, buffer = state.forms[content.form], state.role.buffer(made.target)
+    said = state.placement(made.target)
+    said = form.placement if said is None else said
+    type_ = state.rules.type(value) if (value := state.layout.value(made.source)) else buffer.type
+    have = declared(form.placement)
+    if form.fringes or _sums(have) != _sums(said) or not covered(type_, state.mesh, have, said, ()):
+        sentence = f"`{title(made)}` fills `{made.target}`, of which a rank has not all in `{made.source}`"
+        state.problem("parts", made, sentence)
+        state.poison(at, (made.target,))
+        return
+    state.write(at, made, made.target, Content(content.terms, state.forms.number(Form(said, form.layout))))
+
+
+def pairs(state: State, made: Collective) -> list[tuple[str, str]] | None:
+    """(source, target) of a collective, member by member of a bucket; None where they do not fit each other."""
+    sources = state.layout.members(made.buffer)
+    if made.target:
+        targets = state.layout.members(made.target)
+    elif made.kind == "allreduce":
+        targets = sources
+    else:
+        shards = [state.layout.shard(name) for name in sources]
+        held = tuple(name for name in shards if name is not None)
+        if len(held) < len(shards):
+            state.problem("parts", made, f"`{made.name}` has members in `{made.buffer}` without parts of ranks' own")
+            return None
+        sources, targets = (held, sources) if made.kind == "allgather" else (sources, held)
+    if len(sources) != len(targets):
+        state.problem("parts", made, f"`{made.name}` goes from {len(sources)} tensors to {len(targets)}")
+        return None
+    return list(zip(sources, targets, strict=True))
+
+
+def begin(state: State, at: At, made: Collective) -> dict[str, Content | None]:
+    """What a collective over axes of the role's mesh leaves in its targets."""
+    if made.kind == "broadcast" or (made.kind == "allreduce" and made.algorithm not in ALLREDUCE):
+        state.problem("structure", made, f"`{made.name}` is a {made.kind} by {made.algorithm}, which there is not")
+    axes = tuple(k for k, name in enumerate(state.mesh.names) if name in made.group.split("+"))
+    found: dict[str, Content | None] = {}
+    for source, target in pairs(state, made) or ():
+        content = state.read(at, made, source)
+        if content is None:
+            found[target] = None
+        elif content.form < 0:
+            found[target] = content
+        elif made.kind == "halo":
+            found[target] = _halo(state, made, source, target, content, axes)
+        else:
+            found[target] = _move(state, made, source, target, content, axes)
+    return found
+
+
+def _move(
+    state: State, made: Collective, source: str, target: str, content: Content, axes: tuple[int, ...]
+) -> Content | None:
+    """A collective that changes a placement, along the axes of its group."""
+    form = state.forms[content.form]
+    have, own = form.placement, state.role.buffer(source)
+    sums = made.kind in SUMS
+    for k in axes:
+        if (have[k] == PARTIAL) != sums or (sums and have[k].startswith(OWN)):
+            fault = "would be counted again" if sums else "would be lost"
+            sentence = f"`{made.name}` is a {made.kind} of `{source}`, which along `{state.mesh.names[k]}`"
+            state.problem("twice" if sums else "parts", made, f"{sentence} is {place(have[k])}: parts {fault}")
+            return None
+    if form.fringes:
+        state.problem("parts", made, f"`{made.name}` moves `{source}` with rows of other ranks")
+        return None
+    if own.type != state.role.buffer(target).type:
+        state.problem("bytes", made, f"`{made.name}` fills `{target}`, of another type than `{source}`")
+        return None
+    whole = summed(have, axes)
+    after = whole if source == target else state.placement(target)
+    after = whole if after is None else after
+    value = state.layout.value(source)
+    type_ = state.rules.type(value) if value else own.type
+    if made.kind == "allreduce" and after != whole:
+        words = f"is {_listed(whole)} behind it and says {_listed(after)}"
+        state.problem("parts", made, f"`{made.name}` fills `{target}`, which {words}")
+        return None
+    kept = all(
+        (h == PARTIAL) == (w == PARTIAL) for k, (h, w) in enumerate(zip(have, after, strict=True)) if k not in axes
+    )
+    parts = tuple(REPLICATED if p == PARTIAL else p for p in declared(have))
+    wanted = tuple(REPLICATED if p == PARTIAL else p for p in after)
+    if not kept or any(after[k] == PARTIAL for k in axes) or not covered(type_, state.mesh, parts, wanted, axes):
+        words = f"{_listed(have)}, and says {_listed(after)}"
+        sentence = f"`{made.name}` over `{made.group}` does not give the ranks all of `{target}`: `{source}` is {words}"
+        state.problem("parts", made, sentence)
+        return None
+    return Content(content.terms, state.forms.number(Form(after, form.layout)))
+
+
+def _halo(
+    state: State, made: Collective, source: str, target: str, content: Content, axes: tuple[int, ...]
+) -> Content | None:
+    """Rows of other ranks are fetched, or parts of their sums sent back to them and added up."""
+    form, facts = state.forms[content.form], dict(made.attrs)
+    axis, value = str(facts.get("axis")), state.layout.value(source)
+    if not value or axis not in state.graph.type(value).names:
+        state.problem("content", made, f"`{made.name}` fetches rows along {axis}, which `{source}` has not")
+        return None
+    type_ = state.rules.type(value)
+    split = tuple(k for k, at in enumerate(form.placement) if at == axis)
+    if split != axes or count_parts(form.placement, state.mesh, axis) != facts.get("parts"):
+        names = ", ".join(state.mesh.names[k] for k in split)
+        sentence = f"`{made.name}` goes over `{made.group}` and `{source}` is split by {axis} over `{names}`"
+        state.problem("parts", made, sentence)
+        return None
+    rows = _rows(facts, type_.extent(axis))
+    along, rest = form.along(axis), tuple(fringe for fringe in form.fringes if fringe.axis != axis)
+    if facts.get("add"):
+        if along is None or not along.pending or along.rows != rows:
+            words = "no parts of sums for them" if along is None else f"rows {_spans(along.rows)}"
+            state.problem("parts", made, f"`{made.name}` adds up rows {_spans(rows)} of `{source}`, which has {words}")
+            return None
+        after = Form(form.placement, form.layout, rest)
+    else:
+        if along is not None:
+            state.problem("parts", made, f"`{made.name}` fetches rows of `{source}`, which has some of other ranks")
+            return None
+        own = own_rows(type_, form.placement, state.mesh, axis)
+        fringes = (*rest, Fringe(axis, rows, pending=False)) if rows != own else rest
+        after = Form(form.placement, form.layout, tuple(sorted(fringes)))
+    state.typed(made, target, value, after)
+    return Content(content.terms, state.forms.number(after))
+
+
+def _rows(facts: dict[str, object], extent: int) -> Rows:
+    """The rows that each part has behind a halo exchange."""
+    from dlc.ir.mesh import shards
+
+    numbers = {name: int(str(facts[name])) for name in ("before", "after", "stride", "step", "results", "parts")}
+    halo = Halo(numbers["before"], numbers["after"], numbers["stride"], numbers["step"])
+    cut = (halo.reads(*each) for each in shards(numbers["results"], numbers["parts"]))
+    return tuple((max(0, first), min(extent, last)) for first, last in cut)
+
+
+def message(state: State, at: At, name: str, target: State, buffer: str, content: Content | None) -> Content | None:
+    """What arrives of a message in a buffer of another role, whose mesh is like the sender's."""
+    if content is None:
+        return None
+    form = state.forms[content.form]
+    own, other = state.role.buffer(name), target.role.buffer(buffer)
+    if own.type != other.type:
+        target.problem("mismatch", None, f"`{buffer}` receives `{name}`, which has another type")
+        return None
+    del at
+    return Content(content.terms, target.forms.number(form))
+
+
+def _sums(placement: Placement) -> tuple[bool, ...]:
+    return tuple(at == PARTIAL for at in placement)
+
+
+def _spans(rows: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{start} to {stop}" for start, stop in rows)
+
+
+def _listed(placement: Placement) -> str:
+    return ", ".join(map(place, placement)) or "whole"
+
+
+__all__ = ["REPLICATED", "begin", "copy", "load", "message"]

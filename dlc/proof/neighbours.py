@@ -1,0 +1,101 @@
+"""Whom the ranks of a role communicate with: all of a role must meet the ranks that its mesh says.
+
+Along an axis of the mesh those are the ranks that differ by that axis alone; along another group the ranks of other
+roles at the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dlc.ir.mesh import Mesh
+from dlc.ir.problem import Problem
+from dlc.ir.program import Collective, Program, Receive, Role, Send
+from dlc.ir.ranks import Neighbours
+
+
+@dataclass(slots=True)
+class Around:
+    """The roles of a program and their meshes, by index."""
+
+    program: Program
+    meshes: Sequence[Mesh]
+    neighbours: Neighbours = field(init=False)
+    places: dict[int, tuple[int, int]] = field(init=False)
+    _peers: dict[tuple[int, str, int], int | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.neighbours = Neighbours.of(self.program)
+        self.places = {
+            rank: (index, at) for index, role in enumerate(self.program.roles) for at, rank in enumerate(role.ranks)
+        }
+
+    def crosses(self, index: int, group: str) -> bool:
+        """Whether a group is none of the axes of a role's mesh."""
+        names = self.meshes[index].names
+        return (
+            self.program.roles[index].mesh is not None
+            and not all(axis in names for axis in group.split("+"))
+            and self.roles(index, group) > 1
+        )
+
+    def roles(self, index: int, group: str) -> int:
+        """How many roles meet in a group."""
+        members = self.neighbours.members(group, self.program.roles[index].ranks[0])
+        return len({self.places[rank][0] for rank in members})
+
+    def peer(self, index: int, group: str, offset: int) -> int | None:
+        """The role that stands so far from a role along a group; None where there is none."""
+        key = (index, group, offset)
+        if key not in self._peers:
+            rank = self.neighbours.peer(group, self.program.roles[index].ranks[0], offset)
+            self._peers[key] = None if rank is None else self.places[rank][0]
+        return self._peers[key]
+
+    def problems(self) -> Iterator[Problem]:
+        """Groups that do not hold the ranks that their names say, and messages between different places."""
+        for index, role in enumerate(self.program.roles):
+            collectives, messages = dict[str, str](), dict[tuple[str, int], str]()
+            for segment in role.segments:
+                for made in segment.instructions:
+                    if isinstance(made, Collective):
+                        collectives.setdefault(made.group, made.name)
+                    elif isinstance(made, Send | Receive):
+                        messages.setdefault((made.group, made.peer), made.name)
+            for group, name in collectives.items():
+                yield from self._group(index, role, group, name)
+            for (group, offset), name in messages.items():
+                yield from self._messages(index, role, group, offset, name)
+
+    def _group(self, index: int, role: Role, group: str, name: str) -> Iterator[Problem]:
+        mesh = self.meshes[index]
+        axes = tuple(axis for axis in group.split("+") if axis in mesh.names)
+        mine = set(role.ranks)
+        found = [members for members in self.program_group(group) if mine.intersection(members)]
+        if axes or not self.crosses(index, group):
+            if sorted(found) != sorted(mesh.groups(axes)) and len(role.ranks) > 1:
+                sentence = f"`{name}` goes over `{group}`, whose ranks are not those along the mesh's axes of that name"
+                yield Problem("structure", sentence, role.name, instruction=name)
+            return
+        for members in found:
+            at = {self.places[rank][1] for rank in members}
+            roles = [self.places[rank][0] for rank in members]
+            if len(at) > 1 or len(set(roles)) < len(roles):
+                sentence = f"`{name}` goes over `{group}`, which joins ranks at different places of their stages"
+                yield Problem("structure", sentence, role.name, instruction=name)
+                return
+
+    def program_group(self, name: str) -> tuple[tuple[int, ...], ...]:
+        """The members of a group."""
+        return next(group.members for group in self.program.groups if group.name == name)
+
+    def _messages(self, index: int, role: Role, group: str, offset: int, name: str) -> Iterator[Problem]:
+        for at, rank in enumerate(role.ranks):
+            other = self.neighbours.peer(group, rank, offset)
+            if other is None:
+                return  # the execution reports it
+            if self.places[other] != (self.peer(index, group, offset), at):
+                sentence = f"`{name}` joins rank {rank} and rank {other}, at different places of their stages"
+                yield Problem("structure", sentence, role.name, instruction=name)
+                return

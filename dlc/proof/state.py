@@ -1,0 +1,227 @@
+"""The state of one role as an entry point runs: what its buffers hold, and the faults found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dlc.ir.graph import Graph, Node
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
+from dlc.ir.problem import Problem, ProblemKind
+from dlc.ir.program import Buffer, Instruction, Program, Role, Row
+from dlc.ir.storage import title, writes
+from dlc.ir.tensor import BATCH
+from dlc.ops import operator
+from dlc.proof.forms import Form, Forms, covered, declared, largest, place
+from dlc.proof.memory import Content, Layout, Memory, is_part, same_order
+from dlc.proof.rules import Rules, is_image
+from dlc.proof.terms import KEPT, Meaning, Terms, microbatch_of, shown, term
+
+DEFAULT_LAYOUT = "NCHW"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A row of a schedule, and the number of the microbatch that it works on: those of further batches go on counting."""
+
+    row: Row
+    microbatch: int
+
+
+@dataclass(slots=True)
+class State:
+    """A role in an entry point. `microbatches` are the numbers of all that the entry goes through."""
+
+    program: Program
+    graph: Graph
+    role: Role
+    entry: str
+    meaning: Meaning
+    forms: Forms
+    rules: Rules
+    layout: Layout
+    mesh: Mesh
+    microbatches: tuple[int, ...]
+    steps: dict[str, tuple[Node, ...]]  # by value, the nodes that change it in place
+    nodes: dict[str, Node]  # by address, those nodes
+    in_place: frozenset[str]  # their operators
+    memory: Memory = field(init=False)
+    found: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    checked: set[tuple[int, int]] = field(default_factory=set)
+    results: dict[str, dict[Terms, int]] = field(default_factory=dict)  # output -> what it has held, and how
+    _fills: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.layout)
+        for buffer in self.role.buffers:
+            value = self.layout.value(buffer.name)
+            if value != buffer.name or self.graph.value(value).kind not in KEPT or buffer.kind not in KEPT:
+                continue
+            form = Form(self.said(buffer), buffer.layout if is_image(buffer.type) else "")
+            self.memory.write(buffer.name, 0, Content(term(value), self.forms.number(form)))
+
+    def said(self, buffer: Buffer) -> Placement:
+        """The placement that a buffer says; without a mesh of the role's own, samples are split and nothing else."""
+        if self.role.mesh is not None:
+            return buffer.placement or (REPLICATED,) * len(self.mesh.names)
+        return tuple(BATCH if buffer.type.batched else REPLICATED for _ in self.mesh.names)
+
+    def placement(self, name: str) -> Placement | None:
+        """The placement that a buffer says; None where it says nothing."""
+        buffer = self.role.buffer(name)
+        return buffer.placement if self.role.mesh is not None and (buffer.placement or not self.mesh.names) else None
+
+    def problem(self, kind: ProblemKind, made: Instruction | None, sentence: str) -> None:
+        """Note a fault; one for each instruction and kind."""
+        name = title(made) if made is not None else ""
+        key = (kind, name or sentence)
+        self.found.setdefault(key, Problem(kind, sentence, self.role.name, self.entry, name))
+
+    def fills(self, name: str) -> frozenset[str]:
+        """The segments that may fill a buffer, or one that it is a view of."""
+        found = self._fills.get(name)
+        if found is None:
+            known, names, at = {b.name for b in self.role.buffers}, set[str](), name
+            while at in known:
+                names.add(at)
+                parent = self.layout.parent(self.role.buffer(at))
+                at = parent.name if parent is not None else ""
+            found = self._fills[name] = frozenset(
+                segment.name
+                for segment in self.role.segments
+                if any(names.intersection(writes(made)) for made in segment.instructions)
+            )
+        return found
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def read(self, at: At, made: Instruction, name: str) -> Content | None:
+        """What a buffer holds; None where that is a fault, which is noted, or follows from one."""
+        written = self.memory.find(name, at.row.slot)
+        if written is None:
+            self.problem("unwritten", made, f"`{title(made)}` reads `{name}` before it is written")
+            return None
+        if written.content is None or written.name == name:
+            return written.content
+        way = self.layout.way(name, written.name)
+        if way is None:
+            self._lost(made, name, written.name)
+            return None
+        content: Content | None = written.content
+        for parent, child in zip(way, way[1:], strict=False):
+            content = self._seen(made, content, parent, child) if content is not None else None
+        return content
+
+    def _lost(self, made: Instruction, name: str, other: str) -> None:
+        """A buffer is read whose bytes hold something else, or parts that each rank has changed for itself."""
+        part = self.role.buffer(other)
+        if part.view_of == name and is_part(part, self.role.buffer(name)):
+            sentence = f"`{title(made)}` reads `{name}`, of which each rank has changed its own part, `{other}`"
+            self.problem("content", made, sentence)
+        else:
+            self.problem("content", made, f"`{title(made)}` reads `{name}`, where `{other}` lies by now")
+
+    def _seen(self, made: Instruction, content: Content, parent: Buffer, child: Buffer) -> Content | None:
+        """A content as a view shows it."""
+        value = self.layout.value(child.name)
+        if content.form < 0 or (value and value != self.layout.value(parent.name)):
+            node = self.graph.producer(value)
+            if content.form >= 0 and node is not None and _is_view(node):
+                return self._renamed(made, content, node, child)
+            sentence = f"`{title(made)}` reads `{child.name}`, which shows {shown(content.terms)}"
+            self.problem("content", made, sentence)
+            return None
+        form = self.forms[content.form]
+        said = self.placement(child.name)
+        said = form.placement if said is None or lenient(said, declared(form.placement)) else said
+        type_ = self.rules.type(value) if value else child.type
+        whole = not form.fringes or said == form.placement
+        if (
+            not whole
+            or not covered(type_, self.mesh, declared(form.placement), said, ())
+            or _sums(said) != _sums(form.placement)
+        ):
+            sentence = f"`{title(made)}` reads `{child.name}`, of which a rank has not all in `{parent.name}`"
+            self.problem("parts", made, sentence)
+            return None
+        after = Form(said, child.layout if is_image(child.type) else "", form.fringes)
+        if after.layout != form.layout and not same_order(
+            largest(type_, after, self.mesh).shape, form.layout, after.layout
+        ):
+            sentence = f"`{title(made)}` reads `{child.name}` in {after.layout}, which lies in {form.layout}"
+            self.problem("content", made, sentence)
+            return None
+        return Content(content.terms, self.forms.number(after))
+
+    def _renamed(self, made: Instruction, content: Content, node: Node, child: Buffer) -> Content | None:
+        """A content under the other axes of a view op."""
+        microbatch = microbatch_of(content.terms)
+        if content.terms != self.meaning.of(node.inputs[0], microbatch):
+            sentence = f"`{title(made)}` reads `{child.name}`, which shows {shown(content.terms)}"
+            self.problem("content", made, f"{sentence} in place of `{node.inputs[0]}`")
+            return None
+        split = self.rules.split(node, (content.form,), (self.placement(child.name),), DEFAULT_LAYOUT)
+        if isinstance(split, str):
+            self.problem("parts", made, f"`{title(made)}` reads `{child.name}`: {split}")
+            return None
+        return Content(self.meaning.of(node.outputs[0], microbatch), split.outputs[0])
+
+    def expect(self, made: Instruction, name: str, content: Content, wanted: Terms) -> bool:
+        """Whether a content is just what is wanted; a fault is noted where it is not."""
+        if content.terms == wanted:
+            return True
+        sentence = f"`{title(made)}` reads `{name}`, which holds {shown(content.terms)} in place of {shown(wanted)}"
+        self.problem("content", made, sentence)
+        return False
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def write(self, at: At, made: Instruction, name: str, content: Content | None, in_place: bool = False) -> None:
+        """A buffer is filled; what it says of its form must be so. After a sum in place it may say `parts of a sum`."""
+        buffer = self.role.buffer(name)
+        if content is not None and content.form >= 0:
+            form, said = self.forms[content.form], self.placement(name)
+            have = declared(form.placement)
+            if said is not None and said != have and not (in_place and lenient(said, have)):
+                words = f"{_listed(form.placement)} and says {_listed(said)}"
+                self.problem("parts", made, f"`{title(made)}` fills `{name}`, which is {words}")
+                content = None
+            elif is_image(buffer.type) and form.layout != buffer.layout:
+                words = f"in {form.layout or 'no layout'}, which says {buffer.layout or 'none'}"
+                self.problem("content", made, f"`{title(made)}` fills `{name}` {words}")
+                content = None
+        self.memory.write(name, at.row.slot, content)
+
+    def poison(self, at: At, names: Iterable[str]) -> None:
+        """Buffers that hold what follows from a fault."""
+        for name in names:
+            self.memory.write(name, at.row.slot, None)
+
+    def typed(self, made: Instruction, name: str, value: str, form: Form) -> None:
+        """Note a buffer that has not the type of its value, or no room for the rows of other ranks."""
+        type_ = self.graph.type(value)
+        for fringe in form.fringes:
+            most = max(stop - start for start, stop in fringe.rows)
+            type_ = type_.with_extent(fringe.axis, most * len(fringe.rows))
+        if (buffer := self.role.buffer(name)).type != type_:
+            self.problem("bytes", made, f"`{title(made)}` fills `{name}`, a {buffer.type}, with a {type_}")
+
+
+def lenient(said: Placement, have: Placement) -> bool:
+    """Whether a buffer says what it holds, or said so before its parts were summed in place."""
+    return len(said) == len(have) and all(
+        s == h or (s == PARTIAL and h == REPLICATED) for s, h in zip(said, have, strict=True)
+    )
+
+
+def _sums(placement: Placement) -> tuple[bool, ...]:
+    return tuple(at == PARTIAL for at in placement)
+
+
+def _listed(placement: Placement) -> str:
+    return ", ".join(map(place, placement)) or "whole"
+
+
+def _is_view(node: Node) -> bool:
+    found = operator(node.op)
+    return found is not None and found.view and node.stage in ("forward", "dx")

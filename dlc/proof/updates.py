@@ -1,0 +1,236 @@
+"""What changes in place at the end of a step: gradients are regularised and clipped, weights and states updated.
+
+Each of them must see gradients that are the sum of their parts over all microbatches and all ranks, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from dlc.ir.graph import Graph, Node
+from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
+from dlc.ir.program import Compute
+from dlc.ir.storage import title
+from dlc.ops import operator
+from dlc.proof.forms import Form, place
+from dlc.proof.memory import Content
+from dlc.proof.state import At, State
+from dlc.proof.terms import Terms, added, after, shown, term
+
+STAGES = ("regularise", "clip", "update")
+"""Passes that work in place, in this order."""
+
+BY_NORMS = ("lars", "lamb")
+"""Update rules by norms of whole tensors."""
+
+
+def steps(graph: Graph) -> dict[str, tuple[Node, ...]]:
+    """The nodes that change a value in place, in order, for every value that one changes."""
+    found: dict[str, list[Node]] = {}
+    for stage in STAGES:
+        for node in graph.nodes:
+            if node.stage == stage:
+                for name in changed(graph, node):
+                    found.setdefault(name, []).append(node)
+    return {name: tuple(nodes) for name, nodes in found.items()}
+
+
+def changed(graph: Graph, node: Node) -> tuple[str, ...]:
+    """The values that a node changes in place: gradients, or weights, statistics and states."""
+    gradients = node.stage != "update"
+    return tuple(name for name in node.inputs if (graph.value(name).kind == "gradient") == gradients)
+
+
+def before(state: State, name: str, node: Node | None) -> Terms:
+    """What a value is when a node reads it that changes things in place; None asks for what is left at the end."""
+    found = state.steps.get(name, ())
+    done = found[: found.index(node)] if node in found else found
+    if done:
+        return after(done[-1].address, name)
+    if state.graph.value(name).kind == "gradient":
+        return state.meaning.total(name, state.microbatches)
+    return term(name)
+
+
+def update(state: State, at: At, made: Compute, node: Node) -> None:
+    """A kernel that works in place."""
+    if made.kernel != (node.op, node.stage, "") or made.outputs:
+        state.problem("content", made, f"`{made.address}` is computed by the kernel {made.kernel}")
+        return
+    if node.stage == "clip":
+        _clip(state, at, made, node)
+        return
+    values, tables = _operands(state, made, node)
+    contents = _read(state, at, made, node, values)
+    if contents is None:
+        state.poison(at, made.inputs)
+        return
+    _check_alike(state, made, node, values, contents)
+    _check_norms(state, at, made, node, contents, tables)
+    _check_call(state, made, node)
+    _change(state, at, made, node, values, contents)
+
+
+def _operands(state: State, made: Compute, node: Node) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Buffer -> value of what a kernel reads, and its tables; a rule for all weights has those that the role holds."""
+    if len(made.inputs) >= len(node.inputs):
+        count = len(node.inputs)
+        return dict(zip(made.inputs, node.inputs, strict=False)), made.inputs[count:]
+    said = {name: state.layout.value(name) for name in made.inputs}
+    return {name: value for name, value in said.items() if value in node.inputs}, ()
+
+
+def _read(state: State, at: At, made: Compute, node: Node, values: dict[str, str]) -> dict[str, Content] | None:
+    contents: dict[str, Content] = {}
+    for name, value in values.items():
+        content = state.read(at, made, name)
+        if content is None or not state.expect(made, name, content, before(state, value, node)):
+            return None
+        sums = [
+            axis for axis, p in zip(state.mesh.names, state.forms[content.form].placement, strict=True) if p == PARTIAL
+        ]
+        if sums:
+            words = f"whose parts along `{', '.join(sums)}` are not summed"
+            state.problem("unsummed", made, f"`{title(made)}` reads `{name}`, {words}")
+            return None
+        contents[value] = content
+    return contents
+
+
+def _check_alike(state: State, made: Compute, node: Node, values: dict[str, str], contents: dict[str, Content]) -> None:
+    """A weight, its gradient and its states are held alike; a rule for all weights at once sees all of each."""
+    placements = {value: state.forms[content.form].placement for value, content in contents.items()}
+    joint = len([name for name in node.inputs if state.graph.value(name).kind == "weight"]) > 1
+    if node.stage == "update" and joint:
+        if len(values) < len(node.inputs) or any(at != REPLICATED for p in placements.values() for at in p):
+            state.problem("parts", made, f"`{made.address}` is to see all weights whole, at once")
+        return
+    gradients = [name for name in placements if state.graph.value(name).kind == "gradient"]
+    for name, placement in placements.items():
+        owner = name if name in gradients else _gradient(state, node, name, gradients)
+        if owner is not None and placements[owner] != placement:
+            words = f"`{owner}` is {_listed(placements[owner])}, `{name}` is {_listed(placement)}"
+            state.problem("parts", made, f"`{made.address}` works on different parts: {words}")
+
+
+def _gradient(state: State, node: Node, name: str, gradients: Sequence[str]) -> str | None:
+    """The gradient that goes with a weight or state of a node; of running averages, the sums."""
+    if node.stage == "update":
+        return gradients[0] if gradients else None
+    return f"{name}@grad" if f"{name}@grad" in gradients else None
+
+
+def _check_norms(
+    state: State, at: At, made: Compute, node: Node, contents: dict[str, Content], tables: Sequence[str]
+) -> None:
+    """The norms of a tensor that ranks hold parts of are sums over these."""
+    placement = next((state.forms[content.form].placement for content in contents.values()), ())
+    if node.op not in BY_NORMS or all(p == REPLICATED for p in placement):
+        if tables:
+            state.problem("content", made, f"`{made.address}` is given {', '.join(tables)} for nothing")
+        return
+    if len(tables) != 1:
+        state.problem("unsummed", made, f"`{made.address}` needs the norms of whole tensors, of which ranks hold parts")
+        return
+    _read_whole(state, at, made, tables[0], term(f"{node.address}.squares"))
+
+
+def _read_whole(state: State, at: At, made: Compute, name: str, wanted: Terms) -> None:
+    content = state.read(at, made, name)
+    if content is None or not state.expect(made, name, content, wanted):
+        return
+    for axis, p in zip(state.mesh.names, state.forms[content.form].placement, strict=True):
+        if p != REPLICATED:
+            sentence = f"`{title(made)}` reads `{name}`, which along `{axis}` is {place(p)}"
+            state.problem("unsummed", made, sentence)
+
+
+def _check_call(state: State, made: Compute, node: Node) -> None:
+    known = operator(node.op)
+    attrs = {name: value for name, value in made.attrs if name != "copies"}
+    if attrs != dict(node.attrs):
+        state.problem("content", made, f"`{made.address}` is given other attributes than its node has")
+    wanted = known.runtime if known is not None and known.role == "optimizer" else ()
+    for name in wanted:
+        if name not in made.runtime:
+            state.problem("content", made, f"`{made.address}` is not told its `{name}`")
+
+
+def _change(
+    state: State, at: At, made: Compute, node: Node, values: dict[str, str], contents: dict[str, Content]
+) -> None:
+    mine = set(changed(state.graph, node))
+    for name, value in values.items():
+        if value in mine:
+            content = Content(after(node.address, value), contents[value].form)
+            state.write(at, made, name, content, in_place=True)
+
+
+# --- norms of all gradients --------------------------------------------------------------------------------------
+
+
+def _clip(state: State, at: At, made: Compute, node: Node) -> None:
+    """Each gradient by itself, or all by the norm of all of them."""
+    attrs = dict(made.attrs)
+    values = {name: state.layout.value(name) for name in made.inputs if state.layout.value(name) in node.inputs}
+    tables = tuple(name for name in made.inputs if name not in values)
+    contents = _read(state, at, made, node, values)
+    if contents is None:
+        state.poison(at, made.inputs)
+        return
+    _check_call(state, made, node)
+    if "copies" in attrs:
+        if len(tables) != 1:
+            state.problem("content", made, f"`{made.address}` is given {len(tables)} sums of squares")
+        else:
+            _read_whole(state, at, made, tables[0], added(term(f"{name} squared") for name in node.inputs))
+    elif node.attr("kind") != "value":
+        split = any(p != REPLICATED for c in contents.values() for p in state.forms[c.form].placement)
+        if split or len(values) < len(node.inputs):
+            state.problem("unsummed", made, f"`{made.address}` needs the norm of all gradients, of which it has a part")
+    _change(state, at, made, node, values, contents)
+
+
+def squares(state: State, at: At, made: Compute) -> None:
+    """The squares behind norms: of all gradients, or of one weight, its gradient and its states."""
+    found = next((n for n in state.graph.nodes if n.stage in STAGES and n.op == made.kernel[1]), None)
+    if made.kernel[1] != "clip":
+        found = next((n for n in state.graph.nodes if f"{n.address}.squares" == made.address), found)
+    if found is None:
+        state.problem("content", made, f"`{made.address}` belongs to no update")
+        state.poison(at, made.outputs)
+        return
+    values = dict(zip(made.inputs, found.inputs, strict=False))
+    if found.stage == "clip":
+        values = {name: state.layout.value(name) for name in made.inputs}
+    contents = _read(state, at, made, found, values)
+    if contents is None:
+        state.poison(at, made.outputs)
+        return
+    forms = [state.forms[content.form] for content in contents.values()]
+    if found.stage == "clip":
+        _check_copies(state, made, forms)
+        terms = added(term(f"{value} squared") for value in values.values())
+        placement: Placement = tuple(PARTIAL for _ in state.mesh.names)
+    else:
+        _check_alike(state, made, found, values, contents)
+        terms = term(made.address)
+        placement = tuple(REPLICATED if p == REPLICATED else PARTIAL for p in forms[0].placement)
+    state.memory.write(made.outputs[0], at.row.slot, Content(terms, state.forms.number(Form(placement))))
+
+
+def _check_copies(state: State, made: Compute, forms: Sequence[Form]) -> None:
+    """Where ranks hold the same, each counts its share."""
+    extents = state.mesh.extents
+    wanted = tuple(prod(n for n, p in zip(extents, form.placement, strict=True) if p == REPLICATED) for form in forms)
+    said = dict(made.attrs).get("copies")
+    if said != wanted:
+        state.problem("parts", made, f"`{made.address}` counts gradients as held {said} times, which are {wanted}")
+
+
+def _listed(placement: Placement) -> str:
+    return ", ".join(map(place, placement)) or "whole"
+
+
+__all__ = ["before", "changed", "shown", "squares", "steps", "update"]
