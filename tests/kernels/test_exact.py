@@ -53,7 +53,7 @@ def test_integers_whatever_the_shards(name: str, layout: str) -> None:
     known["dy"] = integers(rng, *op.types["y"].shape)
     whole = op.backward(op.forward(known))
     assert all(np.array_equal(array, np.rint(array)) for array in whole.values())
-    assert np.abs(whole["y"]).max() <= 3
+    assert np.abs(whole["y"]).max() <= (3 * 20 if name == "global_avgpool" else 3)
     parts = []
     for start, stop in ((0, 2), (2, 6)):
         op.runtime = {"count": 6, "position": start} if name == "bn" else {}

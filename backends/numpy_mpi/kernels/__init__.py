@@ -201,6 +201,7 @@ EXACT: Kernels = {
     **{key: kernel for op in ("rnn", "lstm", "gru") for key, kernel in _pair(op, "exact_recurrence").items()},
     **_pair("cross_entropy", "exact_losses"),
     **_pair("hinge", "exact_losses"),
+    **{(op, "forward", ""): Kernel("exact_losses", f"{op}_forward") for op in ("accuracy", "perplexity")},
     **_loss("kl", "exact_losses"),
     **_loss("reconstruction", "exact_losses"),
     **{(op, "forward", ""): Kernel("exact_losses", "mse_forward") for op in ("mse", "half_mse", "bce")},

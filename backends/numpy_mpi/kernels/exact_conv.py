@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from .exact import fold
+from .exact import fold, folded
 from .layout import Array, logical
 from .pool import pool_taps
 from .sliding import Extents, Pads, at
@@ -41,10 +41,8 @@ def avgpool_dx(
 
 
 def global_avgpool_forward(x: Array, y: Array, *, layout: str = "NCHW", **_: object) -> None:
-    """The sum of each channel's image, folded."""
-    y = logical(y, layout)
-    np.add.reduce(logical(x, layout), axis=tuple(range(2, x.ndim)), keepdims=True, out=y)
-    fold(y, y)
+    """The sum of each channel's folded image: not folded again, as ranks with different rows add theirs up."""
+    np.add.reduce(folded(logical(x, layout)), axis=tuple(range(2, x.ndim)), keepdims=True, out=logical(y, layout))
 
 
 def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .distances import divisor
 from .exact import fold, folded, share, softmax_forward
 from .layout import Array, Origin
+from .losses import accuracy_forward as real_accuracy
 from .losses import of_rows, subtract_at_label
 
 
@@ -47,6 +49,17 @@ def cross_entropy_dx(
     np.copyto(dlogits, probabilities)
     subtract_at_label(dlogits, label, 1, 0 if origin is None else origin[1][-1][0])
     np.multiply(dlogits, dy * share(count), out=dlogits)
+
+
+def accuracy_forward(logits: Array, label: Array, correct: Array, *, top: int = 1, **_: object) -> None:
+    """As many labels as the real metric counts, and not their share."""
+    real_accuracy(logits, label, correct, top=top)
+    correct[...] = np.rint(correct * divisor(label, 1))
+
+
+def perplexity_forward(logits: Array, label: Array, total: Array, **_: object) -> None:
+    """Σ of the folded logits at the labels."""
+    total[...] = folded(np.take_along_axis(logits, label[..., None], axis=-1)).sum()
 
 
 def mse_forward(prediction: Array, target: Array, loss: Array, *, count: int, **_: object) -> None:
