@@ -82,17 +82,21 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
-from .arrays import Array, Arrays, N, Scratch, View
+from .arrays import Array, Arrays, Bytes, N, Part, Scratch, View
 from .clock import Clock
 from .data import Dataset, Loader, Samples, shard
 from .failures import ProgramError
 from .files import Files, load_arrays, load_npz, load_weights, save_arrays, save_npz, save_weights
 from .guard import require_finite
+from .place import Place
 from .position import Position
 from .program import Options, Result, run
 from .progress import Profile, Progress
 from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
 from .sequences import text, tokens
+from .spec import Halo
+from .stages import Stage
+from .tensors import Tensors
 from .thread_world import run_threads
 from .trace import Trace
 from .world import Serial, World
@@ -100,12 +104,16 @@ from .world import Serial, World
 __all__ = [
     "Array",
     "Arrays",
+    "Bytes",
     "Clock",
     "Dataset",
     "Files",
+    "Halo",
     "Loader",
     "N",
     "Options",
+    "Part",
+    "Place",
     "Position",
     "Profile",
     "ProgramError",
@@ -114,6 +122,8 @@ __all__ = [
     "Samples",
     "Scratch",
     "Serial",
+    "Stage",
+    "Tensors",
     "Trace",
     "View",
     "World",

@@ -94,8 +94,10 @@ class Where(Protocol):
     def number(self) -> int:
         """Its number in this mesh."""
 
-    def know(self, name: str, array: Values, spec: Spec, samples: int) -> None:
-        """Remember what an array holds."""
+    def know(
+        self, name: str, array: Values, spec: Spec, samples: int, parent: Values | None = None, offset: int = -1
+    ) -> None:
+        """Remember what an array holds, and where it lies."""
 
     def shared_memory(self, name: str, elements: int, dtype: npt.DTypeLike, over: str) -> Values:
         """Zeroed flat memory for allreduce by `shared`."""
@@ -107,7 +109,9 @@ class _Alone:
     def __init__(self, capacity: int) -> None:
         self.grid, self.number = Grid((), capacity), 0
 
-    def know(self, name: str, array: Values, spec: Spec, samples: int) -> None:
+    def know(
+        self, name: str, array: Values, spec: Spec, samples: int, parent: Values | None = None, offset: int = -1
+    ) -> None:
         """Nobody asks."""
 
     def shared_memory(self, name: str, elements: int, dtype: npt.DTypeLike, over: str) -> Values:
@@ -177,7 +181,9 @@ class Arrays:
             if prod(shape) > memory.size:
                 raise ValueError(f"`{name}` has {prod(shape)} elements, there is room for {memory.size}")
             array = memory[: prod(shape)].reshape(shape)
-        self._where.know(name, array, self._spec(row), samples)
+        parent = made.get(row.of, self._given.get(row.of)) if isinstance(row, View | Part) else None
+        offset = row.offset if isinstance(row, View) else -1
+        self._where.know(name, array, self._spec(row), samples, parent, offset)  # type: ignore[arg-type]
         return array
 
     def _part(self, name: str, part: Part, samples: int, made: Mapping[str, Values | tuple[Values, ...]]) -> Values:

@@ -177,6 +177,24 @@ class Loader:
                 buffer, taken, casting="unsafe"
             )
 
+    def fill_part(self, indices: Array, name: str, buffer: Array, axis: int, part: tuple[slice, ...]) -> None:
+        """Writes a part of those samples into a buffer, whose axis of that number counts them.
+
+        `part` says for each axis which indices the buffer has.
+        """
+        whole = tuple(slice(0, n) for at, n in enumerate(self._columns[name].values.shape) if at != axis)
+        others = part[:axis] + part[axis + 1 :]
+        if others == whole:
+            self.fill(indices, {name: buffer})
+            return
+        column = self._columns[name]
+        samples, rows = np.moveaxis(column.values, axis, 0), np.moveaxis(buffer, axis, 0)
+        for place, index in enumerate(indices):
+            if column.divisor == 1.0:
+                np.copyto(rows[place], samples[index][others], casting="unsafe")
+            else:
+                np.divide(samples[index][others], column.divisor, out=rows[place], casting="unsafe")
+
     def _room(self, name: str, values: Array, axis: int, count: int) -> Array:
         """Scratch of the stored type for `count` samples, made once for the largest batch."""
         if name not in self._taken or len(self._taken[name]) < count * (values.size // max(1, values.shape[axis])):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .arrays import Table
+from .place import At
 from .schedule import segments
 
 Function = Callable[..., None]
@@ -41,24 +41,15 @@ class Stage:
         """How many copies there are of what each microbatch in flight has its own of."""
         return max(self.slots.values(), default=1)
 
-    def steps(self, schedule: str, microbatches: int) -> Iterator[tuple[Function, int, int]]:
-        """(function, microbatch, slot) for each run: the i-th run of a function is of microbatch i.
-
-        With gradients of several batches behind one update, microbatches count on from batch to batch.
-        """
+    def steps(self, schedule: str, batch: Sequence[At]) -> Iterator[tuple[Function, At, int]]:
+        """(function, microbatch, slot) for each run: the i-th run of a function is of microbatch i of these."""
         by_name = {function.__name__: function for function in self.functions}
         runs: dict[str, int] = {}
         for name in segments(schedule):
-            microbatch = runs.get(name, 0)
-            runs[name] = microbatch + 1
-            yield by_name[name], microbatch, microbatch % microbatches % self._slots(name)
+            number = runs.get(name, 0)
+            runs[name] = number + 1
+            yield by_name[name], batch[number], number % self._slots(name)
 
     def _slots(self, name: str) -> int:
         stage = re.search(r"\d+", name)
         return self.slots.get(int(stage.group()), 1) if stage else 1
-
-
-def arrays_of(tables: Mapping[str, Any], place: str) -> Any:
-    """The array that `w.conv1_weight` names."""
-    space, _, name = place.partition(".")
-    return getattr(tables[space], name)

@@ -1,0 +1,600 @@
+"""Where a rank of a program on a mesh stands, and what it says to the others along the mesh's axes.
+
+The ranks are a mesh in the order of its axes, those of the last axis next to each other. Those with the same place
+along `pipeline`, which is the first axis if there is one, are a stage. Arrays are recognised: what `Arrays` makes of a
+table, the place knows by its spec, and so which part of a tensor each rank of a group has of it.
+
+What is begun goes on whenever the program calls into the place, whatever for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .collectives import ALGORITHMS, Array, Step, Steps, broadcast, hierarchical, scratch_elements
+from .data import Loader
+from .exchange import Exchange, Known, Parcel, Pool, planned
+from .spec import Box, Grid, Shape, Slices, Spec, blocks, extents, unclipped
+from .world import Serial, World
+
+PIPELINE = "pipeline"
+_HIERARCHICAL = {"hierarchical": False, "hierarchical_ring": True, "hierarchical_halving": False}
+_ALIASES = {"embedded_ring": "ring"}
+
+Arrays = Array | Sequence[Array]
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where a step is: `count` samples in the whole batch, `samples` in this microbatch, whose first is `first`."""
+
+    place: Place
+    loader: Loader | None
+    indices: Array
+    count: int
+    samples: int
+    first: int
+    microbatch: int
+    step: int
+    lr: float
+
+    def position(self, over: str = "") -> int:
+        """The number in the batch of this rank's first sample, where samples are split over these mesh axes."""
+        return self.first + self.place.grid.samples(_axes(over), self.place.number, self.samples)[0]
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """Something begun."""
+
+    world: World
+    steps: Steps
+    name: str
+    serial: int
+    size: int
+    done: bool = False
+    _started: list[Any] = field(default_factory=list)
+
+    def advance(self) -> bool:
+        """As far as it goes without waiting; whether it is over."""
+        while not self.done and self.world.test(self._started):
+            step = next(self.steps, None)
+            if step is None:
+                self.done = True
+            else:
+                self._started = self.world.start(step, self.name, self.serial)
+        return self.done
+
+
+class Place:
+    """This rank on the mesh. `stage` is its place along the pipeline, `number` that in the mesh of its stage.
+
+    `batch` counts the samples of a whole batch, which is cut into `microbatches`; `node` is how many consecutive ranks
+    of the job share a node, 0 where that is not known. All ranks must make their places at the same time.
+    """
+
+    def __init__(
+        self, world: World, mesh: Mapping[str, int], *, batch: int, microbatches: int = 1, node: int = 0
+    ) -> None:
+        self.world, self.batch_size, self.microbatches, self.node = world, batch, microbatches, node
+        axes = tuple((name, extent) for name, extent in mesh.items() if name != PIPELINE)
+        self.grid = Grid(axes, -(-batch // microbatches))
+        self.stages, rest = divmod(world.size, self.grid.size)
+        if rest or mesh.get(PIPELINE, self.stages) != self.stages:
+            raise ValueError(f"{world.size} ranks are no mesh of {dict(mesh)}")
+        self.stage, self.number = divmod(world.rank, self.grid.size)
+        self.pool = Pool()
+        self._known: dict[int, Known] = {}
+        self._members: dict[int, list[tuple[int, Array]]] = {}
+        self._parts: dict[int, Array] = {}
+        self._shared: dict[int, Array] = {}
+        self._zeros: dict[int, Array] = {}
+        self._rooms: dict[str, Array] = {}
+        self._plans: dict[tuple[object, ...], Exchange] = {}
+        self._open: list[_Running] = []
+        self._begun: dict[int, list[_Running]] = {}
+        self._sends: dict[int, list[_Running]] = {}
+        self._serials: dict[tuple[str, ...], int] = {}
+        self._groups: dict[tuple[str, ...], World] = {}
+        self._make_groups()
+
+    # --- where it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> int:
+        """The rank of the job that is number 0 of this stage."""
+        return self.stage * self.grid.size
+
+    def group(self, over: str) -> World:
+        """The ranks that differ from this one along these mesh axes only, such as `data+model`."""
+        return self._groups[self._wide(_axes(over))]
+
+    def index(self, over: str) -> int:
+        """Which part this rank has of what is split over these mesh axes."""
+        return self.grid.index(_axes(over), self.number)[1]
+
+    def batch(self, loader: Loader | None, indices: Array, *, step: int = 0, lr: float = 0.0) -> tuple[At, ...]:
+        """The microbatches of a batch of these samples, of which a last one may have fewer, or none."""
+        size, count = self.grid.batch, len(indices)
+        firsts = [min(at * size, count) for at in range(self.microbatches + 1)]
+        return tuple(
+            At(self, loader, indices, count, firsts[at + 1] - firsts[at], firsts[at], at, step, lr)
+            for at in range(self.microbatches)
+        )
+
+    def fill(self, at: At, arrays: Mapping[str, Array]) -> None:
+        """This rank's part of the samples of a microbatch, by the names of the data set."""
+        assert at.loader is not None
+        for name, array in arrays.items():
+            spec = self._of(array).spec
+            box = self.grid.box(spec, self.number, at.samples)
+            axis = spec.batch
+            assert axis is not None
+            start, stop = box[axis][0] if box[axis] else (0, 0)
+            part = tuple(slice(runs[0][0], runs[-1][1]) if runs else slice(0, 0) for runs in box)
+            at.loader.fill_part(at.indices[at.first + start : at.first + stop], name, array, axis, part)
+
+    def pads(self, array: Array, pad: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """The pads of this rank's part of an array with halos: those of the whole, `pad`, at its outer borders."""
+        spec, found = self._of(array).spec, list(pad)
+        for halo in spec.halos:
+            first, last = unclipped(self.grid, spec, halo, self.number)
+            before, after = pad[halo.window]
+            beyond = last - spec.axes[halo.axis].extent
+            found[halo.window] = (min(before, max(0, -first)), min(after, max(0, beyond)))
+        return tuple(found)
+
+    def origin(self, *arrays: Array, layout: str = "") -> tuple[tuple[tuple[int, int], ...], ...]:
+        """(where this rank's part begins, extent of the whole) of each axis of each array; of samples (0, how many).
+
+        Axes come in logical order: those of arrays with four axes lie in memory as `layout` says.
+        """
+        return tuple(self._origin(self._of(array), layout) for array in arrays)
+
+    def once(self, array: Array, over: str) -> Array:
+        """The array on the first rank along these mesh axes, zeros elsewhere: for what is added to a sum just once."""
+        if self.index(over) == 0:
+            return array
+        if id(array) not in self._zeros:
+            self._zeros[id(array)] = np.zeros_like(array)
+        return self._zeros[id(array)]
+
+    # --- collectives along mesh axes ------------------------------------------------------------------------------
+
+    def allgather(self, source: Arrays, target: Arrays | None = None, *, over: str, begin: bool = False) -> None:
+        """The parts that the ranks hold, put together on each. Of a bucket alone: each member of its own part."""
+        self._move("allgather", source, target, over, begin)
+
+    def reduce_scatter(self, source: Arrays, target: Arrays | None = None, *, over: str, begin: bool = False) -> None:
+        """To each rank its part of the sum. Of a bucket alone: each member to its own part."""
+        self._move("reduce_scatter", source, target, over, begin, sums=True)
+
+    def all_to_all(self, source: Arrays, target: Arrays, *, over: str, begin: bool = False) -> None:
+        """From parts along one axis to parts along another."""
+        self._move("all_to_all", source, target, over, begin)
+
+    def halo(self, source: Arrays, target: Arrays, *, over: str, begin: bool = False) -> None:
+        """A rank's own rows and those of others that its windows read."""
+        self._move("halo", source, target, over, begin)
+
+    def halo_sum(self, source: Arrays, target: Arrays, *, over: str, begin: bool = False) -> None:
+        """What is held for the rows of others goes to them, who add it to their own."""
+        self._move("halo_sum", source, target, over, begin, sums=True)
+
+    def allreduce(
+        self,
+        source: Arrays,
+        target: Arrays | None = None,
+        *,
+        over: str,
+        algorithm: str = "rabenseifner",
+        begin: bool = False,
+    ) -> None:
+        """The sum on all ranks, in place where there is no target, with the same bits on each."""
+        sources = _several(source)
+        targets = sources if target is None else _several(target)
+        steps = self._summed(sources, targets, self._wide(_axes(over)), algorithm)
+        self._begin("allreduce", self._name(sources[0]), over, steps, (*sources, *targets), begin)
+
+    def wait(self, array: Array) -> None:
+        """Returns when what was begun with this array is over."""
+        for running in self._begun.pop(id(array), ()):
+            self._end(running)
+
+    def slice(self, source: Array, target: Array) -> None:
+        """A rank's own part of what it holds."""
+        plan = self._cached(("slice", id(source), id(target)), (self.number,), 0, [(source, target)], False)
+        self.run(plan.steps(self.pool), "a copy")
+
+    # --- from stage to stage --------------------------------------------------------------------------------------
+
+    def send(self, array: Array, *, to: int, name: str) -> None:
+        """Begins to send to the rank at the same place of the stage `to` further on; `sent` waits.
+
+        Messages of one name arrive in order.
+        """
+        steps = self._sent(array, self.world.rank + to * self.grid.size)
+        running = self._start(self.world, steps, f"`{name}`", 0)
+        waiting = [other for other in self._sends.get(id(array), ()) if not other.done]
+        self._sends[id(array)] = [*waiting, running]
+
+    def sent(self, array: Array) -> None:
+        """Returns when the array may be written again, all that was sent of it having gone."""
+        for running in self._sends.pop(id(array), ()):
+            self._end(running)
+
+    def receive(self, array: Array, *, source: int, name: str) -> None:
+        """What the rank at the same place of the stage `source` further on sends."""
+        steps = self._received(array, self.world.rank + source * self.grid.size)
+        self._end(self._start(self.world, steps, f"`{name}`", 0))
+
+    def share(self, value: Any, stage: int = 0) -> Any:
+        """A number, or a few, that the first rank of a stage has, on all ranks. All must say alike which it is.
+
+        A float is one message down a tree; anything else (JSON values), None where it is not known, takes two.
+        """
+        if self.world.size == 1 or self.stages == 1:
+            return value
+        root, known = stage * self.grid.size, self.world.rank == stage * self.grid.size
+        if isinstance(value, float):
+            number = np.full(1, value)
+            self.run(broadcast(self.world.rank, self.world.size, number, root), "a number for all")
+            return float(number[0])
+        numbers = [len(value)] if known else [0]
+        length = np.array(numbers)
+        self.run(broadcast(self.world.rank, self.world.size, length, root), "how many numbers for all")
+        found = np.array(value, np.float64) if known else np.empty(int(length[0]))
+        self.run(broadcast(self.world.rank, self.world.size, found, root), "numbers for all")
+        return found.tolist()
+
+    # --- whole tensors --------------------------------------------------------------------------------------------
+
+    def gather(self, array: Array) -> Array | None:
+        """The whole of an array on number 0 of this stage, all of whose ranks call it; None on the others."""
+        known = self._of(array)
+        return self.assemble(known.spec, known.samples, self.stage, array, array.dtype, self.first)
+
+    def collect(self, rows: Mapping[str, Sequence[Array | None]]) -> dict[str, Array] | None:
+        """What `gather` gave, one behind the other, on rank 0 of the job; all ranks call it, with the same names."""
+        found: dict[str, Array] = {}
+        for name, parts in rows.items():
+            mine = [part for part in parts if part is not None]
+            joined = np.concatenate(mine) if mine else None
+            for stage in range(self.stages):
+                taken = self._handed(joined, stage)
+                if taken is not None:
+                    found[name] = taken
+        return found if self.world.rank == 0 else None
+
+    def assemble(
+        self, spec: Spec, samples: int, stage: int, own: Array | None, dtype: npt.DTypeLike, root: int = 0
+    ) -> Array | None:
+        """A tensor of a stage on rank `root` of the job; the stage's ranks and `root` call it, `own` is their part."""
+        whole = np.empty(self.grid.whole(spec, samples), dtype) if self.world.rank == root else None
+        for rank, places in self._pieces(spec, samples, stage, every=False):
+            if self.world.rank == rank and rank != root:
+                assert own is not None
+                self.run(self._sent(own, root), "a part of a tensor")
+            elif whole is not None:
+                part = own if rank == root else np.empty(self.grid.shape(spec, rank % self.grid.size, samples), dtype)
+                assert part is not None
+                if rank != root:
+                    self.run(self._received(part, rank), "a part of a tensor")
+                for here, there in places:
+                    whole[_at(there)] = part[_at(here)]
+        return whole
+
+    def spread(self, spec: Spec, samples: int, stage: int, own: Array | None, whole: Array | None) -> None:
+        """The parts of a tensor, which rank 0 of the job has, to all ranks of a stage; these and rank 0 call it."""
+        for rank, places in self._pieces(spec, samples, stage, every=True):
+            if self.world.rank == rank and rank:
+                assert own is not None
+                self.run(self._received(own, 0), "a part of a tensor")
+            elif whole is not None and self.world.rank == 0:
+                part = (
+                    own if rank == 0 else np.empty(self.grid.shape(spec, rank % self.grid.size, samples), whole.dtype)
+                )
+                assert part is not None
+                for here, there in places:
+                    part[_at(here)] = whole[_at(there)]
+                if rank:
+                    self.run(self._sent(part, rank), "a part of a tensor")
+
+    def take_part(self, spec: Spec, whole: Array, own: Array) -> None:
+        """This rank's part of a whole tensor."""
+        box = self.grid.box(spec, self.number, 0)
+        for here, there in blocks(box, _whole(self.grid.whole(spec))):
+            own[_at(here)] = whole[_at(there)]
+
+    # --- what arrays are ------------------------------------------------------------------------------------------
+
+    def know(
+        self, name: str, array: Array, spec: Spec, samples: int, parent: Array | None = None, offset: int = -1
+    ) -> None:
+        """Remember what an array holds; of what it is a part, or, with an offset, a member of a bucket."""
+        self._known[id(array)] = Known(name, array, spec, samples)
+        if parent is None:
+            return
+        if offset < 0:
+            self._parts.setdefault(id(parent), array)
+            return
+        axes = self._known[id(parent)].spec.axes if id(parent) in self._known else ()
+        if len(axes) == 1 and not axes[0].per and not axes[0].over:
+            self._members.setdefault(id(parent), []).append((offset, array))
+
+    def shared_memory(self, name: str, elements: int, dtype: npt.DTypeLike, over: str) -> Array:
+        """Zeroed flat memory for allreduce by `shared` along these mesh axes; all ranks of the group call it."""
+        group = self.group(over)
+        if group.size == 1:
+            return np.zeros(elements, dtype)
+        line = 64 // np.dtype(dtype).itemsize  # rows begin on cache lines
+        rows = group.shared_array((group.size, max(1, -(-elements // line)) * line), dtype, name)
+        values: Array = rows[group.rank, :elements]
+        self._shared[_pointer(values)] = rows
+        return values
+
+    # --- how it goes ----------------------------------------------------------------------------------------------
+
+    def run(self, steps: Steps, name: str) -> None:
+        """Messages among all ranks of the job, numbered as there, to their end."""
+        self._end(self._start(self.world, steps, name, 0))
+
+    def _move(
+        self, kind: str, source: Arrays, target: Arrays | None, over: str, begin: bool, sums: bool = False
+    ) -> None:
+        axes = self._wide(_axes(over))
+        pairs = self._pairs(kind, source, target)
+        key = (kind, axes, *((id(one), id(other)) for one, other in pairs))
+        members = self.grid.group(axes, self.number)
+        plan = self._cached(key, members, members.index(self.number), pairs, sums)
+        given = (*_several(source), *(() if target is None else _several(target)))
+        self._begin(kind, self._name(given[-1]), over, plan.steps(self.pool), given, begin)
+
+    def _cached(
+        self,
+        key: tuple[object, ...],
+        members: tuple[int, ...],
+        me: int,
+        pairs: Sequence[tuple[Array, Array]],
+        sums: bool,
+    ) -> Exchange:
+        if key not in self._plans:
+            known = [(self._of(source), self._of(target)) for source, target in pairs]
+            self._plans[key] = planned(self.grid, members, me, known, sums)
+        return self._plans[key]
+
+    def _pairs(self, kind: str, source: Arrays, target: Arrays | None) -> list[tuple[Array, Array]]:
+        """(source, target) of each tensor of a move; a bucket stands for its members."""
+        sources = [each for array in _several(source) for each in self._in(array)]
+        if target is not None:
+            targets = [each for array in _several(target) for each in self._in(array)]
+            return list(zip(sources, targets, strict=True))
+        parts = [self._parts[id(array)] for array in sources]
+        return list(zip(parts, sources, strict=True) if kind == "allgather" else zip(sources, parts, strict=True))
+
+    def _in(self, array: Array) -> list[Array]:
+        members = sorted(self._members.get(id(array), ()), key=lambda member: member[0])
+        return [member for _, member in members] or [array]
+
+    def _summed(
+        self, sources: Sequence[Array], targets: Sequence[Array], axes: tuple[str, ...], algorithm: str
+    ) -> Steps:
+        for source, target in zip(sources, targets, strict=True):
+            if source is not target:
+                np.copyto(target, source)
+        group = self._groups[axes]
+        size = sum(target.size for target in targets)
+        if group.size == 1 or not size:
+            return
+        if len(targets) == 1 and targets[0].flags.c_contiguous:
+            yield from self._allreduce(group, axes, targets[0].reshape(-1), algorithm)
+            return
+        memory = self.pool.take(size * targets[0].itemsize)
+        values = memory[: size * targets[0].itemsize].view(targets[0].dtype)
+        for target, place in _one_behind_the_other(targets, values):
+            np.copyto(place, target)
+        yield from self._allreduce(group, axes, values, algorithm)
+        for target, place in _one_behind_the_other(targets, values):
+            np.copyto(target, place)
+        self.pool.give(memory)
+
+    def _allreduce(self, group: World, axes: tuple[str, ...], values: Array, algorithm: str) -> Steps:
+        algorithm = _ALIASES.get(algorithm, algorithm)
+        nodes = self._nodes(axes) if algorithm in _HIERARCHICAL else None
+        if algorithm in _HIERARCHICAL and nodes is None:
+            algorithm = "rabenseifner"
+        memory = self.pool.take(scratch_elements(algorithm, group.size, values.size) * values.itemsize)
+        scratch = memory[: memory.size // values.itemsize * values.itemsize].view(values.dtype)
+        if nodes is not None:
+            within, across = nodes[group.rank // len(nodes[0])], [node[group.rank % len(nodes[0])] for node in nodes]
+            place = (group.rank % len(within), group.rank // len(within))
+            yield from hierarchical(values, scratch, within, across, place, _HIERARCHICAL[algorithm])
+        elif algorithm == "shared":
+            yield from self._in_shared_memory(group, axes, values, scratch)
+        else:
+            yield from ALGORITHMS[algorithm](group, values, scratch)
+        self.pool.give(memory)
+
+    def _in_shared_memory(self, group: World, axes: tuple[str, ...], values: Array, scratch: Array) -> Steps:
+        """The sum where the values lie, or, where that is no shared memory, in a copy there."""
+        rows = self._shared.get(_pointer(values))
+        if rows is not None:
+            yield from ALGORITHMS["shared"](group, rows[:, : values.size], scratch)
+            return
+        name = f"room for {values.size} {values.dtype.name} over {'+'.join(axes)}"
+        if name not in self._rooms:
+            self._rooms[name] = self.shared_memory(name, values.size, values.dtype, "+".join(axes))
+        room = self._rooms[name]
+        np.copyto(room, values)
+        yield from ALGORITHMS["shared"](group, self._shared[_pointer(room)][:, : values.size], scratch)
+        np.copyto(values, room)
+
+    def _nodes(self, axes: tuple[str, ...]) -> list[list[int]] | None:
+        """The ranks of a group by node; None where not all groups along these axes lie on nodes alike, as many on each.
+
+        They have to, for what ranks of several groups hold alike to stay so.
+        """
+        if not self.node:
+            return None
+        patterns = set[tuple[int, ...]]()
+        for rank in range(self.grid.size):
+            on = [(self.first + member) // self.node for member in self.grid.group(axes, rank)]
+            patterns.add(tuple(sorted(set(on)).index(each) for each in on))
+        (pattern, *others) = patterns
+        size = pattern.count(0)
+        several = 1 < size < len(pattern) and pattern == tuple(at // size for at in range(len(pattern)))
+        if others or not several:
+            return None
+        return [list(range(at, at + size)) for at in range(0, len(pattern), size)]
+
+    def _sent(self, array: Array, to: int) -> Steps:
+        packed, used = Parcel.of([array]).packed(self.pool)
+        yield Step(packed, to)
+        if used is not None:
+            self.pool.give(used)
+
+    def _received(self, array: Array, source: int) -> Steps:
+        parcel = Parcel.of([array])
+        room, taken = parcel.room(self.pool)
+        yield Step(received=room, source=source)
+        if taken is not None:
+            parcel.unpack(taken, sums=False)
+            self.pool.give(taken)
+
+    def _handed(self, array: Array | None, stage: int) -> Array | None:
+        """On rank 0 what number 0 of a stage has, or None where that has nothing."""
+        source = stage * self.grid.size
+        if source == 0 or self.world.rank not in (0, source):
+            return array if self.world.rank == source == 0 else None
+        about = np.zeros(10, np.int64)  # how many axes and one; extents; the element type's letter
+        if array is not None:
+            about[: array.ndim + 2] = [array.ndim + 1, *array.shape, ord(array.dtype.char)]
+        if self.world.rank == source:
+            self.run(self._sent(about, 0), "what there is")
+            if array is not None:
+                self.run(self._sent(array, 0), "rows")
+            return None
+        self.run(self._received(about, source), "what there is")
+        if not about[0]:
+            return None
+        found = np.empty(tuple(about[1 : about[0]].tolist()), chr(about[about[0]]))
+        self.run(self._received(found, source), "rows")
+        return found
+
+    def _pieces(
+        self, spec: Spec, samples: int, stage: int, every: bool
+    ) -> Iterator[tuple[int, list[tuple[Slices, Slices]]]]:
+        """(rank of the job, where its part lies in its array and in the whole), of those that have one.
+
+        Of ranks with the same part the first alone, unless it is to be `every` one.
+        """
+        whole = _whole(self.grid.whole(spec, samples))
+        seen = set[Box]()
+        for rank in range(self.grid.size):
+            box = self.grid.box(spec, rank, samples)
+            if prod(extents(box)) and (every or box not in seen):
+                seen.add(box)
+                yield stage * self.grid.size + rank, list(blocks(box, whole))
+
+    # --- what is under way ----------------------------------------------------------------------------------------
+
+    def _begin(self, kind: str, name: str, over: str, steps: Steps, arrays: Sequence[Array], begin: bool) -> None:
+        axes = self._wide(_axes(over))
+        serial = self._serials[axes] = self._serials.get(axes, 0) + 1
+        size = sum(array.nbytes for array in arrays)
+        running = self._start(self._groups[axes], steps, f"{kind} of `{name}` over {over}", serial, size)
+        if not begin:
+            self._end(running)
+            return
+        for array in arrays:
+            waiting = [other for other in self._begun.get(id(array), ()) if not other.done]
+            self._begun[id(array)] = [*waiting, running]
+
+    def _start(self, world: World, steps: Steps, name: str, serial: int, size: int = 0) -> _Running:
+        running = _Running(world, steps, name, serial, size)
+        self._open.append(running)
+        self._advance()
+        return running
+
+    def _end(self, running: _Running) -> None:
+        if self._advance() and running.done:
+            return
+        with self.world.position.waiting(running.name):
+            self.world.wait_until(lambda: self._advance() and running.done, running.name, running.size)
+
+    def _advance(self) -> bool:
+        """Everything that is begun, as far as it goes without waiting."""
+        for running in tuple(self._open):
+            if running.advance():
+                self._open.remove(running)
+        return True
+
+    # --- parts of these -------------------------------------------------------------------------------------------
+
+    def _make_groups(self) -> None:
+        """The groups along all axes and their combinations, at once: later nobody could wait for others to come."""
+        names = [name for name, extent in self.grid.mesh if extent > 1]
+        for count in range(len(names) + 1):
+            for axes in combinations(names, count):
+                members = [self.first + rank for rank in self.grid.group(axes, self.number)]
+                whole = members == list(range(self.world.size))
+                alone = Serial(self.world.position) if len(members) == 1 else None
+                self._groups[axes] = alone or (self.world if whole else self.world.subworld(members))
+
+    def _wide(self, axes: Sequence[str]) -> tuple[str, ...]:
+        """Those of the axes along which there are several ranks, in the order of the mesh."""
+        return tuple(name for name, extent in self.grid.mesh if extent > 1 and name in axes)
+
+    def _of(self, array: Array) -> Known:
+        known = self._known.get(id(array))
+        if known is None:
+            raise ValueError(f"an array of shape {array.shape} is none of those of a table")
+        return known
+
+    def _name(self, array: Array) -> str:
+        known = self._known.get(id(array))
+        return known.name if known is not None else "an array"
+
+    def _origin(self, known: Known, layout: str) -> tuple[tuple[int, int], ...]:
+        box, whole = self.grid.box(known.spec, self.number, known.samples), self.grid.whole(known.spec, known.samples)
+        found = [
+            (0, extents((runs,))[0]) if axis.per else (runs[0][0] if runs else 0, extent)
+            for axis, runs, extent in zip(known.spec.axes, box, whole, strict=True)
+        ]
+        return tuple(found[layout.index(letter)] for letter in "NCHW") if layout and len(found) == 4 else tuple(found)
+
+
+def _axes(over: str) -> tuple[str, ...]:
+    return tuple(over.split("+")) if over else ()
+
+
+def _several(arrays: Arrays) -> tuple[Array, ...]:
+    return (arrays,) if isinstance(arrays, np.ndarray) else tuple(arrays)
+
+
+def _one_behind_the_other(arrays: Sequence[Array], values: Array) -> Iterator[tuple[Array, Array]]:
+    start = 0
+    for array in arrays:
+        yield array, values[start : start + array.size].reshape(array.shape)
+        start += array.size
+
+
+def _whole(shape: Shape) -> Box:
+    return tuple(((0, extent),) if extent else () for extent in shape)
+
+
+def _at(place: Slices) -> Any:
+    """An index that gives a view, of what has no axes too."""
+    return (*place, Ellipsis)
+
+
+def _pointer(array: Array) -> int:
+    """Where an array's memory begins."""
+    return int(array.__array_interface__["data"][0])
