@@ -18,6 +18,8 @@ ProblemKind = Literal[
     "mismatch",  # ranks that meet do different things
     "deadlock",  # ranks wait for each other for ever
     "memory",  # more than the limit
+    "content",  # read where something else lies than what is meant
+    "parts",  # held by the ranks otherwise than what reads it needs, or with parts missing
 ]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
+from dlc.ir.mesh import PARTIAL, REPLICATED, Placement, shards
 from dlc.ir.mesh import parts as count_parts
 from dlc.ir.program import Collective, Copy, Load
 from dlc.ir.storage import title
 from dlc.ops.indexing import Halo
-from dlc.proof.forms import OWN, Form, Fringe, Rows, covered, declared, own_rows, place, summed
+from dlc.proof.forms import LARGEST, Form, Fringe, Rows, covered, declared, own_rows, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import is_image
 from dlc.proof.state import At, State
@@ -98,8 +98,9 @@ def _move(
     form = state.forms[content.form]
     have, own = form.placement, state.role.buffer(source)
     sums = made.kind in SUMS
+    parts_ = LARGEST if ("largest", True) in made.attrs else PARTIAL
     for k in axes:
-        if (have[k] == PARTIAL) != sums or (sums and have[k].startswith(OWN)):
+        if (have[k] != parts_) if sums else have[k] in (PARTIAL, LARGEST):
             fault = "would be counted again" if sums else "would be lost"
             sentence = f"`{made.name}` is a {made.kind} of `{source}`, which along `{state.mesh.names[k]}`"
             state.problem("twice" if sums else "parts", made, f"{sentence} is {place(have[k])}: parts {fault}")
@@ -167,27 +168,12 @@ def _halo(
     return Content(content.terms, state.forms.number(after))
 
 
-def _rows(facts: dict[str, object], extent: int) -> Rows:
+def _rows(facts: Mapping[str, object], extent: int) -> Rows:
     """The rows that each part has behind a halo exchange."""
-    from dlc.ir.mesh import shards
-
     numbers = {name: int(str(facts[name])) for name in ("before", "after", "stride", "step", "results", "parts")}
     halo = Halo(numbers["before"], numbers["after"], numbers["stride"], numbers["step"])
     cut = (halo.reads(*each) for each in shards(numbers["results"], numbers["parts"]))
     return tuple((max(0, first), min(extent, last)) for first, last in cut)
-
-
-def message(state: State, at: At, name: str, target: State, buffer: str, content: Content | None) -> Content | None:
-    """What arrives of a message in a buffer of another role, whose mesh is like the sender's."""
-    if content is None:
-        return None
-    form = state.forms[content.form]
-    own, other = state.role.buffer(name), target.role.buffer(buffer)
-    if own.type != other.type:
-        target.problem("mismatch", None, f"`{buffer}` receives `{name}`, which has another type")
-        return None
-    del at
-    return Content(content.terms, target.forms.number(form))
 
 
 def _sums(placement: Placement) -> tuple[bool, ...]:
@@ -200,6 +186,3 @@ def _spans(rows: Iterable[tuple[int, int]]) -> str:
 
 def _listed(placement: Placement) -> str:
     return ", ".join(map(place, placement)) or "whole"
-
-
-__all__ = ["REPLICATED", "begin", "copy", "load", "message"]

@@ -24,6 +24,10 @@ Rows = tuple[tuple[int, int], ...]
 """(start, stop) of the rows of an axis that each part has."""
 
 
+LARGEST = "^"
+"""Ranks hold candidates, of which the largest is wanted."""
+
+
 class Fringe(NamedTuple):
     """The rows of an axis that each part has, where these are not just its own; `pending` if they are parts of sums."""
 
@@ -69,15 +73,17 @@ def declared(placement: Placement) -> Placement:
 
 
 def summed(placement: Placement, axes: Sequence[int]) -> Placement:
-    """The placement behind a sum over some mesh axes, by their positions."""
-    return tuple(REPLICATED if k in axes and at == PARTIAL else at for k, at in enumerate(placement))
+    """The placement behind a sum (or the largest) over some mesh axes, by their positions."""
+    return tuple(REPLICATED if k in axes and at in (PARTIAL, LARGEST) else at for k, at in enumerate(placement))
 
 
 def place(at: str) -> str:
     """A placement along one mesh axis, in words."""
     if at.startswith(OWN):
         return "each rank's own"
-    return {REPLICATED: "whole", PARTIAL: "parts of a sum"}.get(at, f"split by {at}")
+    return {REPLICATED: "whole", PARTIAL: "parts of a sum", LARGEST: "candidates for the largest"}.get(
+        at, f"split by {at}"
+    )
 
 
 @lru_cache(maxsize=65536)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from dlc.ir import schema
 from dlc.ir.graph import Node
-from dlc.ir.mesh import Placement
+from dlc.ir.mesh import PARTIAL, Placement
 from dlc.ir.program import Compute
 from dlc.ir.storage import title
 from dlc.ops import operator
-from dlc.proof.forms import Form, declared, place, summed
+from dlc.proof.forms import LARGEST, Form, declared, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import FORWARD, Split
 from dlc.proof.state import At, State
@@ -136,10 +136,10 @@ def _node(state: State, at: At, made: Compute) -> None:
 
 
 def _pass(state: State, at: At, made: Compute, node: Node) -> None:
-    wanted = ["forward" if node.stage in FORWARD else node.stage]
+    wanted: str = "forward" if node.stage in FORWARD else node.stage
     if node.op == "bn" and node.stage == "forward" and state.meaning.inference:
-        wanted = ["inference"]
-    held = _operands(state, at, made, node.inputs) if _is_call(state, made, node, wanted[0]) else None
+        wanted = "inference"
+    held = _operands(state, at, made, node.inputs) if _is_call(state, made, node, wanted) else None
     split = None if held is None else _split(state, made, node, held, made.outputs)
     if split is None:
         state.poison(at, made.outputs)
@@ -283,7 +283,9 @@ def _table(state: State, at: At, made: Compute) -> None:
     for index, name in enumerate(made.inputs[len(node.inputs) :]):
         _read_table(state, at, made, name, f"{node.address}.sums{index}", split)
     _check_call(state, made, split, split.runtime)
-    _write_table(state, at, made.outputs[0], term(made.address, at.microbatch), split.tables)
+    largest = split.largest and int(number) == 0
+    tables = tuple(LARGEST if largest and p == PARTIAL else p for p in split.tables)
+    _write_table(state, at, made.outputs[0], term(made.address, at.microbatch), tables)
 
 
 def _write_table(state: State, at: At, name: str, terms: Terms, placement: Placement) -> None:

@@ -31,7 +31,7 @@ def check_step(states: Sequence[State]) -> None:
 
 
 def check_totals(states: Sequence[State]) -> None:
-    """Behind an evaluation: loss and metrics of all its microbatches, added up on every rank of a role that has them."""
+    """Behind an evaluation: loss and metrics of all its microbatches, added up on every rank that has them."""
     graph, missing = states[0].graph, dict[str, None]()
     missing.update((name, None) for name in (graph.loss, *(value for _, value in graph.metrics)) if name is not None)
     values = tuple(missing)

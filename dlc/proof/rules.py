@@ -46,7 +46,7 @@ class Op:
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """A pass of an op: (role, what it is for) of each input and output, and the placements along one mesh axis that
-    they have for each iteration axis that may be split there."""
+    they have for each iteration axis that may be split there; a linear op may see parts of sums, too."""
 
     op: Op
     stage: str
@@ -60,7 +60,8 @@ class Pass:
 class Split:
     """A pass on parts: how its outputs are held, the attributes and runtime values that its kernel is to be given.
 
-    `sums` are the mesh axes over which ranks sum within the pass (`rounds` times), `tables` how what they sum is held.
+    `sums` are the mesh axes over which ranks sum within the pass (`rounds` times), `tables` how what they sum is held;
+    with `largest` they find the largest the first time.
     """
 
     outputs: tuple[int, ...]
@@ -70,6 +71,7 @@ class Split:
     sums: tuple[str, ...] = ()
     rounds: int = 0
     tables: Placement = ()
+    largest: bool = False
 
 
 def is_image(type_: TensorType) -> bool:
@@ -171,7 +173,7 @@ class Rules:
         op = made.op
         counts = _counts(partition, self.mesh)
         for along, count in counts.items():
-            if along and not op.indexing.fits(along, count):
+            if along in op.indexing.axes and not op.indexing.fits(along, count):
                 return f"it cannot be split along {along} into {count} parts"
         for index, form in forms.items():
             role, name = made.inputs[index], node.inputs[index]
@@ -182,9 +184,9 @@ class Rules:
                 return f"it works in {layout or 'no layout'} and `{name}` is in {form.layout or 'none'}"
         gives = tuple(self._given(made, role, partition, layout) for role in made.outputs)
         attrs = self._attrs(made, node, partition, counts)
-        sums, rounds, tables = self._sums(made, partition)
+        sums, rounds, tables, largest = self._sums(made, partition)
         runtime = (*op.operator.runtime, *_told(op, partition))
-        return Split(gives, attrs, runtime, partition, sums, rounds, tables)
+        return Split(gives, attrs, runtime, partition, sums, rounds, tables, largest)
 
     def _given(self, made: Pass, role: str, partition: Placement, layout: str) -> int:
         placement = tuple(
@@ -223,7 +225,7 @@ class Rules:
         partial = tuple(
             name
             for name, along in zip(self.mesh.names, partition, strict=True)
-            if along and along not in indexing.tensors[y]
+            if along in indexing.axes and along not in indexing.tensors[y]
         )
         if partial and node.stage == "forward" and any(role in op.types for role in indexing.once):
             attrs["once"] = partial
@@ -232,7 +234,7 @@ class Rules:
             attrs["averaged"] = means
         return attrs
 
-    def _sums(self, made: Pass, partition: Placement) -> tuple[tuple[str, ...], int, Placement]:
+    def _sums(self, made: Pass, partition: Placement) -> tuple[tuple[str, ...], int, Placement, bool]:
         """The mesh axes over which a pass sums, how often, and how what is summed is held before."""
         stage = "forward" if made.stage in FORWARD else made.stage
         batch = next((t.extent(BATCH) for t in made.op.types.values() if t.batched), 1)
@@ -247,8 +249,8 @@ class Rules:
                 PARTIAL if name in axes else f"{OWN}{along}" if along else REPLICATED
                 for name, along in zip(self.mesh.names, partition, strict=True)
             )
-            return axes, exchange.times, tables
-        return (), 0, ()
+            return axes, exchange.times, tables, exchange.largest
+        return (), 0, (), False
 
 
 def _agree(said: Sequence[str | None], gives: Sequence[str]) -> bool:
@@ -306,7 +308,17 @@ def _pass(op: Op, node: Node, reached: Attr | None) -> Pass:
         for along in ("", *op.indexing.axes)
     )
     backward = node.stage not in (*FORWARD, "statistics")
+    if _is_linear(op.node) and node.stage != "statistics":
+        takes = tuple(REPLICATED if what == "given" else PARTIAL for what, _ in reads)
+        ways = (*ways, (PARTIAL, takes, tuple(REPLICATED if backward else PARTIAL for _ in gives)))
     return Pass(op, node.stage, tuple(r for _, r in reads), tuple(r for _, r in gives), backward, ways)
+
+
+def _is_linear(node: Node) -> bool:
+    """Whether an op's result on parts of sums is parts of the sum of its results: a sum, or a multiple."""
+    if not node.has("scalar"):
+        return node.op in ("add", "sub")
+    return node.op == "mul" or (node.op == "div" and node.attr("scalar_first") is not True)
 
 
 def _needs(op: Op, gradient: Gradient, reached: Attr | None) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
@@ -22,7 +23,7 @@ DEFAULT_LAYOUT = "NCHW"
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """A row of a schedule, and the number of the microbatch that it works on: those of further batches go on counting."""
+    """A row of a schedule, and the number of the microbatch that it works on: further batches go on counting."""
 
     row: Row
     microbatch: int
@@ -108,7 +109,7 @@ class State:
             self._lost(made, name, written.name)
             return None
         content: Content | None = written.content
-        for parent, child in zip(way, way[1:], strict=False):
+        for parent, child in pairwise(way):
             content = self._seen(made, content, parent, child) if content is not None else None
         return content
 

@@ -16,7 +16,7 @@ from dlc.ops import operator
 from dlc.proof.forms import Form, place
 from dlc.proof.memory import Content
 from dlc.proof.state import At, State
-from dlc.proof.terms import Terms, added, after, shown, term
+from dlc.proof.terms import Terms, added, after, term
 
 STAGES = ("regularise", "clip", "update")
 """Passes that work in place, in this order."""
@@ -231,6 +231,3 @@ def _check_copies(state: State, made: Compute, forms: Sequence[Form]) -> None:
 
 def _listed(placement: Placement) -> str:
     return ", ".join(map(place, placement)) or "whole"
-
-
-__all__ = ["before", "changed", "shown", "squares", "steps", "update"]
