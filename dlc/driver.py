@@ -366,10 +366,10 @@ def _beyond_data_parallelism(plan: Plan) -> bool:
 
 
 def _require_sound(compiled: Compiled, memory: int | None) -> None:
-    """The static check: E0707 for a program that would deadlock, read what was never written or outgrow its memory."""
-    from dlc.ir.check import check
+    """The static check: E0707 for a program that would deadlock, outgrow its memory or not compute its network."""
+    from dlc.proof import check
 
-    problems = check(compiled.program, memory)
+    problems = check(compiled.program, compiled.graph, memory)
     if problems:
         found = tuple(e07.E0707.at(None, problem=str(problem)) for problem in problems)
         raise SourcedError(found, compiled.source.texts)

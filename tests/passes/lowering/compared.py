@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dlc.ir.check import check
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ops.indexing import indexing_of
+from dlc.proof import check
 from passes.classes import fed_classes
 from passes.context import Context
 from passes.differentiate import operator_of, roles
@@ -66,7 +66,7 @@ def parallel(
 ) -> World:
     """The plan's program, which has no faults, run once."""
     program = lower(graph, plan, on(plan.ranks, base, overlap))
-    assert check(program) == ()
+    assert check(program, graph) == ()
     world = World(program, given, stacked(graph, plan))
     world.run(entry)
     return world
