@@ -8,7 +8,7 @@ from importlib.resources import files as resources
 import dlc
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
-from backends.numpy_mpi.kernels import EXACT_INITIALISE, INITIALISE, KEY, Kernel
+from backends.numpy_mpi.kernels import EXACT_INITIALISE, IN_PARTS, INITIALISE, KEY, Kernel
 from backends.numpy_mpi.mesh.emit import train_text
 from backends.numpy_mpi.names import identifiers
 from backends.numpy_mpi.rates import rates_function, rates_module
@@ -59,7 +59,8 @@ def _used_kernels(emission: Emission) -> tuple[Kernel, ...]:
         if isinstance(instruction, Compute)
     )
     first = EXACT_INITIALISE if emission.exact else INITIALISE
-    return tuple(dict.fromkeys((*called, *_shown(emission).values(), first, KEY)))
+    parts = (IN_PARTS,) if any(op.microbatch > 1 for op in emission.plan.ops) else ()
+    return tuple(dict.fromkeys((*called, *_shown(emission).values(), first, KEY, *parts)))
 
 
 def _shown(emission: Emission) -> dict[str, Kernel]:

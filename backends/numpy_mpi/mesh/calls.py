@@ -8,6 +8,7 @@ from itertools import groupby
 from math import prod
 
 from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.kernels import IN_PARTS
 from backends.numpy_mpi.mesh.specs import Arrays
 from backends.numpy_mpi.names import identifier
 from backends.numpy_mpi.segments import SHARED_FROM, takes
@@ -81,9 +82,13 @@ class Calls:
         if not made.blocking:
             self.begun[made.name] = made
         yield comment(f"{made.name}: {made.reason}", 4)
-        function = made.kind if made.kind != "halo" else ("halo_sum" if dict(made.attrs)["add"] else "halo")
+        attrs, function = dict(made.attrs), str(made.kind)
+        if function == "halo" and attrs["add"]:
+            function = "halo_sum"
+        if attrs.get("largest"):
+            function = "largest"
         arguments = [*self._moved(made), f"over={literal(made.group)}"]
-        arguments += [f"algorithm={literal(made.algorithm)}"] if made.kind == "allreduce" else []
+        arguments += [f"algorithm={literal(made.algorithm)}"] if function == "allreduce" else []
         arguments += [f"begin={True}"] if not made.blocking else []
         yield call(f"place.{function}", arguments, 4)
 
@@ -130,10 +135,12 @@ class Calls:
         arguments = [*inputs, *outputs, *workspaces, *keywords]
         parts = attrs.get("parts", 1)
         if isinstance(parts, int) and parts > 1:
-            self.runtime.add("in_parts")
-            arrays = f"({', '.join([*inputs, *outputs])},)"
-            arguments = [function, str(parts), str(len(inputs)), arrays, *workspaces, *keywords]
-            function = "in_parts"
+            names = (*made.inputs, *made.outputs)
+            samples = tuple(at for at, name in enumerate(names) if self.arrays.role.buffer(name).type.batched)
+            yield call("arrays = ", [*inputs, *outputs, *([""] if len(names) == 1 else [])], 4)
+            arguments = [function, str(parts), str(len(inputs)), "arrays", *workspaces]
+            arguments += [*keywords, f"samples={literal(samples)}"]
+            function = IN_PARTS.function
         yield call(function, arguments, 4)
         averaged = attrs.get("averaged", 1)
         if isinstance(averaged, int) and averaged > 1:

@@ -19,14 +19,13 @@ from backends.numpy_mpi.setting import (
     classes,
     dataset_call,
     input_shapes,
-    interchangeable,
     length_call,
     sample_shapes,
 )
 from backends.numpy_mpi.tables import NUMPY_TYPES
 from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
 from dlc.ir.graph import Value
-from dlc.ir.program import Compute, Role, Row, Segment, Send
+from dlc.ir.program import Compute, Load, Role, Row, Segment, Send
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 
@@ -175,6 +174,12 @@ class RoleText:
                 made.setdefault(self.title(segment.name), []).append(title)
         return {name: tuple(titles) for name, titles in made.items()}
 
+    def layouts(self) -> dict[str, str]:
+        """In which order in memory it reads images."""
+        loads = (i for segment in self.role.segments for i in segment.instructions if isinstance(i, Load))
+        found = {name.partition(".chunk")[0]: self.role.buffer(name).layout for load in loads for name in load.buffers}
+        return {name: layout for name, layout in found.items() if layout not in ("", "NCHW")}
+
     def _makes(self, segment: Segment, buffer: str) -> bool:
         """Whether a segment of predictions leaves a buffer, or what it is a view of."""
         if not self.holds(buffer):
@@ -239,7 +244,6 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "classes": literal_map(classes(graph)),
         "inputs": literal_map(inputs),
         "metrics": f"{{{', '.join(f'{literal(n)}: {kernel.function}' for n, kernel in shown.items())}}}",
-        "interchangeable": interchangeable(graph),
         "constants": "\n".join(
             call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
             for name, attributes in _constants(parts).items()
@@ -272,6 +276,7 @@ def _role(part: RoleText) -> dict[str, object]:
         "predict": literal(part.schedule("predict")),
         "slots": f"{{{', '.join(f'{stage}: {count}' for stage, count in part.slots.items())}}}",
         "outputs": literal_map(part.outputs()),
+        "layouts": literal_map(part.layouts()),
     }
 
 

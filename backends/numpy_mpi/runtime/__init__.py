@@ -96,6 +96,7 @@ from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
 from .sequences import text, tokens
 from .spec import Halo
 from .stages import Stage
+from .tensor_files import MeshTrace, load_tensors, save_tensors
 from .tensors import Tensors
 from .thread_world import run_threads
 from .trace import Trace
@@ -110,6 +111,7 @@ __all__ = [
     "Files",
     "Halo",
     "Loader",
+    "MeshTrace",
     "N",
     "Options",
     "Part",
@@ -131,6 +133,7 @@ __all__ = [
     "digits",
     "load_arrays",
     "load_npz",
+    "load_tensors",
     "load_weights",
     "mnist",
     "npz",
@@ -140,6 +143,7 @@ __all__ = [
     "run_threads",
     "save_arrays",
     "save_npz",
+    "save_tensors",
     "save_weights",
     "shard",
     "synthetic",

@@ -177,7 +177,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 def save_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
     """Rank 0 writes the weights, which are the same on all ranks; where it cannot, all raise its ProgramError."""
-    _on_rank_0(world, lambda: save_arrays(path, weights))
+    on_rank_0(world, lambda: save_arrays(path, weights))
 
 
 def load_weights(world: World, path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
@@ -189,16 +189,16 @@ def load_weights(world: World, path: str | os.PathLike[str], weights: Mapping[st
 
     def read() -> None:
         stored = load_arrays(path)
-        _require_match(os.fspath(path), stored, weights)
+        require_match(os.fspath(path), stored, weights)
         for name, array in weights.items():
             array[...] = stored[name]
 
-    _on_rank_0(world, read)
+    on_rank_0(world, read)
     for name, array in weights.items():
         world.broadcast(array, 0, name)
 
 
-def _on_rank_0(world: World, action: Callable[[], None]) -> None:
+def on_rank_0(world: World, action: Callable[[], None]) -> None:
     """Runs the action on rank 0; its ProgramError is raised on all ranks."""
     failure: ProgramError | None = None
     if world.rank == 0:
@@ -212,7 +212,8 @@ def _on_rank_0(world: World, action: Callable[[], None]) -> None:
         raise ProgramError(text, code=code, notes=tuple(notes), help=help) from failure
 
 
-def _require_match(path: str, stored: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
+def require_match(path: str, stored: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
+    """ProgramError where a file has other names, shapes or types than the weights: it lists the differences."""
     missing = [name for name in weights if name not in stored]
     unknown = [name for name in stored if name not in weights]
     shapes = [

@@ -203,6 +203,11 @@ class Place:
         steps = self._summed(sources, targets, self._wide(_axes(over)), algorithm)
         self._begin("allreduce", self._name(sources[0]), over, steps, (*sources, *targets), begin)
 
+    def largest(self, array: Array, *, over: str, begin: bool = False) -> None:
+        """The largest of each element over the ranks, in place: of a small table, by one message to each other rank."""
+        steps = self._largest(array.reshape(-1), self._wide(_axes(over)))
+        self._begin("largest", self._name(array), over, steps, (array,), begin)
+
     def wait(self, array: Array) -> None:
         """Returns when what was begun with this array is over."""
         for running in self._begun.pop(id(array), ()):
@@ -367,7 +372,8 @@ class Place:
     ) -> Exchange:
         if key not in self._plans:
             known = [(self._of(source), self._of(target)) for source, target in pairs]
-            self._plans[key] = planned(self.grid, members, me, known, sums)
+            parts = {"reduce_scatter": len(members), "halo_sum": 0}.get(str(key[0]), 1)
+            self._plans[key] = planned(self.grid, members, me, known, sums, parts)
         return self._plans[key]
 
     def _pairs(self, kind: str, source: Arrays, target: Arrays | None) -> list[tuple[Array, Array]]:
@@ -404,6 +410,13 @@ class Place:
         for target, place in _one_behind_the_other(targets, values):
             np.copyto(target, place)
         self.pool.give(memory)
+
+    def _largest(self, values: Array, axes: tuple[str, ...]) -> Steps:
+        group = self._groups[axes]
+        own, memory = values.copy(), np.empty_like(values)
+        for distance in range(1, group.size):
+            yield Step(own, (group.rank + distance) % group.size, memory, (group.rank - distance) % group.size)
+            np.maximum(values, memory, out=values)
 
     def _allreduce(self, group: World, axes: tuple[str, ...], values: Array, algorithm: str) -> Steps:
         algorithm = _ALIASES.get(algorithm, algorithm)
@@ -547,9 +560,14 @@ class Place:
                 whole = members == list(range(self.world.size))
                 alone = Serial(self.world.position) if len(members) == 1 else None
                 self._groups[axes] = alone or (self.world if whole else self.world.subworld(members))
+        if self.stages > 1:
+            along = [stage * self.grid.size + self.number for stage in range(self.stages)]
+            self._groups[PIPELINE,] = self.world if self.grid.size == 1 else self.world.subworld(along)
 
     def _wide(self, axes: Sequence[str]) -> tuple[str, ...]:
         """Those of the axes along which there are several ranks, in the order of the mesh."""
+        if axes == (PIPELINE,):
+            return tuple(axes)
         return tuple(name for name, extent in self.grid.mesh if extent > 1 and name in axes)
 
     def _of(self, array: Array) -> Known:

@@ -20,7 +20,7 @@ class Stage:
     `tensors` has by its name in the network where each weight, state and summed gradient is, such as
     `w.conv1_weight`. `train`, `update`, `evaluate` and `predict` are schedules of `functions` (schedule.py). `slots`
     says by the number in a function's name in how many slots its microbatches take turns, `outputs` by function what
-    it gives.
+    it gives, `layouts` in which order images are read.
     """
 
     weights: Table
@@ -35,6 +35,7 @@ class Stage:
     predict: str
     slots: Mapping[int, int] = field(default_factory=dict)
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    layouts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def slot_count(self) -> int:

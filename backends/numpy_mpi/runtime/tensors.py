@@ -13,7 +13,7 @@ from .arrays import Array as Row
 from .arrays import Part, Table, View
 from .collectives import Array
 from .place import Place
-from .spec import Shape, Spec, spec_of
+from .spec import Box, Shape, Spec, spec_of
 
 
 class Tables(Protocol):
@@ -82,6 +82,11 @@ class Tensors:
     def own(self, name: str) -> Array | None:
         """This rank's part; None where its stage has none."""
         return self._held[name].own
+
+    def part(self, name: str) -> Box:
+        """The indices that this rank holds of a tensor, none of one that its stage does not have."""
+        specs = [spec for stage, spec in self._held[name].stages if stage == self.place.stage]
+        return self.place.grid.box(specs[0], self.place.number, 0) if specs else ()
 
     def gather(self, name: str) -> Array | None:
         """The whole on rank 0, None on the others."""
