@@ -44,7 +44,7 @@ class Op:
     args: Mapping[str, Attr]
     layout: str = "NCHW"
     algorithm: str = ""
-    runtime: Mapping[str, int] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
     table: Kernels = field(default_factory=lambda: KERNELS)
 
     def __post_init__(self) -> None:

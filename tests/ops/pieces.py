@@ -2,12 +2,13 @@
 
 Operands and weights are cut as `operand_placement` says, every piece runs the NumPy kernels on what it has, and results
 and gradients are set side by side or added up as `result_placement` and `gradient_placement` say. Halos are gathered
-and their gradients added to the whole's rows; pads stay at the outer borders.
+and their gradients added to the whole's rows; pads stay at the outer borders. Kernels are told what emitted programs
+tell them: where a piece begins, and tables of sums over the ranks that an `Exchange` names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,8 +19,9 @@ import numpy as np
 
 from dlc.ir.mesh import REPLICATED, Mesh, Placement, shards
 from dlc.ir.schema import given
-from dlc.ir.tensor import TensorType
+from dlc.ir.tensor import BATCH, TensorType, tensor
 from dlc.ops.indexing import (
+    Exchange,
     Indexing,
     Partition,
     gradient_placement,
@@ -29,7 +31,8 @@ from dlc.ops.indexing import (
     result_placement,
 )
 from dlc.ops.windows import windows
-from tests.kernels.calling import Array, Known, Op
+from passes.lower_groups import GROUP_PHASES
+from tests.kernels.calling import Array, Known, Op, kernel
 
 Rows = tuple[Array, ...]
 """Which rows of a tensor a piece has, along each axis."""
@@ -63,6 +66,9 @@ def line(parts: int) -> Mesh:
     return Mesh((("line", parts),))
 
 
+Names = tuple[str, ...]
+
+
 @dataclass
 class Piece:
     """What one rank has: its coordinates, the rows that it has of each tensor, and the op on these."""
@@ -71,38 +77,22 @@ class Piece:
     rows: dict[str, Rows]
     op: Op
     known: Known
-    inside: dict[str, Rows]  # where these rows stand in the arrays that its kernels see
-
-    def forward(self) -> None:
-        self._run(self.op.forward)
-
-    def backward(self) -> None:
-        self._run(self.op.backward)
-
-    def _run(self, stage: Any) -> None:
-        """Kernels that have to be told where a piece begins see it in its place, between zeros."""
-        seen = {role: self.placed(role, array) for role, array in self.known.items()}
-        found = stage(seen)
-        self.known |= {role: array[np.ix_(*self.inside[role])] for role, array in found.items()}
-
-    def placed(self, role: str, array: Array) -> Array:
-        whole = np.zeros(self.op.types[role].shape, array.dtype)
-        whole[np.ix_(*self.inside[role])] = array
-        return whole
 
 
 @dataclass
 class Pieces:
-    """All ranks of a mesh on which an op is split."""
+    """All ranks of a mesh on which an op is split. `exact`: they run the integer stand-ins, which take no means."""
 
     op: Op
     space: Indexing
     partition: Partition
     mesh: Mesh
     known: Known  # of the whole: inputs and the gradients of results
+    exact: bool = False
 
     def __post_init__(self) -> None:
         self.types = own_types(self.op)
+        self.told = any(axis in self.space.positions and axis != BATCH for axis in self.partition)
         self.pieces = tuple(map(self._piece, product(*map(range, self.mesh.extents))))
 
     def parts(self, axis: str) -> int:
@@ -124,8 +114,7 @@ class Pieces:
         known = {role: array[np.ix_(*rows[role])] for role, array in self.known.items()}
         for role in known:
             known[role] = known[role] * self._share(role, at) if role not in ("x", "label") else known[role]
-        op, inside = self._local(at, rows)
-        return Piece(at, rows, op, known, inside)
+        return Piece(at, rows, self._local(at, rows), known)
 
     def rows(self, role: str, at: Sequence[int]) -> Rows:
         """What a rank has of a tensor; `placement` and rows agree."""
@@ -167,28 +156,32 @@ class Pieces:
 
     def averages(self) -> int:
         """Into how many parts the axes are cut over which means are taken."""
+        if self.exact:
+            return 1
         return prod(self.parts(axis) for axis in self.space.averaged)
 
-    def _local(self, at: tuple[int, ...], rows: Mapping[str, Rows]) -> tuple[Op, dict[str, Rows]]:
+    def _local(self, at: tuple[int, ...], rows: dict[str, Rows]) -> Op:
+        """The op on arrays of the piece's own extents."""
         op = copy(self.op)
-        op.types, inside = {}, {}
+        op.types = {}
         for role, type_ in self.types.items():
-            local, placed = type_, []
-            for axis, along, held in zip(type_.names, self.space.tensors[role], rows[role], strict=True):
-                told = along in self.space.positions
-                local = local if told else local.with_extent(axis, len(held))
-                placed.append(held if told else np.arange(len(held)))
+            local = type_
+            for axis, held in zip(type_.names, rows[role], strict=True):
+                local = local.with_extent(axis, len(held))
             op.types |= {role: local, f"d{role}": local}
-            inside |= {role: tuple(placed), f"d{role}": tuple(placed)}
         attrs = local_attrs(self.space, dict(op.inferred.attrs), {axis: self.parts(axis) for axis in self.space.axes})
         op.inferred = replace(op.inferred, attrs=tuple((attrs | self._pads(at, attrs)).items()))
-        op.algorithm = "direct" if op.operator.algorithms else ""
-        if "position" in op.runtime and self.parts("batch") > 1:
-            start = shards(self.types["x"].shape[0], self.parts("batch"))[self.number(at, "batch")][0]
-            op.runtime = {**op.runtime, "position": op.runtime["position"] + start}
-        return op, inside
+        stages = ("forward", *(gradient.suffix for gradient in op.operator.gradients))
+        if op.algorithm and any(op.excluded(stage) is not None for stage in stages):
+            op.algorithm = "direct"
+        op.runtime = dict(op.runtime)
+        if "position" in op.runtime and self.parts(BATCH) > 1:
+            op.runtime["position"] += shards(self.types["x"].shape[0], self.parts(BATCH))[self.number(at, BATCH)][0]
+        if op.operator.name == "bn":
+            op.runtime["pixels"] = prod(self.types["x"].shape[2:])
+        return op
 
-    def _pads(self, at: Sequence[int], attrs: Mapping[str, Any]) -> dict[str, Any]:
+    def _pads(self, at: Sequence[int], attrs: dict[str, Any]) -> dict[str, Any]:
         """The pads of a piece: those of the whole at the outer borders."""
         if not self.space.halos:
             return {}
@@ -212,15 +205,91 @@ class Pieces:
         before = start + pad - stride * (int(rows[0]) if len(rows) else start)
         return before, (len(rows) - 1) * stride + reach - (stop - start) - before
 
-    # --- putting together ----------------------------------------------------------------------------------------
+    # --- computing ------------------------------------------------------------------------------------------------
 
     def forward(self) -> None:
-        for piece in self.pieces:
-            piece.forward()
+        self._pass("forward", self.op.inputs, self.op.outputs)
 
     def backward(self) -> None:
+        for gradient in self.op.operator.gradients:
+            gives = tuple(f"d{role}" for role in given(gradient, self.op.roles))
+            self._pass(gradient.suffix, self.op.needs(gradient), gives)
+
+    def _pass(self, stage: str, needs: Names, gives: Names) -> None:
+        """Each piece's kernel, behind what the ranks exchange before it."""
+        rule = next((each for each in self.space.exchanges if each.stage == stage), None)
+        over = rule.over(self.partition, self.mesh, self.op.operands[0].shape[0]) if rule is not None else ()
+        if rule is not None and over and self.op.operator.name == "bn":
+            self._phases(rule, over)
+            return
+        tables: Names = ()
+        for round_ in range(rule.times if rule is not None and over else 0):
+            tables = (*tables, self._table(rule, stage, needs, tables))  # type: ignore[arg-type]
+            self._exchange(tables[-1], over, largest=rule.largest and not round_)  # type: ignore[union-attr]
+        self._call(stage, (*needs, *tables), gives)
+
+    def _call(self, stage: str, needs: Names, gives: Names) -> None:
         for piece in self.pieces:
-            piece.backward()
+            if self.op.operator.view:
+                piece.known = piece.op.forward(piece.known) if stage == "forward" else piece.op.backward(piece.known)
+                continue
+            self._tell(piece, (*needs, *gives))
+            piece.known = piece.op.call(stage, needs, gives, piece.known)
+
+    def _table(self, rule: Exchange, stage: str, needs: Names, tables: Names) -> str:
+        """Each rank's part of the sums of a round, in a table with room for those of the rank with most of them."""
+        name, extents, elements = f"sums{len(tables)}", dict(self.space.extents), rule.elements
+        for axis in rule.along:
+            if self.parts(axis) > 1:
+                elements = elements // extents[axis] * -(-extents[axis] // self.parts(axis))
+        function = kernel("sums", self.op.operator.name, f"{stage}{len(tables)}", self.op.table)
+        for piece in self.pieces:
+            piece.op.types[name] = tensor(self.op.operands[0].dtype, element=elements)
+            self._tell(piece, (*needs, *tables, name))
+            arrays = [piece.op.store(role, piece.known[role]) for role in (*needs, *tables)]
+            piece.known[name] = np.full_like(arrays[0], 7.25, shape=elements)
+            attrs = {**dict(piece.op.inferred.attrs), **piece.op.runtime, **piece.op.layout_keyword()}
+            function(*arrays, piece.known[name], **attrs)
+        return name
+
+    def _phases(self, rule: Exchange, over: Names) -> None:
+        """Batch norm's: tables have a row for each group of the whole batch."""
+        rounds = 0
+        for phase in GROUP_PHASES[rule.stage]:
+            for piece in self.pieces:
+                piece.op.types |= dict.fromkeys(phase.summed, piece.op.types["batch_mean"])
+            self._call(phase.name, phase.needs, phase.gives)
+            for name in phase.summed:
+                self._exchange(name, over)
+            if phase.summed:
+                rounds += 1
+                sizes = [sum(piece.known[name].size for name in phase.summed) for piece in self.pieces]
+                parts = prod(self.parts(axis) for axis in rule.along)
+                assert min(sizes) * parts <= rule.elements <= max(sizes) * parts
+        assert rounds == rule.times
+
+    def _exchange(self, name: str, over: Names, largest: bool = False) -> None:
+        """Add up a table over the ranks that differ along these mesh axes only, or find the largest of each entry."""
+        apart = [at for at, axis in enumerate(self.mesh.names) if axis not in over]
+        held = [(piece.at, piece.known[name]) for piece in self.pieces]
+        for piece in self.pieces:
+            beside = [table for at, table in held if all(at[axis] == piece.at[axis] for axis in apart)]
+            piece.known[name] = (np.max if largest else np.sum)(beside, axis=0)
+
+    def _tell(self, piece: Piece, roles: Names) -> None:
+        """Where the arrays of the next call begin in the whole."""
+        if self.told:
+            piece.op.runtime = {**piece.op.runtime, "origin": tuple(self._origin(role, piece) for role in roles)}
+
+    def _origin(self, role: str, piece: Piece) -> tuple[tuple[int, int], ...]:
+        """(start, extent of the whole) of each axis; samples are counted by themselves."""
+        whole = role if role in self.types else role.removeprefix("d")
+        if whole not in self.types:
+            return ((0, piece.op.types[role].shape[0]),)
+        pairs = zip(self.types[whole].axes, piece.rows[whole], strict=True)
+        return tuple((0, len(held)) if axis.name == BATCH else (int(held[0]), axis.extent) for axis, held in pairs)
+
+    # --- putting together ----------------------------------------------------------------------------------------
 
     def together(self) -> dict[str, list[Array]]:
         """Every result and gradient as often as the ranks hold it: each must be that of the whole."""
