@@ -62,18 +62,15 @@ class Parcel:
     @staticmethod
     def of(found: Iterable[Array], copied: bool = False) -> Parcel:
         """The message of these blocks; `copied`: it needs room of its own."""
-        pieces, size = tuple(found), 0
-        for piece in pieces:
-            size += -(-piece.nbytes // _ALIGNMENT) * _ALIGNMENT
+        pieces = tuple(found)
+        size = max((stop for _, stop in _places(pieces)), default=0)
         alone = len(pieces) == 1 and not copied and pieces[0].flags.c_contiguous
         return Parcel(pieces, size, pieces[0] if alone else None)
 
     def views(self, memory: Array) -> Iterator[tuple[Array, Array]]:
         """(block, its place in the memory of a message) of each."""
-        start = 0
-        for block in self.blocks:
-            yield block, memory[start : start + block.nbytes].view(block.dtype).reshape(block.shape)
-            start += -(-block.nbytes // _ALIGNMENT) * _ALIGNMENT
+        for block, (start, stop) in zip(self.blocks, _places(self.blocks), strict=True):
+            yield block, memory[start:stop].view(block.dtype).reshape(block.shape)
 
     def packed(self, pool: Pool) -> tuple[Array | None, Array | None]:
         """(what to send, memory to give back behind that)."""
@@ -98,6 +95,15 @@ class Parcel:
                 np.add(block, place, out=block)
             else:
                 np.copyto(block, place)
+
+
+def _places(blocks: Iterable[Array]) -> Iterator[tuple[int, int]]:
+    """(start, stop) in bytes of each block of a message."""
+    stop = 0
+    for block in blocks:
+        start = -(-stop // _ALIGNMENT) * _ALIGNMENT
+        stop = start + block.nbytes
+        yield start, stop
 
 
 class _Round(NamedTuple):
@@ -134,12 +140,17 @@ class Exchange:
 
 
 def planned(
-    grid: Grid, members: Sequence[int], me: int, pairs: Sequence[tuple[Known, Known]], sums: bool = False
+    grid: Grid,
+    members: Sequence[int],
+    me: int,
+    pairs: Sequence[tuple[Known, Known]],
+    sums: bool = False,
+    parts: int = 1,
 ) -> Exchange:
     """The exchange of rank `members[me]` of a group from sources to targets.
 
-    ValueError where an array has not the shape that its spec says, where nobody holds what a target wants, or where
-    what several ranks want is a sum.
+    ValueError where an array has not the shape that its spec says, where what a target wants is held by nobody or, of
+    sums, by fewer than `parts` ranks, or where what several ranks want is a sum.
     """
     own: list[tuple[Array, Array]] = []
     sent: dict[int, list[Array]] = {}
@@ -156,12 +167,12 @@ def planned(
         found, kept = 0, 0
         for other in range(len(members)):
             if gives(other, me):
-                parts = [target.array[_at(place)] for _, place in blocks(have[other], want[me])]
-                found += sum(part.size for part in parts)
-                received.setdefault(other, []).extend(parts if other != me else ())
+                taken = [target.array[_at(place)] for _, place in blocks(have[other], want[me])]
+                found += sum(block.size for block in taken)
+                received.setdefault(other, []).extend(taken if other != me else ())
             if gives(me, other):
-                parts = [source.array[_at(place)] for place, _ in blocks(have[me], want[other])]
-                sent.setdefault(other, []).extend(parts if other != me else ())
+                given = [source.array[_at(place)] for place, _ in blocks(have[me], want[other])]
+                sent.setdefault(other, []).extend(given if other != me else ())
         if gives(me, me):
             for here, there in blocks(have[me], want[me]):
                 kept += target.array[_at(there)].size
@@ -169,8 +180,8 @@ def planned(
                     own.append((source.array[_at(here)], target.array[_at(there)]))
         if sums and kept < target.array.size:
             cleared.append(target.array)
-        if not sums and found < target.array.size:
-            raise ValueError(f"nobody holds all of `{target.name}`, which is to be made of `{source.name}`")
+        if found < parts * target.array.size:
+            raise ValueError(f"the ranks do not hold all of `{target.name}`, which is to be made of `{source.name}`")
     return Exchange(tuple(cleared), tuple(own), tuple(_rounds(len(members), me, sent, received, sums)), sums)
 
 

@@ -96,7 +96,7 @@ class Place:
         self._parts: dict[int, Array] = {}
         self._shared: dict[int, Array] = {}
         self._zeros: dict[int, Array] = {}
-        self._rooms: dict[str, Array] = {}
+        self._rooms: dict[tuple[tuple[str, ...], int, int], Array] = {}
         self._plans: dict[tuple[object, ...], Exchange] = {}
         self._open: list[_Running] = []
         self._begun: dict[int, list[_Running]] = {}
@@ -441,10 +441,11 @@ class Place:
         if rows is not None:
             yield from ALGORITHMS["shared"](group, rows[:, : values.size], scratch)
             return
-        name = f"room for {values.size} {values.dtype.name} over {'+'.join(axes)}"
-        if name not in self._rooms:
-            self._rooms[name] = self.shared_memory(name, values.size, values.dtype, "+".join(axes))
-        room = self._rooms[name]
+        key, over = (axes, _pointer(values), values.size), "+".join(axes)
+        if key not in self._rooms:
+            number = sum(known[0] == axes for known in self._rooms)  # the same on all ranks of the group
+            self._rooms[key] = self.shared_memory(f"room {number} over {over}", values.size, values.dtype, over)
+        room = self._rooms[key]
         np.copyto(room, values)
         yield from ALGORITHMS["shared"](group, self._shared[_pointer(room)][:, : values.size], scratch)
         np.copyto(values, room)
@@ -462,8 +463,8 @@ class Place:
             patterns.add(tuple(sorted(set(on)).index(each) for each in on))
         (pattern, *others) = patterns
         size = pattern.count(0)
-        several = 1 < size < len(pattern) and pattern == tuple(at // size for at in range(len(pattern)))
-        if others or not several:
+        even = 1 < size < len(pattern) and not len(pattern) % size
+        if others or not even or pattern != tuple(at // size for at in range(len(pattern))):
             return None
         return [list(range(at, at + size)) for at in range(0, len(pattern), size)]
 

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from .collectives import Array, Step, Steps, tree
 from .failures import ProgramError
-from .world import World
+from .world import World, flat
 
 Outcome = TypeVar("Outcome")
 _Context = tuple[tuple[int, ...], tuple[int, ...]]
@@ -64,7 +64,7 @@ class _Job:
         self.sent: defaultdict[_Address, deque[_Message]] = defaultdict(deque)
         self.wanted: defaultdict[_Address, deque[_Message]] = defaultdict(deque)
         self.gates: defaultdict[_Context, _Gate] = defaultdict(_Gate)
-        self.arrays: dict[tuple[_Context, str], Array] = {}
+        self.arrays: dict[tuple[_Context, str, int], Array] = {}
         self.failures: list[BaseException] = []
         self._turns = [threading.Semaphore(0) for _ in range(size)]
         self._ready = deque(range(size))
@@ -121,6 +121,7 @@ class ThreadWorld(World):
         self._job = job
         self._context: _Context = (self.members, path)
         self._made: defaultdict[tuple[int, ...], int] = defaultdict(int)
+        self._arrays: defaultdict[str, int] = defaultdict(int)
 
     def subworld(self, ranks: Sequence[int]) -> World:
         """A world whose messages and barriers are its own."""
@@ -174,8 +175,9 @@ class ThreadWorld(World):
             self._job.wake(rank)
 
     def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
-        """The first rank to come makes it."""
-        return self._job.arrays.setdefault((self._context, name), np.zeros(tuple(shape), dtype))
+        """The first rank to come makes it; a second one of that name is another one."""
+        self._arrays[name] += 1
+        return self._job.arrays.setdefault((self._context, name, self._arrays[name]), np.zeros(tuple(shape), dtype))
 
     def library(self, values: Array) -> Steps:
         """There is no MPI below: the tree stands in."""
@@ -218,8 +220,12 @@ def _deliver(sent: _Message, wanted: _Message, address: _Address) -> None:
             f"`{address.name}`: rank {address.source} sent {sent.array.nbytes} bytes, "
             f"{wanted.array.nbytes} were expected"
         )
-    wanted.array[...] = sent.array.reshape(wanted.array.shape)
+    np.copyto(_bytes(wanted.array), _bytes(sent.array))
     sent.done = wanted.done = True
+
+
+def _bytes(array: Array) -> Array:
+    return flat(array).view(np.uint8)
 
 
 def run_threads(main: Callable[[World], Outcome], ranks: int, *, rendezvous: bool = False) -> list[Outcome]:
