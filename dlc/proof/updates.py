@@ -44,8 +44,8 @@ def changed(graph: Graph, node: Node) -> tuple[str, ...]:
 
 def before(state: State, name: str, node: Node | None) -> Terms:
     """What a value is when a node reads it that changes things in place; None asks for what is left at the end."""
-    found = state.steps.get(name, ())
-    done = found[: found.index(node)] if node in found else found
+    stages = STAGES if node is None else STAGES[: STAGES.index(node.stage)]
+    done = [step for step in state.steps.get(name, ()) if step.stage in stages]
     if done:
         return after(done[-1].address, name)
     if state.graph.value(name).kind == "gradient":
