@@ -154,7 +154,7 @@ def hierarchical(
         yield from _of(_ring_down(place[1], parts, scratch), across)
         yield from _of(_ring_up(place[1], parts), across)
     else:
-        yield from _of(_rabenseifner(place[1], len(across), own, scratch), across)
+        yield from _of(_rabenseifner(place[1], len(across), own, scratch[: len(own)]), across)
     yield from _of(_ring_up(place[0], chunks), within)
 
 

@@ -423,8 +423,9 @@ class Place:
         nodes = self._nodes(axes) if algorithm in _HIERARCHICAL else None
         if algorithm in _HIERARCHICAL and nodes is None:
             algorithm = "rabenseifner"
-        memory = self.pool.take(scratch_elements(algorithm, group.size, values.size) * values.itemsize)
-        scratch = memory[: memory.size // values.itemsize * values.itemsize].view(values.dtype)
+        size = scratch_elements(algorithm, group.size, values.size) * values.itemsize
+        memory = self.pool.take(size)
+        scratch = memory[:size].view(values.dtype)
         if nodes is not None:
             within, across = nodes[group.rank // len(nodes[0])], [node[group.rank % len(nodes[0])] for node in nodes]
             place = (group.rank % len(within), group.rank // len(within))
