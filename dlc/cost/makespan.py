@@ -7,6 +7,8 @@ is free and its operand has arrived.
   the link for the boundary's seconds, and the receiving cell starts after it; sender and receiver compute meanwhile.
   A device has one link for activations to the next device and one for gradients to the previous one, so transfers over
   boundaries of several chunks of a device share a link, and the two directions do not disturb each other.
+* Receives that block: the receiver computes nothing meanwhile (`occupied`). So it is in programs of today, which begin
+  a receive where they need it; on devices that cannot overlap the sender waits as well.
 * Sends that block (rendezvous): a cell is receive, compute, send, as the program says it. A message needs both devices
   to have come to it and holds both. Such a table may never end; its makespan is infinite then.
 """
@@ -46,6 +48,20 @@ class Work:
     def total(self) -> float:
         """Seconds of all three."""
         return self.forward + self.backward + self.weights
+
+
+def occupied(works: Sequence[Work], sends: Sequence[float], ends: int) -> list[Work]:
+    """The works with the seconds of the messages that keep their receivers (`ends` 1), or also their senders (2), busy.
+
+    With these and sends that take no time, a makespan is that of receives that block. A virtual stage receives what the
+    one before it sends, forward, and from the one behind it a gradient of as many bytes.
+    """
+    before, behind = (0.0, *sends), (*sends, 0.0)
+    also = 1.0 if ends > 1 else 0.0
+    return [
+        Work(work.forward + one + also * other, work.backward + other + also * one, work.weights)
+        for work, one, other in zip(works, before, behind, strict=True)
+    ]
 
 
 def separate(rows: Rows) -> bool:

@@ -33,6 +33,7 @@ from dlc.cost.makespan import (
     makespan,
     needs_nonblocking,
     occupancy,
+    occupied,
     sends_under_way,
     separate,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "makespan",
     "needs_nonblocking",
     "occupancy",
+    "occupied",
     "sends_under_way",
     "separate",
     "step_seconds",

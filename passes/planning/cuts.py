@@ -54,14 +54,17 @@ def cut(
     chunks: int = 1,
     work: int = WORK,
     within: Within | None = None,
+    ends: int = 0,
 ) -> Cuts | None:
     """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits.
 
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
-    there are none; `work` is what may be spent; `within` are the places that cuts are confined to. None may also mean
-    that none was found: with several chunks a device and little memory, or units that are barred from stages.
+    there are none; `work` is what may be spent; `within` are the places that cuts are confined to; of each message so
+    many `ends` do nothing else meanwhile (`Pipeline.ends`). None may also mean that none was found: with several chunks
+    a device and little memory, or units that are barred from stages.
     """
     pipe = pipeline(units, stages, microbatches, schedule, limit=limit, speeds=speeds, chunks=chunks)
+    pipe = replace(pipe, ends=ends)
     if within is not None:
         pipe = confined(pipe, within)
     if pipe.line.blocks < pipe.parts or not pipe.possible:

@@ -235,6 +235,7 @@ def _found_cuts(
         speeds=speeds,
         chunks=strategy.chunks,
         within=Within(windows, found.orders.barred) if found.orders.staged else None,
+        ends=1 if found.overlap else 2,
     )
     if cuts is None or idle(strategy, units, cuts, speeds) > found.bound_of("bubble"):
         return None

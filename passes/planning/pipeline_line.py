@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import inf
 
-from dlc.cost.schedules import Schedule, Work, occupancy, step_seconds, table
+from dlc.cost.schedules import Schedule, Work, occupancy, occupied, step_seconds, table
 
 ASTRAY = 1e30
 """Counts as so many bytes too many: a cut one block from where it may be."""
@@ -106,6 +106,7 @@ class Pipeline:
     after: Callable[[int, int, int], float] | None = None  # seconds of stage, b and e that follow the makespan
     windows: tuple[tuple[int, int], ...] = ()  # the first and last position of each inner cut, where they are confined
     barred: tuple[tuple[int, int], ...] = ()  # (block, a virtual stage that must not have it)
+    ends: int = 0  # of a message that do nothing else meanwhile: none, its receiver (1), its sender as well (2)
 
     @property
     def parts(self) -> int:
@@ -181,6 +182,8 @@ class Pipeline:
         """The exact makespan, and what follows it."""
         works = [self.work(part, b, e) for part, (b, e) in enumerate(pairwise(bounds))]
         sends = [self.line.send[i] for i in bounds[1:-1]]
+        if self.ends:
+            works, sends = occupied(works, sends, self.ends), [0.0] * len(sends)
         seconds = step_seconds(self.schedule, self.stages, self.microbatches, works, sends)
         if self.after is None:
             return seconds

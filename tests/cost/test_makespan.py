@@ -9,7 +9,7 @@ from math import inf
 import networkx as nx
 import pytest
 
-from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy, sends_under_way
+from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy, occupied, sends_under_way
 from dlc.cost.schedules import SCHEDULES, Schedule, table
 
 
@@ -22,8 +22,9 @@ def transfer(p: int, stages: int, d: int, cell: Cell, receives: bool) -> tuple[s
     return (cell.phase, boundary, cell.microbatch) if 0 <= boundary < stages - 1 else None
 
 
-def longest_path(rows: Rows, works: list[Work], sends: list[float], blocking: bool) -> float:
-    """Every cell and every message is a vertex; infinite where they wait for each other in a circle."""
+def longest_path(rows: Rows, works: list[Work], sends: list[float], blocking: bool, receives: bool = False) -> float:
+    """Every cell and every message is a vertex; infinite where they wait for each other in a circle. With `receives`
+    a message begins when its receiver comes to it."""
     p, stages = len(rows), len(works)
     graph = nx.DiGraph()
     for d, row in enumerate(rows):
@@ -36,7 +37,7 @@ def longest_path(rows: Rows, works: list[Work], sends: list[float], blocking: bo
             received, sent = (transfer(p, stages, d, cell, receives) for receives in (True, False))
             for message in filter(None, (received, sent)):
                 graph.add_node(message, seconds=sends[message[1]])
-            chain = [received, (d, cell), sent] if blocking else [(d, cell)]
+            chain = [received if blocking or receives else None, (d, cell), sent if blocking else None]
             for vertex in filter(None, chain):
                 if before is not None:
                     graph.add_edge(before, vertex)
@@ -69,6 +70,21 @@ def test_makespan_is_the_longest_path(schedule: Schedule, seed: int) -> None:
     rows = table(schedule, p, m, v, works, sends)
     assert makespan(rows, works, sends) == pytest.approx(longest_path(rows, works, sends, blocking=False))
     assert makespan(rows, works, sends, blocking=True) == pytest.approx(longest_path(rows, works, sends, blocking=True))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("seed", range(40))
+def test_receives_that_block_are_work_of_the_receiver(schedule: Schedule, seed: int) -> None:
+    rng = random.Random(seed)
+    p, m = rng.randint(2, 5), rng.randint(1, 8)
+    v = rng.randint(1, 3) if schedule == "interleaved" else 1
+    works = [Work(rng.random(), rng.random(), rng.choice((0.0, rng.random()))) for _ in range(p * v)]
+    sends = [rng.choice((0.0, rng.random(), 3 * rng.random())) for _ in range(p * v - 1)]
+    rows = table(schedule, p, m, v)
+    none = [0.0] * len(sends)
+    one, two = (makespan(rows, occupied(works, sends, ends), none) for ends in (1, 2))
+    assert one == pytest.approx(longest_path(rows, works, sends, blocking=False, receives=True))
+    assert two >= one >= makespan(rows, works, none)
 
 
 def test_a_table_that_blocks_itself_never_ends() -> None:
