@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,14 @@ def test_blocks_cover_everything(op: str) -> None:
         for inputs, out in ((whole, found), (few, expected)):
             kernel(op, "forward" if len(inputs) == 1 else "dx")(*inputs, out, **attrs)
         np.testing.assert_allclose(found[places], expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("step", range(1, 10))
+def test_sigmoid_of_views(step: int, dtype: Any) -> None:
+    """Of gates of recurrent cells that do not lie together."""
+    memory = np.random.default_rng(step).standard_normal(7 * step).astype(dtype)
+    view, expected = memory[::step], np.empty(7, dtype)
+    kernel("sigmoid", "forward")(view.copy(), expected)
+    kernel("sigmoid", "forward")(view, view)
+    assert np.array_equal(view, expected)
