@@ -98,8 +98,8 @@ def _axis(text: str) -> Axis:
     try:
         if extent.startswith("N"):
             return Axis(0, per=int(extent[2:] or 1), over=over)
-        count, _, each = extent.rpartition("*")
-        return Axis(int(each), int(count or 1), over=over)
+        count, star, each = extent.rpartition("*")
+        return Axis(int(each), int(count) if star else 1, over=over)
     except ValueError as cause:
         raise ValueError(f"`{text}` is no axis such as `64`, `3*64/model`, `N/data` or `N:8`") from cause
 

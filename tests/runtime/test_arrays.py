@@ -1,0 +1,158 @@
+"""Tables of arrays: specs, views, parts, slots; schedules as text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backends.numpy_mpi.runtime import Array, Arrays, Bytes, Halo, N, Part, Place, Scratch, Serial, View, run_threads
+from backends.numpy_mpi.runtime.schedule import rows
+from backends.numpy_mpi.runtime.spec import Grid, blocks, parse, shard, spec_of
+from backends.numpy_mpi.runtime.world import World
+
+GRID = Grid((("data", 2), ("model", 3)), 10)
+
+
+def test_shards_differ_by_one_the_larger_ones_first() -> None:
+    assert [shard(8, 3, index) for index in range(3)] == [(0, 3), (3, 6), (6, 8)]
+    assert [shard(2, 3, index) for index in range(3)] == [(0, 1), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "samples", "box"),
+    [
+        ("7", 0, (((0, 7),),)),
+        ("7/model", 0, (((3, 5),),)),
+        ("12/data+model", 0, (((8, 10),),)),
+        ("12/model+data", 0, (((6, 8),),)),
+        ("3*6/model", 0, (((2, 4), (8, 10), (14, 16)),)),
+        ("3*6", 0, (((0, 18),),)),
+        ("N/data 4", 10, (((5, 10),), ((0, 4),))),
+        ("N/data 4", 7, (((5, 7),), ((0, 4),))),
+        ("N/data 4", 3, ((), ((0, 4),))),
+        ("N:4/data", 9, (((2, 3),),)),
+        ("N:4", 9, (((0, 3),),)),
+        ("", 0, ()),
+    ],
+)
+def test_boxes_of_a_rank(text: str, samples: int, box: object) -> None:
+    assert GRID.box(parse(text), 4, samples) == box  # data 1, model 1
+
+
+def test_the_group_of_a_rank_is_in_the_order_of_the_mesh() -> None:
+    assert GRID.group(["data"], 4) == (1, 4)
+    assert GRID.group(["model", "data"], 4) == (0, 1, 2, 3, 4, 5)
+    assert GRID.group([], 4) == (4,)
+
+
+def test_rows_of_a_halo_are_those_that_the_results_read() -> None:
+    halo = Halo(axis=0, results=6, before=1, after=1, stride=2, window=0)
+    spec = spec_of("12/model", halo)
+    assert [GRID.box(spec, rank, 0) for rank in range(3)] == [(((0, 4),),), (((3, 8),),), (((7, 12),),)]
+
+
+def test_a_halo_may_read_nothing() -> None:
+    spec = spec_of("3/model", Halo(axis=0, results=2, before=0, after=0, stride=2, window=0))
+    assert [GRID.box(spec, rank, 0) for rank in range(3)] == [(((0, 1),),), (((2, 3),),), ((),)]
+
+
+def test_common_blocks_of_boxes_with_several_runs() -> None:
+    held, wanted = GRID.box(parse("3*6/model"), 1, 0), GRID.box(parse("18/data"), 1, 0)
+    assert list(blocks(held, wanted)) == [((slice(0, 2),), (slice(2, 4),)), ((slice(2, 3),), (slice(8, 9),))]
+
+
+@pytest.mark.parametrize("text", ["x", "4*y", "N:z", "*3"])
+def test_specs_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(ValueError, match="is no axis such as"):
+        parse(text)
+
+
+def test_arrays_for_samples_alone() -> None:
+    table = {
+        "x": Array((N, 3)),
+        "y": View("x", (N * 1, 3)),
+        "arena": Array((256,), dtype=np.uint8),
+        "scratch": Scratch((3, 2), (np.float32, np.float64)),
+        "weight": View("bucket", (2, 2), 1),
+    }
+    arrays = Arrays(table, 4, np.float32, given={"bucket": np.arange(5, dtype=np.float32)})
+    a = arrays.at(2)
+    assert a is arrays.at(2)
+    assert (a.x.shape, a.x.dtype) == ((2, 3), np.float32)
+    assert np.shares_memory(a.x, a.y)
+    assert np.shares_memory(a.x, arrays.at(4).x)
+    assert a.weight.tolist() == [[1, 2], [3, 4]]
+    assert [(s.size, s.dtype) for s in a.scratch] == [(3, np.float32), (2, np.float64)]
+
+
+def test_slots_have_arrays_of_their_own_but_one_memory_for_what_passes() -> None:
+    table = {
+        "kept": Array("N 2"),
+        "room": Bytes(64),
+        "view": View("room", "N 2", offset=16),
+        "same": View("kept", "2 N"),
+    }
+    arrays = Arrays(table, Place(Serial(), {"data": 1}, batch=4, microbatches=2), np.float64, slots=2)
+    first, second = arrays.at(2, 0), arrays.at(2, 1)
+    assert not np.shares_memory(first.kept, second.kept)
+    assert np.shares_memory(first.view, second.view)
+    assert np.shares_memory(second.same, second.kept)
+    first.view[...] = 1
+    assert first.room[16:48].view(np.float64).tolist() == [1, 1, 1, 1]
+
+
+def test_a_view_that_does_not_fit_is_refused() -> None:
+    arrays = Arrays({"room": Bytes(64), "view": View("room", "4 2", offset=16)}, 0, np.float64)
+    with pytest.raises(ValueError, match="`view` has 8 elements, there is room for 6"):
+        arrays.at()
+
+
+def test_parts_are_views_and_may_have_gaps() -> None:
+    def main(world: World) -> tuple[list[float], bool]:
+        place = Place(world, {"data": 2, "model": 2}, batch=4)
+        table = {"w": Array("4/data 4"), "part": Part("w", "4/data 4/model")}
+        w = Arrays(table, place, np.float64).at()
+        w.w[...] = np.arange(8).reshape(2, 4)
+        return w.part.ravel().tolist(), w.part.flags.c_contiguous
+
+    found = run_threads(main, 4)
+    assert found == [([0, 1, 4, 5], False), ([2, 3, 6, 7], False)] * 2
+
+
+def test_a_part_in_several_pieces_is_refused() -> None:
+    def main(world: World) -> None:
+        place = Place(world, {"model": 2, "data": 2}, batch=4)
+        Arrays({"w": Array("3*4/model"), "part": Part("w", "3*4/model+data")}, place, np.float64).at()
+
+    with pytest.raises(ValueError, match="`part` does not lie in one piece"):
+        run_threads(main, 4)
+
+
+def test_schedules() -> None:
+    text = "begin (load0 forward0)*2 (backward0 load0 forward0)*2 backward0*2 reduce"
+    slots = {"load0": 2, "forward0": 2, "backward0": 2}
+    found = list(rows(text, 4, slots))
+    assert [row for row in found if row[0] == "backward0"] == [("backward0", i, i % 2) for i in range(4)]
+    assert [row for row in found if row[0] == "forward0"] == [("forward0", i, i % 2) for i in range(4)]
+    assert [name for name, *_ in found][:6] == ["begin", "load0", "forward0", "load0", "forward0", "backward0"]
+    assert found[-1] == ("reduce", 0, 0)
+    assert list(rows("(a (b.sent*2)*2)*2", 3))[-4:] == [
+        ("b.sent", 1, 0),
+        ("b.sent", 2, 0),
+        ("b.sent", 0, 0),
+        ("b.sent", 1, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("(a b", "open that is never closed"),
+        ("a) b", "closed that is not open"),
+        ("*2 a", "nothing to repeat"),
+        ("a - b", "not `-`"),
+    ],
+)
+def test_schedules_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(rows(text, 1))
