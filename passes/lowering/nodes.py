@@ -157,8 +157,9 @@ class Nodes:
                 self._exchange(known[role], each.axes, f"{node.address}.{role}")
 
     def _tables(self, node: Node, kind: NodeKind, inputs: tuple[str, ...]) -> tuple[str, ...]:
-        """What the ranks sum, or find the largest of, before a kernel can go on: a table a round."""
+        """What the ranks sum, or find the largest of, before a kernel can go on: a table a round, of no means."""
         tables: tuple[str, ...] = ()
+        attrs = tuple(pair for pair in kind.attrs if pair[0] not in ("averaged", "parts"))
         for each in kind.sums:
             for time in range(each.times):
                 name = f"{node.address}.sums{len(tables)}"
@@ -166,7 +167,7 @@ class Nodes:
                 table = self._table(name, tensor(dtype, element=each.elements))
                 kernel = ("sums", node.op, f"{kind.kernel[1]}{len(tables)}")
                 self.values.out.append(
-                    Compute(name, kernel, inputs + tables, (table,), (), kind.attrs, kind.runtime, kind.layout)
+                    Compute(name, kernel, inputs + tables, (table,), (), attrs, kind.runtime, kind.layout)
                 )
                 self._exchange(table, each.axes, name, each.largest and not time)
                 tables = (*tables, table)
