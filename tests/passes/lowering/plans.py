@@ -54,16 +54,20 @@ def plan_of(
     recompute: str = "",
     layouts: Mapping[str, str] | None = None,
     stages: int = 0,
+    parts: int = 1,
+    losses: str = "",
     **more: object,
 ) -> Plan:
-    """A plan on a mesh (major axis first). Losses and metrics are split by samples alone.
+    """A plan on a mesh (major axis first). Metrics are split by samples alone, and losses that are not in `losses`.
 
-    `recompute` lists operators, `layouts` has the layouts of some; `stages` cut the ops into as many even runs.
+    `recompute` lists operators, `layouts` has the layouts of some; `stages` cut the ops into as many even runs; ops
+    with workspaces go through their samples in `parts`.
     """
     nodes = [node for node in graph.nodes if node.stage in FORWARD]
     ops = []
     for at, node in enumerate(nodes):
-        split = _splits(graph, node, mesh, rule, int(more.get("microbatches", 1)))  # type: ignore[call-overload]
+        everywhere = node.stage == "forward" or node.op in losses.split()
+        split = _splits(graph, node, mesh, rule, int(more.get("microbatches", 1)), everywhere)  # type: ignore[call-overload]
         algorithm = "im2col" if operator_of(node).algorithms else ""
         ops.append(
             OpPlan(
@@ -75,6 +79,7 @@ def plan_of(
                 ONLY,
                 at * stages // len(nodes),
                 node.op in recompute.split() or recompute == "all",
+                parts if algorithm else 1,
             )
         )
     inner = {name: extent for name, extent in mesh.items() if name != "pipeline"}
@@ -95,7 +100,9 @@ def plan_of(
     )
 
 
-def _splits(graph: Graph, node: Node, mesh: Mapping[str, int], rule: Rule, microbatches: int) -> tuple[Split, ...]:
+def _splits(
+    graph: Graph, node: Node, mesh: Mapping[str, int], rule: Rule, microbatches: int, everywhere: bool
+) -> tuple[Split, ...]:
     types = {role: graph.type(name) for role, name in roles(node).items()}
     if types and microbatches > 1:
         types = {
@@ -103,7 +110,7 @@ def _splits(graph: Graph, node: Node, mesh: Mapping[str, int], rule: Rule, micro
         }
     space = indexing_of(operator_of(node), types, dict(node.attrs))
     wanted = {over: axis for over, axis in rule(node, space).items() if axis and over in mesh}
-    if node.stage != "forward":
+    if not everywhere:
         wanted = {over: axis for over, axis in wanted.items() if axis == "batch"}
     parts = {axis: prod(mesh[over] for over, other in wanted.items() if other == axis) for axis in wanted.values()}
     return tuple(Split(axis, over) for over, axis in wanted.items() if space.fits(axis, parts[axis]))
@@ -117,12 +124,16 @@ def on(ranks: int, base: Context | None = None, overlap: float = 0.0) -> Context
     return (base or context(ranks)).with_(cluster=cluster, ranks=ranks)
 
 
-def trained(net: Network, x: str, classes: int = 4) -> Graph:
+def trained(net: Network, x: str, classes: int = 4, base: Context | None = None) -> Graph:
     """A network's training graph, with float64 in place of float32."""
-    graph = net.classified(x, classes)
+    return in_double(net.classified(x, classes), base)
+
+
+def in_double(graph: Graph, base: Context | None = None) -> Graph:
+    """The training graph of a graph with a loss, with float64 in place of float32."""
     values = (replace(v, type=v.type.with_dtype("f64")) if v.type.dtype == "f32" else v for v in graph.values)
     graph = graph.with_(values=tuple(values))
-    return add_updates(differentiate(graph, context()), context())
+    return add_updates(differentiate(graph, base or context()), base or context())
 
 
 def reduced(name: str, precision: str = "f64", **other: object) -> tuple[Graph, Context]:

@@ -403,7 +403,7 @@ class Call:
         names = [name for name in made.workspaces if padded or not name.endswith(".padded")]
         spaces = [np.full(self.memory.role.buffer(name).type.shape, JUNK) for name in names]
         function = kernel(*made.kernel, table=EXACT if self.world.exact else KERNELS)
-        if attrs.get("parts", 1) > 1:
+        if attrs.get("parts", 1) > 1 and made.workspaces:
             types = [self.memory.role.buffer(name).type for name in (*made.inputs, *made.outputs)]
             keywords["samples"] = [at for at, type_ in enumerate(types) if type_.batched]
             in_parts(function, attrs["parts"], len(inputs), [*inputs, *outputs], *spaces, **keywords)
