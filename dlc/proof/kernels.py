@@ -202,7 +202,8 @@ def _check_call(state: State, made: Compute, split: Split, runtime: Sequence[str
         return
     state.checked.add((id(made), id(split)))
     attrs = {name: value for name, value in made.attrs if name not in FREE_ATTRS}
-    wanted = {name: value for name, value in split.attrs.items() if name not in FREE_ATTRS}
+    free = (*FREE_ATTRS, "averaged") if made.kernel[0] == "sums" else FREE_ATTRS  # what is summed are no means
+    wanted = {name: value for name, value in split.attrs.items() if name not in free}
     for name in dict.fromkeys((*attrs, *wanted)):
         if attrs.get(name) != wanted.get(name):
             words = f"{attrs.get(name, 'nothing')} in place of {wanted.get(name, 'nothing')}"
