@@ -119,12 +119,13 @@ def op_plans(found: Space, step: Finished) -> tuple[OpPlan, ...]:
 
 def stage_plans(step: Finished) -> tuple[Stage, ...]:
     """The stages of a pipeline: their ranks, their seconds for one microbatch, the bytes of their device."""
-    strategy, costs = step.strategy, step.solved.line
+    strategy = step.strategy
     if strategy.stages == 1:
         return ()
     ranks, again, found = strategy.inner.ranks, sorted(step.recomputed), list[Stage]()
     for index, (first, end) in enumerate(pairwise(step.bounds)):
         device, part = index % strategy.stages, slice(first, end)
+        costs = step.own[device] if step.own else step.solved.line
         send = step.sends[index] if index < len(step.sends) else 0.0
         found.append(
             Stage(

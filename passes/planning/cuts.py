@@ -18,7 +18,7 @@ from dlc.cost.schedules import SCHEDULES, Schedule
 from passes.planning.cut_candidates import candidates
 from passes.planning.cut_search import WORK, Search
 from passes.planning.pipeline_bounds import EQUAL, lower_bound
-from passes.planning.pipeline_line import Pipeline, Unit, line
+from passes.planning.pipeline_line import Pipeline, Unit, fastest, line
 
 __all__ = ["Cuts", "Unit", "best_schedule", "cut"]
 
@@ -55,12 +55,14 @@ def cut(
     work: int = WORK,
     within: Within | None = None,
     ends: int = 0,
+    own: Sequence[Sequence[Unit]] = (),
 ) -> Cuts | None:
     """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits.
 
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
     there are none; `work` is what may be spent; `within` are the places that cuts are confined to; of each message so
-    many `ends` do nothing else meanwhile (`Pipeline.ends`). None may also mean that none was found: with several chunks
+    many `ends` do nothing else meanwhile (`Pipeline.ends`); `own` are the units as each device takes them, where its
+    speed says too little. None may also mean that none was found: with several chunks
     a device and little memory, or units that are barred from stages.
     """
     pipe = pipeline(units, stages, microbatches, schedule, limit=limit, speeds=speeds, chunks=chunks)
@@ -69,8 +71,13 @@ def cut(
         pipe = confined(pipe, within)
     if pipe.line.blocks < pipe.parts or not pipe.possible:
         return None
+    near = candidates(pipe)
+    if own:
+        lines = {id(each): line(each) for each in own}
+        mine = tuple(lines[id(each)] for each in own)
+        pipe = replace(pipe, own=mine, speeds=tuple(fastest(pipe.line, each) for each in mine))
     search = Search(pipe, work)
-    search.improve(candidates(pipe))
+    search.improve(near)
     bound = lower_bound(pipe, search.seconds) if search.found else 0.0
     exact = search.seconds <= bound * (1 + EQUAL) or search.exhaust()
     if not search.found:

@@ -6,6 +6,7 @@ exposed; with one the makespan of its schedule over its stages, plus the slowest
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
@@ -19,6 +20,7 @@ from passes.planning.segments import Segments, checkpointed, spared, without
 from passes.planning.space import Solved, Space
 from passes.planning.strategies import PIPELINE, Strategy
 from passes.planning.traffic import sent
+from passes.planning.unlike import stage_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +61,7 @@ class Finished:
     sends: tuple[float, ...] = ()  # behind each stage, for one microbatch
     again: Segments = ()
     bound: float = 0.0
+    own: tuple[Line, ...] = ()  # the line as each stage takes it, where devices are unlike
 
     @property
     def objective(self) -> float:
@@ -107,7 +110,7 @@ def _alone(found: Space, solved: Solved, costs: Line, again: Segments, limit: fl
         return None
     moves = count * float(costs.moves.sum())
     work = count * float((costs.forward + costs.backward + costs.weights).sum()) - moves
-    sums = _exposed(found, costs, slice(None))
+    sums = _exposed(costs, slice(None))
     update = float(costs.update.sum())
     extra = count * float((costs.backward - solved.line.backward).sum())
     parts = Parts(work + moves + sums + update, work - extra, moves, sums, update, 0.0, extra)
@@ -150,20 +153,25 @@ def _pipelined(
 ) -> Finished | None:
     strategy = solved.strategy
     sends = found.fabric(strategy.mesh).send(costs.crossing, PIPELINE)
-    columns = (costs.forward, costs.backward, costs.weights, costs.saved, costs.fixed, sends, costs.transient)
-    units = [Unit(*each) for each in zip(*(column.tolist() for column in columns), strict=True)]
-    line = blake2b(b"".join(column.tobytes() for column in columns)).digest()
-    chosen = _cut(found, strategy, units, line, limit, below)
+    own = stage_lines(found, solved)
+    if again and own:
+        own = tuple(checkpointed(each, found.orders.repeated(strategy))[0] for each in own)
+    units = _Units(costs, sends, own)
+    chosen = _cut(found, strategy, units, limit, below)
     if chosen is None:
         return None
     strategy, cuts = chosen
     stages = [slice(a, b) for a, b in pairwise(cuts.bounds)]
     devices = [stages[i :: strategy.stages] for i in range(strategy.stages)]
+    lines = own or (costs,) * strategy.stages
     busy = [
-        sum(float(costs.forward[s].sum() + costs.backward[s].sum() + costs.weights[s].sum()) for s in d)
-        for d in devices
+        sum(float(at.forward[s].sum() + at.backward[s].sum() + at.weights[s].sum()) for s in d)
+        for at, d in zip(lines, devices, strict=True)
     ]
-    tails = [(sum(_exposed(found, costs, s) for s in d), sum(float(costs.update[s].sum()) for s in d)) for d in devices]
+    tails = [
+        (sum(_exposed(at, s) for s in d), sum(float(at.update[s].sum()) for s in d))
+        for at, d in zip(lines, devices, strict=True)
+    ]
     sums, update = max(tails, key=sum)
     count, filled = strategy.microbatches * found.batches, cuts.makespan * found.batches
     moves = count * max(sum(float(costs.moves[s].sum()) for s in d) for d in devices)
@@ -175,8 +183,23 @@ def _pipelined(
     peaks = tuple(int(size) for size in cuts.bytes)
     proved = solved.bound / solved.objective if solved.objective else 1.0
     return Finished(
-        replace(solved, strategy=strategy), strategy, parts, cuts.bounds, peaks, behind, again, total * proved
+        replace(solved, strategy=strategy), strategy, parts, cuts.bounds, peaks, behind, again, total * proved, own
     )
+
+
+class _Units:
+    """The ops of a line to be cut, as the slowest device takes them and, where devices are unlike, as each does."""
+
+    def __init__(self, costs: Line, sends: Array, own: Sequence[Line]) -> None:
+        hashed, made = blake2b(), dict[int, list[Unit]]()
+        for each in (costs, *own):
+            columns = (each.forward, each.backward, each.weights, each.saved, each.fixed, sends, each.transient)
+            if id(each) not in made:
+                made[id(each)] = [Unit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+                hashed.update(b"".join(column.tobytes() for column in columns))
+        self.slow = made[id(costs)]
+        self.own = tuple(made[id(each)] for each in own)
+        self.digest = hashed.digest()
 
 
 def _forward(solved: Solved, again: Segments) -> float:
@@ -184,36 +207,30 @@ def _forward(solved: Solved, again: Segments) -> float:
     return sum(float(solved.line.forward[first:end].sum()) for first, end in again)
 
 
-def _cut(
-    found: Space, strategy: Strategy, units: list[Unit], line: bytes, limit: float, below: float
-) -> tuple[Strategy, Cuts] | None:
+def _cut(found: Space, strategy: Strategy, units: _Units, limit: float, below: float) -> tuple[Strategy, Cuts] | None:
     """The best cuts of the schedule asked for, or of the best one.
 
     Other schedules than 1F1B are tried where one without any bubble would take less than `below`.
     """
     asked = found.context.request.schedule
     if asked != "auto":
-        return _cut_for(
-            found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, line, limit
-        )
-    first = _cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, line, limit)
+        return _cut_for(found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, limit)
+    first = _cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, limit)
     rate = sum(found.stage_speeds(strategy) or (1.0,) * strategy.stages)
-    ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units) / rate
+    ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units.slow) / rate
     if ideal >= below and (first is not None or below == -inf):
         return first
-    tried = [first, *(_cut_for(found, strategy.with_(schedule=s, chunks=c), units, line, limit) for s, c in OTHERS)]
+    tried = [first, *(_cut_for(found, strategy.with_(schedule=s, chunks=c), units, limit) for s, c in OTHERS)]
     return min((each for each in tried if each is not None), key=lambda each: each[1].makespan, default=None)
 
 
-def _cut_for(
-    found: Space, strategy: Strategy, units: list[Unit], line: bytes, limit: float
-) -> tuple[Strategy, Cuts] | None:
+def _cut_for(found: Space, strategy: Strategy, units: _Units, limit: float) -> tuple[Strategy, Cuts] | None:
     """The best cuts of a schedule in which ops are in the stages that pins name, and no more idles than may.
 
     They are found once for equal lines: meshes of one stage between which ops make no difference give the same.
     """
     speeds = found.stage_speeds(strategy)
-    key = strategy.stages, strategy.microbatches, strategy.schedule, strategy.chunks, speeds, limit, line
+    key = strategy.stages, strategy.microbatches, strategy.schedule, strategy.chunks, speeds, limit, units.digest
     if key not in found.cuts:
         found.cuts[key] = _found_cuts(found, strategy, units, limit, speeds)
     cuts = found.cuts[key]
@@ -221,13 +238,13 @@ def _cut_for(
 
 
 def _found_cuts(
-    found: Space, strategy: Strategy, units: list[Unit], limit: float, speeds: tuple[float, ...]
+    found: Space, strategy: Strategy, units: _Units, limit: float, speeds: tuple[float, ...]
 ) -> Cuts | None:
     windows = found.orders.windows(strategy.stages * strategy.chunks)
     if windows is None:
         return None
     cuts = cut(
-        units,
+        units.slow,
         strategy.stages,
         strategy.microbatches,
         strategy.schedule,  # type: ignore[arg-type]
@@ -236,18 +253,19 @@ def _found_cuts(
         chunks=strategy.chunks,
         within=Within(windows, found.orders.barred) if found.orders.staged else None,
         ends=1 if found.overlap else 2,
+        own=units.own,
     )
-    if cuts is None or idle(strategy, units, cuts, speeds) > found.bound_of("bubble"):
+    if cuts is None or idle(strategy, units.own or (units.slow,) * strategy.stages, cuts) > found.bound_of("bubble"):
         return None
     return cuts
 
 
-def idle(strategy: Strategy, units: list[Unit], cuts: Cuts, speeds: tuple[float, ...]) -> float:
-    """The share of the pipeline's time in which its devices compute nothing, 0 to 1."""
+def idle(strategy: Strategy, units: Sequence[Sequence[Unit]], cuts: Cuts) -> float:
+    """The share of the pipeline's time in which its devices compute nothing, 0 to 1; `units` as each stage has them."""
     busy = 0.0
     for part, (first, end) in enumerate(pairwise(cuts.bounds)):
-        seconds = sum(unit.forward + unit.backward + unit.weights for unit in units[first:end])
-        busy += seconds / (speeds[part % strategy.stages] if speeds else 1.0)
+        mine = units[part % strategy.stages][first:end]
+        busy += sum(unit.forward + unit.backward + unit.weights for unit in mine)
     whole = strategy.stages * cuts.makespan
     return max(0.0, 1.0 - strategy.microbatches * busy / whole) if whole else 0.0
 
@@ -256,6 +274,6 @@ OTHERS = (("gpipe", 1), ("interleaved", 2), ("interleaved", 4), ("zero_bubble", 
 """Schedules besides 1F1B, and their chunks a device."""
 
 
-def _exposed(found: Space, costs: Line, part: slice) -> float:
+def _exposed(costs: Line, part: slice) -> float:
     """What is left of the sums of gradients behind the backward pass."""
     return max(0.0, float(costs.late[part].sum()) - float(costs.hiding[part].sum()))

@@ -106,6 +106,7 @@ class Pipeline:
     after: Callable[[int, int, int], float] | None = None  # seconds of stage, b and e that follow the makespan
     windows: tuple[tuple[int, int], ...] = ()  # the first and last position of each inner cut, where they are confined
     barred: tuple[tuple[int, int], ...] = ()  # (block, a virtual stage that must not have it)
+    own: tuple[Line, ...] = ()  # the line as each device takes it, where speeds say too little
     ends: int = 0  # of a message that do nothing else meanwhile: none, its receiver (1), its sender as well (2)
 
     @property
@@ -135,7 +136,8 @@ class Pipeline:
 
     def work(self, part: int, b: int, e: int) -> Work:
         """What virtual stage `part` computes for a microbatch."""
-        at, speed = self.line, self.speeds[part % self.stages]
+        device = part % self.stages
+        at, speed = (self.own[device], 1.0) if self.own else (self.line, self.speeds[device])
         return Work(
             (at.forward[e] - at.forward[b]) / speed,
             (at.backward[e] - at.backward[b]) / speed,
@@ -188,6 +190,17 @@ class Pipeline:
         if self.after is None:
             return seconds
         return seconds + max(self.after(part, b, e) for part, (b, e) in enumerate(pairwise(bounds)))
+
+
+def fastest(slow: Line, own: Line) -> float:
+    """No block is computed more times as fast by a device that takes `own` as by one that takes `slow`."""
+    columns = ((slow.forward, own.forward), (slow.backward, own.backward), (slow.weights, own.weights))
+    pairs = (
+        (b - a, d - c)
+        for before, after in columns
+        for (a, b), (c, d) in zip(pairwise(before), pairwise(after), strict=True)
+    )
+    return max((one / other for one, other in pairs if other > 0), default=1.0)
 
 
 @lru_cache(maxsize=32)

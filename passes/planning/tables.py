@@ -153,11 +153,24 @@ class Tables:
         """How much of the sums of gradients a step waits for.
 
         Those of one microbatch are summed while the backward pass goes on, and under ZeRO 2 and 3 those of each; else
-        they are summed behind all microbatches, and nothing hides them.
+        they are summed behind all microbatches, and nothing hides them. Nor does it where the backward pass sums over
+        the same ranks what it waits for, of groups of a batch norm that span them: one sum follows another.
         """
         if self._exposure is None:
             self._exposure = self._found_exposure()
         return self._exposure
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the backward pass waits for sums over ranks that have samples of one group."""
+        ranks = min(self.mesh.ranks, self.samples)
+        return any(
+            BATCH in exchange.axes and each.node.stage == exchange.stage and _spans(exchange.group, self.samples, ranks)
+            for kind in self.prices.network.kinds
+            if isinstance(kind, OpKind)
+            for exchange in kind.indexing.exchanges
+            for each in kind.passes[1:]
+        )
 
     def _found_exposure(self) -> Exposure:
         import numpy as np
@@ -165,7 +178,7 @@ class Tables:
         net, found = self.prices.network, self.prices.buckets
         if self.strategy.shard in ("gradients", "weights"):
             return all_late(net, self.overlap * self.strategy.microbatches * self.batches)
-        if self.many or found is None or not self.overlap or not self.mesh.axes:
+        if self.many or found is None or not self.overlap or not self.mesh.axes or self._waits:
             return all_late(net)
         least = np.zeros(len(net.kinds))
         for kind in net.kinds:

@@ -84,7 +84,7 @@ def sent(space: Space, step: Finished) -> float:
     """Bytes that the device with most sends in a step."""
     strategy, net = step.strategy, space.network
     whole = space.tables(step.solved.strategy.with_(schedule=_schedule(step.solved.strategy), chunks=1))
-    costs = line(net, volumes(space, whole.strategy), _among(space, step.solved, whole))
+    costs = line(net, volumes(space, whole.strategy), among(space, step.solved, whole))
     again = step.recomputed
     often, most = strategy.microbatches * space.batches, 0.0
     spans = list(pairwise(step.bounds))
@@ -106,7 +106,7 @@ def _schedule(strategy: Strategy) -> str:
     return strategy.schedule and "one_f_one_b"
 
 
-def _among(space: Space, solved: Solved, whole: Tables) -> Integers:
+def among(space: Space, solved: Solved, whole: Tables) -> Integers:
     """The numbers that chosen options have among all options of a strategy, none of them left out."""
     import numpy as np
 
