@@ -364,7 +364,7 @@ class Execution:
 
     def _compare(self, actor: _Actor, mine: Instruction, other: _Actor, their: Instruction) -> None:
         """Report two instructions that meet and do not fit each other."""
-        of_collectives = ("kind", "algorithm", "bytes", "blocking", "name")
+        of_collectives = ("kind", "algorithm", "bytes", "blocking", "name", "attrs")
         for fact in of_collectives if isinstance(mine, Collective) else ("bytes", "name"):
             one, two = getattr(mine, fact), getattr(their, fact)
             if one != two:

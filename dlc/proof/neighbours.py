@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from dlc.ir.mesh import Mesh
+from dlc.ir.mesh import Mesh, Placement
 from dlc.ir.problem import Problem
-from dlc.ir.program import Collective, Program, Receive, Role, Send
+from dlc.ir.program import Collective, Load, Program, Receive, Role, Send
 from dlc.ir.ranks import Neighbours
+from dlc.ir.tensor import BATCH
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ class Around:
                 yield from self._group(index, role, group, name)
             for (group, offset), name in messages.items():
                 yield from self._messages(index, role, group, offset, name)
+            if role.mesh is not None:
+                yield from check_shards(self.program, role, role.mesh, tuple(_loaded(role)))
 
     def _group(self, index: int, role: Role, group: str, name: str) -> Iterator[Problem]:
         mesh = self.meshes[index]
@@ -99,3 +102,32 @@ class Around:
                 sentence = f"`{name}` joins rank {rank} and rank {other}, at different places of their stages"
                 yield Problem("structure", sentence, role.name, instruction=name)
                 return
+
+
+def _loaded(role: Role) -> Iterator[Placement]:
+    """How what a role loads is placed: the inputs first."""
+    names = {n: None for s in role.segments for made in s.instructions if isinstance(made, Load) for n in made.buffers}
+    for kind in ("input", "field"):
+        yield from (role.buffer(name).placement for name in names if role.buffer(name).kind == kind)
+
+
+def check_shards(program: Program, role: Role, mesh: Mesh, placements: Sequence[Placement]) -> Iterator[Problem]:
+    """Ranks hold the samples that their places on the mesh say: along the axes by which what is loaded is split."""
+    axes = next((tuple(k for k, at in enumerate(p) if at == BATCH) for p in placements), None)
+    if axes is None:
+        return
+    held: dict[tuple[int, ...], tuple[int, int]] = {}
+    for rank, shard in zip(role.ranks, role.shards, strict=True):
+        at = tuple(mesh.coordinate(rank, mesh.names[k]) for k in axes)
+        if held.setdefault(at, shard) != shard:
+            sentence = f"rank {rank} holds the samples {shard}, and ranks at its place of the batch {held[at]}"
+            yield Problem("structure", sentence, role.name)
+            return
+    ends = 0
+    for _, (start, stop) in sorted(held.items()):
+        if start != ends:
+            yield Problem("structure", f"the ranks' shards are not one behind the other at sample {ends}", role.name)
+            return
+        ends = stop
+    if ends != program.batch:
+        yield Problem("structure", f"the ranks' shards end at sample {ends} of {program.batch}", role.name)

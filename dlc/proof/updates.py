@@ -181,6 +181,7 @@ def _clip(state: State, at: At, made: Compute, node: Node) -> None:
         return
     _check_call(state, made, node)
     if "copies" in attrs:
+        _check_copies(state, made, [state.forms[contents[value].form] for value in values.values()])
         if len(tables) != 1:
             state.problem("content", made, f"`{made.address}` is given {len(tables)} sums of squares")
         else:

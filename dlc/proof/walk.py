@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
-from dlc.ir.storage import begins, title
+from dlc.ir.storage import begins, title, touched
 from dlc.proof import exchanges, kernels, updates
 from dlc.proof.memory import Content
 from dlc.proof.neighbours import Around
@@ -70,7 +70,9 @@ class Walk:
                     ending = begun.get(made.name)
                     if not ending:
                         continue
+                    wait = made
                     made, then, ticket = _oldest(ending, at)
+                    self._check_slot(state, wait, made, then, at)
                 else:
                     then, ticket = at, self._begin(index, at, made, joined)
                     if begins(made):
@@ -82,6 +84,12 @@ class Walk:
                 moved = True
                 self._end(index, then, made, ticket)
             self._note_outputs(state, at)
+
+    def _check_slot(self, state: State, wait: Wait, made: Instruction, then: At, at: At) -> None:
+        """What has a copy for each slot is waited for in its own."""
+        if then.row.slot != at.row.slot and any(state.layout.span(name)[3] for name in touched(made)):
+            sentence = f"`{wait.name}`, which began in slot {then.row.slot}, is waited for in slot {at.row.slot}"
+            state.problem("wait", wait, sentence)
 
     # --- one instruction ---------------------------------------------------------------------------------------
 
