@@ -5,18 +5,22 @@ Real kernels within a bound, and integer stand-ins bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dlc.ir.graph import Graph, Value
+from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.tensor import tensor
+from dlc.ir.training import Choice
+from dlc.ops.indexing import Indexing
 from passes.context import Context
 from tests.passes.lowering.compared import drawn, largest_error, parallel, serial, whole_numbers
-from tests.passes.lowering.plans import by, in_double, plan_of, trained
-from tests.passes.lowering.test_numbers import NETWORKS
-from tests.passes.sample_networks import Network
+from tests.passes.lowering.plans import by, in_double, megatron, plan_of, reduced, trained
+from tests.passes.lowering.test_numbers import CASES as ALL
+from tests.passes.lowering.test_numbers import GPT, NETWORKS, SPECS
+from tests.passes.sample_networks import Network, context
 
 BOUND = 1e-9
 Case = dict[str, Any]
@@ -145,3 +149,93 @@ def test_stand_ins_are_exact(case: str) -> None:
     name, choices = CASES[case]
     error, where = compared(GRAPHS[name](), choices, exact=True)
     assert error == 0, where
+
+
+# --- networks of the other tests, with stand-ins ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ALL)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stand_ins_are_exact_in_every_plan(name: str, case: str) -> None:
+    choices = dict(ALL[case])
+    if name == "normalised" and choices.get("microbatches", 1) > 2:
+        choices["microbatches"] = 2  # whole groups
+    error, where = compared(NETWORKS[name](), choices, exact=True)
+    assert error == 0, where
+
+
+@pytest.mark.parametrize("case", GPT)
+def test_stand_ins_of_a_transformer_are_exact(case: str) -> None:
+    graph, base = reduced("gpt2", depth=2)
+    error, where = compared(graph, GPT[case], base, exact=True)
+    assert error == 0, where
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_stand_ins_of_networks_of_the_zoo_are_exact(name: str) -> None:
+    graph, base = reduced(name)
+    error, where = compared(graph, {"mesh": TWO, "rule": SPECS[name]}, base, exact=True)
+    assert error == 0, where
+
+
+def vocabulary(node: Node, space: Indexing) -> Mapping[str, str]:
+    """Megatron-LM's, with the table of tokens, the logits and the loss split by the vocabulary besides."""
+    if node.op in ("embedding", "cross_entropy"):
+        return by(data="batch", model="reduce" if node.op == "embedding" else "feature")(node, space)
+    return megatron(node, space)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_a_vocabulary_on_several_ranks(microbatches: int, exact: bool) -> None:
+    """Tied weights: rows of the table of tokens are those of the map to logits."""
+    graph, base = reduced("gpt2", depth=1)
+    case = {"mesh": TWO, "rule": vocabulary, "losses": "cross_entropy", "microbatches": microbatches}
+    plan = plan_of(graph, TWO, vocabulary, losses="cross_entropy")
+    split = {op.address: tuple(each.axis for each in op.partition) for op in plan.ops}
+    assert split["loss.cross_entropy"] == ("batch", "feature")
+    error, where = compared(graph, case, base, exact)
+    assert error == 0 if exact else error < BOUND, where
+
+
+# --- updates ------------------------------------------------------------------------------------------------------
+
+RULES = {
+    "sgd": Choice("sgd", (("momentum", 0.9), ("nesterov", False), ("weight_decay", 0.01))),
+    "lars": Choice("lars", (("momentum", 0.9), ("trust", 0.5), ("weight_decay", 0.01))),
+    "lamb": Choice("lamb", (("beta1", 0.9), ("beta2", 0.99), ("eps", 1e-3), ("weight_decay", 0.01))),
+}
+CLIP = Choice("norm", (("kind", "norm"), ("bound", 0.05)))
+BOTH = by(data="batch", model="channel feature")
+PLANS: dict[str, Case] = {
+    "channels": {"mesh": {"model": 3}, "rule": by(model="channel feature")},
+    "samples and channels": {"mesh": SIX, "rule": BOTH},
+    "what is summed": {"mesh": TWO, "rule": by(data="batch", model="reduce channel feature")},
+    "rows": {"mesh": TWO, "rule": BY_ROWS},
+    "ZeRO optimizer": {"mesh": {"data": 3}, "rule": by(data="batch"), "shard": "optimizer"},
+    "ZeRO gradients and channels": {"mesh": TWO, "rule": BOTH, "shard": "gradients", "microbatches": 2},
+    "ZeRO weights and channels": {"mesh": TWO, "rule": BOTH, "shard": "weights"},
+    "a pipeline": {"mesh": {"pipeline": 2, "data": 2}, "rule": by(data="batch"), "shard": "optimizer"}
+    | {"schedule": "one_f_one_b", "microbatches": 2, "stages": 2},
+    "a pipeline of channels": {"mesh": {"pipeline": 2, "model": 2}, "rule": by(model="channel feature")}
+    | {"schedule": "gpipe", "microbatches": 2, "stages": 2},
+}
+
+
+def asked(rule: str, clip: bool) -> Context:
+    base = context()
+    return base.with_(training=replace(base.training, optimizer=RULES[rule], clip=CLIP if clip else None))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("case", PLANS)
+def test_updates_by_norms_of_wholes(case: str, rule: str, clip: bool, exact: bool) -> None:
+    """Norms of whole tensors, and of all gradients together, on meshes that hold some of them several times."""
+    base = asked(rule, clip)
+    net = Network(12)
+    x = net("relu", net("conv", net.image(4, 6, 6), filters=6, window=3, pad="same"))
+    graph = trained(net, net("linear", net("flatten", net("maxpool", x, window=2, stride=2)), features=7), base=base)
+    error, where = compared(graph, PLANS[case], base, exact)
+    assert error == 0 if exact else error < BOUND, where
