@@ -17,9 +17,10 @@ from passes.explain import Excluded, Explanation, Neighbour, Option, Priced
 from passes.options import Operation, candidates
 from passes.planning.evaluate import Scale, scale
 from passes.planning.network import Operands, OpKind
+from passes.planning.op_tables import OpTable
 from passes.planning.plan import Planned
 from passes.planning.space import Space
-from passes.planning.tables import OpTable, Tables
+from passes.planning.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np

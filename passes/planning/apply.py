@@ -19,8 +19,8 @@ from passes.context import Context
 from passes.options import Rules
 from passes.planning.finish import Finished
 from passes.planning.network import Operands, OpKind
+from passes.planning.partitions import local_extents
 from passes.planning.parts import scratch_bytes
-from passes.planning.prices import local_extents
 from passes.planning.space import Solved, Space
 from passes.survey import BACKWARD
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from passes.planning.network import HomeKind, Network, OpKind
-from passes.planning.tables import COLUMNS, Tables
+from passes.planning.op_tables import COLUMNS
+from passes.planning.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,6 +24,11 @@ class Pins:
     cluster: Cluster
     _axes: dict[tuple[str, Strategy], tuple[int, ...] | None] = field(default_factory=dict)
 
+    def reach(self, kind: OpKind) -> bool:
+        """Whether there are rules about how ops of this kind are cut."""
+        key = kind.example.address, "partition"
+        return key in self.rules.pins or key in self.rules.forbids
+
     def allow(self, kind: OpKind, codes: NDArray[np.int64], strategy: Strategy) -> NDArray[np.bool_]:
         """[option]: whether the rules that reach ops of this kind leave it."""
         import numpy as np

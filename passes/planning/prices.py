@@ -18,15 +18,17 @@ from dlc.cluster.topology import Device
 from dlc.cost.compute import conversion_seconds, overhead
 from dlc.cost.many import seconds_many
 from dlc.cost.profile import Profile
-from dlc.ir.graph import Attr, Graph
+from dlc.ir.graph import Graph
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType, tensor
-from dlc.ops.operator import Operator, Shapes
-from passes.differentiate import operator_of
+from dlc.ops.operator import Shapes
 from passes.options import Operation, Rules, candidates
+from passes.planning.alike import Alike, alike
 from passes.planning.network import Network, OpKind
+from passes.planning.partitions import Cuts, codes_of, key_of, local_extents, signature
 from passes.planning.parts import in_parts, parts_of, scratch_bytes
-from passes.planning.strategies import Family, Strategy, allowed
+from passes.planning.strategies import Strategy
 from passes.planning.sums import Buckets, Key, buckets, loads
+from passes.planning.update_rules import UpdateRule, update_rules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,19 +39,6 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 Layouts = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cuts:
-    """All ways to cut an op with these iteration axes under one strategy, legal or not.
-
-    `codes[o, i]` is the iteration axis that option o splits over inner mesh axis i, -1 for none; `parts[o, a]` into how
-    many parts iteration axis a is cut; `rows[o]` the row of the price tables.
-    """
-
-    codes: Integers
-    parts: Integers
-    rows: Integers
 
 
 @dataclass(slots=True)
@@ -82,10 +71,6 @@ def cheaper(one: Spent, other: Spent) -> Spent:
     better = totals[1] < totals[0]
     columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in TABLES}
     return replace(one, **columns)
-
-
-Signature = tuple[tuple[str, ...], bool]
-"""What decides the cuts of an op: its iteration axes, and whether it is linear."""
 
 
 @dataclass
@@ -141,10 +126,10 @@ class Prices:
             for strategy in strategies:
                 key = (found, strategy.inner.extents, strategy.families)
                 if key not in shared:
-                    shared[key] = _codes(found, strategy)
+                    shared[key] = codes_of(found, strategy)
                 codes, parts = shared[key]
                 samples = np.full(len(parts), strategy.samples(self.graph.batch))
-                made.setdefault(found[0], {})[_key(found, strategy)] = codes, np.column_stack([parts, samples])
+                made.setdefault(found[0], {})[key_of(found, strategy)] = codes, np.column_stack([parts, samples])
         for axes, pieces in made.items():
             whole = np.concatenate([rows for _, rows in pieces.values()])
             self.rows[axes], inverse = np.unique(whole, axis=0, return_inverse=True)
@@ -155,12 +140,12 @@ class Prices:
 
     def cuts(self, kind: OpKind, strategy: Strategy) -> Cuts:
         """All ways to cut a kind of op under a strategy."""
-        return self.known[_key(signature(kind), strategy)]
+        return self.known[key_of(signature(kind), strategy)]
 
     def of(self, kind: OpKind) -> Spent:
         """The seconds of a kind for all rows."""
         if kind.index not in self.spent:
-            self._price(self._alike[kind.index])
+            self._price(self._priced_alike[kind.index])
         return self.spent[kind.index]
 
     def cheapest(self, kind: OpKind, ranks: int, samples: int) -> float:
@@ -218,7 +203,12 @@ class Prices:
         return total
 
     @cached_property
-    def _alike(self) -> dict[int, list[OpKind]]:
+    def alike(self) -> Mapping[int, Alike]:
+        """The kinds that each kind is cut alike with, by its number."""
+        return alike(self, (kind for kind in self.network.kinds if isinstance(kind, OpKind)))
+
+    @cached_property
+    def _priced_alike(self) -> dict[int, list[OpKind]]:
         """Kinds that differ from one in the extents of their tensors alone, by its number: they are priced together."""
         found: dict[object, list[OpKind]] = {}
         for kind in self.network.kinds:
@@ -397,28 +387,6 @@ class Prices:
         return overhead(self.device, self.profile)
 
 
-def local_extents(kind: OpKind, role: str, rows: Integers) -> dict[str, int | Integers]:
-    """Tensor axis -> extents on the rank with most of it, for rows of (parts of each iteration axis, samples)."""
-    type_, along, axes = kind.types[role], kind.indexing.tensors.get(role), kind.indexing.axes
-    found: dict[str, int | Integers] = {}
-    for at, axis in enumerate(type_.axes):
-        extent: int | Integers = rows[:, -1] if axis.name == BATCH else axis.extent
-        runs = along[at] if along is not None else ""
-        if runs in axes:
-            extent = -(-extent // rows[:, axes.index(runs)])
-        found[axis.name] = extent
-    return found
-
-
-def _key(found: Signature, strategy: Strategy) -> tuple[object, ...]:
-    return found, strategy.inner.extents, strategy.families, strategy.microbatches, strategy.effective
-
-
-def signature(kind: OpKind) -> Signature:
-    """What decides how an op may be cut."""
-    return kind.indexing.axes, kind.example.op == "linear"
-
-
 def _samples(local: Mapping[str, TensorType], count: int) -> Integers:
     """[row]: samples of a microbatch on the rank with most of an op; 1 where it has none."""
     import numpy as np
@@ -429,51 +397,3 @@ def _samples(local: Mapping[str, TensorType], count: int) -> Integers:
 
 def _stages(kind: OpKind) -> tuple[str, ...]:
     return tuple(each.node.stage for each in kind.passes)
-
-
-def _codes(found: Signature, strategy: Strategy) -> tuple[Integers, Integers]:
-    """Every assignment of iteration axes to inner mesh axes, none first, and the parts that come of it."""
-    import numpy as np
-
-    axes, linear = found
-    extents = strategy.inner.extents
-    families = strategy.families
-    choices = [[-1, *(a for a, name in enumerate(axes) if _may(family, name, linear))] for family in families]
-    found_codes = list(product(*choices))
-    codes = np.array(found_codes, dtype=np.int64).reshape(len(found_codes), len(extents))
-    parts = np.ones((len(codes), len(axes)), dtype=np.int64)
-    for i, extent in enumerate(extents):
-        for a in range(len(axes)):
-            parts[:, a] *= np.where(codes[:, i] == a, extent, 1)
-    return codes, parts
-
-
-def _may(family: Family, axis: str, linear: bool) -> bool:
-    return allowed(family, axis, "linear" if linear else "")
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateRule:
-    """Something that a step does to each weight or its gradient by itself: `operands` arrays of the weight's shape.
-
-    A `joint` one is done to all of them in one call, which J counts where the loss is.
-    """
-
-    operator: Operator
-    stage: str
-    operands: int
-    attrs: Mapping[str, Attr]
-    joint: bool = False
-
-
-def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
-    """What a step does to every weight: regularise, clip, update. A joint rule counts as one of each weight."""
-    found: dict[str, UpdateRule] = {}
-    for node in graph.nodes:
-        if node.stage in ("regularise", "clip", "update") and node.op != "bn":
-            joint = {"regularise": 2, "clip": 1}.get(node.stage, len(node.inputs))
-            alone = node.stage == "update" and node.address.endswith("@update")
-            operands = len(node.inputs) if alone else min(joint, 3)
-            rule = UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs), not alone)
-            found.setdefault(node.stage, rule)
-    return tuple(found.values())

@@ -25,11 +25,12 @@ from passes.planning.elimination import Assignment, Structure, least_cost, minim
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
 from passes.planning.network import EdgeKind, HomeKind, Network, OpKind, network
+from passes.planning.op_tables import OpTable
 from passes.planning.orders import Orders, orders_of, ruled_out
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
-from passes.planning.tables import OpTable, Tables
+from passes.planning.tables import Tables
 from passes.planning.uneven import speeds, uneven_data_parallelism
 from passes.survey import slowest
 

@@ -7,18 +7,18 @@ conversions of layout are those of one microbatch; updates and gradients of weig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
 from dlc.cost.redistribution import Redistributions
-from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, shards
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
-from dlc.ops.indexing import Partition, fringe
 from passes.lower_buffers import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
 from passes.planning.network import EdgeKind, HomeKind, OpKind
+from passes.planning.op_tables import OpTable, OpTables, copies, spans
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
@@ -31,60 +31,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
-
-BUCKET = 25 * 2**20
-"""Gradients of weights are priced by the byte, as a part of a bucket of this size (`passes.buckets`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpTable:
-    """The legal options of a kind of op: option o cuts it by `partition(o // layouts)` in `layouts[o % layouts]`.
-
-    `codes[cut, i]` is the iteration axis, of `axes`, that a cut splits over inner mesh axis i; -1 is none.
-    `forward`, `backward` and `weights` are seconds of a microbatch with what is communicated inside the op; `update`
-    seconds of a step without, `sums` the seconds to sum gradients. `saved` are bytes that a microbatch keeps for its
-    backward pass, `fixed` those of weights, gradients and states, `transient` those of its gradients and workspaces
-    while it runs.
-    """
-
-    axes: tuple[str, ...]
-    codes: Integers
-    layouts: tuple[str, ...]
-    rows: Integers
-    forward: Array
-    backward: Array
-    weights: Array
-    update: Array
-    sums: Array
-    saved: Array
-    fixed: Array
-    transient: Array
-
-    @property
-    def options(self) -> int:
-        """How many there are."""
-        return len(self.forward)
-
-    @property
-    def partitions(self) -> tuple[Partition, ...]:
-        """All cuts."""
-        return tuple(self.partition(cut) for cut in range(len(self.codes)))
-
-    def partition(self, cut: int) -> Partition:
-        """One cut."""
-        return tuple(self.axes[code] if code >= 0 else "" for code in self.codes[cut].tolist())
-
-    def of(self, cuts: Integers) -> OpTable:
-        """The options with these cuts alone."""
-        import numpy as np
-
-        count = len(self.layouts)
-        kept = (cuts[:, None] * count + np.arange(count)).reshape(-1)
-        columns = {name: getattr(self, name)[kept] for name in COLUMNS}
-        return replace(self, codes=self.codes[cuts], rows=self.rows[cuts], **columns)
-
-
-COLUMNS = ("forward", "backward", "weights", "update", "sums", "saved", "fixed", "transient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +79,6 @@ class Tables:
     overlap: float = 0.0  # the share of its own time in which computing hides communication
     ops: dict[int, OpTable] = field(default_factory=dict)
     homes: dict[int, HomeTable] = field(default_factory=dict)
-    _fringes: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     _rates: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
     _shares: dict[tuple[str, tuple[str, ...]], Mapping[Key, float]] = field(default_factory=dict)
     _exposure: Exposure | None = None
@@ -165,7 +110,7 @@ class Tables:
         """Whether the backward pass waits for sums over ranks that have samples of one group."""
         ranks = min(self.mesh.ranks, self.samples)
         return any(
-            BATCH in exchange.axes and each.node.stage == exchange.stage and _spans(exchange.group, self.samples, ranks)
+            BATCH in exchange.axes and each.node.stage == exchange.stage and spans(exchange.group, self.samples, ranks)
             for kind in self.prices.network.kinds
             if isinstance(kind, OpKind)
             for exchange in kind.indexing.exchanges
@@ -186,7 +131,7 @@ class Tables:
                 table = self.op(kind)
                 least[kind.index] = (table.backward + table.weights).min(initial=np.inf)
         ops = np.array(net.variables[: len(net.addresses)], dtype=np.int64)
-        return found.exposure(net, self._summed(self.mesh.names), least[ops], self.overlap)
+        return found.exposure(net, self._maker.summed(self.mesh.names), least[ops], self.overlap)
 
     @property
     def mesh(self) -> Mesh:
@@ -199,252 +144,34 @@ class Tables:
         return self.strategy.samples(self.prices.graph.batch)
 
     def op(self, kind: OpKind) -> OpTable:
-        """The options of a kind of op."""
+        """The options of a kind of op; those of kinds that are cut alike are found together."""
         if kind.index not in self.ops:
-            self.ops[kind.index] = self._op(kind)
+            group = self.prices.alike[kind.index]
+            for other, table in zip(group.kinds, self._maker.of(group), strict=True):
+                self.ops.setdefault(other.index, table)
         return self.ops[kind.index]
-
-    def _op(self, kind: OpKind) -> OpTable:
-        import numpy as np
-
-        spent, cuts = self.prices.of(kind), self.prices.cuts(kind, self.strategy)
-        possible = np.asarray(np.isfinite(spent.forward).any(axis=0))[cuts.rows]
-        kept = np.flatnonzero(possible & self._legal(kind, cuts.codes, cuts.parts))
-        codes, parts, rows = cuts.codes[kept], cuts.parts[kept], cuts.rows[kept]
-        shared = {role: self._partial(kind, role, codes) for role in kind.weights}
-        inside, behind = self._inside(kind, codes, parts, rows)
-        sums, gathers = self._sums(kind, shared, rows)
-        count = len(spent.layouts)
-
-        def spread(column: Array) -> Array:
-            return np.repeat(column, count)
-
-        def by_layout(table: Array) -> Array:
-            return np.ascontiguousarray(table[:, rows].T).reshape(-1)
-
-        return OpTable(
-            kind.indexing.axes,
-            codes,
-            spent.layouts,
-            rows,
-            by_layout(spent.forward) + spread(inside + gathers + self._loads(kind, rows)),
-            by_layout(spent.backward) + spread(behind + gathers),
-            by_layout(spent.weights) + spread(self._added(kind, rows)),
-            spread(self._updates(kind, shared, rows)),
-            spread(sums),
-            spread(self.prices.saved(kind)[rows]),
-            spread(self._fixed(kind, shared, rows)),
-            spread(self.prices.transient(kind)[rows]) + by_layout(spent.workspace),
-        )
-
-    def _legal(self, kind: OpKind, codes: Integers, parts: Integers) -> Flags:
-        """Which cuts leave every rank something, keep whole what has to stay whole, and obey the pins."""
-        import numpy as np
-
-        extents = [min(extent, self.samples) if axis == BATCH else extent for axis, extent in kind.indexing.extents]
-        ok = np.asarray((parts <= np.array(extents, dtype=np.int64)).all(axis=1))
-        for at, (axis, extent) in enumerate(zip(kind.indexing.axes, extents, strict=True)):
-            if axis in kind.indexing.whole:
-                ok &= extent % parts[:, at] == 0
-            if axis in kind.indexing.halos:
-                rows = self._operand_rows(kind, axis)
-                for count in np.unique(parts[ok, at]).tolist():
-                    if max(self._fringe(kind, axis, count)) > rows // count:
-                        ok &= parts[:, at] != count
-        ok &= self.pins.allow(kind, codes, self.strategy)
-        families = self.strategy.families
-        for i, family in enumerate(families):
-            if family != "any" and (ok & (codes[:, i] >= 0)).any():
-                ok &= codes[:, i] >= 0
-        return ok
-
-    def _inside(self, kind: OpKind, codes: Integers, parts: Integers, rows: Integers) -> tuple[Array, Array]:
-        """Seconds of halos and sums inside the op, forward and backward."""
-        import numpy as np
-
-        forward, backward = np.zeros(len(codes)), np.zeros(len(codes))
-        axes, stages = kind.indexing.axes, {each.node.stage for each in kind.passes}
-        for axis in kind.indexing.halos:
-            at = axes.index(axis) if axis in axes else len(axes)
-            for i, name in enumerate(self.mesh.names):
-                split = np.flatnonzero(codes[:, i] == at)
-                if len(split):
-                    reach = np.array([max(self._fringe(kind, axis, count)) for count in parts[split, at].tolist()])
-                    seconds = self.fabric.neighbours(self._row_bytes(kind, axis, rows[split]) * reach, name)
-                    forward[split] += seconds
-                    backward[split] += seconds * (1 if "dx" in stages else 0)
-        for exchange in kind.indexing.exchanges:
-            if exchange.stage not in stages:
-                continue
-            into = forward if exchange.stage in ("forward", "loss") else backward
-            cut = np.zeros(codes.shape, dtype=bool)
-            for axis in exchange.axes:
-                here = codes == axes.index(axis) if axis in axes else np.zeros(codes.shape, dtype=bool)
-                if axis == BATCH:
-                    counts = parts[:, axes.index(axis)].tolist()
-                    here &= np.array([_spans(exchange.group, self.samples, count) for count in counts])[:, None]
-                cut |= here
-            size = np.full(len(codes), float(exchange.elements * self._value_bytes(kind)))
-            size *= self.samples / self.prices.graph.batch
-            for axis in exchange.along:
-                if axis in axes:
-                    size /= parts[:, axes.index(axis)]
-            for names, members in self._by_axes(cut):
-                into[members] += exchange.times * self.fabric.seconds("allreduce", size[members], names)
-        return forward, backward
-
-    def _operand_rows(self, kind: OpKind, axis: str) -> int:
-        """Rows of the first operand along an image axis."""
-        operand = next(iter(kind.types))
-        at = kind.indexing.tensors[operand].index(axis)
-        return kind.types[operand].axes[at].extent
-
-    def _fringe(self, kind: OpKind, axis: str, count: int) -> tuple[int, int]:
-        """The rows that parts read of their neighbours', before and behind their own."""
-        key = (kind.index, axis, count)
-        if key not in self._fringes:
-            result = kind.indexing.tensors[kind.results[0]].index(axis)
-            extent = kind.types[kind.results[0]].axes[result].extent
-            self._fringes[key] = fringe(kind.indexing.halos[axis], self._operand_rows(kind, axis), extent, count)
-        return self._fringes[key]
-
-    def _row_bytes(self, kind: OpKind, axis: str, rows: Integers) -> Array:
-        """Bytes of one row of the first operand along an image axis, on one rank."""
-        import numpy as np
-
-        operand = next(iter(kind.types))
-        name = kind.types[operand].axes[kind.indexing.tensors[operand].index(axis)].name
-        return np.asarray((self.prices.bytes(kind, operand) / self.prices.extents(kind, operand)[name])[rows])
-
-    def _value_bytes(self, kind: OpKind) -> int:
-        return DTYPE_BYTES[next(iter(kind.types.values())).dtype]
-
-    def _by_axes(self, chosen: Flags) -> list[tuple[tuple[str, ...], Integers]]:
-        """(mesh axes, the options for which exactly these are chosen), for each set of axes but none."""
-        import numpy as np
-
-        numbers = chosen @ (1 << np.arange(chosen.shape[1]))
-        found: list[tuple[tuple[str, ...], Integers]] = []
-        for number in range(1, 1 << chosen.shape[1]):
-            members = np.flatnonzero(numbers == number)
-            if len(members):
-                found.append((tuple(name for i, name in enumerate(self.mesh.names) if number >> i & 1), members))
-        return found
-
-    def _partial(self, kind: OpKind, role: str, codes: Integers) -> Flags:
-        """[option, mesh axis]: whether ranks along it hold the same of a weight, and parts of its gradient's sum."""
-        import numpy as np
-
-        along = kind.indexing.tensors.get(role, ())
-        summed = kind.indexing.tensors[kind.results[0]] if role in kind.indexing.once else kind.indexing.axes
-        axes = kind.indexing.axes
-        return np.array([axis in summed and axis not in along for axis in axes] + [False])[codes]
-
-    def _sums(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> tuple[Array, Array]:
-        """(seconds a step to sum gradients of weights, seconds a microbatch and pass to gather sharded weights)."""
-        import numpy as np
-
-        sums, gathers = np.zeros(len(rows)), np.zeros(len(rows))
-        shard, count = self.strategy.shard, self.strategy.microbatches * self.batches
-        for role in kind.weights:
-            size = self.prices.bytes(kind, role)[rows]
-            for names, members in self._by_axes(shared[role]):
-                sums[members] += self._share(names).get((kind.index, role), 0.0)
-                reduce = self._rate("reduce_scatter" if shard != "none" else "allreduce", names)
-                gather = self._rate("allgather", names) if shard != "none" else 0.0
-                often = count if shard in ("gradients", "weights") else 1
-                again = 0.0 if shard == "weights" else gather
-                sums[members] += size[members] * (often * reduce + again)
-                if shard == "weights":
-                    gathers[members] += size[members] * gather
-        return sums, gathers
-
-    def _rate(self, kind: str, names: tuple[str, ...]) -> float:
-        """Seconds per byte of a full bucket."""
-        if (kind, names) not in self._rates:
-            self._rates[kind, names] = float(self.fabric.seconds(kind, float(BUCKET), names)) / BUCKET
-        return self._rates[kind, names]
-
-    def _summed(self, names: tuple[str, ...]) -> Callable[[float], float]:
-        """Seconds of the sum of a bucket of so many bytes over some axes."""
-        kinds = ("allreduce",) if self.strategy.shard == "none" else ("reduce_scatter", "allgather")
-        return lambda size: sum(float(self.fabric.seconds(kind, size, names)) for kind in kinds)
-
-    def _share(self, names: tuple[str, ...]) -> Mapping[Key, float]:
-        """What gradients that are summed over some axes bear of their buckets' latency, in a step."""
-        import numpy as np
-
-        shard, found = self.strategy.shard, self.prices.buckets
-        if (shard, names) not in self._shares and found is not None:
-            seconds = self._summed(names)
-            often = self.strategy.microbatches * self.batches if shard in ("gradients", "weights") else 1
-            shares = found.shares(seconds, seconds(float(BUCKET)) / BUCKET)
-            self._shares[shard, names] = {key: often * share for key, share in shares.items() if np.isfinite(share)}
-        return self._shares.get((shard, names), {})
-
-    def _loads(self, kind: OpKind, rows: Integers) -> Array:
-        """Seconds of a microbatch to copy what comes from the data set, where an op of the kind reads it first."""
-        import numpy as np
-
-        seconds = np.zeros(len(rows))
-        for role in kind.passes[0].inputs:
-            often = self.prices.loads.get((kind.index, role), 0.0)
-            if often:
-                size = self.prices.bytes(kind, role)[rows]
-                seconds += often * (2.0 * size / self.prices.device.bandwidth + self.prices.call())
-        return seconds
-
-    def _added(self, kind: OpKind, rows: Integers) -> Array:
-        """Seconds of a microbatch to add gradients of weights to those of the others."""
-        import numpy as np
-
-        seconds = np.zeros(len(rows))
-        for role in kind.weights if self.many else ():
-            size = self.prices.bytes(kind, role)[rows]
-            seconds += 3.0 * size / self.prices.device.bandwidth + self.prices.call()
-        return seconds
-
-    def _sharers(self, shared: Flags) -> Array:
-        """Among how many ranks a weight's state can be sharded, for each option."""
-        import numpy as np
-
-        return np.asarray(np.where(shared, np.array(self.mesh.extents, dtype=float), 1.0).prod(axis=1))
-
-    def _updates(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
-        update, calls = self.prices.of(kind).update[rows], self.prices.calls(kind)
-        if self.strategy.shard == "none" or not kind.weights:
-            return update + calls
-        return update / self._sharers(shared[kind.weights[0]]) + calls
-
-    def _fixed(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> Array:
-        """Weights, gradients and states."""
-        return sum(self._kept(kind, shared, rows))  # type: ignore[return-value]
 
     def held(self, kind: OpKind) -> tuple[Array, Array, Array]:
         """Bytes of weights, gradients, and states with copies in full precision, by cut of an op."""
-        table = self.op(kind)
-        shared = {role: self._partial(kind, role, table.codes) for role in kind.weights}
-        return self._kept(kind, shared, table.rows)
+        return self._maker.held(self.prices.alike[kind.index], kind, self.op(kind))
 
-    def _kept(self, kind: OpKind, shared: Mapping[str, Flags], rows: Integers) -> tuple[Array, Array, Array]:
-        """The same (cost-models.md §5: ZeRO); constants count as weights."""
-        import numpy as np
+    def copies(self, type_: TensorType) -> tuple[float, float, float]:
+        """What is held of a weight, as multiples of its bytes: itself, its gradient, its states and its copy in full
+        precision."""
+        return copies(self.prices.states, self.master_bytes, type_)
 
-        weights, gradients, kept = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
-        level = ("none", "optimizer", "gradients", "weights").index(self.strategy.shard)
-        states = self.prices.states
-        for role in kind.weights:
-            size = self.prices.bytes(kind, role)[rows]
-            value = DTYPE_BYTES[kind.types[role].dtype]
-            master = self.master_bytes or value
-            sharers = self._sharers(shared[role])
-            state = (states * master + self.master_bytes) / value
-            kept += size * state / (sharers if level >= 1 else 1.0)
-            gradients += size / (sharers if level >= 2 else 1.0)
-            weights += size / (sharers if level >= 3 else 1.0)
-        for role in kind.constants:
-            weights += self.prices.bytes(kind, role)[rows]
-        return weights, gradients, kept
+    @property
+    def _maker(self) -> OpTables:
+        return OpTables(
+            self.strategy,
+            self.fabric,
+            self.pins,
+            self.master_bytes,
+            self.batches,
+            self.prices.buckets,
+            self._rates,
+            self._shares,
+        )
 
     # Homes.
 
@@ -620,9 +347,3 @@ def _differs(extents: tuple[int, ...], ours: tuple[str, ...], theirs: tuple[str,
     return np.array(
         [[not same_memory(image, one or DEFAULT_LAYOUT, two or DEFAULT_LAYOUT) for two in theirs] for one in ours]
     )
-
-
-@lru_cache(maxsize=4096)
-def _spans(group: int, samples: int, count: int) -> bool:
-    """Whether a group of consecutive samples lies on several of so many shards; any does where it is all of them."""
-    return not group or any(start % group for start, _ in shards(samples, count))

@@ -1,0 +1,37 @@
+"""What a step does to weights and their gradients behind the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dlc.ir.graph import Attr, Graph
+from dlc.ops.operator import Operator
+from passes.differentiate import operator_of
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRule:
+    """Something that a step does to each weight or its gradient by itself: `operands` arrays of the weight's shape.
+
+    A `joint` one is done to all of them in one call, which J counts where the loss is.
+    """
+
+    operator: Operator
+    stage: str
+    operands: int
+    attrs: Mapping[str, Attr]
+    joint: bool = False
+
+
+def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
+    """What a step does to every weight: regularise, clip, update. A joint rule counts as one of each weight."""
+    found: dict[str, UpdateRule] = {}
+    for node in graph.nodes:
+        if node.stage in ("regularise", "clip", "update") and node.op != "bn":
+            joint = {"regularise": 2, "clip": 1}.get(node.stage, len(node.inputs))
+            alone = node.stage == "update" and node.address.endswith("@update")
+            operands = len(node.inputs) if alone else min(joint, 3)
+            rule = UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs), not alone)
+            found.setdefault(node.stage, rule)
+    return tuple(found.values())
