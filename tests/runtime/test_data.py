@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.runtime.data import Column, Dataset, Loader, Samples, permutation, shard, split
+from backends.numpy_mpi.runtime.data import Column, Dataset, Loader, Samples, permutation, split
 from backends.numpy_mpi.runtime.failures import ProgramError
+from backends.numpy_mpi.runtime.spec import shard
 
 
 def samples(count: int) -> Samples:

@@ -66,13 +66,13 @@ def test_moves_allocate_nothing_once_they_have_been_made() -> None:
         for _ in range(3):
             step()
         world.barrier()
-        held = place.pool.bytes
+        held = place.traffic.pool.bytes
         tracemalloc.start()
         step()
         peak = tracemalloc.get_traced_memory()[1]
         world.barrier()
         tracemalloc.stop()
-        return place.pool.bytes - held, peak
+        return place.traffic.pool.bytes - held, peak
 
     found = run_threads(main, 4, rendezvous=True)  # without, messages are copied for who has not asked for them yet
     assert [grown for grown, _ in found] == [0] * 4

@@ -35,7 +35,9 @@ world.py (Serial here, MpiWorld in mpi_world.py, threads in thread_world.py)
     world.exchange(sent, to, received, source, name)                      both at once
     world.shared_array(shape, dtype, name) -> array                       one memory for all ranks of a node
     world.abort(status=1)
-    run_threads(main, ranks: int) -> list                                 main(world) on virtual ranks (thread_world.py)
+    world.subworld(ranks) -> World                                        of some of them, who all must call it
+    world.start(step, name, serial), world.test(started), world.wait_until(ready, name)   messages that only begin
+    run_threads(main, ranks: int, rendezvous=False) -> list               main(world) on virtual ranks (thread_world.py)
 
 collectives.py
     ALGORITHMS: tree, butterfly, ring, rabenseifner, shared, mpi
@@ -62,9 +64,24 @@ data.py, readers.py, sequences.py
     shard(samples: int, ranks: int, rank: int) -> (start, stop)           extents differ by at most one
     For evaluation: Loader(dataset.test, batch, shuffle=False, last="keep"), every sample once in steps_per_epoch.
 
-arrays.py
-    Array(shape, dtype=None), View(of, shape, offset=0), Scratch(sizes, dtypes=()), N    rows of a table of arrays
-    Arrays(table, capacity, dtype, given={}).at(samples) -> namespace     all arrays, for so many samples
+arrays.py (what a table of arrays has in its rows), spec.py ("N/data 64/model 7 7": which part a rank has)
+    Array(shape, dtype=None, halo=(), shared=""), View(of, shape, offset=0, dtype=None), Part(of, shape), Bytes(size),
+    Scratch(sizes, dtypes=()); shapes are tuples of extents with N, or specs
+    Halo(axis, results, before, after, stride=1, step=1, window=0)        rows of an axis that windows read
+    Arrays(table, capacity or place, dtype, given={}, slots=1).at(samples, slot=0) -> namespace
+
+place.py, exchange.py, sums.py, traffic.py (programs on a mesh)
+    Place(world, mesh, *, batch, microbatches=1, node=0): stage, number, index(over), batch(loader, indices, step=, lr=)
+        fill(at, arrays); pads(array, pad); origin(*arrays, layout=""); once(array, over)
+        allgather, reduce_scatter, all_to_all, halo, halo_sum(source, target, over=, begin=False)
+        allreduce(array, target=None, *, over, algorithm, begin=False);  wait(array);  slice(source, target)
+        send(array, to=, name=);  sent(array);  receive(array, source=, name=);  share(value, stage);  settle()
+        gather(array) -> whole | None;  collect(rows) -> dict | None
+    At: count, samples, first, microbatch, step, lr, position(over)
+
+stages.py, schedule.py, tensors.py, tensor_files.py
+    Stage(...).steps(schedule, batch) -> (function, at, slot);  Tensors(place, stages, w, s, g): gather, scatter, draw
+    save_tensors(tensors, path), load_tensors(tensors, path), MeshTrace(...)
 
 trace.py
     Trace(...): what `dlc verify` compares, written by --record
@@ -84,7 +101,7 @@ progress.py
 
 from .arrays import Array, Arrays, Bytes, N, Part, Scratch, View
 from .clock import Clock
-from .data import Dataset, Loader, Samples, shard
+from .data import Dataset, Loader, Samples
 from .failures import ProgramError
 from .files import Files, load_arrays, load_npz, load_weights, save_arrays, save_npz, save_weights
 from .guard import require_finite
@@ -94,7 +111,7 @@ from .program import Options, Result, run
 from .progress import Profile, Progress
 from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
 from .sequences import text, tokens
-from .spec import Halo
+from .spec import Halo, shard
 from .stages import Stage
 from .tensor_files import MeshTrace, load_tensors, save_tensors
 from .tensors import Tensors

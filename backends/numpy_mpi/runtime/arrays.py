@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .spec import Box, Grid, Halo, N, Shape, Slices, Spec, blocks, extents, spec_of
+from .spec import Box, Grid, Halo, N, Shape, Slices, Spec, blocks, extents, spec_of, view
 
 __all__ = ["Array", "Arrays", "Bytes", "N", "Part", "Scratch", "View"]
 
@@ -190,13 +190,12 @@ class Arrays:
         parent: Any = made[part.of]
         row = self._table[part.of]
         if not isinstance(parent, np.ndarray) or isinstance(row, Bytes | Scratch):
-            raise ValueError(f"`{name}` is a part of `{part.of}`, which is no tensor")
+            raise TypeError(f"`{name}` is a part of `{part.of}`, which is no tensor")
         at = inside(self._box(self._spec(row), samples), self._box(spec_of(part.shape), samples))
         if at is None:
             raise ValueError(f"`{name}` does not lie in one piece in what this rank holds of `{part.of}`")
-        place: Any = (*at, Ellipsis)  # a view, of what has no axes too
-        view: Values = parent[place]
-        return view
+        array: Values = parent[view(at)]
+        return array
 
     def _flat(self, name: str, slot: int) -> Values:
         """The memory from where an array starts on, in its element type."""

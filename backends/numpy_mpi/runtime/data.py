@@ -14,7 +14,6 @@ import numpy as np
 
 from .collectives import Array
 from .failures import ProgramError
-from .spec import shard as shard
 
 _SPLIT_STREAM = 2**63  # epochs count from 0, so no epoch ever draws from this stream
 

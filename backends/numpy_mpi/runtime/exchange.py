@@ -11,12 +11,12 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .collectives import Array, Step, Steps
-from .spec import Box, Grid, Slices, Spec, blocks, extents
+from .spec import Box, Grid, Spec, blocks, extents, view
 
 _ALIGNMENT = 16  # bytes: pieces of a message begin at multiples
 
@@ -167,17 +167,17 @@ def planned(
         found, kept = 0, 0
         for other in range(len(members)):
             if gives(other, me):
-                taken = [target.array[_at(place)] for _, place in blocks(have[other], want[me])]
+                taken = [target.array[view(place)] for _, place in blocks(have[other], want[me])]
                 found += sum(block.size for block in taken)
                 received.setdefault(other, []).extend(taken if other != me else ())
             if gives(me, other):
-                given = [source.array[_at(place)] for place, _ in blocks(have[me], want[other])]
+                given = [source.array[view(place)] for place, _ in blocks(have[me], want[other])]
                 sent.setdefault(other, []).extend(given if other != me else ())
         if gives(me, me):
             for here, there in blocks(have[me], want[me]):
-                kept += target.array[_at(there)].size
-                if not _same(source.array[_at(here)], target.array[_at(there)]):
-                    own.append((source.array[_at(here)], target.array[_at(there)]))
+                kept += target.array[view(there)].size
+                if not _same(source.array[view(here)], target.array[view(there)]):
+                    own.append((source.array[view(here)], target.array[view(there)]))
         if sums and kept < target.array.size:
             cleared.append(target.array)
         if found < parts * target.array.size:
@@ -212,11 +212,6 @@ class _Holders:
 
 def _all_give(source: int, target: int) -> bool:
     return True
-
-
-def _at(place: Slices) -> Any:
-    """An index that gives a view, of what has no axes too."""
-    return (*place, Ellipsis)
 
 
 def _same(source: Array, target: Array) -> bool:

@@ -9,24 +9,24 @@ What is begun goes on whenever the program calls into the place, whatever for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .collectives import ALGORITHMS, Array, Step, Steps, broadcast, hierarchical, scratch_elements
+from .collectives import Array, Steps, broadcast
 from .data import Loader
-from .exchange import Exchange, Known, Parcel, Pool, planned
-from .spec import Box, Grid, Shape, Slices, Spec, blocks, extents, unclipped
+from .exchange import Exchange, Known, planned
+from .spec import Grid, Spec, extents, unclipped
+from .sums import Sums
+from .traffic import Running, Traffic
+from .wholes import Wholes
 from .world import Serial, World
 
 PIPELINE = "pipeline"
-_HIERARCHICAL = {"hierarchical": False, "hierarchical_ring": True, "hierarchical_halving": False}
-_ALIASES = {"embedded_ring": "ring"}
 
 Arrays = Array | Sequence[Array]
 
@@ -50,29 +50,6 @@ class At:
         return self.first + self.place.grid.samples(_axes(over), self.place.number, self.samples)[0]
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """Something begun."""
-
-    world: World
-    steps: Steps
-    name: str
-    serial: int
-    size: int
-    done: bool = False
-    _started: list[Any] = field(default_factory=list)
-
-    def advance(self) -> bool:
-        """As far as it goes without waiting; whether it is over."""
-        while not self.done and self.world.test(self._started):
-            step = next(self.steps, None)
-            if step is None:
-                self.done = True
-            else:
-                self._started = self.world.start(step, self.name, self.serial)
-        return self.done
-
-
 class Place:
     """This rank on the mesh. `stage` is its place along the pipeline, `number` that in the mesh of its stage.
 
@@ -90,19 +67,17 @@ class Place:
         if rest or mesh.get(PIPELINE, self.stages) != self.stages:
             raise ValueError(f"{world.size} ranks are no mesh of {dict(mesh)}")
         self.stage, self.number = divmod(world.rank, self.grid.size)
-        self.pool = Pool()
+        self.traffic, self._groups = Traffic(world), dict[tuple[str, ...], World]()
+        self._sums = Sums(self.grid, self.first, node, self._groups, self.traffic.pool)
+        self.wholes = Wholes(self.traffic, self.grid)
         self._known: dict[int, Known] = {}
         self._members: dict[int, list[tuple[int, Array]]] = {}
         self._parts: dict[int, Array] = {}
-        self._shared: dict[int, Array] = {}
         self._zeros: dict[int, Array] = {}
-        self._rooms: dict[tuple[tuple[str, ...], int, int], Array] = {}
         self._plans: dict[tuple[object, ...], Exchange] = {}
-        self._open: list[_Running] = []
-        self._begun: dict[int, list[_Running]] = {}
-        self._sends: dict[int, list[_Running]] = {}
+        self._begun: dict[int, list[Running]] = {}
+        self._sends: dict[int, list[Running]] = {}
         self._serials: dict[tuple[str, ...], int] = {}
-        self._groups: dict[tuple[str, ...], World] = {}
         self._make_groups()
 
     # --- where it is ---------------------------------------------------------------------------------------------
@@ -150,6 +125,10 @@ class Place:
             beyond = last - spec.axes[halo.axis].extent
             found[halo.window] = (min(before, max(0, -first)), min(after, max(0, beyond)))
         return tuple(found)
+
+    def needed(self, pad: Sequence[tuple[int, int]], room: Array) -> tuple[Array, ...]:
+        """The room for a padded image, which a kernel takes where there are pads."""
+        return (room,) if any(map(any, pad)) else ()
 
     def origin(self, *arrays: Array, layout: str = "") -> tuple[tuple[tuple[int, int], ...], ...]:
         """(where this rank's part begins, extent of the whole) of each axis of each array; of samples (0, how many).
@@ -200,23 +179,27 @@ class Place:
         """The sum on all ranks, in place where there is no target, with the same bits on each."""
         sources = _several(source)
         targets = sources if target is None else _several(target)
-        steps = self._summed(sources, targets, self._wide(_axes(over)), algorithm)
+        steps = self._sums.steps(sources, targets, self._wide(_axes(over)), algorithm)
         self._begin("allreduce", self._name(sources[0]), over, steps, (*sources, *targets), begin)
 
     def largest(self, array: Array, *, over: str, begin: bool = False) -> None:
         """The largest of each element over the ranks, in place: of a small table, by one message to each other rank."""
-        steps = self._largest(array.reshape(-1), self._wide(_axes(over)))
+        steps = self._sums.largest(array.reshape(-1), self._wide(_axes(over)))
         self._begin("largest", self._name(array), over, steps, (array,), begin)
 
     def wait(self, array: Array) -> None:
         """Returns when what was begun with this array is over."""
         for running in self._begun.pop(id(array), ()):
-            self._end(running)
+            self.traffic.end(running)
+
+    def settle(self) -> None:
+        """Returns when everything that was begun is over."""
+        self.traffic.settle()
 
     def slice(self, source: Array, target: Array) -> None:
         """A rank's own part of what it holds."""
         plan = self._cached(("slice", id(source), id(target)), (self.number,), 0, [(source, target)], False)
-        self.run(plan.steps(self.pool), "a copy")
+        self.traffic.run(plan.steps(self.traffic.pool), "a copy")
 
     # --- from stage to stage --------------------------------------------------------------------------------------
 
@@ -225,46 +208,45 @@ class Place:
 
         Messages of one name arrive in order.
         """
-        steps = self._sent(array, self.world.rank + to * self.grid.size)
-        running = self._start(self.world, steps, f"`{name}`", 0)
+        steps = self.traffic.sent(array, self.world.rank + to * self.grid.size)
+        running = self.traffic.start(self.world, steps, f"`{name}`", size=array.nbytes)
         waiting = [other for other in self._sends.get(id(array), ()) if not other.done]
         self._sends[id(array)] = [*waiting, running]
 
     def sent(self, array: Array) -> None:
         """Returns when the array may be written again, all that was sent of it having gone."""
         for running in self._sends.pop(id(array), ()):
-            self._end(running)
+            self.traffic.end(running)
 
     def receive(self, array: Array, *, source: int, name: str) -> None:
         """What the rank at the same place of the stage `source` further on sends."""
-        steps = self._received(array, self.world.rank + source * self.grid.size)
-        self._end(self._start(self.world, steps, f"`{name}`", 0))
+        steps = self.traffic.received(array, self.world.rank + source * self.grid.size)
+        self.traffic.end(self.traffic.start(self.world, steps, f"`{name}`", size=array.nbytes))
 
     def share(self, value: Any, stage: int = 0) -> Any:
-        """A number, or a few, that the first rank of a stage has, on all ranks. All must say alike which it is.
+        """A number, or a list of some, that the first rank of a stage has, on all ranks.
 
-        A float is one message down a tree; anything else (JSON values), None where it is not known, takes two.
+        A float, of which the others have one too, is one message down a tree; a list, None elsewhere, is two.
         """
-        if self.world.size == 1 or self.stages == 1:
+        if self.stages == 1:
             return value
-        root, known = stage * self.grid.size, self.world.rank == stage * self.grid.size
         if isinstance(value, float):
-            number = np.full(1, value)
-            self.run(broadcast(self.world.rank, self.world.size, number, root), "a number for all")
-            return float(number[0])
-        numbers = [len(value)] if known else [0]
-        length = np.array(numbers)
-        self.run(broadcast(self.world.rank, self.world.size, length, root), "how many numbers for all")
-        found = np.array(value, np.float64) if known else np.empty(int(length[0]))
-        self.run(broadcast(self.world.rank, self.world.size, found, root), "numbers for all")
-        return found.tolist()
+            return float(self._shared(np.full(1, value), stage, "a number for all")[0])
+        known = self.world.rank == stage * self.grid.size
+        length = self._shared(np.array([len(value) if known else 0]), stage, "how many numbers for all")
+        numbers = np.array(value, np.float64) if known else np.empty(int(length[0]))
+        return self._shared(numbers, stage, "numbers for all").tolist()
+
+    def _shared(self, array: Array, stage: int, name: str) -> Array:
+        self.traffic.run(broadcast(self.world.rank, self.world.size, array, stage * self.grid.size), name)
+        return array
 
     # --- whole tensors --------------------------------------------------------------------------------------------
 
     def gather(self, array: Array) -> Array | None:
         """The whole of an array on number 0 of this stage, all of whose ranks call it; None on the others."""
         known = self._of(array)
-        return self.assemble(known.spec, known.samples, self.stage, array, array.dtype, self.first)
+        return self.wholes.assemble(known.spec, known.samples, self.stage, array, array.dtype, self.first)
 
     def collect(self, rows: Mapping[str, Sequence[Array | None]]) -> dict[str, Array] | None:
         """What `gather` gave, one behind the other, on rank 0 of the job; all ranks call it, with the same names."""
@@ -273,50 +255,10 @@ class Place:
             mine = [part for part in parts if part is not None]
             joined = np.concatenate(mine) if mine else None
             for stage in range(self.stages):
-                taken = self._handed(joined, stage)
+                taken = self.wholes.handed(joined, stage)
                 if taken is not None:
                     found[name] = taken
         return found if self.world.rank == 0 else None
-
-    def assemble(
-        self, spec: Spec, samples: int, stage: int, own: Array | None, dtype: npt.DTypeLike, root: int = 0
-    ) -> Array | None:
-        """A tensor of a stage on rank `root` of the job; the stage's ranks and `root` call it, `own` is their part."""
-        whole = np.empty(self.grid.whole(spec, samples), dtype) if self.world.rank == root else None
-        for rank, places in self._pieces(spec, samples, stage, every=False):
-            if self.world.rank == rank and rank != root:
-                assert own is not None
-                self.run(self._sent(own, root), "a part of a tensor")
-            elif whole is not None:
-                part = own if rank == root else np.empty(self.grid.shape(spec, rank % self.grid.size, samples), dtype)
-                assert part is not None
-                if rank != root:
-                    self.run(self._received(part, rank), "a part of a tensor")
-                for here, there in places:
-                    whole[_at(there)] = part[_at(here)]
-        return whole
-
-    def spread(self, spec: Spec, samples: int, stage: int, own: Array | None, whole: Array | None) -> None:
-        """The parts of a tensor, which rank 0 of the job has, to all ranks of a stage; these and rank 0 call it."""
-        for rank, places in self._pieces(spec, samples, stage, every=True):
-            if self.world.rank == rank and rank:
-                assert own is not None
-                self.run(self._received(own, 0), "a part of a tensor")
-            elif whole is not None and self.world.rank == 0:
-                part = (
-                    own if rank == 0 else np.empty(self.grid.shape(spec, rank % self.grid.size, samples), whole.dtype)
-                )
-                assert part is not None
-                for here, there in places:
-                    part[_at(here)] = whole[_at(there)]
-                if rank:
-                    self.run(self._sent(part, rank), "a part of a tensor")
-
-    def take_part(self, spec: Spec, whole: Array, own: Array) -> None:
-        """This rank's part of a whole tensor."""
-        box = self.grid.box(spec, self.number, 0)
-        for here, there in blocks(box, _whole(self.grid.whole(spec))):
-            own[_at(here)] = whole[_at(there)]
 
     # --- what arrays are ------------------------------------------------------------------------------------------
 
@@ -336,20 +278,9 @@ class Place:
 
     def shared_memory(self, name: str, elements: int, dtype: npt.DTypeLike, over: str) -> Array:
         """Zeroed flat memory for allreduce by `shared` along these mesh axes; all ranks of the group call it."""
-        group = self.group(over)
-        if group.size == 1:
-            return np.zeros(elements, dtype)
-        line = 64 // np.dtype(dtype).itemsize  # rows begin on cache lines
-        rows = group.shared_array((group.size, max(1, -(-elements // line)) * line), dtype, name)
-        values: Array = rows[group.rank, :elements]
-        self._shared[_pointer(values)] = rows
-        return values
+        return self._sums.memory(name, elements, dtype, self._wide(_axes(over)))
 
     # --- how it goes ----------------------------------------------------------------------------------------------
-
-    def run(self, steps: Steps, name: str) -> None:
-        """Messages among all ranks of the job, numbered as there, to their end."""
-        self._end(self._start(self.world, steps, name, 0))
 
     def _move(
         self, kind: str, source: Arrays, target: Arrays | None, over: str, begin: bool, sums: bool = False
@@ -360,7 +291,7 @@ class Place:
         members = self.grid.group(axes, self.number)
         plan = self._cached(key, members, members.index(self.number), pairs, sums)
         given = (*_several(source), *(() if target is None else _several(target)))
-        self._begin(kind, self._name(given[-1]), over, plan.steps(self.pool), given, begin)
+        self._begin(kind, self._name(given[-1]), over, plan.steps(self.traffic.pool), given, begin)
 
     def _cached(
         self,
@@ -389,167 +320,19 @@ class Place:
         members = sorted(self._members.get(id(array), ()), key=lambda member: member[0])
         return [member for _, member in members] or [array]
 
-    def _summed(
-        self, sources: Sequence[Array], targets: Sequence[Array], axes: tuple[str, ...], algorithm: str
-    ) -> Steps:
-        for source, target in zip(sources, targets, strict=True):
-            if source is not target:
-                np.copyto(target, source)
-        group = self._groups[axes]
-        size = sum(target.size for target in targets)
-        if group.size == 1 or not size:
-            return
-        if len(targets) == 1 and targets[0].flags.c_contiguous:
-            yield from self._allreduce(group, axes, targets[0].reshape(-1), algorithm)
-            return
-        memory = self.pool.take(size * targets[0].itemsize)
-        values = memory[: size * targets[0].itemsize].view(targets[0].dtype)
-        for target, place in _one_behind_the_other(targets, values):
-            np.copyto(place, target)
-        yield from self._allreduce(group, axes, values, algorithm)
-        for target, place in _one_behind_the_other(targets, values):
-            np.copyto(target, place)
-        self.pool.give(memory)
-
-    def _largest(self, values: Array, axes: tuple[str, ...]) -> Steps:
-        group = self._groups[axes]
-        own, memory = values.copy(), np.empty_like(values)
-        for distance in range(1, group.size):
-            yield Step(own, (group.rank + distance) % group.size, memory, (group.rank - distance) % group.size)
-            np.maximum(values, memory, out=values)
-
-    def _allreduce(self, group: World, axes: tuple[str, ...], values: Array, algorithm: str) -> Steps:
-        algorithm = _ALIASES.get(algorithm, algorithm)
-        nodes = self._nodes(axes) if algorithm in _HIERARCHICAL else None
-        if algorithm in _HIERARCHICAL and nodes is None:
-            algorithm = "rabenseifner"
-        size = scratch_elements(algorithm, group.size, values.size) * values.itemsize
-        memory = self.pool.take(size)
-        scratch = memory[:size].view(values.dtype)
-        if nodes is not None:
-            within, across = nodes[group.rank // len(nodes[0])], [node[group.rank % len(nodes[0])] for node in nodes]
-            place = (group.rank % len(within), group.rank // len(within))
-            yield from hierarchical(values, scratch, within, across, place, _HIERARCHICAL[algorithm])
-        elif algorithm == "shared":
-            yield from self._in_shared_memory(group, axes, values, scratch)
-        else:
-            yield from ALGORITHMS[algorithm](group, values, scratch)
-        self.pool.give(memory)
-
-    def _in_shared_memory(self, group: World, axes: tuple[str, ...], values: Array, scratch: Array) -> Steps:
-        """The sum where the values lie, or, where that is no shared memory, in a copy there."""
-        rows = self._shared.get(_pointer(values))
-        if rows is not None:
-            yield from ALGORITHMS["shared"](group, rows[:, : values.size], scratch)
-            return
-        key, over = (axes, _pointer(values), values.size), "+".join(axes)
-        if key not in self._rooms:
-            number = sum(known[0] == axes for known in self._rooms)  # the same on all ranks of the group
-            self._rooms[key] = self.shared_memory(f"room {number} over {over}", values.size, values.dtype, over)
-        room = self._rooms[key]
-        np.copyto(room, values)
-        yield from ALGORITHMS["shared"](group, self._shared[_pointer(room)][:, : values.size], scratch)
-        np.copyto(values, room)
-
-    def _nodes(self, axes: tuple[str, ...]) -> list[list[int]] | None:
-        """The ranks of a group by node; None where not all groups along these axes lie on nodes alike, as many on each.
-
-        They have to, for what ranks of several groups hold alike to stay so.
-        """
-        if not self.node:
-            return None
-        patterns = set[tuple[int, ...]]()
-        for rank in range(self.grid.size):
-            on = [(self.first + member) // self.node for member in self.grid.group(axes, rank)]
-            patterns.add(tuple(sorted(set(on)).index(each) for each in on))
-        (pattern, *others) = patterns
-        size = pattern.count(0)
-        even = 1 < size < len(pattern) and not len(pattern) % size
-        if others or not even or pattern != tuple(at // size for at in range(len(pattern))):
-            return None
-        return [list(range(at, at + size)) for at in range(0, len(pattern), size)]
-
-    def _sent(self, array: Array, to: int) -> Steps:
-        packed, used = Parcel.of([array]).packed(self.pool)
-        yield Step(packed, to)
-        if used is not None:
-            self.pool.give(used)
-
-    def _received(self, array: Array, source: int) -> Steps:
-        parcel = Parcel.of([array])
-        room, taken = parcel.room(self.pool)
-        yield Step(received=room, source=source)
-        if taken is not None:
-            parcel.unpack(taken, sums=False)
-            self.pool.give(taken)
-
-    def _handed(self, array: Array | None, stage: int) -> Array | None:
-        """On rank 0 what number 0 of a stage has, or None where that has nothing."""
-        source = stage * self.grid.size
-        if source == 0 or self.world.rank not in (0, source):
-            return array if self.world.rank == source == 0 else None
-        about = np.zeros(10, np.int64)  # how many axes and one; extents; the element type's letter
-        if array is not None:
-            about[: array.ndim + 2] = [array.ndim + 1, *array.shape, ord(array.dtype.char)]
-        if self.world.rank == source:
-            self.run(self._sent(about, 0), "what there is")
-            if array is not None:
-                self.run(self._sent(array, 0), "rows")
-            return None
-        self.run(self._received(about, source), "what there is")
-        if not about[0]:
-            return None
-        found = np.empty(tuple(about[1 : about[0]].tolist()), chr(about[about[0]]))
-        self.run(self._received(found, source), "rows")
-        return found
-
-    def _pieces(
-        self, spec: Spec, samples: int, stage: int, every: bool
-    ) -> Iterator[tuple[int, list[tuple[Slices, Slices]]]]:
-        """(rank of the job, where its part lies in its array and in the whole), of those that have one.
-
-        Of ranks with the same part the first alone, unless it is to be `every` one.
-        """
-        whole = _whole(self.grid.whole(spec, samples))
-        seen = set[Box]()
-        for rank in range(self.grid.size):
-            box = self.grid.box(spec, rank, samples)
-            if prod(extents(box)) and (every or box not in seen):
-                seen.add(box)
-                yield stage * self.grid.size + rank, list(blocks(box, whole))
-
     # --- what is under way ----------------------------------------------------------------------------------------
 
     def _begin(self, kind: str, name: str, over: str, steps: Steps, arrays: Sequence[Array], begin: bool) -> None:
         axes = self._wide(_axes(over))
         serial = self._serials[axes] = self._serials.get(axes, 0) + 1
         size = sum(array.nbytes for array in arrays)
-        running = self._start(self._groups[axes], steps, f"{kind} of `{name}` over {over}", serial, size)
+        running = self.traffic.start(self._groups[axes], steps, f"{kind} of `{name}` over {over}", serial, size)
         if not begin:
-            self._end(running)
+            self.traffic.end(running)
             return
         for array in arrays:
             waiting = [other for other in self._begun.get(id(array), ()) if not other.done]
             self._begun[id(array)] = [*waiting, running]
-
-    def _start(self, world: World, steps: Steps, name: str, serial: int, size: int = 0) -> _Running:
-        running = _Running(world, steps, name, serial, size)
-        self._open.append(running)
-        self._advance()
-        return running
-
-    def _end(self, running: _Running) -> None:
-        if self._advance() and running.done:
-            return
-        with self.world.position.waiting(running.name):
-            self.world.wait_until(lambda: self._advance() and running.done, running.name, running.size)
-
-    def _advance(self) -> bool:
-        """Everything that is begun, as far as it goes without waiting."""
-        for running in tuple(self._open):
-            if running.advance():
-                self._open.remove(running)
-        return True
 
     # --- parts of these -------------------------------------------------------------------------------------------
 
@@ -597,24 +380,3 @@ def _axes(over: str) -> tuple[str, ...]:
 
 def _several(arrays: Arrays) -> tuple[Array, ...]:
     return (arrays,) if isinstance(arrays, np.ndarray) else tuple(arrays)
-
-
-def _one_behind_the_other(arrays: Sequence[Array], values: Array) -> Iterator[tuple[Array, Array]]:
-    start = 0
-    for array in arrays:
-        yield array, values[start : start + array.size].reshape(array.shape)
-        start += array.size
-
-
-def _whole(shape: Shape) -> Box:
-    return tuple(((0, extent),) if extent else () for extent in shape)
-
-
-def _at(place: Slices) -> Any:
-    """An index that gives a view, of what has no axes too."""
-    return (*place, Ellipsis)
-
-
-def _pointer(array: Array) -> int:
-    """Where an array's memory begins."""
-    return int(array.__array_interface__["data"][0])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import Any
 
 Runs = tuple[tuple[int, int], ...]
 """(start, stop) of the indices that a rank holds of an axis, in order, none of them empty or beside the next."""
@@ -218,6 +219,11 @@ def extents(box: Box) -> Shape:
 
 
 Slices = tuple[slice, ...]
+
+
+def view(place: Slices) -> Any:
+    """As an index, which gives a view of what has no axes, too."""
+    return (*place, Ellipsis)
 
 
 def blocks(held: Box, wanted: Box) -> Iterator[tuple[Slices, Slices]]:

@@ -91,10 +91,11 @@ class Tensors:
     def gather(self, name: str) -> Array | None:
         """The whole on rank 0, None on the others."""
         held, place = self._held[name], self.place
+        place.settle()
         stage, spec = held.stages[0]
         if place.stage != stage and place.world.rank:
             return None
-        return place.assemble(spec, 0, stage, held.own if place.stage == stage else None, held.dtype)
+        return place.wholes.assemble(spec, 0, stage, held.own if place.stage == stage else None, held.dtype)
 
     def scatter(self, name: str, whole: Array | None) -> None:
         """The parts of what rank 0 has to all ranks that hold one; it is cast to the tensor's element type."""
@@ -102,7 +103,7 @@ class Tensors:
         cast = None if whole is None else np.asarray(whole, held.dtype).reshape(self.shape(name))
         for stage, spec in held.stages:
             if place.stage == stage or place.world.rank == 0:
-                place.spread(spec, 0, stage, held.own if place.stage == stage else None, cast)
+                place.wholes.spread(spec, 0, stage, held.own if place.stage == stage else None, cast)
 
     def gathered(self, names: Sequence[str]) -> Iterator[tuple[str, Array | None]]:
         """One whole after the other."""
@@ -127,7 +128,7 @@ class Tensors:
             whole = np.empty(self.shape(name), held.dtype)
             initialise(whole, **keywords)
             spec = next(spec for stage, spec in held.stages if stage == place.stage)
-            place.take_part(spec, whole, held.own)
+            place.wholes.take_part(spec, whole, held.own)
 
     def _draw_of(self, name: str, initialise: Callable[..., None], of: str, keywords: Mapping[str, Any]) -> None:
         """On rank 0, which then gives the others their parts."""
@@ -155,7 +156,7 @@ class Tensors:
 def _spec(table: Table, name: str) -> Spec:
     row = table[name]
     if not isinstance(row, Row | View | Part):
-        raise ValueError(f"`{name}` is no tensor")
+        raise TypeError(f"`{name}` is no tensor")
     return spec_of(row.shape)
 
 

@@ -1,0 +1,87 @@
+"""What a rank has begun and not ended yet: it goes on whenever the program calls into its place, whatever for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .collectives import Array, Step, Steps
+from .exchange import Parcel, Pool
+from .world import World
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """Something begun: steps of the ranks of a world, named as the messages of a stall call them."""
+
+    world: World
+    steps: Steps
+    name: str
+    serial: int = 0
+    size: int = 0
+    done: bool = False
+    _started: list[Any] = field(default_factory=list)
+
+    def advance(self) -> bool:
+        """As far as it goes without waiting; whether it is over."""
+        while not self.done and self.world.test(self._started):
+            step = next(self.steps, None)
+            if step is None:
+                self.done = True
+            else:
+                self._started = self.world.start(step, self.name, self.serial)
+        return self.done
+
+
+class Traffic:
+    """All that is under way on a rank, and the memory of its messages."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.pool = world, Pool()
+        self._open: list[Running] = []
+
+    def start(self, world: World, steps: Steps, name: str, serial: int = 0, size: int = 0) -> Running:
+        """Begins steps of the ranks of a world, which move `size` bytes; those of one name and serial keep their order."""
+        running = Running(world, steps, name, serial, size)
+        self._open.append(running)
+        self._advance()
+        return running
+
+    def end(self, running: Running) -> None:
+        """Returns when it is over."""
+        if self._advance() and running.done:
+            return
+        with self.world.position.waiting(running.name):
+            self.world.wait_until(lambda: self._advance() and running.done, running.name, running.size)
+
+    def run(self, steps: Steps, name: str) -> None:
+        """Messages among all ranks of the job, numbered as there, to their end."""
+        self.end(self.start(self.world, steps, name))
+
+    def settle(self) -> None:
+        """Returns when everything is over."""
+        for running in tuple(self._open):
+            self.end(running)
+
+    def sent(self, array: Array, to: int) -> Steps:
+        """One message of an array, which may have gaps."""
+        packed, used = Parcel.of([array]).packed(self.pool)
+        yield Step(packed, to)
+        if used is not None:
+            self.pool.give(used)
+
+    def received(self, array: Array, source: int) -> Steps:
+        """One message into an array, which may have gaps."""
+        parcel = Parcel.of([array])
+        room, taken = parcel.room(self.pool)
+        yield Step(received=room, source=source)
+        if taken is not None:
+            parcel.unpack(taken, sums=False)
+            self.pool.give(taken)
+
+    def _advance(self) -> bool:
+        """Everything that is begun, as far as it goes without waiting."""
+        for running in tuple(self._open):
+            if running.advance():
+                self._open.remove(running)
+        return True
