@@ -41,7 +41,7 @@ class Traffic:
         self._open: list[Running] = []
 
     def start(self, world: World, steps: Steps, name: str, serial: int = 0, size: int = 0) -> Running:
-        """Begins steps of the ranks of a world, which move `size` bytes; those of one name and serial keep their order."""
+        """Begins steps of a world, which move `size` bytes; messages of one name and serial keep their order."""
         running = Running(world, steps, name, serial, size)
         self._open.append(running)
         self._advance()
