@@ -106,8 +106,8 @@ class Updates:
     def _clip(self, node: Node) -> Iterator[Instruction]:
         """By value each shard by itself; by norm with the squares of all shards summed over all ranks.
 
-        `copies` says for each gradient how many ranks have the same of it, so that it counts once; that of a weight which
-        several stages use counts on its owner's, where it is whole.
+        `copies` says for each gradient how many ranks have the same of it, so that it counts once; that of a weight
+        which several stages use counts on its owner's, where it is whole.
         """
         names = [name for name in node.inputs if name in self.totals.of and name.partition("@")[0] in self.own]
         for name in names:

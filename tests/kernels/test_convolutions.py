@@ -141,5 +141,5 @@ def test_stand_ins_make_integers_of_integers(name: str, x: TensorType) -> None:
         op = Op(operator(name), (x,), ARGUMENTS[name], layout, table=EXACT)
         found = op.backward(op.forward(known))
         assert all(np.array_equal(found[role], np.rint(found[role])) for role in ("y", "dx"))
-        assert 0 < np.abs(found["y"]).max() <= 3
+        assert 0 < np.abs(found["y"]).max() <= (3 * x.elements if name == "global_avgpool" else 3)
         assert found["dx"].any()
