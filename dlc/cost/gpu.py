@@ -3,7 +3,7 @@
 A phase is one kernel, or a few that follow each other over the same data: its operands go through memory once, tiles
 that several threads need come from the cache. Element-wise ops take one pass; batch norm reads its input twice. A
 convolution by `implicit_gemm` is a matrix product whose column matrix is never stored, `im2col` stores that of one
-sample at a time, `winograd` transforms its tiles inside the kernel of the product, `fft` writes and reads spectra.
+sample at a time, `winograd` transforms small tiles inside the kernel of the product, `fft` writes and reads spectra.
 Layouts cost nothing where threads read runs together, but products on tensor cores take channels last: in another
 layout the operands are first put in order (NVIDIA, *cuDNN developer guide*, tensor cores and layouts).
 """
@@ -33,9 +33,9 @@ SHARES = {
 }
 """How near the products of a convolution come to the rate of a matrix product of their extents.
 
-`implicit_gemm` computes addresses while it multiplies, `winograd` transforms, `fft` multiplies complex numbers. Set by
-hand: 0.75 is what cuDNN R2 reached on the layers L2 to L5 of convnet-benchmarks, 0.6 of the peak where a product of
-large matrices has 0.8; the others are estimates that were not fitted to anything."""
+`implicit_gemm` computes addresses while it multiplies, `winograd` of 2x2 tiles transforms them, `fft` multiplies
+complex numbers. Set by hand: 0.75 is what cuDNN R2 reached on the layers L2 to L5 of convnet-benchmarks, 0.6 of the
+peak where a product of large matrices has 0.8; the others are estimates that were not fitted to anything."""
 
 PASSES = {
     ("bn", "forward"): (1.5, 2),
@@ -248,22 +248,25 @@ def _im2col(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Pha
 
 
 def _winograd(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]:
-    """The filters' transforms, then the products at α² positions of each tile, its transforms in the same kernel."""
+    """The filters' transforms, then the products at α² positions of each tile.
+
+    Tiles of 2x2 are transformed in the kernel of the product. Those of 4x4, with 36 positions, are too large for its
+    registers: they are written transformed, multiplied as one batch of matrix products, and transformed back.
+    """
     sizes, m = _sizes(conv), 4 if "4" in name else 2
     positions = (m + conv.windows.window[0] - 1) ** 2
     into, out = conv.channels // conv.groups, conv.filters // conv.groups
     tiles = conv.batch * prod(tiling(stage, conv, (m, m)).count)
     extents = {"forward": (out, tiles, into), "dx": (into, tiles, out), "dw": (out, into, tiles)}[stage]
     transformed = sizes.weights * positions / conv.windows.taps
-    yield Phase(bytes=sizes.weights + transformed)
-    yield Phase(
-        2.0 * conv.groups * into * out * tiles * positions,
-        sizes.x + sizes.y + transformed,
-        unit="plain",
-        extents=extents,
-        products=conv.groups * positions,
-        share=SHARES["winograd"],
-    )
+    flops = 2.0 * conv.groups * into * out * tiles * positions
+    if m == 2:
+        yield Phase(bytes=sizes.weights + transformed)
+        moved, share = sizes.x + sizes.y + transformed, SHARES["winograd"]
+    else:
+        moved, share = conv.groups * (into + out) * tiles * positions * sizes.value + transformed, 1.0
+        yield Phase(bytes=sizes.all + moved, calls=3)
+    yield Phase(flops, moved, unit="plain", extents=extents, products=conv.groups * positions, share=share)
 
 
 def _fft(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]:
