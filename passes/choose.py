@@ -67,7 +67,7 @@ def choose(graph: Graph, context: Context, thrift: float = 0.0) -> Plan:
         runner_up=min(runners_up, key=lambda other: other.objective, default=None),
         baselines=tuple(_baselines(found)),
         sources=_sources(context, best),
-        threads=found.device.cores,
+        threads=found.device.cores if found.device.kind == "cpu" else 1,
     )
     return plan.with_(predicted=replace(predicted, peak_bytes=peak_bytes(lower(graph, plan, context))))
 
