@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from math import log
 
 import pytest
 
@@ -77,7 +78,8 @@ def node_seconds(graph: Graph, node: Node, algorithms: Sequence[str]) -> float:
     return min(seconds(op, node.stage, shapes, name, layout, titan_x()).seconds for name in names)
 
 
-def test_networks_take_what_was_measured_within_a_factor_of_two() -> None:
+def test_networks_take_what_was_measured() -> None:
+    """Each library within a factor of 1.75, by 25 % on average."""
     rows = [
         (network, library, measured(network, library), predicted(network, library))
         for network in NETWORKS
@@ -91,6 +93,9 @@ def test_networks_take_what_was_measured_within_a_factor_of_two() -> None:
     for network, library, found, expected in rows:
         low, high = interval(expected)
         assert expected / 2 < low <= found <= high < 2 * expected, (network, library)
+    off = [abs(log(expected / found)) for *_, found, expected in rows]
+    assert max(off) < log(1.75)
+    assert sum(off) / len(off) < log(1.26)
 
 
 @pytest.mark.parametrize("network", ["AlexNet-OWT", "OverFeat-fast"])
@@ -158,7 +163,7 @@ def layers(direction: str) -> Iterator[tuple[str, str, float, float]]:
 
 
 def fastest(rows: Iterable[tuple[str, str, float, float]], layer: str, column: int) -> str:
-    return min((row for row in rows if row[0] == layer), key=lambda row: row[column])[1]  # type: ignore[index]
+    return min((row for row in rows if row[0] == layer), key=lambda row: row[column])[1]
 
 
 def test_transforms_are_the_fastest_of_large_windows_on_single_layers_too() -> None:

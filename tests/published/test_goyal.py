@@ -45,7 +45,7 @@ def test_scaling_from_8_to_256_gpus() -> None:
     efficiency = predicted(RESNET_50, 8).step / predicted(RESNET_50, 256).step
     rows = [("8 to 256 GPUs", FACTS["scaling_efficiency_8_to_256"], efficiency)]
     print_table("Goyal et al.: scaling of ResNet-50", ("", "published", "predicted"), rows)
-    assert FACTS["scaling_efficiency_8_to_256"] - 0.05 < efficiency <= 1.0
+    assert FACTS["scaling_efficiency_8_to_256"] < efficiency < 0.98
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_time_to_train(what: str, network: Network, gpus: int, epochs: int, foun
     """Runs take longer than their steps: reading images, validating and waiting are a fifth to a quarter of them."""
     ours = minutes(network, gpus, epochs)
     print_table(what, ("GPUs", "published min", "predicted min", "ratio"), [(gpus, found, ours, ours / found)])
-    assert 0.7 * found < ours < found
+    assert 0.76 * found < ours < 0.86 * found
 
 
 def test_deeper_networks_take_longer() -> None:
@@ -69,7 +69,7 @@ def test_deeper_networks_take_longer() -> None:
     ratio = FACTS["resnet101_minutes_256_gpus"] / FACTS["resnet50_minutes_256_gpus"]
     ours = minutes(RESNET_101, 256, 90) / minutes(RESNET_50, 256, 90)
     print_table("ResNet-101 to ResNet-50", ("published", "predicted"), [(ratio, ours)])
-    assert ours == pytest.approx(ratio, rel=0.15)
+    assert ours == pytest.approx(ratio, rel=0.1)
 
 
 def test_halving_and_doubling_beat_rings_on_short_messages() -> None:
