@@ -32,12 +32,12 @@ class Shards:
         """The shards of a unit, back to back."""
         dtype = self.setting.graph.type(unit.members[0]).dtype
         size = sum(self.setting.bytes(name, forms[name]) for name in unit.members)
-        self.buffers.add(Buffer(f"{unit.name}.weights", tensor(dtype, element=size // DTYPE_BYTES[dtype]), "weight"))
+        self.buffers.add(Buffer(f"{unit.name}.shards", tensor(dtype, element=size // DTYPE_BYTES[dtype]), "weight"))
         offset = 0
         for name in unit.members:
             self.of[name] = unit
             type_, form = self.setting.graph.type(name), forms[name]
-            parent = f"{unit.name}.weights"
+            parent = f"{unit.name}.shards"
             self.buffers.add(Buffer(name, type_, "weight", view_of=parent, offset=offset, placement=form.placement))
             offset += self.setting.bytes(name, form) // DTYPE_BYTES[dtype]
 
@@ -54,7 +54,7 @@ class Shards:
         dtype = graph.type(unit.members[0]).dtype
         sizes = [self.setting.bytes(name, homes[name]) for name in unit.members]
         size, offset = sum(sizes), 0
-        target, source = f"{unit.name}.weights.whole@{address}", f"{unit.name}.weights"
+        target, source = f"{unit.name}.shards.whole@{address}", f"{unit.name}.shards"
         self.buffers.add(Buffer(target, tensor(dtype, element=size // DTYPE_BYTES[dtype]), "bucket"))
         for name, part in zip(unit.members, sizes, strict=True):
             whole, where = f"{name}.whole@{address}", homes[name].placement

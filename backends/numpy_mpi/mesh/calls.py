@@ -24,14 +24,13 @@ PARTS = ("once", "averaged", "parts", "copies")
 class Calls:
     """Writes the instructions of one role.
 
-    `constants` collect the attributes of ops that the text names, `runtime` functions of the runtime.
+    `constants` collect the attributes of ops that the text names.
     """
 
     emission: Emission
     arrays: Arrays
     begun: dict[str, Collective] = field(default_factory=dict)
     constants: dict[str, dict[str, str]] = field(default_factory=dict)
-    runtime: set[str] = field(default_factory=set)
 
     def lines(self, instructions: Sequence[Instruction]) -> Iterator[str]:
         """The lines of a segment; updates that are alike are one loop over the names of their arrays."""
@@ -129,8 +128,7 @@ class Calls:
             keywords.append("pad=pad")
             for at, name in enumerate(made.workspaces):
                 if name.endswith(".padded"):
-                    self.runtime.add("needed")
-                    workspaces[at] = f"*needed(pad, {workspaces[at]})"
+                    workspaces[at] = f"*place.needed(pad, {workspaces[at]})"
         function = self.emission.kernel(made).function
         arguments = [*inputs, *outputs, *workspaces, *keywords]
         parts = attrs.get("parts", 1)

@@ -223,7 +223,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     totals = next(part for part in parts if part.holds("totals"))
     text = "".join(str(value) for each in described for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
-    runtime = {*RUNTIME_NAMES, training.data.kind, *(name for part in parts for name in part.calls.runtime)}
+    runtime = {*RUNTIME_NAMES, training.data.kind}
     runtime |= {name for name in ROWS if f"{name}(" in text}
     return {
         "version": dlc.__version__,
