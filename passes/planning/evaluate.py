@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from passes.planning.network import HomeKind, Network, OpKind
+from passes.planning.network import HomeKind, Network
 from passes.planning.op_tables import COLUMNS
 from passes.planning.tables import Tables
 
@@ -66,11 +66,10 @@ def line(net: Network, tables: Tables, values: Integers, edges: Sequence[Array] 
     import numpy as np
 
     count, kinds = len(net.addresses), np.array(net.variables, dtype=np.int64)
-    made = {index: tables.op(kind) for index, kind in enumerate(net.kinds) if isinstance(kind, OpKind)}
-    starts = np.zeros(len(net.kinds), dtype=np.int64)
-    starts[list(made)] = np.cumsum([0, *(table.options for table in made.values())])[:-1]
+    every, starts = tables.columns, np.zeros(len(net.kinds), dtype=np.int64)
+    starts[list(every.kinds)] = every.ends - every.counts
     places = starts[kinds[:count]] + values[:count]
-    columns = {name: np.concatenate([getattr(table, name) for table in made.values()])[places] for name in COLUMNS}
+    columns = {name: every.column(name)[places] for name in COLUMNS}
     late, hides = tables.exposure.late, tables.exposure.hiding
     columns["moves"] = np.zeros(count)
     columns["late"] = columns["sums"] * late[kinds[:count]]

@@ -20,12 +20,12 @@ from dlc.ir.mesh import Mesh
 from dlc.ir.plan import Bounds, PassPlan
 from passes.context import Context
 from passes.options import rules_of
+from passes.planning.columns import Columns
 from passes.planning.cuts import Cuts
 from passes.planning.elimination import Assignment, Structure, least_cost, minimise, structure, total
 from passes.planning.evaluate import Line, Scale, line, scale
 from passes.planning.limited import Largest, minimise_max
 from passes.planning.network import EdgeKind, HomeKind, Network, OpKind, network
-from passes.planning.op_tables import OpTable
 from passes.planning.orders import Orders, orders_of, ruled_out
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
@@ -231,23 +231,46 @@ def _times(found: Space, strategy: Strategy, kind: EdgeKind) -> float:
 
 def unary_tables(found: Space, tables: Tables) -> tuple[list[Array], list[Array]]:
     """(shown, hidden): what each option of each kind counts in J by itself."""
-    weight = found.scale(tables.strategy)
-    pairs = [_unary(found, tables, kind, weight) for kind in found.network.kinds]
-    return [shown for shown, _ in pairs], [hidden for _, hidden in pairs]
+    columns, weight = tables.columns, found.scale(tables.strategy)
+    pairs: dict[int, tuple[Array, Array]] = dict(
+        zip(columns.kinds, zip(*map(columns.split, unary_columns(found, tables)), strict=True), strict=True)
+    )
+    for kind in found.network.kinds:
+        if isinstance(kind, HomeKind):
+            pairs[kind.index] = _of_home(tables, kind, weight)
+    every = [pairs[kind.index] for kind in found.network.kinds]
+    return [shown for shown, _ in every], [hidden for _, hidden in every]
 
 
-def _unary(found: Space, tables: Tables, kind: OpKind | HomeKind, weight: Scale) -> tuple[Array, Array]:
-    late, hiding = (float(column[kind.index]) for column in (tables.exposure.late, tables.exposure.hiding))
-    if isinstance(kind, HomeKind):
-        adding = tables.home(kind).backward
-        hidden = (weight.microbatch - hiding * weight.step) * adding
-        return weight.microbatch * adding if tables.exposure.hides else hidden, hidden
-    table = tables.op(kind)
-    behind = table.backward + table.weights
-    forward = table.forward * (2.0 if found.repeats(kind, tables.strategy) else 1.0)
-    shown = weight.microbatch * (forward + behind) + weight.step * table.update
-    hidden = shown + weight.step * (late * table.sums - hiding * behind)
-    return shown if tables.exposure.hides else hidden, hidden
+def unary_columns(found: Space, tables: Tables) -> tuple[Array, Array]:
+    """The same for all ops in one row; once for a strategy."""
+    columns = tables.columns
+    if tables.strategy not in columns.unary:
+        columns.unary[tables.strategy] = _unary(found, tables, columns)
+    return columns.unary[tables.strategy]
+
+
+def _unary(found: Space, tables: Tables, columns: Columns) -> tuple[Array, Array]:
+    weight, exposure, kinds = found.scale(tables.strategy), tables.exposure, list(columns.kinds)
+    late, hiding = columns.spread(exposure.late[kinds]), columns.spread(exposure.hiding[kinds])
+    behind = columns.column("backward") + columns.column("weights")
+    forward = columns.column("forward") * columns.spread(1.0 + _repeated(found, tables.strategy))
+    shown = weight.microbatch * (forward + behind) + weight.step * columns.column("update")
+    hidden = shown + weight.step * (late * columns.column("sums") - hiding * behind)
+    return shown if exposure.hides else hidden, hidden
+
+
+def _repeated(found: Space, strategy: Strategy) -> Array:
+    """[kind of op]: 1 where it is computed again, else 0."""
+    import numpy as np
+
+    return np.array([float(found.repeats(kind, strategy)) for kind, _ in found.ops])
+
+
+def _of_home(tables: Tables, kind: HomeKind, weight: Scale) -> tuple[Array, Array]:
+    adding, hiding = tables.home(kind).backward, float(tables.exposure.hiding[kind.index])
+    hidden = (weight.microbatch - hiding * weight.step) * adding
+    return weight.microbatch * adding if tables.exposure.hides else hidden, hidden
 
 
 def work_bound(found: Space, strategy: Strategy) -> float:
@@ -264,21 +287,22 @@ def lower_bound(found: Space, strategy: Strategy) -> float:
     Without a pipeline ops need not be computed again.
     """
     least = strategy.with_(recompute="none") if strategy.stages == 1 else strategy
-    shown, hidden = unary_tables(found, found.tables(least))
-    return max(
-        sum(count * float(columns[kind.index].min(initial=inf)) for kind, count in found.ops)
-        for columns in (shown, hidden)
-    )
+    tables = found.tables(least)
+    return max(_at_least(found, tables, column) for column in unary_columns(found, tables))
+
+
+def _at_least(found: Space, tables: Tables, column: Array) -> float:
+    """The sum of the least entries of all ops."""
+    least = tables.columns.least(column)
+    return sum(count * entry for (_, count), entry in zip(found.ops, least, strict=True))
 
 
 def least_bytes(found: Space, strategy: Strategy) -> float:
     """What the device with most holds at least under a strategy: the mean over stages of each op's least bytes."""
     tables = found.tables(strategy)
-    total = 0.0
-    for kind, count in found.ops:
-        table = tables.op(kind)
-        held = table.fixed if found.repeats(kind, strategy) else table.fixed + table.saved
-        total += count * float(held.min(initial=inf))
+    columns = tables.columns
+    saved = columns.column("saved") * columns.spread(1.0 - _repeated(found, strategy))
+    total = _at_least(found, tables, columns.column("fixed") + saved)
     return total / strategy.stages + (least_transient(found, strategy) if strategy.stages == 1 else 0.0)
 
 
@@ -288,17 +312,15 @@ def likely_bytes(found: Space, strategy: Strategy) -> float:
     if strategy.stages == 1 or strategy.recompute == "all":
         return 0.0
     tables, slots = found.tables(strategy), (min(strategy.microbatches, strategy.stages) + 1) / 2
-    held = sum(
-        count * float((table.fixed + slots * table.saved).min(initial=inf))
-        for table, count in ((tables.op(kind), count) for kind, count in found.ops)
-    )
+    columns = tables.columns
+    held = _at_least(found, tables, columns.column("fixed") + slots * columns.column("saved"))
     return held / strategy.stages
 
 
 def least_transient(found: Space, strategy: Strategy) -> float:
     """The bytes of the gradients that the op with most holds at least while its backward pass runs."""
-    tables = found.tables(strategy)
-    return max((float(tables.op(kind).transient.min(initial=inf)) for kind, _ in found.ops), default=0.0)
+    columns = found.tables(strategy).columns
+    return max(columns.least(columns.column("transient")), default=0.0)
 
 
 def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved | None:
@@ -341,24 +363,16 @@ def _without_layouts(
 
 def _pruned(found: Space, tables: Tables, below: float) -> Tables | None:
     """The tables without the cuts of ops that no plan below a cost has; None where an op has no other."""
-    import numpy as np
-
     if below == inf:
         return tables
-    bounds = unary_tables(found, tables)
-    least = [sum(n * float(columns[kind.index].min(initial=inf)) for kind, n in found.ops) for columns in bounds]
-    kept: dict[int, OpTable] = {}
-    for kind, _ in found.ops:
-        table = tables.op(kind)
-        keep = np.ones(len(table.codes), dtype=bool)
-        for columns, bound in zip(bounds, least, strict=True):
-            column = columns[kind.index]
-            cheapest = column.reshape(len(table.codes), len(table.layouts)).min(axis=1)
-            keep &= cheapest - column.min(initial=inf) <= below - bound
-        if not keep.any():
-            return None
-        kept[kind.index] = table if keep.all() else table.of(np.flatnonzero(keep))
-    return tables.of(kept)
+    columns = tables.columns
+    if not columns.counts.all():
+        return None
+    shown, hidden = (
+        columns.near(column, below - _at_least(found, tables, column)) for column in unary_columns(found, tables)
+    )
+    kept = columns.of(shown & hidden)
+    return None if kept is None else tables.of(kept)
 
 
 def _least(graph: Structure, first: Costs, second: Costs) -> Assignment | Largest:

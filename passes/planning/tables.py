@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import is_
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
@@ -17,6 +18,7 @@ from dlc.cost.redistribution import Redistributions
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
 from passes.lower_buffers import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
+from passes.planning.columns import Columns
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.op_tables import OpTable, OpTables, copies, spans
 from passes.planning.pins import Pins
@@ -83,10 +85,21 @@ class Tables:
     _shares: dict[tuple[str, tuple[str, ...]], Mapping[Key, float]] = field(default_factory=dict)
     _exposure: Exposure | None = None
     _ends: dict[tuple[int, str, bool], _End] = field(default_factory=dict)
+    _columns: Columns | None = None
 
-    def of(self, ops: dict[int, OpTable]) -> Tables:
-        """The same with fewer options for some ops."""
-        return replace(self, ops=ops, _ends={}, _exposure=self.exposure)
+    def of(self, columns: Columns) -> Tables:
+        """The same with these options of ops alone."""
+        ops = dict(zip(columns.kinds, columns.tables, strict=True))
+        return replace(self, ops=ops, _ends={}, _exposure=self.exposure, _columns=columns)
+
+    @property
+    def columns(self) -> Columns:
+        """The options of all kinds of ops."""
+        kinds = [kind for kind in self.prices.network.kinds if isinstance(kind, OpKind)]
+        tables = tuple(self.op(kind) for kind in kinds)
+        if self._columns is None or not all(map(is_, tables, self._columns.tables)):
+            self._columns = Columns(tuple(kind.index for kind in kinds), tables)
+        return self._columns
 
     @property
     def many(self) -> bool:
