@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from dlc.ir.mesh import PARTIAL, REPLICATED, Placement, shards
+from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
 from dlc.ir.mesh import parts as count_parts
 from dlc.ir.program import Collective, Copy, Load
-from dlc.ir.storage import title
+from dlc.ir.storage import operand_bytes, title
 from dlc.ops.indexing import Halo
-from dlc.proof.forms import LARGEST, Form, Fringe, Rows, covered, declared, own_rows, place, summed
+from dlc.proof.forms import LARGEST, Form, covered, declared, fringe, own_rows, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import is_image
 from dlc.proof.state import At, State
@@ -17,6 +17,8 @@ from dlc.proof.terms import term
 
 ALLREDUCE = ("tree", "butterfly", "ring", "rabenseifner", "hierarchical", "shared", "mpi")
 SUMS = ("allreduce", "reduce_scatter")
+WHOLE = ("allreduce", "allgather")
+"""Collectives behind which all ranks of a group have the same."""
 
 
 def load(state: State, at: At, made: Load) -> None:
@@ -76,6 +78,9 @@ def begin(state: State, at: At, made: Collective) -> dict[str, Content | None]:
     """What a collective over axes of the role's mesh leaves in its targets."""
     if made.kind == "broadcast" or (made.kind == "allreduce" and made.algorithm not in ALLREDUCE):
         state.problem("structure", made, f"`{made.name}` is a {made.kind} by {made.algorithm}, which there is not")
+    size = operand_bytes(state.role, made, state.layout.storage.microbatches)
+    if state.role.mesh is not None and made.bytes != size:
+        state.problem("bytes", made, f"`{made.name}` moves {made.bytes} bytes of `{made.buffer}`, which has {size}")
     axes = tuple(k for k, name in enumerate(state.mesh.names) if name in made.group.split("+"))
     found: dict[str, Content | None] = {}
     for source, target in pairs(state, made) or ():
@@ -149,31 +154,20 @@ def _halo(
         sentence = f"`{made.name}` goes over `{made.group}` and `{source}` is split by {axis} over `{names}`"
         state.problem("parts", made, sentence)
         return None
-    rows = _rows(facts, type_.extent(axis))
-    along, rest = form.along(axis), tuple(fringe for fringe in form.fringes if fringe.axis != axis)
-    if facts.get("add"):
-        if along is None or not along.pending or along.rows != rows:
-            words = "no parts of sums for them" if along is None else f"rows {_spans(along.rows)}"
-            state.problem("parts", made, f"`{made.name}` adds up rows {_spans(rows)} of `{source}`, which has {words}")
-            return None
-        after = Form(form.placement, form.layout, rest)
-    else:
-        if along is not None:
-            state.problem("parts", made, f"`{made.name}` fetches rows of `{source}`, which has some of other ranks")
-            return None
-        own = own_rows(type_, form.placement, state.mesh, axis)
-        fringes = (*rest, Fringe(axis, rows, pending=False)) if rows != own else rest
-        after = Form(form.placement, form.layout, tuple(sorted(fringes)))
-    state.typed(made, target, value, after)
-    return Content(content.terms, state.forms.number(after))
-
-
-def _rows(facts: Mapping[str, object], extent: int) -> Rows:
-    """The rows that each part has behind a halo exchange."""
     numbers = {name: int(str(facts[name])) for name in ("before", "after", "stride", "step", "results", "parts")}
     halo = Halo(numbers["before"], numbers["after"], numbers["stride"], numbers["step"])
-    cut = (halo.reads(*each) for each in shards(numbers["results"], numbers["parts"]))
-    return tuple((max(0, first), min(extent, last)) for first, last in cut)
+    add = bool(facts.get("add"))
+    wide = fringe(axis, type_.extent(axis), halo, numbers["results"], numbers["parts"], pending=add)
+    along, rest = form.along(axis), tuple(each for each in form.fringes if each.axis != axis)
+    if along != (wide if add else None):
+        does = "adds up" if add else "fetches"
+        words = "none of other ranks" if along is None else f"rows {_spans(along.reads)} of them"
+        state.problem("parts", made, f"`{made.name}` {does} rows {_spans(wide.reads)} of `{source}`, which has {words}")
+        return None
+    kept = wide.rows == own_rows(type_, form.placement, state.mesh, axis)
+    after = Form(form.placement, form.layout, rest if add or kept else tuple(sorted((*rest, wide))))
+    state.typed(made, target, value, after)
+    return Content(content.terms, state.forms.number(after))
 
 
 def _sums(placement: Placement) -> tuple[bool, ...]:

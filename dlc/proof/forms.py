@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, parts, shards
 from dlc.ir.tensor import TensorType
+from dlc.ops.indexing import Halo
 
 OWN = "|"
 """Begins the placement of what has no axis that runs along a split one, while each rank has made it of its own part:
@@ -29,11 +30,15 @@ LARGEST = "^"
 
 
 class Fringe(NamedTuple):
-    """The rows of an axis that each part has, where these are not just its own; `pending` if they are parts of sums."""
+    """The rows of an axis that each part has, where these are not just its own; `pending` if they are parts of sums.
+
+    `reads` are these rows as windows see them, with the pads beyond the ends of the axis.
+    """
 
     axis: str
     rows: Rows
     pending: bool
+    reads: Rows
 
 
 class Form(NamedTuple):
@@ -128,6 +133,12 @@ def _shard(extent: int, extents: tuple[int, ...], axes: tuple[int, ...], at: dic
     return shards(extent, prod(extents[k] for k in axes))[index]
 
 
+def fringe(axis: str, extent: int, halo: Halo, results: int, count: int, pending: bool) -> Fringe:
+    """The rows that each of so many parts reads of an axis, for its share of so many results."""
+    reads = tuple(halo.reads(*each) for each in shards(results, count))
+    return Fringe(axis, tuple((max(0, first), min(extent, last)) for first, last in reads), pending, reads)
+
+
 def own_rows(type_: TensorType, placement: Placement, mesh: Mesh, axis: str) -> Rows:
     """The rows of an axis that each part has by a placement."""
     return shards(type_.extent(axis), parts(placement, mesh, axis))
@@ -136,7 +147,7 @@ def own_rows(type_: TensorType, placement: Placement, mesh: Mesh, axis: str) -> 
 def largest(type_: TensorType, form: Form, mesh: Mesh) -> TensorType:
     """What the rank with most of a value holds of it."""
     for axis in dict.fromkeys(at for at in form.placement if at in type_.names):
-        fringe = form.along(axis)
-        rows = fringe.rows if fringe else own_rows(type_, form.placement, mesh, axis)
+        further = form.along(axis)
+        rows = further.rows if further else own_rows(type_, form.placement, mesh, axis)
         type_ = type_.with_extent(axis, max(stop - start for start, stop in rows))
     return type_

@@ -12,7 +12,7 @@ from dlc.ir.storage import title
 from dlc.ops import operator
 from dlc.proof.forms import LARGEST, Form, declared, place, summed
 from dlc.proof.memory import Content
-from dlc.proof.rules import FORWARD, Split
+from dlc.proof.rules import FORWARD, Split, is_image
 from dlc.proof.state import At, State
 from dlc.proof.terms import ZERO, Terms, added, term
 
@@ -80,6 +80,11 @@ def _sum(state: State, at: At, made: Compute) -> None:
         state.problem("parts", made, f"`{made.address}` adds up what the ranks hold differently: {words}")
         state.poison(at, made.outputs)
         return
+    layouts = {buffer.layout for name in made.inputs if is_image((buffer := state.role.buffer(name)).type)}
+    if layouts and layouts != {made.layout}:
+        state.problem(
+            "content", made, f"`{made.address}` works in {made.layout} on what is in {', '.join(sorted(layouts))}"
+        )
     types = {state.role.buffer(name).type for name in (*made.inputs, *made.outputs)}
     if len(types) > 1:
         state.problem("bytes", made, f"`{made.address}` adds up buffers of different types")

@@ -12,7 +12,7 @@ from math import prod
 
 from dlc.ir import schema
 from dlc.ir.graph import Attr, Graph, Node
-from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, parts, shards
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, parts
 from dlc.ir.storage import of_microbatch
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator
@@ -25,7 +25,7 @@ from dlc.ops.indexing import (
     result_placement,
 )
 from dlc.ops.operator import Gradient, Operator
-from dlc.proof.forms import OWN, Form, Forms, Fringe, Rows, own_rows, place
+from dlc.proof.forms import OWN, Form, Forms, Fringe, fringe, own_rows, place
 
 FORWARD = ("forward", "loss", "metric")
 IMAGE = (BATCH, "channel", "height", "width")
@@ -206,11 +206,10 @@ class Rules:
         for along, halo in op.indexing.halos.items():
             count = parts(placement, self.mesh, runs[along].name) if along in runs and along in results else 1
             if count > 1:
-                extent = runs[along].extent
-                cut = tuple(halo.reads(*each) for each in shards(results[along], count))
-                rows: Rows = tuple((max(0, first), min(extent, last)) for first, last in cut)
-                if rows != own_rows(type_, placement, self.mesh, runs[along].name):
-                    found.append(Fringe(runs[along].name, rows, pending))
+                axis = runs[along]
+                wide = fringe(axis.name, axis.extent, halo, results[along], count, pending)
+                if wide.rows != own_rows(type_, placement, self.mesh, axis.name):
+                    found.append(wide)
         return tuple(sorted(found))
 
     def _results(self, op: Op) -> dict[str, int]:
@@ -273,15 +272,15 @@ def _told(op: Op, partition: Placement) -> tuple[str, ...]:
 
 
 def _fringe_fault(name: str, form: Form, wanted: Sequence[Fringe]) -> str:
-    for fringe in wanted:
-        held = form.along(fringe.axis)
+    for wide in wanted:
+        held = form.along(wide.axis)
         if held is None:
-            return f"its parts read rows of `{name}` along {fringe.axis} that other ranks have"
+            return f"its parts read rows of `{name}` along {wide.axis} that other ranks have"
         if held.pending:
-            return f"`{name}` still has parts of sums in rows along {fringe.axis} that other ranks have"
-        for part, (want, have) in enumerate(zip(fringe.rows, held.rows, strict=False)):
+            return f"`{name}` still has parts of sums in rows along {wide.axis} that other ranks have"
+        for part, (want, have) in enumerate(zip(wide.reads, held.reads, strict=False)):
             if want != have:
-                rows = f"rows {want[0]} to {want[1]} of `{name}` along {fringe.axis}"
+                rows = f"rows {want[0]} to {want[1]} of `{name}` along {wide.axis}"
                 return f"part {part} reads {rows} and has {have[0]} to {have[1]}"
     return f"`{name}` has further rows, which it is not to see"
 

@@ -59,6 +59,7 @@ class State:
             if value != buffer.name or self.graph.value(value).kind not in KEPT or buffer.kind not in KEPT:
                 continue
             form = Form(self.said(buffer), buffer.layout if is_image(buffer.type) else "")
+            self.typed(None, buffer.name, value, form)
             self.memory.write(buffer.name, 0, Content(term(value), self.forms.number(form)))
 
     def said(self, buffer: Buffer) -> Placement:
@@ -136,7 +137,7 @@ class State:
         said = self.placement(child.name)
         said = form.placement if said is None or lenient(said, declared(form.placement)) else said
         type_ = self.rules.type(value) if value else child.type
-        whole = not form.fringes or said == form.placement
+        whole = child.type == parent.type and (not form.fringes or said == form.placement)
         if (
             not whole
             or not covered(type_, self.mesh, declared(form.placement), said, ())
@@ -165,6 +166,7 @@ class State:
         if isinstance(split, str):
             self.problem("parts", made, f"`{title(made)}` reads `{child.name}`: {split}")
             return None
+        self.typed(made, child.name, node.outputs[0], self.forms[split.outputs[0]])
         return Content(self.meaning.of(node.outputs[0], microbatch), split.outputs[0])
 
     def expect(self, made: Instruction, name: str, content: Content, wanted: Terms) -> bool:
@@ -198,14 +200,14 @@ class State:
         for name in names:
             self.memory.write(name, at.row.slot, None)
 
-    def typed(self, made: Instruction, name: str, value: str, form: Form) -> None:
+    def typed(self, made: Instruction | None, name: str, value: str, form: Form) -> None:
         """Note a buffer that has not the type of its value, or no room for the rows of other ranks."""
         type_ = self.graph.type(value)
         for fringe in form.fringes:
             most = max(stop - start for start, stop in fringe.rows)
             type_ = type_.with_extent(fringe.axis, most * len(fringe.rows))
         if (buffer := self.role.buffer(name)).type != type_:
-            self.problem("bytes", made, f"`{title(made)}` fills `{name}`, a {buffer.type}, with a {type_}")
+            self.problem("bytes", made, f"`{name}` is a {buffer.type}, and what it is to hold a {type_}")
 
 
 def lenient(said: Placement, have: Placement) -> bool:

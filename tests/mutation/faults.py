@@ -269,8 +269,14 @@ def narrow_window(program: Program) -> Iterator[Edit]:
 
 
 def dropped_kernel(program: Program) -> Iterator[Edit]:
-    """A kernel is not called."""
-    yield from _each(program, Compute, lambda site: site.instead())
+    """A kernel is not called, whose results are not there already: one that is not computed again."""
+    yield from _each(program, Compute, lambda site: None if _again(site) else site.instead())
+
+
+def _again(site: Site) -> bool:
+    """Whether a kernel has run in an earlier segment of its role."""
+    earlier = (i for segment in site.owner.segments[: site.segment] for i in segment.instructions)
+    return title(site.instruction) in map(title, earlier)
 
 
 def doubled_sum(program: Program) -> Iterator[Edit]:
@@ -386,7 +392,7 @@ def not_told(program: Program) -> Iterator[Edit]:
 
 def early_kernel(program: Program) -> Iterator[Edit]:
     """A kernel comes before what it reads is there."""
-    for site in sites(program, Compute, lambda s: s.at > 0):
+    for site in sites(program, Compute, lambda s: s.at > 0 and not _again(s)):
         made = site.instruction
         assert isinstance(made, Compute)
         before = [name for i in site.instructions[: site.at] for name in writes(i)]
@@ -556,15 +562,29 @@ def wrong_microbatch(program: Program) -> Iterator[Edit]:
 
 
 def early_row(program: Program) -> Iterator[Edit]:
-    """A segment runs before the one that it follows."""
+    """A segment runs before the one that it follows, and reads what that writes."""
+    for index, role in enumerate(program.roles):
+        rows = rows_of(program, index)
+        for at in range(1, len(rows)):
+            one, two = rows[at - 1], rows[at]
+            alike = one.microbatch == two.microbatch or two.segment in ("reduce", "update")
+            if alike and _parents(role, one.segment, writes) & _parents(role, two.segment, reads):
+                made = [*rows[: at - 1], two, one, *rows[at + 1 :]]
+                yield (
+                    f"row {at} of {role.name}: {two.segment} of microbatch {two.microbatch}",
+                    with_rows(program, index, made),
+                )
 
-    def earlier(rows: list[Row], at: int) -> list[Row] | None:
-        if not at or rows[at].segment.startswith("load") or rows[at - 1].segment.endswith(".sent"):
-            return None
-        fed = rows[at - 1].microbatch == rows[at].microbatch or rows[at].segment in ("reduce", "update")
-        return [*rows[: at - 1], rows[at], rows[at - 1], *rows[at + 1 :]] if fed else None
 
-    yield from _schedules(program, earlier)
+def _parents(role: Role, segment: str, of: Callable[[Instruction], tuple[str, ...]]) -> set[str]:
+    """What a segment touches, but for its arena: what each buffer is a view of."""
+    found = set[str]()
+    for name in (name for made in role.segment(segment).instructions for name in of(made)):
+        buffer = role.buffer(name)
+        while buffer.view_of is not None and role.buffer(buffer.view_of).kind != "workspace":
+            buffer = role.buffer(buffer.view_of)
+        found.add(buffer.name)
+    return found
 
 
 def one_slot(program: Program) -> Iterator[Edit]:
