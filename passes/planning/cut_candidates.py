@@ -31,12 +31,12 @@ def candidates(pipe: Pipeline) -> list[tuple[int, ...]]:
     found = dict.fromkeys(_even(pipe))
     free = max(pipe.limits) == inf or pipe.chunks > 1
     if free:
-        found |= dict.fromkeys(_shortest(pipe, None))
+        found |= dict.fromkeys(_all_shortest(pipe))
     if min(pipe.limits) < inf:
         for shares in _shares(pipe, next(reversed(found))):
             reaches = _reaches(pipe, shares)
             if reaches is not None or not free:
-                found |= dict.fromkeys(_shortest(pipe, reaches))
+                found |= dict.fromkeys(_all_shortest(pipe) if reaches is None else _shortest(pipe, reaches))
     if pipe.windows:
         found = dict.fromkeys(_confined(pipe, bounds) for bounds in found)
     return sorted(found, key=lambda bounds: estimate(pipe, bounds))
@@ -70,6 +70,14 @@ def _even(pipe: Pipeline) -> Iterator[tuple[int, ...]]:
         e -= e > 0 and aim - at.total[e - 1] < at.total[e] - aim
         bounds.append(min(max(e, bounds[-1] + 1), at.blocks - (parts - part)))
     yield (*bounds, at.blocks)
+
+
+def _all_shortest(pipe: Pipeline) -> tuple[tuple[int, ...], ...]:
+    """`_shortest` where any memory will do: the same for all schedules with as many stages."""
+    key = pipe.stages, pipe.chunks, pipe.microbatches, pipe.speeds
+    if key not in pipe.line.cuts:
+        pipe.line.cuts[key] = tuple(_shortest(pipe, None))
+    return pipe.line.cuts[key]
 
 
 def _shortest(pipe: Pipeline, reaches: list[_Reach] | None) -> Iterator[tuple[int, ...]]:

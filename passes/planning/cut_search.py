@@ -7,7 +7,7 @@ from itertools import pairwise, product
 from math import comb, inf
 
 from dlc.cost.schedules import MOST_FILLED
-from passes.planning.pipeline_bounds import EQUAL, Before, after, stage_bound
+from passes.planning.pipeline_bounds import EQUAL, Before, after, longest_path, stage_bound
 from passes.planning.pipeline_line import Pipeline
 
 WORK = 40_000
@@ -43,7 +43,8 @@ class Search:
         self.left -= 2 * self.pipe.parts + (0 if excess else self.cells)
         if excess > self.excess:
             return
-        seconds = inf if excess else self.pipe.seconds(bounds)
+        longer = self.cells > 0 and longest_path(self.pipe, bounds) >= self.seconds
+        seconds = inf if excess or longer else self.pipe.seconds(bounds)
         if excess < self.excess or seconds < self.seconds * (1 - EQUAL):
             self.bounds, self.excess, self.seconds = bounds, excess, seconds
 

@@ -18,7 +18,7 @@ from dlc.cost.schedules import SCHEDULES, Schedule
 from passes.planning.cut_candidates import candidates
 from passes.planning.cut_search import WORK, Search
 from passes.planning.pipeline_bounds import EQUAL, lower_bound
-from passes.planning.pipeline_line import Pipeline, Unit, fastest, line
+from passes.planning.pipeline_line import Line, Pipeline, Unit, fastest, line
 
 __all__ = ["Cuts", "Unit", "best_schedule", "cut"]
 
@@ -44,7 +44,7 @@ class Cuts:
 
 
 def cut(
-    units: Sequence[Unit],
+    units: Sequence[Unit] | Line,
     stages: int,
     microbatches: int,
     schedule: Schedule,
@@ -62,8 +62,8 @@ def cut(
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
     there are none; `work` is what may be spent; `within` are the places that cuts are confined to; of each message so
     many `ends` do nothing else meanwhile (`Pipeline.ends`); `own` are the units as each device takes them, where its
-    speed says too little. None may also mean that none was found: with several chunks
-    a device and little memory, or units that are barred from stages.
+    speed says too little. Of a `Line` of units, what schedules have in common is worked out once. None may also mean
+    that none was found: with several chunks a device and little memory, or units that are barred from stages.
     """
     pipe = pipeline(units, stages, microbatches, schedule, limit=limit, speeds=speeds, chunks=chunks)
     pipe = replace(pipe, ends=ends)
@@ -88,7 +88,7 @@ def cut(
 
 
 def pipeline(
-    units: Sequence[Unit],
+    units: Sequence[Unit] | Line,
     stages: int,
     microbatches: int,
     schedule: Schedule,
@@ -101,7 +101,8 @@ def pipeline(
     limits = (limit,) * stages if isinstance(limit, int | float) else tuple(limit or (inf,) * stages)
     if len(limits) != stages or (speeds and len(speeds) != stages):
         raise ValueError(f"{len(limits)} limits and {len(speeds)} speeds for {stages} stages")
-    return Pipeline(line(units), schedule, stages, microbatches, chunks, tuple(speeds) or (1.0,) * stages, limits)
+    blocks = units if isinstance(units, Line) else line(units)
+    return Pipeline(blocks, schedule, stages, microbatches, chunks, tuple(speeds) or (1.0,) * stages, limits)
 
 
 def confined(pipe: Pipeline, within: Within) -> Pipeline:

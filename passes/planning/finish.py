@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from passes.planning.cuts import Cuts, Unit, Within, cut
 from passes.planning.evaluate import Line
+from passes.planning.pipeline_line import line
 from passes.planning.runs import Flow, cheapest_runs
 from passes.planning.segments import Segments, checkpointed, spared, without
 from passes.planning.space import Solved, Space
@@ -198,6 +199,7 @@ class _Units:
                 made[id(each)] = [Unit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
                 hashed.update(b"".join(column.tobytes() for column in columns))
         self.slow = made[id(costs)]
+        self.line = line(self.slow)
         self.own = tuple(made[id(each)] for each in own)
         self.digest = hashed.digest()
 
@@ -244,7 +246,7 @@ def _found_cuts(
     if windows is None:
         return None
     cuts = cut(
-        units.slow,
+        units.line,
         strategy.stages,
         strategy.microbatches,
         strategy.schedule,  # type: ignore[arg-type]

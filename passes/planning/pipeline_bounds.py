@@ -15,11 +15,12 @@ ZB-H1 may put W off to the end: behind s come other stages or W, not both, so th
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from math import inf
 from typing import NamedTuple
 
+from dlc.cost.schedules import Work
 from passes.planning.pipeline_line import Pipeline
 
 EQUAL = 1e-9
@@ -51,19 +52,26 @@ def stage_bound(pipe: Pipeline, part: int, b: int, e: int, before: Before, cut: 
     as the fastest device. For one `cut`, the bound rises with e, and it falls with b if `before` is what the fastest
     device takes.
     """
-    p, m, at, fastest = pipe.stages, pipe.microbatches, pipe.line, max(pipe.speeds)
+    p, at, fastest = pipe.stages, pipe.line, max(pipe.speeds)
     work = pipe.work(part, b, e)
-    forward, backward, weights = work.forward, work.backward, work.weights
     way = before.forward + before.backward + 2 * before.sends
     behind = (at.forward[-1] - at.forward[e] + at.backward[-1] - at.backward[e]) / fastest
     trip = behind + 2 * (cut + (p - part - 2) * at.cheapest if part + 1 < p else 0.0)
+    if pipe.schedule != "zero_bubble":
+        trip += (at.weights[-1] - at.weights[e]) / fastest
+    return _path(pipe, part, work, way, before.forward + before.sends, trip, cut)
+
+
+def _path(pipe: Pipeline, part: int, work: Work, way: float, to: float, trip: float, cut: float) -> float:
+    """The longest path through a stage: `to` it takes that long forward alone, `way` back as well, `trip` from its end
+    to the last stage and back."""
+    m, forward, backward, weights = pipe.microbatches, work.forward, work.backward, work.weights
     if pipe.schedule == "zero_bubble":
-        k, to, total = min(m, p), before.forward + before.sends, forward + backward
+        k, total = min(m, pipe.stages), forward + backward
         start = to + forward + trip + m * (total + weights) - k * forward
         every = max(way + m * total + (m - k) * weights, to + m * (total + weights))
         return max(every, start, way + total + trip + (m - 1) * cut)
     backward, total = backward + weights, work.total
-    trip += (at.weights[-1] - at.weights[e]) / fastest
     if pipe.schedule == "gpipe":
         return way + trip + total + (m - 1) * max(total, 2 * cut)
     k = pipe.ahead(part)
@@ -71,6 +79,27 @@ def stage_bound(pipe: Pipeline, part: int, b: int, e: int, before: Before, cut: 
     end = way + m * total - k * backward + trip + backward
     both = way + total + 2 * trip + (m - k) * total if m > k else 0.0
     return max(way + m * total, start, end, both, way + total + trip + (m - 1) * cut)
+
+
+def longest_path(pipe: Pipeline, bounds: Sequence[int]) -> float:
+    """The pipeline with these cuts does not end earlier: a small part of the work to find its makespan."""
+    works, sends = pipe.cells(bounds)
+    whole = pipe.schedule != "zero_bubble"
+    back = [work.backward + work.weights if whole else work.backward for work in works]
+    sent, forward, backward = (
+        list(accumulate(column, initial=0.0)) for column in (sends, (work.forward for work in works), back)
+    )
+    if pipe.chunks > 1:
+        ways = (forward[d] + backward[d] + 2 * sent[d] for d in range(pipe.stages))
+        busy = (sum(work.total for work in works[d :: pipe.stages]) for d in range(pipe.stages))
+        return max(way + pipe.microbatches * seconds for way, seconds in zip(ways, busy, strict=True))
+    every, longest = forward[-1] + backward[-1] + 2 * sent[-1], 0.0
+    for part, work in enumerate(works):
+        way = forward[part] + backward[part] + 2 * sent[part]
+        trip = every - way - (forward[part + 1] - forward[part] + backward[part + 1] - backward[part])
+        cut = sends[part] if part < len(sends) else 0.0
+        longest = max(longest, _path(pipe, part, work, way, forward[part] + sent[part], trip, cut))
+    return longest
 
 
 def lower_bound(pipe: Pipeline, known: float) -> float:

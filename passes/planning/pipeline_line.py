@@ -7,10 +7,11 @@ Units between which no cut can be are merged, so that every inner position is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import inf
+from typing import Any
 
 from dlc.cost.schedules import Schedule, Work, occupancy, occupied, step_seconds, table
 
@@ -49,6 +50,7 @@ class Line:
     fixed: tuple[float, ...]
     send: tuple[float, ...]
     transient: tuple[float, ...]  # of each block, not summed
+    cuts: dict[object, tuple[tuple[int, ...], ...]] = field(default_factory=dict, compare=False)  # `cut_candidates`
 
     @property
     def blocks(self) -> int:
@@ -84,7 +86,7 @@ def line(units: Sequence[Unit]) -> Line:
         running: list[float] = list(accumulate((getattr(unit, name) for unit in units), initial=0.0))
         return tuple(running[i] for i in places)
 
-    parts = {name: sums(name) for name in ("forward", "backward", "weights", "saved", "fixed")}
+    parts: dict[str, Any] = {name: sums(name) for name in ("forward", "backward", "weights", "saved", "fixed")}
     total = tuple(f + b + w for f, b, w in zip(parts["forward"], parts["backward"], parts["weights"], strict=True))
     send = (0.0, *(units[i - 1].send for i in places[1:-1]), 0.0)
     transient = tuple(max(unit.transient for unit in units[b:e]) for b, e in pairwise(places))
@@ -180,12 +182,15 @@ class Pipeline:
             return 0.0
         return sum(max(0.0, size - limit) for size, limit in zip(self.all_bytes(bounds), self.limits, strict=True))
 
-    def seconds(self, bounds: Sequence[int]) -> float:
-        """The exact makespan, and what follows it."""
+    def cells(self, bounds: Sequence[int]) -> tuple[Sequence[Work], Sequence[float]]:
+        """What each virtual stage does for a microbatch, and the seconds of messages in which no device is busy."""
         works = [self.work(part, b, e) for part, (b, e) in enumerate(pairwise(bounds))]
         sends = [self.line.send[i] for i in bounds[1:-1]]
-        if self.ends:
-            works, sends = occupied(works, sends, self.ends), [0.0] * len(sends)
+        return (occupied(works, sends, self.ends), [0.0] * len(sends)) if self.ends else (works, sends)
+
+    def seconds(self, bounds: Sequence[int]) -> float:
+        """The exact makespan, and what follows it."""
+        works, sends = self.cells(bounds)
         seconds = step_seconds(self.schedule, self.stages, self.microbatches, works, sends)
         if self.after is None:
             return seconds
