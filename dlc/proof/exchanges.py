@@ -125,6 +125,10 @@ def _move(
         words = f"is {_listed(whole)} behind it and says {_listed(after)}"
         state.problem("parts", made, f"`{made.name}` fills `{target}`, which {words}")
         return None
+    if any((after[k] == REPLICATED) != (made.kind in WHOLE) or after[k] == have[k] for k in axes):
+        words = f"`{source}` is {_listed(have)}, and `{target}` {_listed(after)}"
+        state.problem("parts", made, f"`{made.name}` over `{made.group}` is no {made.kind}: {words}")
+        return None
     kept = all(
         (h == PARTIAL) == (w == PARTIAL) for k, (h, w) in enumerate(zip(have, after, strict=True)) if k not in axes
     )
