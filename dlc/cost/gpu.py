@@ -293,6 +293,9 @@ def _fft(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]
     )
 
 
+BY_LAYOUT = frozenset({"implicit_gemm", "im2col"})
+"""Algorithms whose phases depend on the layout of their operands; those of other ops never do."""
+
 _CONV: dict[str, Callable[[str, ConvShape, str, str], Iterator[Phase]]] = {
     "implicit_gemm": _implicit_gemm,
     "direct": _direct,

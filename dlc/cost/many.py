@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dlc.cluster.topology import Device
 from dlc.cost.compute import element_type, kernel, spans
+from dlc.cost.gpu import BY_LAYOUT
 from dlc.cost.profile import Profile
 from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.operator import Operator, Shapes
@@ -43,6 +44,11 @@ def seconds_many(
             measured = profile.kernel(operator.name, stage, algorithm, layout, candidate(shapes, index))
             total[index] = total[index] if measured is None else measured.seconds
     return total
+
+
+def by_layout(algorithm: str, device: Device, profile: Profile | None = None) -> bool:
+    """Whether what a kernel takes may depend on the layout of its operands."""
+    return device.kind == "cpu" or profile is not None or algorithm.partition("(")[0] in BY_LAYOUT
 
 
 def candidates(shapes: Shapes) -> int:

@@ -8,7 +8,7 @@ strategy's options point into them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from math import inf
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
 from dlc.cost.compute import conversion_seconds, overhead
-from dlc.cost.many import seconds_many
+from dlc.cost.many import by_layout, seconds_many
 from dlc.cost.profile import Profile
 from dlc.ir.graph import Graph
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType, tensor
@@ -26,6 +26,7 @@ from passes.planning.alike import Alike, alike
 from passes.planning.network import Network, OpKind
 from passes.planning.partitions import Cuts, codes_of, key_of, local_extents, signature
 from passes.planning.parts import in_parts, parts_of, scratch_bytes
+from passes.planning.spent import Layouts, Spent, cheaper
 from passes.planning.strategies import Strategy
 from passes.planning.sums import Buckets, Key, buckets, loads
 from passes.planning.update_rules import UpdateRule, update_rules
@@ -37,40 +38,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
     Integers = NDArray[np.int64]
-
-Layouts = tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Spent:
-    """Seconds of one kind of op by layout and row: forward, backward by data, backward by weights; of all its updates
-    by row; infinite where no algorithm has room for its workspace."""
-
-    layouts: Layouts
-    forward: Array  # [layout, row]
-    backward: Array
-    weights: Array
-    update: Array  # [row]
-    workspace: Array  # [layout, row]: bytes of the largest pass
-    parts: Integers  # [layout, row]: in so many parts a rank goes through its samples
-
-    def of(self, rows: slice) -> Spent:
-        """Those of some rows."""
-        tables = {name: getattr(self, name)[:, rows] for name in TABLES}
-        return replace(self, update=self.update[rows], **tables)
-
-
-TABLES = ("forward", "backward", "weights", "workspace", "parts")
-
-
-def cheaper(one: Spent, other: Spent) -> Spent:
-    """Of two, the one that takes less, by layout and row."""
-    import numpy as np
-
-    totals = [each.forward + each.backward + each.weights for each in (one, other)]
-    better = totals[1] < totals[0]
-    columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in TABLES}
-    return replace(one, **columns)
 
 
 @dataclass
@@ -88,7 +55,6 @@ class Prices:
     updates: tuple[UpdateRule, ...] = ()
     sizes: dict[tuple[int, str], Array] = field(default_factory=dict)
     known_legal: dict[int, dict[tuple[str, str], list[str]]] = field(default_factory=dict)
-    options: int = 0  # priced candidates, for the record
 
     def __post_init__(self) -> None:
         self.updates = update_rules(self.graph)
@@ -268,9 +234,14 @@ class Prices:
                 tuple(in_parts(local[role], parts) for role in each.outputs),
                 dict(each.node.attrs),
             )
+            known: dict[tuple[str, str], Array] = {}
             for at, layout in enumerate(layouts):
                 names = legal[stage, layout]
-                found = np.array([parts * self._seconds(kind, stage, shapes, name, layout, count) for name in names])
+                for name in names:
+                    key = (name, self._own(name, layout))
+                    if key not in known:
+                        known[key] = parts * self._seconds(kind, stage, shapes, name, layout, count)
+                found = np.array([known[name, self._own(name, layout)] for name in names])
                 best = found.argmin(axis=0)
                 every, taken = self.rules.workspace is not None, set(np.unique(best).tolist())
                 scratch = np.array(
@@ -313,10 +284,13 @@ class Prices:
             needed[layout] = max(needed[layout], min(map(float, sizes), default=inf))
         return min(needed.values())
 
+    def _own(self, algorithm: str, layout: str) -> str:
+        """The layout, where it matters to an algorithm."""
+        return layout if by_layout(algorithm, self.device, self.profile) else ""
+
     def _seconds(self, kind: OpKind, stage: str, shapes: Shapes, algorithm: str, layout: str, count: int) -> Array:
         import numpy as np
 
-        self.options += count
         made = seconds_many(kind.operator, stage, shapes, algorithm, layout, self.device, self.profile)
         return np.broadcast_to(made, (count,))
 

@@ -30,8 +30,8 @@ from passes.planning.elimination import minimise, total
 from passes.planning.evaluate import line
 from passes.planning.limited import minimise_limited
 from passes.planning.network import HomeKind, OpKind
-from passes.planning.prices import Spent
 from passes.planning.space import Solved, Space, objective
+from passes.planning.spent import Spent
 from passes.planning.strategies import Strategy
 from passes.planning.tables import Tables
 

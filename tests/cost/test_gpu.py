@@ -9,7 +9,7 @@ import pytest
 
 from dlc.cluster.topology import Device
 from dlc.cost.compute import seconds
-from dlc.cost.gpu import gpu_phases
+from dlc.cost.gpu import BY_LAYOUT, gpu_phases
 from dlc.cost.rates import HALF_INTENSITY, gpu_efficiency
 from dlc.ir.graph import Attr
 from dlc.ir.request import Request
@@ -151,6 +151,20 @@ def test_columns_that_are_never_stored_save_their_traffic() -> None:
         for name in ("im2col", "implicit_gemm")
     )
     assert stored > implicit + 2 * 9 * shapes.inputs[0].bytes
+
+
+@pytest.mark.parametrize("stage", ["forward", "dx", "dw"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_algorithms_that_no_layout_matters_to_have_the_same_phases_in_all(stage: str, algorithm: str) -> None:
+    whole = conv_shapes(stage, n=32, c=64, k=64, extent=56)
+    half = Shapes(
+        tuple(replace(t, dtype="bf16") for t in whole.inputs),
+        tuple(replace(t, dtype="bf16") for t in whole.outputs),
+        whole.attrs,
+    )
+    for shapes in (whole, half):
+        made = {gpu_phases(op("conv"), stage, shapes, algorithm, layout) for layout in LAYOUTS}
+        assert len(made) == 1 or algorithm.partition("(")[0] in BY_LAYOUT
 
 
 def test_implicit_gemm_is_for_gpus_alone() -> None:

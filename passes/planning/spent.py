@@ -1,0 +1,47 @@
+"""What ops of a kind take by themselves, for all rows of the price tables (`passes.planning.prices`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+Layouts = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds of one kind of op by layout and row: forward, backward by data, backward by weights; of all its updates
+    by row; infinite where no algorithm has room for its workspace."""
+
+    layouts: Layouts
+    forward: Array  # [layout, row]
+    backward: Array
+    weights: Array
+    update: Array  # [row]
+    workspace: Array  # [layout, row]: bytes of the largest pass
+    parts: Integers  # [layout, row]: in so many parts a rank goes through its samples
+
+    def of(self, rows: slice) -> Spent:
+        """Those of some rows."""
+        tables = {name: getattr(self, name)[:, rows] for name in TABLES}
+        return replace(self, update=self.update[rows], **tables)
+
+
+TABLES = ("forward", "backward", "weights", "workspace", "parts")
+
+
+def cheaper(one: Spent, other: Spent) -> Spent:
+    """Of two, the one that takes less, by layout and row."""
+    import numpy as np
+
+    totals = [each.forward + each.backward + each.weights for each in (one, other)]
+    better = totals[1] < totals[0]
+    columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in TABLES}
+    return replace(one, **columns)
