@@ -89,9 +89,9 @@ def _totals(setting: Setting, stages: Sequence[Stage]) -> Iterator[Total]:
 
 def _total(setting: Setting, value: str, mine: tuple[str, ...], weight: str | None, alone: bool = True) -> Total:
     """A total: of a weight it is placed as that, but it is a sum over mesh axes along which all its parts are."""
-    born = [_born(setting, part).placement for part in mine]
-    home = born[0] if weight is None else setting.homes[weight].placement
-    pairs = zip(home, *born, strict=True)
+    placed = [born(setting, part).placement for part in mine]
+    home = placed[0] if weight is None else setting.homes[weight].placement
+    pairs = zip(home, *placed, strict=True)
     placement = tuple(PARTIAL if all(x == PARTIAL for x in each) else at for at, *each in pairs)
     axes = summed_axes(placement, setting.mesh)
     stages = {setting.cut.made[part] for part in mine}
@@ -100,7 +100,8 @@ def _total(setting: Setting, value: str, mine: tuple[str, ...], weight: str | No
     return Total(value, mine, Form(placement), axes, shard, min(stages), len(stages) > 1, len(mine))
 
 
-def _born(setting: Setting, part: str) -> Form:
+def born(setting: Setting, part: str) -> Form:
+    """The form in which a part of a total is made."""
     node = setting.graph.producer(part)
     assert node is not None
     return setting.kinds.of(node).outputs[node.outputs.index(part)]

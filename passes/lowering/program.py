@@ -36,7 +36,7 @@ from passes.lowering.shards import Shards, Unit
 from passes.lowering.stages import Stage
 from passes.lowering.totals import Totals, totals
 from passes.lowering.updates import Updates
-from passes.lowering.values import Values
+from passes.lowering.values import Forms, Values
 
 UPDATE_STAGES = ("regularise", "clip", "update")
 KEPT = ("weight", "statistic", "constant")
@@ -130,7 +130,8 @@ class _Device:
         mesh = Mesh(found.mesh.axes, first)
         name = f"stage{self.index}" if found.staged else "worker"
         entries = self._entries(names)
-        made = Role(name, ranks, _shards(found, mesh), self.buffers.all(), tuple(self.segments), entries, mesh)
+        samples = _shards(found, mesh, stages)
+        made = Role(name, ranks, samples, self.buffers.all(), tuple(self.segments), entries, mesh)
         scalars = (value for _, value in found.graph.metrics)
         return shared(made, (*self.outputs.values(), *scalars, *((found.graph.loss,) if found.graph.loss else ())))
 
@@ -145,7 +146,8 @@ class _Device:
         )
 
     def _train(self, sums: Totals, own: _Weights, held: dict[str, dict[Form, str]], separate: bool) -> None:
-        self._add("begin", sums.begin())
+        spread, held = own.spread(held) if self.setting.many else ((), held)
+        self._add("begin", (*sums.begin(), *spread))
         chunks = [self._chunk(chunk, sums, own, held) for chunk in range(len(self.stages))]
         for chunk in chunks:
             self._add(self._title("load", chunk), chunk.load())
@@ -341,6 +343,20 @@ class _Weights:
                 held[name] = {form: name}
         return held
 
+    def spread(self, held: Forms) -> tuple[tuple[Instruction, ...], Forms]:
+        """Weights in all forms that their uses want: moved once a step, not in each of many microbatches."""
+        values = Values(
+            self.setting, self.buffers, 0, {name: dict(forms) for name, forms in held.items()}, lasting=True
+        )
+        values.born.update((name, next(iter(forms))) for name, forms in held.items())
+        weights = {name for name in held if self.setting.graph.value(name).kind == "weight"}
+        for node in (node for stage in self.stages for node in (*stage.forward, *stage.backward)):
+            if weights.intersection(node.inputs):
+                for name, form in zip(node.inputs, self.setting.kinds.of(node).inputs, strict=True):
+                    if name in weights:
+                        values.fetch(name, form)
+        return tuple(values.out), values.forms
+
     def _flat(self) -> None:
         """Weights that are gathered together lie together: an op's shards, or the weights of a bucket."""
         setting = self.setting
@@ -377,7 +393,11 @@ class _Weights:
                 name, size = f"{value}.stage{other}", self.setting.bytes(each.weight, self.setting.homes[each.weight])
                 if other == self.device:
                     yield from self.totals.wait(value)
-                    yield Send(name, PIPELINE, each.owner - other, value, size)
+                    values = Values(self.setting, self.buffers, 0, {})
+                    values.put(value, Form(whole(self.totals.of[value].form.placement)), value)
+                    sent = values.fetch(value, Form(self.setting.homes[each.weight].placement))
+                    yield from values.out
+                    yield Send(name, PIPELINE, each.owner - other, sent, size)
                 elif each.owner == self.device:
                     yield from self.totals.wait(value)
                     type_, placement = self.setting.graph.type(value), self.setting.homes[each.weight].placement
@@ -409,10 +429,14 @@ def _leading_to_results(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def _shards(found: Setting, mesh: Mesh) -> tuple[tuple[int, int], ...]:
-    """The samples of each rank: as the first input is split by the batch; the plan's own table along `data`."""
+def _shards(found: Setting, mesh: Mesh, stages: Sequence[Stage]) -> tuple[tuple[int, int], ...]:
+    """The samples of each rank: as the first input, or else field, that these stages read is split by the batch, or
+    else the first input of all; the plan's own table along `data`."""
     plan = found.plan
-    placement = found.homes[found.graph.inputs[0]].placement if found.graph.inputs else ("",) * len(mesh.axes)
+    names = dict.fromkeys(name for stage in stages for node in stage.forward for name in node.inputs)
+    read = [name for kind in ("input", "field") for name in names if found.graph.value(name).kind == kind]
+    first = next(iter((*read, *found.graph.inputs)), None)
+    placement = found.homes[first].placement if first is not None else ("",) * len(mesh.axes)
     axes = tuple(name for name, at in zip(mesh.names, placement, strict=True) if at == BATCH)
     count = 1
     for name in axes:

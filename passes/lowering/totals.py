@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Wait
-from passes.lowering.buckets import Bucket, Total, allocate, buckets_of, totals_of
+from passes.lowering.buckets import Bucket, Total, allocate, born, buckets_of, totals_of
 from passes.lowering.forms import Form
 from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
@@ -33,6 +33,7 @@ class Totals:
     buckets: tuple[Bucket, ...]
     bucket_of: dict[str, Bucket]
     flying: list[Bucket] = field(default_factory=list)  # begun, and not yet waited for
+    apart: dict[str, tuple[str, Form]] = field(default_factory=dict)  # part -> the buffer and form of its own total
     ready: dict[str, list[str]] = field(default_factory=dict)  # total -> the parts of it that have buffers of their own
 
     # --- in the order of a step --------------------------------------------------------------------------------
@@ -42,7 +43,16 @@ class Totals:
         if not self.setting.many or not self.buckets:
             return ()
         names = tuple(f"{bucket.name}.total" if bucket.passing else bucket.name for bucket in self.buckets)
-        return (Compute("totals.zero", ("zero", "forward", ""), (), names),)
+        return (Compute("totals.zero", ("zero", "forward", ""), (), (*names, *self._apart())),)
+
+    def _apart(self) -> Iterator[str]:
+        """The buffers of parts that have totals of their own: these are moved to the others' form once a step."""
+        for part, total in self.by_part.items():
+            form = born(self.setting, part)
+            if self._accumulates(total) and form != total.form:
+                type_, name = self.setting.graph.type(part), f"{part}.total"
+                yield self.buffers.add(Buffer(name, type_, "gradient", form.layout, placement=form.placement))
+                self.apart[part] = (name, form)
 
     def prepare(self, completed: Iterable[str]) -> Iterator[Instruction]:
         """Before a kernel that completes these parts: of what is scattered at once, the bucket before the last one."""
@@ -70,7 +80,8 @@ class Totals:
         total = self.by_part[part]
         total.left -= 1
         if self._accumulates(total):
-            yield _sum(f"{part}.add", (total.value, values.fetch(part, total.form)), total.value, "of this microbatch")
+            into, form = self.apart.get(part, (total.value, total.form))
+            yield _sum(f"{part}.add", (into, values.fetch(part, form)), into, "of this microbatch")
         elif values.held(part):
             parts = self.ready.setdefault(total.value, [])
             parts.append(values.fetch(part, total.form))
@@ -90,7 +101,17 @@ class Totals:
 
     def reduce(self) -> tuple[Instruction, ...]:
         """Behind the last microbatch: the buckets that were not summed yet."""
-        return tuple(i for bucket in self.buckets if not bucket.at_once for i in self._begin(bucket))
+        joined = (i for part in self.apart for i in self._join(part))
+        return (*joined, *(i for bucket in self.buckets if not bucket.at_once for i in self._begin(bucket)))
+
+    def _join(self, part: str) -> Iterator[Instruction]:
+        """The total of a part that has its own is moved, and added to that of the others."""
+        (name, form), total = self.apart[part], self.by_part[part]
+        values = Values(self.setting, self.buffers, 0, {})
+        values.put(part, form, name)
+        moved = values.fetch(part, total.form)
+        yield from values.out
+        yield _sum(f"{part}.join", (total.value, moved), total.value, "of another use")
 
     def wait(self, value: str) -> tuple[Instruction, ...]:
         """Before the first use of a total."""
@@ -124,7 +145,7 @@ class Totals:
             bucket.name,
             bucket.bytes,
             blocking,
-            f"{len(bucket.members)} sums",
+            f"{len(bucket.members)} sum{'s' if len(bucket.members) > 1 else ''}",
             f"{bucket.name}.shard" if bucket.passing and not self.setting.many else "",
         )
         self.flying.append(bucket)

@@ -44,6 +44,7 @@ class Values:
     out: list[Instruction] = field(default_factory=list)
     born: dict[str, Form] = field(default_factory=dict)
     run: Run | None = None
+    lasting: bool = False  # forms of weights are made once a step, not in every microbatch
 
     def define(self, value: str, form: Form, view_of: str | None = None) -> str:
         """The buffer that a value is born, loaded or received into; what else was made of it before is gone."""
@@ -201,7 +202,8 @@ class Values:
         """A buffer for a form of a value, found among what a run has made, or everywhere."""
         whole = self.setting.graph.value(value)
         type_ = spread(whole.type, form, self.setting.mesh) if form.margins else whole.type
-        self.buffers.add(Buffer(name, type_, _kind(whole.kind), form.layout, view_of, 0, form.placement))
+        kind = "gradient" if self.lasting else _kind(whole.kind)
+        self.buffers.add(Buffer(name, type_, kind, form.layout, view_of, 0, form.placement))
         (run.forms if run is not None else self.forms).setdefault(value, {})[form] = name
         return name
 

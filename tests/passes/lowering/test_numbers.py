@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dlc.ir.graph import Graph
+from dlc.ir.graph import Graph, Node
+from dlc.ops.indexing import Indexing
 from passes.lower import lower
 from tests.passes.lowering.compared import drawn, largest_error, parallel, serial
 from tests.passes.lowering.plans import by, megatron, on, plan_of, reduced, trained
@@ -62,10 +63,7 @@ CASES: dict[str, Case] = {
     "uneven rows": {"mesh": {"model": 3}, "rule": by(model="height")},
     "rows and columns": {"mesh": TWO, "rule": by(data="width", model="height")},
     "samples and channels": {"mesh": TWO, "rule": BOTH},
-    "samples over both axes": {
-        "mesh": TWO,
-        "rule": lambda _n, s: dict.fromkeys(TWO, "batch" if "batch" in s.axes else ""),
-    },
+    "samples over both axes": {"mesh": TWO, "rule": lambda node, space: twice(node, space)},
     "samples and what is summed": {"mesh": TWO, "rule": by(data="batch", model="reduce channel feature")},
     "channels and what is summed": {"mesh": TWO, "rule": by(data="reduce", model="channel feature")},
     "layouts": {"mesh": TWO, "rule": BOTH, "layouts": {"conv": "NHWC", "bn": "CHWN"}},
@@ -123,6 +121,17 @@ def test_sums_under_way_beside_kernels_change_nothing(case: str) -> None:
     assert error < BOUND, where
 
 
+def apart(node: Node, space: Indexing) -> Mapping[str, str]:
+    """The tied weight is split by feature where it is looked up, and whole where samples are split twice."""
+    looked_up = node.op == "embedding" or node.address.startswith("body[0]")
+    return by(data="batch", model="feature")(node, space) if looked_up else twice(node, space)
+
+
+def twice(_node: Node, space: Indexing) -> Mapping[str, str]:
+    """Samples over both axes."""
+    return dict.fromkeys(TWO, "batch" if "batch" in space.axes else "")
+
+
 GPT: dict[str, Case] = {
     "Megatron": {"mesh": {"data": 2, "model": 2}, "rule": megatron},
     "sequence": {"mesh": {"model": 2}, "rule": by(model="seq")},
@@ -130,6 +139,9 @@ GPT: dict[str, Case] = {
     "ZeRO weights": {"mesh": {"data": 2}, "rule": DATA, "shard": "weights"},
     "a pipeline with tied weights": {"mesh": {"pipeline": 3, "model": 2}, "rule": megatron}
     | {"schedule": "one_f_one_b", "microbatches": 2, "stages": 3},
+    "tied weights in two forms": {"mesh": TWO, "rule": apart, "microbatches": 2},
+    "a pipeline with tied weights in two forms": {"mesh": {"pipeline": 2} | TWO, "rule": apart}
+    | {"schedule": "one_f_one_b", "microbatches": 2, "stages": 2},
     "zero bubble": {"mesh": {"pipeline": 2, "data": 2}, "rule": DATA}
     | {"schedule": "zero_bubble", "microbatches": 2, "stages": 2},
     "interleaved": {"mesh": {"pipeline": 2}, "rule": DATA, "chunks": 2}
@@ -142,7 +154,7 @@ GPT: dict[str, Case] = {
 @pytest.mark.parametrize("case", GPT)
 def test_a_transformer(case: str) -> None:
     """Tied weights, dropout, clipping by the norm of all gradients, AdamW."""
-    graph, base = reduced("gpt2", depth=2)
+    graph, base = reduced("gpt2", depth=2, batch=8)
     given, choices = drawn(graph), dict(GPT[case])
     plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices)
     error, where = largest_error(graph, parallel(graph, plan, given, base), serial(graph, given, base))

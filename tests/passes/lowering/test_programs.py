@@ -20,7 +20,7 @@ from dlc.ir.request import Split
 from dlc.ir.text import from_text, to_text
 from passes.lower import lower, splits_the_batch_alone
 from tests.passes.lowering.plans import FREE, ONLY, Rule, by, megatron, on, plan_of, reduced, trained
-from tests.passes.lowering.test_numbers import BOTH, CASES, DATA, TWO
+from tests.passes.lowering.test_numbers import BOTH, CASES, DATA, TWO, apart
 from tests.passes.sample_networks import Network, lenet, resnet50
 
 PIPELINE: dict[str, Any] = {"schedule": "one_f_one_b", "microbatches": 4, "stages": 2}
@@ -318,6 +318,25 @@ def test_tied_weights_send_their_gradient_to_the_owner_and_come_back() -> None:
     ]
     owner = run(made, "stage0", "reduce")
     assert any(isinstance(i, Compute) and i.kernel[0] == "sum" and i.inputs[0] == f"{name}@grad" for i in owner)
+
+
+@pytest.mark.parametrize("pipeline", [{}, {"pipeline": 2}])
+def test_tied_weights_move_once_a_step(pipeline: dict[str, int]) -> None:
+    """Where two uses want a weight in two forms, it is moved before the first of many microbatches, and the gradients
+    of one use are added up in their own form."""
+    graph, base = reduced("gpt2", depth=2, batch=16)
+    more = PIPELINE if pipeline else {}
+    plan = plan_of(graph, pipeline | {"data": 2, "model": 2}, apart, **more)
+    made = lower(graph, plan.with_(microbatches=4), on(plan.ranks, base))
+    moves = {
+        segment.name: i.kind
+        for role in made.roles
+        for segment in role.segments
+        for i in segment.instructions
+        if isinstance(i, Collective) and "wte.embedding.weight" in i.name and "predict" not in segment.name
+    }
+    assert moves == {"begin": "allgather"} | ({} if pipeline else {"reduce": "reduce_scatter"})
+    assert check(made) == ()
 
 
 def test_weights_come_apart_in_zero_bubble() -> None:
