@@ -132,7 +132,7 @@ class Calls:
         function = self.emission.kernel(made).function
         arguments = [*inputs, *outputs, *workspaces, *keywords]
         parts = attrs.get("parts", 1)
-        if isinstance(parts, int) and parts > 1:
+        if isinstance(parts, int) and parts > 1 and workspaces:
             names = (*made.inputs, *made.outputs)
             samples = tuple(at for at, name in enumerate(names) if self.arrays.role.buffer(name).type.batched)
             yield call("arrays = ", [*inputs, *outputs, *([""] if len(names) == 1 else [])], 4)
@@ -141,7 +141,7 @@ class Calls:
             function = IN_PARTS.function
         yield call(function, arguments, 4)
         averaged = attrs.get("averaged", 1)
-        if isinstance(averaged, int) and averaged > 1:
+        if isinstance(averaged, int) and averaged > 1 and not self.emission.exact:  # stand-ins take no means
             for name in outputs[:1] if stage == "forward" else outputs:
                 yield f"    {name} /= {averaged}  # each of {averaged} parts took means of its own"
 
