@@ -80,14 +80,15 @@ def minimise_limited(
     gap: float = 0.0,
     seconds: float = inf,
     pair_sizes: Sequence[Array] | None = None,
+    work: int = WORK,
 ) -> Limited | None:
     """The cheapest assignment with at most `limit` bytes; None where none was found within it.
 
     Bytes are the sum of `sizes[kind]` over the variables and of `pair_sizes[kind]` over the edges. Ends as soon as the
-    relative gap to the bound is at most `gap`, or when `seconds` are over.
+    relative gap to the bound is at most `gap`, or when `seconds` are over; what enumeration may cost is `work`.
     """
     second = sizes, _no_cost(pair) if pair_sizes is None else pair_sizes
-    found = _solve(structure, (unary, pair), second, Within(limit), gap, seconds)
+    found = _solve(structure, (unary, pair), second, Within(limit), gap, seconds, work)
     if not isfinite(found.cost):
         return None
     return Limited(found.cost, found.values, found.second, found.bound, found.exact)
@@ -123,7 +124,9 @@ def _no_cost(pair: Sequence[Array]) -> list[Array]:
     return [np.zeros(np.shape(table)) for table in pair]
 
 
-def _solve(structure: Structure, first: Costs, second: Costs, goal: Goal, gap: float, seconds: float) -> Largest:
+def _solve(
+    structure: Structure, first: Costs, second: Costs, goal: Goal, gap: float, seconds: float, work: int = WORK
+) -> Largest:
     """The best of both criteria for a goal; an infinite cost where nothing was found."""
     until = time.perf_counter() + seconds
     both = criteria(structure, first, second)
@@ -132,7 +135,7 @@ def _solve(structure: Structure, first: Costs, second: Costs, goal: Goal, gap: f
     bounded = dual(whole, goal, max(gap, ROUNDING))
     if not isfinite(bounded.bound):
         return Largest(inf, original(structure, kept, bounded.points[-1].values), inf, inf, inf, True)
-    known = _Known(whole, goal, bounded, max(gap, ROUNDING))
+    known = _Known(whole, goal, bounded, max(gap, ROUNDING), work)
     known.close(until)
     values, exact = original(structure, kept, known.values), known.gap <= ROUNDING
     return Largest(known.value, values, *both.both(values), known.value if exact else known.bound, exact)
@@ -141,8 +144,9 @@ def _solve(structure: Structure, first: Costs, second: Costs, goal: Goal, gap: f
 class _Known:
     """The best assignment so far and the best bound."""
 
-    def __init__(self, criteria: Criteria, goal: Goal, bounded: Dual, enough: float) -> None:
+    def __init__(self, criteria: Criteria, goal: Goal, bounded: Dual, enough: float, work: int) -> None:
         self.criteria, self.goal, self.multiplier, self.enough = criteria, goal, bounded.multiplier, enough
+        self.work = work
         self.bound, self.value, self.values = bounded.bound, inf, bounded.points[-1].values
         for point in bounded.points:
             self.offer(point.values)
@@ -181,7 +185,7 @@ class _Known:
         self.offer(improved(self.criteria, self.goal, self.multiplier, self.values))
         options = sum(len(self.criteria.first[0][kind]) for kind in self.criteria.structure.kinds.tolist())
         for width in WIDTHS:
-            if self.good or (until == inf and width * options > WORK) or time.perf_counter() > until:
+            if self.good or (until == inf and width * options > self.work) or time.perf_counter() > until:
                 break
             self.enumerate(width, until)
         if not self.good and small(self.criteria.structure, self.criteria.first) and time.perf_counter() < until:

@@ -181,10 +181,10 @@ class _Runs:
         found, width = np.zeros(self.flow.needed.shape), self.flow.width
         for value, size in zip(self.flow.values, self.size.tolist(), strict=True):
             for reader in () if value.kept else value.readers:
-                needed, ahead = size * self.flow.needed[reader], reader - value.maker
+                needed, lost = size * self.flow.needed[reader], value.last - value.maker
                 found[reader] += needed
-                if ahead < width:
-                    found[value.maker, ahead:] -= needed[: width - ahead]
+                if lost < width:  # from there on it is made again as well
+                    found[value.maker, lost:] -= needed[value.last - reader : width - (reader - value.maker)]
         return np.asarray(self.dropped - self._along(found).cumsum(axis=1))
 
     @cached_property

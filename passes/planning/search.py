@@ -14,10 +14,12 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from passes.planning.finish import Finished, finish
+from passes.planning.least import floor
 from passes.planning.space import Space, least_bytes, likely_bytes, lower_bound, solve, work_bound
+from passes.planning.stages import fit_stages, hopeless
 from passes.planning.strategies import Strategy
 from passes.planning.traffic import solve_sending
-from passes.planning.within import bound_within, fit_within
+from passes.planning.within import bound_within, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +66,26 @@ class _Queue:
         self.heap = [(work_bound(self.space, each), 0, i) for i, each in enumerate(self.strategies)]
         heapify(self.heap)
 
-    def refine(self, bound: float, number: int) -> None:
+    def refine(self, bound: float, number: int, best: float) -> None:
         """Look closer at a strategy: what its ops communicate inside, and the memory that it needs at least."""
         strategy = self.strategies[number]
-        least = least_bytes(self.space, strategy)
+        least = floor(self.space, strategy)
+        least = least if least > self.limit else least_bytes(self.space, strategy)
         if least > self.limit:
             self.needed = min(self.needed, least)
             self.relieve(bound, strategy)
             return
         bound = max(bound, lower_bound(self.space, strategy))
-        within = bound_within(self.space, strategy, self.limit) if strategy.stages == 1 else 0.0
-        if within > bound * (1 + ROUNDING):  # memory matters
+        fitting = bound_within(self.space, strategy, self.limit)
+        if fitting > bound * (1 + ROUNDING):  # memory matters
             self.relieve(bound, strategy)
-            if within < inf:
-                heappush(self.heap, (within, 1, number))
+            if fitting < inf:
+                heappush(self.heap, (fitting, 1, number))
             return
         if likely_bytes(self.space, strategy) > self.limit:
-            self.doubtful.append((bound, number))
             self.relieve(bound, strategy)
+            if not hopeless(self.space, strategy, self.limit, best):
+                self.doubtful.append((bound, number))
             return
         heappush(self.heap, (bound, 1, number))
 
@@ -110,8 +114,8 @@ def search(
     communicate inside, then solved. Where its best choice does not fit the memory, variants of it follow that shard
     states and weights or compute activations again. `known` steps are compared with.
     """
-    begin, solved, done = time.perf_counter(), 0, [*known]
-    best = min((step.objective for step in done), default=inf)
+    begin, solved, done = time.perf_counter(), 0, [*known]  # what is known bounds nothing: its strategy waits as well
+    best, lost = min((step.objective for step in done), default=inf), inf
     queue = _Queue(space, limit, list(strategies))
     while queue.heap or queue.doubtful:
         if not queue.heap or queue.heap[0][0] >= best * (1 - effort.gap):
@@ -122,48 +126,64 @@ def search(
             heappush(queue.heap, (bound, level, number))
             break
         if level == 0:
-            queue.refine(bound, number)
+            queue.refine(bound, number, best)
             continue
-        made = _step(space, queue, (bound, level, number), best)
-        solved += 1
-        if made is None:
+        tried = _step(space, queue, (bound, level, number), best)
+        solved += tried.worked
+        lost = min(lost, tried.bound)
+        if tried.step is None:
             continue
-        done.append(made)
-        best = min(best, made.objective)
+        done.append(tried.step)
+        best = min(best, tried.step.objective)
     done.sort(key=lambda step: step.objective)
     left = min((entry[0] for entry in (*queue.heap, *queue.doubtful)), default=inf)
-    proved = min([left, *(step.bound for step in done)])
+    proved = min([left, lost, *(step.bound for step in done if not any(step is other for other in known))])
     return Found(tuple(done), min(proved, best), solved, len(queue.strategies), queue.needed)
 
 
-def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> Finished | None:
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of solving a strategy: a step, or no step that costs less than `bound`; whether it was much work."""
+
+    step: Finished | None
+    bound: float = inf
+    worked: bool = True
+
+
+def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> _Tried:
     """Solve a strategy: freely first, then within the memory, and within a limit on communication where there is one;
     its variants go into the queue where it does not fit."""
     bound, level, number = entry
     strategy = queue.strategies[number]
-    again = strategy.stages == 1 and strategy.recompute == "all"
     if level == 3:
         sending = solve_sending(space, strategy, queue.limit, GAP)
         made = None if sending is None else finish(space, sending, queue.limit)
         if made is None:
             queue.relieve(bound, strategy)
-        return made
-    if level == 2 or again:
-        made = fit_within(space, strategy, queue.limit, GAP, best)
-        if made is None and again:
+        return _Tried(made)
+    if strategy.stages == 1 and (level == 2 or strategy.recompute == "all"):
+        made, least = within(space, strategy, queue.limit, GAP, best)
+        if made is None and level == 1:
             queue.relieve(bound, strategy)
-        return made
+        return _Tried(made, max(bound, least))
+    if strategy.stages > 1:
+        if level == 2:
+            return _Tried(fit_stages(space, strategy, queue.limit, bound, best), bound)
+        if likely_bytes(space, strategy) > 0.5 * queue.limit and hopeless(space, strategy, queue.limit, best):
+            queue.relieve(bound, strategy)
+            return _Tried(None, worked=False)
     solved = solve(space, strategy, best * (UNEVEN if strategy.stages > 1 else 1.0))
     if solved is None:
-        return None
+        return _Tried(None, worked=False)
     made = finish(space, solved, queue.limit, best)
-    if made is None and space.bound_of("communication") < inf:
+    if made is not None:
+        return _Tried(made, made.bound)
+    if space.bound_of("communication") < inf:
         heappush(queue.heap, (bound, 3, number))
-    elif made is None:
-        if strategy.stages == 1:
-            heappush(queue.heap, (bound, 2, number))
-        queue.relieve(bound, strategy)
-    return made
+        return _Tried(None)
+    heappush(queue.heap, (max(bound, solved.bound), 2, number))
+    queue.relieve(bound, strategy)
+    return _Tried(None)
 
 
 UNEVEN = 1.03

@@ -7,9 +7,9 @@ one. The range with the least bound is solved; where what is found has a larger 
 range is cut there.
 
 Where ops may be computed again, every option of them comes twice: kept, and computed again at the price of one more
-forward pass. What is computed again then needs no bytes at all, which is a little less than it does; so this bounds
-every choice of segments (`segments.py`), and what it chooses is tried with segments. Where they do not fit, a share of
-the bytes is asked for.
+forward pass. What such an op reads is kept, or its maker is computed again as well. What is computed again needs no
+bytes itself, which is a little less than it does; so this bounds every choice of runs (`runs.py`), and what it chooses
+is tried with runs. Where they do not fit, a share of the bytes is asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from passes.planning.elimination import original, restricted, total
 from passes.planning.evaluate import line
 from passes.planning.finish import Finished, finish
 from passes.planning.limited import minimise_limited
-from passes.planning.network import HomeKind
+from passes.planning.network import EdgeKind, HomeKind
 from passes.planning.space import Solved, Space, objective, unary_tables
 from passes.planning.strategies import Strategy
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from passes.planning.criteria import Costs
     from passes.planning.structure import Structure
 
     Array = NDArray[np.float64]
@@ -42,6 +43,9 @@ RANGES = 24
 
 BLENDS = 6
 """Weighted means of both sums of J that are tried at most."""
+
+WORK = 2**22
+"""Labels times options of all variables that are enumerated at most for one weighted mean: others need no more."""
 
 TRIES = 6
 """Choices that are tried at most where activations are computed again."""
@@ -59,16 +63,23 @@ def fit_within(found: Space, strategy: Strategy, limit: float, gap: float, below
 
     None where none was found, or surely none whose J is below `below`. `gap` is the relative gap that is good enough.
     """
+    return within(found, strategy, limit, gap, below)[0]
+
+
+def within(
+    found: Space, strategy: Strategy, limit: float, gap: float, below: float = inf
+) -> tuple[Finished | None, float]:
+    """The same, and what no step under the strategy that fits costs less than; infinite where nothing fits."""
     options = _options(found, strategy)
     best: Finished | None = None
     bound, share, low, high = 0.0, 0.0, 0.0, inf
     for _ in range(TRIES if options.repeated else 1):
-        made = _Problem(found.structure, found.network.variables, options, share, limit, gap).solve()
+        made, least = _Problem(found.structure, found.network.variables, options, share, limit, gap, below).solve()
         if share == 0.0:
-            if made is None or made.bound >= below:
-                return None
-            bound = made.bound  # none asks for less
-        step = None if made is None else _step(found, strategy, options, made, limit)
+            if made is None or least >= below:
+                return None, least
+            bound = least  # none asks for less
+        step = None if made is None else _step(found, strategy, options, made, least, limit)
         if step is not None and (best is None or step.objective < best.objective):
             best = step
         if best is not None and (share == 0.0 or best.objective * (1 - gap) <= bound):
@@ -77,28 +88,34 @@ def fit_within(found: Space, strategy: Strategy, limit: float, gap: float, below
             low, share = share, max(FIRST, GROWTH * share) if high == inf else 0.5 * (share + high)
         else:
             high, share = share, 0.5 * (low + share)
-    return None if best is None else replace(best, bound=min(best.objective, bound))
+    if best is None:
+        return None, bound
+    bound = min(best.objective, bound)
+    return replace(best, bound=bound), bound
 
 
 def bound_within(found: Space, strategy: Strategy, limit: float) -> float:
-    """Every op by itself, and a price on bytes: no choice that fits under a strategy without a pipeline costs less.
+    """Every op by itself, and a price on bytes: no choice that fits under a strategy costs less.
 
-    Infinite where nothing fits.
+    Of a pipeline all stages together hold each op once. Infinite where nothing fits.
     """
     import numpy as np
 
+    if limit == inf:
+        return 0.0
     options = _unary_options(found, strategy)
     kinds = [kind.index for kind, _ in found.ops]
     counts = np.array([count for _, count in found.ops], dtype=float)
-    room = limit - max((float(options.transient[kind].min(initial=inf)) for kind in kinds), default=0.0)
+    least = (float(options.transient[kind].min(initial=inf)) for kind in kinds)
+    room = limit - max(least, default=0.0) if strategy.stages == 1 else limit * strategy.stages
     if counts @ [float(options.held[kind].min(initial=inf)) for kind in kinds] > room:
         return inf
     best = 0.0
     for columns in (options.shown, options.hidden):
         seconds = counts @ [float(columns[kind].max(initial=0.0, where=np.isfinite(columns[kind]))) for kind in kinds]
         prices = np.append(0.0, seconds / max(room, 1.0) * np.geomspace(1e-4, 1e2, PRICES))
-        least = counts @ [_priced(columns[kind], options.held[kind], prices) for kind in kinds]
-        best = max(best, float((least - prices * room).max()))
+        cheapest = counts @ [_priced(columns[kind], options.held[kind], prices) for kind in kinds]
+        best = max(best, float((cheapest - prices * room).max()))
     return best
 
 
@@ -114,7 +131,9 @@ PRICES = 32
 """Prices of a byte that are tried for a bound: over six powers of ten, each half as much again as the one before."""
 
 
-def _step(found: Space, strategy: Strategy, options: _Options, made: _Within, limit: float) -> Finished | None:
+def _step(
+    found: Space, strategy: Strategy, options: _Options, made: _Within, bound: float, limit: float
+) -> Finished | None:
     """The step of a choice; which of its segments are computed again is chosen anew."""
     import numpy as np
 
@@ -123,7 +142,7 @@ def _step(found: Space, strategy: Strategy, options: _Options, made: _Within, li
         [options.base[kind][v] for kind, v in zip(found.network.variables, made.values.tolist(), strict=True)]
     )
     costs = line(found.network, tables, values)
-    return finish(found, Solved(strategy, tables, values, made.cost, made.bound, costs), limit)
+    return finish(found, Solved(strategy, tables, values, made.cost, bound, costs), limit)
 
 
 @dataclass(slots=True)
@@ -137,6 +156,7 @@ class _Options:
     shown: list[Array] = field(default_factory=list)
     hidden: list[Array] = field(default_factory=list)
     pair: list[Array] = field(default_factory=list)
+    between: list[Array] = field(default_factory=list)  # bytes, by options of both ends
     base: list[Integers] = field(default_factory=list)
     held: list[Array] = field(default_factory=list)
     passing: list[Array] = field(default_factory=list)
@@ -165,7 +185,27 @@ def _options(found: Space, strategy: Strategy) -> _Options:
         often = 1.0 if edge.weight else 1.5 if edge.gradient else 2.0
         rows = np.concatenate([moves, often * moves]) if edge.source in made.twice else moves
         made.pair.append(np.concatenate([rows, rows], axis=1) if edge.target in made.twice else rows)
+        made.between.append(_read(found, strategy, made, edge))
     return made
+
+
+def _read(found: Space, strategy: Strategy, options: _Options, edge: EdgeKind) -> Array:
+    """[option, option]: what is kept for the reader of a value, where that is computed again and the maker is not.
+
+    Values that the backward pass reads are kept anyway; those with a home are not counted.
+    """
+    import numpy as np
+
+    bytes_ = np.zeros((len(options.shown[edge.source]), len(options.shown[edge.target])))
+    maker, reader = (found.network.kinds[index] for index in (edge.source, edge.target))
+    if isinstance(maker, HomeKind) or isinstance(reader, HomeKind) or edge.weight or edge.target not in options.twice:
+        return bytes_
+    if edge.source_role in maker.kept:
+        return bytes_
+    table, again = found.tables(strategy).op(maker), bytes_.shape[1] // 2
+    held = np.repeat(found.prices.bytes(maker, edge.source_role)[table.rows], len(table.layouts))
+    bytes_[: len(held), again:] = held[:, None]
+    return bytes_
 
 
 def _unary_options(found: Space, strategy: Strategy) -> _Options:
@@ -173,17 +213,18 @@ def _unary_options(found: Space, strategy: Strategy) -> _Options:
     import numpy as np
 
     once, again = strategy.with_(recompute="none"), found.scale(strategy).microbatch
-    tables, made = found.tables(strategy), _Options()
+    tables, made, alone = found.tables(strategy), _Options(), strategy.stages == 1
+    left = found.context.request.recompute != "all"
     for kind, shown, hidden in zip(found.network.kinds, *unary_tables(found, found.tables(once)), strict=True):
         nothing, numbers = np.zeros(len(shown)), np.arange(len(shown))
         if isinstance(kind, HomeKind):
             made.add((shown, hidden, numbers, nothing, nothing, nothing))
             continue
-        table, ordered = tables.op(kind), found.repeats(kind, once)
+        table, ordered = tables.op(kind), found.repeats(kind, once if left and alone else strategy)
         kept = shown, hidden, numbers, table.fixed + table.saved, nothing, table.transient
         extra = 0.0 if ordered else again * table.forward
         passing = shown + extra, hidden + extra, numbers, table.fixed, table.saved, table.transient + table.saved
-        if not ordered and found.repeats(kind, strategy):
+        if not ordered and alone and found.repeats(kind, strategy):
             made.twice.add(kind.index)
             made.add(np.concatenate(pair) for pair in zip(kept, passing, strict=True))
         else:
@@ -210,16 +251,18 @@ class _Problem:
     share: float
     limit: float
     gap: float
+    below: float = inf
 
-    def solve(self) -> _Within | None:
-        """Ranges of the largest transient, the one with the least bound first."""
+    def solve(self) -> tuple[_Within | None, float]:
+        """Ranges of the largest transient, the one with the least bound first; and what nothing that fits costs less
+        than. None where nothing does, or surely nothing below `below`."""
         sizes = [one + self.share * other for one, other in zip(self.options.held, self.options.passing, strict=True)]
         transients = self.options.transient
         low = max((float(column.min(initial=inf)) for column in transients), default=0.0)
         high = max((float(column.max(initial=0.0)) for column in transients), default=0.0)
         ranges, best, proved = [(0.0, low, high)], None, inf
         for _ in range(RANGES):
-            if not ranges or (best is not None and ranges[0][0] >= best.cost * (1 - self.gap)):
+            if not ranges or ranges[0][0] >= (self.below if best is None else best.cost * (1 - self.gap)):
                 break
             bound, low, high = heappop(ranges)
             made = self._range(sizes, low, high)
@@ -227,7 +270,7 @@ class _Problem:
                 continue
             bound = max(bound, made.bound)
             largest = max(self._at(transients, made.values))
-            if int(sum(self._at(sizes, made.values)) + largest) <= self.limit:
+            if int(total(self.structure, sizes, self.options.between, made.values) + largest) <= self.limit:
                 proved = min(proved, bound)
                 best = made if best is None or made.cost < best.cost else best
                 continue
@@ -235,10 +278,8 @@ class _Problem:
             if below >= low:
                 heappush(ranges, (bound, low, float(below)))
             heappush(ranges, (bound, largest, high))
-        if best is None:
-            return None
         left = min((bound for bound, _, _ in ranges), default=inf)
-        return _Within(best.cost, best.values, min(best.cost, proved, left))
+        return best, left if best is None else min(best.cost, proved, left)
 
     def _at(self, columns: list[Array], values: Integers) -> list[float]:
         """What a column says of each variable."""
@@ -254,7 +295,7 @@ class _Problem:
             return None
         shown, pair = restricted(graph, kept, options.shown, options.pair)
         hidden, _ = restricted(graph, kept, options.hidden, [])
-        held, _ = restricted(graph, kept, sizes, [])
+        held = restricted(graph, kept, sizes, options.between)
         made = _larger(graph, (shown, hidden), pair, held, self.limit - low, self.gap)
         return None if made is None else _Within(made.cost, original(graph, kept, made.values), made.bound)
 
@@ -263,11 +304,11 @@ def _larger(
     graph: Structure,
     sums: tuple[list[Array], list[Array]],
     pair: list[Array],
-    sizes: list[Array],
+    held: Costs,
     limit: float,
     gap: float,
 ) -> _Within | None:
-    """The assignment within a limit whose larger sum is least.
+    """The assignment that holds at most `limit` bytes whose larger sum is least.
 
     No weighted mean of both sums is more than the larger one, so its least value is a bound. The weight is looked for
     at which both are as large.
@@ -277,7 +318,7 @@ def _larger(
     for blend in range(BLENDS):
         share = (first_share, 1.0 - first_share)[blend] if blend < 2 else 0.5 * (ends[0] + ends[1])
         unary = [share * other + (1.0 - share) * one for one, other in zip(*sums, strict=True)]
-        made = minimise_limited(graph, unary, pair, sizes, limit, gap=gap)
+        made = minimise_limited(graph, unary, pair, held[0], limit, gap=gap, pair_sizes=held[1], work=WORK)
         if made is None:
             return None
         first, second = (total(graph, one, pair, made.values) for one in sums)
