@@ -26,6 +26,10 @@ SLACK = (1.0, 1.005, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 4.0, 16.0, inf)
 """How much longer than necessary the longest stage may be, where that makes sends cheaper."""
 
 
+DIRECT = 20_000
+"""So many values are compared one by one rather than by tables of minima."""
+
+
 def candidates(pipe: Pipeline) -> list[tuple[int, ...]]:
     """Positions 0 to the end of good cuts, by rising estimate of the makespan."""
     found = dict.fromkeys(_even(pipe))
@@ -199,8 +203,7 @@ def _window(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> tuple[i
         value = cost - total[low : high + 1] / speed
         steps.append((value, first, behind))
         some = first < behind
-        longest = int((behind - first).max())
-        best = _minima(_sparse(value, longest), np.where(some, first, 0), np.where(some, behind, 1))
+        best = _least_within(value, np.where(some, first, 0), np.where(some, behind, 1))
         cost = np.where(some, best, np.inf) + total[ends] / speed + sends[ends]
     if not np.isfinite(cost[-1]):
         return None
@@ -242,6 +245,18 @@ def _spans(
         highs.append(min(e, pipe.line.blocks - (pipe.parts - 1 - part)))
     found = list(zip(reversed(lows), highs, strict=True))
     return found if all(low <= high for low, high in found) else None
+
+
+def _least_within(values: Floats, starts: Places, stops: Places) -> Floats:
+    """The least value of each range, which is not empty: few and short ones directly."""
+    import numpy as np
+
+    longest = int((stops - starts).max())
+    if len(starts) * longest > DIRECT:
+        return _minima(_sparse(values, longest), starts, stops)
+    pairs = np.stack([starts, stops], axis=1).ravel()
+    least: Floats = np.minimum.reduceat(np.append(values, np.inf), pairs)[::2]
+    return least
 
 
 def _sparse(values: Floats, longest: int | None = None) -> Floats:

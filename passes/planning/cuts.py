@@ -56,14 +56,16 @@ def cut(
     within: Within | None = None,
     ends: int = 0,
     own: Sequence[Sequence[Unit]] = (),
+    near: bool = True,
 ) -> Cuts | None:
     """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits.
 
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
     there are none; `work` is what may be spent; `within` are the places that cuts are confined to; of each message so
     many `ends` do nothing else meanwhile (`Pipeline.ends`); `own` are the units as each device takes them, where its
-    speed says too little. Of a `Line` of units, what schedules have in common is worked out once. None may also mean
-    that none was found: with several chunks a device and little memory, or units that are barred from stages.
+    speed says too little. Of a `Line` of units, what schedules have in common is worked out once. A `lower_bound`
+    that is not the makespan may be far from it if it need not be `near`. None may also mean that none was found: with
+    several chunks a device and little memory, or units that are barred from stages.
     """
     pipe = pipeline(units, stages, microbatches, schedule, limit=limit, speeds=speeds, chunks=chunks)
     pipe = replace(pipe, ends=ends)
@@ -71,14 +73,14 @@ def cut(
         pipe = confined(pipe, within)
     if pipe.line.blocks < pipe.parts or not pipe.possible:
         return None
-    near = candidates(pipe)
+    first = candidates(pipe)
     if own:
         lines = {id(each): line(each) for each in own}
         mine = tuple(lines[id(each)] for each in own)
         pipe = replace(pipe, own=mine, speeds=tuple(fastest(pipe.line, each) for each in mine))
     search = Search(pipe, work)
-    search.improve(near)
-    bound = lower_bound(pipe, search.seconds) if search.found else 0.0
+    search.improve(first)
+    bound = lower_bound(pipe, search.seconds, near=near) if search.found else 0.0
     exact = search.seconds <= bound * (1 + EQUAL) or search.exhaust()
     if not search.found:
         return None

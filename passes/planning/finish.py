@@ -256,6 +256,7 @@ def _found_cuts(
         within=Within(windows, found.orders.barred) if found.orders.staged else None,
         ends=1 if found.overlap else 2,
         own=units.own,
+        near=False,
     )
     if cuts is None or idle(strategy, units.own or (units.slow,) * strategy.stages, cuts) > found.bound_of("bubble"):
         return None

@@ -102,8 +102,10 @@ def longest_path(pipe: Pipeline, bounds: Sequence[int]) -> float:
     return longest
 
 
-def lower_bound(pipe: Pipeline, known: float) -> float:
-    """No cuts give a shorter makespan; `known` is one that some cuts give.
+def lower_bound(pipe: Pipeline, known: float, near: bool = True) -> float:
+    """No cuts give a shorter makespan; `known` is one that some cuts give, and the bound where that is the best.
+
+    Any bound below it will do where it need not be `near`.
 
     The least T for which stages that each go as far as their bound and memory allow reach the end of the line. Where
     the bounds fall with the first block and rise with the last, going further never harms.
@@ -114,7 +116,7 @@ def lower_bound(pipe: Pipeline, known: float) -> float:
     if not _reaches(pipe, known * (1 - EQUAL)):
         return known
     low, high = simple, known
-    while high - low > PRECISION * known:
+    while near and high - low > PRECISION * known:
         middle = (low + high) / 2
         low, high = (low, middle) if _reaches(pipe, middle) else (middle, high)
     return low
