@@ -165,9 +165,10 @@ def _pipelined(
     stages = [slice(a, b) for a, b in pairwise(cuts.bounds)]
     devices = [stages[i :: strategy.stages] for i in range(strategy.stages)]
     lines = own or (costs,) * strategy.stages
+    passed = [sum(messages(sends, s, _ends(found)) for s in d) for d in devices]
     busy = [
-        sum(float(at.forward[s].sum() + at.backward[s].sum() + at.weights[s].sum()) for s in d)
-        for at, d in zip(lines, devices, strict=True)
+        sum(float(at.forward[s].sum() + at.backward[s].sum() + at.weights[s].sum()) for s in d) + sent_
+        for at, d, sent_ in zip(lines, devices, passed, strict=True)
     ]
     tails = [
         (sum(_exposed(at, s) for s in d), sum(float(at.update[s].sum()) for s in d))
@@ -175,7 +176,8 @@ def _pipelined(
     ]
     sums, update = max(tails, key=sum)
     count, filled = strategy.microbatches * found.batches, cuts.makespan * found.batches
-    moves = count * max(sum(float(costs.moves[s].sum()) for s in d) for d in devices)
+    moved = (sum(float(costs.moves[s].sum()) for s in d) + sent_ for d, sent_ in zip(devices, passed, strict=True))
+    moves = count * max(moved)
     work = count * max(busy)
     extra = count * _forward(solved, again) / strategy.stages
     total = filled + sums + update
@@ -254,21 +256,39 @@ def _found_cuts(
         speeds=speeds,
         chunks=strategy.chunks,
         within=Within(windows, found.orders.barred) if found.orders.staged else None,
-        ends=1 if found.overlap else 2,
+        ends=_ends(found),
         own=units.own,
         near=False,
     )
-    if cuts is None or idle(strategy, units.own or (units.slow,) * strategy.stages, cuts) > found.bound_of("bubble"):
+    each = units.own or (units.slow,) * strategy.stages
+    if cuts is None or idle(strategy, each, cuts, _ends(found)) > found.bound_of("bubble"):
         return None
     return cuts
 
 
-def idle(strategy: Strategy, units: Sequence[Sequence[Unit]], cuts: Cuts) -> float:
-    """The share of the pipeline's time in which its devices compute nothing, 0 to 1; `units` as each stage has them."""
+def _ends(found: Space) -> int:
+    """How many ends of a message compute nothing meanwhile (`passes.planning.pipeline_line.Pipeline`)."""
+    return 1 if found.overlap else 2
+
+
+def messages(sends: Sequence[float] | Array, stage: slice, ends: int) -> float:
+    """Seconds of a microbatch in which a stage is kept from computing by what crosses its ends, forward and back."""
+    before = sends[stage.start - 1] if stage.start else 0.0
+    behind = sends[stage.stop - 1] if stage.stop < len(sends) else 0.0
+    return ends * float(before + behind)
+
+
+def idle(strategy: Strategy, units: Sequence[Sequence[Unit]], cuts: Cuts, ends: int) -> float:
+    """The share of the pipeline's time in which its devices wait, 0 to 1: they neither compute nor receive.
+
+    `units` are those of each stage's device.
+    """
+    sends = [unit.send for unit in units[0]]
     busy = 0.0
     for part, (first, end) in enumerate(pairwise(cuts.bounds)):
         mine = units[part % strategy.stages][first:end]
         busy += sum(unit.forward + unit.backward + unit.weights for unit in mine)
+        busy += messages(sends, slice(first, end), ends)
     whole = strategy.stages * cuts.makespan
     return max(0.0, 1.0 - strategy.microbatches * busy / whole) if whole else 0.0
 

@@ -10,7 +10,7 @@ from math import inf
 
 from dlc.diagnostics import DiagnosticError
 from dlc.ir.graph import Graph
-from dlc.ir.plan import Alternative, Plan
+from dlc.ir.plan import Alternative, Plan, Prediction
 from dlc.units import format_bytes
 from passes.context import Context
 from passes.planning.apply import apply
@@ -119,7 +119,12 @@ def _planned(
     best, chosen, others = _choose(everything, found, compared, simulate, free)
     _lap(record, "plans", begin)
     return Planned(
-        chosen.with_(**_comparison(found, best, compared, others)), everything, found, best, compared, record
+        chosen.with_(**_comparison(found, best, compared, others, chosen.predicted.objective != best.objective)),
+        everything,
+        found,
+        best,
+        compared,
+        record,
     )
 
 
@@ -200,7 +205,12 @@ def _choose(
     everything: Space, found: Found, compared: tuple[Compared, ...], simulate: Simulate | None, free: bool
 ) -> tuple[Finished, Plan, dict[int, float]]:
     """The best step by simulation among the best by J, the runner-up and, where the strategy is free, the baselines;
-    and all simulated seconds by step. The gap is that of the best by J."""
+    and all simulated seconds by step. The gap is that of the best by J.
+
+    J adds up costs that Programs share out differently, so that two that differ by less than a percent or two may be
+    ranked otherwise by simulation. Where J ranks a baseline above the step that is taken, J is made exact for all that
+    were simulated: it is what their Programs take.
+    """
     first = found.finished[0]
     gap = max(0.0, 1.0 - found.bound / first.objective)
     if simulate is None:
@@ -219,7 +229,17 @@ def _choose(
     may_win = [step for step in (steps if free else own) if id(step) in times]
     best = min(may_win, key=lambda step: (times[id(step)], step.objective))
     predicted = replace(plans[id(best)].predicted, simulated_seconds=times[id(best)])
+    if free and any(each.step.objective * (1 + ALIKE) < best.objective for each in compared if each.step is not None):
+        predicted = _exact(predicted)
     return best, plans[id(best)].with_(predicted=predicted), times
+
+
+def _exact(predicted: Prediction) -> Prediction:
+    """The prediction whose J is what the Program takes."""
+    seconds = predicted.simulated_seconds
+    times = seconds / predicted.objective
+    low, high = predicted.low_seconds * times, predicted.high_seconds * times
+    return replace(predicted, step_seconds=seconds, objective=seconds, low_seconds=low, high_seconds=high)
 
 
 def _may_win(step: Finished, best: float) -> bool:
@@ -253,19 +273,20 @@ ALIKE = 1e-9
 
 
 def _comparison(
-    found: Found, best: Finished, compared: tuple[Compared, ...], times: dict[int, float]
+    found: Found, best: Finished, compared: tuple[Compared, ...], times: dict[int, float], exact: bool
 ) -> dict[str, object]:
     second = next(iter(_others(found, best)), None)
     return {
-        "runner_up": None if second is None else _alternative(str(second.strategy), second, times),
+        "runner_up": None if second is None else _alternative(str(second.strategy), second, times, exact),
         "baselines": tuple(
             Alternative(each.name, 0.0, note=each.note)
             if each.step is None
-            else _alternative(f"{each.name}: {each.step.strategy}", each.step, times)
+            else _alternative(f"{each.name}: {each.step.strategy}", each.step, times, exact)
             for each in compared
         ),
     }
 
 
-def _alternative(name: str, step: Finished, times: dict[int, float]) -> Alternative:
-    return Alternative(name, step.objective, times.get(id(step), 0.0), step.peak)
+def _alternative(name: str, step: Finished, times: dict[int, float], exact: bool) -> Alternative:
+    simulated = times.get(id(step), 0.0)
+    return Alternative(name, simulated if exact and simulated else step.objective, simulated, step.peak)

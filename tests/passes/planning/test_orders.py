@@ -351,10 +351,12 @@ def test_a_bubble_is_within_its_limit(tmp_path: Path) -> None:
 
 
 def bubble(made: Compiled) -> float:
-    """The idle share of the pipeline: what its stages compute, beside the time that they take together."""
+    """The idle share of the pipeline: what its stages compute and receive, beside the time that they take together.
+    On cores that do not overlap the senders of messages wait as well."""
     assert made.planned is not None
     step, plan = made.planned.step, made.plan
     busy = plan.microbatches * sum(stage.forward + stage.backward + stage.weights for stage in plan.stages)
+    busy += plan.microbatches * sum(2 * 2 * stage.send for stage in plan.stages)  # both ways, at both ends
     devices = dict(plan.mesh)["pipeline"]
     return 1 - busy / (devices * (step.objective - step.parts.sums - step.parts.update))
 

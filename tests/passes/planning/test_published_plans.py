@@ -124,7 +124,8 @@ def test_gradients_of_alexnet_through_nvswitch(specs: Path) -> None:
     by_hand = 2 * size * share / 450e9 + size * share * 3 / 3352e9
     by_hand += size / (25 * 2**20) * 2 * log2(8) * (2e-6 + 4e-6)
     assert step.solved.line.sums.sum() == pytest.approx(by_hand, rel=0.1)
-    assert step.parts.sums == 0.0  # 80 % of the backward pass is longer
+    last = step.solved.line.late.sum()  # nothing is left to hide the bucket of the first layers
+    assert 0.0 < step.parts.sums <= last < by_hand
 
 
 def test_gradients_of_resnet50_on_a_shared_bus(specs: Path) -> None:
