@@ -85,6 +85,7 @@ INTERLEAVED = {"schedule": "interleaved", "chunks": 2, "rule": CHANNEL}
 CASES |= {
     "interleaved on two": {"mesh": {"pipeline": 2}, "microbatches": 4, "stages": 4} | INTERLEAVED,
     "interleaved on three": {"mesh": {"pipeline": 3}, "microbatches": 2, "stages": 6} | INTERLEAVED,
+    "interleaved, with messages under way": {"mesh": {"pipeline": 3}, "microbatches": 4, "stages": 6} | INTERLEAVED,
     "a pipeline of one microbatch": {"mesh": {"pipeline": 2}, "rule": DATA, "schedule": "gpipe", "stages": 2},
     "a pipeline of channels": {"mesh": {"pipeline": 2, "model": 2}, "rule": CHANNEL}
     | {"schedule": "one_f_one_b", "microbatches": 2, "stages": 2},

@@ -11,6 +11,7 @@ import pytest
 
 from dlc.cost.memory import peak_bytes
 from dlc.cost.price import default_price
+from dlc.cost.schedules import sends_under_way, table
 from dlc.cost.timeline import simulate
 from dlc.ir.check import check
 from dlc.ir.graph import Graph
@@ -337,6 +338,18 @@ def test_tied_weights_move_once_a_step(pipeline: dict[str, int]) -> None:
     }
     assert moves == {"begin": "allgather"} | ({} if pipeline else {"reduce": "reduce_scatter"})
     assert check(made) == ()
+
+
+@pytest.mark.parametrize(("p", "m", "v"), [(2, 7, 3), (3, 4, 2), (4, 6, 2), (4, 11, 2), (5, 7, 3)])
+def test_several_messages_may_be_under_way(p: int, m: int, v: int) -> None:
+    """Where stages do not divide the microbatches, a device sends once more before a message is received."""
+    net = Network(m)
+    x = net("flatten", net.image(2, 2, 2))
+    for _ in range(p * v):
+        x = net("linear", x, features=4)
+    more = {"schedule": "interleaved", "microbatches": m, "stages": p * v, "chunks": v}
+    assert sends_under_way(table("interleaved", p, m, v)) > 1
+    assert check(lower(trained(net, x), plan_of(trained(net, x), {"pipeline": p}, DATA, **more), on(p))) == ()
 
 
 def test_weights_come_apart_in_zero_bubble() -> None:
