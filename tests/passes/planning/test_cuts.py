@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from itertools import combinations, pairwise, product
 from math import inf
 
 import pytest
 
 from dlc.cost.schedules import SCHEDULES, Schedule, Work, makespan, occupancy, table
-from passes.planning.cuts import Cuts, Unit, best_schedule, cut
+from passes.planning.cuts import Cuts, Unit, best_schedule, cut, pipeline
+from passes.planning.pipeline_bounds import longest_path
 
 
 def peak(groups: list[list[Unit]], counts: tuple[tuple[int, ...], ...]) -> float:
@@ -81,6 +83,23 @@ def test_cuts_are_as_good_as_all(schedule: Schedule, seed: int) -> None:
         assert all(size <= limit for size, limit in zip(found.bytes, limits, strict=True))
         fitting += 1
     assert fitting >= 10
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("ends", [0, 1, 2])
+def test_no_path_is_longer_than_the_makespan(schedule: Schedule, ends: int) -> None:
+    """Of cuts of all kinds; and many makespans are those of a path."""
+    rng = random.Random(f"{schedule} {ends}")
+    tight = 0
+    for _ in range(150):
+        p, m, v = rng.randint(1, 5), rng.randint(1, 9), rng.choice((1, 2)) if schedule == "interleaved" else 1
+        units = [replace(unit, send=min(unit.send, 1.0)) for unit in some_units(rng, rng.randint(p * v, 14))]
+        pipe = replace(pipeline(units, p, m, schedule, chunks=v), ends=ends)
+        bounds = (0, *sorted(rng.sample(range(1, len(units)), p * v - 1)), len(units))
+        path, seconds = longest_path(pipe, bounds), pipe.seconds(bounds)
+        assert path <= seconds * (1 + 1e-9)
+        tight += path >= 0.999 * seconds
+    assert tight >= 15
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -1,0 +1,78 @@
+"""Tables of ops: those that are made together are those of each kind alone, and one row says what its kinds say."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from math import inf
+
+import numpy as np
+
+from passes.planning.alike import Alike
+from passes.planning.op_tables import COLUMNS, OpTable, OpTables
+from passes.planning.space import Space, space
+from passes.planning.strategies import enumerate_strategies
+from passes.planning.tables import Tables
+from tests.passes.planning.random_networks import random_case
+from tests.passes.sample_networks import context, laptop, lenet
+
+ROOM = 1e-7
+"""Seconds above the cheapest option that are near enough."""
+
+SHARDS = ("none", "optimizer", "weights")
+
+
+def spaces() -> list[Space]:
+    cases = [(case.graph, case.context) for case in map(random_case, range(40, 46))]
+    cases.append((lenet(32), context(4, laptop(4))))
+    return [space(*case, list(enumerate_strategies(*case, 9))) for case in cases]
+
+
+def tables_of(everything: Space) -> list[Tables]:
+    strategies = list(enumerate_strategies(everything.graph, everything.context, 9))[::3]
+    shared = (each.with_(shard=shard) for each in strategies for shard in SHARDS)
+    return [everything.tables(each) for each in shared]
+
+
+def alone(tables: Tables, group: Alike) -> list[OpTable]:
+    prices, strategy = tables.prices, tables.strategy
+    maker = OpTables(strategy, tables.fabric, tables.pins, tables.master_bytes, tables.batches, prices.buckets)
+    return [table for kind in group.kinds for table in maker.of(Alike(prices, (kind,)))]
+
+
+def test_tables_that_are_made_together_are_those_of_each_kind() -> None:
+    compared = 0
+    for everything in spaces():
+        for tables in tables_of(everything):
+            for group in {id(group): group for group in everything.prices.alike.values()}.values():
+                for kind, expected in zip(group.kinds, alone(tables, group), strict=True):
+                    found = tables.op(kind)
+                    for field in fields(OpTable):
+                        assert np.array_equal(getattr(found, field.name), getattr(expected, field.name))
+                    compared += len(group.kinds) > 1 and found.options > 0
+    assert compared >= 100
+
+
+def test_one_row_says_what_its_kinds_say() -> None:
+    left = 0
+    for everything in spaces():
+        for tables in tables_of(everything):
+            columns = tables.columns
+            for name in COLUMNS:
+                each = columns.split(columns.column(name))
+                assert all(np.array_equal(c, getattr(t, name)) for c, t in zip(each, columns.tables, strict=True))
+            cost = columns.column("forward")
+            least = [float(table.forward.min(initial=inf)) for table in columns.tables]
+            assert columns.least(cost) == least
+            if not columns.counts.all():
+                continue
+            near = columns.near(cost, ROOM)
+            kept = columns.of(near)
+            assert kept is not None
+            for table, chosen, cheapest in zip(columns.tables, kept.tables, least, strict=True):
+                by_cut = table.forward.reshape(len(table.codes), -1).min(axis=1)
+                expected = table.of(np.flatnonzero(by_cut - cheapest <= ROOM))
+                for field in fields(OpTable):
+                    assert np.array_equal(getattr(chosen, field.name), getattr(expected, field.name))
+                left += len(chosen.codes) < len(table.codes)
+            assert columns.of(np.zeros_like(near)) is None
+    assert left >= 50
