@@ -41,6 +41,11 @@ class Order:
         """`line 41`."""
         return f"line {self.span.line}"
 
+    @property
+    def bounds_memory(self) -> bool:
+        """Whether it is `limit memory`."""
+        return isinstance(self.what, Limit) and self.what.subject == "memory"
+
 
 def orders(request: Request) -> tuple[Order, ...]:
     """Everything that a request insists on: limits first, then settings, pins and forbids."""
@@ -85,7 +90,17 @@ def conflict(found: Sequence[Order], keeps: Callable[[Sequence[Order]], bool]) -
     """
     if not found or not keeps(()):
         return ()
-    return tuple(_needed([], False, list(found), keeps))
+    return _reduced(tuple(_needed([], False, list(found), keeps)), keeps)
+
+
+def _reduced(found: tuple[Order, ...], keeps: Callable[[Sequence[Order]], bool]) -> tuple[Order, ...]:
+    """The same without orders that it stays a conflict without: there are none if plans are found wherever there are
+    any, and a search that misses one must not put the blame on too many."""
+    for order in found:
+        left = tuple(other for other in found if other is not order)
+        if left and not keeps(left):
+            return _reduced(left, keeps)
+    return found
 
 
 def _needed(

@@ -83,15 +83,15 @@ class Finished:
 def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Finished | None:
     """The step of a solved strategy on devices of `limit` bytes; None where it does not fit, or sends too much.
 
-    One that takes `below` or more need not be the best; of a pipeline without a written schedule 1F1B is all that is
-    tried with `below` at minus infinity.
+    One that takes `below` or more need not be the best; with `below` at minus infinity 1F1B is all that is tried of a
+    pipeline without a written schedule, and segments are all that is tried of what may be computed again.
     """
     costs: Line = solved.line
     segments: Segments = ()
     if solved.strategy.recompute == "all" or found.orders.again:
         costs, segments = checkpointed(costs, found.orders.repeated(solved.strategy))
     if solved.strategy.stages == 1:
-        if segments and not found.orders.again and found.context.request.recompute == "auto":
+        if segments and below > -inf and not found.orders.again and found.context.request.recompute == "auto":
             costs, segments = _again(found, solved, (costs, segments), limit)
         made = _alone(found, solved, costs, segments, limit)
     else:

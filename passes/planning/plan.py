@@ -16,12 +16,12 @@ from passes.context import Context
 from passes.planning.apply import apply
 from passes.planning.baselines import Baseline, baselines
 from passes.planning.finish import Finished, finish
-from passes.planning.least import frugal
+from passes.planning.least import frugal, scarce, smallest
 from passes.planning.orders import refused
 from passes.planning.repairs import Case
 from passes.planning.search import UNEVEN, Effort, Found, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space, work_bound
-from passes.planning.strategies import enumerate_strategies
+from passes.planning.strategies import enumerate_strategies, spaced
 from passes.planning.traffic import sending_at_most, sent
 from passes.planning.unfit import unfit
 
@@ -93,6 +93,10 @@ def plan(
     compared = tuple(_compared(everything, group, limit) for group in named)
     begin = _lap(record, "baselines", begin)
     known = [each.step for each in compared if each.step is not None] if free else []
+    if scarce(everything, strategies, limit):
+        least = smallest(everything, strategies, limit)
+        known += [least] if least is not None and least.peak <= limit else []
+        strategies = strategies if known else []
     found = search(everything, strategies, limit, effort, known)
     begin = _lap(record, "search", begin)
     if not found.finished:
@@ -129,13 +133,13 @@ def _planned(
 
 
 def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found]:
-    """The search among strategies that cut the batch into microbatches without a pipeline, too, and with small
-    workspaces, where that is needed."""
+    """The search among strategies that cut the batch into any number of microbatches, and with small workspaces, where
+    that is needed."""
     found = case.least_of(case.limit)
     if found is None or found[1].peak > case.limit:
         raise DiagnosticError([unfit(case)])
     (everything, strategies), least = found
-    return everything, search(everything, strategies, case.limit, effort, [least])
+    return everything, search(everything, spaced(strategies), case.limit, effort, [least])
 
 
 def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned:

@@ -12,29 +12,33 @@ from dlc.ir.request import Limit, Request
 from dlc.ir.training import Precision
 from dlc.units import format_bytes, format_seconds
 from passes.context import Context
-from passes.planning.conflicts import Order, without
+from passes.planning.conflicts import Order, keeping, without
+from passes.planning.conflicts import orders as all_orders
 from passes.planning.finish import Finished
-from passes.planning.least import smallest
+from passes.planning.least import even_share, extreme, floor, smallest
 from passes.planning.orders import refused
 from passes.planning.search import Effort, search
-from passes.planning.space import Space, space
-from passes.planning.strategies import Strategy, divisors, enumerate_strategies, group_unit
+from passes.planning.space import Space, space, work_bound
+from passes.planning.strategies import Strategy, enumerate_strategies, spaced
 
-EFFORT = Effort(gap=0.05, strategies=24)
+EFFORT = Effort(gap=0.05, strategies=8)
 """How far is searched for the plan that a repair allows: its step time is shown as a ratio."""
+
+PRICED = 24
+"""Strategies, those that compute fastest, among which it is searched for."""
 
 SCRATCH = 16
 """Workspaces of this part of the memory are tried, where nothing fits with those of the fastest algorithms."""
 
 Looked = tuple[Space, tuple[Strategy, ...]]
 
-SPLITS = (4, 16, 64)
-"""Into about how many microbatches a batch is cut without a pipeline, where it does not fit otherwise."""
-
 MORE_DEVICES = (2, 4, 8, 16)
 """Multiples of the devices that are tried."""
 
-SHOWN = 5
+MORE_MEMORY = 8
+"""More than so many times a device's memory is not asked for, unless the smallest plan needs it."""
+
+SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +59,29 @@ class Case:
     context: Context
     limit: float
     regraph: Callable[[Context], Graph] | None = None
-    known: dict[float, Looked] = field(default_factory=dict)
+    known: dict[tuple[float, bool], Looked] = field(default_factory=dict)
+    smallest: dict[float, tuple[Looked, Finished] | None] = field(default_factory=dict)
 
     def asking(self, request: Request) -> Case:
         """The same under other orders."""
-        return replace(self, context=self.context.with_(request=request), known={})
+        return replace(self, context=self.context.with_(request=request), known={}, smallest={})
 
-    def strategies(self) -> tuple[Strategy, ...]:
-        """All strategies, and those that cut the batch into microbatches without a pipeline."""
+    def strategies(self, every: bool = True) -> tuple[Strategy, ...]:
+        """All strategies, with the batch cut into any number of microbatches; or those that pay where memory is not
+        short."""
         units = sum(1 for node in self.graph.nodes if node.stage in ("forward", "loss"))
-        made = tuple(enumerate_strategies(self.graph, self.context, units))
-        alone = [each for each in made if each.stages == 1 and self.context.request.microbatches is None]
-        split = (each.with_(microbatches=count) for each in alone for count in splits(self.graph))
-        kept = (each for each in split if not each.restricted or each.samples(self.graph.batch) >= each.ranks)
-        return tuple(dict.fromkeys((*made, *kept)))
+        return tuple(enumerate_strategies(self.graph, self.context, units, every))
 
-    def space(self, scratch: float = inf) -> Looked:
+    def space(self, scratch: float = inf, every: bool = True) -> Looked:
         """What there is to choose from, with workspaces of so many bytes at most."""
-        if scratch not in self.known:
-            context, strategies = self.context, self.strategies()
+        if (scratch, every) not in self.known:
+            context, strategies = self.context, self.strategies(every)
             if scratch < inf:
                 request = context.request
                 limit = Limit("workspace", scratch, Span("", 0, 0, 0, 0))
                 context = context.with_(request=replace(request, limits=(*request.limits, limit)))
-            self.known[scratch] = space(self.graph, context, strategies), strategies
-        return self.known[scratch]
+            self.known[scratch, every] = space(self.graph, context, strategies), strategies
+        return self.known[scratch, every]
 
     def spaces(self) -> Iterator[Looked]:
         """The same as it is; then with small workspaces, where some are large beside the limit."""
@@ -98,6 +100,11 @@ class Case:
 
     def least_of(self, enough: float = -inf) -> tuple[Looked, Finished] | None:
         """That step, and what it was found among."""
+        if enough not in self.smallest:
+            self.smallest[enough] = self._least_of(enough)
+        return self.smallest[enough]
+
+    def _least_of(self, enough: float) -> tuple[Looked, Finished] | None:
         best: tuple[Looked, Finished] | None = None
         for looked in () if refused(self.graph, self.context) else self.spaces():
             made = smallest(*looked, enough)
@@ -108,29 +115,33 @@ class Case:
         return best
 
     def best(self, limit: float) -> Finished | None:
-        """About the shortest step within a limit."""
-        found = self.least_of(limit)
-        if found is None or found[1].peak > limit:
+        """About the shortest step within a limit: among the usual strategies as `plan` searches them, and among all
+        where none of those fits."""
+        if refused(self.graph, self.context):
             return None
-        looked, least = found
-        return search(*looked, limit, EFFORT, [least]).finished[0]
-
-
-def splits(graph: Graph) -> tuple[int, ...]:
-    """Numbers of microbatches without a pipeline: divisors of the batch that keep groups of batch norm whole."""
-    unit = group_unit(graph)
-    counts = [m for m in divisors(graph.batch) if m > 1 and (graph.batch // m) % unit == 0]
-    return tuple(dict.fromkeys(min(counts, key=lambda m: (abs(m - goal), m)) for goal in SPLITS if counts))
+        usual = self.space(every=False)
+        least = smallest(*usual, limit)
+        if least is None or least.peak > limit:
+            found = self.least_of(limit)
+            if found is None or found[1].peak > limit:
+                return None
+            (everything, strategies), least = found
+            usual = everything, spaced(strategies)
+        tried = [each for each in usual[1] if floor(usual[0], extreme(usual[0], each)) <= limit]
+        tried.sort(key=lambda each: work_bound(usual[0], each))
+        return search(usual[0], tried[:PRICED], limit, EFFORT, [least]).finished[0]
 
 
 def repairs(case: Case, least: Finished | None, orders: Sequence[Order], room: int) -> tuple[str, ...]:
     """The cheapest ways out in words, by the time of a step; `room` is the memory of the smallest device.
 
-    `least` is the smallest plan under all orders, `orders` are those without any of which more plans would fit.
+    `least` is the smallest plan under all orders, `orders` are those without any of which more plans would fit. Each
+    way was planned, so that it leads to a plan.
     """
     fastest = case.best(inf)
-    found = [*_limits(case, least, fastest, room), *_without(case, orders), *_batches(case), *_devices(case)]
-    found += [*_settings(case), *_precisions(case)]
+    found = [*_memory(case, least, fastest, room), *_devices(case), *_precisions(case)]
+    if even_share(case.space()[0], case.context.ranks) <= case.limit:  # else nothing of these helps
+        found += [*_settings(case), *_without(case, orders), *_batches(case)]
     found.sort(key=lambda repair: repair.seconds)
     base = fastest.objective if fastest is not None else inf
     return tuple(_in_words(repair, base) for repair in found[:SHOWN])
@@ -144,16 +155,21 @@ def _in_words(repair: Repair, base: float) -> str:
     return f"{repair.text}; {repair.work} then takes {words} without a limit on memory"
 
 
-def _limits(case: Case, least: Finished | None, fastest: Finished | None, room: int) -> Iterator[Repair]:
-    """A higher limit, where the devices have the memory: the lowest one, and that of the fastest plan."""
-    limits: dict[str, Finished] = {}
+def _memory(case: Case, least: Finished | None, fastest: Finished | None, room: int) -> Iterator[Repair]:
+    """More memory: as much as the smallest plan needs, and the fastest one. A higher limit where devices have it."""
+    sizes: dict[str, Finished] = {}
     for step in (fastest, least):
-        if step is not None and case.limit < step.peak <= room:
+        far = step is not None and step.peak > MORE_MEMORY * max(room, case.limit)
+        if step is not None and case.limit < step.peak and not (far and step is fastest):
             unit, size = _unit(step.peak)
             raised = ceil(step.peak / size)
-            limits[f"{raised} {unit}"] = step if step is fastest else case.best(raised * size) or step
-    for written, step in limits.items():
-        text = f"allow `limit memory <= {written}`: the device has {format_bytes(room)}"
+            sizes[f"{raised} {unit}"] = step if far or step is fastest else case.best(raised * size) or step
+    limited = any(limit.subject == "memory" for limit in case.context.request.limits)
+    for written, step in sizes.items():
+        if limited and step.peak <= room:
+            text = f"allow `limit memory <= {written}`: the device has {format_bytes(room)}"
+        else:
+            text = f"devices with `memory = {written}`" + f", and `limit memory <= {written}`" * limited
         yield Repair(text, step.objective)
 
 
@@ -163,35 +179,76 @@ def _unit(size: int) -> tuple[str, int]:
     return next((each for each in units if size >= 8 * each[1]), ("KiB", 2**10))
 
 
+INSTEAD = ("shard", "recompute", "pipeline.microbatches")
+"""Settings for which another value is a way out."""
+
+
+def _settings(case: Case) -> Iterator[Repair]:
+    """Another value of one setting: that of the best plan without it."""
+    for order in all_orders(case.context.request):
+        if order.kind == "setting" and order.what in INSTEAD:
+            made = case.asking(without(case.context.request, order)).best(case.limit)
+            if made is not None:
+                used = {
+                    "shard": made.strategy.shard,
+                    "recompute": "auto",
+                    "pipeline.microbatches": str(made.strategy.microbatches),
+                }
+                before = order.text.partition(" = ")[2]
+                text = f"`{order.what} = {used[str(order.what)]}` instead of `{before}`"
+                yield Repair(f"{text}: {format_bytes(made.peak)} suffice", made.objective)
+
+
 def _without(case: Case, orders: Sequence[Order]) -> Iterator[Repair]:
-    """Each order of the conflict taken back by itself."""
+    """Each order of the conflict taken back by itself; where none alone suffices, as few as do together."""
+    request, found = case.context.request, False
     for order in orders:
-        if order.kind == "limit" and order.text.startswith("limit memory"):
+        if order.what in INSTEAD:
             continue
-        made = case.asking(without(case.context.request, order)).best(case.limit)
+        made = case.asking(without(request, order)).best(case.limit)
         if made is not None:
-            text = f"remove `{order.text}` at {order.place}: {format_bytes(made.peak)} suffice"
-            yield Repair(text, made.objective)
+            found = True
+            yield Repair(f"remove `{order.text}` at {order.place}: {format_bytes(made.peak)} suffice", made.objective)
+    if orders and not found:
+        yield from _together(case)
+
+
+def _together(case: Case) -> Iterator[Repair]:
+    """Orders without which a plan fits, and each of which is needed for that: taken back one by one, pins first."""
+    request = case.context.request
+    every = [order for order in all_orders(request) if not order.bounds_memory]
+    made = case.asking(keeping(request, [order for order in all_orders(request) if order.bounds_memory]))
+    best = made.best(case.limit)
+    if best is None:
+        return
+    away = list(every)
+    for order in every:
+        left = [other for other in away if other is not order]
+        kept = [other for other in all_orders(request) if other not in left]
+        step = case.asking(keeping(request, kept)).best(case.limit)
+        if step is not None:
+            away, best = left, step
+    if len(away) > 1:
+        words = " and ".join(f"`{order.text}` at {order.place}" for order in away)
+        yield Repair(f"remove {words}: {format_bytes(best.peak)} suffice", best.objective)
 
 
 def _batches(case: Case) -> Iterator[Repair]:
     """The largest half, quarter, … of the batch that fits: priced as a strategy of fewer samples."""
-    if case.context.request.microbatches is not None:
+    count, whole = case.context.request.microbatches or 1, case.graph.batch
+    alone = [each for each in case.strategies() if each.microbatches == count]
+    halves = [whole >> n for n in range(1, whole.bit_length()) if (whole >> n) % count == 0]
+    smaller = {batch: [each.with_(effective=batch // count) for each in alone] for batch in halves}
+    if not alone or not halves:
         return
-    _, strategies = case.space()
-    alone = [each for each in strategies if each.stages == 1 and each.microbatches == 1]
-    batch = case.graph.batch // 2
-    while alone and batch >= 1:
-        smaller = [each.with_(effective=batch) for each in alone]
-        made = space(case.graph, case.context, smaller)
-        least = smallest(made, smaller, case.limit)
+    made = space(case.graph, case.context, [each for group in smaller.values() for each in group])
+    for batch, group in smaller.items():
+        least = smallest(made, group, case.limit)
         if least is not None and least.peak <= case.limit:
-            best = search(made, smaller, case.limit, EFFORT, [least]).finished[0]
-            scaled = best.objective * case.graph.batch / batch
+            best = search(made, group, case.limit, EFFORT, [least]).finished[0]
             text = f"a batch of {batch} fits: {format_bytes(best.peak)}"
-            yield Repair(text, scaled, f"the work of a step of {case.graph.batch} samples")
+            yield Repair(text, best.objective * whole / batch, f"the work of a step of {whole} samples")
             return
-        batch //= 2
 
 
 def _devices(case: Case) -> Iterator[Repair]:
@@ -203,26 +260,13 @@ def _devices(case: Case) -> Iterator[Repair]:
         cluster = case.context.cluster.resized(ranks)
         if cluster is None:
             return
-        more = replace(case, context=case.context.with_(cluster=cluster, ranks=ranks), known={})
+        if even_share(case.space()[0], ranks) > case.limit:
+            continue
+        more = replace(case, context=case.context.with_(cluster=cluster, ranks=ranks), known={}, smallest={})
         made = more.best(case.limit)
         if made is not None:
             yield Repair(f"take {ranks} devices: `-n {ranks}`", made.objective)
             return
-
-
-def _settings(case: Case) -> Iterator[Repair]:
-    """More sharding than is written, and computing again where that is excluded."""
-    request = case.context.request
-    if request.span("shard") is not None:
-        for shard in ("optimizer", "gradients", "weights"):
-            made = case.asking(replace(request, shard=shard)).best(case.limit) if shard != request.shard else None
-            if made is not None:
-                yield Repair(f"`shard = {shard}` instead of `{request.shard}`", made.objective)
-                break
-    if request.recompute == "none":
-        made = case.asking(replace(request, recompute="all")).best(case.limit)
-        if made is not None:
-            yield Repair("`recompute = all` instead of `none`", made.objective)
 
 
 def _precisions(case: Case) -> Iterator[Repair]:
@@ -235,7 +279,7 @@ def _precisions(case: Case) -> Iterator[Repair]:
         if compute in known:
             training = replace(case.context.training, precision=Precision(compute, "f32", None))
             context = case.context.with_(training=training, compute=compute)
-            made = replace(case, graph=case.regraph(context), context=context, known={}).best(case.limit)
+            made = replace(case, graph=case.regraph(context), context=context, known={}, smallest={}).best(case.limit)
             if made is not None:
                 text = f"`precision = mixed(compute = {compute}, master = f32)` in `train`, which changes results"
                 yield Repair(text, made.objective)

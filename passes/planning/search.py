@@ -17,7 +17,7 @@ from passes.planning.finish import Finished, finish
 from passes.planning.least import floor
 from passes.planning.space import Space, least_bytes, likely_bytes, lower_bound, solve, work_bound
 from passes.planning.stages import fit_stages, hopeless
-from passes.planning.strategies import Strategy
+from passes.planning.strategies import SHARDS, Strategy
 from passes.planning.traffic import solve_sending
 from passes.planning.within import bound_within, within
 
@@ -177,6 +177,8 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
         return _Tried(None, worked=False)
     made = finish(space, solved, queue.limit, best)
     if made is not None:
+        if strategy.stages > 1 and made.objective > UNEVEN * solved.objective:  # memory is what shapes the stages
+            heappush(queue.heap, (max(bound, solved.bound), 2, number))
         return _Tried(made, made.bound)
     if space.bound_of("communication") < inf:
         heappush(queue.heap, (bound, 3, number))
@@ -194,8 +196,6 @@ ROUNDING = 1e-9
 
 GAP = 0.005
 """The certified relative gap that is good enough under a memory limit."""
-
-SHARDS = ("none", "optimizer", "gradients", "weights")
 
 
 def relieved(strategy: Strategy, space: Space) -> Iterator[Strategy]:

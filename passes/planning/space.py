@@ -76,6 +76,7 @@ class Space:
     passes: dict[tuple[int, int, str, int], tuple[PassPlan, ...]] = field(default_factory=dict)  # of kinds (`apply`)
     flow: Flow | None = None  # who reads what, where runs of ops are computed again (`passes.planning.runs`)
     least: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of all ops (`work_bound`)
+    floors: dict[tuple[int, int, str, str], float] = field(default_factory=dict)  # bytes (`least.floor`)
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
     others: dict[str, Prices] = field(default_factory=dict)  # of devices that are faster (`passes.planning.unlike`)
     uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ

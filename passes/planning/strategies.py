@@ -7,7 +7,7 @@ strategy that somebody asks for by name restricts that: each mesh axis then has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
@@ -25,6 +25,9 @@ SPATIAL_AXES = ("depth", "height", "width", "length")
 Family = Literal["any", "data", "model", "spatial", "weird"]
 """What a mesh axis may split: anything; the batch; other axes than batch and image; image axes; or, for "one weird
 trick", the batch, but features where an op is linear (Krizhevsky 2014, arXiv:1404.5997)."""
+
+SHARDS = ("none", "optimizer", "gradients", "weights")
+"""What ranks that hold copies share out: nothing, or what ZeRO 1, 2, 3 do, each with what stands before it."""
 
 MAX_STAGES = 64
 MAX_MODEL = 64
@@ -72,6 +75,12 @@ class Strategy:
         """Whether some family was asked for."""
         return any(family != "any" for family in self.families)
 
+    @property
+    def batch_parts(self) -> int:
+        """Into how many parts the batch has to be split, because somebody asks for it."""
+        asked = zip(self.inner.extents, self.families, strict=False)
+        return prod(extent for extent, family in asked if family in ("data", "weird"))
+
     def with_(self, **changes: object) -> Strategy:
         """A copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -104,22 +113,43 @@ def strategy(
     return Strategy(axes(pipeline, data, model), inner).with_(**more)
 
 
-def microbatch_counts(graph: Graph, context: Context, stages: int) -> tuple[int, ...]:
+def microbatch_counts(graph: Graph, context: Context, stages: int, every: bool = False) -> tuple[int, ...]:
     """In how many microbatches the batch may go: divisors of it that keep groups of batch norm whole.
 
-    The plan's own number where it states one; without a pipeline one microbatch; else up to four counts between the
-    stages and sixteen times as many, which leave a bubble of at most half to a twentieth.
+    The plan's own number where it states one; all that there are with `every`. Else without a pipeline one microbatch,
+    with one up to five counts between the stages and sixteen times as many, which leave a bubble of at most half to a
+    twentieth: more of them pay only where memory is short.
     """
     asked = context.request.microbatches
     if asked is not None:
         return (asked,)
-    if stages == 1:
+    if stages == 1 and not every:
         return (1,)
     unit = group_unit(graph)
-    counts = [m for m in divisors(graph.batch) if (graph.batch // m) % unit == 0]
+    counts = [m for m in divisors(graph.batch) if (graph.batch // m) % unit == 0] or [1]
+    if every:
+        return tuple(counts)
     useful = [m for m in counts if m >= stages] or counts[-1:]
     picked = [min(useful, key=lambda m: (abs(m - goal * stages), m)) for goal in (1, 2, 4, 8, 16)]
     return tuple(dict.fromkeys(picked))
+
+
+APART = 2.9
+"""How far apart counts of microbatches are that are priced where memory is short: three times would leave out fours."""
+
+
+def spaced(strategies: Sequence[Strategy]) -> tuple[Strategy, ...]:
+    """Of strategies that differ in the count of microbatches alone, those whose counts are well apart, and the finest.
+
+    Counts ascend.
+    """
+    groups: dict[Strategy, list[Strategy]] = {}
+    for each in strategies:
+        kept = groups.setdefault(each.with_(microbatches=1), [])
+        if len(kept) > 1 and each.microbatches < APART * kept[-2].microbatches:
+            kept.pop()  # the finest so far is not the last
+        kept.append(each)
+    return tuple(each for kept in groups.values() for each in kept)
 
 
 def group_unit(graph: Graph) -> int:
@@ -136,15 +166,19 @@ def divisors(n: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*small, *(n // d for d in reversed(small)))))
 
 
-def enumerate_strategies(graph: Graph, context: Context, units: int) -> Iterator[Strategy]:
-    """Every mesh factorisation and microbatch count that the request allows, in a fixed order.
+def enumerate_strategies(graph: Graph, context: Context, units: int, every: bool = False) -> Iterator[Strategy]:
+    """Every mesh factorisation and microbatch count that the request allows, in a fixed order; with `every` also the
+    counts that pay only where memory is short.
 
     `units` is how many ops there are to cut stages from. Pipelines have at most 64 stages and model axes at most 64
     ranks. What the request says of sharding and of computing again holds for all of them.
     """
     for named, families in dict.fromkeys(_meshes(context, units)):
         made = Strategy(named, families)
-        for microbatches in microbatch_counts(graph, context, made.stages):
+        for microbatches in microbatch_counts(graph, context, made.stages, every):
+            if every and microbatches > 1 and context.request.microbatches is None:
+                if graph.batch // microbatches < made.batch_parts:
+                    continue  # what is asked for by name would not be done
             yield as_written(made.with_(microbatches=microbatches), context)
 
 

@@ -13,7 +13,7 @@ from dlc.units import format_bytes
 from passes.fit import memory_of
 from passes.planning.conflicts import Order, conflict, keeping, orders, without
 from passes.planning.finish import Finished
-from passes.planning.least import frugal
+from passes.planning.least import even_share, frugal
 from passes.planning.network import OpKind
 from passes.planning.orders import refused
 from passes.planning.repairs import Case, repairs
@@ -22,40 +22,54 @@ from passes.planning.traffic import sent
 
 def unfit(case: Case) -> Diagnostic:
     """The message about a network for which there is no plan within `case.limit` bytes a device."""
-    found = orders(case.context.request)
-    memory = [order for order in found if order.kind == "limit" and order.text.startswith("limit memory")]
-    others = [order for order in found if order not in memory]
-    least = case.least()
+    others = [order for order in orders(case.context.request) if not order.bounds_memory]
+    least = case.least(case.limit)
     if least is None:
         blocked = _blocked(case, others)
         return blocked if blocked is not None else _refused(case, _conflict(case, others, None))
-    return _too_large(case, least, _conflict(case, others, case.limit))
+    return _too_large(case, least, others)
 
 
 def _conflict(case: Case, found: Sequence[Order], limit: float | None) -> tuple[Order, ...]:
     """The orders that no plan keeps together, on devices of `limit` bytes or of any memory."""
+    known: dict[tuple[Order, ...], bool] = {}
 
     def keeps(kept: Sequence[Order]) -> bool:
-        made = case.asking(keeping(case.context.request, kept)).least(inf if limit is None else limit)
-        return made is not None and (limit is None or made.peak <= limit)
+        key = tuple(order for order in found if order in kept)
+        if key not in known:
+            made = case.asking(keeping(case.context.request, key)).least(inf if limit is None else limit)
+            known[key] = made is not None and (limit is None or made.peak <= limit)
+        return known[key]
 
     return conflict(found, keeps)
 
 
-def _too_large(case: Case, least: Finished, found: Sequence[Order]) -> Diagnostic:
-    """E0509: what the smallest plan needs, what it holds, which orders stand in the way, and the repairs."""
-    room = memory_of(case.context)
-    device = min(device.memory for device in case.context.cluster.devices)
+def _too_large(case: Case, least: Finished, others: Sequence[Order]) -> Diagnostic:
+    """E0509: what the smallest plan needs, what it holds, which orders stand in the way, and the repairs.
+
+    A limit of the plan is named only where the devices have memory enough.
+    """
+    room, device = memory_of(case.context), min(case.context.cluster.devices, key=lambda each: each.memory)
+    limit, span, whole = case.limit, room.span, float(device.memory)
+    if limit < whole < least.peak and (bare := case.least(whole)) is not None and bare.peak > whole:
+        limit, span, least = whole, device.span, bare
+    share = even_share(case.space()[0], case.context.ranks)
+    found = _conflict(case, others, limit) if share <= limit else ()
     parts = ", ".join(f"{name} {format_bytes(int(size))}" for name, size in holdings(case, least) if size >= 1)
     notes = [f"the smallest plan is {least.strategy}: {parts}"]
+    if share > limit:
+        notes.append(
+            f"weights, gradients and optimizer state alone take {format_bytes(int(share))} on each of the "
+            f"{case.context.ranks} devices, shared out evenly"
+        )
     if found:
         notes.append(f"no plan within it keeps all of these: {_listed(found)}")
     return NO_FIT.at(
-        room.span,
-        secondary=tuple(Label(order.span, "together with this") for order in found if order.span != room.span),
+        span,
+        secondary=tuple(Label(order.span, "together with this") for order in found if order.span != span),
         notes=tuple(notes),
-        helps=repairs(case, least, found, device),
-        limit=format_bytes(int(case.limit)),
+        helps=repairs(case, least, found, device.memory),
+        limit=format_bytes(int(limit)),
         needed=format_bytes(least.peak),
     )
 

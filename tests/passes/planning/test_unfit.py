@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlc.diagnostics import Diagnostic, Span
-from dlc.driver import Options, context_of, read
+from dlc.driver import Options, SourcedError, context_of, read
 from dlc.units import format_bytes
 from passes.planning.conflicts import Order, conflict, keeping, orders, without
 from tests.passes.planning.ordered import deep, machine, planned, refused, spec
@@ -129,39 +129,98 @@ def test_the_orders_that_stand_in_the_way_are_the_fewest(tmp_path: Path) -> None
     assert refused(tmp_path, spec("\n".join([limit, *blamed]))).code == "E0509"
 
 
+def applied(text: str, way: str) -> tuple[str, str, int | None]:
+    """The kind of a way out, a spec's text in which it is taken, and the ranks for `-n`."""
+    if raised := re.match(r"allow `(limit memory <= .*?)`", way):
+        return "limit", re.sub(r"limit memory <= .*", raised[1], text), None
+    if larger := re.match(r"devices with `memory = (.*?)`(?:, and `(limit memory <= .*?)`)?;", way):
+        text = re.sub(r"memory      = .*", f"memory      = {larger[1]}", text)
+        return "memory", re.sub(r"limit memory <= .*", larger[2], text) if larger[2] else text, None
+    if way.startswith("remove"):
+        away = {int(line) for line in re.findall(r"` at line (\d+)", way)}
+        return "remove", "\n".join(line for i, line in enumerate(text.split("\n"), 1) if i not in away), None
+    if instead := re.match(r"`(.*?) = (.*?)` instead of `(.*?)`", way):
+        assert f"{instead[1]} = {instead[3]}\n" in text
+        return "instead", text.replace(f"{instead[1]} = {instead[3]}\n", f"{instead[1]} = {instead[2]}\n"), None
+    if devices := re.match(r"take (\d+) devices: `-n \1`", way):
+        return "devices", text, int(devices[1])
+    if batch := re.match(r"a batch of (\d+) fits", way):
+        return "batch", re.sub(r"batch = \d+", f"batch = {batch[1]}", text, count=1), None
+    precision = re.match(r"`(precision = .*?)` in `train`", way)
+    assert precision, way
+    return "precision", re.sub(r"(  optimizer .*\n)", rf"\1  {precision[1]}\n", text), None
+
+
 @pytest.mark.parametrize(
     ("more", "limit", "ways"),
     [
         ("overlap = no", "400 KiB", {"limit", "remove", "instead"}),
-        ("pipeline.microbatches = 1", "3 MiB", {"limit", "remove", "devices"}),
+        ("pipeline.microbatches = 1", "3 MiB", {"limit", "instead", "devices", "batch"}),
         ("pipeline.schedule = auto", "360 KiB", {"limit", "remove", "instead"}),
     ],
 )
 def test_every_way_out_is_one(tmp_path: Path, more: str, limit: str, ways: set[str]) -> None:
     """Each repair, done, gives a plan; its time is as it says, within the gap of the search behind it."""
     lines = ["strategy = data", "shard = none", "recompute = none", more, f"limit memory <= {limit}"]
-    found = refused(tmp_path, deep("\n".join(lines)))
+    text = deep("\n".join(lines))
+    found = refused(tmp_path, text)
     fastest = planned(tmp_path, deep("\n".join(lines[:-1]))).plan.predicted.step_seconds
     kinds = set()
-    for text in found.helps:
-        ratio = re.search(r"takes ([\d.]+) times as long as without", text)
-        made = None
-        if raised := re.match(r"allow `limit memory <= (.*?)`", text):
-            kinds.add("limit")
-            made = planned(tmp_path, deep("\n".join([*lines[:-1], f"limit memory <= {raised[1]}"])))
-        elif removed := re.match(r"remove `(.*?)`", text):
-            kinds.add("remove")
-            made = planned(tmp_path, deep("\n".join(line for line in lines if line != removed[1])))
-        elif instead := re.match(r"`(\w+) = (\w+)` instead of `(\w+)`", text):
-            kinds.add("instead")
-            changed = [f"{instead[1]} = {instead[2]}" if line.startswith(instead[1]) else line for line in lines]
-            made = planned(tmp_path, deep("\n".join(changed)))
-        elif devices := re.match(r"take (\d+) devices", text):
-            kinds.add("devices")
-            made = planned(tmp_path, deep("\n".join(lines)), int(devices[1]))
-        assert made is not None, text
-        assert made.plan.predicted.step_seconds == pytest.approx(fastest * (float(ratio[1]) if ratio else 1.0), rel=0.1)
+    for way in found.helps:
+        kind, changed, ranks = applied(text, way)
+        made, times = planned(tmp_path, changed, ranks), re.search(r"takes ([\d.]+) times as long as without", way)
+        seconds = made.plan.predicted.step_seconds * 4096 / made.plan.batch
+        assert seconds == pytest.approx(fastest * (float(times[1]) if times else 1.0), rel=0.1), way
+        kinds.add(kind)
     assert kinds == ways
+
+
+ORDERS = (
+    "strategy = data",
+    "strategy = model",
+    "strategy = pipeline",
+    "shard = none",
+    "shard = optimizer",
+    "recompute = none",
+    "pipeline.microbatches = 2",
+    "pipeline.schedule = gpipe",
+    "pin body[0] { partition = replicate }",
+    "forbid ** { partition = split(batch, over = core) }",
+    "pin body { recompute = no }",
+    "pin body[3] { stage = 0 }",
+)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_conflicts_are_minimal_and_ways_out_lead_out(tmp_path: Path, seed: int) -> None:
+    """Of plan blocks and memories drawn at random: what is named has no plan, without any line of it there is one; and
+    each way out, taken in the text, gives a plan."""
+    rng = random.Random(seed)
+    while True:
+        lines = [line for line in ORDERS if rng.random() < 0.3]
+        lines = [line for i, line in enumerate(lines) if line.split()[0] not in {"strategy"} or i == 0]
+        whole = rng.choice([1, 2, 4, 8, 16, 32]) * 100
+        cluster = machine(rng.choice([2, 4]), memory=f"{whole} KiB", more="compute.bf16 = 200 GFLOP/s")
+        limit = [f"limit memory <= {int(whole * rng.choice([0.4, 0.8]))} KiB"] if rng.random() < 0.4 else []
+        text = deep("\n".join([*limit, *lines, ""]), cluster)
+        try:
+            planned(tmp_path, text)
+        except SourcedError as error:
+            (found,) = error.diagnostics
+            if found.code == "E0509":
+                break
+    assert found.primary is not None
+    for way in found.helps:
+        _, changed, ranks = applied(text, way)
+        planned(tmp_path, changed, ranks)
+    rows = text.split("\n")
+    named = [rows[label.span.line - 1] for label in (found.primary, *found.secondary)]
+    blamed = [line for line in named if line in lines]
+    bound = limit if named[0] in limit else []
+    assert refused(tmp_path, deep("\n".join([*bound, *blamed, ""]), cluster)).code == "E0509"
+    for line in (*bound, *blamed):
+        left = [other for other in (*bound, *blamed) if other != line]
+        planned(tmp_path, deep("\n".join([*left, ""]), cluster))
 
 
 def test_a_device_without_a_limit_of_the_plan_is_the_limit(tmp_path: Path) -> None:
@@ -170,10 +229,11 @@ def test_a_device_without_a_limit_of_the_plan_is_the_limit(tmp_path: Path) -> No
     assert f"no plan fits {format_bytes(384 * 2**10)}" in found.message
     assert found.primary is not None
     assert not any(text.startswith("allow") for text in found.helps)
+    assert any(text.startswith("devices with `memory = ") for text in found.helps)
 
 
 def test_fewer_samples_are_a_way_out(tmp_path: Path) -> None:
-    text = deep("strategy = data\nshard = none\nrecompute = all", machine(4, memory="560 KiB"))
+    text = deep("strategy = data\nshard = none\npipeline.microbatches = 8", machine(4, memory="560 KiB"))
     found = refused(tmp_path, text)
     (words,) = (each for each in found.helps if each.startswith("a batch of"))
     batch = int(words.split()[3])
