@@ -8,11 +8,12 @@ from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
 from dlc.ir.mesh import parts as count_parts
 from dlc.ir.program import Collective, Copy, Load
 from dlc.ir.storage import operand_bytes, title
+from dlc.ir.tensor import TensorType
 from dlc.ops.indexing import Halo
 from dlc.proof.forms import LARGEST, Form, covered, declared, fringe, own_rows, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import is_image
-from dlc.proof.state import At, State
+from dlc.proof.state import At, Moves, State
 from dlc.proof.terms import term
 
 ALLREDUCE = ("tree", "butterfly", "ring", "rabenseifner", "hierarchical", "shared", "mpi")
@@ -76,40 +77,60 @@ def pairs(state: State, made: Collective) -> list[tuple[str, str]] | None:
 
 def begin(state: State, at: At, made: Collective) -> dict[str, Content | None]:
     """What a collective over axes of the role's mesh leaves in its targets."""
+    plan = state.moves.get(id(made))
+    if plan is None:
+        plan = state.moves[id(made)] = Moves(made, tuple(pairs(state, made) or ()), _axes(state, made))
+    found: dict[str, Content | None] = {}
+    for source, target in plan.pairs:
+        content = state.read(at, made, source)
+        if content is None or content.form < 0:
+            found[target] = content
+            continue
+        after = plan.known.get((source, content.form))
+        if after is None:
+            after = _after(state, made, source, target, content.form, plan.axes)
+            if after is not None:
+                plan.known[source, content.form] = after
+        found[target] = None if after is None else Content(content.terms, after)
+    return found
+
+
+def _axes(state: State, made: Collective) -> tuple[int, ...]:
+    """The axes of the mesh that a collective goes along, by position. There is such a collective, of so many bytes."""
     if made.kind == "broadcast" or (made.kind == "allreduce" and made.algorithm not in ALLREDUCE):
         state.problem("structure", made, f"`{made.name}` is a {made.kind} by {made.algorithm}, which there is not")
     size = operand_bytes(state.role, made, state.layout.storage.microbatches)
     if state.role.mesh is not None and made.bytes != size:
         state.problem("bytes", made, f"`{made.name}` moves {made.bytes} bytes of `{made.buffer}`, which has {size}")
-    axes = tuple(k for k, name in enumerate(state.mesh.names) if name in made.group.split("+"))
-    found: dict[str, Content | None] = {}
-    for source, target in pairs(state, made) or ():
-        content = state.read(at, made, source)
-        if content is None:
-            found[target] = None
-        elif content.form < 0:
-            found[target] = content
-        elif made.kind == "halo":
-            found[target] = _halo(state, made, source, target, content, axes)
-        else:
-            found[target] = _move(state, made, source, target, content, axes)
-    return found
+    return tuple(k for k, name in enumerate(state.mesh.names) if name in made.group.split("+"))
 
 
-def _move(
-    state: State, made: Collective, source: str, target: str, content: Content, axes: tuple[int, ...]
-) -> Content | None:
-    """A collective that changes a placement, along the axes of its group."""
-    form = state.forms[content.form]
-    have, own = form.placement, state.role.buffer(source)
-    sums = made.kind in SUMS
-    parts_ = LARGEST if ("largest", True) in made.attrs else PARTIAL
+def _after(state: State, made: Collective, source: str, target: str, number: int, axes: tuple[int, ...]) -> int | None:
+    """The form behind a collective, by number; None where it cannot be, which is noted."""
+    form = state.forms[number]
+    if made.kind == "halo":
+        after = _halo(state, made, source, target, form, axes)
+    else:
+        counted = _counted(state, made, source, form.placement, axes)
+        after = _move(state, made, source, target, form, axes) if counted else None
+    return None if after is None else state.forms.number(after)
+
+
+def _counted(state: State, made: Collective, source: str, have: Placement, axes: tuple[int, ...]) -> bool:
+    """Whether a collective sums what is parts of sums, and nothing else."""
+    sums, parts = made.kind in SUMS, LARGEST if ("largest", True) in made.attrs else PARTIAL
     for k in axes:
-        if (have[k] != parts_) if sums else have[k] in (PARTIAL, LARGEST):
+        if (have[k] != parts) if sums else have[k] in (PARTIAL, LARGEST):
             fault = "would be counted again" if sums else "would be lost"
             sentence = f"`{made.name}` is a {made.kind} of `{source}`, which along `{state.mesh.names[k]}`"
             state.problem("twice" if sums else "parts", made, f"{sentence} is {place(have[k])}: parts {fault}")
-            return None
+            return False
+    return True
+
+
+def _move(state: State, made: Collective, source: str, target: str, form: Form, axes: tuple[int, ...]) -> Form | None:
+    """A collective that changes a placement, along the axes of its group."""
+    have, own = form.placement, state.role.buffer(source)
     if form.fringes:
         state.problem("parts", made, f"`{made.name}` moves `{source}` with rows of other ranks")
         return None
@@ -117,36 +138,37 @@ def _move(
         state.problem("bytes", made, f"`{made.name}` fills `{target}`, of another type than `{source}`")
         return None
     whole = summed(have, axes)
-    after = whole if source == target else state.placement(target)
-    after = whole if after is None else after
-    value = state.layout.value(source)
-    type_ = state.rules.type(value) if value else own.type
-    if made.kind == "allreduce" and after != whole:
-        words = f"is {_listed(whole)} behind it and says {_listed(after)}"
-        state.problem("parts", made, f"`{made.name}` fills `{target}`, which {words}")
-        return None
-    if any((after[k] == REPLICATED) != (made.kind in WHOLE) or after[k] == have[k] for k in axes):
+    said = None if source == target else state.placement(target)
+    after = whole if said is None else said
+    if (made.kind == "allreduce" and after != whole) or any(
+        (after[k] == REPLICATED) != (made.kind in WHOLE) or after[k] == have[k] for k in axes
+    ):
         words = f"`{source}` is {_listed(have)}, and `{target}` {_listed(after)}"
         state.problem("parts", made, f"`{made.name}` over `{made.group}` is no {made.kind}: {words}")
         return None
-    kept = all(
-        (h == PARTIAL) == (w == PARTIAL) for k, (h, w) in enumerate(zip(have, after, strict=True)) if k not in axes
-    )
-    parts = tuple(REPLICATED if p == PARTIAL else p for p in declared(have))
-    wanted = tuple(REPLICATED if p == PARTIAL else p for p in after)
-    if not kept or any(after[k] == PARTIAL for k in axes) or not covered(type_, state.mesh, parts, wanted, axes):
-        words = f"{_listed(have)}, and says {_listed(after)}"
-        sentence = f"`{made.name}` over `{made.group}` does not give the ranks all of `{target}`: `{source}` is {words}"
+    value = state.layout.value(source)
+    type_ = state.rules.type(value) if value else own.type
+    if not _reaches(state, type_, have, after, axes):
+        words = f"`{source}` is {_listed(have)}, and `{target}` {_listed(after)}"
+        sentence = f"`{made.name}` over `{made.group}` does not give the ranks all of their parts: {words}"
         state.problem("parts", made, sentence)
         return None
-    return Content(content.terms, state.forms.number(Form(after, form.layout)))
+    return Form(after, form.layout)
 
 
-def _halo(
-    state: State, made: Collective, source: str, target: str, content: Content, axes: tuple[int, ...]
-) -> Content | None:
+def _reaches(state: State, type_: TensorType, have: Placement, after: Placement, axes: tuple[int, ...]) -> bool:
+    """Whether the ranks along some axes have between them what each is to have; sums along other axes stay sums."""
+    for k, (x, y) in enumerate(zip(have, after, strict=True)):
+        if (y == PARTIAL) if k in axes else (x == PARTIAL) != (y == PARTIAL):
+            return False
+    parts = tuple(REPLICATED if p == PARTIAL else p for p in declared(have))
+    wanted = tuple(REPLICATED if p == PARTIAL else p for p in after)
+    return covered(type_, state.mesh, parts, wanted, axes)
+
+
+def _halo(state: State, made: Collective, source: str, target: str, form: Form, axes: tuple[int, ...]) -> Form | None:
     """Rows of other ranks are fetched, or parts of their sums sent back to them and added up."""
-    form, facts = state.forms[content.form], dict(made.attrs)
+    facts = dict(made.attrs)
     axis, value = str(facts.get("axis")), state.layout.value(source)
     if not value or axis not in state.graph.type(value).names:
         state.problem("content", made, f"`{made.name}` fetches rows along {axis}, which `{source}` has not")
@@ -171,7 +193,7 @@ def _halo(
     kept = wide.rows == own_rows(type_, form.placement, state.mesh, axis)
     after = Form(form.placement, form.layout, rest if add or kept else tuple(sorted((*rest, wide))))
     state.typed(made, target, value, after)
-    return Content(content.terms, state.forms.number(after))
+    return after
 
 
 def _sums(placement: Placement) -> tuple[bool, ...]:

@@ -72,6 +72,7 @@ class Forms:
         return self._forms[number]
 
 
+@lru_cache(maxsize=4096)
 def declared(placement: Placement) -> Placement:
     """The placement that a buffer says for a value held so: each rank's own is not told from the same on all."""
     return tuple(REPLICATED if at.startswith(OWN) else at for at in placement)

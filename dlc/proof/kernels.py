@@ -150,23 +150,31 @@ def _pass(state: State, at: At, made: Compute, node: Node) -> None:
         state.poison(at, made.outputs)
         return
     tables = made.inputs[len(node.inputs) :]
-    if not state.meaning.inference or node.op != "bn":
-        rounds = split.rounds if split.sums else 0
-        if len(tables) != rounds or (rounds and node.op == "bn"):
-            axes = ", ".join(split.sums)
-            state.problem(
-                "parts", made, f"`{made.address}` needs {rounds} sums over the ranks along {axes or 'nothing'}"
-            )
     for index, name in enumerate(tables):
         _read_table(state, at, made, name, f"{node.address}.sums{index}", split)
-    _check_call(state, made, split, split.runtime)
+    if (id(made), id(split)) not in state.checked:
+        _check_rounds(state, made, node, split, len(tables))
+        _check_call(state, made, split, split.runtime)
+        for name, value, form in zip(made.outputs, node.outputs, split.outputs, strict=False):
+            state.typed(made, name, value, state.forms[form])
     for name, value, form in zip(made.outputs, node.outputs, split.outputs, strict=False):
-        state.typed(made, name, value, state.forms[form])
         state.write(at, made, name, Content(state.meaning.of(value, at.microbatch), form))
 
 
+def _check_rounds(state: State, made: Compute, node: Node, split: Split, tables: int) -> None:
+    """A pass that sums over ranks on its way is given what they have summed."""
+    if node.op == "bn" and state.meaning.inference:
+        return
+    rounds = split.rounds if split.sums else 0
+    if tables != rounds or (rounds and node.op == "bn"):
+        axes = ", ".join(split.sums) or "nothing"
+        state.problem("parts", made, f"`{made.address}` needs {rounds} sums over the ranks along {axes}")
+
+
 def _is_call(state: State, made: Compute, node: Node, stage: str) -> bool:
-    """Whether a kernel is the one of its node, with as many operands and results."""
+    """Whether a kernel is the one of its node, with as many operands and results; looked at once for each call."""
+    if (id(made), 0) in state.checked:
+        return True
     known = operator(node.op)
     algorithms = ("",) if known is None or not known.algorithms else tuple(a.name for a in known.algorithms)
     if made.kernel[:2] != (node.op, stage) or made.kernel[2] not in algorithms:
@@ -176,6 +184,7 @@ def _is_call(state: State, made: Compute, node: Node, stage: str) -> bool:
     if len(made.outputs) != len(outputs) or len(made.inputs) < len(node.inputs):
         state.problem("content", made, f"`{made.address}` has not the operands and results of its node")
         return False
+    state.checked.add((id(made), 0))
     return True
 
 

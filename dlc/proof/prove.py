@@ -10,6 +10,7 @@ from dlc.ir.mesh import Mesh
 from dlc.ir.problem import Problem
 from dlc.ir.program import Program, Role, Row
 from dlc.ir.ranks import schedule
+from dlc.proof.folding import followed
 from dlc.proof.forms import Forms
 from dlc.proof.memory import Layout
 from dlc.proof.neighbours import Around
@@ -17,7 +18,7 @@ from dlc.proof.results import check_outputs, check_step, check_totals
 from dlc.proof.rules import Rules
 from dlc.proof.state import At, State
 from dlc.proof.terms import Meaning
-from dlc.proof.updates import STAGES, steps
+from dlc.proof.updates import changes_of
 from dlc.proof.walk import Walk
 
 ENTRIES = (("train_step",), ("eval_step", "eval_totals"), ("predict",))
@@ -29,7 +30,17 @@ def prove(program: Program, graph: Graph) -> tuple[Problem, ...]:
     meshes = tuple(_mesh(role) for role in program.roles)
     around = Around(program, meshes)
     found = tuple(around.problems())
-    return found or tuple(problem for names in ENTRIES for problem in _prove(program, graph, around, names))
+    if found:
+        return found
+    forms = Forms()
+    rules = [_rules(role, graph, mesh, forms) for role, mesh in zip(program.roles, meshes, strict=True)]
+    return tuple(problem for names in ENTRIES for problem in _prove(program, graph, around, rules, names))
+
+
+def _rules(role: Role, graph: Graph, mesh: Mesh, forms: Forms) -> tuple[Layout, Rules]:
+    """Where a role's buffers lie, and what passes of ops make of forms on its mesh."""
+    layout, shards = Layout(role, graph), role.shards if role.mesh is None and len(role.ranks) > 1 else ()
+    return layout, Rules(graph, mesh, layout.storage.microbatches, forms, shards)
 
 
 def _mesh(role: Role) -> Mesh:
@@ -39,14 +50,13 @@ def _mesh(role: Role) -> Mesh:
     return Mesh((("data", len(role.ranks)),) if len(role.ranks) > 1 else (), role.ranks[0])
 
 
-def _prove(program: Program, graph: Graph, around: Around, names: Sequence[str]) -> Iterator[Problem]:
-    rows = [[numbered(schedule(role, name), _count(program, name)) for role in program.roles] for name in names]
+def _prove(
+    program: Program, graph: Graph, around: Around, rules: Sequence[tuple[Layout, Rules]], names: Sequence[str]
+) -> Iterator[Problem]:
+    rows = [_rows(program, name, [layout for layout, _ in rules]) for name in names]
     numbers = tuple(sorted({at.microbatch for of_role in rows[0] for at in of_role}))
-    meaning, forms = Meaning(graph, inference=names[0] != "train_step"), Forms()
-    states = [
-        _state(program, graph, role, names[0], meaning, forms, mesh, numbers)
-        for role, mesh in zip(program.roles, around.meshes, strict=True)
-    ]
+    meaning, changes = Meaning(graph, inference=names[0] != "train_step"), changes_of(graph)
+    states = [State(program, names[0], meaning, of_role, layout, numbers, changes) for layout, of_role in rules]
     outputs = tuple(buffer for _, buffer in program.outputs) if names[0] == "predict" else ()
     for name, of_roles in zip(names, rows, strict=True):
         for state in states:
@@ -62,29 +72,10 @@ def _prove(program: Program, graph: Graph, around: Around, names: Sequence[str])
         yield from state.found.values()
 
 
-def _state(
-    program: Program,
-    graph: Graph,
-    role: Role,
-    entry: str,
-    meaning: Meaning,
-    forms: Forms,
-    mesh: Mesh,
-    numbers: tuple[int, ...],
-) -> State:
-    layout = Layout(role, graph)
-    shards = role.shards if role.mesh is None and len(role.ranks) > 1 else ()
-    rules = Rules(graph, mesh, layout.storage.microbatches, forms, shards)
-    in_place = {node.address: node for node in graph.nodes if node.stage in STAGES}
-    return State(
-        program, graph, role, entry, meaning, forms, rules, layout, mesh, numbers, steps(graph), in_place,
-        frozenset(node.op for node in in_place.values()),
-    )  # fmt: skip
-
-
-def _count(program: Program, entry: str) -> int:
-    """Into how many microbatches an entry cuts a batch."""
-    return 1 + max((row.microbatch for role in program.roles for row in schedule(role, entry)), default=0)
+def _rows(program: Program, entry: str, layouts: Sequence[Layout]) -> list[list[At]]:
+    """The rows of each role that are followed."""
+    count = 1 + max((row.microbatch for role in program.roles for row in schedule(role, entry)), default=0)
+    return followed(layouts, [numbered(schedule(role, entry), count) for role in program.roles], count)
 
 
 def numbered(rows: Sequence[Row], count: int) -> list[At]:

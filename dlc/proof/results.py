@@ -22,7 +22,7 @@ def check_step(states: Sequence[State]) -> None:
             if value == buffer.name and buffer.kind in KEPT and state.graph.value(value).kind in KEPT:
                 _check(state, buffer.name, before(state, value, None), state.said(buffer))
     first = states[0]
-    changed = [value for value in first.steps if first.graph.value(value).kind != "gradient"]
+    changed = [value for value in first.changes.values if first.graph.value(value).kind != "gradient"]
     _everywhere(states, changed, "updates")
     graph = first.graph
     scalars = [name for name in (graph.loss, *(value for _, value in graph.metrics)) if name is not None]

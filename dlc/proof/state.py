@@ -9,7 +9,7 @@ from itertools import pairwise
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import Buffer, Instruction, Program, Role, Row
+from dlc.ir.program import Buffer, Collective, Instruction, Program, Role, Row
 from dlc.ir.storage import title, writes
 from dlc.ir.tensor import BATCH
 from dlc.ops import operator
@@ -29,30 +29,51 @@ class At:
     microbatch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What a collective moves where along which axes of the mesh, and the forms behind it, as far as they are known."""
+
+    made: Collective
+    pairs: tuple[tuple[str, str], ...]
+    axes: tuple[int, ...]
+    known: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a graph changes in place: by value the nodes that do, in order; these by address; their operators."""
+
+    values: dict[str, tuple[Node, ...]]
+    nodes: dict[str, Node]
+    operators: frozenset[str]
+
+
 @dataclass(slots=True)
 class State:
     """A role in an entry point. `microbatches` are the numbers of all that the entry goes through."""
 
     program: Program
-    graph: Graph
-    role: Role
     entry: str
     meaning: Meaning
-    forms: Forms
     rules: Rules
     layout: Layout
-    mesh: Mesh
     microbatches: tuple[int, ...]
-    steps: dict[str, tuple[Node, ...]]  # by value, the nodes that change it in place
-    nodes: dict[str, Node]  # by address, those nodes
-    in_place: frozenset[str]  # their operators
+    changes: Changes
+    graph: Graph = field(init=False)
+    role: Role = field(init=False)
+    mesh: Mesh = field(init=False)
+    forms: Forms = field(init=False)
     memory: Memory = field(init=False)
     found: dict[tuple[str, str], Problem] = field(default_factory=dict)
     checked: set[tuple[int, int]] = field(default_factory=set)
+    moves: dict[int, Moves] = field(default_factory=dict)  # by the identity of the collective
     results: dict[str, dict[Terms, int]] = field(default_factory=dict)  # output -> what it has held, and how
+    _fitting: set[tuple[str, int, bool]] = field(default_factory=set)
     _fills: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.graph, self.role = self.layout.graph, self.layout.role
+        self.mesh, self.forms = self.rules.mesh, self.rules.forms
         self.memory = Memory(self.layout)
         for buffer in self.role.buffers:
             value = self.layout.value(buffer.name)
@@ -181,19 +202,27 @@ class State:
 
     def write(self, at: At, made: Instruction, name: str, content: Content | None, in_place: bool = False) -> None:
         """A buffer is filled; what it says of its form must be so. After a sum in place it may say `parts of a sum`."""
-        buffer = self.role.buffer(name)
-        if content is not None and content.form >= 0:
-            form, said = self.forms[content.form], self.placement(name)
-            have = declared(form.placement)
-            if said is not None and said != have and not (in_place and lenient(said, have)):
-                words = f"{_listed(form.placement)} and says {_listed(said)}"
-                self.problem("parts", made, f"`{title(made)}` fills `{name}`, which is {words}")
-                content = None
-            elif is_image(buffer.type) and form.layout != buffer.layout:
-                words = f"in {form.layout or 'no layout'}, which says {buffer.layout or 'none'}"
-                self.problem("content", made, f"`{title(made)}` fills `{name}` {words}")
-                content = None
+        if content is not None and content.form >= 0 and not self._fits(made, name, content.form, in_place):
+            content = None
         self.memory.write(name, at.row.slot, content)
+
+    def _fits(self, made: Instruction, name: str, number: int, in_place: bool) -> bool:
+        """Whether a buffer says the form that it is filled in."""
+        key = (name, number, in_place)
+        if key in self._fitting:
+            return True
+        buffer, form, said = self.role.buffer(name), self.forms[number], self.placement(name)
+        have = declared(form.placement)
+        if said is not None and said != have and not (in_place and lenient(said, have)):
+            words = f"{_listed(form.placement)} and says {_listed(said)}"
+            self.problem("parts", made, f"`{title(made)}` fills `{name}`, which is {words}")
+            return False
+        if is_image(buffer.type) and form.layout != buffer.layout:
+            words = f"in {form.layout or 'no layout'}, which says {buffer.layout or 'none'}"
+            self.problem("content", made, f"`{title(made)}` fills `{name}` {words}")
+            return False
+        self._fitting.add(key)
+        return True
 
     def poison(self, at: At, names: Iterable[str]) -> None:
         """Buffers that hold what follows from a fault."""

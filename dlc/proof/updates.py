@@ -15,7 +15,7 @@ from dlc.ir.storage import title
 from dlc.ops import operator
 from dlc.proof.forms import Form, place
 from dlc.proof.memory import Content
-from dlc.proof.state import At, State
+from dlc.proof.state import At, Changes, State
 from dlc.proof.terms import Terms, added, after, term
 
 STAGES = ("regularise", "clip", "update")
@@ -25,15 +25,15 @@ BY_NORMS = ("lars", "lamb")
 """Update rules by norms of whole tensors."""
 
 
-def steps(graph: Graph) -> dict[str, tuple[Node, ...]]:
-    """The nodes that change a value in place, in order, for every value that one changes."""
+def changes_of(graph: Graph) -> Changes:
+    """What changes in place in a step of a graph."""
+    nodes = [node for stage in STAGES for node in graph.nodes if node.stage == stage]
     found: dict[str, list[Node]] = {}
-    for stage in STAGES:
-        for node in graph.nodes:
-            if node.stage == stage:
-                for name in changed(graph, node):
-                    found.setdefault(name, []).append(node)
-    return {name: tuple(nodes) for name, nodes in found.items()}
+    for node in nodes:
+        for name in changed(graph, node):
+            found.setdefault(name, []).append(node)
+    values = {name: tuple(nodes) for name, nodes in found.items()}
+    return Changes(values, {node.address: node for node in nodes}, frozenset(node.op for node in nodes))
 
 
 def changed(graph: Graph, node: Node) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def changed(graph: Graph, node: Node) -> tuple[str, ...]:
 def before(state: State, name: str, node: Node | None) -> Terms:
     """What a value is when a node reads it that changes things in place; None asks for what is left at the end."""
     stages = STAGES if node is None else STAGES[: STAGES.index(node.stage)]
-    done = [step for step in state.steps.get(name, ()) if step.stage in stages]
+    done = [step for step in state.changes.values.get(name, ()) if step.stage in stages]
     if done:
         return after(done[-1].address, name)
     if state.graph.value(name).kind == "gradient":

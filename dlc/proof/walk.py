@@ -182,10 +182,10 @@ class Walk:
 
 def _compute(state: State, at: At, made: Compute) -> None:
     """A kernel: one that works in place, one that gives squares for norms, or any other."""
-    node = state.nodes.get(made.address)
+    node = state.changes.nodes.get(made.address)
     if node is not None and node.stage in updates.STAGES:
         updates.update(state, at, made, node)
-    elif made.kernel[0] == "sums" and made.kernel[1] in state.in_place:
+    elif made.kernel[0] == "sums" and made.kernel[1] in state.changes.operators:
         updates.squares(state, at, made)
     else:
         kernels.compute(state, at, made)

@@ -1,0 +1,128 @@
+"""Which rows of the schedules are followed: of many microbatches so many as fill every slot, and one more.
+
+That is enough where all microbatches are treated alike and none can see another one's contents:
+
+* each role runs each of its segments for every microbatch once a batch, in ascending order (so that the k-th message of
+  a name is of the k-th microbatch on both sides), or just once in all;
+* the slot is the number of the microbatch modulo how many slots the segment uses;
+* of what each slot has a copy of, a microbatch takes over a slot only when the one before is through with it;
+* of all else, a segment that runs often reads nothing that an earlier row has written, but for sums that it adds to and
+  for what is written once in all.
+
+Where that does not hold, every row is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dlc.ir.program import Compute, Instruction, Role
+from dlc.ir.storage import reads, writes
+from dlc.proof.memory import Layout
+from dlc.proof.state import At
+
+
+def followed(layouts: Sequence[Layout], rows: Sequence[Sequence[At]], count: int) -> list[list[At]]:
+    """Of the rows of each role those that are followed; `count` microbatches make a batch."""
+    enough = 1 + max(layout.storage.slots for layout in layouts)
+    if count <= enough or not all(
+        _regular(layout, of_role, count) for layout, of_role in zip(layouts, rows, strict=True)
+    ):
+        return [list(of_role) for of_role in rows]
+    return [[at for at in of_role if at.row.microbatch < enough] for of_role in rows]
+
+
+def _regular(layout: Layout, rows: Sequence[At], count: int) -> bool:
+    runs: dict[str, list[At]] = {}
+    for at in rows:
+        runs.setdefault(at.row.segment, []).append(at)
+    often = {segment for segment, found in runs.items() if len(found) > 1}
+    return (
+        all(_ascending(runs[segment], count) for segment in often)
+        and all(_in_turn(rows, segments) for segments in _sharing(layout, often))
+        and all(_keeps_to_itself(layout, segment, often) for segment in often)
+    )
+
+
+def _ascending(found: Sequence[At], count: int) -> bool:
+    """Every microbatch once a batch, in order, each in its slot."""
+    slots = 1 + max(at.row.slot for at in found)
+    numbers = [at.microbatch for at in found]
+    return (
+        numbers == list(range(len(found)))
+        and not len(found) % count
+        and all(at.row.slot == at.row.microbatch % slots for at in found)
+    )
+
+
+def _sharing(layout: Layout, often: set[str]) -> Iterator[frozenset[str]]:
+    """The sets of segments that touch one storage with a copy for each slot."""
+    segments: dict[str, set[str]] = {}
+    for name, made in _touched(layout.role, often):
+        storage, _, _, by_slot = layout.span(made)
+        if by_slot:
+            segments.setdefault(storage, set()).add(name)
+    yield from dict.fromkeys(frozenset(found) for found in segments.values())
+
+
+def _touched(role: Role, segments: set[str]) -> Iterator[tuple[str, str]]:
+    for segment in role.segments:
+        if segment.name in segments:
+            names = dict.fromkeys(n for made in segment.instructions for n in (*reads(made), *writes(made)))
+            yield from ((segment.name, name) for name in names)
+
+
+def _in_turn(rows: Sequence[At], segments: frozenset[str]) -> bool:
+    """Whether in each slot the microbatches come one after the other."""
+    last: dict[int, int] = {}
+    for at in rows:
+        if at.row.segment in segments:
+            if at.microbatch < last.get(at.row.slot, 0):
+                return False
+            last[at.row.slot] = at.microbatch
+    return True
+
+
+def _keeps_to_itself(layout: Layout, segment: str, often: set[str]) -> bool:
+    """Whether a segment reads no other row's contents, but of its slot, sums that it adds to, and lasting ones."""
+    lasting = _written(layout, often)
+    written = set[str]()
+    for made in layout.role.segment(segment).instructions:
+        for name in _members(layout, reads(made)):
+            root = _root(layout, name)
+            shared = root not in written and not layout.span(name)[3] and not layout.storage.kept(root)
+            if shared and root in lasting and not _adds(made, name):
+                return False
+        written.update(_root(layout, name) for name in _members(layout, writes(made)) if not _adds(made, name))
+    return True
+
+
+def _written(layout: Layout, segments: set[str]) -> set[str]:
+    """What these segments write."""
+    found = set[str]()
+    for segment in layout.role.segments:
+        if segment.name in segments:
+            for made in segment.instructions:
+                found.update(_root(layout, name) for name in _members(layout, writes(made)))
+    return found
+
+
+def _members(layout: Layout, names: Sequence[str]) -> Iterator[str]:
+    """Buffers, and the members of buckets in place of these."""
+    for name in names:
+        yield from layout.members(name)
+
+
+def _root(layout: Layout, name: str) -> str:
+    """The buffer whose content a buffer shows: a member of a bucket for itself."""
+    at = layout.role.buffer(name)
+    while (parent := layout.parent(at)) is not None:
+        at = parent
+    return at.name
+
+
+def _adds(made: Instruction, name: str) -> bool:
+    """Whether an instruction adds to a buffer in place."""
+    return (
+        isinstance(made, Compute) and made.kernel[:2] == ("sum", "sum") and name in made.outputs and name in made.inputs
+    )
