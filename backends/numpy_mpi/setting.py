@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import gcd
 
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.text import call, literal, literal_map
-from dlc.ir.graph import Graph, Init, Value
+from dlc.ir.graph import Graph
 from dlc.ir.training import Choice, Length
 from dlc.ops.operands import FLOATING
 from passes.classes import fed_classes
@@ -30,11 +29,6 @@ def sample_shapes(graph: Graph, data: Choice) -> dict[str, tuple[int, ...]]:
 def classes(graph: Graph) -> dict[str, int]:
     """How many classes the integers of each input and field may name."""
     return {name: found.count for name, found in fed_classes(graph).items()}
-
-
-def weight_names(graph: Graph) -> tuple[str, ...]:
-    """The addresses that weight files hold: weights, then running statistics."""
-    return tuple(value.name for value in graph.of_kind("weight", "statistic"))
 
 
 def interchangeable(graph: Graph) -> int:
@@ -86,22 +80,3 @@ def _integers(graph: Graph, otherwise: str) -> dict[str, str]:
     names = [name for name in sample_shapes(graph, Choice("synthetic")) if graph.type(name).dtype not in FLOATING]
     below = literal_map({name: bounds[name] if name in bounds else int(otherwise) for name in names})
     return ({"below": below} if names else {}) | ({"next": literal(first)} if ahead else {})
-
-
-def initialisation(graph: Graph, names: Mapping[str, str]) -> str:
-    """One call for each weight, statistic and constant; optimizer states are zero as they are allocated."""
-    values = graph.of_kind("weight", "statistic", "constant")
-    return "\n".join(_initialise(value, value.init, names) for value in values if value.init is not None)
-
-
-def _initialise(value: Value, init: Init, names: Mapping[str, str]) -> str:
-    array = f"w.{names[value.name]}"
-    if init.kind == "constant":
-        return f"    {array}.fill({literal(init.value)})"
-    given = {"fan_in": init.fan_in, "fan_out": init.fan_out, "value": init.value}
-    wanted = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
-    arguments = [array, f"kind={literal(init.kind)}", f"key=key(SEED, {literal(value.name)})"]
-    arguments += [f"{name}={literal(given[name])}" for name in wanted.get(init.kind, ())]
-    if init.kind == "norms":
-        arguments.append(f"of=w.{names[f'{value.owner}.direction']}")
-    return call("initialise", arguments, 4)

@@ -11,7 +11,6 @@ from dlc.ir.program import Buffer, Collective, Compute, Copy
 from dlc.ir.tensor import TensorType, tensor
 from passes.differentiate import operator_of, roles
 from passes.lower_groups import GROUP_PHASES
-from passes.lower_nodes import stream_key
 from passes.lowering.forms import Form, local
 from passes.lowering.kinds import FORWARD_LIKE, NodeKind
 from passes.lowering.role import Buffers
@@ -19,6 +18,7 @@ from passes.lowering.setting import Setting
 from passes.lowering.shards import Shards
 from passes.lowering.totals import Totals
 from passes.lowering.values import Run, Values
+from passes.streams import stream_key
 
 EARLY = (*FORWARD_LIKE, "statistics")
 """Passes of the forward segment: what they read is there."""

@@ -128,10 +128,12 @@ class Beside:
     judgements: list[Judgement] = field(default_factory=list)
     losses: list[tuple[float, float]] = field(default_factory=list)  # of the program and of PyTorch, at each step
 
-    def __call__(self, world: Any, options: Any, w: Any, s: Any, g: Any, *, interchangeable: int) -> Beside:
-        self.observed = Observed(w, s, g)
+    def __call__(self, tensors: Any, stages: Any, options: Any, *, interchangeable: int) -> Beside:
+        self.observed = Observed(tensors.w, tensors.s, tensors.g)
         self.state = {name: array.copy() for name, array in self.observed.state().items()}
-        self.training.names = dict(self.program.module.NAMES)
+        (stage,) = stages
+        titles = {name: title for name, title in stage.tensors.items() if title.startswith("w.") and "@" not in name}
+        self.training.names = {title[2:]: name for name, title in titles.items()}
         return self
 
     def before(self, step: int, indices: np.ndarray) -> np.ndarray:

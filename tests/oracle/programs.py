@@ -24,7 +24,7 @@ OWN = ("train", "rates", "kernels", "runtime")
 class Observer(Protocol):
     """Stands where a program keeps its trace: told of each step, and free to change the state before it."""
 
-    def __call__(self, world: Any, options: Any, w: Any, s: Any, g: Any, *, interchangeable: int) -> Observer: ...
+    def __call__(self, tensors: Any, stages: Any, options: Any, *, interchangeable: int) -> Observer: ...
     def before(self, step: int, indices: NDArray[Any]) -> NDArray[Any]: ...
     def gradients(self, step: int, loss: float) -> None: ...
     def after(self, step: int) -> None: ...
@@ -71,7 +71,10 @@ class EmittedProgram:
 
             def fill(self, indices: NDArray[Any], buffers: Mapping[str, NDArray[Any]]) -> None:
                 super().fill(indices, buffers)
-                program.loaded.append({name: array.copy() for name, array in buffers.items()})
+                for name, array in buffers.items():
+                    if not program.loaded or name in program.loaded[-1]:
+                        program.loaded.append({})
+                    program.loaded[-1][name] = array.copy()
 
         return KeepingLoader
 

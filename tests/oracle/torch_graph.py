@@ -14,7 +14,7 @@ from torch import Tensor
 from backends.numpy_mpi.kernels.philox import dropout_forward
 from dlc.ir.graph import Graph, Node
 from passes.differentiate import roles
-from passes.lower_nodes import stream_key
+from passes.streams import stream_key
 from tests.operators.case import Reference
 from tests.operators.cases import references
 

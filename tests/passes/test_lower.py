@@ -7,7 +7,7 @@ import pytest
 from dlc.driver import Compiled
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Role
 from dlc.ir.text import from_text, to_text
-from passes.lower_nodes import stream_key
+from passes.streams import stream_key
 from tests.passes.conftest import CompileNetwork
 
 IMAGE = "input x: f32[6, channel = 2, height = 6, width = 6]\n"

@@ -12,7 +12,7 @@ from backends.numpy_mpi.kernels.philox import key
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.ir.storage import collective_scratch
-from passes.lower_nodes import stream_key
+from passes.streams import stream_key
 
 LENET = str(Path(__file__).parents[2] / "specs" / "lenet5.dlspec")
 ONCE = f"""
@@ -21,7 +21,7 @@ from backends.numpy_mpi.kernels.philox import key
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.ir.storage import collective_scratch
-from passes.lower_nodes import stream_key
+from passes.streams import stream_key
 files = emit_files(compile_spec(read({LENET!r}), Options(ranks=3)))
 print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
 """

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import groupby
 from math import prod
 
 from backends.numpy_mpi.emission import Emission
-from backends.numpy_mpi.kernels import IN_PARTS
+from backends.numpy_mpi.kernels import IN_PARTS, Kernel
 from backends.numpy_mpi.mesh.specs import Arrays
 from backends.numpy_mpi.names import identifier
-from backends.numpy_mpi.segments import SHARED_FROM, takes
 from backends.numpy_mpi.text import call, comment, literal
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.tensor import BATCH
+
+SHARED_FROM = 3  # attributes
 
 PARTS = ("once", "averaged", "parts", "copies")
 """Attributes that say how a part is computed: they are told in other ways than as they stand."""
@@ -254,3 +257,10 @@ class Calls:
 
     def _spec(self, name: str) -> str:
         return self.arrays.spec(self.arrays.role.buffer(name))
+
+
+def takes(kernel: Kernel, name: str) -> bool:
+    """Whether a kernel takes this keyword: it names it, or it takes `**attrs`; `**_` only lets it pass."""
+    function = getattr(import_module(f"backends.numpy_mpi.kernels.{kernel.module}"), kernel.function)
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())

@@ -13,16 +13,16 @@ from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.mesh.calls import Calls
 from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
-from backends.numpy_mpi.mesh.specs import TABLES, Arrays
+from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, TABLES, Arrays
 from backends.numpy_mpi.rates import rates_function
 from backends.numpy_mpi.setting import (
     classes,
     dataset_call,
     input_shapes,
+    interchangeable,
     length_call,
     sample_shapes,
 )
-from backends.numpy_mpi.tables import NUMPY_TYPES
 from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
 from dlc.ir.graph import Value
 from dlc.ir.program import Compute, Load, Role, Row, Segment, Send
@@ -30,7 +30,7 @@ from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 
 RUNTIME_NAMES = (
-    "Arrays", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "MeshTrace",
+    "Arrays", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
     "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
 )  # fmt: skip
 ROWS = ("Array", "Bytes", "Halo", "Part", "View")
@@ -231,7 +231,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "name": program.name,
         "quoted_name": literal(program.name),
         "ranks": program.ranks,
-        "command": f"mpiexec -n {program.ranks} python -I train.py",
+        "command": "python train.py" if program.ranks == 1 else f"mpiexec -n {program.ranks} python -I train.py",
         "batch": program.batch,
         "microbatches": plan.microbatches,
         "threads": plan.threads,
@@ -248,6 +248,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
             call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
             for name, attributes in _constants(parts).items()
         ),
+        "interchangeable": interchangeable(graph),
         "rates": rates_function(training.rates),
         "initialisation": "\n".join(_initialise(value) for value in _started(graph.values)),
         "roles": described,

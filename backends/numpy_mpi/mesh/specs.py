@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from math import prod
 
 from backends.numpy_mpi.names import identifier
-from backends.numpy_mpi.tables import NUMPY_TYPES
 from backends.numpy_mpi.text import WIDTH, literal
 from dlc.ir.program import Buffer, Collective, Role
 from dlc.ir.storage import Storage, of_microbatch
 from dlc.ir.tensor import BATCH, TensorType
 
+NUMPY_TYPES = {
+    "f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_",
+    "c64": "complex64", "c128": "complex128",
+}  # fmt: skip
 TABLES = {"w": "WEIGHTS", "s": "STATES", "g": "GRADIENTS", "a": "ACTIVATIONS"}
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""

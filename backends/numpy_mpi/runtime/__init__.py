@@ -113,7 +113,7 @@ from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
 from .sequences import text, tokens
 from .spec import Halo, shard
 from .stages import Stage
-from .tensor_files import MeshTrace, load_tensors, save_tensors
+from .tensor_files import load_tensors, save_tensors
 from .tensors import Tensors
 from .thread_world import run_threads
 from .trace import Trace
@@ -128,7 +128,6 @@ __all__ = [
     "Files",
     "Halo",
     "Loader",
-    "MeshTrace",
     "N",
     "Options",
     "Part",

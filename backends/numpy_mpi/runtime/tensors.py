@@ -61,6 +61,7 @@ class Tensors:
         dtype: npt.DTypeLike | None = None,
     ) -> None:
         self.place = place
+        self.w, self.s, self.g = w, s, g
         arrays = {"w": w, "s": s, "g": g}
         self._dtype = np.dtype(dtype) if dtype is not None else _first_dtype(w)
         self._held: dict[str, Held] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .failures import ProgramError
 from .files import save_npz
-from .world import World
+from .tensors import Tables, Tensors
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -36,68 +36,81 @@ class Recorded(Protocol):
 class Trace:
     """Writes each step to `options.record`, and starts each from the state in `options.replay`, where they are given.
 
-    Without them it does nothing. `options.perturb` shuffles samples within runs of `interchangeable` ones and moves
-    each weight by at most one unit in the last place: the serial program's own spread under such noise is what its
-    parallel forms are measured by.
+    Without them it does nothing. Tensors are whole, and named as the tables name their arrays. `options.perturb`
+    shuffles samples within runs of `interchangeable` ones and moves each weight by at most one unit in the last place:
+    the serial program's own spread under such noise is what its parallel forms are measured by.
     """
 
-    def __init__(
-        self,
-        world: World,
-        options: Recorded,
-        w: SimpleNamespace,
-        s: SimpleNamespace,
-        g: SimpleNamespace,
-        *,
-        interchangeable: int,
-    ) -> None:
-        self._world, self._options, self._interchangeable = world, options, interchangeable
-        self._state = {f"w.{name}": a for name, a in vars(w).items()} | {f"s.{name}": a for name, a in vars(s).items()}
-        # A rank's own parts of a gradient, where a weight has several uses, are left out.
-        self._gradients = {f"g.{name}": a for name, a in vars(g).items() if hasattr(w, name)}
+    def __init__(self, tensors: Tensors, stages: Sequence[Tables], options: Recorded, *, interchangeable: int) -> None:
+        self._tensors, self._options, self._interchangeable = tensors, options, interchangeable
+        titles = {name: place for stage in reversed(stages) for name, place in stage.tensors.items()}
+        self._state = {name: titles[name] for name in tensors.names()}
+        self._gradients = {
+            name: f"g.{titles[name.removesuffix('@grad')].partition('.')[2]}" for name in tensors.names(gradients=True)
+        }
         self._step: Arrays = {}
 
     def before(self, step: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Take the state that was recorded before this step; the batch's indices, shuffled where that is asked for."""
+        world = self._tensors.place.world
         if self._options.replay:
-            recorded = np.load(self._file(self._options.replay, step), allow_pickle=False)
-            for name, array in self._state.items():
-                array[...] = recorded[f"before.{name}"]
-        noise = self._noise(step)
-        if noise is not None:
-            indices = _shuffled(indices, self._interchangeable, noise)
-            for name, array in self._state.items():
-                if name.startswith("w.") and array.dtype.kind == "f":
-                    array[...] = np.where(noise.random(array.shape) < 0.5, array, np.nextafter(array, np.inf))
+            recorded: Mapping[str, Any] = {}
+            if world.rank == 0:
+                recorded = np.load(self._file(self._options.replay, step), allow_pickle=False)
+            for name, title in self._state.items():
+                self._tensors.scatter(name, recorded[f"before.{title}"] if world.rank == 0 else None)
+        if self._options.perturb is not None:
+            indices = self._moved(np.random.Generator(np.random.Philox(key=[self._options.perturb, step])), indices)
         if self._options.record:
-            self._step = {f"before.{name}": array.copy() for name, array in self._state.items()}
+            self._step = self._whole("before.", self._state)
         return indices
 
     def gradients(self, step: int, loss: float) -> None:
         """Keep the loss and the gradients, whole: summed over the ranks, not clipped yet."""
         if self._options.record:
             self._step["loss"] = np.array(loss)
-            self._step.update({name: array.copy() for name, array in self._gradients.items()})
+            self._step.update(self._whole("", self._gradients))
 
     def after(self, step: int) -> None:
-        """Write the step, once all ranks hold the same weights."""
+        """Write the step, once ranks that hold the same part of a tensor are known to hold the same numbers."""
         if not self._options.record:
             return
-        after = {f"after.{name}": array for name, array in self._state.items()}
-        digest = sha256(b"".join(array.tobytes() for array in after.values())).hexdigest()
-        if len(set(self._world.allgather(digest))) > 1:
-            raise ProgramError(f"the ranks hold different weights after step {step}")
-        if self._world.rank == 0:
+        self._require_alike(step)
+        after = self._whole("after.", self._state)
+        if self._tensors.place.world.rank == 0:
             save_npz(self._file(self._options.record, step), {**self._step, **after})
 
-    def _noise(self, step: int) -> np.random.Generator | None:
-        if self._options.perturb is None:
-            return None
-        return np.random.Generator(np.random.Philox(key=[self._options.perturb, step]))
+    def _moved(self, noise: np.random.Generator, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Noise on the weights of one rank; the samples of each run in another order."""
+        indices = _shuffled(indices, self._interchangeable, noise)
+        for name, title in self._state.items():
+            own = self._tensors.own(name)
+            if own is not None and title.startswith("w.") and own.dtype.kind == "f":
+                own[...] = np.where(noise.random(own.shape) < 0.5, own, np.nextafter(own, np.inf))
+        return indices
+
+    def _whole(self, prefix: str, names: Mapping[str, str]) -> Arrays:
+        """The tensors on rank 0; none on others."""
+        gathered = self._tensors.gathered(list(names))
+        return {f"{prefix}{names[name]}": array for name, array in gathered if array is not None}
+
+    def _require_alike(self, step: int) -> None:
+        tensors = self._tensors
+        found: dict[str, str] = {}
+        for every in tensors.place.world.allgather({name: _digest(tensors, name) for name in self._state}):
+            for name, (part, digest) in every.items():
+                if digest and found.setdefault(f"{name} {part}", digest) != digest:
+                    raise ProgramError(f"the ranks hold different values of `{name}` after step {step}")
 
     @staticmethod
     def _file(folder: str, step: int) -> str:
         return str(Path(folder) / f"step{step:06}.npz")
+
+
+def _digest(tensors: Tensors, name: str) -> tuple[str, str]:
+    """Which part of a tensor this rank holds, and a digest of it; "" where it has none."""
+    own = tensors.own(name)
+    return (str(tensors.part(name)), sha256(own.tobytes()).hexdigest()) if own is not None else ("", "")
 
 
 def _shuffled(indices: npt.NDArray[np.int64], run: int, noise: np.random.Generator) -> npt.NDArray[np.int64]:
