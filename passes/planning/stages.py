@@ -8,6 +8,7 @@ each go as far as these bounds let them do not reach the end of the line, no pla
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def fit_stages(found: Space, strategy: Strategy, limit: float, bound: float, bel
         if cost >= below:
             return None
         costs = line(found.network, tables, values, sums.once)
-        made = finish(found, Solved(strategy, tables, values, cost, min(bound, cost), costs), limit, below)
+        made = finish(found, Solved(strategy, tables, values, cost, cost, costs), limit, below)
         if made is not None:
-            return made
+            return replace(made, bound=min(bound, made.objective))
     return None

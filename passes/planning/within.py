@@ -179,14 +179,22 @@ def _options(found: Space, strategy: Strategy) -> _Options:
     """All options; of ops that may be computed again, but need not, first all that are kept, then all that are not."""
     import numpy as np
 
-    once = strategy.with_(recompute="none")
+    once, ordered = strategy.with_(recompute="none"), _ordered(found, strategy)
     made = _unary_options(found, strategy)
     for edge, moves in zip(found.network.edge_kinds, objective(found, found.tables(once)).pair, strict=True):
-        often = 1.0 if edge.weight else 1.5 if edge.gradient else 2.0
+        often, source = 1.0 if edge.weight else 1.5 if edge.gradient else 2.0, found.network.kinds[edge.source]
         rows = np.concatenate([moves, often * moves]) if edge.source in made.twice else moves
+        if not isinstance(source, HomeKind) and found.repeats(source, ordered) > found.repeats(source, once):
+            rows = often * moves
         made.pair.append(np.concatenate([rows, rows], axis=1) if edge.target in made.twice else rows)
         made.between.append(_read(found, strategy, made, edge))
     return made
+
+
+def _ordered(found: Space, strategy: Strategy) -> Strategy:
+    """The strategy in which no more is computed again than must be: in a pipeline, or where that is ordered, all."""
+    free = strategy.stages == 1 and found.context.request.recompute != "all"
+    return strategy.with_(recompute="none") if free else strategy
 
 
 def _read(found: Space, strategy: Strategy, options: _Options, edge: EdgeKind) -> Array:
@@ -212,19 +220,18 @@ def _unary_options(found: Space, strategy: Strategy) -> _Options:
     """The same without the tables of edges."""
     import numpy as np
 
-    once, again = strategy.with_(recompute="none"), found.scale(strategy).microbatch
-    tables, made, alone = found.tables(strategy), _Options(), strategy.stages == 1
-    left = found.context.request.recompute != "all"
-    for kind, shown, hidden in zip(found.network.kinds, *unary_tables(found, found.tables(once)), strict=True):
+    least, again = _ordered(found, strategy), found.scale(strategy).microbatch
+    tables, made = found.tables(strategy), _Options()
+    for kind, shown, hidden in zip(found.network.kinds, *unary_tables(found, found.tables(least)), strict=True):
         nothing, numbers = np.zeros(len(shown)), np.arange(len(shown))
         if isinstance(kind, HomeKind):
             made.add((shown, hidden, numbers, nothing, nothing, nothing))
             continue
-        table, ordered = tables.op(kind), found.repeats(kind, once if left and alone else strategy)
+        table, ordered = tables.op(kind), found.repeats(kind, least)
         kept = shown, hidden, numbers, table.fixed + table.saved, nothing, table.transient
         extra = 0.0 if ordered else again * table.forward
         passing = shown + extra, hidden + extra, numbers, table.fixed, table.saved, table.transient + table.saved
-        if not ordered and alone and found.repeats(kind, strategy):
+        if not ordered and found.repeats(kind, strategy):
             made.twice.add(kind.index)
             made.add(np.concatenate(pair) for pair in zip(kept, passing, strict=True))
         else:
