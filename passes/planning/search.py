@@ -177,8 +177,6 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
         return _Tried(None, worked=False)
     made = finish(space, solved, queue.limit, best)
     if made is not None:
-        if strategy.stages > 1 and made.objective > UNEVEN * solved.objective:  # memory is what shapes the stages
-            heappush(queue.heap, (max(bound, solved.bound), 2, number))
         return _Tried(made, made.bound)
     if space.bound_of("communication") < inf:
         heappush(queue.heap, (bound, 3, number))
