@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import prod
 from typing import TYPE_CHECKING
 
 from dlc.diagnostics import Diagnostic, DiagnosticError, Sources
@@ -115,10 +116,7 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     if ranks != cluster.ranks:
         resized = cluster.resized(ranks)
         if resized is None:
-            groups = ", ".join(f"`{level.name}` of {level.count}" for level in cluster.levels)
-            notes = (f"its groups: {groups or 'they differ from member to member'}",)
-            refused = e07.E0712.at(cluster.span, notes=notes, ranks=ranks, cluster=cluster.name)
-            raise SourcedError((refused,), source.texts)
+            raise SourcedError((_not_resized(cluster, ranks),), source.texts)
         request = replace(request, mesh=_resized_mesh(request.mesh, cluster, resized))
         cluster = resized
     assert job.training is not None
@@ -127,6 +125,35 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
     return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))
+
+
+def _not_resized(cluster: Cluster, ranks: int) -> Diagnostic:
+    """E0712: what is in the way of that many ranks, and what to do."""
+    levels = cluster.levels
+    if not levels or levels[-1].children:
+        uneven = ("its groups differ from member to member",)
+        other = (f"write another cluster with {ranks} devices, and name it with `--on`",)
+        return e07.E0712.at(cluster.span, notes=uneven, helps=other, ranks=ranks, cluster=cluster.name)
+    *outside, inner = levels
+    groups, outer = ", ".join(f"`{level.name}` of {level.count}" for level in levels), prod(g.count for g in outside)
+    link = cluster.link(inner.link) if inner.link else None
+    notes, helps = [f"its groups: {groups}"], list[str]()
+    if link is None:
+        notes.append(f"the members of `{inner.name}` are joined by no link")
+        helps.append(f"name a link: `{inner.name}[{ranks}] over …`")
+    elif link.members is not None and (ranks % outer == 0 or ranks < outer):
+        drawn = "its shape is a torus" if link.dimensions else "it lists the edges between them"
+        notes.append(f"`{link.name}` joins {link.members} members, neither more nor fewer: {drawn}")
+        helps.append(
+            f"write `{link.name}` anew for the number of `{inner.name}` that is wanted, or as `shape = switch`"
+        )
+        if outside and ranks % (cluster.ranks // outside[0].count) == 0:
+            count = ranks * outside[0].count // cluster.ranks
+            helps.append(f"for {ranks} ranks take another number of the outermost group: `{outside[0].name}[{count}]`")
+    else:
+        near = [n for n in (ranks // outer * outer, (ranks // outer + 1) * outer) if n]
+        helps.append(f"the next numbers that can be had are {' and '.join(str(n) for n in near)}")
+    return e07.E0712.at(cluster.span, notes=tuple(notes), helps=tuple(helps), ranks=ranks, cluster=cluster.name)
 
 
 def _resized_mesh(mesh: tuple[MeshAxis, ...], before: Cluster, after: Cluster) -> tuple[MeshAxis, ...]:
@@ -240,33 +267,16 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     """
     from backends.numpy_mpi.refuse import refusals
     from dlc.vocabulary import too_few_classes
-    from passes.add_updates import weight_gradients
-    from passes.fit import fit, memory_of
-    from passes.lower import lower
-    from passes.review import review
+    from passes.fit import memory_of
 
-    refused = refusals(job.graph, context.training, context.request, context.cluster, context.ranks)
+    refused = refusals(job.graph, context.training, context.request, context.cluster)
     refused = refused or tuple(too_few_classes(job.graph, context.training, source.spec.root))
     if refused:
         raise SourcedError(refused, source.texts)
-    graph = training_graph(job, context, options)
-    if not any(weight_gradients(graph)):
-        notes = (f"the loss of `{graph.name}` depends on no weight",)
-        raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
-    _require_fitting(graph, given, context)
-    try:
-        plan = given or fit(graph, context)
-        warnings = () if given else review(graph, context, plan)
-    except DiagnosticError as error:
-        raise SourcedError(error.diagnostics, source.texts) from None
     if given is None:
-        plan = plan.with_(
-            spec=source.spec.path,
-            parameters=tuple(sorted(options.parameters.items())),
-            digests=(*plan.digests, ("spec", source.digest)),
-        )
-    program = lower(graph, plan, context)
-    compiled = Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings))
+        compiled = plan_job(source, job, context, options)
+    else:
+        compiled = _applied(source, job, context, options, given)
     _require_sound(compiled, None if given else memory_of(context).bytes)
     return compiled
 
@@ -276,26 +286,22 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
 
     Errors: all that planning finds, E0509 where memory does not suffice, E0711 where the loss depends on no weight.
     """
-    from passes.add_updates import weight_gradients
-    from passes.fit import fit
+    job, context = context_of(source, options)
+    return plan_job(source, job, context, options, effort)
+
+
+def plan_job(source: Source, job: Job, context: Context, options: Options, effort: Effort | None = None) -> Compiled:
+    """The best plan for one job under one context, and its Program; errors as of `plan_spec`."""
     from passes.lower import lower
     from passes.planning.pinned import inexact_pins, review_pins
-    from passes.review import review
+    from passes.planning.unpriced import unpriced
 
-    job, context = context_of(source, options)
-    graph = training_graph(job, context, options)
+    graph = _trainable(source, job, context, options)
     programs: list[tuple[Plan, Program]] = []
-    if not any(weight_gradients(graph)):
-        notes = (f"the loss of `{graph.name}` depends on no weight",)
-        raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
     try:
-        if context.ranks == 1:
-            plan, planned = fit(graph, context), None
-        else:
-            planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options), programs)
-            plan = planned.plan
-        warnings = review(graph, context, plan) if planned is None else review_pins(planned)
-        warnings = (*warnings, *inexact_pins(graph, context.request))
+        planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options), programs)
+        plan = planned.plan
+        warnings = (*review_pins(planned), *inexact_pins(graph, context.request), *unpriced(context))
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None
     plan = plan.with_(
@@ -306,6 +312,29 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
     known = next((program for simulated, program in programs if simulated.ops is plan.ops), None)
     program = known or lower(graph, plan, context)
     return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
+
+
+def _trainable(source: Source, job: Job, context: Context, options: Options) -> Graph:
+    """The training graph; E0711 where the loss depends on no weight."""
+    from passes.add_updates import weight_gradients
+
+    graph = training_graph(job, context, options)
+    if not any(weight_gradients(graph)):
+        notes = (f"the loss of `{graph.name}` depends on no weight",)
+        raise SourcedError((e07.E0711.at(None, path=source.spec.path, notes=notes),), source.texts)
+    return graph
+
+
+def _applied(source: Source, job: Job, context: Context, options: Options, plan: Plan) -> Compiled:
+    """A given plan with its Program; E0719 for each fault of one that is not for this network."""
+    from passes.accept import accept
+    from passes.lower import lower
+
+    graph = _trainable(source, job, context, options)
+    problems = tuple(accept(graph, plan, context))
+    if problems:
+        raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
+    return Compiled(source, job, context, graph, plan, lower(graph, plan, context), source.spec.warnings)
 
 
 def _searched(
@@ -342,27 +371,6 @@ def _searched(
         return sent_by(lower(graph, made.plan, context), context.cluster)
 
     return keeping_to_it(context, planned, bytes_sent)
-
-
-def _require_fitting(graph: Graph, given: Plan | None, context: Context) -> None:
-    """E0701 for a given plan of another kind than is emitted, E0719 for each fault of another one."""
-    from passes.accept import accept
-
-    if given is not None and _beyond_data_parallelism(given):
-        mesh = " x ".join(f"{name} {extent}" for name, extent in given.mesh)
-        helps = ("it can emit data parallelism: plan with `strategy = data`",)
-        raise SourcedError((e07.E0701.at(None, backend="numpy", what=f"a plan of {mesh}", helps=helps),), {})
-    problems = () if given is None else tuple(accept(graph, given, context))
-    if problems:
-        raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
-
-
-def _beyond_data_parallelism(plan: Plan) -> bool:
-    """Whether a plan does more than to give each rank a share of the batch."""
-    whole = (plan.stages, plan.shard, plan.microbatches) != ((), "none", 1) or [name for name, _ in plan.mesh] != [
-        "data"
-    ]
-    return whole or any(op.partition or op.recompute or op.microbatch > 1 for op in plan.ops)
 
 
 def _require_sound(compiled: Compiled, memory: int | None) -> None:
@@ -465,17 +473,8 @@ def plan_file(path: str, options: Options) -> Compiled:
 
     Errors: those of `plan_spec` or `from_plan`, E0719 where a given plan is not for this network.
     """
-    from passes.lower import lower
-
     if not path.endswith(".json"):
         return plan_spec(read(path, options.parameters), options)
     source, planned, plan = from_plan(path)
     job, context = context_of(source, planned)
-    graph = training_graph(job, context, planned)
-    missing = {node.address for node in graph.forward} - {op.address for op in plan.ops}
-    foreign = {op.address for op in plan.ops} - {node.address for node in graph.nodes}
-    problems = [f"{address} is an op of the network alone" for address in sorted(missing)]
-    problems += [f"{address} is an op of the plan alone" for address in sorted(foreign)]
-    if problems:
-        raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
-    return Compiled(source, job, context, graph, plan, lower(graph, plan, context), source.spec.warnings)
+    return _applied(source, job, context, planned, plan)

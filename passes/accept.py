@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
 from dlc.ir.graph import Graph
 from dlc.ir.plan import OpPlan, Plan
-from passes.buckets import ALGORITHMS, reduced_values, shards
 from passes.context import Context
 from passes.options import Operation, candidates, operations, rules_of
 
 
 def accept(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
-    """What stands against the plan, in words; nothing for a plan that `choose` has made for the same spec."""
+    """What stands against the plan, in words; nothing for a plan that was made for the same spec."""
     yield from _extents(graph, plan, context)
     planned = {op.address: op for op in plan.ops}
     found = {operation.address: operation for operation in operations(graph)}
@@ -23,15 +23,14 @@ def accept(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
     for address, operation in found.items():
         if address in planned:
             yield from _decisions(graph, operation, planned[address], free)
-    yield from _sums(graph, plan)
 
 
 def _extents(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
-    """The batch, and the ranks' shares of it."""
+    """The batch, and the mesh of the ranks."""
     if (plan.network, plan.batch) != (graph.name, graph.batch):
         yield f"it is for batches of {plan.batch} in `{plan.network}`, not of {graph.batch} in `{graph.name}`"
-    elif plan.ranks != context.ranks or plan.shards != shards(graph.batch, plan.ranks):
-        yield f"its shards are no even shares of {graph.batch} samples on {context.ranks} ranks"
+    elif plan.ranks != context.ranks or prod(extent for _, extent in plan.mesh) != plan.ranks:
+        yield f"its mesh is none of {context.ranks} ranks"
 
 
 def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Context) -> Iterator[str]:
@@ -46,14 +45,3 @@ def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Con
         if (node.stage, planned.algorithm(node.stage)) not in legal:
             how = " ".join(filter(None, (planned.algorithm(node.stage), "in", planned.layout or "no layout")))
             yield f"there is no kernel for {node.address} by {how}"
-
-
-def _sums(graph: Graph, plan: Plan) -> Iterator[str]:
-    """What is summed over the ranks: everything, once, by an allreduce that programs have."""
-    members = [name for bucket in plan.buckets for name in bucket.members]
-    wanted = reduced_values(graph) if plan.ranks > 1 else ()
-    if sorted(members) != sorted(wanted):
-        yield "its buckets do not hold each gradient, loss and metric once"
-    for bucket in plan.buckets:
-        if bucket.algorithm not in ALGORITHMS or bucket.group != "data":
-            yield f"{bucket.name} is summed by {bucket.algorithm} over {bucket.group}, programs have no such allreduce"

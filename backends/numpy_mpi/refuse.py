@@ -14,20 +14,10 @@ from dlc.ir.request import Request, Rule
 from dlc.ir.training import Training
 from dlc.messages.e07_run import E0701
 from dlc.ops import LAYERS, LOSSES, operator
-from passes.buckets import ALGORITHMS
 from passes.differentiate import operator_of
 from passes.options import is_meant
 
 BACKEND = "numpy"
-STRATEGIES = ("auto", "data")
-DATA_PARALLEL = "data parallelism: `strategy = data`"
-INSTEAD = {
-    "partition": "`partition = split(batch, …)`, " + DATA_PARALLEL,
-    "stage": DATA_PARALLEL,
-    "recompute": "programs that compute nothing twice: `recompute = no`",
-    "microbatch": "programs that compute a rank's samples all at once",
-}
-"""What a program does where a pin asks for something else, by the pin's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +33,12 @@ class Refusal:
         return E0701.at(self.span, backend=BACKEND, what=self.what, helps=(self.instead,))
 
 
-def refusals(
-    graph: Graph, training: Training, request: Request, cluster: Cluster, ranks: int
-) -> tuple[Diagnostic, ...]:
+def refusals(graph: Graph, training: Training, request: Request, cluster: Cluster) -> tuple[Diagnostic, ...]:
     """Everything in the train and plan blocks, among the ops and about the devices that has no code in this backend."""
     found = (
         *_training(training),
-        *_request(request),
         *_algorithms(graph, request),
-        *_devices(cluster, request, ranks),
+        *_devices(cluster),
         *_ops(graph),
     )
     return tuple(refusal.diagnostic() for refusal in sorted(found, key=_place))
@@ -88,56 +75,6 @@ def _training(training: Training) -> Iterator[Refusal]:
         yield Refusal(what, training.span("optimizer"), f"it can emit {known}")
 
 
-def _request(request: Request) -> Iterator[Refusal]:
-    microbatches = f"pipeline.microbatches = {request.microbatches}"
-    asked = (
-        ("objective", request.objective != "step_time", f"objective = {request.objective}", "`objective = step_time`"),
-        ("strategy", request.strategy.kind not in STRATEGIES, f"strategy = {request.strategy.kind}", DATA_PARALLEL),
-        ("pipeline.schedule", request.schedule != "auto", f"pipeline.schedule = {request.schedule}", DATA_PARALLEL),
-        ("pipeline.microbatches", request.microbatches is not None, microbatches, DATA_PARALLEL),
-        ("shard", request.shard != "none", f"shard = {request.shard}", "`shard = none`"),
-        ("recompute", request.recompute == "all", "recompute = all", "`recompute = none`"),
-        ("overlap", request.overlap == "yes", "overlap = yes", "`overlap = no`"),
-        ("allreduce", request.allreduce == "hierarchical", "allreduce = hierarchical", ", ".join(ALGORITHMS)),
-    )
-    for key, refused, what, instead in asked:
-        if refused:
-            yield Refusal(f"`{what}`", request.span(key), f"it can emit {instead}")
-    for axis in request.mesh:
-        if axis.extent > 1 and axis.name != "data":
-            what = f"the mesh axis `{axis.name}` of {axis.extent}"
-            yield Refusal(what, request.span("mesh"), f"it can emit {DATA_PARALLEL}")
-    for limit in request.limits:
-        if limit.subject not in ("memory", "workspace"):
-            what = f"`limit {limit.subject}`"
-            yield Refusal(what, limit.span, "it can hold `memory` and `workspace` to a limit")
-    for rules, kept, verb in ((request.pins, _pin_kept, ""), (request.forbids, _forbid_kept, "programs without ")):
-        for rule in rules:
-            if not kept(rule):
-                what = f"{verb}`{rule.key} = {_spelt(rule)}` for `{rule.selector}`"
-                yield Refusal(what, rule.value_span, f"it can emit {INSTEAD[rule.key]}")
-
-
-def _pin_kept(rule: Rule) -> bool:
-    """Whether a program keeps a pin: of an algorithm, of a layout, or of what it does anyway."""
-    return rule.key in ("algorithm", "layout") or _done_anyway(rule)
-
-
-def _forbid_kept(rule: Rule) -> bool:
-    """Whether a program keeps a forbid: of an algorithm, of a layout, or of what it never does."""
-    return rule.key in ("algorithm", "layout") or (rule.key in ("partition", "recompute") and not _done_anyway(rule))
-
-
-def _done_anyway(rule: Rule) -> bool:
-    """What every program of this backend does: it splits each op by the batch, and computes nothing twice."""
-    return _splits_batch(rule) if rule.key == "partition" else rule.key == "recompute" and rule.value is False
-
-
-def _splits_batch(rule: Rule) -> bool:
-    """Whether a partition splits the batch and nothing else; `replicate` splits nothing."""
-    return isinstance(rule.value, tuple) and {split.axis for split in rule.value} == {"batch"}
-
-
 def _spelt(rule: Rule) -> str:
     match rule.value:
         case tuple(splits):
@@ -159,21 +96,12 @@ def _algorithms(graph: Graph, request: Request) -> Iterator[Refusal]:
                 yield Refusal(what, rule.value_span, f"it can compute `{op.name}` by {', '.join(names)}")
 
 
-def _devices(cluster: Cluster, request: Request, ranks: int) -> Iterator[Refusal]:
-    """Settings of devices that neither the planner nor the program has a use for."""
+def _devices(cluster: Cluster) -> Iterator[Refusal]:
+    """Settings of devices that the program has no use for."""
     for device in cluster.devices:
-        hides = ranks > 1 and request.overlap != "no"
-        asked = (
-            (bool(device.isa), f"isa = {device.isa}", "NumPy chooses its instructions itself, leave `isa` away"),
-            (
-                hides and device.overlap > 0,
-                "overlap",
-                "it can emit programs that wait for messages: `overlap = no` in the plan",
-            ),
-        )
-        for refused, what, instead in asked:
-            if refused:
-                yield Refusal(f"`{what}` for the device `{device.name}`", device.span, instead)
+        if device.isa:
+            instead = "NumPy chooses its instructions itself, leave `isa` away"
+            yield Refusal(f"`isa = {device.isa}` for the device `{device.name}`", device.span, instead)
 
 
 def _ops(graph: Graph) -> Iterator[Refusal]:

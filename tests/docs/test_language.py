@@ -61,7 +61,7 @@ def test_settings_are_honoured_or_refused_as_the_table_says(
     path.write_text(complete(Block(DOCUMENT, 0, "dlspec", frame, setting + "\n")), encoding="utf-8")
     source = driver.read(str(path))
     job, context = driver.context_of(source, driver.Options())
-    refused = refusals(job.graph, context.training, context.request, context.cluster, context.ranks)
+    refused = refusals(job.graph, context.training, context.request, context.cluster)
     assert {diagnostic.code for diagnostic in refused} == (set() if honoured else {"E0701"})
 
 
