@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dlc.ir.program import Compute, Instruction, Role
+from dlc.ir.program import Compute, Instruction, Role, Wait
 from dlc.ir.storage import reads, writes
 from dlc.proof.memory import Layout
 from dlc.proof.state import At
@@ -37,11 +37,25 @@ def _regular(layout: Layout, rows: Sequence[At], count: int) -> bool:
     for at in rows:
         runs.setdefault(at.row.segment, []).append(at)
     often = {segment for segment, found in runs.items() if len(found) > 1}
+    order = [at.row.segment in often for at in rows]
+    inside = order[order.index(True) : len(order) - order[::-1].index(True)] if often else []
     return (
-        all(_ascending(runs[segment], count) for segment in often)
+        all(inside)
+        and _alike(layout.role, rows, often)
+        and all(_ascending(runs[segment], count) for segment in often)
         and all(_in_turn(rows, segments) for segments in _sharing(layout, often))
         and all(_keeps_to_itself(layout, segment, often) for segment in often)
     )
+
+
+def _alike(role: Role, rows: Sequence[At], often: set[str]) -> bool:
+    """Whether all microbatches run the same segments in the same order, but for those that just wait."""
+    working = {s.name for s in role.segments if not all(isinstance(made, Wait) for made in s.instructions)} & often
+    found: dict[int, list[str]] = {}
+    for at in rows:
+        if at.row.segment in working:
+            found.setdefault(at.microbatch, []).append(at.row.segment)
+    return len(set(map(tuple, found.values()))) < 2
 
 
 def _ascending(found: Sequence[At], count: int) -> bool:
