@@ -222,6 +222,15 @@ digits: Winograd's transforms of large tiles subtract numbers of nearly the same
 its loss with that of the smaller tile, `winograd(2)`, before trusting it.""",
 )
 
+UNPRICED = Message(
+    "W0504",
+    "`{setting}` is planned and priced as `{priced}`",
+    """Cost models of plans know synchronous updates: every rank's gradients, as they are, are summed in every step.
+Other updates and compressed gradients are kept as settings of the training, but which plan is best, and the time,
+communication and memory that are predicted, are those of a synchronous step without compression. Take the figures as
+those of the synchronous program, and measure the other one.""",
+)
+
 MESSAGES = (
     PINNED_TWICE,
     NO_MATCH,
@@ -253,4 +262,5 @@ MESSAGES = (
     NO_CHANGE,
     COSTLY_PIN,
     INEXACT,
+    UNPRICED,
 )

@@ -75,7 +75,9 @@ E0712 = Message(
     "E0712",
     "cluster `{cluster}` cannot be resized to {ranks} ranks",
     "`-n` resizes the innermost group of a cluster and leaves the outer ones as they are, so the number of ranks must\n"
-    "be a multiple of the outer groups' members. Uneven clusters are not resized at all.",
+    "be a multiple of the outer groups' members. A link that lists its edges, or is a torus, joins as many members as\n"
+    "are drawn, no other number; there, change the cluster: most have a parameter for the count of their outermost\n"
+    "group (`-P nodes=2`). Uneven clusters are not resized at all.",
 )
 
 E0713 = Message(

@@ -78,6 +78,21 @@ def test_ranks_resize_the_innermost_group(compiled: Compile) -> None:
     assert refused(compiled, spec(cluster=nested), ranks=3).code == "E0712"
 
 
+def test_what_cannot_be_resized_says_why_and_what_to_do(compiled: Compile) -> None:
+    nested = CLUSTER.replace("core[2] over shm", "node[2] over shm { core[2] over wires }")
+    drawn = nested.replace(
+        "  topology", "  link wires { bandwidth = 1 GB/s, latency = 1 us, edges = [[0, 1]] }\n  topology"
+    )
+    found = refused(compiled, spec(cluster=drawn), ranks=8)
+    assert any("`wires` joins 2 members" in note for note in found.notes)
+    assert any("`node[4]`" in way for way in found.helps)
+    assert compiled(spec(cluster=drawn.replace("node[2]", "node[4]"))).plan.ranks == 8
+    odd = refused(compiled, spec(cluster=nested.replace("over wires", "over shm")), ranks=5)
+    assert "4 and 6" in odd.helps[0]
+    uneven = CLUSTER.replace("core[2] over shm", "machine over shm { core; core }")
+    assert any("--on" in way for way in refused(compiled, spec(cluster=uneven), ranks=3).helps)
+
+
 def test_a_mesh_of_the_batch_follows_the_ranks(compiled: Compile) -> None:
     job = compiled(spec("mesh { data = core }"), ranks=5)
     assert job.plan.mesh == (("data", 5),)
