@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,14 @@ class Exchange:
         """The mesh axes whose ranks take part, for a partition of an op that computes `batch` samples at a time."""
         split = tuple(zip(mesh.names, mesh.extents, partition, strict=True))
         parts = prod(extent for _, extent, along in split if along == BATCH)
-        spanning = not self.group or any(start % self.group for start, _ in shards(batch, parts))
+        spanning = spans(self.group, batch, parts)
         return tuple(name for name, _, along in split if along in self.axes and (spanning or along != BATCH))
+
+
+@lru_cache(maxsize=4096)
+def spans(group: int, samples: int, count: int) -> bool:
+    """Whether a group of consecutive samples lies on several of so many shards; any does where it is all of them."""
+    return not group or any(start % group for start, _ in shards(samples, count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
-from dlc.ir.mesh import Mesh, shards
+from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
-from dlc.ops.indexing import Partition
+from dlc.ops.indexing import Partition, spans
 from passes.planning.alike import Alike
 from passes.planning.network import OpKind
 from passes.planning.partitions import Cuts
@@ -375,9 +374,3 @@ def _spanning(group: int, samples: int, counts: Integers) -> Flags:
 
     some, place = np.unique(counts, return_inverse=True)
     return np.array([spans(group, samples, count) for count in some.tolist()], dtype=bool)[place]
-
-
-@lru_cache(maxsize=4096)
-def spans(group: int, samples: int, count: int) -> bool:
-    """Whether a group of consecutive samples lies on several of so many shards; any does where it is all of them."""
-    return not group or any(start % group for start, _ in shards(samples, count))

@@ -51,7 +51,8 @@ class Prices:
     rows: dict[tuple[str, ...], Integers] = field(default_factory=dict)
     known: dict[tuple[object, ...], Cuts] = field(default_factory=dict)
     spent: dict[int, Spent] = field(default_factory=dict)
-    least: dict[int, dict[tuple[int, int], float]] = field(default_factory=dict)
+    least: dict[int, Array] = field(default_factory=dict)  # by row: seconds of all passes in the best layout
+    among: dict[tuple[tuple[str, ...], int, int], Integers] = field(default_factory=dict)  # rows (`cheapest`)
     updates: tuple[UpdateRule, ...] = ()
     sizes: dict[tuple[int, str], Array] = field(default_factory=dict)
     known_legal: dict[int, dict[tuple[str, str], list[str]]] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Prices:
         """Find the rows that these strategies need; prices of a kind are made when first asked for."""
         import numpy as np
 
+        self.among.clear()
         signatures = dict.fromkeys(signature(kind) for kind in self.network.kinds if isinstance(kind, OpKind))
         made: dict[tuple[str, ...], dict[tuple[object, ...], tuple[Integers, Integers]]] = {}
         shared: dict[tuple[object, ...], tuple[Integers, Integers]] = {}
@@ -116,23 +118,21 @@ class Prices:
 
     def cheapest(self, kind: OpKind, ranks: int, samples: int) -> float:
         """The least seconds of all passes of a microbatch, over all ways to cut the op into up to `ranks` parts."""
+        if kind.index not in self.least:
+            spent = self.of(kind)
+            self.least[kind.index] = (spent.forward + spent.backward + spent.weights).min(axis=0)
+        return float(self.least[kind.index][self._among(kind.indexing.axes, ranks, samples)].min())
+
+    def _among(self, axes: tuple[str, ...], ranks: int, samples: int) -> Integers:
+        """The rows of up to so many parts, of so many samples of a microbatch."""
         import numpy as np
 
-        if kind.index not in self.least:
-            spent, rows = self.of(kind), self.rows[kind.indexing.axes]
-            seconds = (spent.forward + spent.backward + spent.weights).min(axis=0)
-            found: dict[tuple[int, int], float] = {}
-            for key, value in zip(
-                zip(rows[:, -1].tolist(), np.prod(rows[:, :-1], axis=1).tolist(), strict=True),
-                seconds.tolist(),
-                strict=True,
-            ):
-                found[key] = min(value, found.get(key, np.inf))
-            self.least[kind.index] = found
-        known = self.least[kind.index]
-        if (samples, -ranks) not in known:
-            known[samples, -ranks] = min(v for (b, parts), v in known.items() if b == samples and 0 < parts <= ranks)
-        return known[samples, -ranks]
+        key = axes, ranks, samples
+        if key not in self.among:
+            rows = self.rows[axes]
+            parts = np.prod(rows[:, :-1], axis=1)
+            self.among[key] = np.flatnonzero((rows[:, -1] == samples) & (parts > 0) & (parts <= ranks))
+        return self.among[key]
 
     def extents(self, kind: OpKind, role: str) -> dict[str, int | Integers]:
         """Tensor axis -> what the rank with most of it holds, for all rows of a kind."""

@@ -265,6 +265,8 @@ def _repeated(found: Space, strategy: Strategy) -> Array:
     """[kind of op]: 1 where it is computed again, else 0."""
     import numpy as np
 
+    if strategy.recompute == "none" and not found.orders.again:
+        return np.zeros(len(found.ops))
     return np.array([float(found.repeats(kind, strategy)) for kind, _ in found.ops])
 
 

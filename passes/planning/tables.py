@@ -17,10 +17,11 @@ from dlc.cluster.fabric import Fabric
 from dlc.cost.redistribution import Redistributions
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
+from dlc.ops.indexing import spans
 from passes.lower_buffers import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
 from passes.planning.columns import Columns
 from passes.planning.network import EdgeKind, HomeKind, OpKind
-from passes.planning.op_tables import OpTable, OpTables, copies, spans
+from passes.planning.op_tables import OpTable, OpTables, copies
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
