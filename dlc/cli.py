@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "diff": "compare two plans",
     "compile": "write the program as a folder of readable Python",
     "run": "compile and train, on as many ranks as the plan has",
+    "rehearse": "run all ranks in one process, for clusters one does not own",
     "verify": "compare the parallel program with the serial one, step by step",
     "import": "make a spec and weights of an ONNX model",
     "export": "make an ONNX model of a network and its weights",
@@ -37,7 +38,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """The commands, each a module of `dlc.commands`, in the order of their use."""
 
-LATER = ("rehearse", "calibrate", "validate")
+LATER = ("calibrate", "validate")
 """Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -25,7 +25,7 @@ from backends.numpy_mpi.setting import (
 )
 from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
 from dlc.ir.graph import Value
-from dlc.ir.program import Compute, Load, Role, Row, Segment, Send
+from dlc.ir.program import Compute, Load, Program, Role, Row, Segment, Send
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 
@@ -83,14 +83,8 @@ class RoleText:
         return self.calls.arrays
 
     def title(self, segment: str) -> str:
-        """The function of a segment: with the number of the (virtual) stage of the pipeline."""
-        if not self.suffix:
-            return segment
-        found = re.fullmatch(r"([a-z_]+?)(\d*)(\.sent)?", segment)
-        assert found is not None
-        name, chunk, sent = found.groups()
-        stage = self.index + int(chunk or 0) * len(self.emission.program.roles)
-        return f"{name}{stage}{'_sent' if sent else ''}"
+        """The function of a segment."""
+        return function_name(self.emission.program, self.index, segment)
 
     def segments(self) -> list[SegmentText]:
         """The functions of its segments, in order."""
@@ -189,6 +183,16 @@ class RoleText:
 
         touched = {name for made in segment.instructions for name in writes(made)}
         return any(self.arrays.storage.places[name].storage == storage for name in touched) or not segment.instructions
+
+
+def function_name(program: Program, role: int, segment: str) -> str:
+    """The function of a role's segment: in a pipeline with the number of the (virtual) stage."""
+    if len(program.roles) == 1:
+        return segment
+    found = re.fullmatch(r"([a-z_]+?)(\d*)(\.sent)?", segment)
+    assert found is not None
+    name, chunk, sent = found.groups()
+    return f"{name}{role + int(chunk or 0) * len(program.roles)}{'_sent' if sent else ''}"
 
 
 def stacked_weights(emission: Emission) -> dict[str, int]:

@@ -11,3 +11,6 @@ class Clock:
     def now(self) -> float:
         """Seconds since some fixed moment; only differences mean something."""
         return time.perf_counter()
+
+    def passed(self, function: str) -> None:
+        """A function of a step has run; real time went on by itself."""

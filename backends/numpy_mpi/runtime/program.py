@@ -17,6 +17,8 @@ from .clock import Clock
 from .failures import ProgramError
 from .files import Files, require_place
 from .guard import Guard, Unsupervised, fail
+from .requests import SUSPENDED, Suspended, listen_to
+from .rehearsal import rehearse
 from .star import Limits, show
 from .supervisor import supervise
 from .world import Serial, World
@@ -46,6 +48,7 @@ class Options:
     record: str | None = None
     replay: str | None = None
     perturb: int | None = None
+    rehearse: bool = False
     stall_seconds: float = 300.0
 
     @property
@@ -89,6 +92,8 @@ def run(main: Main, *, name: str, ranks: int, description: str = "", arguments: 
     calls it becomes the rank's supervisor, while a forked child returns.
     """
     options = parse(name, ranks, description, arguments)
+    if options.rehearse:
+        return _rehearse(main, ranks, options)
     if ranks == 1 and _launched()[1] == 1:
         return _run_rank(main, ranks, options, Unsupervised(), lambda guard: Serial(guard.position))
     limits = Limits(_setting(START_VARIABLE, 60.0), options.stall_seconds, _setting(SILENCE_VARIABLE, 15.0))
@@ -111,6 +116,8 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     add("--save", metavar="W.npz", help="write the weights at the end, as .npz or .safetensors")
     add("--predict", metavar="OUT.npz", help="write outputs for the test samples; with --load, do not train")
     add("--input", metavar="IN.npz", help="predict on these samples: arrays named as the network's inputs")
+    add("--resume", action="store_true", help="go on from the last whole checkpoint, where there is one")
+    add("--checkpoint", metavar="DIR", help="write checkpoints to DIR: on SIGUSR1, on SIGTERM, which ends, at the end")
     add("--json", action="store_true", help="print the result as one JSON object on the last line")
     add("--profile", action="store_true", help="print the median time of each part of a step")
     add("--quiet", action="store_true", help="print no progress")
@@ -118,6 +125,7 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     add("--record", metavar="DIR", help="write the state, loss and gradients of each step (for `dlc verify`)")
     add("--replay", metavar="DIR", help="start each step from the state recorded there (for `dlc verify`)")
     add("--perturb", type=int, metavar="SEED", help="add rounding noise to weights and order (for `dlc verify`)")
+    add("--rehearse", action="store_true", help="run all ranks in this one process, by turns, without MPI")
     add(
         "--stall-seconds",
         type=_seconds,
@@ -128,6 +136,8 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     options = Options(**vars(parser.parse_args(arguments)))
     if options.input and not options.predict:
         parser.error("--input goes with --predict OUT.npz")
+    if options.resume and options.load:
+        parser.error("--resume goes on with the weights of its checkpoint: it does not go with --load")
     return options
 
 
@@ -156,6 +166,7 @@ def _run_rank(
             guard.done(rank, 1)
             return 1
         guard.join(world)
+        listen_to(world.position)
         if rank == 0:
             for path in filter(None, (options.save, options.predict)):
                 require_place(path)
@@ -166,8 +177,27 @@ def _run_rank(
         sys.stdout.flush()
         guard.position.end()
         guard.done(rank, 0)
+    except Suspended as end:  # on all ranks alike
+        if rank == 0:
+            show(end.text)
+        guard.position.end()
+        guard.done(rank or 0, SUSPENDED)
+        return SUSPENDED
     except BaseException as failure:  # sys.exit and interrupts too: nothing may end one rank alone
         fail(guard, rank, failure)
+    return 0
+
+
+def _rehearse(main: Main, ranks: int, options: Options) -> int:
+    """All ranks here."""
+    guard = Unsupervised()
+    try:
+        result = rehearse(main, Path(main.__code__.co_filename).parent, ranks, options)
+        _show_result(result, options)
+        sys.stdout.flush()
+        guard.done(0, 0)
+    except BaseException as failure:
+        fail(guard, None, failure)
     return 0
 
 

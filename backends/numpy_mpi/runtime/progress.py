@@ -100,6 +100,7 @@ class Profile:
 
     def lap(self, segment: str) -> None:
         """The segment ends here, and the next begins."""
+        self._clock.passed(segment)
         now = self._clock.now()
         self._times[segment].append(now - self._last)
         self._last = now
