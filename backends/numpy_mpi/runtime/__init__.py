@@ -15,7 +15,7 @@ program.py (the entry)
         Called before anything starts MPI: with several ranks this process forks, and becomes the rank's supervisor
         (supervisor.py, star.py), which says how the rank ended and ends all others; the child returns the status.
     Options: steps, epochs: int | None; load, save, predict, input, record, replay: str | None; perturb: int | None;
-             json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float;
+             resume: bool; checkpoint: str | None; json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float;
              predicts_only: bool (outputs of given weights are asked for, and no training)
     Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
     Clock().now() -> float (seconds)
@@ -92,6 +92,12 @@ files.py
     save_npz(path, arrays), load_npz(path) -> dict                        atomic; checked
     save_weights(world, path, weights: dict[str, array]);  load_weights(world, path, weights)   rank 0's file, in place
 
+checkpoint.py, generations.py, stop.py, requests.py
+    Checkpoints(tensors, loader, files, options, progress, every=0, to="", stop=None)
+        .begin(steps) -> (steps that are done, loss);  .after(step, loss, last=)   raises Suspended where it was asked
+    Below(bound), Patience(over): .heed(step, loss | None);  .reached
+    listen_to(position): SIGUSR1 and SIGTERM become requests that `after` does
+
 progress.py
     Progress(world, clock, options, *, steps: int, steps_per_epoch: int)
         .step(step, loss: float | None = None);  .epoch(epoch, loss, metrics: dict[str, float]);  .note(text)
@@ -100,6 +106,7 @@ progress.py
 """
 
 from .arrays import Array, Arrays, Bytes, N, Part, Scratch, View
+from .checkpoint import Checkpoints
 from .clock import Clock
 from .data import Dataset, Loader, Samples
 from .failures import ProgramError
@@ -113,6 +120,7 @@ from .readers import cifar10, digits, mnist, npz, own_samples, synthetic
 from .sequences import text, tokens
 from .spec import Halo, shard
 from .stages import Stage
+from .stop import Below, Patience
 from .tensor_files import load_tensors, save_tensors
 from .tensors import Tensors
 from .thread_world import run_threads
@@ -122,7 +130,9 @@ from .world import Serial, World
 __all__ = [
     "Array",
     "Arrays",
+    "Below",
     "Bytes",
+    "Checkpoints",
     "Clock",
     "Dataset",
     "Files",
@@ -131,6 +141,7 @@ __all__ = [
     "N",
     "Options",
     "Part",
+    "Patience",
     "Place",
     "Position",
     "Profile",

@@ -92,9 +92,9 @@ def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object])
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, target)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     except OSError as cause:
         raise ProgramError(
             f"`{target}` cannot be written: {cause.strerror or cause}",
@@ -226,8 +226,8 @@ def require_match(path: str, stored: Mapping[str, Array], weights: Mapping[str, 
     ]
     if not (missing or unknown or shapes or types):
         return
-    notes = [f"missing: {_listed(missing)}"] if missing else []
-    notes += [f"not in this network: {_listed(unknown)}"] if unknown else []
+    notes = [f"missing: {listed(missing)}"] if missing else []
+    notes += [f"not in this network: {listed(unknown)}"] if unknown else []
     notes += [*shapes[:10], *types[:10]]
     raise ProgramError(
         f"the weights in `{path}` are not those of this network",
@@ -241,12 +241,13 @@ def _is_no_number(array: Array) -> bool:
     return array.dtype.kind not in "iuf"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first names in quotes, and how many more there are."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(f"`{name}`" for name in names[:8]) + more
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Makes the move itself durable, where the system lets folders be opened."""
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -258,7 +259,8 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -28,6 +28,7 @@ class Unsupervised:
         self.parent: int | None = None
         self._world: World | None = None
         signal.signal(signal.SIGTERM, _raise_terminated)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the program writes checkpoints
 
     def join(self, world: Any) -> None:
         """From here on a failure aborts all ranks."""

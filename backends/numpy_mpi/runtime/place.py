@@ -33,7 +33,11 @@ Arrays = Array | Sequence[Array]
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Where a step is: `count` samples in the whole batch, `samples` in this microbatch, whose first is `first`."""
+    """Where a step is: `count` samples in the whole batch, `samples` in this microbatch, whose first is `first`.
+
+    With several batches behind an update all their samples count, one batch behind the other; `microbatch` is the
+    number in its own batch.
+    """
 
     place: Place
     loader: Loader | None
@@ -95,13 +99,17 @@ class Place:
         """Which part this rank has of what is split over these mesh axes."""
         return self.grid.index(_axes(over), self.number)[1]
 
-    def batch(self, loader: Loader | None, indices: Array, *, step: int = 0, lr: float = 0.0) -> tuple[At, ...]:
-        """The microbatches of a batch of these samples, of which a last one may have fewer, or none."""
-        size, count = self.grid.batch, len(indices)
-        firsts = [min(at * size, count) for at in range(self.microbatches + 1)]
+    def batch(
+        self, loader: Loader | None, indices: Array, *, step: int = 0, lr: float = 0.0, batches: int = 1
+    ) -> tuple[At, ...]:
+        """The microbatches of so many batches of these samples, of which the last ones may have fewer, or none."""
+        size, count, parts = self.grid.batch, len(indices), self.microbatches
+        starts = [number * self.batch_size + min(at * size, self.batch_size)
+                  for number in range(batches) for at in range(parts)]  # fmt: skip
+        firsts = [min(start, count) for start in (*starts, batches * self.batch_size)]
         return tuple(
-            At(self, loader, indices, count, firsts[at + 1] - firsts[at], firsts[at], at, step, lr)
-            for at in range(self.microbatches)
+            At(self, loader, indices, count, firsts[at + 1] - firsts[at], firsts[at], at % parts, step, lr)
+            for at in range(batches * parts)
         )
 
     def fill(self, at: At, arrays: Mapping[str, Array]) -> None:

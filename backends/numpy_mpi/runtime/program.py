@@ -17,8 +17,8 @@ from .clock import Clock
 from .failures import ProgramError
 from .files import Files, require_place
 from .guard import Guard, Unsupervised, fail
-from .requests import SUSPENDED, Suspended, listen_to
 from .rehearsal import rehearse
+from .requests import SUSPENDED, Suspended, listen_to
 from .star import Limits, show
 from .supervisor import supervise
 from .world import Serial, World
@@ -48,6 +48,8 @@ class Options:
     record: str | None = None
     replay: str | None = None
     perturb: int | None = None
+    resume: bool = False
+    checkpoint: str | None = None
     rehearse: bool = False
     stall_seconds: float = 300.0
 

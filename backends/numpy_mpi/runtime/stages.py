@@ -49,7 +49,8 @@ class Stage:
         for name in segments(schedule):
             number = runs.get(name, 0)
             runs[name] = number + 1
-            yield by_name[name], batch[number], number % self._slots(name)
+            at = batch[number]
+            yield by_name[name], at, at.microbatch % self._slots(name)
 
     def _slots(self, name: str) -> int:
         stage = re.search(r"\d+", name)

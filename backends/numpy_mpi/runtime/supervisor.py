@@ -25,6 +25,7 @@ from .failures import ProgramError
 from .lines import Lines, Message
 from .position import AFTER, Position, Reading
 from .processes import unlink_shared_memory
+from .requests import Requests
 from .star import Alone, Hub, Limits, Spoke, Star, show
 
 COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
@@ -128,6 +129,7 @@ class Supervisor:
         self._child = child
         self._channel = channel
         self._position = position
+        self._requests = Requests(position)
         self._limits = limits
         self._signals = signals
         self._selector = selectors.DefaultSelector()
@@ -226,13 +228,18 @@ class Supervisor:
         for number in self._signals.reader.recv(16):
             if number == _ANOTHER_ENDED:
                 self._another_ended()
-            elif number in _SIGNALS:
+            elif number in _SIGNALS and not (number == signal.SIGTERM and self._requests.end()):
                 self._report(f"was ended by {signal.Signals(number).name}", status=128 + number)
 
     def _another_ended(self) -> None:
-        """Once the supervisors know each other they need no hint; before that no one else would end this rank."""
+        """Once the supervisors know each other they need no hint; before that no one else would end this rank.
+
+        So from then on it can only be the user, who wants a checkpoint.
+        """
         if isinstance(self._star, Alone) and self._done is None:
             self._star.another_ended()
+        else:
+            self._requests.checkpoint()
 
     def _report(self, what: str, status: int = 1) -> None:
         name = "a rank" if self._rank is None else f"rank {self._rank}"
