@@ -63,6 +63,7 @@ class Finished:
     again: Segments = ()
     bound: float = 0.0
     own: tuple[Line, ...] = ()  # the line as each stage takes it, where devices are unlike
+    idle: float = 0.0  # share of the pipeline's time in which its devices wait: what `limit bubble` bounds
 
     @property
     def objective(self) -> float:
@@ -185,9 +186,9 @@ def _pipelined(
     behind = tuple(float(sends[b - 1]) for b in cuts.bounds[1:-1])
     peaks = tuple(int(size) for size in cuts.bytes)
     proved = solved.bound / solved.objective if solved.objective else 1.0
-    return Finished(
-        replace(solved, strategy=strategy), strategy, parts, cuts.bounds, peaks, behind, again, total * proved, own
-    )
+    waiting = max(0.0, 1.0 - count * sum(busy) / (strategy.stages * filled)) if filled else 0.0
+    solved = replace(solved, strategy=strategy)
+    return Finished(solved, strategy, parts, cuts.bounds, peaks, behind, again, total * proved, own, waiting)
 
 
 class _Units:

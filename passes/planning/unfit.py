@@ -179,8 +179,7 @@ def _nearest(case: Case, order: Order, subject: str) -> str:
     best = other.best(inf)
     if best is None or subject != "bubble":
         return ""
-    whole = best.objective - best.parts.sums - best.parts.update
-    return f"the fastest plan without this limit has a bubble of {best.parts.bubble / whole:.2g}"
+    return f"the fastest plan without this limit has a bubble of {best.idle:.2g}"
 
 
 def _ways_out(case: Case, found: Sequence[Order]) -> Iterator[str]:
