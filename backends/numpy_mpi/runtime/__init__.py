@@ -15,7 +15,8 @@ program.py (the entry)
         Called before anything starts MPI: with several ranks this process forks, and becomes the rank's supervisor
         (supervisor.py, star.py), which says how the rank ended and ends all others; the child returns the status.
     Options: steps, epochs: int | None; load, save, predict, input, record, replay: str | None; perturb: int | None;
-             resume: bool; checkpoint: str | None; json, profile, quiet: bool; root: str (where data paths start); stall_seconds: float;
+             resume: bool; checkpoint: str | None; json, profile, quiet: bool; root: str (where data paths start);
+             stall_seconds: float;
              predicts_only: bool (outputs of given weights are asked for, and no training)
     Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
     Clock().now() -> float (seconds)
