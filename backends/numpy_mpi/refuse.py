@@ -53,9 +53,6 @@ def _place(refusal: Refusal) -> tuple[str, int, int]:
 def _training(training: Training) -> Iterator[Refusal]:
     precision = training.precision
     asked = (
-        ("accumulate", training.accumulate != 1, f"accumulate = {training.accumulate}", "`accumulate = 1`"),
-        ("stop", training.stop is not None, "stop", "`epochs = …` and `steps = …`"),
-        ("checkpoint", training.checkpoint is not None, "checkpoint", "weights at the end: `dlc run --save`"),
         ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "`update = synchronous`"),
         ("compress", training.compress.kind != "none", f"compress = {training.compress.kind}", "`compress = none`"),
         (

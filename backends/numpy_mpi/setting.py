@@ -47,6 +47,26 @@ def length_call(length: Length) -> str:
     return f"{length.count} * epoch" if length.unit.startswith("epoch") else str(length.count)
 
 
+def stop_call(stop: Choice | None) -> str:
+    """What ends training before its time, such as `Patience(5 * epoch)`; "" for nothing."""
+    if stop is None:
+        return ""
+    return f"Patience({_steps(stop, 'over')})" if stop.kind == "patience" else f"Below({literal(stop.get('below'))})"
+
+
+def checkpoint_arguments(checkpoint: Choice | None) -> str:
+    """How often and where to: `, every=1 * epoch, to="ckpt"`, or nothing."""
+    return "" if checkpoint is None else f", every={_steps(checkpoint, 'interval')}, to={literal(checkpoint.get('to'))}"
+
+
+def _steps(choice: Choice, name: str) -> str:
+    """An argument that is a length, in steps."""
+    given = choice.get(name)
+    assert isinstance(given, tuple)
+    count, unit = given
+    return length_call(Length(int(count), str(unit)))
+
+
 def dataset_call(emission: Emission) -> str:
     """`digits(scale=4, input="image", test=0.2, seed=SEED)`: the reader of the runtime, with the block's arguments."""
     data, graph = emission.training.data, emission.graph

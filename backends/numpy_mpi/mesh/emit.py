@@ -16,12 +16,14 @@ from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, TABLES, Arrays
 from backends.numpy_mpi.rates import rates_function
 from backends.numpy_mpi.setting import (
+    checkpoint_arguments,
     classes,
     dataset_call,
     input_shapes,
     interchangeable,
     length_call,
     sample_shapes,
+    stop_call,
 )
 from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
 from dlc.ir.graph import Value
@@ -30,7 +32,7 @@ from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 
 RUNTIME_NAMES = (
-    "Arrays", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
+    "Arrays", "Checkpoints", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
     "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
 )  # fmt: skip
 ROWS = ("Array", "Bytes", "Halo", "Part", "View")
@@ -229,6 +231,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     text = "".join(str(value) for each in described for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
     runtime = {*RUNTIME_NAMES, training.data.kind}
     runtime |= {name for name in ROWS if f"{name}(" in text}
+    stop = stop_call(training.stop)
+    runtime |= {stop.partition("(")[0]} if stop else set()
     return {
         "version": dlc.__version__,
         "spec": plan.spec.replace("\\", "/").rpartition("/")[2] or "the spec",
@@ -238,6 +242,9 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "command": "python train.py" if program.ranks == 1 else f"mpiexec -n {program.ranks} python -I train.py",
         "batch": program.batch,
         "microbatches": plan.microbatches,
+        "batches": training.accumulate,
+        "stop": stop,
+        "checkpoint": checkpoint_arguments(training.checkpoint),
         "threads": plan.threads,
         "seed": training.seed,
         "dtype": NUMPY_TYPES[program.dtype],
