@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from dlc.diagnostics import DiagnosticError
@@ -21,6 +22,9 @@ from dlc.messages.e07_run import E0704, E0713
 
 COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 TERMINAL_VARIABLE = "DLC_TERMINAL"
+INSISTS_SECONDS = 1.0
+"""Behind a SIGTERM, from when on another one is not the same: launchers and groups of processes hand them on."""
+
 PATIENCE_SECONDS = 5.0
 """How long processes have to end by themselves before they are killed."""
 
@@ -36,6 +40,9 @@ rm -r -- "$1"
 
 OPEN_MPI_SETTINGS = {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_osc": "^ucx"}
 """A waiting rank gives its core to others; UCX's windows, which complain where it has no network, are left out."""
+
+SUSPENDED = 75
+"""The exit status of a run that was asked to end and has left a checkpoint, as of the runtime's requests.py."""
 
 TIMED_OUT = 124
 """The exit status of a run that `timeout` ended, as of the command of that name."""
@@ -69,10 +76,12 @@ def launch(
     hostfile: str | None = None,
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    requests: bool = False,
 ) -> int:
     """Run a program to its end; its exit status, TIMED_OUT where `timeout` seconds were not enough.
 
-    Output goes where this process's goes. Interrupts and time-outs end every rank. E0713 (DiagnosticError) names the
+    Output goes where this process's goes. Interrupts and time-outs end every rank. With `requests` SIGUSR1 and SIGTERM
+    go to the program, which writes a checkpoint, and ends by itself with the latter. E0713 (DiagnosticError) names the
     ranks without a completion record where mpiexec reported success; ranks on other hosts leave theirs there.
     """
     command, variables = command_line(folder, ranks, arguments, hostfile=hostfile)
@@ -80,12 +89,15 @@ def launch(
         terminal = "1" if sys.stdout.isatty() else "0"
         extra = {COMPLETION_VARIABLE: records, TERMINAL_VARIABLE: terminal, **variables, **(environment or {})}
         sys.stdout.flush()
+        handed = _HandedOn() if requests else None
         process = subprocess.Popen(
             command, env={**os.environ, **extra}, stdin=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            with _ended_with_this_process(process.pid, records):
+            with _ended_with_this_process(process.pid, records), handed.to(process.pid) if handed else nullcontext():
                 status = process.wait(timeout)
+            if handed:
+                handed.obey(status)
         except subprocess.TimeoutExpired:
             _end(process, signal.SIGTERM)
             return TIMED_OUT
@@ -145,6 +157,45 @@ def _ended_with_this_process(process: int, records: str) -> Iterator[None]:
         yield
     finally:
         watcher.communicate(b"over\n")
+
+
+class _HandedOn:
+    """Signals that go on to a program, whose rank finds them. Until it handles SIGUSR1 it ignores it."""
+
+    def __init__(self) -> None:
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+        self._ended: float | None = None
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a program inherits that
+
+    @contextmanager
+    def to(self, process: int) -> Iterator[None]:
+        """Within, they go on; a SIGTERM that comes a while behind another one does what it did before."""
+
+        def hand_on(number: int, _: object) -> None:
+            now = time.monotonic()
+            if number == signal.SIGTERM and self._ended is not None and now - self._ended > INSISTS_SECONDS:
+                self._restore()
+                signal.raise_signal(number)
+            elif number == signal.SIGTERM:
+                self._ended = self._ended or now
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+        for number in self._before:
+            signal.signal(number, hand_on)
+        try:
+            yield
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def obey(self, status: int) -> None:
+        """Behind the run: a SIGTERM that made no checkpoint does what it did before."""
+        if self._ended is not None and status != SUSPENDED:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -16,13 +16,17 @@ SCHEMA = 1
 
 
 class Status(IntEnum):
-    """Exit statuses, as language.md lists them; the last two are what shells say of SIGINT and SIGPIPE."""
+    """Exit statuses, as language.md lists them, and EX_TEMPFAIL of a run that SIGTERM has ended behind a checkpoint.
+
+    The last two are what shells say of SIGINT and SIGPIPE.
+    """
 
     DONE = 0
     MISTAKES = 1
     USAGE = 2
     INFEASIBLE = 3
     INTERNAL = 4
+    SUSPENDED = 75
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 

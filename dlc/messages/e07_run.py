@@ -124,6 +124,13 @@ E0719 = Message(
     "A plan.json is applied exactly, so it must decide about every op of the network, about nothing else, and by what\n"
     "there are kernels for. One that was changed by hand may not. `dlc plan FILE -o plan.json` makes it again.",
 )
+E0720 = Message(
+    "E0720",
+    "checkpoints in `{path}` cannot be used: {cause}",
+    "A run goes on from the last checkpoint that is whole, of the same network and of the same samples in the same\n"
+    "order; plan and ranks may be others. Damaged ones are named, and the one before is taken. Without `--resume` a\n"
+    "folder that holds checkpoints is refused, so that nothing writes over them.",
+)
 
 MESSAGES = (
     E0701,
@@ -145,4 +152,5 @@ MESSAGES = (
     E0717,
     E0718,
     E0719,
+    E0720,
 )

@@ -41,6 +41,7 @@ SHOWN_ELSEWHERE = {
     "E0717": "tests/driver/test_running.py",
     "E0718": "tests/runtime/test_guard.py",
     "E0719": "tests/driver/test_plans.py",
+    "E0720": "tests/programs/test_checkpoints.py",
     "E0801": "tests/frontends/test_import.py",
     "E0802": "tests/frontends/test_import.py",
     "E0803": "tests/frontends/test_import.py",
