@@ -14,7 +14,7 @@ from dlc.ir.check import check as check_alone
 from dlc.ir.graph import Graph
 from dlc.ir.problem import Problem
 from dlc.ir.program import Program
-from dlc.proof.prove import prove
+from dlc.proof.entries import prove
 
 
 def check(program: Program, graph: Graph, memory_limit: int | None = None) -> tuple[Problem, ...]:

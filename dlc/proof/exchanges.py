@@ -100,7 +100,7 @@ def _axes(state: State, made: Collective) -> tuple[int, ...]:
     if made.kind == "broadcast" or (made.kind == "allreduce" and made.algorithm not in ALLREDUCE):
         state.problem("structure", made, f"`{made.name}` is a {made.kind} by {made.algorithm}, which there is not")
     size = operand_bytes(state.role, made, state.layout.storage.microbatches)
-    if state.role.mesh is not None and made.bytes != size:
+    if made.bytes != size:
         state.problem("bytes", made, f"`{made.name}` moves {made.bytes} bytes of `{made.buffer}`, which has {size}")
     return tuple(k for k, name in enumerate(state.mesh.names) if name in made.group.split("+"))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dlc.ir.graph import Graph
+from dlc.ir.mesh import Mesh
 from dlc.ir.program import Buffer, Role
 from dlc.ir.storage import Storage
 from dlc.proof.terms import Terms
@@ -68,6 +69,12 @@ class Layout:
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.role, self.role.largest_shard)
+
+    @property
+    def mesh(self) -> Mesh:
+        """The mesh of the role's ranks, which it has."""
+        assert self.role.mesh is not None
+        return self.role.mesh
 
     def span(self, name: str) -> tuple[str, int, int, bool]:
         """The storage of a buffer, its bytes, and whether each slot has a copy."""

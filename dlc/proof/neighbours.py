@@ -18,10 +18,9 @@ from dlc.ir.tensor import BATCH
 
 @dataclass(slots=True)
 class Around:
-    """The roles of a program and their meshes, by index."""
+    """The roles of a program, each of which has a mesh, by index."""
 
     program: Program
-    meshes: Sequence[Mesh]
     neighbours: Neighbours = field(init=False)
     places: dict[int, tuple[int, int]] = field(init=False)
     _peers: dict[tuple[int, str, int], int | None] = field(default_factory=dict)
@@ -34,12 +33,14 @@ class Around:
 
     def crosses(self, index: int, group: str) -> bool:
         """Whether a group is none of the axes of a role's mesh."""
-        names = self.meshes[index].names
-        return (
-            self.program.roles[index].mesh is not None
-            and not all(axis in names for axis in group.split("+"))
-            and self.roles(index, group) > 1
-        )
+        names = self.mesh(index).names
+        return not all(axis in names for axis in group.split("+")) and self.roles(index, group) > 1
+
+    def mesh(self, index: int) -> Mesh:
+        """The mesh of a role."""
+        mesh = self.program.roles[index].mesh
+        assert mesh is not None
+        return mesh
 
     def roles(self, index: int, group: str) -> int:
         """How many roles meet in a group."""
@@ -68,11 +69,10 @@ class Around:
                 yield from self._group(index, role, group, name)
             for (group, offset), name in messages.items():
                 yield from self._messages(index, role, group, offset, name)
-            if role.mesh is not None:
-                yield from check_shards(self.program, role, role.mesh, tuple(_loaded(role)))
+            yield from check_shards(self.program, role, self.mesh(index), tuple(_loaded(role)))
 
     def _group(self, index: int, role: Role, group: str, name: str) -> Iterator[Problem]:
-        mesh = self.meshes[index]
+        mesh = self.mesh(index)
         axes = tuple(axis for axis in group.split("+") if axis in mesh.names)
         mine = set(role.ranks)
         found = [members for members in self.program_group(group) if mine.intersection(members)]

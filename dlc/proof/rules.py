@@ -46,7 +46,7 @@ class Op:
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """A pass of an op: (role, what it is for) of each input and output, and the placements along one mesh axis that
-    they have for each iteration axis that may be split there; a linear op may see parts of sums, too."""
+    they have for each iteration axis that may be split there."""
 
     op: Op
     stage: str
@@ -81,13 +81,12 @@ def is_image(type_: TensorType) -> bool:
 
 @dataclass(slots=True)
 class Rules:
-    """The passes of a graph's nodes on one mesh. `shards` are the samples of its ranks where the mesh is just these."""
+    """The passes of a graph's nodes on one mesh."""
 
     graph: Graph
     mesh: Mesh
     microbatches: int
     forms: Forms
-    shards: tuple[tuple[int, int], ...] = ()
     _ops: dict[str, Op] = field(default_factory=dict)
     _alike: dict[object, Op] = field(default_factory=dict)
     _passes: dict[object, Pass] = field(default_factory=dict)
@@ -173,7 +172,7 @@ class Rules:
         op = made.op
         counts = _counts(partition, self.mesh)
         for along, count in counts.items():
-            if along in op.indexing.axes and not op.indexing.fits(along, count):
+            if along and not op.indexing.fits(along, count):
                 return f"it cannot be split along {along} into {count} parts"
         for index, form in forms.items():
             role, name = made.inputs[index], node.inputs[index]
@@ -224,7 +223,7 @@ class Rules:
         partial = tuple(
             name
             for name, along in zip(self.mesh.names, partition, strict=True)
-            if along in indexing.axes and along not in indexing.tensors[y]
+            if along and along not in indexing.tensors[y]
         )
         if partial and node.stage == "forward" and any(role in op.types for role in indexing.once):
             attrs["once"] = partial
@@ -241,9 +240,6 @@ class Rules:
             if exchange.stage != stage:
                 continue
             axes = exchange.over(partition, self.mesh, batch)
-            if self.shards and BATCH in exchange.axes:
-                spans = not exchange.group or any(start % exchange.group for start, _ in self.shards)
-                axes = self.mesh.names if spans and BATCH in partition else ()
             tables = tuple(
                 PARTIAL if name in axes else f"{OWN}{along}" if along else REPLICATED
                 for name, along in zip(self.mesh.names, partition, strict=True)
@@ -307,17 +303,7 @@ def _pass(op: Op, node: Node, reached: Attr | None) -> Pass:
         for along in ("", *op.indexing.axes)
     )
     backward = node.stage not in (*FORWARD, "statistics")
-    if _is_linear(op.node) and node.stage != "statistics":
-        takes = tuple(REPLICATED if what == "given" else PARTIAL for what, _ in reads)
-        ways = (*ways, (PARTIAL, takes, tuple(REPLICATED if backward else PARTIAL for _ in gives)))
     return Pass(op, node.stage, tuple(r for _, r in reads), tuple(r for _, r in gives), backward, ways)
-
-
-def _is_linear(node: Node) -> bool:
-    """Whether an op's result on parts of sums is parts of the sum of its results: a sum, or a multiple."""
-    if not node.has("scalar"):
-        return node.op in ("add", "sub")
-    return node.op == "mul" or (node.op == "div" and node.attr("scalar_first") is not True)
 
 
 def _needs(op: Op, gradient: Gradient, reached: Attr | None) -> Iterator[tuple[str, str]]:

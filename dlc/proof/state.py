@@ -11,7 +11,6 @@ from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import Buffer, Collective, Instruction, Program, Role, Row
 from dlc.ir.storage import title, writes
-from dlc.ir.tensor import BATCH
 from dlc.ops import operator
 from dlc.proof.forms import Form, Forms, covered, declared, largest, place
 from dlc.proof.memory import Content, Layout, Memory, is_part, same_order
@@ -84,15 +83,13 @@ class State:
             self.memory.write(buffer.name, 0, Content(term(value), self.forms.number(form)))
 
     def said(self, buffer: Buffer) -> Placement:
-        """The placement that a buffer says; without a mesh of the role's own, samples are split and nothing else."""
-        if self.role.mesh is not None:
-            return buffer.placement or (REPLICATED,) * len(self.mesh.names)
-        return tuple(BATCH if buffer.type.batched else REPLICATED for _ in self.mesh.names)
+        """The placement that a buffer says, whole where it says none."""
+        return buffer.placement or (REPLICATED,) * len(self.mesh.names)
 
     def placement(self, name: str) -> Placement | None:
-        """The placement that a buffer says; None where it says nothing."""
-        buffer = self.role.buffer(name)
-        return buffer.placement if self.role.mesh is not None and (buffer.placement or not self.mesh.names) else None
+        """The placement that a buffer says; None where it says nothing, as tables do."""
+        placement = self.role.buffer(name).placement
+        return placement if placement or not self.mesh.names else None
 
     def problem(self, kind: ProblemKind, made: Instruction | None, sentence: str) -> None:
         """Note a fault; one for each instruction and kind."""

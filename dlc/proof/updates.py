@@ -5,7 +5,7 @@ Each of them must see gradients that are the sum of their parts over all microba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 from dlc.ir.graph import Graph, Node
@@ -18,8 +18,11 @@ from dlc.proof.memory import Content
 from dlc.proof.state import At, Changes, State
 from dlc.proof.terms import Terms, added, after, term
 
-STAGES = ("regularise", "clip", "update")
+STAGES = ("unscale", "regularise", "clip", "update")
 """Passes that work in place, in this order."""
+
+OVER_ALL = ("unscale", "clip")
+"""Those that go by all gradients of a step together."""
 
 BY_NORMS = ("lars", "lamb")
 """Update rules by norms of whole tensors."""
@@ -58,7 +61,7 @@ def update(state: State, at: At, made: Compute, node: Node) -> None:
     if made.kernel != (node.op, node.stage, "") or made.outputs:
         state.problem("content", made, f"`{made.address}` is computed by the kernel {made.kernel}")
         return
-    if node.stage == "clip":
+    if node.stage in OVER_ALL:
         _clip(state, at, made, node)
         return
     values, tables = _operands(state, made, node)
@@ -171,7 +174,7 @@ def _change(
 
 
 def _clip(state: State, at: At, made: Compute, node: Node) -> None:
-    """Each gradient by itself, or all by the norm of all of them."""
+    """Each gradient by itself, or all by the norm of all of them, or by what is found in any of them."""
     attrs = dict(made.attrs)
     values = {name: state.layout.value(name) for name in made.inputs if state.layout.value(name) in node.inputs}
     tables = tuple(name for name in made.inputs if name not in values)
@@ -181,12 +184,12 @@ def _clip(state: State, at: At, made: Compute, node: Node) -> None:
         return
     _check_call(state, made, node)
     if "copies" in attrs:
-        _check_copies(state, made, [state.forms[contents[value].form] for value in values.values()])
+        _check_copies(state, made, [state.forms[contents[v].form] for v in values.values() if _is_gradient(state, v)])
         if len(tables) != 1:
             state.problem("content", made, f"`{made.address}` is given {len(tables)} sums of squares")
         else:
-            _read_whole(state, at, made, tables[0], added(term(f"{name} squared") for name in node.inputs))
-    elif node.attr("kind") != "value":
+            _read_whole(state, at, made, tables[0], added(_squared(state, node.inputs)))
+    elif node.stage != "clip" or node.attr("kind") != "value":
         split = any(p != REPLICATED for c in contents.values() for p in state.forms[c.form].placement)
         if split or len(values) < len(node.inputs):
             state.problem("unsummed", made, f"`{made.address}` needs the norm of all gradients, of which it has a part")
@@ -196,29 +199,38 @@ def _clip(state: State, at: At, made: Compute, node: Node) -> None:
 def squares(state: State, at: At, made: Compute) -> None:
     """The squares behind norms: of all gradients, or of one weight, its gradient and its states."""
     found = next((n for n in state.graph.nodes if n.stage in STAGES and n.op == made.kernel[1]), None)
-    if made.kernel[1] != "clip":
+    if made.kernel[1] not in OVER_ALL:
         found = next((n for n in state.graph.nodes if f"{n.address}.squares" == made.address), found)
     if found is None:
         state.problem("content", made, f"`{made.address}` belongs to no update")
         state.poison(at, made.outputs)
         return
     values = dict(zip(made.inputs, found.inputs, strict=False))
-    if found.stage == "clip":
+    if found.stage in OVER_ALL:
         values = {name: state.layout.value(name) for name in made.inputs}
     contents = _read(state, at, made, found, values)
     if contents is None:
         state.poison(at, made.outputs)
         return
     forms = [state.forms[content.form] for content in contents.values()]
-    if found.stage == "clip":
+    if found.stage in OVER_ALL:
         _check_copies(state, made, forms)
-        terms = added(term(f"{value} squared") for value in values.values())
+        terms = added(_squared(state, values.values()))
         placement: Placement = tuple(PARTIAL for _ in state.mesh.names)
     else:
         _check_alike(state, made, found, values, contents)
         terms = term(made.address)
         placement = tuple(REPLICATED if p == REPLICATED else PARTIAL for p in forms[0].placement)
     state.memory.write(made.outputs[0], at.row.slot, Content(terms, state.forms.number(Form(placement))))
+
+
+def _squared(state: State, names: Iterable[str]) -> Iterator[Terms]:
+    """What stands for the sum over the elements of each gradient among these values."""
+    return (term(f"{name} squared") for name in names if _is_gradient(state, name))
+
+
+def _is_gradient(state: State, name: str) -> bool:
+    return state.graph.value(name).kind == "gradient"
 
 
 def _check_copies(state: State, made: Compute, forms: Sequence[Form]) -> None:

@@ -8,13 +8,13 @@ from functools import cache, cached_property
 from typing import Any
 
 from dlc.ir.graph import Graph
-from dlc.ir.plan import Bucket, Plan
+from dlc.ir.plan import Plan
 from dlc.ir.program import Program
 from dlc.ir.request import Split
 from passes.context import Context
 from passes.lower import lower
 from tests.passes.lowering.compared import drawn, serial, stacked
-from tests.passes.lowering.plans import FREE, ONLY, by, megatron, on, plan_of, reduced, trained
+from tests.passes.lowering.plans import by, megatron, on, plan_of, reduced, trained
 from tests.passes.lowering.virtual_ranks import World
 from tests.passes.sample_networks import Network
 
@@ -79,7 +79,6 @@ def normalised() -> Graph:
 PIPELINE: Case = {"microbatches": 4, "stages": 2}
 CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     "data": (mlp, {"mesh": {"data": 2}, "rule": DATA, "overlap": 0.9}),
-    "data, buckets": (mlp, {"mesh": {"data": 2}, "rule": lambda _n, _s: {}, "buckets": True}),
     "model": (mlp, {"mesh": {"model": 2}, "rule": by(model="channel feature"), "microbatches": 2}),
     "what is summed": (mlp, {"mesh": TWO, "rule": by(data="batch", model="reduce channel feature")}),
     "spatial": (convolutions, {"mesh": TWO, "rule": by(data="width", model="height")}),
@@ -100,7 +99,7 @@ CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     "zero bubble": (mlp, {"mesh": {"pipeline": 2, "data": 2}, "rule": DATA, "schedule": "zero_bubble"} | PIPELINE),
     "classes": (mlp, {"mesh": {"model": 2}, "rule": by(model="channel feature"), "classes": True}),
 }
-"""Plans by hand, with `buckets` the Program of pure data parallelism, with `classes` a loss split by classes."""
+"""Plans by hand; with `classes` the loss is split by classes."""
 
 TRANSFORMERS: dict[str, Case] = {
     "three ways": {"mesh": {"pipeline": 2, "data": 2, "model": 2}, "rule": megatron, "schedule": "one_f_one_b"}
@@ -119,10 +118,8 @@ def base(name: str) -> Base:
         return Base(name, _clipped(graph), plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices), context)
     network, found = CASES[name]
     choices, graph = dict(found), network()
-    overlap, buckets, classes = (choices.pop(key, 0) for key in ("overlap", "buckets", "classes"))
+    overlap, classes = (choices.pop(key, 0) for key in ("overlap", "classes"))
     plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices)
-    if buckets:
-        plan = plan.with_(buckets=tuple(_buckets(graph)))
     if classes:
         plan = plan.with_(ops=tuple(_by_classes(op) for op in plan.ops))
     return Base(name, graph, plan, overlap=overlap)
@@ -136,16 +133,6 @@ def _clipped(graph: Graph) -> Graph:
     """The graph with a bound on the norm that gradients reach."""
     nodes = (replace(n, attrs=(("kind", "norm"), ("bound", 0.01))) if n.stage == "clip" else n for n in graph.nodes)
     return graph.with_(nodes=tuple(nodes))
-
-
-def _buckets(graph: Graph) -> list[Bucket]:
-    """Two buckets: weights' gradients, and the sums behind loss and metrics."""
-    gradients = tuple(f"{value.name}@grad" for value in reversed(graph.of_kind("weight")))
-    scalars = (graph.loss or "", *(value for _, value in graph.metrics))
-    return [
-        Bucket(f"bucket{at}", "data", members, sum(graph.type(m).bytes for m in members), "ring", FREE, ONLY)
-        for at, members in enumerate((gradients, scalars))
-    ]
 
 
 NAMES = (*CASES, *TRANSFORMERS)

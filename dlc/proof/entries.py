@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from dlc.ir.graph import Graph
-from dlc.ir.mesh import Mesh
 from dlc.ir.problem import Problem
-from dlc.ir.program import Program, Role, Row
+from dlc.ir.program import Program, Row
 from dlc.ir.ranks import schedule
 from dlc.proof.folding import followed
 from dlc.proof.forms import Forms
@@ -27,36 +26,30 @@ ENTRIES = (("train_step",), ("eval_step", "eval_totals"), ("predict",))
 
 def prove(program: Program, graph: Graph) -> tuple[Problem, ...]:
     """The faults in what the buffers of a program hold, none if it computes its training graph."""
-    meshes = tuple(_mesh(role) for role in program.roles)
-    around = Around(program, meshes)
+    bare = [role.name for role in program.roles if role.mesh is None]
+    if bare:
+        return tuple(Problem("structure", "the ranks of a role are no mesh", name) for name in bare)
+    around = Around(program)
     found = tuple(around.problems())
     if found:
         return found
     forms = Forms()
-    rules = [_rules(role, graph, mesh, forms) for role, mesh in zip(program.roles, meshes, strict=True)]
-    return tuple(problem for names in ENTRIES for problem in _prove(program, graph, around, rules, names))
-
-
-def _rules(role: Role, graph: Graph, mesh: Mesh, forms: Forms) -> tuple[Layout, Rules]:
-    """Where a role's buffers lie, and what passes of ops make of forms on its mesh."""
-    layout, shards = Layout(role, graph), role.shards if role.mesh is None and len(role.ranks) > 1 else ()
-    return layout, Rules(graph, mesh, layout.storage.microbatches, forms, shards)
-
-
-def _mesh(role: Role) -> Mesh:
-    """The mesh of a role's ranks; samples alone are split where it says none."""
-    if role.mesh is not None:
-        return role.mesh
-    return Mesh((("data", len(role.ranks)),) if len(role.ranks) > 1 else (), role.ranks[0])
+    layouts = [Layout(role, graph) for role in program.roles]
+    rules = [Rules(graph, each.mesh, each.storage.microbatches, forms) for each in layouts]
+    return tuple(problem for names in ENTRIES for problem in _prove(program, around, layouts, rules, names))
 
 
 def _prove(
-    program: Program, graph: Graph, around: Around, rules: Sequence[tuple[Layout, Rules]], names: Sequence[str]
+    program: Program, around: Around, layouts: Sequence[Layout], rules: Sequence[Rules], names: Sequence[str]
 ) -> Iterator[Problem]:
-    rows = [_rows(program, name, [layout for layout, _ in rules]) for name in names]
+    graph = layouts[0].graph
+    rows = [_rows(program, name, layouts) for name in names]
     numbers = tuple(sorted({at.microbatch for of_role in rows[0] for at in of_role}))
     meaning, changes = Meaning(graph, inference=names[0] != "train_step"), changes_of(graph)
-    states = [State(program, names[0], meaning, of_role, layout, numbers, changes) for layout, of_role in rules]
+    states = [
+        State(program, names[0], meaning, of_role, layout, numbers, changes)
+        for of_role, layout in zip(rules, layouts, strict=True)
+    ]
     outputs = tuple(buffer for _, buffer in program.outputs) if names[0] == "predict" else ()
     for name, of_roles in zip(names, rows, strict=True):
         for state in states:
