@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 
-from dlc.ir.mesh import Mesh, Placement, largest
+from dlc.ir.mesh import Mesh, Placement, largest, parts
 from dlc.ir.program import Buffer, BufferKind, Collective, Compute, Copy, Instruction, Load, Receive, Role, Send
 from dlc.ir.ranks import microbatches
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
@@ -125,10 +125,20 @@ def local(role: Role, buffer: Buffer, samples: int, microbatches: int) -> Tensor
     """What the rank with most of a buffer holds of it, for one microbatch.
 
     A placed buffer is cut along the role's mesh, its batch first into microbatches; of any other, `samples` are held.
+    So they are of one that is cut as the samples are, where faster ranks have more of them.
     """
     if role.mesh is not None and placed(role, buffer):
-        return _share(buffer.type, buffer.placement, role.mesh, microbatches)
+        found = _share(buffer.type, buffer.placement, role.mesh, microbatches)
+        uneven = BATCH in buffer.placement and parts(buffer.placement, role.mesh, BATCH) == _uneven(role.shards)
+        return found.with_extent(BATCH, samples) if uneven else found
     return buffer.type.with_extent(BATCH, samples) if buffer.type.batched else buffer.type
+
+
+@lru_cache(maxsize=256)
+def _uneven(shards: tuple[tuple[int, int], ...]) -> int:
+    """How many different shards there are, where they differ by more than the remainder of a division; else 0."""
+    sizes = [stop - start for start, stop in shards]
+    return len(set(shards)) if max(sizes) - min(sizes) > 1 else 0
 
 
 def placed(role: Role, buffer: Buffer) -> bool:
