@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dlc.ir.graph import Attr, Attrs, Graph, Init, Node, Value
-from dlc.ir.tensor import Axis, TensorType
+from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ir.training import Choice
 from dlc.ops import optimizer
 from dlc.ops.update_rule import Rule
@@ -14,8 +14,9 @@ from passes.differentiate import operator_of, roles
 
 
 def add_updates(graph: Graph, context: Context) -> Graph:
-    """Append `regularise` and `clip`, `WEIGHT@update` for each trained weight, and batch norms' running averages.
+    """Append `unscale`, `regularise` and `clip`, `WEIGHT@update` for each trained weight, and batch norms' averages.
 
+    Where weights are narrower than f32, the last state of each is `WEIGHT@master`: the weight itself, in f32.
     After: `clip(c1.conv.weight@grad, …)`, `sgd(c1.conv.weight, c1.conv.weight@grad, c1.conv.weight@velocity)`. They
     work in place and have no outputs. A joint rule has one node for all weights, at the address that is its name.
     """
@@ -26,6 +27,12 @@ def add_updates(graph: Graph, context: Context) -> Graph:
             running, sums = _running_averages(graph, node)
             nodes.extend(running)
             values.extend(sums)
+    if context.scales and gradients:
+        steps = Value("unscale@steps", tensor("f32", count=2), "state", Init("constant"))
+        told: Attrs = (("dynamic", context.training.precision.loss_scale == "dynamic"),)
+        operands = (*gradients.values(), f"{graph.loss}@seed", steps.name)
+        nodes.append(Node("unscale", "unscale", "unscale", operands, (), told))
+        values.append(steps)
     if context.training.regularise and gradients:
         strengths = tuple((choice.kind, _number(choice)) for choice in context.training.regularise)
         pairs = (*gradients, *gradients.values())
@@ -45,7 +52,7 @@ def _updates(
 ) -> Iterator[tuple[Node, tuple[Value, ...]]]:
     """The nodes that update weights, each with its states: one a weight, or one for all."""
     if rule.joint is not None and gradients:
-        types = [graph.type(weight) for weight in gradients]
+        types = [graph.type(gradient) for gradient in gradients.values()]
         vector = TensorType(types[0].dtype, (Axis("element", sum(type_.elements for type_ in types)),))
         states = tuple(
             Value(f"{rule.name}@{state}", type_, "state", Init("constant"))
@@ -55,10 +62,11 @@ def _updates(
         yield Node(rule.name, rule.name, "update", operands, (), attrs), states
         return
     for weight, gradient in gradients.items():
-        value = graph.value(weight)
+        value, type_ = graph.value(weight), graph.type(gradient)
+        master = ("master",) if value.type != type_ else ()
         states = tuple(
-            Value(f"{weight}@{state}", value.type, "state", Init("constant"), value.owner)
-            for state in rule.states(dict(attrs))
+            Value(f"{weight}@{state}", type_, "state", Init("constant"), value.owner)
+            for state in (*rule.states(dict(attrs)), *master)
         )
         operands = (weight, gradient, *(state.name for state in states))
         yield Node(f"{weight}@update", rule.name, "update", operands, (), attrs), states

@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 from dlc.cluster.topology import Cluster
 from dlc.cost.profile import Profile
 from dlc.ir.request import Request
+from dlc.ir.tensor import NARROW
 from dlc.ir.training import Training
+
+FIRST_SCALE = 2.0**16
+"""The first dynamic loss scale, as PyTorch's GradScaler has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +19,8 @@ class Context:
     """One compilation: `request` is the plan block or a default one, `ranks` how many processes will run.
 
     `compute` is the element type of activations and gradients, `exact` asks for the integer stand-ins of
-    `dlc verify --exact`. `profile` holds measured figures of the device.
+    `dlc verify --exact`. `profile` holds measured figures of the device. `widens` asks for a
+    Program whose kernels work in f32 where values are kept in half precision.
     """
 
     training: Training
@@ -25,12 +30,24 @@ class Context:
     compute: str = "f32"
     exact: bool = False
     profile: Profile | None = None
+    widens: bool = False
 
     @property
     def hides(self) -> bool:
         """Whether communication goes on behind computing: where devices hide some of it, or the plan says so."""
         able = any(device.overlap > 0 for device in self.cluster.devices)
         return self.request.overlap == "yes" or (self.request.overlap == "auto" and able)
+
+    @property
+    def scales(self) -> bool:
+        """Whether gradients are computed of the loss times a scale: those of half precision would vanish."""
+        return self.compute in NARROW and self.training.precision.loss_scale is not None
+
+    @property
+    def first_scale(self) -> float:
+        """What the gradient of the loss begins with."""
+        scale = self.training.precision.loss_scale if self.scales else None
+        return FIRST_SCALE if scale == "dynamic" else float(scale or 1.0)
 
     def with_(self, **changes: object) -> Context:
         """A copy with some fields replaced."""

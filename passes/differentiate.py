@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dlc.ir import schema
+from dlc.ir.chain_rule import gradient_type
 from dlc.ir.graph import Attrs, Graph, Init, Node, Value
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator
@@ -24,7 +25,7 @@ def differentiate(graph: Graph, context: Context) -> Graph:
     if graph.loss is None:
         raise ValueError("a graph without a loss has no gradients")
     backward = _Backward(graph)
-    backward.seed(graph.loss)
+    backward.seed(graph.loss, context.first_scale)
     for node in reversed(graph.nodes):
         backward.visit(node)
     backward.finish()
@@ -71,10 +72,10 @@ class _Backward:
                 leading.update(node.inputs)
                 self.uses.update(node.inputs)
 
-    def seed(self, loss: str) -> None:
-        """d loss / d loss = 1."""
+    def seed(self, loss: str, scale: float) -> None:
+        """d loss / d loss = 1, or the loss scale: then all gradients are so many times as large."""
         name = f"{loss}@seed"
-        self.values.append(Value(name, self.graph.type(loss), "constant", Init("constant", value=1.0)))
+        self.values.append(Value(name, self.graph.type(loss), "constant", Init("constant", value=scale)))
         self.parts[loss] = [name]
 
     def visit(self, node: Node) -> None:
@@ -104,7 +105,7 @@ class _Backward:
         """The value that holds the whole gradient of a value; where several parts reach it, they are summed now."""
         parts = self.parts[name]
         if len(parts) > 1:
-            total = self._value(f"{name}@grad", self.graph.type(name))
+            total = self._value(f"{name}@grad", gradient_type(self.graph.value(name)))
             self.nodes.append(Node(f"{name}@sum", "sum", "sum", tuple(parts), (total,)))
             self.parts[name] = [total]
         return self.parts[name][0]
@@ -122,7 +123,9 @@ class _Backward:
 
     def _part(self, name: str, source: str) -> str:
         """A new part of a value's gradient, named `VALUE@grad` where it is the only one."""
-        part = self._value(f"{name}@grad" if self.uses[name] == 1 else f"{name}@grad_{source}", self.graph.type(name))
+        part = self._value(
+            f"{name}@grad" if self.uses[name] == 1 else f"{name}@grad_{source}", gradient_type(self.graph.value(name))
+        )
         self._reach(name, part)
         return part
 

@@ -5,12 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlc.ir.graph import Graph, Value
+from dlc.ir.tensor import NARROW
 from passes.context import Context
+
+NORMS = ("bn", "layernorm", "rmsnorm", "groupnorm")
+"""Operators whose by-products are means and deviations."""
 
 
 def set_precision(graph: Graph, context: Context) -> Graph:
-    """`c1.conv: f32[…]` becomes `c1.conv: f64[…]` under `precision = f64`; labels and masks keep their types."""
-    return graph.with_(values=tuple(_converted(value, context.compute) for value in graph.values))
+    """`c1.conv: f32[…]` becomes `c1.conv: f64[…]` under `precision = f64`; labels and masks keep their types.
+
+    In half precision what is summed over many values stays in f32: losses, metrics, and what norms make of samples.
+    """
+    kept = _sums(graph) if context.compute in NARROW else frozenset()
+    return graph.with_(
+        values=tuple(value if value.name in kept else _converted(value, context.compute) for value in graph.values)
+    )
+
+
+def _sums(graph: Graph) -> frozenset[str]:
+    """The values that stay in f32 where the rest is half as wide."""
+    scalars = (value.name for value in graph.values if not value.type.axes)
+    saved = (name for node in graph.nodes if node.op in NORMS for name in node.outputs[1:])
+    return frozenset((*scalars, *saved, *(value.name for value in graph.of_kind("statistic"))))
 
 
 def _converted(value: Value, dtype: str) -> Value:

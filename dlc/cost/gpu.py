@@ -48,6 +48,7 @@ PASSES = {
     ("lamb", "update"): (1.5, 2),
     ("lbfgs", "update"): (1.5, 60),
     ("clip", "clip"): (1.5, 2),
+    ("unscale", "unscale"): (1.5, 2),
 }
 """(op, pass) -> (how often its operands' bytes go through memory, kernels); one pass by one kernel elsewhere.
 

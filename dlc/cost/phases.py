@@ -132,10 +132,11 @@ TRAFFIC = {
     ("lbfgs", "update"): (1.5, 60),
     ("regularise", "regularise"): (1.5, 2),
     ("clip", "clip"): (2.0, 3),
+    ("unscale", "unscale"): (2.0, 2),
 }
 """(op, pass) -> (how often its operands' bytes go through the processor, NumPy calls); one pass and call elsewhere."""
 
-PER_OPERAND = ("clip", "regularise")
+PER_OPERAND = ("unscale", "clip", "regularise")
 """Passes whose NumPy calls are made for each operand."""
 
 

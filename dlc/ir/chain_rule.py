@@ -10,10 +10,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from dlc.ir.graph import Graph, Node
+from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.schema import GradientSchema, Operators, Schema, given, needed, result_roles, roles
+from dlc.ir.tensor import NARROW, TensorType
 
 BACKWARD = ("dx", "dw", "dt")
+
+
+def gradient_type(value: Value) -> TensorType:
+    """The type of a value's gradient: its own, but sums over samples and ranks, as for weights, are no narrower than
+    f32."""
+    return value.type.with_dtype("f32") if value.kind == "weight" and value.type.dtype in NARROW else value.type
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +154,11 @@ def fan_outs_are_summed(chain: Chain) -> Iterator[str]:
 
 
 def gradients_have_their_types(chain: Chain) -> Iterator[str]:
-    """A gradient has the type of the value that it is the gradient of."""
+    """A gradient has the type of the value that it is the gradient of, but in f32 where that is a narrower weight."""
     for name, parts in chain.parts.items():
-        whole = (f"{name}@grad",) if len(parts) > 1 else ()
+        whole, wanted = (f"{name}@grad",) if len(parts) > 1 else (), gradient_type(chain.graph.value(name))
         for part in (*parts, *whole):
-            if not chain.graph.has_value(part) or chain.graph.type(part) != chain.graph.type(name):
+            if not chain.graph.has_value(part) or chain.graph.type(part) != wanted:
                 found = chain.graph.type(part) if chain.graph.has_value(part) else "missing"
                 yield f"the gradient `{part}` is {found}, `{name}` is {chain.graph.type(name)}"
 

@@ -16,7 +16,7 @@ from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
 from dlc.ir.ranks import schedule
 from dlc.ir.storage import Place, Storage, begins, reads, title, touched, writes
 
-CHANGES_GRADIENTS = ("regularise", "clip")
+CHANGES_GRADIENTS = ("unscale", "regularise", "clip")
 CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
 """Passes that may only see gradients summed over all ranks."""
 

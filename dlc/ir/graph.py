@@ -35,11 +35,12 @@ Stage = Literal["network", "loss", "training"]
 """`network`: as written. `loss`: with loss and metrics. `training`: with backward pass and updates."""
 
 Pass = Literal[
-    "forward", "loss", "metric", "dx", "dw", "dt", "sum", "statistics", "regularise", "clip", "update"
+    "forward", "loss", "metric", "dx", "dw", "dt", "sum", "statistics", "unscale", "regularise", "clip",
+    "update",
 ]  # fmt: skip
 """What a node is for; `dx`, `dw` and `dt` are gradients by data, by weights and by a loss's target, `sum` adds
-gradients at a fan-out, `statistics` sums what running averages are made of. `regularise`, `clip` and `update` work in
-place, in this order: they have no outputs."""
+gradients at a fan-out, `statistics` sums what running averages are made of. `unscale`, `regularise`, `clip` and
+`update` work in place, in this order: they have no outputs."""
 
 
 @dataclass(frozen=True, slots=True)

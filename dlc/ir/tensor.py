@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from math import prod
 
 DTYPE_BYTES = {"f64": 8, "f32": 4, "tf32": 4, "f16": 2, "bf16": 2, "i64": 8, "i32": 4, "u8": 1, "bool": 1}
+NARROW = ("f16", "bf16")
+"""Element types of two bytes: what is summed of them is summed in f32, and weights have copies in f32."""
+
 BATCH = "batch"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dlc.ir import chain_rule
 from dlc.ir.graph import Graph, Kind, Node
 from dlc.ir.schema import Operators, Schema, roles, weight_roles
-from dlc.ir.tensor import BATCH, TensorType
+from dlc.ir.tensor import BATCH, NARROW, TensorType
 
 FED: tuple[Kind, ...] = ("input", "field", "weight", "statistic", "state", "constant")
 """Kinds of values that no node computes."""
@@ -24,7 +24,7 @@ FLOATING = ("f64", "f32", "tf32", "f16", "bf16")
 
 FORWARD = ("forward", "loss", "metric")
 
-CHANGES = ("regularise", "clip", "update")
+CHANGES = ("unscale", "regularise", "clip", "update")
 """Passes that work in place, in their order."""
 
 Invariant = Callable[[Graph, Operators], Iterator[str]]
@@ -246,9 +246,16 @@ def _faults_of_types(graph: Graph, node: Node, op: Schema) -> Iterator[str]:
 
 
 def _agree(found: TensorType, made: TensorType, operands: tuple[TensorType, ...]) -> bool:
-    """Whether a result is as inferred; where no operand computes, as of an embedding, the precision is free."""
+    """Whether a result is as inferred; where no operand computes, as of an embedding, the precision is free.
+
+    Sums over operands in half precision may be in f32.
+    """
     free = not any(operand.dtype in FLOATING for operand in operands)
-    alike = found.dtype == made.dtype or (free and found.dtype in FLOATING and made.dtype in FLOATING)
+    alike = (
+        (found.dtype == "f32" and made.dtype in NARROW)
+        or found.dtype == made.dtype
+        or (free and found.dtype in FLOATING and made.dtype in FLOATING)
+    )
     return alike and found.axes == made.axes
 
 

@@ -27,7 +27,7 @@ from dlc.ops.flatten import FLATTEN
 from dlc.ops.gelu import GELU
 from dlc.ops.global_avgpool import GLOBAL_AVGPOOL
 from dlc.ops.global_maxpool import GLOBAL_MAXPOOL
-from dlc.ops.gradients import CLIP, REGULARISE, SUM
+from dlc.ops.gradients import CLIP, REGULARISE, SUM, UNSCALE
 from dlc.ops.groupnorm import GROUPNORM
 from dlc.ops.gru import GRU
 from dlc.ops.hard_swish import HARD_SWISH
@@ -89,7 +89,7 @@ LOSSES = (CROSS_ENTROPY, HINGE, BCE, KL, MSE, HALF_MSE, L1, HUBER, RECONSTRUCTIO
 METRICS = (ACCURACY, PERPLEXITY)
 OPTIMIZERS = (SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, LARS, LAMB, LBFGS)
 
-OPS = (*LAYERS, *LOSSES, *METRICS, SUM, REGULARISE, CLIP, *(rule.operator for rule in OPTIMIZERS))
+OPS = (*LAYERS, *LOSSES, *METRICS, SUM, UNSCALE, REGULARISE, CLIP, *(rule.operator for rule in OPTIMIZERS))
 """Every operator that a node of a Graph can have."""
 
 SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}

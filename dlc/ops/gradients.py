@@ -1,9 +1,11 @@
-"""`sum`, `regularise` and `clip`: what a step does with gradients between the backward pass and the updates.
+"""`sum`, `unscale`, `regularise` and `clip`: what a step does with gradients before the updates.
 
-`sum` adds the gradients that reach a value from several sides. `regularise` adds λ₂·w and λ₁·sign(w) to the gradient of
-each weight w, in place: the gradients of λ₂/2·Σw² and of λ₁·Σ|w|, which are no part of the loss that is shown. `clip`
-works in place on all gradients of the step: `norm` scales them by min(1, τ/(‖g‖ + 1e-6)), the norm being that of all of
-them together, as PyTorch's clip_grad_norm_; `value` limits each element to [−τ, τ] (cost-models.md §3).
+`sum` adds the gradients that reach a value from several sides. `unscale` divides all gradients by the loss scale, in
+place, and adapts that: where any is infinite or not a number, the step is skipped. `regularise` adds λ₂·w and
+λ₁·sign(w) to the gradient of each weight w, in place: the gradients of λ₂/2·Σw² and of λ₁·Σ|w|, which are no part of
+the loss that is shown. `clip` works in place on all gradients of the step: `norm` scales them by
+min(1, τ/(‖g‖ + 1e-6)), the norm being that of all of them together, as PyTorch's clip_grad_norm_; `value` limits each
+element to [−τ, τ] (cost-models.md §3).
 """
 
 from __future__ import annotations
@@ -26,6 +28,16 @@ def _sum_cost(_pass: str, shapes: Shapes) -> Cost:
     """A reduction of n values for each element: W = n − 1, D = ⌈lg n⌉."""
     terms = len(shapes.inputs)
     return Cost(0, (terms - 1) * shapes.inputs[0].elements, lg(terms), touched(shapes))
+
+
+def _infer_unscale(_operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
+    """Gradients, the loss scale and counts of steps, changed in place: no results."""
+    return Inferred((), attrs=(("dynamic", attrs["dynamic"]),))
+
+
+def _unscale_cost(_pass: str, shapes: Shapes) -> Cost:
+    """Test and divide each element."""
+    return Cost(0, 2 * sum(operand.elements for operand in shapes.inputs), 2, touched(shapes))
 
 
 def _infer_regularise(_operands: tuple[TensorType, ...], attrs: Mapping[str, Attr]) -> Inferred:
@@ -54,6 +66,8 @@ def _clip_cost(_pass: str, shapes: Shapes) -> Cost:
 
 
 SUM = Operator("sum", _infer_sum, _sum_cost, variadic=True, elementwise=True, splits=(), role="optimizer")
+
+UNSCALE = Operator("unscale", _infer_unscale, _unscale_cost, variadic=True, results=(), splits=(), role="optimizer")
 
 REGULARISE = Operator(
     "regularise",

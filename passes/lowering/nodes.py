@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dlc.ir.graph import Attrs, Graph, Node
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.program import Buffer, Collective, Compute, Copy
-from dlc.ir.tensor import TensorType, tensor
+from dlc.ir.tensor import NARROW, TensorType, tensor
 from passes.differentiate import operator_of, roles
 from passes.lower_groups import GROUP_PHASES
 from passes.lowering.forms import Form, local
@@ -140,12 +140,13 @@ class Nodes:
         """Batch norm whose groups span ranks: partial sums, a collective, and on with the whole sums."""
         known = dict(zip(_names(self.setting.graph, node), (*inputs, *outputs), strict=True))
         (each,) = kind.sums
-        saved = self.setting.type(node.inputs[-1] if node.stage == "dx" else node.outputs[-1])
+        saved = node.inputs[-1] if node.stage == "dx" else node.outputs[-1]
         form = kind.inputs[-1] if node.stage == "dx" else kind.outputs[-1]
-        rows, channels = local(saved, form, self.setting.mesh).shape
+        rows, channels = local(self.setting.type(saved), form, self.setting.mesh).shape
+        table = tensor(self.setting.type(saved).dtype, row=rows, channel=channels)
         for phase in GROUP_PHASES[node.stage]:
             for role, _ in phase.tables(self.setting.graph, node):
-                known[role] = self._table(f"{node.address}.{role}", tensor(saved.dtype, row=rows, channel=channels))
+                known[role] = self._table(f"{node.address}.{role}", table)
             needs, gives = (tuple(known[role] for role in names) for names in (phase.needs, phase.gives))
             kernel, runtime = (node.op, phase.name, ""), ("count", "position")
             self.values.out.append(
@@ -164,7 +165,7 @@ class Nodes:
             for time in range(each.times):
                 name = f"{node.address}.sums{len(tables)}"
                 dtype = self.setting.type(node.inputs[0]).dtype
-                table = self._table(name, tensor(dtype, element=each.elements))
+                table = self._table(name, tensor("f32" if dtype in NARROW else dtype, element=each.elements))
                 kernel = ("sums", node.op, f"{kind.kernel[1]}{len(tables)}")
                 self.values.out.append(
                     Compute(name, kernel, inputs + tables, (table,), (), attrs, kind.runtime, kind.layout)

@@ -37,6 +37,7 @@ from passes.lowering.stages import Stage
 from passes.lowering.totals import Totals, totals
 from passes.lowering.updates import Updates
 from passes.lowering.values import Forms, Values
+from passes.lowering.widen import widened, widened_output
 
 UPDATE_STAGES = ("regularise", "clip", "update")
 KEPT = ("weight", "statistic", "constant")
@@ -132,6 +133,9 @@ class _Device:
         entries = self._entries(names)
         samples = _shards(found, mesh, stages)
         made = Role(name, ranks, samples, self.buffers.all(), tuple(self.segments), entries, mesh)
+        if found.context.widens:
+            made = widened(made, self.outputs.values())
+            self.outputs = {title: widened_output(made, buffer) for title, buffer in self.outputs.items()}
         scalars = (value for _, value in found.graph.metrics)
         return shared(made, (*self.outputs.values(), *scalars, *((found.graph.loss,) if found.graph.loss else ())))
 
@@ -159,6 +163,7 @@ class _Device:
         self._add("reduce", (*sums.reduce(), *own.reduce()))
         nodes = [node for node in self.setting.graph.nodes if node.stage in UPDATE_STAGES]
         updates = Updates(self.setting, self.buffers, sums, own.shards, own.updated)
+        self._add("unscale", updates.unscale([node for node in self.setting.graph.nodes if node.stage == "unscale"]))
         self._add("update", (*updates.lower(nodes), *own.lend()))
 
     def _infer(self, own: _Weights, held: dict[str, dict[Form, str]]) -> None:
@@ -390,7 +395,7 @@ class _Weights:
         for each in self.tied:
             value = f"{each.weight}@grad"
             for other in (device for device in each.borrowers if device != each.owner):
-                name, size = f"{value}.stage{other}", self.setting.bytes(each.weight, self.setting.homes[each.weight])
+                name, size = f"{value}.stage{other}", self.setting.bytes(value, self.setting.homes[each.weight])
                 if other == self.device:
                     yield from self.totals.wait(value)
                     values = Values(self.setting, self.buffers, 0, {})

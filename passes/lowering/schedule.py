@@ -83,6 +83,7 @@ def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged:
         made.run({"F": "forward", "B": "backward", "W": "weights"}[phase], chunk, microbatch, slot)
     made.settle()
     made.run("reduce")
+    made.run("unscale")
     made.run("update")
     return Entry("train_step", tuple(made.rows))
 

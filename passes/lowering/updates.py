@@ -43,6 +43,17 @@ class Updates:
         made.extend(self._gathered())
         return tuple(made)
 
+    def unscale(self, nodes: Sequence[Node]) -> tuple[Instruction, ...]:
+        """Gradients of a scaled loss divided by its scale, or dropped where any on any rank is not finite."""
+        return tuple(instruction for node in nodes for instruction in self._unscale(node))
+
+    def _unscale(self, node: Node) -> Iterator[Instruction]:
+        graph, everywhere = self.setting.graph, (REPLICATED,) * len(self.setting.mesh.axes)
+        told = [graph.value(name) for name in node.inputs if graph.value(name).kind != "gradient"]
+        for value in told:
+            self.buffers.add(Buffer(value.name, value.type, value.kind, placement=everywhere))
+        yield from self._over_all(node, tuple(value.name for value in told))
+
     def _node(self, node: Node) -> Iterator[Instruction]:
         graph = self.setting.graph
         weights = [name for name in node.inputs if graph.value(name).kind == "weight"]
@@ -109,19 +120,29 @@ class Updates:
         `copies` says for each gradient how many ranks have the same of it, so that it counts once; that of a weight
         which several stages use counts on its owner's, where it is whole.
         """
-        names = [name for name in node.inputs if name in self.totals.of and name.partition("@")[0] in self.own]
+        if node.attr("kind") == "norm" and (self.setting.mesh.ranks > 1 or self.setting.staged):
+            yield from self._over_all(node)
+            return
+        finals = [self.totals.final(name)[0] for name in self._held(node)]
+        for name in self._held(node):
+            yield from self.totals.wait(name)
+        yield Compute(node.address, ("clip", "clip", ""), tuple(finals), (), (), node.attrs)
+
+    def _held(self, node: Node) -> list[str]:
+        """The gradients among what a node reads of which this role updates the weights."""
+        return [name for name in node.inputs if name in self.totals.of and name.partition("@")[0] in self.own]
+
+    def _over_all(self, node: Node, more: tuple[str, ...] = ()) -> Iterator[Instruction]:
+        """A kernel on all gradients, then what else it takes, and last a number summed over those of all ranks."""
+        names = self._held(node)
         for name in names:
             yield from self.totals.wait(name)
         finals = [self.totals.final(name) for name in names]
-        operands = tuple(name for name, _ in finals)
-        if node.attr("kind") == "value" or (self.setting.mesh.ranks == 1 and not self.setting.staged):
-            yield Compute(node.address, ("clip", "clip", ""), operands, (), (), node.attrs)
-            return
-        copies = tuple(_copies(form, self.setting.mesh) for _, form in finals)
-        attrs: Attrs = (*node.attrs, ("copies", copies))
-        call = Compute("clip.squares", ("sums", "clip", ""), operands, (), (), attrs)
+        operands, table = tuple(name for name, _ in finals), f"{node.address}.squares"
+        attrs: Attrs = (*node.attrs, ("copies", tuple(_copies(form, self.setting.mesh) for _, form in finals)))
+        call = Compute(table, ("sums", node.op, ""), operands, (), (), attrs)
         yield from self._summed(call, self.setting.mesh.names, True)
-        yield Compute(node.address, ("clip", "clip", ""), (*operands, "clip.squares"), (), (), attrs)
+        yield Compute(node.address, (node.op, node.stage, ""), (*operands, *more, table), (), (), attrs)
 
     def _norms(self, node: Node, operands: tuple[str, ...], gradients: Sequence[str]) -> Iterator[Instruction]:
         """The squared norms of a weight and of its step, where ranks hold different parts of it."""

@@ -108,7 +108,7 @@ class OpTables:
     strategy: Strategy
     fabric: Fabric
     pins: Pins
-    master_bytes: int  # of a weight's copy in full precision, where it has one
+    master_bytes: int  # of an element of gradients and states, where weights have copies in full precision; else 0
     batches: int  # behind one update
     buckets: Buckets | None  # of gradients, where nothing but the batch is split
     _rates: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
@@ -267,13 +267,14 @@ class OpTables:
         shard, count = self.strategy.shard, self.strategy.microbatches * self.batches
         for role in group.example.weights:
             size = cut.at(group.bytes(role))
+            wide = copies(0, self.master_bytes, group.example.types[role])[1]  # a gradient is summed in f32
             for names, members in self._by_axes(shared[role]):
                 sums[members] += group.by_kind(self._share(names), role)[cut.kind[members]]
                 reduce = self._rate("reduce_scatter" if shard != "none" else "allreduce", names)
                 gather = self._rate("allgather", names) if shard != "none" else 0.0
                 often = count if shard in ("gradients", "weights") else 1
                 again = 0.0 if shard == "weights" else gather
-                sums[members] += size[members] * (often * reduce + again)
+                sums[members] += size[members] * (often * reduce * wide + again)
                 if shard == "weights":
                     gathers[members] += size[members] * gather
         return sums, gathers
@@ -319,7 +320,8 @@ class OpTables:
 
         seconds, prices = np.zeros(len(cut)), group.prices
         for role in group.example.weights if self.strategy.microbatches * self.batches > 1 else ():
-            seconds += 3.0 * cut.at(group.bytes(role)) / prices.device.bandwidth + prices.call()
+            size = cut.at(group.bytes(role)) * copies(0, self.master_bytes, group.example.types[role])[1]
+            seconds += 3.0 * size / prices.device.bandwidth + prices.call()
         return seconds
 
     def _sharers(self, shared: Flags) -> Array:
@@ -362,10 +364,11 @@ class OpTables:
 
 
 def copies(states: int, master_bytes: int, type_: TensorType) -> tuple[float, float, float]:
-    """What is held of a weight, as multiples of its bytes: itself, its gradient, and so many states with its copy in
-    full precision, where it has one."""
+    """What is held of a weight, as multiples of its bytes: itself, its gradient, and so many states, among which is
+    its copy in full precision where it has one."""
     value = DTYPE_BYTES[type_.dtype]
-    return 1.0, 1.0, (states * (master_bytes or value) + master_bytes) / value
+    wide = (master_bytes or value) / value
+    return 1.0, wide, states * wide
 
 
 def _spanning(group: int, samples: int, counts: Integers) -> Flags:

@@ -18,6 +18,7 @@ from dlc.diagnostics import DiagnosticError
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from dlc.ir.plan import Bounds, PassPlan
+from dlc.ir.tensor import DTYPE_BYTES, NARROW
 from passes.context import Context
 from passes.options import rules_of
 from passes.planning.columns import Columns
@@ -165,8 +166,7 @@ class Space:
             mesh = strategy.inner
             if mesh not in self.moves:
                 self.moves[mesh] = Redistributions(self.fabric(mesh), self.device)
-            precision = self.context.training.precision
-            master = 4 if precision.master != precision.compute else 0
+            master = DTYPE_BYTES["f32"] if self.context.compute in NARROW else 0
             self.made[strategy] = Tables(
                 self.prices,
                 strategy,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dlc.ir.tensor import NARROW
 from passes.buckets import BUCKET_BYTES, FIRST_BUCKET_BYTES
 from passes.planning.network import Network, OpKind
 
@@ -111,7 +112,8 @@ def buckets(net: Network) -> Buckets | None:
         kind = net.kinds[net.variables[op]]
         assert isinstance(kind, OpKind)
         for role in kind.weights:
-            size = float(kind.types[role].bytes)
+            type_ = kind.types[role]
+            size = float(type_.with_dtype("f32").bytes if type_.dtype in NARROW else type_.bytes)
             if not sizes:
                 sizes.append(0.0)
             elif sizes[-1] + size > capacity:

@@ -77,7 +77,7 @@ class Tables:
     fabric: Fabric
     redistributions: Redistributions
     pins: Pins
-    master_bytes: int = 0  # of a weight's copy in full precision, where it has one
+    master_bytes: int = 0  # of an element of gradients and states, where weights have copies in full precision; else 0
     batches: int = 1  # behind one update
     overlap: float = 0.0  # the share of its own time in which computing hides communication
     ops: dict[int, OpTable] = field(default_factory=dict)

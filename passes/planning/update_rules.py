@@ -25,11 +25,14 @@ class UpdateRule:
 
 
 def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
-    """What a step does to every weight: regularise, clip, update. A joint rule counts as one of each weight."""
+    """What a step does to every weight: unscale, regularise, clip, update.
+
+    A joint rule counts as one of each weight.
+    """
     found: dict[str, UpdateRule] = {}
     for node in graph.nodes:
-        if node.stage in ("regularise", "clip", "update") and node.op != "bn":
-            joint = {"regularise": 2, "clip": 1}.get(node.stage, len(node.inputs))
+        if node.stage in ("unscale", "regularise", "clip", "update") and node.op != "bn":
+            joint = {"unscale": 1, "regularise": 2, "clip": 1}.get(node.stage, len(node.inputs))
             alone = node.stage == "update" and node.address.endswith("@update")
             operands = len(node.inputs) if alone else min(joint, 3)
             rule = UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs), not alone)
