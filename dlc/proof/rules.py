@@ -172,7 +172,8 @@ class Rules:
         op = made.op
         counts = _counts(partition, self.mesh)
         for along, count in counts.items():
-            if along and not op.indexing.fits(along, count):
+            empty = along == BATCH and BATCH not in op.indexing.whole  # ranks may have no samples
+            if along and not (empty or op.indexing.fits(along, count)):
                 return f"it cannot be split along {along} into {count} parts"
         for index, form in forms.items():
             role, name = made.inputs[index], node.inputs[index]

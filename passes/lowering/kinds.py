@@ -137,8 +137,9 @@ class Kinds:
         operator = operator_of(node)
         for along in dict.fromkeys(filter(None, partition)):
             count = prod(n for n, axis in zip(self.mesh.extents, partition, strict=True) if axis == along)
-            spare = along == BATCH and BATCH not in indexing.whole  # ranks may have no samples
-            if along not in indexing.axes or not (spare or indexing.fits(along, count)):
+            if along == BATCH and BATCH not in indexing.whole:
+                continue  # ranks may have no samples
+            if along not in indexing.axes or not indexing.fits(along, count):
                 raise ValueError(f"{node.address} cannot be split along {along} into {count} parts")
         types = {role: self.types[name] for role, name in by_role.items()}
         layout = decided.layout if decided and not operator.view else ""

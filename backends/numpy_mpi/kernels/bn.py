@@ -72,6 +72,7 @@ def bn_sums(
 ) -> None:
     """x -> each group's sum over the samples at hand."""
     x = logical(x, layout)
+    (sums,) = fitting(x, sums)
     sums.fill(0)
     for span in spans(x, group, count, position, first, pixels):
         np.add.reduce(x[span.samples], axis=summed(x), out=sums[span.row])
@@ -92,6 +93,7 @@ def bn_squares(
 ) -> None:
     """x, whole sums -> each group's sum of (x - mean)² over the samples at hand; allocates one array like a group."""
     x = logical(x, layout)
+    sums, squares = fitting(x, sums, squares)
     squares.fill(0)
     for span in spans(x, group, count, position, first, pixels):
         difference = x[span.samples] - per_channel(sums[span.row] / span.values, x)
@@ -119,6 +121,7 @@ def bn_apply(
 ) -> None:
     """x, whole sums and sums of squares -> y, batch_mean, batch_rstd = 1/√(variance + ε) with the biased variance."""
     x, y = logical(x, layout), logical(y, layout)
+    sums, squares = fitting(x, sums, squares)
     batch_mean.fill(0)
     batch_rstd.fill(0)
     for span in spans(x, group, count, position, first, pixels):
@@ -187,6 +190,7 @@ def bn_grad_sums(
 ) -> None:
     """Each group's sums of dy and of dy·x̂, x̂ = (x - mean)·rstd, over the samples at hand; allocates a group."""
     dy, x = logical(dy, layout), logical(x, layout)
+    dy_sums, dyx_sums = fitting(x, dy_sums, dyx_sums)
     dy_sums.fill(0)
     dyx_sums.fill(0)
     for span in spans(x, group, count, position, first, pixels):
@@ -219,6 +223,7 @@ def bn_grad_apply(
     """dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)); dscale = Σ dy·x̂ and dshift = Σ dy over the groups begun here."""
     dy, x, dx = logical(dy, layout), logical(x, layout), logical(dx, layout)
     share = share_of(pixels, x)
+    dy_sums, dyx_sums = fitting(x, dy_sums, dyx_sums)
     dscale.fill(0)
     dshift.fill(0)
     for span in spans(x, group, count, position, first, pixels):
@@ -289,6 +294,11 @@ def spans(x: Array, group: int, count: int, position: int, first: int = 0, pixel
 def share_of(pixels: int | None, x: Array) -> float:
     """Which share of the pixels of whole images is at hand."""
     return 1.0 if pixels is None else prod(x.shape[2:]) / pixels
+
+
+def fitting(x: Array, *tables: Array) -> list[Array]:
+    """Tables of sums, which have room for the largest part, as far as the channels at hand go."""
+    return [table[:, : x.shape[1]] for table in tables]
 
 
 def summed(x: Array) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .bn import bn_grad_sums, bn_sums, per_channel, spans, summed
+from .bn import bn_grad_sums, bn_sums, fitting, per_channel, spans, summed
 from .dot import square_sum
 from .gradients import clip as clip_exactly
 from .gradients import clip_squares as clip_squares_of
@@ -147,6 +147,7 @@ def bn_squares(
 ) -> None:
     """Each group's sum of (x - sum)², the difference folded, over the samples at hand."""
     x = logical(x, layout)
+    sums, squares = fitting(x, sums, squares)
     squares.fill(0)
     for span in spans(x, group, count, position, first, pixels):
         difference = folded(x[span.samples] - per_channel(sums[span.row], x))
@@ -173,6 +174,7 @@ def bn_apply(
 ) -> None:
     """(x - mean)·rstd·scale + shift, folded, with the folded sums as mean and the folded squares as rstd."""
     x, y = logical(x, layout), logical(y, layout)
+    sums, squares = fitting(x, sums, squares)
     batch_mean.fill(0)
     batch_rstd.fill(0)
     for span in spans(x, group, count, position, first, pixels):
@@ -247,6 +249,7 @@ def bn_grad_apply(
 ) -> None:
     """dy·scale - Σdy - (x - mean)·Σ(dy·x̂), folded, and the sums at hand: shares of pixels are no integers."""
     dy, x, dx = logical(dy, layout), logical(x, layout), logical(dx, layout)
+    dy_sums, dyx_sums = fitting(x, dy_sums, dyx_sums)
     for span in spans(x, group, count, position, first, pixels):
         slope = folded(dyx_sums[span.row]) * batch_rstd[span.row]
         centred = folded(x[span.samples] - per_channel(batch_mean[span.row], x))
