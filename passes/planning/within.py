@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
 
 RANGES = 24
 """Ranges of the largest transient that are solved at most."""
@@ -71,14 +72,16 @@ def within(
 ) -> tuple[Finished | None, float]:
     """The same, and what no step under the strategy that fits costs less than; infinite where nothing fits."""
     options = _options(found, strategy)
+    useful = _useful(found, strategy, options, limit, below)
     best: Finished | None = None
     bound, share, low, high = 0.0, 0.0, 0.0, inf
     for _ in range(TRIES if options.repeated else 1):
-        made, least = _Problem(found.structure, found.network.variables, options, share, limit, gap, below).solve()
+        problem = _Problem(found.structure, found.network.variables, options, useful, share, limit, gap, below)
+        made, least = problem.solve()
         if share == 0.0:
             if made is None or least >= below:
-                return None, least
-            bound = least  # none asks for less
+                return None, min(least, below)
+            bound = min(least, below)  # none asks for less
         step = None if made is None else _step(found, strategy, options, made, least, limit)
         if step is not None and (best is None or step.objective < best.objective):
             best = step
@@ -99,24 +102,56 @@ def bound_within(found: Space, strategy: Strategy, limit: float) -> float:
 
     Of a pipeline all stages together hold each op once. Infinite where nothing fits.
     """
-    import numpy as np
 
     if limit == inf:
         return 0.0
-    options = _unary_options(found, strategy)
+    return max((each.bound for each in _relaxed(found, strategy, _unary_options(found, strategy), limit)), default=inf)
+
+
+def _useful(found: Space, strategy: Strategy, options: _Options, limit: float, below: float) -> list[Flags]:
+    """By kind, the options with which a choice that fits may cost less than `below`."""
+    import numpy as np
+
+    useful = [np.ones(len(column), dtype=bool) for column in options.shown]
+    if below < inf and limit < inf:
+        for each in _relaxed(found, strategy, options, limit):
+            for keep, above in zip(useful, each.above, strict=True):
+                keep &= above <= below * (1 + ROUNDING) - each.bound
+    return useful
+
+
+@dataclass(frozen=True, slots=True)
+class _Relaxed:
+    """The best bound of one sum of J by a price on bytes; `above[kind][o]` is how much an option is above the least."""
+
+    bound: float
+    above: list[Array]
+
+
+def _relaxed(found: Space, strategy: Strategy, options: _Options, limit: float) -> list[_Relaxed]:
+    """The bounds of both sums, every op by itself; none where nothing fits."""
+    import numpy as np
+
     kinds = [kind.index for kind, _ in found.ops]
     counts = np.array([count for _, count in found.ops], dtype=float)
     least = (float(options.transient[kind].min(initial=inf)) for kind in kinds)
     room = limit - max(least, default=0.0) if strategy.stages == 1 else limit * strategy.stages
     if counts @ [float(options.held[kind].min(initial=inf)) for kind in kinds] > room:
-        return inf
-    best = 0.0
+        return []
+    made: list[_Relaxed] = []
     for columns in (options.shown, options.hidden):
         seconds = counts @ [float(columns[kind].max(initial=0.0, where=np.isfinite(columns[kind]))) for kind in kinds]
         prices = np.append(0.0, seconds / max(room, 1.0) * np.geomspace(1e-4, 1e2, PRICES))
-        cheapest = counts @ [_priced(columns[kind], options.held[kind], prices) for kind in kinds]
-        best = max(best, float((cheapest - prices * room).max()))
-    return best
+        bounds = counts @ [_priced(columns[kind], options.held[kind], prices) for kind in kinds] - prices * room
+        best = int(bounds.argmax())
+        above = [np.zeros(len(column)) for column in columns]
+        for kind in kinds if bounds[best] < inf else ():
+            possible = np.isfinite(options.held[kind])
+            above[kind][~possible] = inf
+            above[kind][possible] = columns[kind][possible] + prices[best] * options.held[kind][possible]
+            above[kind] -= above[kind].min(initial=inf)
+        made.append(_Relaxed(float(bounds[best]), above))
+    return made
 
 
 def _priced(seconds: Array, held: Array, prices: Array) -> Array:
@@ -126,6 +161,9 @@ def _priced(seconds: Array, held: Array, prices: Array) -> Array:
     possible = np.isfinite(held)
     return np.asarray((seconds[possible] + prices[:, None] * held[possible]).min(axis=1, initial=inf))
 
+
+ROUNDING = 1e-9
+"""Relative differences up to this are of rounding."""
 
 PRICES = 32
 """Prices of a byte that are tried for a bound: over six powers of ten, each half as much again as the one before."""
@@ -255,6 +293,7 @@ class _Problem:
     structure: Structure
     variables: Sequence[int]
     options: _Options
+    useful: Sequence[Flags]
     share: float
     limit: float
     gap: float
@@ -297,7 +336,7 @@ class _Problem:
         import numpy as np
 
         graph, options = self.structure, self.options
-        kept = [np.flatnonzero(column <= high) for column in options.transient]
+        kept = [np.flatnonzero(use & (at <= high)) for use, at in zip(self.useful, options.transient, strict=True)]
         if any(not len(kept[kind]) for kind in self.variables):
             return None
         shown, pair = restricted(graph, kept, options.shown, options.pair)
