@@ -148,7 +148,7 @@ KERNELS: Kernels = {
     **{("totals", finish, ""): Kernel("totals", finish) for finish in ("mean", "exp")},
     ("cast", "forward", ""): Kernel("cast", "cast"),
     ("cast", "update", ""): Kernel("cast", "cast"),
-    ("unscale", "unscale", ""): Kernel("scale", "unscale"),
+    ("unscale", "unscale", ""): Kernel("scale", "unscale_gradients"),
     ("sums", "unscale", ""): Kernel("scale", "not_finite"),
     ("regularise", "regularise", ""): Kernel("gradients", "regularise"),
     ("clip", "clip", ""): Kernel("gradients", "clip"),

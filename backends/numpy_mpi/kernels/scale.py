@@ -20,7 +20,7 @@ def not_finite(*arrays: Array, **_: object) -> None:
     found[0] = sum(gradient.size - int(np.count_nonzero(np.isfinite(gradient))) for gradient in gradients)
 
 
-def unscale(*arrays: Array, dynamic: bool, **_: object) -> None:
+def unscale_gradients(*arrays: Array, dynamic: bool, **_: object) -> None:
     """Gradients, the scale, [good steps in a row, skipped steps in a row], [how many elements are not finite].
 
     Divides the gradients by the scale, or, where any element on any rank is not finite, fills them with zeros, and
