@@ -26,15 +26,15 @@ def comment(text: str, indent: int = 0) -> str:
     return f"{' ' * indent}# {re.sub(r'[^ -~→…]', ' ', text)}"
 
 
-def call(function: str, arguments: Iterable[str], indent: int = 0) -> str:
-    """A call on one line, or with its arguments on the next, or with one argument a line."""
+def call(function: str, arguments: Iterable[str], indent: int = 0, tail: str = "") -> str:
+    """A call on one line, or with its arguments on the next, or with one argument a line; `tail` stands behind it."""
     items, margin = list(arguments), " " * indent
-    line = f"{margin}{function}({', '.join(items)})"
+    line = f"{margin}{function}({', '.join(items)}){tail}"
     if len(line) <= WIDTH or not items:
         return line
     inner = f"{margin}    {', '.join(items)}"
     body = inner if len(inner) <= WIDTH else "\n".join(f"{margin}    {item}," for item in items)
-    return f"{margin}{function}(\n{body}\n{margin})"
+    return f"{margin}{function}(\n{body}\n{margin}){tail}"
 
 
 def import_line(module: str, names: Iterable[str]) -> str:

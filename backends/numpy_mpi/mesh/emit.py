@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from textwrap import wrap
@@ -11,9 +11,12 @@ from textwrap import wrap
 import dlc
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.mesh.blocks import Folding, Function, Node, described, tree
 from backends.numpy_mpi.mesh.calls import Calls
 from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, TABLES, Arrays
+from backends.numpy_mpi.mesh.statements import Statement
+from backends.numpy_mpi.mesh.tree import Blocks, Path
 from backends.numpy_mpi.rates import rates_function
 from backends.numpy_mpi.setting import (
     checkpoint_arguments,
@@ -33,7 +36,7 @@ from passes.differentiate import operator_of, roles
 
 RUNTIME_NAMES = (
     "Arrays", "Checkpoints", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
-    "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
+    "found", "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
 )  # fmt: skip
 ROWS = ("Array", "Bytes", "Halo", "Part", "View")
 
@@ -48,6 +51,16 @@ TITLES = {
     "predict": "The network in inference mode, as far as its outputs.",
     "evaluate": "Loss and metrics of what was predicted, added to the totals.",
     "load_inputs": "This rank's part of the samples of a microbatch.",
+    "sent": "What was sent has gone, its arrays are free.",
+}
+
+TITLES_OF_BLOCKS = {
+    "forward": "The forward pass",
+    "backward": "The backward pass",
+    "weights": "The gradients by weights",
+    "update": "A step of the optimizer",
+    "predict": "Inference",
+    "evaluate": "The evaluation",
 }
 
 
@@ -68,10 +81,13 @@ class RoleText:
     role: Role
     index: int
     stacked: Mapping[str, int]
+    blocks: Blocks
     calls: Calls = field(init=False)
 
     def __post_init__(self) -> None:
-        arrays = Arrays(self.role, self.emission.program.dtype, self.emission.plan.microbatches, self.stacked)
+        arrays = Arrays(
+            self.role, self.emission.program.dtype, self.emission.plan.microbatches, self.stacked, self.blocks
+        )
         self.calls = Calls(self.emission, arrays)
 
     @property
@@ -88,20 +104,23 @@ class RoleText:
         """The function of a segment."""
         return function_name(self.emission.program, self.index, segment)
 
-    def segments(self) -> list[SegmentText]:
-        """The functions of its segments, in order."""
-        return [self._segment(segment) for segment in self.role.segments if segment.instructions]
+    def trees(self) -> list[Node]:
+        """The statements of its segments by block."""
+        return [self._tree(segment) for segment in self.role.segments if segment.instructions]
 
-    def _segment(self, segment: Segment) -> SegmentText:
+    def _tree(self, segment: Segment) -> Node:
         if segment.name.endswith(".sent"):
             sends = self.role.segment(segment.name.removesuffix(".sent")).instructions
-            lines = list(self.calls.sent([i for i in sends if isinstance(i, Send) and not i.blocking]))
-            return SegmentText(
-                self.title(segment.name), "What was sent has gone, its arrays are free.", "\n".join(lines)
-            )
+            return tree((), "sent", list(self.calls.sent([i for i in sends if isinstance(i, Send) and not i.blocking])))
         kind = re.sub(r"\d+$", "", segment.name)
-        lines = list(self.calls.lines(segment.instructions))
-        return SegmentText(self.title(segment.name), TITLES[kind], "\n".join(lines))
+        return tree((), kind, list(self.calls.statements(segment.instructions)))
+
+    def segments(self, trees: Sequence[Node]) -> list[SegmentText]:
+        """The functions of its segments, in order."""
+        return [
+            SegmentText(self.title(segment.name), TITLES[found.kind], lines(found.body, ()))
+            for segment, found in zip((s for s in self.role.segments if s.instructions), trees, strict=True)
+        ]
 
     def schedule(self, entry: str, updates: bool | None = None) -> str:
         """The rows of an entry as text; of a training step those of the update, or all others."""
@@ -224,11 +243,14 @@ def train_text(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str,
 def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel]) -> dict[str, object]:
     program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
     stacked = stacked_weights(emission)
-    parts = [RoleText(emission, role, index, stacked) for index, role in enumerate(program.roles)]
-    described = [_role(part) for part in parts]
+    blocks = Blocks(node.base for node in graph.nodes)
+    parts = [RoleText(emission, role, index, stacked, blocks) for index, role in enumerate(program.roles)]
+    trees = [part.trees() for part in parts]
+    folding = Folding([each for several in trees for each in several], {})
+    roles_ = [_role(part, found) for part, found in zip(parts, trees, strict=True)]
     inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     totals = next(part for part in parts if part.holds("totals"))
-    text = "".join(str(value) for each in described for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
+    text = "".join(str(value) for each in roles_ for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
     runtime = {*RUNTIME_NAMES, training.data.kind}
     runtime |= {name for name in ROWS if f"{name}(" in text}
     stop = stop_call(training.stop)
@@ -262,7 +284,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "interchangeable": interchangeable(graph),
         "rates": rates_function(training.rates),
         "initialisation": "\n".join(_initialise(value) for value in _started(graph.values)),
-        "roles": described,
+        "functions": [_block(function) for function in folding.functions],
+        "roles": roles_,
         "outputs": literal_map({name: _output(parts, buffer) for name, buffer in program.outputs}),
         "totals_stage": totals.index,
         "loss": totals.arrays.names[program.loss or ""],
@@ -274,8 +297,23 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     }
 
 
-def _role(part: RoleText) -> dict[str, object]:
-    segments = part.segments()
+def lines(statements: Iterable[Statement], block: Path) -> str:
+    """Statements of a function for a block as text."""
+    return "\n".join(line for statement in statements for line in statement.lines(block))
+
+
+def _block(function: Function) -> dict[str, str]:
+    """What the template prints of a block's function."""
+    return {
+        "name": function.name,
+        "parameters": ", ".join(function.parameters),
+        "title": f"{TITLES_OF_BLOCKS.get(function.kind, function.kind)} of {described(function)}.",
+        "body": lines(function.body, function.path),
+    }
+
+
+def _role(part: RoleText, trees: Sequence[Node]) -> dict[str, object]:
+    segments = part.segments(trees)
     functions = call("functions=", [*(segment.name for segment in segments), *([""] if len(segments) == 1 else [])], 8)
     return {
         "suffix": part.suffix,

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+from backends.numpy_mpi.mesh.statements import Ref
+from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
 from backends.numpy_mpi.text import WIDTH, literal
 from dlc.ir.program import Buffer, Collective, Role
@@ -17,8 +19,8 @@ from dlc.ir.storage import Storage, of_microbatch
 from dlc.ir.tensor import BATCH, TensorType
 
 NUMPY_TYPES = {
-    "f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_",
-    "c64": "complex64", "c128": "complex128",
+    "f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "uint16", "f64": "float64", "i32": "int32",
+    "i64": "int64", "u8": "uint8", "bool": "bool_", "c64": "complex64", "c128": "complex128",
 }  # fmt: skip
 TABLES = {"w": "WEIGHTS", "s": "STATES", "g": "GRADIENTS", "a": "ACTIVATIONS"}
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
@@ -38,8 +40,10 @@ class Arrays:
     dtype: str
     microbatches: int
     stacked: Mapping[str, int]
+    blocks: Blocks
     storage: Storage = field(init=False)
     names: dict[str, str] = field(default_factory=dict)
+    places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     halos: dict[str, Collective] = field(default_factory=dict)
     windows: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
@@ -54,15 +58,16 @@ class Arrays:
                     self.shared[made.buffer] = made.group
                 if made.kind == "halo":
                     self.halos[made.buffer if dict(made.attrs)["add"] else made.target] = made
-        taken = set[tuple[str, str]]()
+        taken = set[tuple[str, Path, str]]()
         for buffer in self.role.buffers:
             space = self.space(buffer.name)
-            plain = identifier(buffer.name.replace("@grad", "") if space == "g" else buffer.name)
+            path, rest = self.blocks.locate(buffer.name.replace("@grad", "") if space == "g" else buffer.name)
+            plain = identifier(rest)
             name, number = plain, 2
-            while (space, name) in taken:
+            while (space, path, name) in taken or (*path, name) in self.blocks.namespaces:
                 name, number = f"{plain}_{number}", number + 1
-            taken.add((space, name))
-            self.names[buffer.name] = name
+            taken.add((space, path, name))
+            self.places[buffer.name], self.names[buffer.name] = (path, name), dotted(path, name)
 
     def space(self, name: str) -> str:
         """The namespace of a buffer: that of its storage."""
@@ -74,6 +79,10 @@ class Arrays:
     def expression(self, name: str) -> str:
         """How instructions name a buffer: `a.conv1`."""
         return f"{self.space(name)}.{self.names[name]}"
+
+    def ref(self, name: str, role: str = "x") -> Ref:
+        """A buffer as statements name it."""
+        return Ref(self.space(name), *self.places[name], role)
 
     def tables(self) -> dict[str, str]:
         """The four tables by namespace, as text."""

@@ -106,7 +106,7 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
-from .arrays import Array, Arrays, Bytes, N, Part, Scratch, View
+from .arrays import Array, Arrays, Bytes, N, Part, Scratch, View, found
 from .checkpoint import Checkpoints
 from .clock import Clock
 from .data import Dataset, Loader, Samples
@@ -159,6 +159,7 @@ __all__ = [
     "World",
     "cifar10",
     "digits",
+    "found",
     "load_arrays",
     "load_npz",
     "load_tensors",

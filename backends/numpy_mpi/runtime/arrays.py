@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -79,6 +80,8 @@ class Scratch:
 
 ALIGNMENT = 64  # bytes: a cache line
 
+_STEP = re.compile(r"[^.\[\]]+")
+
 Row = Array | Bytes | View | Part | Scratch
 Table = Mapping[str, Row]
 
@@ -151,7 +154,7 @@ class Arrays:
             made: dict[str, Values | tuple[Values, ...]] = {}
             for name in self._table:
                 made[name] = self._view(name, samples, slot, made)
-            self._views[samples, slot] = SimpleNamespace(**made, **self._given)
+            self._views[samples, slot] = nested({**made, **self._given})
         return self._views[samples, slot]
 
     def _allocate(self, name: str, row: Array | Bytes) -> None:
@@ -224,6 +227,36 @@ class Arrays:
 
     def _shape(self, spec: Spec, samples: int) -> Shape:
         return extents(self._box(spec, samples))
+
+
+class Namespace(SimpleNamespace):
+    """Arrays and further namespaces as attributes; those of repeats have numbers: `a.stage1[0].main.relu`."""
+
+    def __getitem__(self, number: int) -> Any:
+        return self.__dict__[number]  # type: ignore[index]
+
+
+def nested(named: Mapping[str, Any]) -> Namespace:
+    """What has names such as `stage1[0].main.relu`, by these names."""
+    made = Namespace()
+    for name, value in named.items():
+        *path, last = _steps(name)
+        within = made.__dict__
+        for step in path:
+            within = within.setdefault(step, Namespace()).__dict__
+        within[last] = value
+    return made
+
+
+def found(arrays: Any, name: str) -> Any:
+    """The array of such a name."""
+    for step in _steps(name):
+        arrays = vars(arrays)[step]
+    return arrays
+
+
+def _steps(name: str) -> list[Any]:
+    return [int(step) if step.isdigit() else step for step in _STEP.findall(name)]
 
 
 def inside(held: Box, wanted: Box) -> Slices | None:

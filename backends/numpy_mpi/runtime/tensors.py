@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array as Row
-from .arrays import Part, Table, View
+from .arrays import Part, Table, View, found
 from .collectives import Array
 from .place import Place
 from .spec import Box, Shape, Spec, spec_of
@@ -58,12 +58,12 @@ class Tensors:
         w: SimpleNamespace,
         s: SimpleNamespace,
         g: SimpleNamespace,
-        dtype: npt.DTypeLike | None = None,
+        dtype: npt.DTypeLike,
     ) -> None:
         self.place = place
         self.w, self.s, self.g = w, s, g
         arrays = {"w": w, "s": s, "g": g}
-        self._dtype = np.dtype(dtype) if dtype is not None else _first_dtype(w)
+        self._dtype = np.dtype(dtype)
         self._held: dict[str, Held] = {}
         for name in dict.fromkeys(name for stage in stages for name in stage.tensors):
             self._held[name] = self._find(name, stages, arrays)
@@ -141,17 +141,17 @@ class Tensors:
         self.scatter(name, whole)
 
     def _find(self, name: str, stages: Sequence[Tables], arrays: Mapping[str, SimpleNamespace]) -> Held:
-        found: list[tuple[int, Spec]] = []
+        specs: list[tuple[int, Spec]] = []
         own, dtype = None, self._dtype
         for number, stage in enumerate(stages):
             if name in stage.tensors:
                 space, _, array = stage.tensors[name].partition(".")
                 table = {"w": stage.weights, "s": stage.states, "g": stage.gradients}[space]
-                found.append((number, _spec(table, array)))
+                specs.append((number, _spec(table, array)))
                 dtype = _dtype(table, array, self._dtype)
                 if number == self.place.stage:
-                    own = getattr(arrays[space], array)
-        return Held(tuple(found), own, dtype)
+                    own = found(arrays[space], array)
+        return Held(tuple(specs), own, dtype)
 
 
 def _spec(table: Table, name: str) -> Spec:
@@ -169,8 +169,3 @@ def _dtype(table: Table, name: str, default: np.dtype[Any]) -> np.dtype[Any]:
     if isinstance(row, View) and row.dtype is None:
         return _dtype(table, row.of, default)
     return np.dtype(row.dtype) if isinstance(row, Row | View) and row.dtype is not None else default
-
-
-def _first_dtype(w: SimpleNamespace) -> np.dtype[Any]:
-    """The program's element type: that of most weights is as good as any where no table says another."""
-    return next((array.dtype for array in vars(w).values() if array.dtype.kind == "f"), np.dtype(np.float32))

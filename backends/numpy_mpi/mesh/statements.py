@@ -1,0 +1,113 @@
+"""Statements of train.py before they are text: what they name is known, so that those of alike blocks can be one.
+
+A statement reads the same in every instance of a block where its arrays are at the same place of the instance. What
+differs, arrays of others and numbers, becomes a parameter of the block's function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backends.numpy_mpi.mesh.tree import Path, dotted
+from backends.numpy_mpi.text import WIDTH, call, comment
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An array, or without a name the namespace of a block; `role` says what it is to the statement: `x`, `dy`."""
+
+    space: str
+    path: Path
+    name: str = ""
+    role: str = "x"
+
+    def inside(self, block: Path) -> bool:
+        """Whether it lies in a block."""
+        return self.path[: len(block)] == block
+
+    def text(self, block: Path) -> str:
+        """How it is called in a block that it lies in: `a.main.relu`."""
+        within = dotted(self.path[len(block) :], self.name)
+        if not within:
+            return self.space
+        return f"{self.space}{within}" if within.startswith("[") else f"{self.space}.{within}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What instances may differ in: a literal, a kernel; `title` is what a parameter for it would be called.
+
+    Only values of one `kind` stand for each other.
+    """
+
+    text: str
+    title: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The name that a row has in its block's table."""
+
+    path: Path
+    name: str = ""
+
+    def text(self, block: Path) -> str:
+        """As it stands in the table of a block."""
+        return dotted(self.path[len(block) :], self.name)
+
+
+Token = str | Ref | Value | Key
+Expression = tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A call, or without arguments what its head says; `tail` ends it, `note` is a comment behind it."""
+
+    head: Expression
+    arguments: tuple[Expression, ...] | None = None
+    tail: str = ""
+    note: str = ""
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Its head and its arguments."""
+        return (self.head, *(self.arguments or ()))
+
+    def lines(self, block: Path, indent: int = 4) -> list[str]:
+        """As text in a block's function."""
+        head = written(self.head, block)
+        if self.arguments is None:
+            lines = [f"{' ' * indent}{head}{self.tail}"]
+        else:
+            arguments = [written(each, block) for each in self.arguments]
+            lines = call(head, arguments, indent, self.tail).split("\n")
+        if self.note and len(lines[-1]) + 4 + len(self.note) <= WIDTH:
+            lines[-1] += f"  # {self.note}"
+        elif self.note:
+            lines.insert(0, comment(self.note, indent))
+        return lines
+
+
+def written(expression: Expression, block: Path) -> str:
+    """An expression as text."""
+    return "".join(_written(token, block) for token in expression)
+
+
+def _written(token: Token, block: Path) -> str:
+    match token:
+        case str():
+            return token
+        case Value(text=text):
+            return text
+    return token.text(block)
+
+
+def listed(expressions: Iterable[Expression]) -> Expression:
+    """Expressions one behind the other with commas between them."""
+    found: list[Token] = []
+    for expression in expressions:
+        found += [*([", "] if found else []), *expression]
+    return tuple(found)
