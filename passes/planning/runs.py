@@ -160,6 +160,11 @@ class _Runs:
         op = np.arange(count + 1)[:, None] - 1 - np.arange(width)
         return np.asarray(np.where(op < 0, 0.0, found[np.maximum(op, 0), np.arange(width)]))
 
+    @property
+    def tables(self) -> tuple[Array, Array, Array]:
+        """Seconds of runs, and bytes that they free and need."""
+        return self.seconds, self.freed, self.needs
+
     @cached_property
     def seconds(self) -> Array:
         return self._along(self.flow.needed * self.costs.forward[:, None]).cumsum(axis=1)
@@ -241,10 +246,10 @@ def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | Non
             return found
         at = fits.index(True)
         over = choices[at - 1] if at else over
-        for choice in (choices[at], *_joined(over, choices[at])):
-            seconds = _seconds(runs, choice)
-            if (found is None or seconds < found[0]) and _peak(runs, choice) <= room:
-                found = seconds, choice
+        found = _better(runs, choices[at], found, room)
+        for about, held, front, back in _joined(runs, over, choices[at]):
+            if (found is None or about < found[0] * (1 + ROUNDING)) and held <= room * (1 + ROUNDING) + 1:
+                found = _better(runs, (*front, *back), found, room)
         prices = np.linspace(prices[at - 1] if at else 0.0, prices[at], PRICES // 2)
     return found
 
@@ -283,14 +288,38 @@ def _back(before: list[int]) -> Choice:
     return tuple(reversed(found))
 
 
-def _joined(over: Choice, under: Choice) -> Iterator[Choice]:
-    """The first runs of one choice and the others of another, both ways, where no run of either is cut."""
+def _better(
+    runs: _Runs, choice: Choice, found: tuple[float, Choice] | None, room: float
+) -> tuple[float, Choice] | None:
+    """A choice that fits, if it takes less than what was found."""
+    seconds = _seconds(runs, choice)
+    return (seconds, choice) if (found is None or seconds < found[0]) and _peak(runs, choice) <= room else found
+
+
+ROUNDING = 1e-9
+"""Relative differences up to this are of sums in another order."""
+
+
+def _joined(runs: _Runs, over: Choice, under: Choice) -> Iterator[tuple[float, float, Choice, Choice]]:
+    """The first runs of one choice and the others of another, both ways, where no run of either is cut; with about the
+    seconds and the bytes of both together."""
+    import numpy as np
+
+    least, kept = float(runs.costs.transient.max(initial=0.0)), float(runs.costs.saved.sum())
     for front, back in ((over, under), (under, over)):
+        ahead, behind = (
+            [np.array([float(table[end, end - first - 1]) for first, end in each]) for table in runs.tables]
+            for each in (front, back)
+        )
+        before = [np.cumsum(ahead[0]), np.cumsum(ahead[1]), np.maximum.accumulate(ahead[2])]
+        after = [np.append(np.cumsum(column[::-1])[::-1], 0.0) for column in behind[:2]]
+        most = np.append(np.maximum.accumulate(behind[2][::-1])[::-1], 0.0)
         at = 0
         for index, (_, end) in enumerate(front):
             while at < len(back) and back[at][0] < end:
                 at += 1
-            yield (*front[: index + 1], *back[at:])
+            held = kept - float(before[1][index] + after[1][at]) + max(least, before[2][index], most[at])
+            yield float(before[0][index] + after[0][at]), held, front[: index + 1], back[at:]
 
 
 def _seconds(runs: _Runs, choice: Choice) -> float:
