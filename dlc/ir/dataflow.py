@@ -23,7 +23,7 @@ CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
 GIVES_PARTS = ("sums", "squares", "grad_sums")
 """Passes whose results are a rank's parts of sums: what batch norm adds up where its groups span ranks."""
 
-LINEAR = ("sum", "convert", "totals")
+LINEAR = ("sum", "convert", "cast", "totals")
 """Kernels that may see parts of sums: what they give are parts of the same sums."""
 
 SUMS = ("allreduce", "reduce_scatter")
@@ -230,6 +230,12 @@ class _Walk:
                 self._write(row, name, in_place or name in reads(instruction))
             if sums:
                 self._summed(row, self.storage.places[name])
+        if isinstance(instruction, Compute) and instruction.kernel[0] == "cast":
+            for source, target in zip(instruction.inputs, instruction.outputs, strict=False):
+                place = self.storage.places[source]
+                held = self._content(row, place)
+                if held is not None and held.summed.covers(place.start, place.stop):
+                    self._summed(row, self.storage.places[target])
 
     def _summed(self, row: Row, place: Place) -> None:
         held = self._copies(row, place.storage).setdefault(place.content, _Content(place, row.microbatch))

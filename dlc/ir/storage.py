@@ -244,6 +244,8 @@ def title(instruction: Instruction) -> str:
     match instruction:
         case Copy(address="", source=source, target=target):
             return f"{source} to {target}"
+        case Compute(address="", kernel=(op, _, _), inputs=inputs):
+            return f"{op} of {inputs[0]}" if inputs else op
         case Compute(address=address) | Load(address=address) | Copy(address=address):
             return address
     return instruction.name

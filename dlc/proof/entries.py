@@ -45,7 +45,7 @@ def _prove(
     graph = layouts[0].graph
     rows = [_rows(program, name, layouts) for name in names]
     numbers = tuple(sorted({at.microbatch for of_role in rows[0] for at in of_role}))
-    meaning, changes = Meaning(graph, inference=names[0] != "train_step"), changes_of(graph)
+    meaning, changes = Meaning(graph, inference=names[0] != "train_step"), changes_of(program, graph)
     states = [
         State(program, names[0], meaning, of_role, layout, numbers, changes)
         for of_role, layout in zip(rules, layouts, strict=True)

@@ -48,6 +48,8 @@ def compute(state: State, at: At, made: Compute) -> None:
             _sum(state, at, made)
         case "convert", "forward":
             _convert(state, at, made)
+        case "cast", _:
+            _cast(state, at, made)
         case "totals", "forward":
             _totals(state, at, made)
         case "sums", _:
@@ -104,6 +106,20 @@ def _convert(state: State, at: At, made: Compute) -> None:
         state.problem("bytes", made, f"`{made.address}` converts `{made.inputs[0]}` into another type")
     number = state.forms.number(Form(form.placement, str(attrs.get("target")), form.fringes))
     state.write(at, made, made.outputs[0], Content(content.terms, number))
+
+
+def _cast(state: State, at: At, made: Compute) -> None:
+    """Other element types: each buffer into one of the same axes; a weight's copy, in place, into the weight."""
+    pairs = (made.inputs[:1], made.inputs[1:]) if made.kernel[1] == "update" else (made.inputs, made.outputs)
+    if len(pairs[0]) != len(pairs[1]):
+        state.problem("content", made, f"{len(pairs[0])} buffers are cast into {len(pairs[1])}")
+    for source, target in zip(*pairs, strict=False):
+        content = state.read(at, made, source)
+        one, other = state.role.buffer(source).type, state.role.buffer(target).type
+        if one.axes != other.axes:
+            state.problem("bytes", made, f"`{source}`, a {one}, is cast into `{target}`, a {other}")
+            content = None
+        state.write(at, made, target, content, in_place=True)  # it may say `parts of a sum`, as its source did
 
 
 def _totals(state: State, at: At, made: Compute) -> None:

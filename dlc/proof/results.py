@@ -10,7 +10,7 @@ from dlc.ir.tensor import BATCH
 from dlc.proof.forms import place
 from dlc.proof.memory import Content
 from dlc.proof.state import At, State
-from dlc.proof.terms import KEPT, Terms, added, shown
+from dlc.proof.terms import KEPT, Terms, added, shown, term
 from dlc.proof.updates import before
 
 
@@ -20,7 +20,9 @@ def check_step(states: Sequence[State]) -> None:
         for buffer in state.role.buffers:
             value = state.layout.value(buffer.name)
             if value == buffer.name and buffer.kind in KEPT and state.graph.value(value).kind in KEPT:
-                _check(state, buffer.name, before(state, value, None), state.said(buffer))
+                made_anew = value in state.changes.masters.values()  # at the beginning of the next step
+                wanted = term(value) if made_anew else before(state, value, None)
+                _check(state, buffer.name, wanted, state.said(buffer))
     first = states[0]
     changed = [value for value in first.changes.values if first.graph.value(value).kind != "gradient"]
     _everywhere(states, changed, "updates")

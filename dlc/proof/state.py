@@ -11,11 +11,12 @@ from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import Buffer, Collective, Instruction, Program, Role, Row
 from dlc.ir.storage import title, writes
+from dlc.ir.tensor import NARROW
 from dlc.ops import operator
 from dlc.proof.forms import Form, Forms, covered, declared, largest, place
 from dlc.proof.memory import Content, Layout, Memory, is_part, same_order
 from dlc.proof.rules import Rules, is_image
-from dlc.proof.terms import KEPT, Meaning, Terms, microbatch_of, shown, term
+from dlc.proof.terms import KEPT, Meaning, Terms, after, microbatch_of, shown, term
 
 DEFAULT_LAYOUT = "NCHW"
 
@@ -45,6 +46,7 @@ class Changes:
     values: dict[str, tuple[Node, ...]]
     nodes: dict[str, Node]
     operators: frozenset[str]
+    masters: dict[str, str]  # by copy in f32 the weight, of weights that are made anew of these in each step
 
 
 @dataclass(slots=True)
@@ -80,7 +82,13 @@ class State:
                 continue
             form = Form(self.said(buffer), buffer.layout if is_image(buffer.type) else "")
             self.typed(None, buffer.name, value, form)
-            self.memory.write(buffer.name, 0, Content(term(value), self.forms.number(form)))
+            stale = self.entry == "train_step" and value in self.changes.masters.values()
+            terms = after("the step before", value) if stale else term(self.weight(value))
+            self.memory.write(buffer.name, 0, Content(terms, self.forms.number(form)))
+
+    def weight(self, value: str) -> str:
+        """The weight that a value is the copy in f32 of; else the value itself."""
+        return self.changes.masters.get(value, value)
 
     def said(self, buffer: Buffer) -> Placement:
         """The placement that a buffer says, whole where it says none."""
@@ -232,6 +240,8 @@ class State:
         for fringe in form.fringes:
             most = max(stop - start for start, stop in fringe.rows)
             type_ = type_.with_extent(fringe.axis, most * len(fringe.rows))
+        if type_.dtype in NARROW and self.role.buffer(name).type.dtype == "f32":
+            type_ = type_.with_dtype("f32")  # what a kernel works on
         if (buffer := self.role.buffer(name)).type != type_:
             self.problem("bytes", made, f"`{name}` is a {buffer.type}, and what it is to hold a {type_}")
 

@@ -1,4 +1,4 @@
-"""What changes in place at the end of a step: gradients are regularised and clipped, weights and states updated.
+"""What changes in place at the end of a step: gradients are scaled, regularised and clipped, weights updated.
 
 Each of them must see gradients that are the sum of their parts over all microbatches and all ranks, once.
 """
@@ -10,7 +10,7 @@ from math import prod
 
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
-from dlc.ir.program import Compute
+from dlc.ir.program import Compute, Program
 from dlc.ir.storage import title
 from dlc.ops import operator
 from dlc.proof.forms import Form, place
@@ -24,29 +24,39 @@ STAGES = ("unscale", "regularise", "clip", "update")
 OVER_ALL = ("unscale", "clip")
 """Those that go by all gradients of a step together."""
 
+CAST = ("cast", "update", "")
+"""A weight is made of its copy in f32."""
+
 BY_NORMS = ("lars", "lamb")
 """Update rules by norms of whole tensors."""
 
 
-def changes_of(graph: Graph) -> Changes:
-    """What changes in place in a step of a graph."""
+def changes_of(program: Program, graph: Graph) -> Changes:
+    """What changes in place in a step. A program that casts copies of weights to them changes the copies alone."""
     nodes = [node for stage in STAGES for node in graph.nodes if node.stage == stage]
     found: dict[str, list[Node]] = {}
     for node in nodes:
         for name in changed(graph, node):
             found.setdefault(name, []).append(node)
     values = {name: tuple(nodes) for name, nodes in found.items()}
-    return Changes(values, {node.address: node for node in nodes}, frozenset(node.op for node in nodes))
+    made = (made for role in program.roles for segment in role.segments for made in segment.instructions)
+    casts = any(isinstance(each, Compute) and each.kernel == CAST for each in made)
+    copies = {f"{weight.name}@master": weight.name for weight in graph.of_kind("weight")} if casts else {}
+    masters = {name: weight for name, weight in copies.items() if graph.has_value(name)}
+    return Changes(values, {n.address: n for n in nodes}, frozenset(n.op for n in nodes), masters)
 
 
 def changed(graph: Graph, node: Node) -> tuple[str, ...]:
-    """The values that a node changes in place: gradients, or weights, statistics and states."""
+    """The values that a node changes in place: gradients, or weights, statistics and states; a loss scale, too."""
+    if node.stage == "unscale":
+        return node.inputs
     gradients = node.stage != "update"
     return tuple(name for name in node.inputs if (graph.value(name).kind == "gradient") == gradients)
 
 
 def before(state: State, name: str, node: Node | None) -> Terms:
     """What a value is when a node reads it that changes things in place; None asks for what is left at the end."""
+    name = state.weight(name)
     stages = STAGES if node is None else STAGES[: STAGES.index(node.stage)]
     done = [step for step in state.changes.values.get(name, ()) if step.stage in stages]
     if done:
@@ -166,7 +176,7 @@ def _change(
     mine = set(changed(state.graph, node))
     for name, value in values.items():
         if value in mine:
-            content = Content(after(node.address, value), contents[value].form)
+            content = Content(after(node.address, state.weight(value)), contents[value].form)
             state.write(at, made, name, content, in_place=True)
 
 

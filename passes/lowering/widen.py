@@ -193,7 +193,11 @@ class _Widening:
         for buffer in reversed(self.role.buffers):  # views come behind what they are views of
             if buffer.name in used and buffer.view_of is not None:
                 used.add(buffer.view_of)
+        whole = {buffer.name for buffer in self.role.buffers if buffer.kind == "bucket" and buffer.name in used}
+        used.update(buffer.name for buffer in self.role.buffers if buffer.view_of in whole)  # they are sent together
         for buffer in self.role.buffers:
+            if buffer.view_of in used and self.role.buffer(buffer.view_of or "").kind == "bucket":
+                used.add(buffer.name)  # a bucket is gathered whole
             if buffer.name in used or buffer.kind not in PASSING or buffer.type.dtype not in NARROW:
                 yield self.made.pop(buffer.name, buffer)
         yield from self.made.values()
