@@ -253,14 +253,18 @@ def bn_statistics(
     position: int = 0,
     first: int = 0,
     pixels: int | None = None,
+    groups: int | None = None,
     layout: str = "NCHW",
     **_: object,
 ) -> None:
-    """The groups begun here: their means and unbiased variances, over the number of groups of the global batch."""
+    """The groups begun here: their means and unbiased variances, over the number of groups of the global batch.
+
+    That is `groups` where it is given: of several batches each may end in a smaller group.
+    """
     x = logical(x, layout)
     mean_sum.fill(0)
     variance_sum.fill(0)
-    groups = -(-count // group)
+    groups = groups or -(-count // group)
     for span in spans(x, group, count, position, first, pixels):
         if span.first:
             biased = 1 / np.square(batch_rstd[span.row]) - eps

@@ -49,6 +49,17 @@ class At:
     step: int
     lr: float
 
+    @property
+    def end(self) -> int:
+        """How many samples there are up to the end of this microbatch's own batch."""
+        size = self.place.batch_size
+        return min(self.count, (self.first // size + 1) * size)
+
+    def groups(self, size: int) -> int:
+        """How many groups of so many samples there are in all batches, each of which may end in a smaller one."""
+        whole, rest = divmod(self.count, self.place.batch_size)
+        return whole * -(-self.place.batch_size // size) - (-rest // size)
+
     def position(self, over: str = "") -> int:
         """The number in the batch of this rank's first sample, where samples are split over these mesh axes."""
         return self.first + self.place.grid.samples(_axes(over), self.place.number, self.samples)[0]

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from .failures import ProgramError
 from .lines import Lines, Message
 from .position import AFTER, Position, Reading
-from .processes import unlink_shared_memory
+from .processes import end_with_parent, unlink_shared_memory
 from .requests import Requests
 from .star import Alone, Hub, Limits, Spoke, Star, show
 
@@ -87,8 +87,9 @@ def supervise(limits: Limits) -> Supervision:
     wakeup = _Signals()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # "multi-threaded": BLAS threads, which survive forks
-        child = os.fork()
+        supervisor, child = os.getpid(), os.fork()
     if child == 0:
+        end_with_parent(supervisor)
         wakeup.restore()
         ours.close()
         return Supervision(Lines(theirs), position)
