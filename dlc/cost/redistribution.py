@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Device
 from dlc.ir.mesh import PARTIAL, REPLICATED, Placement, largest
-from dlc.ir.tensor import DTYPE_BYTES, TensorType
+from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +169,8 @@ class Redistributions:
         parts = np.where(graph.splits, np.array(mesh.extents, dtype=np.int64)[:, np.newaxis], 1).prod(axis=1)
         local = -(-extents // parts)
         sizes = local.prod(axis=2) * np.array([[float(DTYPE_BYTES[type_.dtype])] for type_ in types])
-        possible = (parts <= extents).all(axis=2)
+        samples = np.array([[name == BATCH for name in type_.names] for type_ in types], dtype=bool)[:, np.newaxis, :]
+        possible = ((parts <= extents) | samples).all(axis=2)  # ranks may have no samples
         seconds = np.zeros((len(types), len(graph.kinds)))
         for (kind, along), edges in graph.alike:
             if KINDS[kind] != "slice":

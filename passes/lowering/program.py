@@ -233,7 +233,11 @@ class _Chunk:
 
     def _apart(self, node: Node) -> bool:
         """Whether a node may come behind the rest: what is computed again is there in the backward pass only."""
-        return node.stage == "dw" and node.base not in self.nodes.runs
+        graph = self.setting.graph
+        of_weights = all(graph.value(name.partition("@grad")[0]).kind == "weight" for name in node.outputs)
+        gradients = [name for name in node.inputs if graph.value(name).kind == "gradient"]
+        by_slot = all(self.setting.type(name).batched for name in gradients)  # others are there once
+        return node.stage == "dw" and of_weights and by_slot and node.base not in self.nodes.runs
 
     def predict(self, needed: frozenset[str], outputs: dict[str, str]) -> tuple[Instruction, ...]:
         """The forward pass as far as outputs, loss and metrics need it, and the outputs for the user."""

@@ -52,7 +52,7 @@ class Staged:
 
 def staged(graph: Graph, plan: Plan, count: int) -> Staged:
     """The stages of a training graph; one where the plan has no pipeline."""
-    of = _stages_of_ops(graph, plan) if count > 1 else {}
+    of = _stages_of_ops(graph, plan, count) if count > 1 else {}
     stages = tuple(Stage(index) for index in range(count))
     weights = {value.name for value in graph.of_kind("weight")}
     found = Staged(graph, stages, of, {}, {})
@@ -90,16 +90,25 @@ def _place(found: Staged, node: Node, at: int, nodes: list[Node]) -> None:
         found.made[name] = at
 
 
-def _stages_of_ops(graph: Graph, plan: Plan) -> dict[str, int]:
-    """Address -> stage of every forward op: the plan's, or, where it has none, the last stage of its operands."""
+def _stages_of_ops(graph: Graph, plan: Plan, count: int) -> dict[str, int]:
+    """Address -> stage of every forward op: the plan's, or, where it has none, the last stage of its operands.
+
+    Losses and metrics are the last stage's, which has their totals. What is computed of weights alone is where it is
+    first used, so that it does not go from stage to stage with every microbatch.
+    """
     planned = {op.address: op.stage for op in plan.ops}
     of: dict[str, int] = {}
     made: dict[str, int] = {}
     for node in graph.nodes:
         if node.stage in FORWARD_LIKE:
             at = planned.get(node.address, max((made.get(name, 0) for name in node.inputs), default=0))
-            of[node.address] = at
+            of[node.address] = at = at if node.stage == "forward" else count - 1
             made.update(dict.fromkeys(node.outputs, at))
+    readers = graph.consumers()
+    for node in reversed(graph.nodes):
+        if node.stage == "forward" and all(graph.value(name).kind == "weight" for name in node.inputs):
+            users = [of[r.address] for name in node.outputs for r in readers[name] if r.address in of]
+            of[node.address] = min(users, default=of[node.address])
     return of
 
 
