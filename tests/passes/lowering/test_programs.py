@@ -15,12 +15,10 @@ from dlc.cost.schedules import sends_under_way, table
 from dlc.cost.timeline import simulate
 from dlc.ir.check import check
 from dlc.ir.graph import Graph
-from dlc.ir.plan import Bucket
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Program, Receive, Send, Wait
-from dlc.ir.request import Split
 from dlc.ir.text import from_text, to_text
-from passes.lower import lower, splits_the_batch_alone
-from tests.passes.lowering.plans import FREE, ONLY, Rule, by, megatron, on, plan_of, reduced, trained
+from passes.lower import lower
+from tests.passes.lowering.plans import Rule, by, megatron, on, plan_of, reduced, trained
 from tests.passes.lowering.test_numbers import BOTH, CASES, DATA, TWO, apart
 from tests.passes.sample_networks import Network, lenet, resnet50
 
@@ -70,32 +68,6 @@ def test_larger_meshes_of_the_zoo(name: str, mesh: dict[str, int], rule: Rule) -
     made = lower(graph, plan, on(plan.ranks, base))
     assert check(made) == ()
     assert from_text(to_text(made)) == made
-
-
-# --- pure data parallelism stays what it was --------------------------------------------------------------------
-
-
-def test_plans_that_split_the_batch_alone() -> None:
-    graph = lenet(8)
-    plan = plan_of(graph, {"data": 2}, DATA)
-    bucket = Bucket("bucket0", "data", ("n12.linear.bias@grad",), 40, "ring", FREE, ONLY)
-    assert not splits_the_batch_alone(graph, plan)  # it has no buckets
-    plan = plan.with_(buckets=(bucket,))
-    assert splits_the_batch_alone(graph, plan)
-    assert splits_the_batch_alone(graph, plan_of(graph, {"data": 1}, by()))
-    for other in (
-        plan.with_(microbatches=2),
-        plan.with_(shard="optimizer"),
-        plan.with_(mesh=(("data", 1), ("model", 2))),
-        plan_of(graph, {"data": 2}, DATA, recompute="tanh").with_(buckets=(bucket,)),
-        plan_of(graph, {"data": 2}, by(data="batch channel")).with_(buckets=(bucket,), ops=plan.ops[1:]),
-    ):
-        wanted = other.ops == plan.ops[1:]
-        assert splits_the_batch_alone(graph, other) == wanted
-    first, *rest = plan.ops
-    replicated = plan.with_(ops=(plan_of(graph, {"data": 2}, by()).ops[0], *rest))
-    assert first.partition == (Split("batch", "data"),)
-    assert not splits_the_batch_alone(graph, replicated)
 
 
 # --- moves ------------------------------------------------------------------------------------------------------
