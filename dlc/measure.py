@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, npt.NDArray[np.generic]]
 
-BOUNDS = {"f64": 1e-12, "f32": 1e-5}
+BOUNDS = {"f64": 1e-12, "f32": 1e-5, "tf32": 1e-5, "f16": 1e-3, "bf16": 8e-3}
 SPREAD_FACTOR = 8
 
 
