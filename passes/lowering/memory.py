@@ -8,7 +8,6 @@ under way when a segment ends, and results.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,26 +18,27 @@ from passes.lower_buffers import ALIGNMENT
 
 SHARED = "transient"
 SHARING = ("activation", "saved", "gradient", "workspace", "bucket")
-OPEN, OWN = -1, -2
-"""Offsets of what has no place yet, and of what gets memory of its own."""
 
 
 @dataclass(slots=True)
 class _Use:
-    """The first and the last instruction of each segment that touches a storage, and where it lies."""
+    """How many bytes a storage has, and the first and the last instruction of each segment that touches it."""
 
     size: int
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)
-    offset: int = OPEN
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        """The first segment that touches it, from where to where, and that larger ones come first."""
+        segment = min(self.spans)
+        return segment, *self.spans[segment], -self.size
 
 
 def shared(role: Role, results: Iterable[str]) -> Role:
     """The role with what lives within a segment in one storage; `results` are read when an entry is over."""
     parents = {buffer.name: buffer.view_of for buffer in role.buffers}
     uses = _uses(role, parents, {_root(name, parents) for name in results if name in parents})
-    for index in range(len(role.segments)):
-        _place(index, uses)
-    placed = {name: use.offset for name, use in uses.items() if use.offset >= 0}
+    placed = _placed(uses)
     if not placed:
         return role
     size = max(uses[name].size + offset for name, offset in placed.items())
@@ -102,28 +102,20 @@ def _is_written(
     return False
 
 
-def _place(segment: int, uses: Mapping[str, _Use]) -> None:
-    """Offsets for what a segment touches, in order of first use: the first gap between what is in use then.
+def _placed(uses: Mapping[str, _Use]) -> dict[str, int]:
+    """Offsets: those that are used first come first, of these the larger; each gets the first gap between those in use.
 
-    What an earlier segment has placed stays there; if that is not free, it gets memory of its own after all.
+    The emitted program places its arrays by this rule when it starts (`runtime/memory.py`).
     """
-    here = sorted((use.spans[segment], name) for name, use in uses.items() if segment in use.spans)
-    settled = [(span, name) for span, name in here if uses[name].offset >= 0]
-    active: list[tuple[int, int, int, str]] = []  # offset, end, last use, name
-    for (first, last), name in here:
-        use = uses[name]
-        active = [each for each in active if each[2] >= first]
-        if use.offset == OWN:
-            continue
-        if use.offset >= 0:
-            if any(offset < use.offset + use.size and use.offset < end for offset, end, _, _ in active):
-                use.offset = OWN
-                continue
-        else:
-            later = [uses[other] for (start, _), other in settled if first < start <= last and uses[other].offset >= 0]
-            taken = [(each[0], each[1]) for each in active] + [(each.offset, each.offset + each.size) for each in later]
-            use.offset = _gap(sorted(taken) if later else taken, use.size)
-        insort(active, (use.offset, use.offset + use.size, last, name))
+    found: dict[str, int] = {}
+    in_use: dict[tuple[int, int], list[str]] = {}
+    for name, use in sorted(uses.items(), key=lambda item: item[1].order):
+        steps = [(segment, at) for segment, (first, last) in use.spans.items() for at in range(first, last + 1)]
+        others = {other for step in steps for other in in_use.get(step, ())}
+        found[name] = _gap(sorted((found[other], found[other] + uses[other].size) for other in others), use.size)
+        for step in steps:
+            in_use.setdefault(step, []).append(name)
+    return found
 
 
 def _gap(taken: Sequence[tuple[int, int]], size: int) -> int:
