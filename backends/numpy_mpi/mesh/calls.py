@@ -18,6 +18,7 @@ from backends.numpy_mpi.text import literal
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.storage import title
 from dlc.ir.tensor import BATCH
+from passes.lowering.widen import WIDE
 
 SHARED_FROM = 3  # attributes
 
@@ -64,7 +65,7 @@ class Calls:
             case Compute():
                 yield from self._compute(instruction)
             case Load(buffers=buffers):
-                entries = [(f"{literal(self._fed(name))}: ", *self._at(name)) for name in buffers]
+                entries = [(f"{literal(self.fed(name))}: ", *self._at(name)) for name in buffers]
                 yield _call("place.fill", [("at",), ("{", *listed(entries), "}")])
                 yield from self._rounded(buffers) if self.emission.exact else ()
             case Collective():
@@ -104,9 +105,9 @@ class Calls:
         """
         return [self._at(name, role) for name, role in ((made.buffer, "x"), (made.target, "y")) if name]
 
-    def _fed(self, name: str) -> str:
+    def fed(self, name: str) -> str:
         """What the data set calls the value of a buffer."""
-        return name.partition(".chunk")[0]
+        return name.removesuffix(f"@{WIDE}").partition(".chunk")[0]
 
     def _rounded(self, buffers: Sequence[str]) -> Iterator[Statement]:
         """Integers in the place of samples: sums of anything else would be rounded."""

@@ -31,8 +31,10 @@ from backends.numpy_mpi.setting import (
 from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
 from dlc.ir.graph import Value
 from dlc.ir.program import Compute, Load, Program, Role, Row, Segment, Send
+from dlc.ir.tensor import NARROW
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
+from passes.lowering.widen import COPIES, MASTER
 
 RUNTIME_NAMES = (
     "Arrays", "Checkpoints", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
@@ -47,7 +49,9 @@ TITLES = {
     "backward": "The gradients, summed over the ranks as soon as they are complete.",
     "weights": "The gradients by weights, apart from those by activations.",
     "reduce": "What microbatches have added up, summed over the ranks.",
+    "unscale": "The gradients of the loss, of which until now they were so many times the scale.",
     "update": "One step of the optimizer.",
+    "copies": "Weights in half precision, made of those in f32.",
     "predict": "The network in inference mode, as far as its outputs.",
     "evaluate": "Loss and metrics of what was predicted, added to the totals.",
     "load_inputs": "This rank's part of the samples of a microbatch.",
@@ -86,7 +90,7 @@ class RoleText:
 
     def __post_init__(self) -> None:
         arrays = Arrays(
-            self.role, self.emission.program.dtype, self.emission.plan.microbatches, self.stacked, self.blocks
+            self.role, element_type(self.emission), self.emission.plan.microbatches, self.stacked, self.blocks
         )
         self.calls = Calls(self.emission, arrays)
 
@@ -151,20 +155,19 @@ class RoleText:
         """What is kept from step to step and summed gradients: the name in the network, and the array that holds it."""
         graph, known = self.emission.graph, self.arrays.names
         for value in graph.of_kind("weight", "statistic", "state", "constant"):
-            if value.name in known:
-                yield value.name, self.arrays.expression(value.name)
+            has_master = graph.has_value(f"{value.name}{MASTER}")
+            held = f"{value.name}{MASTER}" if has_master else value.name
+            if held in known and not value.name.endswith(MASTER):
+                yield value.name, self.arrays.expression(held)
         for weight, gradient in self._gradients():
             yield f"{weight}@grad", self.arrays.expression(gradient)
 
     def _gradients(self) -> Iterator[tuple[str, str]]:
         """(weight, the buffer of its summed gradient), as its update reads them."""
-        graph = self.emission.graph
         for made in self.role.segment("update").instructions if self._updates else ():
             if isinstance(made, Compute) and made.kernel[1] == "update" and "lr" in made.runtime:
-                weights = [n for n in made.inputs if n.removesuffix(".shard") in self._weights]
-                for at, name in enumerate(weights):
-                    if graph.has_value(name.removesuffix(".shard")):
-                        yield name.removesuffix(".shard"), made.inputs[len(weights) + at]
+                weights = [name for name in map(_weight, made.inputs) if name in self._weights]
+                yield from zip(weights, made.inputs[len(weights) :], strict=False)
 
     @property
     def _updates(self) -> bool:
@@ -192,7 +195,7 @@ class RoleText:
     def layouts(self) -> dict[str, str]:
         """In which order in memory it reads images."""
         loads = (i for segment in self.role.segments for i in segment.instructions if isinstance(i, Load))
-        found = {name.partition(".chunk")[0]: self.role.buffer(name).layout for load in loads for name in load.buffers}
+        found = {self.calls.fed(name): self.role.buffer(name).layout for load in loads for name in load.buffers}
         return {name: layout for name, layout in found.items() if layout not in ("", "NCHW")}
 
     def _makes(self, segment: Segment, buffer: str) -> bool:
@@ -214,6 +217,16 @@ def function_name(program: Program, role: int, segment: str) -> str:
     assert found is not None
     name, chunk, sent = found.groups()
     return f"{name}{role + int(chunk or 0) * len(program.roles)}{'_sent' if sent else ''}"
+
+
+def _weight(name: str) -> str:
+    """The weight that a buffer holds: all of it, a shard, or the master."""
+    return name.removesuffix(MASTER).removesuffix(".shard")
+
+
+def element_type(emission: Emission) -> str:
+    """The type of arrays whose table says no other."""
+    return "f32" if emission.program.dtype in NARROW else emission.program.dtype
 
 
 def stacked_weights(emission: Emission) -> dict[str, int]:
@@ -253,6 +266,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     text = "".join(str(value) for each in roles_ for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
     runtime = {*RUNTIME_NAMES, training.data.kind}
     runtime |= {name for name in ROWS if f"{name}(" in text}
+    if any(node.stage == "unscale" for node in graph.nodes):
+        runtime = runtime - {"require_finite"} | {"skipped"}
     stop = stop_call(training.stop)
     runtime |= {stop.partition("(")[0]} if stop else set()
     return {
@@ -269,7 +284,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "checkpoint": checkpoint_arguments(training.checkpoint),
         "threads": plan.threads,
         "seed": training.seed,
-        "dtype": NUMPY_TYPES[program.dtype],
+        "dtype": NUMPY_TYPES[element_type(emission)],
         "mesh": literal_map(dict(plan.mesh)),
         "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
         "imports": list(_imports(emission, used, runtime)),
@@ -286,6 +301,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "initialisation": "\n".join(_initialise(value) for value in _started(graph.values)),
         "functions": [_block(function) for function in folding.functions],
         "roles": roles_,
+        "scaled": any(node.stage == "unscale" for node in graph.nodes),
+        "copies": any(segment.name == COPIES for role in program.roles for segment in role.segments),
         "outputs": literal_map({name: _output(parts, buffer) for name, buffer in program.outputs}),
         "totals_stage": totals.index,
         "loss": totals.arrays.names[program.loss or ""],
@@ -322,6 +339,7 @@ def _role(part: RoleText, trees: Sequence[Node]) -> dict[str, object]:
         "functions": functions.strip(),
         "train": literal(part.schedule("train_step", updates=False)),
         "update": literal(part.schedule("train_step", updates=True)),
+        "copies": part.title(COPIES) if any(segment.name == COPIES for segment in part.role.segments) else "",
         "evaluate": literal(part.schedule("eval_step")),
         "predict": literal(part.schedule("predict")),
         "slots": f"{{{', '.join(f'{stage}: {count}' for stage, count in part.slots.items())}}}",

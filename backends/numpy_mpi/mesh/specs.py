@@ -14,17 +14,27 @@ from backends.numpy_mpi.mesh.statements import Ref
 from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
 from backends.numpy_mpi.text import WIDTH, literal
-from dlc.ir.program import Buffer, Collective, Role
+from dlc.ir.program import Buffer, Collective, Compute, Role
 from dlc.ir.storage import Storage, of_microbatch
-from dlc.ir.tensor import BATCH, TensorType
+from dlc.ir.tensor import BATCH, NARROW, TensorType
+from passes.lowering.widen import MASTER
 
 NUMPY_TYPES = {
     "f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "uint16", "f64": "float64", "i32": "int32",
     "i64": "int64", "u8": "uint8", "bool": "bool_", "c64": "complex64", "c128": "complex128",
 }  # fmt: skip
 TABLES = {"w": "WEIGHTS", "s": "STATES", "g": "GRADIENTS", "a": "ACTIVATIONS"}
+CAST = ("cast", "forward", "")
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
+
+
+def titled(buffer: Buffer, space: str) -> str:
+    """What the name of a buffer's array is made of: weights in half precision are told apart from those in f32."""
+    if buffer.kind == "weight" and buffer.type.dtype in NARROW:
+        return f"{buffer.name}_{buffer.type.dtype}"
+    plain = buffer.name.removesuffix(MASTER)
+    return plain.replace("@grad", "") if space == "g" else plain
 
 
 @dataclass(slots=True)
@@ -58,10 +68,11 @@ class Arrays:
                     self.shared[made.buffer] = made.group
                 if made.kind == "halo":
                     self.halos[made.buffer if dict(made.attrs)["add"] else made.target] = made
+        self.halos.update(self._cast_halos())
         taken = set[tuple[str, Path, str]]()
         for buffer in self.role.buffers:
             space = self.space(buffer.name)
-            path, rest = self.blocks.locate(buffer.name.replace("@grad", "") if space == "g" else buffer.name)
+            path, rest = self.blocks.locate(titled(buffer, space))
             plain = identifier(rest)
             name, number = plain, 2
             while (space, path, name) in taken or (*path, name) in self.blocks.namespaces:
@@ -69,9 +80,19 @@ class Arrays:
             taken.add((space, path, name))
             self.places[buffer.name], self.names[buffer.name] = (path, name), dotted(path, name)
 
+    def _cast_halos(self) -> Iterator[tuple[str, Collective]]:
+        """The exchanges behind buffers that are cast from others with halos, or into them."""
+        casts = (i for s in self.role.segments for i in s.instructions if isinstance(i, Compute) and i.kernel == CAST)
+        for made in casts:
+            for pair in zip(made.inputs, made.outputs, strict=True):
+                known = [self.halos[name] for name in pair if name in self.halos]
+                yield from ((name, known[0]) for name in pair if known and name not in self.halos)
+
     def space(self, name: str) -> str:
         """The namespace of a buffer: that of its storage."""
         root = self.role.buffer(self.storage.places[name].storage)
+        if name.endswith(MASTER):
+            return "w"
         if root.kind == "gradient" and not root.type.batched:
             return "g"
         return SPACES.get(root.kind, "a")

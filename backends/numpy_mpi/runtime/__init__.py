@@ -47,6 +47,7 @@ collectives.py
 guard.py
     require_finite(world, loss: float, step: int, local: float | None = None, what: str = "loss") -> None
                                                                           raises ProgramError alike on all ranks
+    skipped(steps, step: int) -> bool                                     whether the scaled gradients were not finite
 
 data.py, readers.py, sequences.py
     digits(scale=1, *, input="image", test=0.0, seed=0) -> Dataset        uint8 / 16 as [sample, 1, 8 scale, 8 scale]
@@ -112,7 +113,7 @@ from .clock import Clock
 from .data import Dataset, Loader, Samples
 from .failures import ProgramError
 from .files import Files, load_arrays, load_npz, load_weights, save_arrays, save_npz, save_weights
-from .guard import require_finite
+from .guard import require_finite, skipped
 from .place import Place
 from .position import Position
 from .program import Options, Result, run
@@ -175,6 +176,7 @@ __all__ = [
     "save_tensors",
     "save_weights",
     "shard",
+    "skipped",
     "synthetic",
     "text",
     "tokens",

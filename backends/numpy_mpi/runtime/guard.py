@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from .failures import ProgramError
 from .position import Position, Reading
@@ -117,3 +118,23 @@ def first_not_finite(arrays: SimpleNamespace | None) -> str | None:
         if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind == "f" and not np.isfinite(array).all():
             return name
     return None
+
+
+SKIPS = 50
+"""Skipped steps in a row behind which training has failed: a dynamic loss scale has halved as often by then."""
+
+
+def skipped(steps: npt.NDArray[Any], step: int) -> bool:
+    """Whether a step is skipped because some gradient of the scaled loss was infinite or not a number on some rank.
+
+    `steps` has how many were skipped in a row behind how many good ones, the same on all ranks; ProgramError where
+    that are too many for the scale to be the cause.
+    """
+    if steps[1] >= SKIPS:
+        raise ProgramError(
+            f"the gradients are infinite or not a number in step {step} and the {SKIPS - 1} before it",
+            code="E0718",
+            notes=("each of these steps was skipped, whatever the loss scale",),
+            help="a smaller learning rate, or `clip = norm(1.0)`, often helps; `compute = bf16` has the range of f32",
+        )
+    return bool(steps[1])

@@ -18,7 +18,8 @@ class Stage:
     """One stage, or the whole job where there is no pipeline.
 
     `tensors` has by its name in the network where each weight, state and summed gradient is, such as
-    `w.conv1_weight`. `train`, `update`, `evaluate` and `predict` are schedules of `functions` (schedule.py). `slots`
+    `w.conv1_weight`. `train`, `update`, `evaluate`, `predict` and `copies` (of weights in half precision) are
+    schedules of `functions` (schedule.py). `slots`
     says by the number in a function's name in how many slots its microbatches take turns, `outputs` by function what
     it gives, `layouts` in which order images are read.
     """
@@ -33,6 +34,7 @@ class Stage:
     update: str
     evaluate: str
     predict: str
+    copies: str = ""
     slots: Mapping[int, int] = field(default_factory=dict)
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     layouts: Mapping[str, str] = field(default_factory=dict)
