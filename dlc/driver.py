@@ -396,13 +396,44 @@ def emit_files(compiled: Compiled) -> dict[str, bytes]:
     """File name -> content of the program's folder."""
     from backends.numpy_mpi.emission import Emission
     from backends.numpy_mpi.emit import emit
+
+    program, context = emitted_program(compiled), compiled.context
+    return emit(Emission(compiled.graph, compiled.plan, program, context.training, exact=context.exact))
+
+
+def emitted_program(compiled: Compiled) -> Program:
+    """The Program as the backend prints it: NumPy's kernels compute half precision in f32."""
     from dlc.ir.tensor import NARROW
     from passes.lower import lower
 
-    context, program = compiled.context, compiled.program
-    if context.compute in NARROW:
-        program = lower(compiled.graph, compiled.plan, context.with_(widens=True))
-    return emit(Emission(compiled.graph, compiled.plan, program, context.training, exact=context.exact))
+    if compiled.context.compute not in NARROW:
+        return compiled.program
+    return lower(compiled.graph, compiled.plan, compiled.context.with_(widens=True))
+
+
+def predicted_seconds(compiled: Compiled) -> bytes:
+    """`seconds.json`: how long each function of each stage takes; waiting for others is counted with the last one."""
+    import json
+
+    from backends.numpy_mpi.mesh.emit import function_name
+    from dlc.cost.price import default_price
+    from dlc.ir.ranks import schedule
+
+    program, plan = emitted_program(compiled), compiled.plan
+    price = default_price(program, compiled.context.cluster, compiled.context.profile)
+    stages: list[dict[str, float]] = []
+    for index, role in enumerate(program.roles):
+        samples = role.largest_shard
+        names = {segment.name: function_name(program, index, segment.name) for segment in role.segments}
+        seconds = {
+            names[segment.name]: sum(price(instruction, role, samples) for instruction in segment.instructions)
+            for segment in role.segments
+        }
+        rows = [names[row.segment] for row in schedule(role, "train_step")]
+        waiting = plan.predicted.step_seconds - sum(seconds[name] for name in rows)
+        seconds[rows[-1]] += max(0.0, waiting)
+        stages.append(seconds)
+    return json.dumps(stages, indent=1).encode()
 
 
 def export_onnx(source: Source, weights: str | None) -> ModelProto:
