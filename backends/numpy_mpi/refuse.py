@@ -11,9 +11,10 @@ from dlc.data_sets import LOADABLE
 from dlc.diagnostics import Diagnostic, Span
 from dlc.ir.graph import Graph, Node
 from dlc.ir.request import Request, Rule
+from dlc.ir.tensor import NARROW
 from dlc.ir.training import Training
 from dlc.messages.e07_run import E0701
-from dlc.ops import LAYERS, LOSSES, operator
+from dlc.ops import LAYERS, LOSSES, operator, optimizer
 from passes.differentiate import operator_of
 from passes.options import is_meant
 
@@ -51,15 +52,14 @@ def _place(refusal: Refusal) -> tuple[str, int, int]:
 
 
 def _training(training: Training) -> Iterator[Refusal]:
-    precision = training.precision
     asked = (
         ("update", training.update.kind != "synchronous", f"update = {training.update.kind}", "`update = synchronous`"),
         ("compress", training.compress.kind != "none", f"compress = {training.compress.kind}", "`compress = none`"),
         (
             "precision",
-            precision.compute not in ("f32", "f64") or precision.master != precision.compute,
-            f"precision = {precision.compute}" if precision.compute == "tf32" else "precision = mixed(…)",
-            "`precision = f32` and `precision = f64`",
+            training.precision.compute in NARROW and optimizer(training.optimizer.kind).joint is not None,
+            f"precision = mixed(…)` with `optimizer = {training.optimizer.kind}",
+            "rules of one weight each, such as `optimizer = adam`, in mixed precision",
         ),
         ("data", training.data.kind not in LOADABLE, f"data = {training.data.kind}(…)", ", ".join(LOADABLE)),
     )
