@@ -21,7 +21,7 @@ from passes.planning.orders import refused
 from passes.planning.repairs import Case
 from passes.planning.search import UNEVEN, Effort, Found, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space, work_bound
-from passes.planning.strategies import enumerate_strategies, spaced
+from passes.planning.strategies import enumerate_strategies
 from passes.planning.traffic import sending_at_most, sent
 from passes.planning.unfit import unfit
 
@@ -135,11 +135,11 @@ def _planned(
 def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found]:
     """The search among strategies that cut the batch into any number of microbatches, and with small workspaces, where
     that is needed."""
-    found = case.least_of(case.limit)
-    if found is None or found[1].peak > case.limit:
+    found = case.best_of(case.limit)
+    if found is None:
         raise DiagnosticError([unfit(case)])
-    (everything, strategies), least = found
-    return everything, search(everything, spaced(strategies), case.limit, effort, [least])
+    (everything, strategies), step = found
+    return everything, search(everything, strategies, case.limit, effort, [step])
 
 
 def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import ceil, inf
 
 from dlc.diagnostics import Span
@@ -15,16 +16,16 @@ from passes.context import Context
 from passes.planning.conflicts import Order, keeping, without
 from passes.planning.conflicts import orders as all_orders
 from passes.planning.finish import Finished
-from passes.planning.least import even_share, extreme, floor, smallest
+from passes.planning.least import even_share, extreme, floor, likely, smallest
 from passes.planning.orders import refused
 from passes.planning.search import Effort, search
 from passes.planning.space import Space, space, work_bound
 from passes.planning.strategies import Strategy, enumerate_strategies, spaced
 
-EFFORT = Effort(gap=0.05, strategies=8)
+EFFORT = Effort(gap=0.05, strategies=6)
 """How far is searched for the plan that a repair allows: its step time is shown as a ratio."""
 
-PRICED = 24
+PRICED = 16
 """Strategies, those that compute fastest, among which it is searched for."""
 
 SCRATCH = 16
@@ -115,21 +116,31 @@ class Case:
         return best
 
     def best(self, limit: float) -> Finished | None:
-        """About the shortest step within a limit: among the usual strategies as `plan` searches them, and among all
-        where none of those fits."""
+        """About the shortest step within a limit."""
+        found = self.best_of(limit)
+        return None if found is None else found[1]
+
+    def best_of(self, limit: float) -> tuple[Looked, Finished] | None:
+        """That step, and what it was found among: the usual strategies as `plan` searches them, or all that there are
+        where none of those fits, at counts of microbatches well apart."""
         if refused(self.graph, self.context):
             return None
-        usual = self.space(every=False)
-        least = smallest(*usual, limit)
+        everything, strategies = self.space(every=False)
+        least = smallest(everything, strategies, limit)
         if least is None or least.peak > limit:
             found = self.least_of(limit)
             if found is None or found[1].peak > limit:
                 return None
             (everything, strategies), least = found
-            usual = everything, spaced(strategies)
-        tried = [each for each in usual[1] if floor(usual[0], extreme(usual[0], each)) <= limit]
-        tried.sort(key=lambda each: work_bound(usual[0], each))
-        return search(usual[0], tried[:PRICED], limit, EFFORT, [least]).finished[0]
+            strategies = spaced(strategies)
+        ranked = sorted(strategies, key=lambda each: work_bound(everything, each))
+        tried = (each for each in ranked if _may_fit(everything, extreme(everything, each), limit))
+        best = search(everything, tuple(islice(tried, PRICED)), limit, EFFORT, [least]).finished[0]
+        return (everything, strategies), best
+
+
+def _may_fit(everything: Space, strategy: Strategy, limit: float) -> bool:
+    return limit == inf or (floor(everything, strategy) <= limit and likely(everything, strategy) <= limit)
 
 
 def repairs(case: Case, least: Finished | None, orders: Sequence[Order], room: int) -> tuple[str, ...]:
