@@ -176,9 +176,9 @@ def enumerate_strategies(graph: Graph, context: Context, units: int, every: bool
     for named, families in dict.fromkeys(_meshes(context, units)):
         made = Strategy(named, families)
         for microbatches in microbatch_counts(graph, context, made.stages, every):
-            free = microbatches > 1 and context.request.microbatches is None
-            if every and free and graph.batch // microbatches < made.batch_parts:
-                continue  # what is asked for by name would not be done
+            asked = every or context.request.microbatches is not None
+            if asked and microbatches > 1 and graph.batch // microbatches < made.batch_parts:
+                continue  # ranks would have no samples of a microbatch
             yield as_written(made.with_(microbatches=microbatches), context)
 
 
