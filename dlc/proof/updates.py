@@ -75,6 +75,12 @@ def update(state: State, at: At, made: Compute, node: Node) -> None:
         _clip(state, at, made, node)
         return
     values, tables = _operands(state, made, node)
+    if len(values) < len({state.weight(name) for name in node.inputs}):
+        state.problem(
+            "content", made, f"`{made.address}` has not the operands of its node: rules see all that they join"
+        )
+        state.poison(at, made.inputs)
+        return
     contents = _read(state, at, made, node, values)
     if contents is None:
         state.poison(at, made.inputs)
@@ -86,12 +92,10 @@ def update(state: State, at: At, made: Compute, node: Node) -> None:
 
 
 def _operands(state: State, made: Compute, node: Node) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Buffer -> value of what a kernel reads, and its tables; a rule for all weights has those that the role holds."""
-    if len(made.inputs) >= len(node.inputs):
-        count = len(node.inputs)
-        return dict(zip(made.inputs, node.inputs, strict=False)), made.inputs[count:]
-    said = {name: state.layout.value(name) for name in made.inputs}
-    return {name: value for name, value in said.items() if value in node.inputs}, ()
+    """Buffer -> value of what a kernel reads, and its tables. Where weights have copies in f32, it sees these alone."""
+    copies = {weight: copy for copy, weight in state.changes.masters.items() if weight in node.inputs}
+    values = tuple(dict.fromkeys(copies.get(name, name) for name in node.inputs))
+    return dict(zip(made.inputs, values, strict=False)), made.inputs[len(values) :]
 
 
 def _read(state: State, at: At, made: Compute, node: Node, values: dict[str, str]) -> dict[str, Content] | None:
@@ -116,7 +120,7 @@ def _check_alike(state: State, made: Compute, node: Node, values: dict[str, str]
     placements = {value: state.forms[content.form].placement for value, content in contents.items()}
     joint = len([name for name in node.inputs if state.graph.value(name).kind == "weight"]) > 1
     if node.stage == "update" and joint:
-        if len(values) < len(node.inputs) or any(at != REPLICATED for p in placements.values() for at in p):
+        if any(at != REPLICATED for p in placements.values() for at in p):
             state.problem("parts", made, f"`{made.address}` is to see all weights whole, at once")
         return
     gradients = [name for name in placements if state.graph.value(name).kind == "gradient"]
@@ -131,7 +135,8 @@ def _gradient(state: State, node: Node, name: str, gradients: Sequence[str]) -> 
     """The gradient that goes with a weight or state of a node; of running averages, the sums."""
     if node.stage == "update":
         return gradients[0] if gradients else None
-    return f"{name}@grad" if f"{name}@grad" in gradients else None
+    found = f"{state.weight(name)}@grad"
+    return found if found in gradients else None
 
 
 def _check_norms(

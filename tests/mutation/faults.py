@@ -719,5 +719,6 @@ FAULTS: tuple[Fault, ...] = (*COLLECTIVES, *GROUPS, *HALOS, *KERNELS, *MESSAGES,
 def planted(program: Program, count: int) -> Iterator[tuple[str, str, Program]]:
     """(kind, where, Program) of so many faults of each kind, spread over the places where it can be planted."""
     for fault in FAULTS:
-        for where, made in spread(fault(program), count):
+        found = (edit for edit in fault(program) if edit[1] != program)
+        for where, made in spread(found, count):
             yield fault.__name__, where, made

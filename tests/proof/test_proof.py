@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dlc.driver import Options, compile_spec, read
+from dlc.driver import Options, compile_spec, context_of, read, training_graph
 from dlc.ir.mesh import Mesh
 from dlc.ir.program import Collective, Compute, Program
 from dlc.ir.storage import title
@@ -21,9 +21,9 @@ from dlc.proof.memory import Track, Written
 from dlc.proof.terms import added, shown, term
 from passes.lower import lower
 from tests.mutation.bases import Base, base
-from tests.mutation.editing import Site, rows_of, sites, with_buffer, with_rows
-from tests.mutation.faults import SCHEDULES
-from tests.passes.lowering.plans import by, on, plan_of, reduced
+from tests.mutation.editing import Site, rows_of, sites, spread, with_buffer, with_rows
+from tests.mutation.faults import SCHEDULES, scaled_twice
+from tests.passes.lowering.plans import by, megatron, on, plan_of, reduced
 from tests.specs.reduced import REDUCED
 
 DATA, BOTH, TWO = by(data="batch"), by(data="batch", model="channel feature"), {"data": 2, "model": 2}
@@ -65,6 +65,29 @@ def test_no_false_alarms(name: str, strategy: str) -> None:
 def test_no_false_alarms_for_any_spec_and_strategy(name: str) -> None:
     for strategy in STRATEGIES:
         sound(name, strategy)
+
+
+HALF: dict[str, dict[str, Any]] = {
+    "three ways": {"mesh": {"pipeline": 2, "data": 2, "model": 2}, "rule": megatron, "schedule": "one_f_one_b"}
+    | {"microbatches": 2, "stages": 2},
+    "ZeRO 3": {"mesh": {"data": 2}, "rule": DATA, "shard": "weights", "microbatches": 2},
+}
+
+
+@pytest.mark.parametrize("case", HALF)
+@pytest.mark.parametrize("widens", [False, True])
+def test_half_precision(case: str, widens: bool) -> None:
+    """Casts around kernels, weights made of their copies in f32; another weight's gradient is found there, too."""
+    given = {key: str(value).replace(" ", "") for key, value in (REDUCED["gpt2"] | {"depth": 1}).items()}
+    options, choices = Options(ranks=1), dict(HALF[case])
+    job, context = context_of(read("specs/gpt2.dlspec", given), options)
+    graph = training_graph(job, context, options)
+    plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices)
+    made = lower(graph, plan, on(plan.ranks, context).with_(widens=widens))
+    assert check(made, graph) == ()
+    faulty = [program for _, program in spread(scaled_twice(made), 6)]
+    assert len(faulty) == 6
+    assert all(check(program, graph) for program in faulty)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "googlenet", "inception_v3", "char_lm"])
