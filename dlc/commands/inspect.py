@@ -108,7 +108,7 @@ def _timeline(arguments: Namespace) -> Answer:
 
     with progress(f"planning {arguments.file}"):
         compiled = driver.plan_file(arguments.file, driver.Options(parameters_of(arguments)))
-    timeline = step_timeline(compiled.graph, compiled.plan, compiled.program, compiled.context)
+    timeline = step_timeline(compiled.program, compiled.context)
     write_parts(arguments.timeline, (line.encode() for line in trace_lines(timeline)))
     document = {"trace": arguments.timeline, **timeline_document(timeline)}
     text = f"{timeline_text(timeline)}\n\nwrote {arguments.timeline}: open it in https://ui.perfetto.dev"
