@@ -74,14 +74,15 @@ def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged:
     """A step of training on one device: all microbatches of so many batches, one batch after another."""
     made, slots = Making(names, chunks, staged), _slots(device, chunks)
     made.run("begin")
-    for phase, microbatch, chunk in device * batches:
-        slot = microbatch % slots[chunk]
-        if phase == "F":
-            made.run("load", chunk, microbatch, slot)
-        if phase == "B":
-            made.sent("forward", chunk, microbatch)
-        made.run({"F": "forward", "B": "backward", "W": "weights"}[phase], chunk, microbatch, slot)
-    made.settle()
+    for _ in range(batches):
+        for phase, microbatch, chunk in device:
+            slot = microbatch % slots[chunk]
+            if phase == "F":
+                made.run("load", chunk, microbatch, slot)
+            if phase == "B":
+                made.sent("forward", chunk, microbatch)
+            made.run({"F": "forward", "B": "backward", "W": "weights"}[phase], chunk, microbatch, slot)
+        made.settle()
     made.run("reduce")
     made.run("unscale")
     made.run("update")

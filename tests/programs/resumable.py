@@ -20,9 +20,8 @@ from dlc.launch import command_line
 SPEC = """dlspec 1
 network small {{
   input image: f32[{batch}, channel = 1, height = 8, width = 8]
-  body   = image -> conv(8, 3x3, pad = same, bias = no) -> bn(group = 4) -> relu -> dropout(0.2) -> maxpool(2x2)
-  more   = body -> conv(16, 3x3, pad = same) -> relu -> flatten
-  hidden = more -> linear(32) -> tanh
+  body   = {body}
+  hidden = body -> conv(16, 3x3, pad = same) as more -> relu -> flatten -> linear(32) -> tanh
   logits = hidden -> linear(10)
   output logits
 }}
@@ -36,7 +35,6 @@ cluster box {{
   topology {{ core[{ranks}] over shm }}
 }}
 train small {{
-  data      = digits(test = 0.2)
   loss      = cross_entropy(logits, data.label)
   metrics   = [accuracy(logits, data.label)]
 {train}
@@ -44,7 +42,10 @@ train small {{
 plan small on box {{ {plan} }}
 """
 
+BODY = "image -> conv(8, 3x3, pad = same, bias = no) -> bn(group = {group}) -> relu -> dropout(0.2) -> maxpool(2x2)"
+
 TRAIN: Mapping[str, str] = {
+    "data": "digits(test = 0.2)",
     "optimizer": "adam",
     "lr": "warmup(to = 3e-3, over = 10 steps) then cosine(to = 0, over = 2 epochs)",
     "clip": "norm(1.0)",
@@ -99,13 +100,21 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **variables}
 
 
-def program(root: Path, ranks: int, plan: str = "strategy = data", batch: int = 32, **train: str) -> Resumable:
+def program(
+    root: Path,
+    ranks: int,
+    plan: str = "strategy = data",
+    batch: int = 32,
+    body: str = BODY,
+    group: int = 4,
+    **train: str,
+) -> Resumable:
     """Plan and compile the network for so many ranks; `train` changes the train block, "" leaves a setting out."""
     settings = {**TRAIN, **train}
     text = "\n".join(f"  {key} = {value}" for key, value in settings.items() if value)
     root.mkdir(parents=True, exist_ok=True)
     path = root / "small.dlspec"
-    path.write_text(SPEC.format(batch=batch, ranks=ranks, train=text, plan=plan))
+    path.write_text(SPEC.format(batch=batch, ranks=ranks, body=body.format(group=group), train=text, plan=plan))
     folder = root / "program"
     write_folder(emit_files(plan_spec(read(str(path)), Options(ranks=ranks))), str(folder))
     return Resumable(folder, ranks, root)
