@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dlc.ir.program import Buffer, CommunicationGroup, Entry, Instruction, Program, Role, Row, Segment
+from dlc.ir.program import (
+    Buffer,
+    Collective,
+    CommunicationGroup,
+    Compute,
+    Entry,
+    Instruction,
+    Program,
+    Role,
+    Row,
+    Segment,
+)
 from dlc.ir.storage import title
 
 T = TypeVar("T")
@@ -117,3 +128,41 @@ def spread(found: Iterable[T], count: int) -> list[T]:
         return every
     step = (len(every) - 1) / max(1, count - 1)
     return [every[round(at * step)] for at in range(count)]
+
+
+# --- which places, and what could be taken for what --------------------------------------------------------------
+
+
+def is_a(*kinds: str) -> Callable[[Site], bool]:
+    """Whether an instruction is a collective of one of these kinds."""
+    return lambda site: isinstance(site.instruction, Collective) and site.instruction.kind in kinds
+
+
+def calls(*names: str) -> Callable[[Site], bool]:
+    """Whether an instruction calls a kernel of one of these ops or passes."""
+    return lambda site: isinstance(site.instruction, Compute) and bool({*site.instruction.kernel[:2]} & {*names})
+
+
+def each(
+    program: Program,
+    kind: type,
+    change: Callable[[Site], Program | None],
+    where: Callable[[Site], bool] = lambda _: True,
+) -> Iterator[Edit]:
+    """The programs with an instruction of a kind changed, one for each of them that can be."""
+    for site in sites(program, kind, where):
+        made = change(site)
+        if made is not None and made != program:
+            yield site.name, made
+
+
+def twins_of(role: Role, name: str, kinds: tuple[str, ...] = ()) -> list[Buffer]:
+    """Other buffers that could be taken for one: of the same type and placement."""
+    buffer = role.buffer(name)
+    return [
+        other
+        for other in role.buffers
+        if other.name != name
+        and (other.type, other.placement, other.layout) == (buffer.type, buffer.placement, buffer.layout)
+        and other.kind in (kinds or (buffer.kind,))
+    ]
