@@ -42,6 +42,7 @@ Runner = Callable[..., None]
 """`(program, ranks, root, steps, record, *options)`: runs a program's folder and keeps a record of each step."""
 
 CLIP_NORM = 1e-3  # far below the norm of any gradient that training begins with, so that clipping does act
+LOSS_SCALE = 2.0**8
 NOISE_SEEDS = (1, 2)
 
 EXACT_ALGORITHMS = ("direct", "im2col")
@@ -124,8 +125,11 @@ def _content(folder: str) -> dict[str, bytes]:
 def variants(training: Training, *, exact: bool) -> Iterator[Variant]:
     """SGD and Adam, each with clipping and without, and any other optimizer as it is written.
 
-    In exact mode SGD and any other one but Adam, without clipping, with rates that are powers of two.
+    In exact mode SGD and any other one but Adam, without clipping, with rates that are powers of two. A dynamic loss
+    scale is one at which steps are not skipped: in those there would be nothing to compare.
     """
+    if training.precision.loss_scale == "dynamic":
+        training = replace(training, precision=replace(training.precision, loss_scale=LOSS_SCALE))
     sgd = Choice("sgd", (("momentum", 0.5 if exact else 0.9), ("nesterov", False), ("weight_decay", 0.0)))
     adam = Choice("adam", (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8), ("weight_decay", 0.0)))
     own = () if training.optimizer.kind in (sgd.kind, adam.kind) else (training.optimizer,)
