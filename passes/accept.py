@@ -17,7 +17,8 @@ def accept(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
     yield from _extents(graph, plan, context)
     planned = {op.address: op for op in plan.ops}
     found = {operation.address: operation for operation in operations(graph)}
-    for address in sorted(planned.keys() ^ found.keys()):
+    known = {node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")}
+    for address in sorted((planned.keys() - known) | (found.keys() - planned.keys())):
         yield f"{address} is an op of the {'plan' if address in planned else 'network'} alone"
     free = context.with_(request=replace(context.request, pins=(), forbids=(), limits=(), layout="auto"))
     for address, operation in found.items():
