@@ -162,6 +162,28 @@ def _commands_in(folder: Path) -> list[str]:
     return [command for command in found if str(folder) in command and "pytest" not in command]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--resume", "--load", "w.npz"), "`--resume` goes on with the weights of its checkpoint"),
+        (("--checkpoint-now",), "does not say where checkpoints are written: `--checkpoint DIR` does"),
+        (("--checkpoint-now", "--checkpoint", "nowhere"), "no run writes checkpoints to `nowhere`"),
+    ],
+)
+def test_options_of_checkpoints_that_cannot_be_meant(
+    dlc: Dlc, lenet5: Path, options: tuple[str, ...], message: str
+) -> None:
+    said = dlc("run", lenet5, *options)
+    assert said.status == 2
+    assert message in said.err
+
+
+def test_resuming_a_program_that_has_no_folder_of_checkpoints(lenet5: Path) -> None:
+    done = run_dlc("run", lenet5, "-n", "1", "--resume")
+    assert done.returncode == 1
+    assert "error[E0720]: there is no folder of checkpoints to resume from" in done.stderr
+
+
 # --- doctor ----------------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,8 @@ class Checkpoints:
     """Writes checkpoints while a program trains, and goes on from one; all ranks call its methods alike.
 
     `to` is the folder, as the spec names it, within the root of data paths, `every` the steps between two checkpoints;
-    the folder that `options.checkpoint` names takes its place. Without either there are none.
+    the folder that `options.checkpoint` names takes its place. Without either there are none, nor when `dlc verify`
+    records steps or a run is rehearsed.
     """
 
     tensors: Tensors
@@ -68,8 +69,9 @@ class Checkpoints:
             self._folder = Path(self.options.checkpoint)
         elif self.to:
             self._folder = self.files.root / self.to
-        if self.options.record or self.options.replay:
-            self._folder = None
+        options = self.options
+        if options.record or options.replay or (options.rehearse and not options.checkpoint):
+            self._folder = None  # such a run is no training
         self._asked, self._scratch = np.zeros(2), np.empty(0)
 
     def begin(self, steps: int) -> tuple[int, float]:
