@@ -239,11 +239,12 @@ def _results(program: Program, role: Role, entry: str) -> tuple[str, ...]:
 
 
 def _writes(role: Role, entry: str, name: str) -> bool:
-    """Whether a role fills a buffer, or one that it is a view of, in an entry point."""
+    """Whether a role fills a buffer, or one that it is a view of, in an entry point: not with what another one sends."""
     names = {name}
     while (parent := role.buffer(name).view_of) is not None:
         names.add(name := parent)
-    return any(names.intersection(writes(instruction)) for _, instruction in instructions(role, entry))
+    made = (instruction for _, instruction in instructions(role, entry) if not isinstance(instruction, Receive))
+    return any(names.intersection(writes(instruction)) for instruction in made)
 
 
 def _entries(program: Program) -> tuple[str, ...]:
