@@ -239,7 +239,7 @@ def _results(program: Program, role: Role, entry: str) -> tuple[str, ...]:
 
 
 def _writes(role: Role, entry: str, name: str) -> bool:
-    """Whether a role fills a buffer, or one that it is a view of, in an entry point: not with what another one sends."""
+    """Whether a role fills a buffer, or one that it is a view of, in an entry point, not with what others send."""
     names = {name}
     while (parent := role.buffer(name).view_of) is not None:
         names.add(name := parent)
