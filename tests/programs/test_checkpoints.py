@@ -354,3 +354,25 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_training(
     assert said.returncode == 1
     assert "error[E0720]: checkpoints cannot be written to `" in said.stderr
     assert made.checkpoints.read_text() == "mine"
+
+
+def test_a_link_out_of_the_spec_s_folder_is_refused(programs: dict[str, Resumable], tmp_path: Path) -> None:
+    made = fresh(programs["data"], tmp_path / "root")
+    made.root.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    made.checkpoints.symlink_to(tmp_path / "elsewhere")
+    said = made.run("--steps", "5")
+    assert said.returncode == 1
+    assert "it lies outside" in said.stderr
+    assert os.listdir(tmp_path / "elsewhere") == []
+    assert done(made, "--steps", "5", "--checkpoint", str(tmp_path / "elsewhere")).returncode == 0
+    assert os.listdir(tmp_path / "elsewhere") == ["step-000000005"]
+
+
+def test_the_manifest_tells_where_training_stands(written: Path) -> None:
+    kept = json.loads((written / "ckpt/step-000000060/manifest.json").read_text())
+    assert (kept["schema"], kept["step"], kept["epoch"], kept["batch"], kept["ranks"]) == (1, 60, 1, 60 - 44, 2)
+    assert kept["data"] == {"samples": 1438, "batch": 32, "seed": 3, "shuffle": True, "last": "drop"}
+    assert all(len(kept["digests"][what]) == 64 for what in ("plan", "spec"))
+    assert kept["tensors"]["hidden.linear.weight"]["shape"] == [32, 256]
+    assert kept["tensors"]["hidden.linear.weight"]["dtype"] == "<f4"

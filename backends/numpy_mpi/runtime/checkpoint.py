@@ -15,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -65,11 +66,11 @@ class Checkpoints:
     _looked: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        if self.options.checkpoint:
-            self._folder = Path(self.options.checkpoint)
+        options = self.options
+        if options.checkpoint:
+            self._folder = Path(options.checkpoint)
         elif self.to:
             self._folder = self.files.root / self.to
-        options = self.options
         if options.record or options.replay or (options.rehearse and not options.checkpoint):
             self._folder = None  # such a run is no training
         self._asked, self._scratch = np.zeros(2), np.empty(0)
@@ -129,6 +130,8 @@ class Checkpoints:
             return None
         for name in self.tensors.names():
             self.tensors.scatter(name, generation.read(name) if generation is not None else None)
+        if generation is not None:
+            generation.close()
         restore(self.stop, told["stop"])
         self._last = told["step"]
         self.progress.note(self._resumes(told))
@@ -138,7 +141,9 @@ class Checkpoints:
     def _whole(self) -> list[Generation]:
         """The last whole generation, or none where there are no generations; ProgramError where none of them is."""
         assert self._folder is not None
-        (self._folder / ASK_FILE).unlink(missing_ok=True)
+        self._require_inside()
+        with suppress(OSError):
+            (self._folder / ASK_FILE).unlink()
         broken: list[str] = []
         for generation in generations(self._folder):
             fault = generation.fault()
@@ -195,6 +200,7 @@ class Checkpoints:
     def _require_empty(self) -> None:
         """The folder of checkpoints, made if need be, without any in it."""
         assert self._folder is not None
+        self._require_inside()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self._folder, os.W_OK | os.X_OK):
@@ -213,6 +219,17 @@ class Checkpoints:
                 help="`--resume` goes on from it; remove the folder to begin anew",
             )
 
+    def _require_inside(self) -> None:
+        """A folder that the spec names lies inside the root of its paths: no link leads out of it."""
+        assert self._folder is not None
+        root = self.files.root.resolve()
+        if not self.options.checkpoint and not self._folder.resolve().is_relative_to(root):
+            raise ProgramError(
+                f"checkpoints cannot be written to `{self._folder}`: it lies outside {root}",
+                code=CODE,
+                help="`--checkpoint DIR` names any folder",
+            )
+
     # --- writing -------------------------------------------------------------------------------------------------
 
     def _write(self, folder: Path, step: int, loss: float) -> str:
@@ -226,7 +243,8 @@ class Checkpoints:
         if writing is not None:
             failure = writing.finish(self._manifest(step, loss))
             if not failure:
-                (folder / ASK_FILE).unlink(missing_ok=True)
+                with suppress(OSError):
+                    (folder / ASK_FILE).unlink()
                 prune(folder, step)
         failure = str(self._world.bcast(failure))
         if not failure:
