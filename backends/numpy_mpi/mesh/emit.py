@@ -40,6 +40,9 @@ RUNTIME_NAMES = (
     "Arrays", "Checkpoints", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
     "found", "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
 )  # fmt: skip
+UNITS = {"f16": "2.0**-10", "bf16": "2.0**-7"}
+"""One unit in the last place of numbers in half precision, relative to the smallest with its exponent."""
+
 ROWS = ("Array", "Bytes", "Halo", "Part", "View")
 
 TITLES = {
@@ -297,6 +300,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
             for name, attributes in _constants(parts).items()
         ),
         "interchangeable": interchangeable(graph),
+        "unit": f", unit={UNITS[program.dtype]}" if program.dtype in UNITS else "",
         "rates": rates_function(training.rates),
         "initialisation": "\n".join(_initialise(value) for value in _started(graph.values)),
         "functions": [_block(function) for function in folding.functions],

@@ -38,11 +38,15 @@ class Trace:
 
     Without them it does nothing. Tensors are whole, and named as the tables name their arrays. `options.perturb`
     shuffles samples within runs of `interchangeable` ones and moves each weight by at most one unit in the last place:
-    the serial program's own spread under such noise is what its parallel forms are measured by.
+    the serial program's own spread under such noise is what its parallel forms are measured by. `unit` is the relative
+    size of that unit where a program computes with narrower numbers than it keeps.
     """
 
-    def __init__(self, tensors: Tensors, stages: Sequence[Tables], options: Recorded, *, interchangeable: int) -> None:
+    def __init__(
+        self, tensors: Tensors, stages: Sequence[Tables], options: Recorded, *, interchangeable: int, unit: float = 0.0
+    ) -> None:
         self._tensors, self._options, self._interchangeable = tensors, options, interchangeable
+        self._unit = unit
         titles = {name: place for stage in reversed(stages) for name, place in stage.tensors.items()}
         self._state = {name: titles[name] for name in tensors.names()}
         self._gradients = {
@@ -86,7 +90,8 @@ class Trace:
         for name, title in self._state.items():
             own = self._tensors.own(name)
             if own is not None and title.startswith("w.") and own.dtype.kind == "f":
-                own[...] = np.where(noise.random(own.shape) < 0.5, own, np.nextafter(own, np.inf))
+                moved = own * (1 + self._unit) if self._unit else np.nextafter(own, np.inf)
+                own[...] = np.where(noise.random(own.shape) < 0.5, own, moved)
         return indices
 
     def _whole(self, prefix: str, names: Mapping[str, str]) -> Arrays:
