@@ -10,6 +10,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import OpPlan, Plan
 from passes.context import Context
 from passes.options import Operation, candidates, operations, rules_of
+from passes.survey import slowest
 
 
 def accept(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
@@ -37,9 +38,10 @@ def _extents(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
 def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Context) -> Iterator[str]:
     """Layout and algorithms of one op."""
     largest = -(-graph.batch // context.ranks)
+    rules = rules_of(context.request, context.exact, slowest(context.cluster, context.ranks).kind)
     legal = {
         (candidate.node.stage, candidate.algorithm)
-        for candidate in candidates(graph, operation, rules_of(context.request, context.exact), largest)
+        for candidate in candidates(graph, operation, rules, largest)
         if candidate.excluded is None and candidate.layout == planned.layout
     }
     for node in operation.passes:
