@@ -8,8 +8,9 @@ from pathlib import Path
 from dlc import driver
 from dlc.cluster.topology import Cluster, Device, Group, Link
 from dlc.ir.text import to_text
-from passes.choose import choose
 from passes.lower import lower
+from passes.planning.plan import plan
+from passes.planning.search import Effort
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "ir.md"
@@ -21,10 +22,10 @@ KEPT = {
         r"graph ", r"(stage|inputs|fields|outputs|loss|batch) ", r"value (image|c1\.conv\.weight|c1\.conv|c1\.tanh):",
         r"value c1\.conv\.weight@grad:", r"node (c1\.conv|c1\.tanh|c1\.conv@dw|c1\.conv\.weight@update):",
     ),
-    "plan": (r"plan ", r"(ranks|batch|mesh|shards) ", r"op (c1\.conv|c1\.tanh):", r"bucket "),
+    "plan": (r"plan ", r"(ranks|batch|mesh|shards) ", r"op (c1\.conv|c1\.tanh):"),
     "program": (
         r"program ", r"(batch|dtype|loss|ranks|shards) ", r"group ", r"role ",
-        r"buffer (arena|c1\.conv\.weight|bucket0|c1\.conv\.weight@grad|c1\.conv|c1\.conv\.columns):",
+        r"buffer (transient|c1\.conv\.weight|bucket0|c1\.conv\.weight@grad|c1\.conv|c1\.conv\.columns):",
         r"segment (backward|update) ", r"compute c1\.(conv@dw|conv\.weight@update):", r"collective bucket",
         r"entry train_step", r"run (load|forward|backward|update)$",
     ),
@@ -47,8 +48,8 @@ def texts() -> dict[str, str]:
     job, context = driver.context_of(source, options)
     context = context.with_(cluster=cluster, ranks=2)
     graph = driver.training_graph(job, context, options)
-    plan = choose(graph, context)
-    return {"graph": to_text(graph), "plan": to_text(plan), "program": to_text(lower(graph, plan, context))}
+    made = plan(graph, context, 2**30, Effort()).plan
+    return {"graph": to_text(graph), "plan": to_text(made), "program": to_text(lower(graph, made, context))}
 
 
 def shortened(text: str, kept: tuple[str, ...]) -> str:
