@@ -28,7 +28,7 @@ def test_specs_have_no_mistakes(block: Block, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("document", RUNNING, ids=lambda path: path.name)
 def test_commands_print_what_is_shown(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(ROOT / "specs", tmp_path / "specs")
     monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ def test_commands_print_what_is_shown(
             program, *words = shlex.split(command.line)
             assert program == "dlc", f"{block}: only dlc is run"
             cli.main(words)
-            printed = "".join(capsys.readouterr())
+            printed = "".join(capfd.readouterr())
             if command.expected.strip():
                 assert agrees(command.expected, printed), f"{block}: `{command.line}` prints\n{printed}"
 
