@@ -47,27 +47,29 @@ def exact() -> Compiled:
     return compile_job(source, job, without_rounding(context, job.graph), Options())
 
 
-LEFT_OUT = """    own = g.bucket0[:200].copy()
-    (lambda *call: (world.allreduce(*call), np.copyto(g.bucket0[:200], own)))(g.bucket0,"""
+LEFT_OUT = """own = g.bucket0[:200].copy()
+    (lambda *call, **how: (place.allreduce(*call, **how), np.copyto(g.bucket0[:200], own)))(g.bucket0,"""
 """The first gradient of a bucket stays the rank's own, whichever allreduce sums the others."""
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("file", "right", "wrong"),
     [
-        pytest.param("count=len(indices)", "count=stop - start", id="means over the shard"),
-        pytest.param("position=start", "position=0", id="every rank at the first position"),
-        pytest.param("indices[start:stop], a)", "indices[: stop - start], a)", id="every rank the first samples"),
-        pytest.param("    world.allreduce(g.bucket0,", "    (g.bucket0,", id="no sum over the ranks"),
-        pytest.param("    world.allreduce(g.bucket0,", LEFT_OUT, id="a gradient left out"),
-        pytest.param("    world.allreduce(a.stem_conv_bn_bn_sums,", "    (a.stem_conv_bn_bn_sums,", id="half a group"),
+        pytest.param("train.py", "count=at.count", "count=at.count // 2", id="means over the shard"),
+        pytest.param("train.py", 'at.position("data")', "0", id="every rank at the first position"),
+        pytest.param("runtime/place.py", "[at.first + start : at.first + stop]", "[at.first : at.first + stop - start]",
+                     id="every rank the first samples"),
+        pytest.param("train.py", "place.allreduce(g.bucket0,", "(lambda *_, **__: None)(g.bucket0,",
+                     id="no sum over the ranks"),
+        pytest.param("train.py", "place.allreduce(g.bucket0,", LEFT_OUT, id="a gradient left out"),
+        pytest.param("train.py", "place.allreduce(a.bn_sums,", "(lambda *_, **__: None)(a.bn_sums,", id="half a group"),
     ],
-)
-def test_faults_are_caught(exact: Compiled, right: str, wrong: str) -> None:
+)  # fmt: skip
+def test_faults_are_caught(exact: Compiled, file: str, right: str, wrong: str) -> None:
     files = emit_files(exact)
-    text = files["train.py"].decode()
+    text = files[file].decode()
     assert right in text
-    wrong_files = {**files, "train.py": text.replace(right, wrong).encode()}
+    wrong_files = {**files, file: text.replace(right, wrong).encode()}
     with suppress(VerificationError):  # the program itself noticed that its ranks disagree
         assert not compare(exact, wrong_files, "exact", steps=1).passed
 
