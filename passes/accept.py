@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
+from dlc.expand.requests import ALLREDUCE
 from dlc.ir.graph import Graph
 from dlc.ir.plan import OpPlan, Plan
+from passes.buckets import reduced_values, shards
 from passes.context import Context
 from passes.options import Operation, candidates, operations, rules_of
 from passes.survey import slowest
@@ -25,6 +27,8 @@ def accept(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
     for address, operation in found.items():
         if address in planned:
             yield from _decisions(graph, operation, planned[address], free)
+    if plan.mesh == (("data", plan.ranks),) and plan.ranks > 1 and not _cut(plan):
+        yield from _data_parallel(graph, plan, context)
 
 
 def _extents(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
@@ -48,3 +52,21 @@ def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Con
         if (node.stage, planned.algorithm(node.stage)) not in legal:
             how = " ".join(filter(None, (planned.algorithm(node.stage), "in", planned.layout or "no layout")))
             yield f"there is no kernel for {node.address} by {how}"
+
+
+def _cut(plan: Plan) -> bool:
+    """Whether anything is cut but the batch: a plan of data parallelism leaves the partitions of its ops empty."""
+    whole = plan.microbatches == plan.batches == 1 and plan.shard == "none"
+    return not whole or any(op.partition or op.recompute for op in plan.ops)
+
+
+def _data_parallel(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
+    """The ranks' shares of the batch, and what is summed over the ranks: everything, once, by an allreduce."""
+    alike = len({context.cluster.device_of(rank) for rank in range(context.ranks)}) == 1
+    if alike and plan.shards != shards(graph.batch, plan.ranks):
+        yield f"its shards are no even shares of {graph.batch} samples on {context.ranks} ranks"
+    if sorted(name for bucket in plan.buckets for name in bucket.members) != sorted(reduced_values(graph)):
+        yield "its buckets do not hold each gradient, loss and metric once"
+    for bucket in plan.buckets:
+        if bucket.algorithm not in ALLREDUCE[1:]:
+            yield f"there is no allreduce by {bucket.algorithm}"
