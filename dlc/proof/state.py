@@ -9,7 +9,7 @@ from itertools import pairwise
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import Buffer, Collective, Instruction, Program, Role, Row
+from dlc.ir.program import Buffer, Collective, Instruction, Program, Receive, Role, Row
 from dlc.ir.storage import title, writes
 from dlc.ir.tensor import NARROW
 from dlc.ops import operator
@@ -106,7 +106,7 @@ class State:
         self.found.setdefault(key, Problem(kind, sentence, self.role.name, self.entry, name))
 
     def fills(self, name: str) -> frozenset[str]:
-        """The segments that may fill a buffer, or one that it is a view of."""
+        """The segments that may fill a buffer, or one that it is a view of, but with what another role sends."""
         found = self._fills.get(name)
         if found is None:
             known, names, at = {b.name for b in self.role.buffers}, set[str](), name
@@ -117,7 +117,7 @@ class State:
             found = self._fills[name] = frozenset(
                 segment.name
                 for segment in self.role.segments
-                if any(names.intersection(writes(made)) for made in segment.instructions)
+                if any(names.intersection(writes(i)) for i in segment.instructions if not isinstance(i, Receive))
             )
         return found
 
