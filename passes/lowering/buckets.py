@@ -130,6 +130,8 @@ def shard_placement(setting: Setting, weight: str, held: Placement, axes: tuple[
 def buckets_of(setting: Setting, found: Sequence[Total]) -> tuple[Bucket, ...]:
     """The totals in buckets: of one element type, summed over the same axes, up to a bucket's capacity.
 
+    A bucket takes what is complete first, and has it in the order of the network.
+
     Those that are scattered in every microbatch are of one stage, whose backward pass completes them.
     """
     passes = setting.plan.shard in ("gradients", "weights")
@@ -147,6 +149,9 @@ def buckets_of(setting: Setting, found: Sequence[Total]) -> tuple[Bucket, ...]:
             made.append(members)
         members.append(total)
         open_[key] = (members, held + size, capacity)
+    places = _places(setting)
+    for members in made:
+        members.sort(key=lambda total: places[total.value])
     return tuple(_bucket(setting, f"bucket{at}", tuple(members), passes) for at, members in enumerate(made))
 
 
@@ -156,6 +161,18 @@ def _bucket(setting: Setting, name: str, members: tuple[Total, ...], passes: boo
     at_once = passing or not (setting.many or any(total.spans for total in members))
     size = sum(setting.bytes(total.value, total.form) for total in members)
     return Bucket(name, members, members[0].axes, sharded, at_once, passing, size, len(members))
+
+
+def _places(setting: Setting) -> dict[str, tuple[int, bool, int]]:
+    """Where a total lies in its bucket: with its op in the order of the network, the gradients of weights first."""
+    graph = setting.graph
+    ops = {node.address: at for at, node in enumerate(graph.nodes)}
+    found: dict[str, tuple[int, bool, int]] = {}
+    for at, value in enumerate(graph.values):
+        found[value.name] = ops.get(value.name, ops.get(value.name.rpartition(".")[0], len(ops))), True, at
+        if value.owner is not None:
+            found[f"{value.name}@grad"] = ops.get(value.owner, len(ops)), False, at
+    return found
 
 
 def allocate(setting: Setting, buckets: Sequence[Bucket], buffers: Buffers) -> None:

@@ -31,7 +31,7 @@ from .sliding import at, taps
 
 def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y."""
-    conv = Conv(**attrs)
+    conv = Conv.told(**attrs)
     x, weight, *rest = arrays
     bias, y = optional_bias(rest, conv), rest.pop(0)
     w = _weights_by_tap(weight, conv, rest)
@@ -53,7 +53,7 @@ def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
 
 def conv_direct_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx."""
-    conv = Conv(**attrs)
+    conv = Conv.told(**attrs)
     dy, weight, dx, *rest = arrays
     w = _weights_by_tap(weight, conv, rest).swapaxes(-1, -2)
     (tap,) = rest
@@ -75,7 +75,7 @@ def conv_direct_dx(*arrays: Array, **attrs: Any) -> None:
 
 def conv_direct_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias]."""
-    conv = Conv(**attrs)
+    conv = Conv.told(**attrs)
     dy, x, dweight, *rest = arrays
     bias_gradient(dy, optional_bias(rest, conv), conv.layout)
     if dy.size == 0:

@@ -79,11 +79,12 @@ def _is_smooth(length: int) -> bool:
 
 def as_images(arrays: tuple[Array, ...], attrs: dict[str, Any]) -> tuple[tuple[Array, ...], Conv]:
     """Sequences and their weights as images of height 1."""
+    conv = Conv.told(**attrs)
     if arrays[0].ndim == 4:
-        return arrays, Conv(**attrs)
-    flat = {name: (1, *attrs[name]) for name in ("window", "stride", "dilation")}
+        return arrays, conv
     images = tuple(array[:, :, None] if array.ndim == 3 else array for array in arrays)
-    return images, Conv(**attrs | flat | {"pad": ((0, 0), *attrs["pad"])})
+    window, stride, dilation = (1, *conv.window), (1, *conv.stride), (1, *conv.dilation)
+    return images, conv._replace(window=window, stride=stride, pad=((0, 0), *conv.pad), dilation=dilation)
 
 
 def _forward(arrays: tuple[Array, ...], conv: Conv, *, tiled: bool) -> None:

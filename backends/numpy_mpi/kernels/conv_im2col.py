@@ -38,7 +38,7 @@ from .sliding import at, taps
 
 def conv_im2col_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y."""
-    conv = Conv(**attrs)
+    conv = Conv.told(**attrs)
     x, weight, *rest = arrays
     bias, y = optional_bias(rest, conv), rest.pop(0)
     w = _weight_matrix(weight, conv, rest)
@@ -58,7 +58,7 @@ def conv_im2col_forward(*arrays: Array, **attrs: Any) -> None:
 
 def conv_im2col_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx."""
-    conv = Conv(**attrs)
+    conv = Conv.told(**attrs)
     dy, weight, dx, *rest = arrays
     w = _weight_matrix(weight, conv, rest).transpose(0, 2, 1)
     if conv.plain:
@@ -78,7 +78,7 @@ def conv_im2col_dx(*arrays: Array, **attrs: Any) -> None:
 
 def conv_im2col_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias]."""
-    conv = Conv(**attrs)
+    conv = Conv.told(**attrs)
     dy, x, dweight, *rest = arrays
     bias_gradient(dy, optional_bias(rest, conv), conv.layout)
     if dy.size == 0:

@@ -22,7 +22,6 @@ class Conv(NamedTuple):
     Sequences and volumes lie in logical order, which is called NCHW here.
     """
 
-    filters: int
     window: Extents
     stride: Extents
     pad: Pads
@@ -30,6 +29,22 @@ class Conv(NamedTuple):
     groups: int
     bias: bool
     layout: str = "NCHW"
+
+    @classmethod
+    def told(
+        cls,
+        window: Extents,
+        stride: Extents = (),
+        pad: Pads = (),
+        dilation: Extents = (),
+        groups: int = 1,
+        bias: bool = False,
+        layout: str = "NCHW",
+        filters: int = 0,
+    ) -> Conv:
+        """As kernels are told: strides and dilations are 1, pads 0 unless given; how many `filters`, arrays tell."""
+        ones = (1,) * len(window)
+        return cls(window, stride or ones, pad or ((0, 0),) * len(window), dilation or ones, groups, bias, layout)
 
     @property
     def reach(self) -> Extents:

@@ -76,32 +76,32 @@ ORDER = {"NCHW": (1, 2, 0, 3, 4), "NHWC": (0, 3, 4, 1, 2), "CHWN": (1, 2, 3, 4, 
 
 def conv_winograd2_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y by F(2×2, 3×3)."""
-    _forward(F2, arrays, Conv(**attrs))
+    _forward(F2, arrays, Conv.told(**attrs))
 
 
 def conv_winograd2_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx by F(2×2, 3×3)."""
-    _dx(F2, arrays, Conv(**attrs))
+    _dx(F2, arrays, Conv.told(**attrs))
 
 
 def conv_winograd2_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias] by F(2×2, 3×3)."""
-    _dw(F2, arrays, Conv(**attrs))
+    _dw(F2, arrays, Conv.told(**attrs))
 
 
 def conv_winograd4_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y by F(4×4, 3×3)."""
-    _forward(F4, arrays, Conv(**attrs))
+    _forward(F4, arrays, Conv.told(**attrs))
 
 
 def conv_winograd4_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx by F(4×4, 3×3)."""
-    _dx(F4, arrays, Conv(**attrs))
+    _dx(F4, arrays, Conv.told(**attrs))
 
 
 def conv_winograd4_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias] by F(4×4, 3×3)."""
-    _dw(F4, arrays, Conv(**attrs))
+    _dw(F4, arrays, Conv.told(**attrs))
 
 
 def _forward(f: Matrices, arrays: tuple[Array, ...], conv: Conv) -> None:

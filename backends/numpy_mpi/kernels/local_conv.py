@@ -23,7 +23,7 @@ BLOCK = 2**18
 
 def local_conv_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y; allocates the padded input, and columns and results of some rows."""
-    conv = Conv(groups=1, **attrs)
+    conv = Conv.told(**attrs)
     x, weight, *bias, y = arrays
     results = _by_position(logical(y, conv.layout), conv)
     for rows, columns in _columns(x, y, conv):
@@ -35,7 +35,7 @@ def local_conv_forward(*arrays: Array, **attrs: Any) -> None:
 
 def local_conv_dx(dy: Array, weight: Array, dx: Array, **attrs: Any) -> None:
     """dy, weight -> dx; allocates dy and the columns' gradients of some rows."""
-    conv = Conv(groups=1, **attrs)
+    conv = Conv.told(**attrs)
     dx.fill(0)
     image, results = logical(dx, conv.layout), _by_position(logical(dy, conv.layout), conv)
     for rows in _rows(image, results, conv):
@@ -52,7 +52,7 @@ def local_conv_dx(dy: Array, weight: Array, dx: Array, **attrs: Any) -> None:
 
 def local_conv_dw(dy: Array, x: Array, dweight: Array, *dbias: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias]; allocates the padded input, and columns and dy of some rows."""
-    conv = Conv(groups=1, **attrs)
+    conv = Conv.told(**attrs)
     results = _by_position(logical(dy, conv.layout), conv)
     for rows, columns in _columns(x, dy, conv):
         transposed = _matrices(columns, conv, -1).swapaxes(-1, -2)

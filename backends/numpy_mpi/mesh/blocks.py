@@ -12,14 +12,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from backends.numpy_mpi.mesh.statements import Expression, Key, Ref, Statement, Token, Value
+from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Name, Ref, Statement, Token, Value, Words
 from backends.numpy_mpi.mesh.tree import Path, dotted
 
 GAP = 2
 """So many statements of others between those of a block count as the block's."""
 
-MOST = 12
-"""So many parameters a function may have beside namespaces."""
+MOST, MOST_OF_TABLES = 12, 24
+"""So many parameters a function may have beside namespaces, and one that makes rows of a table."""
+
+TABLE = "arrays"
+"""The kind of trees whose statements are rows of a table."""
 
 SPACES = ("a", "w", "g", "s")
 RUNTIME = ("at", "place")
@@ -126,7 +129,8 @@ class Folding:
                 if node.path and not _repeats(node) and len(node.body) > 1:
                     alike.setdefault(tuple(_shape(statement, node.path) for statement in node.body), []).append(node)
             for group in alike.values():
-                if len(group) > 1 and group[0].number not in refused:
+                several = len({node.path for node in group}) > 1
+                if several and group[0].number not in refused:
                     function = self._function(group)
                     if function is not None:
                         self.functions.append(function)
@@ -140,10 +144,9 @@ class Folding:
         bodies = [root.body for root in self.roots] + [list(function.body) for function in self.functions]
         lengths: dict[str, int] = {}
         for statement in (statement for body in bodies for statement in body):
-            name = statement.head[0] if len(statement.head) == 1 else None
-            if isinstance(name, str) and name in known:
-                calls[name] += 1
-                lengths[name] = len(statement.lines(()))
+            if statement.calls:
+                calls[statement.calls] += 1
+                lengths[statement.calls] = len(statement.lines(()))
         once = {firsts[name] for name in known if calls[name] <= 1}
         if once:
             return once
@@ -158,7 +161,7 @@ class Folding:
         first = group[0]
         parameters = _Parameters([node.path for node in group])
         body = tuple(parameters.unified([node.body[at] for node in group]) for at in range(len(first.body)))
-        if len(parameters.names) > MOST:
+        if len(parameters.names) > (MOST_OF_TABLES if first.kind == TABLE else MOST):
             return None
         text = [token for statement in body for expression in statement.expressions for token in expression]
         spaces = [s for s in SPACES if any(isinstance(token, Ref) and token.space == s for token in text)]
@@ -168,7 +171,8 @@ class Folding:
             arguments: list[Expression] = [(Ref(space, node.path),) for space in spaces]
             arguments += [(each,) for each in told]
             arguments += [_argument(title, vector[at]) for vector, title in parameters.ordered]
-            node.call = Statement((name,), tuple(arguments))
+            row = (Key(node.path), f": {name}") if first.kind == TABLE else (name,)
+            node.call = Statement(row, tuple(arguments), "," if first.kind == TABLE else "", calls=name)
         names = tuple(title for _, title in parameters.ordered)
         return Function(
             name, first.path, (*spaces, *told, *names), body, tuple(node.path for node in group), first.kind
@@ -215,17 +219,22 @@ def _mark(token: Token, block: Path) -> object:
     match token:
         case Ref() if token.inside(block):
             return (token.space, token.path[len(block) :], token.name)
-        case Key(path=path, name=name):
-            return (path[len(block) :], name)
-        case Ref():
+        case Key() if token.inside(block):
+            return (token.space, token.path[len(block) :], token.name)
+        case Ref() | Key():
             return "another's"
+        case Words(pieces=pieces):
+            return tuple(piece if isinstance(piece, str) else "number" for piece in pieces)
         case Value(title=title, kind=kind):
             return (title, kind)
     return token
 
 
 def _argument(title: str, token: Token) -> Expression:
-    return (f"{title}=", token) if isinstance(token, Value) else (token,)
+    """What a call passes: values by name, so that in calls of calls they are called the same."""
+    if isinstance(token, Value):
+        return f"{title}=", replace(token, title=title.rstrip("0123456789"))
+    return (token,)
 
 
 @dataclass(slots=True)
@@ -251,18 +260,34 @@ class _Parameters:
 
     def _token(self, tokens: tuple[Token, ...]) -> Token:
         first = tokens[0]
-        if isinstance(first, str | Key) or (isinstance(first, Ref) and first.inside(self.paths[0])):
-            return first
-        if isinstance(first, Value) and len({token.text for token in tokens if isinstance(token, Value)}) == 1:
-            return first
-        vector = tuple(_plain(token) for token in tokens)
+        match first:
+            case str():
+                return first
+            case Ref() | Key() if first.inside(self.paths[0]):
+                return first
+            case Words():
+                pieces = zip(*(token.pieces for token in tokens if isinstance(token, Words)), strict=True)
+                found = [self._token(row) for row in pieces]
+                named = zip(found, first.pieces, strict=True)
+                return Words(tuple(Name(new) if isinstance(new, str) and new != old else old for new, old in named))
+            case Value() if len({token.text for token in tokens if isinstance(token, Value)}) == 1:
+                return first
+        return self._named(first, tuple(_plain(token) for token in tokens))
+
+    def _named(self, first: Ref | Key | Value, vector: tuple[Token, ...]) -> str:
+        """The name of the parameter for what differs so."""
         if vector not in self.names:
-            plain = name = first.title if isinstance(first, Value) else first.role
-            number = 2
+            plain = first.title if isinstance(first, Value) else first.role if isinstance(first, Ref) else "of"
+            name, number = plain, 2
             while name in self.names.values():
                 name, number = f"{plain}{number}", number + 1
             self.names[vector] = name
         return self.names[vector]
+
+
+def _title(value: Value) -> str:
+    """What keeps values apart that are the same in all instances: numbers, whatever they count, are one."""
+    return "" if value.kind == NUMBER else value.title
 
 
 def _plain(token: Token) -> Token:
@@ -271,7 +296,7 @@ def _plain(token: Token) -> Token:
         case Ref():
             return replace(token, role="x")
         case Value():
-            return replace(token, kind="")
+            return replace(token, kind=token.kind if token.kind == NUMBER else "", title=_title(token))
     return token
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -22,8 +22,14 @@ from passes.lowering.widen import WIDE
 
 SHARED_FROM = 3  # attributes
 
+PADDED = ".padded"
+"""How the name of room for a padded image ends."""
+
 PARTS = ("once", "averaged", "parts", "copies")
 """Attributes that say how a part is computed: they are told in other ways than as they stand."""
+
+CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_im2col", "conv_winograd")
+"""The modules of kernels that are told what is not usual only."""
 
 Located = tuple[Path, Statement]
 """A statement, and the block that it belongs to."""
@@ -127,16 +133,13 @@ class Calls:
             over = "+".join(attrs["once"])  # type: ignore[arg-type]
             inputs[-1] = ("place.once(", *inputs[-1], f", {literal(over)})")
         keywords = self._told(made)
-        workspaces = [self._at(name) for name in made.workspaces]
+        workspaces = self._workspaces(made)
         if "origin" in made.runtime:
             layout = _keywords({"layout": literal(made.layout)} if made.layout else {})
             yield _call("origin = place.origin", [*inputs, *outputs, *layout])
         if self._has_pads(made):
             yield self._pads(made)
             keywords.append(("pad=pad",))
-            for at, name in enumerate(made.workspaces):
-                if name.endswith(".padded"):
-                    workspaces[at] = ("*place.needed(pad, ", *workspaces[at], ")")
         function: Expression = (Value(self.emission.kernel(made).function, made.kernel[0], f"{made.kernel[:2]}"),)
         arguments = [*inputs, *outputs, *workspaces, *keywords]
         parts = attrs.get("parts", 1)
@@ -152,6 +155,14 @@ class Calls:
         if isinstance(averaged, int) and averaged > 1 and not self.emission.exact:  # stand-ins take no means
             for written in outputs[:1] if stage == "forward" else outputs:
                 yield Statement((*written, f" /= {averaged}"), note=f"each of {averaged} parts took means of its own")
+
+    def _workspaces(self, made: Compute) -> list[Expression]:
+        """The arrays that a kernel works in, together; one by one where only some ranks need a padded image."""
+        if self._has_pads(made) and any(name.endswith(PADDED) for name in made.workspaces):
+            pairs = [(self._at(name), name.endswith(PADDED)) for name in made.workspaces]
+            return [("*place.needed(pad, ", *at, ")") if padded else at for at, padded in pairs]
+        bundle = self.arrays.scratch(made) if made.workspaces or made.kernel[2] else None
+        return [("*", bundle)] if bundle is not None else []
 
     def _told(self, made: Compute) -> list[Expression]:
         """Attributes, those of an optimizer by the name of their constant, then what the place and time decide."""
@@ -217,7 +228,12 @@ class Calls:
         kernel = self.emission.kernel(made)
         given = dict(made.attrs) | ({"layout": made.layout} if made.layout else {})
         kept = {name: value for name, value in given.items() if name not in PARTS or name == "copies"}
-        return {name: literal(value) for name, value in kept.items() if takes(kernel, name)}
+        implied = _implied(kernel, kept)
+        return {
+            name: literal(value)
+            for name, value in kept.items()
+            if takes(kernel, name) and (name not in implied or implied[name] != value)
+        }
 
     # --- names -------------------------------------------------------------------------------------------------
 
@@ -235,6 +251,16 @@ def _call(function: str, arguments: Sequence[Expression], note: str = "") -> Sta
 def _keywords(told: dict[str, str]) -> list[Expression]:
     """Keyword arguments whose values instances of a block may differ in."""
     return [(f"{name}=", Value(text, name)) for name, text in told.items()]
+
+
+def _implied(kernel: Kernel, attrs: Mapping[str, object]) -> dict[str, object]:
+    """What a kernel takes attributes for that it is not told (`Conv.told`)."""
+    if kernel.module not in CONVOLUTIONS or "window" not in attrs:
+        return {}
+    window = attrs["window"]
+    assert isinstance(window, tuple)
+    ones, none = (1,) * len(window), ((0, 0),) * len(window)
+    return {"filters": attrs["filters"], "stride": ones, "pad": none, "dilation": ones, "groups": 1, "bias": False}
 
 
 @lru_cache(maxsize=4096)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files as resources
 from textwrap import wrap
 
 import dlc
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
-from backends.numpy_mpi.mesh.blocks import Folding, Function, Node, described, tree
+from backends.numpy_mpi.mesh.blocks import TABLE, Folding, Function, Node, described, tree
 from backends.numpy_mpi.mesh.calls import Calls
 from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
-from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, TABLES, Arrays
+from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
 from backends.numpy_mpi.mesh.statements import Statement
+from backends.numpy_mpi.mesh.tables import Rows
 from backends.numpy_mpi.mesh.tree import Blocks, Path
 from backends.numpy_mpi.rates import rates_function
 from backends.numpy_mpi.setting import (
@@ -28,9 +30,9 @@ from backends.numpy_mpi.setting import (
     sample_shapes,
     stop_call,
 )
-from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map, table
-from dlc.ir.graph import Value
-from dlc.ir.program import Compute, Load, Program, Role, Row, Segment, Send
+from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_map
+from dlc.ir.program import Compute, Load, Program, Receive, Role, Row, Segment, Send
+from dlc.ir.storage import writes
 from dlc.ir.tensor import NARROW
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
@@ -43,7 +45,7 @@ RUNTIME_NAMES = (
 UNITS = {"f16": "2.0**-10", "bf16": "2.0**-7"}
 """One unit in the last place of numbers in half precision, relative to the smallest with its exponent."""
 
-ROWS = ("Array", "Bytes", "Halo", "Part", "View")
+ROWS = ("Array", "Bucket", "Halo", "Member", "Part", "Scratch", "Temporary", "View", "Weight")
 
 TITLES = {
     "begin": "Before the first microbatch: what is added to begins at zero.",
@@ -80,7 +82,7 @@ class SegmentText:
     body: str
 
 
-@dataclass(slots=True)
+@dataclass
 class RoleText:
     """What the template prints of a role."""
 
@@ -146,24 +148,25 @@ class RoleText:
         found = slots_of(self._rows("train_step"), self.title)
         return {int(at.group()): count for name, count in found.items() if (at := re.search(r"\d+", name))}
 
-    def tables(self) -> Iterator[tuple[str, str]]:
-        """Name and text of each table of arrays."""
-        texts = self.arrays.tables()
-        yield from self.arrays.windows.items()
-        for space, text in texts.items():
-            yield f"{TABLES[space]}{self.suffix}", text
-        yield f"TENSORS{self.suffix}", table((name, literal(at)) for name, at in self._tensors())
+    def table(self) -> Node:
+        """The rows of its arrays by block."""
+        return tree((), TABLE, self.rows.located())
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows of its arrays; its statements are known before."""
+        return Rows(self.arrays, self.emission.graph, dict(self._tensors()))
 
     def _tensors(self) -> Iterator[tuple[str, str]]:
-        """What is kept from step to step and summed gradients: the name in the network, and the array that holds it."""
+        """What is kept from step to step and summed gradients: (name in the network, buffer that holds it)."""
         graph, known = self.emission.graph, self.arrays.names
         for value in graph.of_kind("weight", "statistic", "state", "constant"):
             has_master = graph.has_value(f"{value.name}{MASTER}")
             held = f"{value.name}{MASTER}" if has_master else value.name
             if held in known and not value.name.endswith(MASTER):
-                yield value.name, self.arrays.expression(held)
+                yield value.name, held
         for weight, gradient in self._gradients():
-            yield f"{weight}@grad", self.arrays.expression(gradient)
+            yield f"{weight}@grad", gradient
 
     def _gradients(self) -> Iterator[tuple[str, str]]:
         """(weight, the buffer of its summed gradient), as its update reads them."""
@@ -202,14 +205,14 @@ class RoleText:
         return {name: layout for name, layout in found.items() if layout not in ("", "NCHW")}
 
     def _makes(self, segment: Segment, buffer: str) -> bool:
-        """Whether a segment of predictions leaves a buffer, or what it is a view of."""
+        """Whether a segment of predictions makes a buffer, or what it is a view of: it is not sent by another role."""
         if not self.holds(buffer):
             return False
-        storage = self.arrays.storage.places[buffer].storage
-        from dlc.ir.storage import writes
-
-        touched = {name for made in segment.instructions for name in writes(made)}
-        return any(self.arrays.storage.places[name].storage == storage for name in touched) or not segment.instructions
+        places = self.arrays.storage.places
+        storage = places[buffer].storage
+        made = (each for each in segment.instructions if not isinstance(each, Receive))
+        filled = {places[name].storage for each in made for name in writes(each)}
+        return storage in filled or self.role.buffer(storage).kind == "input"
 
 
 def function_name(program: Program, role: int, segment: str) -> str:
@@ -259,14 +262,16 @@ def train_text(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str,
 def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel]) -> dict[str, object]:
     program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
     stacked = stacked_weights(emission)
-    blocks = Blocks(node.base for node in graph.nodes)
+    blocks = Blocks(tuple(node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")))
     parts = [RoleText(emission, role, index, stacked, blocks) for index, role in enumerate(program.roles)]
     trees = [part.trees() for part in parts]
-    folding = Folding([each for several in trees for each in several], {})
-    roles_ = [_role(part, found) for part, found in zip(parts, trees, strict=True)]
+    rows = [part.table() for part in parts]
+    folding = Folding([*rows, *(each for several in trees for each in several)], {})
+    roles_ = [_role(*each) for each in zip(parts, trees, rows, strict=True)]
     inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     totals = next(part for part in parts if part.holds("totals"))
-    text = "".join(str(value) for each in roles_ for value in (each["tables"], *(s.body for s in each["segments"])))  # type: ignore[attr-defined]
+    functions = [_block(function) for function in folding.functions]
+    text = str((roles_, functions))
     runtime = {*RUNTIME_NAMES, training.data.kind}
     runtime |= {name for name in ROWS if f"{name}(" in text}
     if any(node.stage == "unscale" for node in graph.nodes):
@@ -302,8 +307,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "interchangeable": interchangeable(graph),
         "unit": f", unit={UNITS[program.dtype]}" if program.dtype in UNITS else "",
         "rates": rates_function(training.rates),
-        "initialisation": "\n".join(_initialise(value) for value in _started(graph.values)),
-        "functions": [_block(function) for function in folding.functions],
+        "functions": functions,
         "roles": roles_,
         "scaled": any(node.stage == "unscale" for node in graph.nodes),
         "copies": any(segment.name == COPIES for role in program.roles for segment in role.segments),
@@ -318,27 +322,30 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     }
 
 
-def lines(statements: Iterable[Statement], block: Path) -> str:
+def lines(statements: Iterable[Statement], block: Path, indent: int = 4) -> str:
     """Statements of a function for a block as text."""
-    return "\n".join(line for statement in statements for line in statement.lines(block))
+    return "\n".join(line for statement in statements for line in statement.lines(block, indent))
 
 
-def _block(function: Function) -> dict[str, str]:
+def _block(function: Function) -> dict[str, object]:
     """What the template prints of a block's function."""
     return {
         "name": function.name,
         "parameters": ", ".join(function.parameters),
         "title": f"{TITLES_OF_BLOCKS.get(function.kind, function.kind)} of {described(function)}.",
-        "body": lines(function.body, function.path),
+        "body": lines(function.body, function.path, 8 if function.kind == TABLE else 4),
+        "is_table": function.kind == TABLE,
     }
 
 
-def _role(part: RoleText, trees: Sequence[Node]) -> dict[str, object]:
+def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object]:
     segments = part.segments(trees)
     functions = call("functions=", [*(segment.name for segment in segments), *([""] if len(segments) == 1 else [])], 8)
     return {
         "suffix": part.suffix,
-        "tables": "\n".join(f"{name} = {text}" for name, text in part.tables()),
+        "windows": "\n".join(f"{name} = {text}" for name, text in part.arrays.windows.items()),
+        "rows": lines(rows.body, ()),
+        "states": literal(part.rows.states),
         "segments": segments,
         "functions": functions.strip(),
         "train": literal(part.schedule("train_step", updates=False)),
@@ -367,24 +374,6 @@ def _output(parts: list[RoleText], buffer: str) -> str:
 def _loss_bucket(part: RoleText, loss: str) -> str:
     """The array that the loss is summed in."""
     return part.arrays.names[part.arrays.storage.places[loss].storage]
-
-
-def _started(values: tuple[Value, ...]) -> Iterator[Value]:
-    return (value for value in values if value.kind in ("weight", "statistic", "constant") and value.init is not None)
-
-
-def _initialise(value: Value) -> str:
-    init, name = value.init, literal(value.name)
-    assert init is not None
-    if init.kind == "constant":
-        return call("tensors.fill", [name, literal(init.value)], 4)
-    given = {"fan_in": init.fan_in, "fan_out": init.fan_out, "value": init.value}
-    wanted = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
-    arguments = [name, "initialise", f"kind={literal(init.kind)}", f"key=key(SEED, {name})"]
-    arguments += [f"{key}={literal(given[key])}" for key in wanted.get(init.kind, ())]
-    if init.kind == "norms":
-        arguments.append(f"of={literal(f'{value.owner}.direction')}")
-    return call("tensors.draw", arguments, 4)
 
 
 def _imports(emission: Emission, used: tuple[Kernel, ...], runtime: set[str]) -> Iterator[str]:

@@ -6,14 +6,14 @@ is written `3*64/model`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from backends.numpy_mpi.mesh.statements import Ref
+from backends.numpy_mpi.mesh.statements import NUMBER, Ref, Value, Words
 from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
-from backends.numpy_mpi.text import WIDTH, literal
 from dlc.ir.program import Buffer, Collective, Compute, Role
 from dlc.ir.storage import Storage, of_microbatch
 from dlc.ir.tensor import BATCH, NARROW, TensorType
@@ -23,7 +23,9 @@ NUMPY_TYPES = {
     "f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "uint16", "f64": "float64", "i32": "int32",
     "i64": "int64", "u8": "uint8", "bool": "bool_", "c64": "complex64", "c128": "complex128",
 }  # fmt: skip
-TABLES = {"w": "WEIGHTS", "s": "STATES", "g": "GRADIENTS", "a": "ACTIVATIONS"}
+WHOLE = re.compile(r"^(.+)(\.[^.]+)\.whole@\1(?=@|$)")
+"""What the op that a weight belongs to has gathered of it."""
+
 CAST = ("cast", "forward", "")
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
@@ -33,7 +35,7 @@ def titled(buffer: Buffer, space: str) -> str:
     """What the name of a buffer's array is made of: weights in half precision are told apart from those in f32."""
     if buffer.kind == "weight" and buffer.type.dtype in NARROW:
         return f"{buffer.name}_{buffer.type.dtype}"
-    plain = buffer.name.removesuffix(MASTER)
+    plain = WHOLE.sub(r"\1\2@whole", buffer.name.removesuffix(MASTER))
     return plain.replace("@grad", "") if space == "g" else plain
 
 
@@ -43,7 +45,8 @@ class Arrays:
 
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
     is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo, `windows` collects the
-    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket.
+    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `bundles`
+    the workspaces of each kernel (where it has none "" and its address) with the array that they are together.
     """
 
     role: Role
@@ -57,6 +60,8 @@ class Arrays:
     halos: dict[str, Collective] = field(default_factory=dict)
     windows: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
+    bundles: dict[tuple[str, ...], tuple[Path, str]] = field(default_factory=dict)
+    bundled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.role, self.role.largest_shard)
@@ -105,32 +110,26 @@ class Arrays:
         """A buffer as statements name it."""
         return Ref(self.space(name), *self.places[name], role)
 
-    def tables(self) -> dict[str, str]:
-        """The four tables by namespace, as text."""
-        rows: dict[str, list[str]] = {space: [] for space in TABLES}
-        for buffer in self.role.buffers:
-            rows[self.space(buffer.name)].append(_row(self.names[buffer.name], *self._entry(buffer)))
-        return {space: "\n".join(["{", *found, "}"]) if found else "{}" for space, found in rows.items()}
+    def scratch(self, made: Compute) -> Ref | None:
+        """The arrays that a kernel works in, together; None where they have shapes that are no kernel's alone."""
+        if any(self.role.buffer(name).placement for name in made.workspaces):
+            return None
+        known = made.workspaces or ("", made.address)
+        if known not in self.bundles:
+            path, rest = self.blocks.locate(f"{made.address}.scratch")
+            self.bundles[known] = path, identifier(rest)
+            self.bundled.update(made.workspaces)
+        return Ref("a", *self.bundles[known])
 
-    def _entry(self, buffer: Buffer) -> tuple[str, tuple[str, ...]]:
-        """The kind of row that a buffer has, and its arguments."""
-        parent = self.role.buffer(buffer.view_of) if buffer.view_of else None
-        typed = () if buffer.type.dtype == self.dtype else (f"dtype=np.{NUMPY_TYPES[buffer.type.dtype]}",)
-        around = tuple(self._halos(buffer.name)) if buffer.name in self.halos else ()
-        several = f"({', '.join(around)})" if len(around) > 1 else "".join(around)
-        halo = (f"halo={several}",) if around else ()
-        if parent is None and buffer.kind == "workspace" and buffer.type.dtype == "u8":
-            return "Bytes", (str(buffer.type.elements),)
-        spec = literal(self.spec(buffer))
-        if parent is None:
-            shared = (f"shared={literal(self.shared[buffer.name])}",) if buffer.name in self.shared else ()
-            return "Array", (spec, *typed, *halo, *shared)
-        of = literal(self.names[parent.name])
-        if parent.type == buffer.type and parent.placement != buffer.placement and not self._shares_bytes(parent):
-            return "Part", (of, spec)
-        offset = (f"offset={buffer.offset}",) if buffer.offset else ()
-        typed = typed if parent.type.dtype != buffer.type.dtype else ()
-        return "View", (of, spec, *offset, *typed, *halo)
+    def is_part(self, buffer: Buffer, parent: Buffer) -> bool:
+        """Whether a buffer is a rank's part of what its parent holds of the same tensor."""
+        whole = parent.type == buffer.type and parent.placement != buffer.placement
+        return whole and not self._shares_bytes(parent)
+
+    def halo(self, name: str) -> str:
+        """The halos of a buffer, by the names of their constants."""
+        around = tuple(self._halos(name)) if name in self.halos else ()
+        return f"({', '.join(around)})" if len(around) > 1 else "".join(around)
 
     def _shares_bytes(self, parent: Buffer) -> bool:
         return parent.type.names in (("element",), ("byte",))
@@ -142,6 +141,19 @@ class Arrays:
             texts = [text for _, text in axes]
             return " ".join(dict(zip("NCHW", texts, strict=True))[letter] for letter in buffer.layout)
         return " ".join(text for _, text in axes)
+
+    def words(self, buffer: Buffer) -> Words:
+        """The axes as a string whose extents instances may differ in."""
+        axes = {axis.name: self._axis(buffer, axis.name) for axis in self._type(buffer).axes}
+        order = [list(axes)["NCHW".index(letter)] for letter in buffer.layout] if buffer.layout else list(axes)
+        pieces: list[str | Value] = []
+        for axis in order:
+            extent, slash, cut = axes[axis].partition("/")
+            pieces += [" "] if pieces else []
+            for part in re.split(r"(\d+)", extent):
+                pieces += [Value(part, identifier(axis), NUMBER) if part.isdigit() else part] if part else []
+            pieces += [slash + cut] if slash else []
+        return Words(tuple(pieces))
 
     def _type(self, buffer: Buffer) -> TensorType:
         """The type in one microbatch; in front of a halo that of the whole."""
@@ -191,11 +203,3 @@ class Arrays:
         mesh = self.role.mesh
         cut = self.placement_axes(name, axis)
         return prod(mesh.extent(each) for each in cut.split("+")) if mesh is not None and cut else 1
-
-
-def _row(name: str, function: str, arguments: Sequence[str]) -> str:
-    """A row of a table, on one line or with its arguments on the next."""
-    line = f"    {literal(name)}: {function}({', '.join(arguments)}),"
-    if len(line) <= WIDTH:
-        return line
-    return f"    {literal(name)}: {function}(\n        {', '.join(arguments)}\n    ),"

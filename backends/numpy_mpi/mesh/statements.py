@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backends.numpy_mpi.mesh.tree import Path, dotted
-from backends.numpy_mpi.text import WIDTH, call, comment
+from backends.numpy_mpi.text import WIDTH, call, comment, literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +46,68 @@ class Value:
     kind: str = ""
 
 
+NUMBER = "number"
+"""The kind of values that are numbers: whatever they count, equal ones are one parameter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The name that a row has in its block's table."""
+    """What a row of a table is called, or calls another row: by namespace, unless that is understood."""
 
     path: Path
     name: str = ""
+    space: str = ""
+
+    def inside(self, block: Path) -> bool:
+        """Whether it lies in a block."""
+        return self.path[: len(block)] == block
 
     def text(self, block: Path) -> str:
-        """As it stands in the table of a block."""
-        return dotted(self.path[len(block) :], self.name)
+        """As it stands in the table of a block, or of any other."""
+        within = dotted(self.path[len(block) :] if self.inside(block) else self.path, self.name)
+        return literal(f"{self.space}.{within}" if self.space else within)
 
 
-Token = str | Ref | Value | Key
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A parameter in a string."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A string with numbers that instances may differ in."""
+
+    pieces: tuple[str | Value | Name, ...]
+
+    @property
+    def text(self) -> str:
+        """The literal."""
+        formatted = any(isinstance(piece, Name) for piece in self.pieces)
+        inner = "".join(
+            f"{{{piece.text}}}" if isinstance(piece, Name) else piece if isinstance(piece, str) else piece.text
+            for piece in self.pieces
+        )
+        return f"{'f' if formatted else ''}{literal(inner)}"
+
+
+Token = str | Ref | Value | Key | Words
 Expression = tuple[Token, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A call, or without arguments what its head says; `tail` ends it, `note` is a comment behind it."""
+    """A call, or without arguments what its head says; `tail` ends it, `note` is a comment behind it.
+
+    `calls` names the function of a block that it calls.
+    """
 
     head: Expression
     arguments: tuple[Expression, ...] | None = None
     tail: str = ""
     note: str = ""
+    calls: str = ""
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -100,8 +138,8 @@ def _written(token: Token, block: Path) -> str:
     match token:
         case str():
             return token
-        case Value(text=text):
-            return text
+        case Value() | Words():
+            return token.text
     return token.text(block)
 
 

@@ -6,7 +6,7 @@ Arrays of an op are attributes of its block's namespace: `a.stage1[0].main.relu`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,7 +23,7 @@ _OF_USE = re.compile(r"@grad_(?=[^@]+@)")
 class Blocks:
     """The blocks that the addresses of a network's ops name; `attributes` are those of their namespaces."""
 
-    addresses: Iterable[str]
+    addresses: Sequence[str]
     known: dict[Path, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -41,6 +41,31 @@ class Blocks:
     def namespaces(self) -> frozenset[Path]:
         """Their attributes."""
         return frozenset(self.known.values())
+
+    @cached_property
+    def _ops(self) -> dict[Path, dict[str, int]]:
+        """The ops of each block by attribute, with their numbers in the network."""
+        found: dict[Path, dict[str, int]] = {}
+        for number, address in enumerate(self.addresses):
+            path, name = self.locate(address)
+            found.setdefault(path, {})[identifier(name)] = number
+        return found
+
+    @cached_property
+    def _firsts(self) -> dict[Path, int]:
+        """The number of the first op in each block."""
+        found: dict[Path, int] = {}
+        for path, ops in self._ops.items():
+            for end in range(1, len(path) + 1):
+                found[path[:end]] = min(found.get(path[:end], len(self.addresses)), *ops.values())
+        return found
+
+    def order(self, path: Path, attribute: str) -> tuple[int, ...]:
+        """Where an array stands in the network: with the op that it is called after, behind all others if with none."""
+        ops = self._ops.get(path, {})
+        named = [op for op in ops if attribute == op or attribute.startswith(f"{op}_")]
+        number = ops[max(named, key=len)] if named else len(self.addresses)
+        return (*(self._firsts[path[:end]] for end in range(1, len(path) + 1)), number)
 
     def locate(self, name: str) -> tuple[Path, str]:
         """(the innermost block that a buffer or an instruction of this name belongs to, how its name goes on).

@@ -107,7 +107,7 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
-from .arrays import Array, Arrays, Bytes, N, Part, Scratch, View, found
+from .arrays import Array, Arrays, Bucket, Member, N, Part, Scratch, Temporary, View, found
 from .checkpoint import Checkpoints
 from .clock import Clock
 from .data import Dataset, Loader, Samples
@@ -123,6 +123,7 @@ from .sequences import text, tokens
 from .spec import Halo, shard
 from .stages import Stage
 from .stop import Below, Patience
+from .tables import Tables, Weight, tables
 from .tensor_files import load_tensors, save_tensors
 from .tensors import Tensors
 from .thread_world import run_threads
@@ -133,13 +134,14 @@ __all__ = [
     "Array",
     "Arrays",
     "Below",
-    "Bytes",
+    "Bucket",
     "Checkpoints",
     "Clock",
     "Dataset",
     "Files",
     "Halo",
     "Loader",
+    "Member",
     "N",
     "Options",
     "Part",
@@ -154,9 +156,12 @@ __all__ = [
     "Scratch",
     "Serial",
     "Stage",
+    "Tables",
+    "Temporary",
     "Tensors",
     "Trace",
     "View",
+    "Weight",
     "World",
     "cifar10",
     "digits",
@@ -178,6 +183,7 @@ __all__ = [
     "shard",
     "skipped",
     "synthetic",
+    "tables",
     "text",
     "tokens",
 ]

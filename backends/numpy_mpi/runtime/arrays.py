@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -12,78 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .spec import Box, Grid, Halo, N, Shape, Slices, Spec, blocks, extents, spec_of, view
+from .memory import Calls, Named, offsets
+from .spec import Box, Grid, N, Shape, Slices, Spec, blocks, extents, spec_of, view
+from .tables import Array, Bucket, Member, Part, Scratch, Table, Temporary, View
 
-__all__ = ["Array", "Arrays", "Bytes", "N", "Part", "Scratch", "View"]
+__all__ = ["Array", "Arrays", "Bucket", "Member", "N", "Part", "Scratch", "Temporary", "View"]
 
 Values = npt.NDArray[Any]
-Shaped = str | Shape
-"""A spec such as "N/data 64/model 7 7" (spec.py), or extents, N among them, that nothing splits."""
-
-Halos = Halo | tuple[Halo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Array:
-    """Memory of its own, in this shape, one for each slot; `dtype` None is the program's own.
-
-    With `shared` it lies in memory that the ranks along these mesh axes share, as allreduce by `shared` wants it.
-    """
-
-    shape: Shaped
-    dtype: npt.DTypeLike | None = None
-    halo: Halos = ()
-    shared: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """So many bytes for views to lie in; all slots have the same."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Elements of another array, in another shape; `offset` counts the parent's elements, of `Bytes` the bytes.
-
-    `dtype` None is the parent's, the program's own in `Bytes`.
-    """
-
-    of: str
-    shape: Shaped
-    offset: int = 0
-    dtype: npt.DTypeLike | None = None
-    halo: Halos = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """This rank's part, by this spec, of what it holds of the same tensor in another array; may have gaps."""
-
-    of: str
-    shape: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Flat arrays of so many elements for one kernel, back to back in an arena that all kernels share.
-
-    `dtypes` are those of the arrays, the program's own where it is empty. They begin `offset` bytes into array `of`.
-    """
-
-    sizes: Shape
-    dtypes: tuple[npt.DTypeLike, ...] = ()
-    of: str = "arena"
-    offset: int = 0
-
 
 ALIGNMENT = 64  # bytes: a cache line
 
 _STEP = re.compile(r"[^.\[\]]+")
-
-Row = Array | Bytes | View | Part | Scratch
-Table = Mapping[str, Row]
 
 
 class Where(Protocol):
@@ -106,93 +44,132 @@ class Where(Protocol):
         """Zeroed flat memory for allreduce by `shared`."""
 
 
-class _Alone:
-    """A rank that need not know what others hold."""
-
-    def __init__(self, capacity: int) -> None:
-        self.grid, self.number = Grid((), capacity), 0
-
-    def know(
-        self, name: str, array: Values, spec: Spec, samples: int, parent: Values | None = None, offset: int = -1
-    ) -> None:
-        """Nobody asks."""
-
-    def shared_memory(self, name: str, elements: int, dtype: npt.DTypeLike, over: str) -> Values:
-        """Shared with nobody."""
-        return np.zeros(elements, dtype)
-
-
 class Arrays:
     """The arrays of a table; `at(n)` has them all as attributes, for a microbatch of n samples.
 
-    `where` is this rank's Place, or, where nothing but samples is split, the largest number of samples that it holds.
-    `given` are flat parents allocated elsewhere, such as buckets that MPI shares. Arrays with an N keep their samples
-    together: those for fewer samples are the front of the same memory.
+    `where` is this rank's Place. Arrays with an N keep their samples together: those for fewer samples are the front of
+    the same memory. The `functions` that use them tell by themselves when temporary arrays are in use.
     """
 
     def __init__(
         self,
         table: Table,
-        where: Where | int,
+        where: Where,
         dtype: npt.DTypeLike,
-        given: Mapping[str, Values] | None = None,
         slots: int = 1,
+        functions: Sequence[Callable[..., None]] = (),
     ) -> None:
-        self._table, self._dtype = table, np.dtype(dtype)
-        self._where: Where = _Alone(where) if isinstance(where, int) else where
-        self._given = dict(given or {})
+        self._table, self._where, self._dtype = table, where, np.dtype(dtype)
         self._memory: dict[tuple[str, int], Values] = {}
-        self._views: dict[tuple[int, int], SimpleNamespace] = {}
-        self._slots = slots
+        self._views: dict[tuple[int, int], Namespace] = {}
+        self._members: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         for name, row in table.items():
-            if isinstance(row, Array | Bytes):
-                self._allocate(name, row)
+            if isinstance(row, Member):
+                self._members[name] = self._sizes.get(row.of, 0)
+                self._sizes[row.of] = self._members[name] + self._largest(row)
+        for name, row in table.items():
+            if isinstance(row, Array) or (isinstance(row, Bucket) and not row.temporary):
+                self._allocate(name, row, slots)
+        self.temporary = self._share(functions, slots)
 
-    def at(self, samples: int = 0, slot: int = 0) -> SimpleNamespace:
+    def at(self, samples: int = 0, slot: int = 0) -> Namespace:
         """All arrays for a microbatch of that many samples, in that slot; made once for each pair."""
         if (samples, slot) not in self._views:
             made: dict[str, Values | tuple[Values, ...]] = {}
             for name in self._table:
-                made[name] = self._view(name, samples, slot, made)
-            self._views[samples, slot] = nested({**made, **self._given})
+                self._make(name, samples, slot, made)
+            self._views[samples, slot] = nested(made)
         return self._views[samples, slot]
 
-    def _allocate(self, name: str, row: Array | Bytes) -> None:
-        if isinstance(row, Bytes):
-            memory = np.zeros(row.size, np.uint8)
-            self._memory.update(((name, slot), memory) for slot in range(self._slots))
-            return
-        size, dtype = prod(self._shape(self._spec(row), self._where.grid.batch)), row.dtype or self._dtype
-        for slot in range(self._slots):
+    # --- memory --------------------------------------------------------------------------------------------------
+
+    def _allocate(self, name: str, row: Array | Bucket, slots: int) -> None:
+        """Memory of its own: in each slot of an array, one for all of a bucket."""
+        if isinstance(row, Bucket):
+            size, dtype, several = self._sizes.get(name, 0), self._type(row.dtype), 1
+        else:
+            size, dtype, several = self._elements(row, self._where.number), self._type(row.dtype), slots
+        for slot in range(several):
             self._memory[name, slot] = (
                 self._where.shared_memory(name, size, dtype, row.shared) if row.shared else np.zeros(size, dtype)
             )
+        self._memory.update(((name, slot), self._memory[name, 0]) for slot in range(several, slots))
 
-    def _view(
-        self, name: str, samples: int, slot: int, made: Mapping[str, Values | tuple[Values, ...]]
+    def _share(self, functions: Sequence[Callable[..., None]], slots: int) -> int:
+        """Memory for all temporary arrays together; how many bytes it has."""
+        found: dict[str, tuple[int, np.dtype[Any]]] = {}
+        for name, row in self._table.items():
+            if isinstance(row, Temporary):
+                found[name] = self._largest(row), self._type(row.dtype)
+            elif isinstance(row, Bucket) and row.temporary:
+                found[name] = self._sizes.get(name, 0), self._type(row.dtype)
+            elif isinstance(row, Scratch):
+                types = row.dtypes or (None,) * len(row.sizes)
+                for at, (size, dtype) in enumerate(zip(row.sizes, types, strict=True)):
+                    found[f"{name} {at}"] = size, self._type(dtype)
+        sizes = {name: -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, (size, dtype) in found.items()}
+        total, begins = offsets(functions, sizes, self._stand_ins)
+        room = np.zeros(total, np.uint8)
+        for name, (size, dtype) in found.items():
+            memory = room[begins[name] : begins[name] + size * dtype.itemsize].view(dtype)
+            self._memory.update(((name, slot), memory) for slot in range(slots))
+        return total
+
+    def _stand_ins(self, calls: Calls) -> Namespace:
+        """What stands for the arrays while `functions` tell when they use them."""
+        made: dict[str, Any] = {}
+        for name in self._table:
+            root, row = name, self._table[name]
+            while isinstance(row, View | Part | Member) and row.of in self._table:
+                root, row = row.of, self._table[row.of]
+            several = range(len(row.sizes)) if isinstance(row, Scratch) else ()
+            made[name] = tuple(Named(f"{root} {at}", calls) for at in several) if several else Named(root, calls)
+        return nested(made)
+
+    def _type(self, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+        return self._dtype if dtype is None else np.dtype(dtype)
+
+    def _elements(self, row: Array | Temporary | Member, number: int) -> int:
+        grid = self._where.grid
+        return prod(grid.shape(self._spec(row), number, grid.batch))
+
+    def _largest(self, row: Temporary | Member) -> int:
+        """The elements on the rank that has most of them, so that all ranks lay out their memory alike."""
+        return max(self._elements(row, number) for number in range(self._where.grid.size))
+
+    # --- views ---------------------------------------------------------------------------------------------------
+
+    def _make(
+        self, name: str, samples: int, slot: int, made: dict[str, Values | tuple[Values, ...]]
     ) -> Values | tuple[Values, ...]:
+        """One array, after what it is a part of."""
+        if name in made:
+            return made[name]
         row = self._table[name]
+        parent = self._make(row.of, samples, slot, made) if isinstance(row, View | Part | Member) else None
         if isinstance(row, Scratch):
-            return self._scratch(row, slot)
-        if isinstance(row, Bytes):
-            return self._memory[name, slot]
-        if isinstance(row, Part):
-            array = self._part(name, row, samples, made)
+            made[name] = tuple(self._memory[f"{name} {at}", slot] for at in range(len(row.sizes)))
+            return made[name]
+        if isinstance(row, Bucket):
+            array = self._memory[name, slot][:]  # a view of its own, as its members have
+            spec = spec_of((array.size,))
+        elif isinstance(row, Part):
+            array, spec = self._part(name, row, samples, parent), spec_of(row.shape)
         else:
-            shape = self._shape(self._spec(row), samples)
-            memory = self._flat(name, slot)
+            spec = self._spec(row)
+            shape, memory = self._shape(spec, samples), self._flat(name, slot)
             if prod(shape) > memory.size:
                 raise ValueError(f"`{name}` has {prod(shape)} elements, there is room for {memory.size}")
             array = memory[: prod(shape)].reshape(shape)
-        parent = made.get(row.of, self._given.get(row.of)) if isinstance(row, View | Part) else None
-        offset = row.offset if isinstance(row, View) else -1
-        self._where.know(name, array, self._spec(row), samples, parent, offset)  # type: ignore[arg-type]
+        offset = row.offset if isinstance(row, View) else self._members.get(name, -1)
+        self._where.know(name, array, spec, samples, parent, offset)  # type: ignore[arg-type]
+        made[name] = array
         return array
 
-    def _part(self, name: str, part: Part, samples: int, made: Mapping[str, Values | tuple[Values, ...]]) -> Values:
-        parent: Any = made[part.of]
+    def _part(self, name: str, part: Part, samples: int, parent: Any) -> Values:
         row = self._table[part.of]
-        if not isinstance(parent, np.ndarray) or isinstance(row, Bytes | Scratch):
+        if isinstance(row, Bucket | Scratch):
             raise TypeError(f"`{name}` is a part of `{part.of}`, which is no tensor")
         at = inside(self._box(self._spec(row), samples), self._box(spec_of(part.shape), samples))
         if at is None:
@@ -202,25 +179,17 @@ class Arrays:
 
     def _flat(self, name: str, slot: int) -> Values:
         """The memory from where an array starts on, in its element type."""
-        row = self._table.get(name)
-        if not isinstance(row, View):
-            return self._given[name] if name in self._given else self._memory[name, slot]
+        row = self._table[name]
+        if not isinstance(row, View | Member):
+            return self._memory[name, slot]
+        if isinstance(row, Member):
+            return self._flat(row.of, slot)[self._members[name] :]
         memory = self._flat(row.of, slot)[row.offset :]
-        plain = isinstance(self._table.get(row.of), Bytes)
-        dtype = np.dtype(row.dtype) if row.dtype is not None else self._dtype if plain else memory.dtype
-        return memory if dtype == memory.dtype else _cast(memory, dtype)
-
-    def _scratch(self, scratch: Scratch, slot: int) -> tuple[Values, ...]:
-        arena, start, found = self._memory[scratch.of, slot], scratch.offset, list[Values]()
-        for place, size in enumerate(scratch.sizes):
-            dtype = np.dtype(scratch.dtypes[place]) if scratch.dtypes else self._dtype
-            found.append(arena[start : start + size * dtype.itemsize].view(dtype))
-            start += -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        return tuple(found)
+        return memory if row.dtype is None else _cast(memory, np.dtype(row.dtype))
 
     @staticmethod
-    def _spec(row: Array | View | Part) -> Spec:
-        return spec_of(row.shape, () if isinstance(row, Part) else row.halo)
+    def _spec(row: Array | Temporary | View | Part | Member) -> Spec:
+        return spec_of(row.shape, () if isinstance(row, Part | Member) else row.halo)
 
     def _box(self, spec: Spec, samples: int) -> Box:
         return self._where.grid.box(spec, self._where.number, samples)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .arrays import Table
 from .place import At
 from .schedule import segments
+from .tables import Nested, Tables, tables
 
 Function = Callable[..., None]
 
@@ -17,27 +17,27 @@ Function = Callable[..., None]
 class Stage:
     """One stage, or the whole job where there is no pipeline.
 
-    `tensors` has by its name in the network where each weight, state and summed gradient is, such as
-    `w.conv1_weight`. `train`, `update`, `evaluate`, `predict` and `copies` (of weights in half precision) are
-    schedules of `functions` (schedule.py). `slots`
-    says by the number in a function's name in how many slots its microbatches take turns, `outputs` by function what
-    it gives, `layouts` in which order images are read.
+    `arrays` has the rows of all its arrays (tables.py), `states` what the optimizer keeps for each trained weight.
+    `train`, `update`, `evaluate`, `predict` and `copies` (of weights in half precision) are schedules of `functions`
+    (schedule.py). `slots` says by the number in a function's name in how many slots its microbatches take turns,
+    `outputs` by function what it gives, `layouts` in which order images are read.
     """
 
-    weights: Table
-    states: Table
-    gradients: Table
-    activations: Table
-    tensors: Mapping[str, str]
+    arrays: Nested
     functions: tuple[Function, ...]
     train: str
     update: str
     evaluate: str
     predict: str
     copies: str = ""
+    states: tuple[str, ...] = ()
     slots: Mapping[int, int] = field(default_factory=dict)
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     layouts: Mapping[str, str] = field(default_factory=dict)
+
+    def tables(self) -> Tables:
+        """The tables of its arrays."""
+        return tables(self.arrays, self.states)
 
     @property
     def slot_count(self) -> int:

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array as Row
-from .arrays import Part, Table, View, found
+from .arrays import found
 from .collectives import Array
 from .place import Place
 from .spec import Box, Shape, Spec, spec_of
-
-
-class Tables(Protocol):
-    """The tables of a stage."""
-
-    @property
-    def weights(self) -> Table:
-        """Weights, statistics, constants."""
-
-    @property
-    def states(self) -> Table:
-        """What the optimizer keeps."""
-
-    @property
-    def gradients(self) -> Table:
-        """Gradients of weights."""
-
-    @property
-    def tensors(self) -> Mapping[str, str]:
-        """Names in the network, and the arrays that hold them: `w.fc_weight`."""
+from .tables import Array as Row
+from .tables import Bucket, Init, Member, Part, Table, Tables, View
 
 
 class Held(NamedTuple):
@@ -65,6 +46,7 @@ class Tensors:
         arrays = {"w": w, "s": s, "g": g}
         self._dtype = np.dtype(dtype)
         self._held: dict[str, Held] = {}
+        self._initial = {name: init for stage in stages for name, init in stage.initial.items()}
         for name in dict.fromkeys(name for stage in stages for name in stage.tensors):
             self._held[name] = self._find(name, stages, arrays)
 
@@ -117,6 +99,12 @@ class Tensors:
         if own is not None:
             own.fill(value)
 
+    def initial(self) -> Iterator[tuple[str, Init]]:
+        """How each tensor starts that the tables say it of; those that are made of others last."""
+        made = [name for name, init in self._initial.items() if isinstance(init, dict) and "of" in init]
+        for name in (*(name for name in self._initial if name not in made), *made):
+            yield name, self._initial[name]
+
     def draw(self, name: str, initialise: Callable[..., None], *, of: str = "", **keywords: Any) -> None:
         """What `initialise` writes into a whole array, whatever the parts: each rank that has one draws it itself.
 
@@ -156,7 +144,7 @@ class Tensors:
 
 def _spec(table: Table, name: str) -> Spec:
     row = table[name]
-    if not isinstance(row, Row | View | Part):
+    if not isinstance(row, Row | View | Part | Member):
         raise TypeError(f"`{name}` is no tensor")
     return spec_of(row.shape)
 
@@ -164,8 +152,6 @@ def _spec(table: Table, name: str) -> Spec:
 def _dtype(table: Table, name: str, default: np.dtype[Any]) -> np.dtype[Any]:
     """The element type of an array of a table: its own, or that of what it lies in."""
     row = table.get(name)
-    if isinstance(row, Part):
+    if isinstance(row, Part | Member) or (isinstance(row, View) and row.dtype is None):
         return _dtype(table, row.of, default)
-    if isinstance(row, View) and row.dtype is None:
-        return _dtype(table, row.of, default)
-    return np.dtype(row.dtype) if isinstance(row, Row | View) and row.dtype is not None else default
+    return np.dtype(row.dtype) if isinstance(row, Row | View | Bucket) and row.dtype is not None else default

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from .failures import ProgramError
 from .files import save_npz
-from .tensors import Tables, Tensors
+from .tables import Tables
+from .tensors import Tensors
 
 Arrays = dict[str, npt.NDArray[Any]]
 

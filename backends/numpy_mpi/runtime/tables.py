@@ -1,0 +1,212 @@
+"""Rows of a program's tables of arrays, and the tables by namespace that they make.
+
+A table has blocks within blocks, as the network has: `{"stage1[0]": {"a.relu": Array("N/data 56 56 256"), …}}`. Rows
+are named by their namespace and attribute, so this one is `a.stage1[0].relu`. The row of a weight is named as the
+tensor is; its attributes have `_` for the last dot: `"conv.weight"` is `w.conv_weight`, and so is its gradient,
+`g.conv_weight`, and state, `s.conv_weight_velocity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy.typing as npt
+
+from .spec import Halo, Shape
+
+Shaped = str | Shape
+"""A spec such as "N/data 64/model 7 7" (spec.py), or extents, N among them, that nothing splits."""
+
+Halos = Halo | tuple[Halo, ...]
+
+Init = float | Mapping[str, Any] | None
+"""How a tensor starts: a number everywhere, or what `initialise` is told; None where it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Memory of its own, in this shape, one for each slot; `dtype` None is the program's own.
+
+    With `shared` it lies in memory that the ranks along these mesh axes share, as allreduce by `shared` wants it.
+    `tensor` is the name in its block (with a slash before it: in the network) of the tensor that it holds, if that is
+    kept from step to step or a gradient, `init` how it starts.
+    """
+
+    shape: Shaped
+    dtype: npt.DTypeLike | None = None
+    halo: Halos = ()
+    shared: str = ""
+    tensor: str = ""
+    init: Init = None
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """An array in memory that it has only while the program uses it (memory.py); all slots have the same."""
+
+    shape: Shaped
+    dtype: npt.DTypeLike | None = None
+    halo: Halos = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Flat arrays of so many elements for one kernel, each where a Temporary would lie.
+
+    `dtypes` are those of the arrays, the program's own where it is empty.
+    """
+
+    sizes: Shape
+    dtypes: tuple[npt.DTypeLike, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Elements of another array, in another shape; `offset` counts the parent's elements. `dtype` None is the parent's.
+
+    `of` is looked for in the row's block first, then in those around it.
+    """
+
+    of: str
+    shape: Shaped
+    offset: int = 0
+    dtype: npt.DTypeLike | None = None
+    halo: Halos = ()
+    tensor: str = ""
+    init: Init = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """This rank's part, by this spec, of what it holds of the same tensor in another array; may have gaps."""
+
+    of: str
+    shape: str
+    tensor: str = ""
+    init: Init = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Flat memory for its members, one behind the other in the order of the table."""
+
+    shared: str = ""
+    dtype: npt.DTypeLike | None = None
+    temporary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """The next elements of a bucket."""
+
+    of: str
+    shape: Shaped
+    tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor that is kept, of the program's own type; with a bucket it is trained.
+
+    Then its gradient is a member of the bucket, and it has states of its shape.
+    """
+
+    shape: str
+    init: Init = None
+    bucket: str = ""
+
+
+Row = Array | Temporary | Scratch | View | Part | Bucket | Member
+Table = Mapping[str, Row]
+Nested = Mapping[str, Any]
+"""Rows by name, and tables of blocks."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a stage, by names such as `stage1[0].relu`.
+
+    `tensors` has by its name in the network where each weight, state and summed gradient is, such as
+    `w.conv1_weight`; `initial` says how weights start.
+    """
+
+    weights: dict[str, Row] = field(default_factory=dict)
+    states: dict[str, Row] = field(default_factory=dict)
+    gradients: dict[str, Row] = field(default_factory=dict)
+    activations: dict[str, Row] = field(default_factory=dict)
+    tensors: dict[str, str] = field(default_factory=dict)
+    initial: dict[str, Init] = field(default_factory=dict)
+
+    def space(self, name: str) -> dict[str, Row]:
+        """The table of a namespace."""
+        return {"w": self.weights, "s": self.states, "g": self.gradients, "a": self.activations}[name]
+
+
+def tables(rows: Nested, states: Sequence[str] = ()) -> Tables:
+    """The tables of rows in blocks; each trained weight has `states` of these names."""
+    made = Tables()
+    for block, space, name, row in _flat(rows, "", states):
+        at = _below(block, name)
+        if isinstance(row, Array | View | Part | Member) and row.tensor:
+            tensor = _whole(block, row.tensor)
+            made.tensors[tensor] = f"{space}.{at}"
+            if not isinstance(row, Member) and row.init is not None:
+                made.initial[tensor] = _initial(block, row.init)
+        made.space(space)[at] = (
+            replace(row, of=_around(block, row.of)) if isinstance(row, View | Part | Member) else row
+        )
+    for table in (made.weights, made.states, made.gradients, made.activations):
+        for name, row in table.items():
+            if isinstance(row, View | Part | Member):
+                table[name] = replace(row, of=_found(row.of, table))
+    return made
+
+
+def _flat(rows: Nested, block: str, states: Sequence[str]) -> Iterator[tuple[str, str, str, Row]]:
+    """(block, namespace, name in the block, row) of all rows, in order."""
+    for name, row in rows.items():
+        if isinstance(row, Mapping):
+            yield from _flat(row, _below(block, name), states)
+        elif isinstance(row, Weight):
+            attribute = "_".join(name.rsplit(".", 1))
+            yield block, "w", attribute, Array(row.shape, tensor=name, init=row.init)
+            if row.bucket:
+                yield block, "g", attribute, Member(row.bucket, row.shape, tensor=f"{name}@grad")
+                for state in states:
+                    yield block, "s", f"{attribute}_{state}", Array(row.shape, tensor=f"{name}@{state}")
+        else:
+            space, _, rest = name.partition(".")
+            yield block, space, rest, row
+
+
+def _below(block: str, name: str) -> str:
+    """The name of what is in a block."""
+    return f"{block}.{name}" if block and not name.startswith("[") else f"{block}{name}"
+
+
+def _whole(block: str, tensor: str) -> str:
+    """The name of a tensor in the network: below the block, unless it begins with a slash."""
+    return tensor[1:] if tensor.startswith("/") else _below(block, tensor)
+
+
+def _around(block: str, of: str) -> str:
+    """Where to look for what a row of a block names, the block first: names with a blank between them."""
+    found, steps = [_below(block, of)], block
+    while steps:
+        steps = steps[: max(steps.rfind("."), steps.rfind("["), 0)]
+        found.append(_below(steps, of))
+    return " ".join(found)
+
+
+def _found(names: str, table: Table) -> str:
+    """The first of several names that a table has."""
+    return next((name for name in names.split() if name in table), names.split()[-1])
+
+
+def _initial(block: str, init: Init) -> Init:
+    """What a block's row says, by whole names."""
+    if isinstance(init, Mapping) and "of" in init:
+        return {**init, "of": _whole(block, init["of"])}
+    return init
