@@ -158,7 +158,7 @@ class Arrays:
             array, spec = self._part(name, row, samples, parent), spec_of(row.shape)
         else:
             spec = self._spec(row)
-            shape, memory = self._shape(spec, samples), self._flat(name, slot)
+            shape, memory = self._shape(spec, samples), self._room(name, row, slot, parent)
             if prod(shape) > memory.size:
                 raise ValueError(f"`{name}` has {prod(shape)} elements, there is room for {memory.size}")
             array = memory[: prod(shape)].reshape(shape)
@@ -176,6 +176,15 @@ class Arrays:
             raise ValueError(f"`{name}` does not lie in one piece in what this rank holds of `{part.of}`")
         array: Values = parent[view(at)]
         return array
+
+    def _room(self, name: str, row: object, slot: int, parent: Any) -> Values:
+        """The memory that an array lies in; of a part's view, that of the part."""
+        if not isinstance(row, View) or not isinstance(self._table[row.of], Part):
+            return self._flat(name, slot)
+        if not parent.flags.c_contiguous:
+            raise ValueError(f"`{name}` shows `{row.of}`, which does not lie in one piece")
+        memory: Values = parent.reshape(-1)[row.offset :]
+        return memory if row.dtype is None else _cast(memory, np.dtype(row.dtype))
 
     def _flat(self, name: str, slot: int) -> Values:
         """The memory from where an array starts on, in its element type."""
