@@ -5,9 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.runtime import Array, Arrays, Bytes, Halo, N, Part, Place, Scratch, Serial, View, run_threads
+from backends.numpy_mpi.runtime import (
+    Array,
+    Arrays,
+    Bucket,
+    Halo,
+    Member,
+    N,
+    Part,
+    Place,
+    Scratch,
+    Serial,
+    Temporary,
+    View,
+    found,
+    run_threads,
+)
 from backends.numpy_mpi.runtime.schedule import rows
 from backends.numpy_mpi.runtime.spec import Grid, blocks, parse, shard, spec_of
+from backends.numpy_mpi.runtime.tables import Row
 from backends.numpy_mpi.runtime.world import World
 
 GRID = Grid((("data", 2), ("model", 3)), 10)
@@ -67,42 +83,55 @@ def test_specs_that_cannot_be_read(text: str) -> None:
         parse(text)
 
 
-def test_arrays_for_samples_alone() -> None:
-    table = {
+def alone(batch: int = 0, microbatches: int = 1) -> Place:
+    return Place(Serial(), {"data": 1}, batch=batch, microbatches=microbatches)
+
+
+def test_arrays_for_samples() -> None:
+    table: dict[str, Row] = {
         "x": Array((N, 3)),
         "y": View("x", (N * 1, 3)),
-        "arena": Array((256,), dtype=np.uint8),
         "scratch": Scratch((3, 2), (np.float32, np.float64)),
-        "weight": View("bucket", (2, 2), 1),
     }
-    arrays = Arrays(table, 4, np.float32, given={"bucket": np.arange(5, dtype=np.float32)})
+    arrays = Arrays(table, alone(4), np.float32)
     a = arrays.at(2)
     assert a is arrays.at(2)
     assert (a.x.shape, a.x.dtype) == ((2, 3), np.float32)
     assert np.shares_memory(a.x, a.y)
     assert np.shares_memory(a.x, arrays.at(4).x)
-    assert a.weight.tolist() == [[1, 2], [3, 4]]
     assert [(s.size, s.dtype) for s in a.scratch] == [(3, np.float32), (2, np.float64)]
 
 
-def test_slots_have_arrays_of_their_own_but_one_memory_for_what_passes() -> None:
-    table = {
-        "kept": Array("N 2"),
-        "room": Bytes(64),
-        "view": View("room", "N 2", offset=16),
-        "same": View("kept", "2 N"),
+def test_names_are_paths() -> None:
+    a = Arrays({"stage[1].main.relu": Array("2"), "stage.add": Array("3")}, alone(), np.float32).at()
+    assert (a.stage[1].main.relu.size, a.stage.add.size) == (2, 3)
+    assert found(a, "stage[1].main.relu") is a.stage[1].main.relu
+
+
+def test_members_of_a_bucket_lie_one_behind_the_other() -> None:
+    table: dict[str, Row] = {
+        "bucket": Bucket(),
+        "first": Member("bucket", "2"),
+        "other": Array("7"),
+        "second": Member("bucket", "2 2"),
     }
-    arrays = Arrays(table, Place(Serial(), {"data": 1}, batch=4, microbatches=2), np.float64, slots=2)
+    g = Arrays(table, alone(), np.float32).at()
+    g.bucket[...] = np.arange(6)
+    assert g.first.tolist() == [0, 1]
+    assert g.second.tolist() == [[2, 3], [4, 5]]
+
+
+def test_slots_have_arrays_of_their_own_but_one_memory_for_what_passes() -> None:
+    table: dict[str, Row] = {"kept": Array("N 2"), "passing": Temporary("N 2"), "same": View("kept", "2 N")}
+    arrays = Arrays(table, alone(4, 2), np.float64, slots=2)
     first, second = arrays.at(2, 0), arrays.at(2, 1)
     assert not np.shares_memory(first.kept, second.kept)
-    assert np.shares_memory(first.view, second.view)
+    assert np.shares_memory(first.passing, second.passing)
     assert np.shares_memory(second.same, second.kept)
-    first.view[...] = 1
-    assert first.room[16:48].view(np.float64).tolist() == [1, 1, 1, 1]
 
 
 def test_a_view_that_does_not_fit_is_refused() -> None:
-    arrays = Arrays({"room": Bytes(64), "view": View("room", "4 2", offset=16)}, 0, np.float64)
+    arrays = Arrays({"room": Array("8"), "view": View("room", "4 2", offset=2)}, alone(), np.float64)
     with pytest.raises(ValueError, match="`view` has 8 elements, there is room for 6"):
         arrays.at()
 
@@ -110,7 +139,7 @@ def test_a_view_that_does_not_fit_is_refused() -> None:
 def test_parts_are_views_and_may_have_gaps() -> None:
     def main(world: World) -> tuple[list[float], bool]:
         place = Place(world, {"data": 2, "model": 2}, batch=4)
-        table = {"w": Array("4/data 4"), "part": Part("w", "4/data 4/model")}
+        table: dict[str, Row] = {"w": Array("4/data 4"), "part": Part("w", "4/data 4/model")}
         w = Arrays(table, place, np.float64).at()
         w.w[...] = np.arange(8).reshape(2, 4)
         return w.part.ravel().tolist(), w.part.flags.c_contiguous

@@ -146,7 +146,7 @@ def test_a_bucket_stands_for_its_members() -> None:
     def main(world: World) -> None:
         place = runtime.Place(world, {"data": 2}, batch=4)
         table = {
-            "room": runtime.Bytes(96), "bucket": runtime.View("room", "12"),
+            "bucket": runtime.Array("12"),
             "v": runtime.View("bucket", "3", offset=9), "w": runtime.View("bucket", "3 3"),
             "w_part": runtime.Part("w", "3/data 3"), "v_part": runtime.Part("v", "3/data"),
             "shards": runtime.Array("12"), "v_shard": runtime.View("shards", "3/data", offset=6),

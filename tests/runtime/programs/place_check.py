@@ -282,9 +282,7 @@ def check_tensors(runtime: Any, world: Any, seed: int) -> None:
         weights["tied"] = runtime.Array(f"4/{cut} 3")
         tensors |= {f"stage{stage}.v": "w.v_shard", "tied": "w.tied"}
         wholes |= {f"stage{stage}.v": rng.integers(0, 99, (6, 5)), "tied": rng.integers(0, 99, (4, 3))}
-        described.append(
-            runtime.Stage(weights, states, {}, {}, tensors, (), train="", update="", evaluate="", predict="")
-        )
+        described.append(runtime.Tables(weights, states, {}, {}, tensors))
     w, s = (
         runtime.Arrays(t, place, "f8").at() for t in (described[place.stage].weights, described[place.stage].states)
     )

@@ -1,0 +1,75 @@
+"""Temporary arrays: when a program's functions use them, and where they lie."""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+import numpy as np
+import pytest
+
+from backends.numpy_mpi.runtime import Arrays, Bucket, Member, Place, Scratch, Serial, Temporary, View
+
+LINE = 16
+"""Elements of f32 in a cache line."""
+
+PROGRAM = """
+def block(a, y, scale=2, *, by="x"):
+    kernel(a.x, y)
+    kernel(y, a.z, *a.scratch)
+
+def forward(a, w, g, s, at, place):
+    a.first.x[...] = w.something * 2
+    block(a.first, a.first.y)
+    place.allreduce(a.first.z, over="data", begin=True)
+    kernel([a.second, at.samples], by={"dy": a.view})
+    place.wait(a.first.z)
+    a.second /= 4
+
+def backward(a, w, g, s, at, place):
+    origin = place.origin(a.first.y, a.part)
+    kernel(place.once(a.first.y, "data"), origin=origin)
+    other(*place.needed(origin, a.second))
+"""
+
+TABLE = {
+    "first.x": Temporary("16"),
+    "first.y": Temporary("32"),
+    "first.z": Temporary("16"),
+    "first.scratch": Scratch((64, 16)),
+    "second": Temporary("16"),
+    "bucket": Bucket(temporary=True),
+    "view": View("first.x", "4 4"),
+    "part": Member("bucket", "48"),
+    "never": Temporary("1024"),
+}
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    def kernel(*_: object, **__: object) -> None:
+        raise AssertionError("kernels do not run while arrays are placed")
+
+    scope: dict[str, object] = {"kernel": kernel, "other": kernel}
+    exec(PROGRAM, scope)
+    functions = [scope["forward"], scope["backward"]]
+    assert all(isinstance(each, FunctionType) for each in functions)
+    return Arrays(TABLE, Place(Serial(), {"data": 1}, batch=1), np.float32, functions=functions)  # type: ignore[arg-type]
+
+
+def test_what_is_in_use_at_the_same_time_lies_apart(arrays: Arrays) -> None:
+    a = arrays.at(1)
+    together = [
+        (a.first.x, a.first.y), (a.first.x, a.first.z), (a.first.y, a.first.z),
+        (a.first.scratch[0], a.first.scratch[1]), (a.first.y, a.first.scratch[0]),
+        (a.first.z, a.second), (a.first.y, a.part),
+    ]  # fmt: skip
+    for one, other in together:
+        assert not np.shares_memory(one, other)
+    assert np.shares_memory(a.view, a.first.x)
+
+
+def test_what_is_not_shares_memory(arrays: Arrays) -> None:
+    a = arrays.at(1)
+    assert arrays.temporary == 4 * 1024  # `never`, which is in nobody's way, is the largest
+    assert np.shares_memory(a.second, a.first.y)
+    assert np.shares_memory(a.part, a.first.scratch[0])
