@@ -12,8 +12,9 @@ alike:
 | whole   | split t | slice          |
 
 Nothing becomes a partial sum. Mesh axes that split one tensor axis cut it row-major, the major one into long runs, so a
-move may only take away, or add, the innermost of the splits of a tensor axis. A redistribution is the cheapest path of
-moves through all placements.
+move may only take away, or add, the innermost of the splits of a tensor axis, and only where the finer parts lie inside
+of the coarser ones: of 10 rows, the halves are not unions of the quarters 3, 3, 2, 2. A redistribution is the cheapest
+path of moves through all placements.
 """
 
 from __future__ import annotations
@@ -61,6 +62,26 @@ class Move:
     bytes: int
     algorithm: str
     seconds: float
+
+
+def _nested(graph: _Graph, extents: Ints, parts: Ints) -> NDArray[np.bool_]:
+    """[type, move]: whether the parts of a tensor axis that is cut further, or less far, lie each inside of one of the
+    others. `extents` [type, 1, axis], `parts` [placement, axis].
+
+    Of o parts cut into i each, shares differ by at most one whether e elements are cut into o or into o·i parts; the
+    borders agree for all o > 1 just where e leaves 0, 1 or o·i - 1 on division by o·i.
+    """
+    import numpy as np
+
+    counts = np.hstack([parts, np.ones((len(parts), 1), dtype=np.int64)])  # the last: no axis is cut or joined
+    elements = np.hstack([extents[:, 0], np.ones((len(extents), 1), dtype=np.int64)])
+    agree = np.ones((len(extents), len(graph.before)), dtype=bool)
+    for axis in (graph.removed, graph.added):
+        one, other = counts[graph.before, axis], counts[graph.after, axis]
+        coarse, fine = np.minimum(one, other), np.maximum(one, other)
+        left = elements[:, axis] % fine
+        agree &= (coarse == 1) | (one == other) | (left <= 1) | (left == fine - 1)
+    return agree
 
 
 class Redistributions:
@@ -177,7 +198,7 @@ class Redistributions:
                 axes = tuple(mesh.names[i] for i in graph.subsets[along])
                 seconds[:, edges] = self.fabric.seconds(KINDS[kind], sizes[:, graph.operand[edges]], axes)
         seconds += self._copies(graph, local, sizes)
-        seconds[~(possible[:, graph.before] & possible[:, graph.after])] = np.inf
+        seconds[~(possible[:, graph.before] & possible[:, graph.after] & _nested(graph, extents, parts))] = np.inf
         return seconds
 
     def _copies(self, graph: _Graph, local: Ints, sizes: Floats) -> Floats:

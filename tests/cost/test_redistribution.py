@@ -14,7 +14,7 @@ from dlc.cluster.collectives import Processing
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Device, Group, Link
 from dlc.cost.redistribution import Move, Redistributions
-from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, largest, parts
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, largest, parts, shards
 from dlc.ir.tensor import TensorType, tensor
 
 GPU = Device("gpu", kind="gpu", bandwidth=1e12, compute=(("f32", 1e13),), launch=5e-6)
@@ -42,6 +42,21 @@ def contiguous(type_: TensorType, placement: Placement, mesh: Mesh, axis: str) -
     return prod(local.shape[: local.names.index(axis)]) == 1
 
 
+def too_many(type_: TensorType, placement: Placement, mesh: Mesh) -> bool:
+    """Whether an axis is cut into more parts than it has elements; ranks may have no samples."""
+    return any(parts(placement, mesh, axis) > type_.extent(axis) for axis in type_.names if axis != "batch")
+
+
+def nested(type_: TensorType, before: Placement, after: Placement, mesh: Mesh) -> bool:
+    """Whether the finer parts of an axis lie each inside of one of the coarser ones."""
+    for axis in type_.names:
+        coarse, fine = sorted((parts(before, mesh, axis), parts(after, mesh, axis)))
+        starts = [start for start, _ in shards(type_.extent(axis), fine)]
+        if starts[:: fine // coarse] != [start for start, _ in shards(type_.extent(axis), coarse)]:
+            return False
+    return True
+
+
 def moves_from(type_: TensorType, before: Placement, fabric: Fabric) -> list[Step]:
     mesh, found = fabric.mesh, list[Step]()
     for count in range(1, len(before) + 1):
@@ -52,7 +67,7 @@ def moves_from(type_: TensorType, before: Placement, fabric: Fabric) -> list[Ste
                 rest = {at for i, at in enumerate(before) if i > chosen[0] and i not in chosen} - {REPLICATED, PARTIAL}
                 if len(olds) > 1 or new in olds or rest & {new, *olds}:
                     continue
-                if any(parts(after, mesh, axis) > type_.extent(axis) for axis in type_.names):
+                if too_many(type_, after, mesh) or not nested(type_, before, after, mesh):
                     continue
                 (old,), axes = olds, tuple(mesh.names[i] for i in chosen)
                 found.append(step(type_, fabric, axes, (before, old), (after, new)))
@@ -84,7 +99,7 @@ def step(
 
 
 def dijkstra(type_: TensorType, source: Placement, fabric: Fabric) -> dict[Placement, float]:
-    if any(parts(source, fabric.mesh, axis) > type_.extent(axis) for axis in type_.names):
+    if too_many(type_, source, fabric.mesh):
         return {source: 0.0}
     least, waiting = {source: 0.0}, [(0.0, source)]
     while waiting:
@@ -104,6 +119,8 @@ CASES = [
     (Mesh((("data", 2), ("model", 8))), tensor("f32", batch=64, feature=9)),
     (Mesh((("pipeline", 2), ("data", 4), ("model", 2))), tensor("f16", batch=12, feature=5)),
     (Mesh((("data", 2), ("model", 2))), tensor("f32")),
+    (Mesh((("data", 2), ("model", 2))), tensor("f32", batch=10, feature=7)),
+    (Mesh((("data", 3), ("model", 2))), tensor("f32", batch=8, feature=11)),
 ]
 
 
