@@ -20,6 +20,8 @@ from tests.programs.resumable import Resumable, differences, program, state
 from tests.programs.test_random_plans import in_turns
 from tests.specs.reduced import REDUCED
 
+Array = npt.NDArray[Any]
+
 F16, BF16 = "mixed(compute = f16, loss_scale = 1024)", "mixed(compute = bf16)"
 
 BOX = """
@@ -56,11 +58,11 @@ def planned(folder: Path, name: str, precision: str, plan: str, ranks: int) -> C
     text = re.sub(r"\n(plan|cluster) [^{]*\{.*?\n\}\n", "\n", path.read_text(), flags=re.S)
     text = re.sub(r"\n  (precision|checkpoint) *=[^\n]*", "", text)
     text = re.sub(r"data( *)= (images|cifar10|mnist)\([^\n]*\)", r"data\1= synthetic(samples = 16, classes = 10)", text)
+    text = re.sub("group = (batch|5)", "group = 6", text)  # groups lie within microbatches
     network = re.search(r"\ntrain (\w+)", text)
     assert network is not None
     head, start, rest = text.partition(f"\ntrain {network[1]} {{")
     shutil.copytree(SPECS, folder, dirs_exist_ok=True)
-    text = re.sub("group = (batch|5)", "group = 6", text)  # groups lie within microbatches
     made = folder / f"{name}.dlspec"
     box = BOX.format(ranks=ranks, network=network[1], plan=plan)
     made.write_text(f"{head}{start}\n  precision = {precision}{rest}{box}")
@@ -101,7 +103,9 @@ def test_networks_of_other_kinds_do(name: str, plan: str, precision: str, tmp_pa
 def test_rules_by_norms_and_regularisers_see_masters(optimizer: str, tmp_path: Path) -> None:
     compiled = planned(tmp_path, "residual", F16, PLANS["ZeRO 2"], 3)
     path = Path(compiled.source.spec.path)
-    path.write_text(path.read_text().replace("optimizer = adam\n", f"optimizer = {optimizer}\n  regularise = [l2(1e-3)]\n"))
+    path.write_text(
+        path.read_text().replace("optimizer = adam\n", f"optimizer = {optimizer}\n  regularise = [l2(1e-3)]\n")
+    )
     assert_equal_to_serial(plan_spec(read(str(path)), Options(ranks=3)))
 
 
@@ -116,17 +120,23 @@ def emitted(compiled: Compiled, folder: Path) -> EmittedProgram:
     return EmittedProgram(folder, compiled.source.spec.root, compiled.plan.ranks)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("lenet5", 30), ("resnet18", 12), ("gpt2_small", 24)])
+@pytest.mark.parametrize(("name", "steps"), [("lenet5", 30), ("residual", 45), ("gpt2_small", 24)])
 @pytest.mark.parametrize("precision", ["mixed(compute = f16)", BF16])
 def test_it_learns_as_in_f32(name: str, steps: int, precision: str, tmp_path: Path) -> None:
-    losses = {}
-    for at in ("f32", precision):
-        made = emitted(planned(tmp_path, name, at, PLANS["data"], 1), tmp_path / f"{at[:8]}")
-        first, last = (made.run(steps=count, record=None).loss for count in (0, steps))
-        losses[at] = (first, last)
-    (_, expected), (first, found) = losses["f32"], losses[precision]
-    assert abs(found - expected) < 0.1 * expected
-    assert np.isnan(first) or found < 0.95 * first
+    curves = {}
+    for number, at in enumerate(("f32", precision)):
+        made = emitted(planned(tmp_path, name, at, PLANS["data"], 1), tmp_path / f"program{number}")
+        curves[at] = losses(made, steps, tmp_path / f"record{number}")
+    expected, found = curves["f32"], curves[precision]
+    assert np.mean(np.abs(found - expected) / expected) < 0.05
+    assert found[-steps // 4 :].mean() < 0.9 * found[0]
+
+
+def losses(made: EmittedProgram, steps: int, folder: Path) -> Array:
+    """The loss of each step of a run."""
+    folder.mkdir()
+    made.run(steps=steps, record=str(folder))
+    return np.array([float(np.load(folder / f"step{step:06}.npz")["loss"]) for step in range(steps)])
 
 
 IN_ONE_SAMPLE = """dlspec 1
@@ -171,13 +181,13 @@ def test_an_overflow_on_one_rank_is_skipped_by_all(plan: str, tmp_path: Path) ->
     assert all(step[f"after.{name}"].dtype == np.float32 for step in steps for name in weights(step))
 
 
-def weights(step: dict[str, npt.NDArray[Any]]) -> list[str]:
+def weights(step: dict[str, Array]) -> list[str]:
     """What a step trains or averages, and the optimizer's states."""
     names = (name.removeprefix("after.") for name in step if name.startswith("after."))
     return [name for name in names if "seed" not in name and "unscale" not in name]
 
 
-def scale(step: dict[str, npt.NDArray[Any]]) -> tuple[float, list[float]]:
+def scale(step: dict[str, Array]) -> tuple[float, list[float]]:
     """The loss scale and the counts of steps behind a step."""
     (seed,) = (array for name, array in step.items() if name.startswith("after.") and name.endswith("_seed"))
     return float(seed), step["after.s.unscale_steps"].tolist()
