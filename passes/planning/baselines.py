@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from dlc.ir.graph import Graph
 from passes.context import Context
-from passes.planning.strategies import MAX_STAGES, Strategy, as_written, divisors, microbatch_counts, strategy
+from passes.planning.strategies import (
+    MAX_STAGES,
+    Strategy,
+    as_written,
+    divisors,
+    microbatch_counts,
+    of_all_weights,
+    strategy,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ def baselines(graph: Graph, context: Context, units: int) -> tuple[Baseline, ...
         Baseline("Megatron tensor parallelism", tuple(_megatron(context))),
         Baseline("Megatron in a pipeline", tuple(_three_ways(graph, context, units))),
         Baseline("pure pipeline", tuple(_pipelines(graph, context, units))),
-    ]
+    ][: 1 if of_all_weights(context) else None]
     written = ((each.name, tuple(as_written(one, context) for one in each.strategies)) for each in found)
     return tuple(Baseline(name, strategies) for name, strategies in written if strategies)
 

@@ -16,6 +16,7 @@ from typing import Literal
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH
+from dlc.ops import optimizer
 from passes.context import Context
 
 PIPELINE, DATA, SPATIAL, MODEL = "pipeline", "data", "spatial", "model"
@@ -202,6 +203,8 @@ def _meshes(context: Context, units: int) -> Iterator[Meshed]:
     """The meshes that the request leaves: its own one, or all of its strategy."""
     request, ranks = context.request, context.ranks
     kind = request.strategy.kind
+    if kind == "auto" and of_all_weights(context):
+        kind = "data"
     if request.mesh:
         named = tuple((axis.name, axis.extent) for axis in request.mesh if axis.extent > 1)
         if _agrees(context, dict(named)):
@@ -219,6 +222,11 @@ def _meshes(context: Context, units: int) -> Iterator[Meshed]:
                 if model <= MAX_MODEL:
                     named = axes(pipeline, ranks // pipeline // model, model)
                     yield named, tuple(_family(kind, name) for name, _ in named if name != PIPELINE)
+
+
+def of_all_weights(context: Context) -> bool:
+    """Whether the optimizer sees all weights as one vector, so that each rank needs the whole of them."""
+    return optimizer(context.training.optimizer.kind).joint is not None
 
 
 def _agrees(context: Context, named: dict[str, int]) -> bool:
