@@ -57,14 +57,16 @@ def widened_output(role: Role, name: str) -> str:
 
 @dataclass(slots=True)
 class _Widening:
-    """One role. `pending` has the buffers whose contents are in their scratch arrays and not rounded yet."""
+    """One role. `pending` has the buffers whose contents are in their scratch arrays and not rounded yet, `sums` those
+    that are summed over ranks before that."""
 
     role: Role
     outputs: frozenset[str]
     made: dict[str, Buffer] = field(default_factory=dict)
     masters: dict[str, str] = field(default_factory=dict)
-    readers: dict[str, set[str]] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
     pending: dict[str, None] = field(default_factory=dict)
+    sums: set[str] = field(default_factory=set)
 
     def role_made(self) -> Role:
         """All segments, and the buffers that they name."""
@@ -77,11 +79,11 @@ class _Widening:
         return replace(self.role, segments=found, entries=entries, buffers=tuple(self._buffers(found)))
 
     def _look(self) -> None:
-        """Which weights have masters, and which segments read a storage."""
+        """Which weights have masters, and which storages are read: those of outputs are, behind the role."""
+        self.read.update(map(self._root, self._outputs()))
         for segment in self.role.segments:
             for made in segment.instructions:
-                for name in reads(made):
-                    self.readers.setdefault(self._root(name), set()).add(segment.name)
+                self.read.update(map(self._root, reads(made)))
                 if isinstance(made, Compute) and made.kernel[1] == "update":
                     for name in (each for each in made.inputs if each.endswith(MASTER)):
                         self.masters[made.inputs[0]] = name
@@ -97,18 +99,14 @@ class _Widening:
     # --- segments ------------------------------------------------------------------------------------------------
 
     def _segment(self, segment: Segment) -> Iterator[Instruction]:
+        self.sums = {made.buffer for made in segment.instructions if isinstance(made, Collective) and _sums(made)}
         for instruction in segment.instructions:
             yield from self._instruction(instruction)
-        for name in list(self.pending):
-            if self.readers.get(self._root(name), set()) - {segment.name} or self._root(name) in self._lasting():
+            for name in [each for each in self.pending if each not in self.sums]:
                 yield from self._rounded(self._root(name))
-        self.pending.clear()
         if segment.name.startswith("predict"):
             written = {self._root(name) for made in segment.instructions for name in writes(made)}
             yield from (self._output(name) for name in self._outputs() if self._root(name) in written)
-
-    def _lasting(self) -> set[str]:
-        return {self._root(name) for name in self._outputs()}
 
     def _outputs(self) -> tuple[str, ...]:
         return self._narrow(buffer.name for buffer in self.role.buffers if buffer.name in self.outputs)
@@ -116,7 +114,7 @@ class _Widening:
     def _output(self, name: str) -> Compute:
         target = f"{name}{OUTPUT}"
         self.made[target] = self._scratch(name, target)
-        return _cast((name,), (target,))
+        return _cast(name, (name,), (target,))
 
     def _instruction(self, instruction: Instruction) -> Iterator[Instruction]:
         match instruction:
@@ -143,7 +141,7 @@ class _Widening:
         for name in narrow:
             yield from self._rounded(self._root(name))
         if narrow:
-            yield _cast(narrow, tuple(self._wide(name) for name in narrow))
+            yield _cast(made.address, narrow, tuple(self._wide(name) for name in narrow))
         for name in results:
             others = [each for each in self.pending if each != name and self._root(each) == self._root(name)]
             for _ in others[:1]:
@@ -160,7 +158,8 @@ class _Widening:
         """A sum over ranks, in f32."""
         if made.buffer not in self.pending:
             yield from self._rounded(self._root(made.buffer))
-            yield _cast((made.buffer,), (self._wide(made.buffer),))
+            yield _cast(made.name, (made.buffer,), (self._wide(made.buffer),))
+        self.sums.discard(made.buffer)
         target = self._wide(made.target) if made.target else ""
         yield replace(made, buffer=self._wide(made.buffer), target=target, bytes=2 * made.bytes)
         if made.target:
@@ -170,8 +169,8 @@ class _Widening:
     def _rounded(self, root: str) -> Iterator[Compute]:
         """What a storage holds, rounded to it."""
         names = tuple(name for name in self.pending if self._root(name) == root)
-        if names:
-            yield _cast(tuple(self._wide(name) for name in names), names)
+        if names and root in self.read:
+            yield _cast(names[0], tuple(self._wide(name) for name in names), names)
         for name in names:
             del self.pending[name]
 
@@ -196,8 +195,6 @@ class _Widening:
         whole = {buffer.name for buffer in self.role.buffers if buffer.kind == "bucket" and buffer.name in used}
         used.update(buffer.name for buffer in self.role.buffers if buffer.view_of in whole)  # they are sent together
         for buffer in self.role.buffers:
-            if buffer.view_of in used and self.role.buffer(buffer.view_of or "").kind == "bucket":
-                used.add(buffer.name)  # a bucket is gathered whole
             if buffer.name in used or buffer.kind not in PASSING or buffer.type.dtype not in NARROW:
                 yield self.made.pop(buffer.name, buffer)
         yield from self.made.values()
@@ -208,8 +205,9 @@ class _Widening:
             yield Compute(f"{weight}@cast", ("cast", "update", ""), (master, weight), ())
 
 
-def _cast(sources: tuple[str, ...], targets: tuple[str, ...]) -> Compute:
-    return Compute("", ("cast", "forward", ""), sources, targets)
+def _cast(address: str, sources: tuple[str, ...], targets: tuple[str, ...]) -> Compute:
+    """A cast that belongs to the op, or to what is made of the op, at this address."""
+    return Compute(address, ("cast", "forward", ""), sources, targets)
 
 
 def _sums(made: Collective) -> bool:
