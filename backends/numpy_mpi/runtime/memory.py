@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, Self
 
 Calls = list[tuple[str, ...]]
 """The arrays that a function's calls name, call by call."""
@@ -87,7 +87,7 @@ class Named(Nothing):
     def __setitem__(self, place: Any, value: Any) -> None:
         self.calls.append(_names((self, value)))
 
-    def __itruediv__(self, by: Any) -> Named:  # type: ignore[misc]
+    def __itruediv__(self, by: Any) -> Self:
         self.calls.append((self.name,))
         return self
 
@@ -145,10 +145,13 @@ def _scope(function: Any, calls: Calls) -> dict[str, Any]:
         calls.append(_names((arguments, keywords)))
         return NOTHING
 
+    def stand_in(value: Any) -> Any:
+        return note if isinstance(value, FunctionType) and value.__globals__ is not known else value
+
     for name, value in known.items():
+        scope[name] = stand_in(value)
         if isinstance(value, FunctionType) and value.__globals__ is known:
-            scope[name] = FunctionType(value.__code__, scope, name, value.__defaults__, value.__closure__)
+            usual = tuple(stand_in(each) for each in value.__defaults__ or ())
+            scope[name] = FunctionType(value.__code__, scope, name, usual, value.__closure__)
             scope[name].__kwdefaults__ = value.__kwdefaults__
-        elif isinstance(value, FunctionType):
-            scope[name] = note
     return scope
