@@ -87,7 +87,7 @@ class Named(Nothing):
     def __setitem__(self, place: Any, value: Any) -> None:
         self.calls.append(_names((self, value)))
 
-    def __itruediv__(self, by: Any) -> Self:
+    def __itruediv__(self, by: Any) -> Self:  # type: ignore[misc]
         self.calls.append((self.name,))
         return self
 
