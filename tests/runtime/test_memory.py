@@ -13,15 +13,15 @@ LINE = 16
 """Elements of f32 in a cache line."""
 
 PROGRAM = """
-def block(a, y, scale=2, *, by="x"):
-    kernel(a.x, y)
+def block(a, y, scale=2, first=kernel, *, by="x"):
+    first(a.x, y, **{})
     kernel(y, a.z, *a.scratch)
 
 def forward(a, w, g, s, at, place):
     a.first.x[...] = w.something * 2
     block(a.first, a.first.y)
     place.allreduce(a.first.z, over="data", begin=True)
-    kernel([a.second, at.samples], by={"dy": a.view})
+    kernel([a.second, at.samples], by={"dy": a.view}, **at.batch("data"))
     place.wait(a.first.z)
     a.second /= 4
 

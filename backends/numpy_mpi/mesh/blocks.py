@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Name, Ref, Statement, Token, Value, Words
+from backends.numpy_mpi.mesh.parameters import Parameters
+from backends.numpy_mpi.mesh.statements import Expression, Key, Ref, Statement, Token, Value, Words
 from backends.numpy_mpi.mesh.tree import Path, dotted
 
 GAP = 2
@@ -56,11 +57,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One function for several instances of a block: its body is written for the block at `path`."""
+    """One function for several instances of a block: its body is written for the block at `path`.
+
+    `defaults` are what parameters are in most of its calls, which do not say it.
+    """
 
     name: str
     path: Path
     parameters: tuple[str, ...]
+    defaults: Mapping[str, str]
     body: tuple[Statement, ...]
     instances: tuple[Path, ...]
     kind: str
@@ -104,11 +109,13 @@ class Folding:
     roots: Sequence[Node]
     titles: Mapping[Path, str]
     functions: list[Function] = field(default_factory=list)
+    _by_place: dict[tuple[Path, str], Node] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         nodes = [node for root in self.roots for node in root.nodes()]
         for number, node in enumerate(nodes):
             node.number = number
+            self._by_place.setdefault((node.path, node.kind), node)
         refused: set[int] = set()
         while True:
             firsts = self._fold(nodes, refused)
@@ -129,54 +136,64 @@ class Folding:
                 if node.path and not _repeats(node) and len(node.body) > 1:
                     alike.setdefault(tuple(_shape(statement, node.path) for statement in node.body), []).append(node)
             for group in alike.values():
-                several = len({node.path for node in group}) > 1
-                if several and group[0].number not in refused:
+                if group[0].number not in refused:
                     function = self._function(group)
                     if function is not None:
                         self.functions.append(function)
                         firsts[function.name] = group[0].number
+        self._leave_out()
         return firsts
 
+    def _leave_out(self) -> None:
+        """Calls do not say what is the default."""
+        defaults = {function.name: function.defaults for function in self.functions}
+        for root in self.roots:
+            root.body = [_short(statement, defaults) for statement in root.body]
+        self.functions = [
+            replace(function, body=tuple(_short(statement, defaults) for statement in function.body))
+            for function in self.functions
+        ]
+
     def _useless(self, firsts: Mapping[str, int]) -> set[int]:
-        """The functions that make the text no shorter: those that are called once, else the first that is none."""
-        calls = Counter[str]()
-        known = {function.name: function for function in self.functions}
-        bodies = [root.body for root in self.roots] + [list(function.body) for function in self.functions]
-        lengths: dict[str, int] = {}
-        for statement in (statement for body in bodies for statement in body):
-            if statement.calls:
-                calls[statement.calls] += 1
-                lengths[statement.calls] = len(statement.lines(()))
-        once = {firsts[name] for name in known if calls[name] <= 1}
-        if once:
-            return once
-        for name, function in known.items():
-            length = sum(len(statement.lines(function.path)) for statement in function.body)
-            if calls[name] * (length - lengths[name]) <= length + OVERHEAD:
-                return {firsts[name]}
-        return set()
+        """Functions that do not make the text shorter: all of no use at all, else the first that is none.
+
+        The statements of a block are longer where they stand in the function of another, whose paths are longer.
+        """
+        bodies = [(root.path, root.body) for root in self.roots]
+        bodies += [(function.path, list(function.body)) for function in self.functions]
+        saved, calls = Counter[str](), Counter[str]()
+        for block, body in bodies:
+            for statement in body:
+                if statement.calls:
+                    calls[statement.calls] += 1
+                    inline = self._by_place[_place(statement), self._kind(statement.calls)].body
+                    saved[statement.calls] += _length(inline, block) - _length([statement], block)
+        useless = [f for f in self.functions if saved[f.name] <= _length(f.body, f.path) + OVERHEAD]
+        never = {firsts[function.name] for function in useless if calls[function.name] <= 1}
+        return never or {firsts[function.name] for function in useless[:1]}
+
+    def _kind(self, name: str) -> str:
+        return next(function.kind for function in self.functions if function.name == name)
 
     def _function(self, group: Sequence[Node]) -> Function | None:
         """What nodes with the same statements have in common, with the call that stands for each."""
         first = group[0]
-        parameters = _Parameters([node.path for node in group])
-        body = tuple(parameters.unified([node.body[at] for node in group]) for at in range(len(first.body)))
-        if len(parameters.names) > (MOST_OF_TABLES if first.kind == TABLE else MOST):
+        found = Parameters([node.path for node in group])
+        body = tuple(found.unified([node.body[at] for node in group]) for at in range(len(first.body)))
+        if len(found.names) > (MOST_OF_TABLES if first.kind == TABLE else MOST):
             return None
-        text = [token for statement in body for expression in statement.expressions for token in expression]
-        spaces = [s for s in SPACES if any(isinstance(token, Ref) and token.space == s for token in text)]
-        told = [n for n in RUNTIME if any(isinstance(token, str) and re.search(rf"\b{n}\b", token) for token in text)]
-        name = self._name(group)
+        tokens = [token for statement in body for token in statement.tokens()]
+        spaces = [s for s in SPACES if any(isinstance(token, Ref) and token.space == s for token in tokens)]
+        told = [n for n in RUNTIME if any(isinstance(token, str) and re.search(rf"\b{n}\b", token) for token in tokens)]
+        name, is_table = self._name(group), first.kind == TABLE
         for at, node in enumerate(group):
-            arguments: list[Expression] = [(Ref(space, node.path),) for space in spaces]
-            arguments += [(each,) for each in told]
-            arguments += [_argument(title, vector[at]) for vector, title in parameters.ordered]
-            row = (Key(node.path), f": {name}") if first.kind == TABLE else (name,)
-            node.call = Statement(row, tuple(arguments), "," if first.kind == TABLE else "", calls=name)
-        names = tuple(title for _, title in parameters.ordered)
-        return Function(
-            name, first.path, (*spaces, *told, *names), body, tuple(node.path for node in group), first.kind
-        )
+            arguments: list[Expression] = [*((Ref(space, node.path),) for space in spaces), *((each,) for each in told)]
+            arguments += [(token,) for token in found.arrays(at)]
+            head = (Key(node.path), f": {name}") if is_table else (name,)
+            node.call = Statement(head, tuple(arguments), found.values(at), tail="," if is_table else "", calls=name)
+        parameters = (*spaces, *told, *found.signature())
+        places = tuple(node.path for node in group)
+        return Function(name, first.path, parameters, found.defaults(), body, places, first.kind)
 
     def _name(self, group: Sequence[Node]) -> str:
         """By what the block is called in the spec, else in its address, and by the pass."""
@@ -210,6 +227,27 @@ def _repeats(node: Node) -> bool:
     )
 
 
+def _place(call: Statement) -> Path:
+    """The block that a call is for."""
+    return next(token.path for token in call.tokens() if isinstance(token, Ref | Key) and not token.name)
+
+
+def _length(body: Sequence[Statement], block: Path) -> int:
+    """Lines."""
+    return sum(len(statement.lines(block)) for statement in body)
+
+
+def _short(statement: Statement, defaults: Mapping[str, Mapping[str, str]]) -> Statement:
+    """A call without what it would say in any case."""
+    usual = defaults.get(statement.calls, {})
+    kept = [(name, token) for name, token in statement.keywords if usual.get(name) != _text(token)]
+    return replace(statement, keywords=tuple(kept))
+
+
+def _text(token: Token) -> str:
+    return token if isinstance(token, str) else token.text if isinstance(token, Value) else ""
+
+
 def _shape(statement: Statement, block: Path) -> object:
     """What statements of alike blocks agree in."""
     return tuple(tuple(_mark(token, block) for token in expression) for expression in statement.expressions)
@@ -223,80 +261,10 @@ def _mark(token: Token, block: Path) -> object:
             return (token.space, token.path[len(block) :], token.name)
         case Ref() | Key():
             return "another's"
-        case Words(pieces=pieces):
-            return tuple(piece if isinstance(piece, str) else "number" for piece in pieces)
+        case Words():
+            return "words"
         case Value(title=title, kind=kind):
             return (title, kind)
-    return token
-
-
-def _argument(title: str, token: Token) -> Expression:
-    """What a call passes: values by name, so that in calls of calls they are called the same."""
-    if isinstance(token, Value):
-        return f"{title}=", replace(token, title=title.rstrip("0123456789"))
-    return (token,)
-
-
-@dataclass(slots=True)
-class _Parameters:
-    """The parameters of a function for blocks at these paths: what each stands for in every instance -> its name."""
-
-    paths: Sequence[Path]
-    names: dict[tuple[Token, ...], str] = field(default_factory=dict)
-
-    @property
-    def ordered(self) -> list[tuple[tuple[Token, ...], str]]:
-        """Arrays first, then values, which calls name."""
-        return sorted(self.names.items(), key=lambda item: isinstance(item[0][0], Value))
-
-    def unified(self, alike: Sequence[Statement]) -> Statement:
-        """One statement for those of all instances."""
-        first = alike[0]
-        rows = zip(*(statement.expressions for statement in alike), strict=True)
-        found = [tuple(self._token(tokens) for tokens in zip(*row, strict=True)) for row in rows]
-        arguments = None if first.arguments is None else tuple(found[1:])
-        notes = {statement.note for statement in alike}
-        return replace(first, head=found[0], arguments=arguments, note=first.note if len(notes) == 1 else "")
-
-    def _token(self, tokens: tuple[Token, ...]) -> Token:
-        first = tokens[0]
-        match first:
-            case str():
-                return first
-            case Ref() | Key() if first.inside(self.paths[0]):
-                return first
-            case Words():
-                pieces = zip(*(token.pieces for token in tokens if isinstance(token, Words)), strict=True)
-                found = [self._token(row) for row in pieces]
-                named = zip(found, first.pieces, strict=True)
-                return Words(tuple(Name(new) if isinstance(new, str) and new != old else old for new, old in named))
-            case Value() if len({token.text for token in tokens if isinstance(token, Value)}) == 1:
-                return first
-        return self._named(first, tuple(_plain(token) for token in tokens))
-
-    def _named(self, first: Ref | Key | Value, vector: tuple[Token, ...]) -> str:
-        """The name of the parameter for what differs so."""
-        if vector not in self.names:
-            plain = first.title if isinstance(first, Value) else first.role if isinstance(first, Ref) else "of"
-            name, number = plain, 2
-            while name in self.names.values():
-                name, number = f"{plain}{number}", number + 1
-            self.names[vector] = name
-        return self.names[vector]
-
-
-def _title(value: Value) -> str:
-    """What keeps values apart that are the same in all instances: numbers, whatever they count, are one."""
-    return "" if value.kind == NUMBER else value.title
-
-
-def _plain(token: Token) -> Token:
-    """A token without what it is called."""
-    match token:
-        case Ref():
-            return replace(token, role="x")
-        case Value():
-            return replace(token, kind=token.kind if token.kind == NUMBER else "", title=_title(token))
     return token
 
 

@@ -12,11 +12,10 @@ from math import prod
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import IN_PARTS, Kernel
 from backends.numpy_mpi.mesh.specs import Arrays
-from backends.numpy_mpi.mesh.statements import Expression, Statement, Value, listed
+from backends.numpy_mpi.mesh.statements import KERNEL, Expression, Keywords, Ref, Statement, Value, listed
 from backends.numpy_mpi.mesh.tree import Path
 from backends.numpy_mpi.text import literal
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
-from dlc.ir.storage import title
 from dlc.ir.tensor import BATCH
 from passes.lowering.widen import WIDE
 
@@ -50,7 +49,7 @@ class Calls:
     def statements(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
         """The statements of a segment."""
         for instruction in instructions:
-            block = self._block(instruction)
+            block = self.arrays.block(self.begun[instruction.name] if isinstance(instruction, Wait) else instruction)
             for statement in self._statements(instruction):
                 yield block, statement
 
@@ -60,11 +59,6 @@ class Calls:
             yield (), _call("place.sent", [self._at(send.buffer)])
 
     # --- one instruction ---------------------------------------------------------------------------------------
-
-    def _block(self, instruction: Instruction) -> Path:
-        """The block that an instruction belongs to."""
-        name = self.begun[instruction.name].name if isinstance(instruction, Wait) else title(instruction)
-        return self.arrays.blocks.locate(name)[0]
 
     def _statements(self, instruction: Instruction) -> Iterator[Statement]:
         match instruction:
@@ -81,13 +75,12 @@ class Calls:
                 if self._spec(source) == self._spec(target):
                     yield Statement((*move[1], "[...] = ", *move[0]))
                 else:
-                    yield _call("place.slice", move, "its own part")
+                    yield _call("place.slice", move, note="its own part")
             case Send(name=name, peer=peer, buffer=buffer, blocking=blocking):
-                yield _call("place.send", [self._at(buffer), *_keywords({"to": f"{peer:+d}", "name": literal(name)})])
+                yield _call("place.send", [self._at(buffer)], {"to": f"{peer:+d}", "name": literal(name)})
                 yield from (_call("place.sent", [self._at(buffer)]),) if blocking else ()
             case Receive(name=name, peer=peer, buffer=buffer):
-                told = _keywords({"source": f"{peer:+d}", "name": literal(name)})
-                yield _call("place.receive", [self._at(buffer, "y"), *told])
+                yield _call("place.receive", [self._at(buffer, "y")], {"source": f"{peer:+d}", "name": literal(name)})
             case Wait(name=name):
                 yield _call("place.wait", [self._moved(self.begun[name])[-1]])
 
@@ -102,7 +95,7 @@ class Calls:
         told = {"over": literal(made.group)}
         told |= {"algorithm": literal(made.algorithm)} if function == "allreduce" else {}
         told |= {} if made.blocking else {"begin": "True"}
-        return _call(f"place.{function}", [*self._moved(made), *_keywords(told)], made.reason)
+        return _call(f"place.{function}", self._moved(made), told, made.reason)
 
     def _moved(self, made: Collective) -> list[Expression]:
         """The arrays of a collective: what it sends and what it fills; one array where that is in or among the other.
@@ -132,25 +125,27 @@ class Calls:
         if "once" in attrs:
             over = "+".join(attrs["once"])  # type: ignore[arg-type]
             inputs[-1] = ("place.once(", *inputs[-1], f", {literal(over)})")
-        keywords = self._told(made)
+        told, decided = self._told(made)
         workspaces = self._workspaces(made)
         if "origin" in made.runtime:
-            layout = _keywords({"layout": literal(made.layout)} if made.layout else {})
-            yield _call("origin = place.origin", [*inputs, *outputs, *layout])
+            layout = {"layout": literal(made.layout)} if made.layout else {}
+            yield _call("origin = place.origin", [*inputs, *outputs], layout)
         if self._has_pads(made):
             yield self._pads(made)
-            keywords.append(("pad=pad",))
-        function: Expression = (Value(self.emission.kernel(made).function, made.kernel[0], f"{made.kernel[:2]}"),)
-        arguments = [*inputs, *outputs, *workspaces, *keywords]
+            decided.append(("pad=pad",))
+        kernel = Value(self.emission.kernel(made).function, "_".join(made.kernel[:2]).removesuffix("_forward"), KERNEL)
+        function: Expression = (kernel,)
+        arguments = [*self._together(made, inputs), *outputs, *workspaces]
         parts = attrs.get("parts", 1)
         if isinstance(parts, int) and parts > 1 and workspaces:
             names = (*made.inputs, *made.outputs)
             samples = tuple(at for at, name in enumerate(names) if self.arrays.role.buffer(name).type.batched)
             yield Statement(("arrays = ",), (*inputs, *outputs, *([("",)] if len(names) == 1 else [])))
             arguments = [function, (Value(str(parts), "parts"),), (str(len(inputs)),), ("arrays",), *workspaces]
-            arguments += [*keywords, (f"samples={literal(samples)}",)]
+            decided.append((f"samples={literal(samples)}",))
             function = (IN_PARTS.function,)
-        yield Statement(function, tuple(arguments), note=made.reason)
+        note = made.reason if made.kernel[2] else ""
+        yield Statement(function, (*arguments, *decided), _keywords(told), note=note)
         averaged = attrs.get("averaged", 1)
         if isinstance(averaged, int) and averaged > 1 and not self.emission.exact:  # stand-ins take no means
             for written in outputs[:1] if stage == "forward" else outputs:
@@ -164,39 +159,51 @@ class Calls:
         bundle = self.arrays.scratch(made) if made.workspaces or made.kernel[2] else None
         return [("*", bundle)] if bundle is not None else []
 
-    def _told(self, made: Compute) -> list[Expression]:
-        """Attributes, those of an optimizer by the name of their constant, then what the place and time decide."""
-        attributes = self._attributes(made)
+    def _together(self, made: Compute, inputs: list[Expression]) -> list[Expression]:
+        """Inputs, of which all that an op keeps is one: `*w.bn` is scale, shift, mean and variance."""
+        role, found, at = self.arrays.role, list[Expression](), 0
+        while at < len(inputs):
+            owned = self.arrays.owned(made.inputs[at])
+            end = at + len(owned)
+            if len(owned) > 1 and made.inputs[at:end] == owned and "once" not in dict(made.attrs):
+                path, attribute = self.arrays.places[owned[0]]
+                op = attribute.removesuffix(f"_{role.buffer(owned[0]).name.rpartition('.')[2]}")
+                found.append(("*", Ref("w", path, op)))
+                at = end
+            else:
+                found.append(inputs[at])
+                at += 1
+        return found
+
+    def _told(self, made: Compute) -> tuple[dict[str, str], list[Expression]]:
+        """(attributes, what the place and time decide); an optimizer's settings are a constant of its name."""
+        attributes, decided = self._attributes(made), list(self._decided(made))
         if self._has_pads(made):
             attributes.pop("pad", None)
         if made.kernel[1] == "update" and len(attributes) >= SHARED_FROM:
             name = made.kernel[0].upper()
             if self.constants.setdefault(name, attributes) == attributes:
-                return [(f"**{name}",), *self._decided(made)]
-        return [*_keywords(attributes), *self._decided(made)]
+                return {}, [(f"**{name}",), *decided]
+        return attributes, decided
 
     def _decided(self, made: Compute) -> Iterator[Expression]:
         kernel = self.emission.kernel(made)
+        grouped = made.kernel[0] == "bn" and "position" in made.runtime
+        over = literal(self._samples_over(made)) if "position" in made.runtime else ""
+        together = grouped and "count" in made.runtime and takes(kernel, "count")
+        if together:
+            yield (f"**at.batch({over})",)
         for name in made.runtime:
-            if name == "position":
-                yield (f"position=at.position({literal(self._samples_over(made))})",)
+            if name == "position" and not together:
+                yield (f"position=at.position({over})",)
             elif name == "origin":
                 yield ("origin=origin",)
-            elif name == "count" and self._leaves_a_group(made):
-                yield ("count=at.end",)
-                yield from ((f"groups=at.groups({dict(made.attrs)['group']})",),) if takes(kernel, "groups") else ()
-            elif name != "pads" and takes(kernel, name):
+            elif name not in ("pads", "position", *(("count",) if together else ())) and takes(kernel, name):
                 yield (f"{name}=at.{name}",)
-        if made.kernel[0] == "bn" and "position" in made.runtime:
-            yield ("first=at.first",)
+        if grouped:
+            yield from () if together else (("first=at.first",),)
             pixels = self._split_pixels(made)
-            yield from _keywords({"pixels": str(pixels)}) if pixels else ()
-
-    def _leaves_a_group(self, made: Compute) -> bool:
-        """Whether each of several batches ends in a smaller group of its own, that batch norm normalises over."""
-        group = dict(made.attrs).get("group", 1)
-        several = self.emission.training.accumulate > 1 and made.kernel[0] == "bn"
-        return several and isinstance(group, int) and self.emission.program.batch % group > 0
+            yield from (("pixels=", Value(str(pixels), "pixels")),) if pixels else ()
 
     def _samples_over(self, made: Compute) -> str:
         """The mesh axes that cut the samples of a kernel's first array that has any."""
@@ -244,13 +251,15 @@ class Calls:
         return self.arrays.spec(self.arrays.role.buffer(name))
 
 
-def _call(function: str, arguments: Sequence[Expression], note: str = "") -> Statement:
-    return Statement((function,), tuple(arguments), note=note)
+def _call(
+    function: str, arguments: Sequence[Expression], told: Mapping[str, str] | None = None, note: str = ""
+) -> Statement:
+    return Statement((function,), tuple(arguments), _keywords(told or {}), note=note)
 
 
-def _keywords(told: dict[str, str]) -> list[Expression]:
-    """Keyword arguments whose values instances of a block may differ in."""
-    return [(f"{name}=", Value(text, name)) for name, text in told.items()]
+def _keywords(told: Mapping[str, str]) -> Keywords:
+    """Keyword arguments that instances of a block may differ in."""
+    return tuple((name, Value(text, name)) for name, text in told.items())
 
 
 def _implied(kernel: Kernel, attrs: Mapping[str, object]) -> dict[str, object]:

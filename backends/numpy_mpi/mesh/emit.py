@@ -91,13 +91,23 @@ class RoleText:
     index: int
     stacked: Mapping[str, int]
     blocks: Blocks
+    windows: dict[str, str]
     calls: Calls = field(init=False)
 
     def __post_init__(self) -> None:
-        arrays = Arrays(
-            self.role, element_type(self.emission), self.emission.plan.microbatches, self.stacked, self.blocks
-        )
+        emission = self.emission
+        microbatches, dtype = emission.plan.microbatches, element_type(emission)
+        arrays = Arrays(self.role, dtype, microbatches, self.stacked, self.blocks, self.kept_by, self.windows)
         self.calls = Calls(self.emission, arrays)
+
+    @property
+    def kept_by(self) -> dict[str, tuple[str, ...]]:
+        """Op -> the weights, statistics and constants that it keeps."""
+        found: dict[str, tuple[str, ...]] = {}
+        for value in self.emission.graph.of_kind("weight", "statistic", "constant"):
+            if value.owner is not None:
+                found[value.owner] = (*found.get(value.owner, ()), value.name)
+        return found
 
     @property
     def suffix(self) -> str:
@@ -263,7 +273,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
     stacked = stacked_weights(emission)
     blocks = Blocks(tuple(node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")))
-    parts = [RoleText(emission, role, index, stacked, blocks) for index, role in enumerate(program.roles)]
+    windows: dict[str, str] = {}
+    parts = [RoleText(emission, role, index, stacked, blocks, windows) for index, role in enumerate(program.roles)]
     trees = [part.trees() for part in parts]
     rows = [part.table() for part in parts]
     folding = Folding([*rows, *(each for several in trees for each in several)], {})
@@ -271,7 +282,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     totals = next(part for part in parts if part.holds("totals"))
     functions = [_block(function) for function in folding.functions]
-    text = str((roles_, functions))
+    text = str((roles_, functions, windows))
     runtime = {*RUNTIME_NAMES, training.data.kind}
     runtime |= {name for name in ROWS if f"{name}(" in text}
     if any(node.stage == "unscale" for node in graph.nodes):
@@ -307,6 +318,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "interchangeable": interchangeable(graph),
         "unit": f", unit={UNITS[program.dtype]}" if program.dtype in UNITS else "",
         "rates": rates_function(training.rates),
+        "windows": [f"{name} = {text}" for name, text in windows.items()],
         "functions": functions,
         "roles": roles_,
         "scaled": any(node.stage == "unscale" for node in graph.nodes),
@@ -330,8 +342,7 @@ def lines(statements: Iterable[Statement], block: Path, indent: int = 4) -> str:
 def _block(function: Function) -> dict[str, object]:
     """What the template prints of a block's function."""
     return {
-        "name": function.name,
-        "parameters": ", ".join(function.parameters),
+        "definition": call(f"def {function.name}", function.parameters, tail=":"),
         "title": f"{TITLES_OF_BLOCKS.get(function.kind, function.kind)} of {described(function)}.",
         "body": lines(function.body, function.path, 8 if function.kind == TABLE else 4),
         "is_table": function.kind == TABLE,
@@ -343,7 +354,6 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
     functions = call("functions=", [*(segment.name for segment in segments), *([""] if len(segments) == 1 else [])], 8)
     return {
         "suffix": part.suffix,
-        "windows": "\n".join(f"{name} = {text}" for name, text in part.arrays.windows.items()),
         "rows": lines(rows.body, ()),
         "states": literal(part.rows.states),
         "segments": segments,

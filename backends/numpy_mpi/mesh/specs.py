@@ -7,15 +7,16 @@ is written `3*64/model`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 from backends.numpy_mpi.mesh.statements import NUMBER, Ref, Value, Words
 from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
-from dlc.ir.program import Buffer, Collective, Compute, Role
-from dlc.ir.storage import Storage, of_microbatch
+from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
+from dlc.ir.storage import Storage, of_microbatch, title, touched
 from dlc.ir.tensor import BATCH, NARROW, TensorType
 from passes.lowering.widen import MASTER
 
@@ -27,6 +28,7 @@ WHOLE = re.compile(r"^(.+)(\.[^.]+)\.whole@\1(?=@|$)")
 """What the op that a weight belongs to has gathered of it."""
 
 CAST = ("cast", "forward", "")
+KEPT = ("weight", "statistic", "constant")
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
 
@@ -39,14 +41,15 @@ def titled(buffer: Buffer, space: str) -> str:
     return plain.replace("@grad", "") if space == "g" else plain
 
 
-@dataclass(slots=True)
+@dataclass
 class Arrays:
     """Names, namespaces and table rows of a role's arrays.
 
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
-    is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo, `windows` collects the
-    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `bundles`
-    the workspaces of each kernel (where it has none "" and its address) with the array that they are together.
+    is how many a batch is cut into, `kept_by` has by op the weights, statistics and constants that it keeps, `halos`
+    the exchange behind each buffer with a halo; `windows` collects the constants that describe halos, `shared` has the
+    mesh axes along which ranks share the memory of a bucket, `bundles` the workspaces of each kernel (where it has none
+    "" and its address) with the array that they are together.
     """
 
     role: Role
@@ -54,11 +57,12 @@ class Arrays:
     microbatches: int
     stacked: Mapping[str, int]
     blocks: Blocks
+    kept_by: Mapping[str, tuple[str, ...]]
+    windows: dict[str, str]
     storage: Storage = field(init=False)
     names: dict[str, str] = field(default_factory=dict)
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     halos: dict[str, Collective] = field(default_factory=dict)
-    windows: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     bundles: dict[tuple[str, ...], tuple[Path, str]] = field(default_factory=dict)
     bundled: set[str] = field(default_factory=set)
@@ -75,15 +79,41 @@ class Arrays:
                     self.halos[made.buffer if dict(made.attrs)["add"] else made.target] = made
         self.halos.update(self._cast_halos())
         taken = set[tuple[str, Path, str]]()
+        touching = self._touching()
         for buffer in self.role.buffers:
             space = self.space(buffer.name)
             path, rest = self.blocks.locate(titled(buffer, space))
+            if buffer.kind == "gradient" and space == "a":
+                path, rest = self._outwards(path, rest, touching.get(buffer.name, {}))
             plain = identifier(rest)
             name, number = plain, 2
             while (space, path, name) in taken or (*path, name) in self.blocks.namespaces:
                 name, number = f"{plain}_{number}", number + 1
             taken.add((space, path, name))
             self.places[buffer.name], self.names[buffer.name] = (path, name), dotted(path, name)
+
+    def block(self, made: Instruction) -> Path:
+        """The block that an instruction belongs to; the sum of a value's gradients to that of its uses."""
+        if isinstance(made, Compute) and made.kernel[1] == "sum":
+            return self.blocks.around(self.blocks.locate(name)[0] for name in made.inputs)
+        return self.blocks.locate(title(made))[0]
+
+    def _touching(self) -> dict[str, dict[Path, None]]:
+        """The blocks whose instructions name a buffer."""
+        found: dict[str, dict[Path, None]] = {}
+        for segment in self.role.segments:
+            for made in segment.instructions:
+                block = self.block(made)
+                for name in touched(made):
+                    found.setdefault(name, {})[block] = None
+        return found
+
+    def _outwards(self, path: Path, rest: str, touching: Iterable[Path]) -> tuple[Path, str]:
+        """Where a gradient is: what a block's neighbours hand over lies in the block around them, if there is one."""
+        around = self.blocks.around([path, *touching])
+        if not around or len(around) == len(path):
+            return path, rest
+        return around, f"{dotted(path[len(around) :])}.{rest}"
 
     def _cast_halos(self) -> Iterator[tuple[str, Collective]]:
         """The exchanges behind buffers that are cast from others with halos, or into them."""
@@ -120,6 +150,19 @@ class Arrays:
             self.bundles[known] = path, identifier(rest)
             self.bundled.update(made.workspaces)
         return Ref("a", *self.bundles[known])
+
+    def owned(self, name: str) -> tuple[str, ...]:
+        """All that the op of a buffer keeps, where each is an array of its own in w; none of any other buffer."""
+        return self._owned.get(name.rpartition(".")[0], ()) if self.space(name) == "w" else ()
+
+    @cached_property
+    def _owned(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for buffer in self.role.buffers:
+            op, _, role = buffer.name.rpartition(".")
+            if buffer.kind in KEPT and op in self.kept_by and f"{op}.{role}" in self.kept_by[op]:
+                found[op] = (*found.get(op, ()), buffer.name)
+        return {op: names for op, names in found.items() if names == self.kept_by[op]}
 
     def is_part(self, buffer: Buffer, parent: Buffer) -> bool:
         """Whether a buffer is a rank's part of what its parent holds of the same tensor."""

@@ -6,8 +6,8 @@ differs, arrays of others and numbers, becomes a parameter of the block's functi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import WIDTH, call, comment, literal
@@ -46,8 +46,8 @@ class Value:
     kind: str = ""
 
 
-NUMBER = "number"
-"""The kind of values that are numbers: whatever they count, equal ones are one parameter."""
+NUMBER, KERNEL = "number", "kernel"
+"""Kinds of values: whatever numbers count, equal ones are one parameter; kernels of one op and pass are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,31 +96,49 @@ Token = str | Ref | Value | Key | Words
 Expression = tuple[Token, ...]
 
 
+Keywords = tuple[tuple[str, Token], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A call, or without arguments what its head says; `tail` ends it, `note` is a comment behind it.
 
-    `calls` names the function of a block that it calls.
+    `keywords` are arguments that instances may have or not; `options` are further ones in a dictionary of that name.
+    `calls` names the function of a block that it calls, `loop` is what stands before it: a `for` in a line of its own.
     """
 
     head: Expression
     arguments: tuple[Expression, ...] | None = None
+    keywords: Keywords = ()
+    options: str = ""
     tail: str = ""
     note: str = ""
     calls: str = ""
+    loop: str = ""
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """Its head and its arguments."""
+        """Its head and its arguments, but for keywords."""
         return (self.head, *(self.arguments or ()))
+
+    def tokens(self) -> Iterator[Token]:
+        """All that it consists of."""
+        for expression in self.expressions:
+            yield from expression
+        yield from (token for _, token in self.keywords)
 
     def lines(self, block: Path, indent: int = 4) -> list[str]:
         """As text in a block's function."""
         head = written(self.head, block)
+        if self.loop:
+            inner = replace(self, loop="").lines(block, indent + 4)
+            return [f"{' ' * indent}{self.loop}", *inner]
         if self.arguments is None:
             lines = [f"{' ' * indent}{head}{self.tail}"]
         else:
             arguments = [written(each, block) for each in self.arguments]
+            arguments += [f"{name}={written((token,), block)}" for name, token in self.keywords]
+            arguments += [f"**{self.options}"] if self.options else []
             lines = call(head, arguments, indent, self.tail).split("\n")
         if self.note and len(lines[-1]) + 4 + len(self.note) <= WIDTH:
             lines[-1] += f"  # {self.note}"

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
-from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Statement, Token, Value
+from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Keywords, Statement, Token, Value
 from backends.numpy_mpi.mesh.tree import Path, dotted
-from backends.numpy_mpi.names import identifier
 from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Graph
 from dlc.ir.program import Buffer
@@ -24,8 +23,8 @@ from passes.lowering.memory import SHARED
 STARTS = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
 """What `initialise` is told of each kind of first weights."""
 
-Order = tuple[tuple[int, ...], bool, int]
-"""Where a row stands: by its op, what is kept first, and by its place among the role's buffers."""
+Order = tuple[tuple[int, ...], int, int, str]
+"""Where a row stands: by its op, what is kept first, then members of buckets, as the role has them; others by name."""
 
 
 @dataclass(slots=True)
@@ -243,33 +242,34 @@ class Rows:
         path, attribute = self.arrays.bundles[names]
         names = names if names[0] else ()
         buffers = [self.arrays.role.buffer(name) for name in names]
-        sizes = [
-            (Value(str(each.type.elements), identifier(each.name.rpartition(".")[2]), NUMBER),) for each in buffers
-        ]
-        told: list[Expression] = [_called("", [*sizes, *([("",)] if len(sizes) == 1 else [])])]
+        told: list[Expression] = [(Value(literal(tuple(each.type.elements for each in buffers)), attribute),)]
         types = [each.type.dtype for each in buffers]
         if any(each != self.arrays.dtype for each in types):
             listed = ", ".join(f"np.{NUMPY_TYPES[each]}" for each in types)
             told.append((f"dtypes=({listed}{',' if len(types) == 1 else ''})",))
-        order = min((self._order(name) for name in names), default=(self.arrays.blocks.order(path, attribute), True, 0))
+        order = self.arrays.blocks.order(path, attribute), 2, 0, attribute
         return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", told))
 
     # --- order ---------------------------------------------------------------------------------------------------
 
     def _order(self, name: str) -> Order:
         path, attribute = self.arrays.places[name]
-        if self.arrays.role.buffer(name).kind == "bucket" and not path:
-            return (-1,), False, self._positions[name]
-        kept = name in self.held and not name.endswith("@grad")
-        return self.arrays.blocks.order(path, attribute), not kept, self._positions[name]
+        buffer, position = self.arrays.role.buffer(name), self._positions[name]
+        if buffer.kind == "bucket" and not path:
+            return (-1,), 0, position, ""
+        ops = self.arrays.blocks.order(path, attribute)
+        if name in self.held and not name.endswith("@grad"):
+            return ops, 0, position, ""
+        member = buffer.view_of is not None and self.arrays.role.buffer(buffer.view_of).kind == "bucket"
+        return (ops, 1, position, "") if member else (ops, 2, 0, attribute)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {buffer.name: at for at, buffer in enumerate(self.arrays.role.buffers)}
 
 
-def _row(key: Key, kind: str, arguments: list[Expression]) -> Statement:
-    return Statement((key, f": {kind}"), tuple(arguments), ",")
+def _row(key: Key, kind: str, arguments: list[Expression], keywords: Keywords = ()) -> Statement:
+    return Statement((key, f": {kind}"), tuple(arguments), keywords, tail=",")
 
 
 def _called(function: str, arguments: list[Expression]) -> Expression:

@@ -6,7 +6,7 @@ Arrays of an op are attributes of its block's namespace: `a.stage1[0].main.relu`
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,6 +41,22 @@ class Blocks:
     def namespaces(self) -> frozenset[Path]:
         """Their attributes."""
         return frozenset(self.known.values())
+
+    @cached_property
+    def _repeats(self) -> frozenset[Path]:
+        """What has numbered blocks."""
+        return frozenset(path[:-1] for path in self.known.values() if isinstance(path[-1], int))
+
+    def around(self, paths: Iterable[Path]) -> Path:
+        """The innermost block that has all of these in it; a repeat is none."""
+        first, *others = paths
+        common = next(
+            (end for end, step in enumerate(first) if any(path[end : end + 1] != (step,) for path in others)),
+            len(first),
+        )
+        while first[:common] in self._repeats:
+            common -= 1
+        return first[:common]
 
     @cached_property
     def _ops(self) -> dict[Path, dict[str, int]]:

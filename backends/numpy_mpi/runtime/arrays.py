@@ -79,8 +79,18 @@ class Arrays:
             made: dict[str, Values | tuple[Values, ...]] = {}
             for name in self._table:
                 self._make(name, samples, slot, made)
-            self._views[samples, slot] = nested(made)
+            self._views[samples, slot] = nested({**self._together(made), **made})
         return self._views[samples, slot]
+
+    def _together(self, made: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+        """All that an op keeps, in the order of the table, by the op's name: `w.bn` beside `w.bn_scale`."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for name, row in self._table.items():
+            role = row.tensor.rpartition(".")[2] if isinstance(row, Array | View | Part) else ""
+            op = name.removesuffix(f"_{role}")
+            if role and "@" not in role and op != name:
+                found[op] = (*found.get(op, ()), made[name])
+        return found
 
     # --- memory --------------------------------------------------------------------------------------------------
 

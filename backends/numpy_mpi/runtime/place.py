@@ -64,6 +64,10 @@ class At:
         """The number in the batch of this rank's first sample, where samples are split over these mesh axes."""
         return self.first + self.place.grid.samples(_axes(over), self.place.number, self.samples)[0]
 
+    def batch(self, over: str = "") -> dict[str, int]:
+        """`count`, `position` and `first`, as kernels that work on groups of samples are told them."""
+        return {"count": self.count, "position": self.position(over), "first": self.first}
+
 
 class Place:
     """This rank on the mesh. `stage` is its place along the pipeline, `number` that in the mesh of its stage.
