@@ -45,7 +45,7 @@ FAULTS = (
     Fault("bn", "bn_grad_apply", "np.add(part, dy[span.samples], out=part)", "np.copyto(part, dy[span.samples])", "bn"),
     Fault("bn", "bn_grad_apply", "/ span.values, x)", "/ (span.values - 1), x)", "bn"),
     Fault("philox", "dropout_dx", "_scale(dy, mask, dx, p)", "np.multiply(dy, mask, out=dx)", "dropout"),
-    Fault("losses", "cross_entropy_dx", "-= 1 - smoothing", "-= 1", "cross_entropy"),
+    Fault("losses", "cross_entropy_dx", "label, 1 - smoothing,", "label, 1,", "cross_entropy"),
     Fault("norms", "normalise_dx", "dx.mean(axis=reduced(x, mean), keepdims=True)", "0", "layernorm"),
     Fault("norms", "layernorm_dw", "standardised(x, mean, rstd)", "x", "layernorm"),
     Fault(
@@ -62,7 +62,7 @@ FAULTS = (
     Fault("embedding", "embedding_dw", "dweight[ordered[places]] +=", "dweight[ordered[places]] =", "embedding"),
     Fault("attention", "attend_dx", "np.matmul(dscores.swapaxes(-1, -2), q)", "np.matmul(dscores, q)", "attention"),
     Fault("attention", "_weigh_dx", "np.multiply(dscores, 1 / sqrt(width), out=dscores)", "pass", "attention"),
-    Fault("attention", "causal_mask_dx", "np.copyto(dx, 0, where=later(dy))", "pass", "causal_mask"),
+    Fault("attention", "causal_mask_dx", "np.copyto(dx, 0, where=later(dy, origin))", "pass", "causal_mask"),
     Fault("distances", "mse_dx", "2 * dy", "dy", "mse"),
     Fault("distances", "huber_dx", "-delta, delta", "-1, 1", "huber"),
     Fault("losses", "hinge_dx", "-dlogits.sum(axis=-1, keepdims=True)", "-1", "hinge"),

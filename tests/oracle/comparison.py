@@ -129,7 +129,7 @@ class Beside:
     losses: list[tuple[float, float]] = field(default_factory=list)  # of the program and of PyTorch, at each step
 
     def __call__(self, tensors: Any, stages: Any, options: Any, *, interchangeable: int) -> Beside:
-        self.observed = Observed(tensors.w, tensors.s, tensors.g)
+        self.observed = Observed(tensors, dict(stages[0].tensors))
         self.state = {name: array.copy() for name, array in self.observed.state().items()}
         (stage,) = stages
         titles = {name: title for name, title in stage.tensors.items() if title.startswith("w.") and "@" not in name}

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -101,16 +100,16 @@ def _forget() -> None:
 
 @dataclass
 class Observed:
-    """The namespaces of a running program: `w` weights and statistics, `s` states, `g` gradients."""
+    """The tensors of a running program, as its tables name them: weights and statistics, states, gradients."""
 
-    w: SimpleNamespace
-    s: SimpleNamespace
-    g: SimpleNamespace
+    tensors: Any
+    titles: dict[str, str]
 
     def state(self) -> Arrays:
         """The arrays themselves, as `w.NAME` and `s.NAME`."""
-        return {f"w.{name}": a for name, a in vars(self.w).items()} | {f"s.{n}": a for n, a in vars(self.s).items()}
+        return {self.titles[name]: self.tensors.own(name) for name in self.tensors.names()}
 
     def gradients(self) -> Arrays:
         """Copies of the gradients of weights, as `g.NAME`."""
-        return {f"g.{name}": array.copy() for name, array in vars(self.g).items() if hasattr(self.w, name)}
+        names = {name: self.titles[name.removesuffix("@grad")] for name in self.tensors.names(gradients=True)}
+        return {f"g.{title[2:]}": self.tensors.own(name).copy() for name, title in names.items()}

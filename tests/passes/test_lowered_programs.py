@@ -151,7 +151,8 @@ def test_gradients_are_the_slope_of_the_loss(compiled: CompileNetwork, tmp_path:
         weights = {address: saved[address] for address in saved.files}
     base = program.step()
     gradients = {n.removeprefix("g."): array for n, array in base.items() if n.startswith("g.")}
-    trained = {address: address.replace(".", "_") for address in weights if address.replace(".", "_") in gradients}
+    named = {address: "_".join(address.rsplit(".", 1)) for address in weights}
+    trained = {address: short for address, short in named.items() if short in gradients}
     assert len(trained) == len(gradients)
     rng, epsilon = np.random.default_rng(1), 1e-5
     direction = {address: rng.standard_normal(weights[address].shape) for address in trained}
