@@ -43,7 +43,7 @@ LATER = ("calibrate", "validate")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "plan": ("--tune",),
-    "run": ("--resume", "--emulate"),
+    "run": ("--emulate",),
     "inspect": ("--html",),
 }
 """Options of the language that this version does not have, by command."""

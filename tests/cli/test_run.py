@@ -227,6 +227,6 @@ def test_a_dry_run_shows_the_command(dlc: Dlc, lenet5: Path, tmp_path: Path) -> 
     assert command[command.index("--steps") + 1] == "3"
 
 
-@pytest.mark.parametrize("options", [("--resume",), ("--emulate",), ("--dry-run",), ("--hostfile", "hosts")])
+@pytest.mark.parametrize("options", [("--emulate",), ("--dry-run",), ("--hostfile", "hosts")])
 def test_options_that_cannot_be_obeyed_are_refused(dlc: Dlc, lenet5: Path, options: tuple[str, ...]) -> None:
     assert dlc("run", lenet5, *options).status == 2
