@@ -20,6 +20,7 @@ from passes.planning.partitions import Cuts
 from passes.planning.pins import Pins
 from passes.planning.strategies import Strategy
 from passes.planning.sums import Buckets, Key
+from passes.planning.update_rules import Widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +109,7 @@ class OpTables:
     strategy: Strategy
     fabric: Fabric
     pins: Pins
-    master_bytes: int  # of an element of gradients and states, where weights have copies in full precision; else 0
+    widths: Widths
     batches: int  # behind one update
     buckets: Buckets | None  # of gradients, where nothing but the batch is split
     _rates: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
@@ -267,7 +268,7 @@ class OpTables:
         shard, count = self.strategy.shard, self.strategy.microbatches * self.batches
         for role in group.example.weights:
             size = cut.at(group.bytes(role))
-            wide = copies(0, self.master_bytes, group.example.types[role])[1]  # a gradient is summed in f32
+            wide = copies(0, self.widths, group.example.types[role])[1]
             for names, members in self._by_axes(shared[role]):
                 sums[members] += group.by_kind(self._share(names), role)[cut.kind[members]]
                 reduce = self._rate("reduce_scatter" if shard != "none" else "allreduce", names)
@@ -320,7 +321,7 @@ class OpTables:
 
         seconds, prices = np.zeros(len(cut)), group.prices
         for role in group.example.weights if self.strategy.microbatches * self.batches > 1 else ():
-            size = cut.at(group.bytes(role)) * copies(0, self.master_bytes, group.example.types[role])[1]
+            size = cut.at(group.bytes(role)) * copies(0, self.widths, group.example.types[role])[1]
             seconds += 3.0 * size / prices.device.bandwidth + prices.call()
         return seconds
 
@@ -354,7 +355,7 @@ class OpTables:
         level = ("none", "optimizer", "gradients", "weights").index(self.strategy.shard)
         for role in kind.weights:
             size, sharers = cut.at(group.bytes(role)), self._sharers(shared[role])
-            each = copies(group.prices.states, self.master_bytes, kind.types[role])
+            each = copies(group.prices.states, self.widths, kind.types[role])
             kept += size * each[2] / (sharers if level >= 1 else 1.0)
             gradients += size * each[1] / (sharers if level >= 2 else 1.0)
             weights += size * each[0] / (sharers if level >= 3 else 1.0)
@@ -363,12 +364,12 @@ class OpTables:
         return weights, gradients, kept
 
 
-def copies(states: int, master_bytes: int, type_: TensorType) -> tuple[float, float, float]:
+def copies(states: int, widths: Widths, type_: TensorType) -> tuple[float, float, float]:
     """What is held of a weight, as multiples of its bytes: itself, its gradient, and so many states, among which is
     its copy in full precision where it has one."""
     value = DTYPE_BYTES[type_.dtype]
-    wide = (master_bytes or value) / value
-    return 1.0, wide, states * wide
+    gradient, state = (width or value for width in widths)
+    return 1.0, gradient / value, states * state / value
 
 
 def _spanning(group: int, samples: int, counts: Integers) -> Flags:

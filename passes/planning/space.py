@@ -18,7 +18,6 @@ from dlc.diagnostics import DiagnosticError
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from dlc.ir.plan import Bounds, PassPlan
-from dlc.ir.tensor import DTYPE_BYTES, NARROW
 from passes.context import Context
 from passes.options import rules_of
 from passes.planning.columns import Columns
@@ -33,6 +32,7 @@ from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
 from passes.planning.tables import Tables
 from passes.planning.uneven import speeds, uneven_data_parallelism
+from passes.planning.update_rules import widths
 from passes.survey import slowest
 
 if TYPE_CHECKING:
@@ -166,14 +166,13 @@ class Space:
             mesh = strategy.inner
             if mesh not in self.moves:
                 self.moves[mesh] = Redistributions(self.fabric(mesh), self.device)
-            master = DTYPE_BYTES["f32"] if self.context.compute in NARROW else 0
             self.made[strategy] = Tables(
                 self.prices,
                 strategy,
                 self.fabric(mesh),
                 self.moves[mesh],
                 self.pins,
-                master,
+                widths(self.graph),
                 self.batches,
                 self.overlap,
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dlc.ir.tensor import NARROW
 from passes.buckets import BUCKET_BYTES, FIRST_BUCKET_BYTES
 from passes.planning.network import Network, OpKind
+from passes.planning.update_rules import widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,13 +108,14 @@ def buckets(net: Network) -> Buckets | None:
     """The buckets of a step that splits nothing but the batch; None where there is no weight."""
     import numpy as np
 
+    width, _ = widths(net.graph)
     ops, keys, places, sizes, capacity = list[int](), list[Key](), list[int](), list[float](), float(FIRST_BUCKET_BYTES)
     for op in reversed(range(len(net.addresses))):
         kind = net.kinds[net.variables[op]]
         assert isinstance(kind, OpKind)
         for role in kind.weights:
             type_ = kind.types[role]
-            size = float(type_.with_dtype("f32").bytes if type_.dtype in NARROW else type_.bytes)
+            size = float(type_.elements * width if type_.dtype in NARROW else type_.bytes)
             if not sizes:
                 sizes.append(0.0)
             elif sizes[-1] + size > capacity:

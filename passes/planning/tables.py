@@ -26,6 +26,7 @@ from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy
 from passes.planning.sums import Exposure, Key, all_late
+from passes.planning.update_rules import AS_WEIGHTS, Widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,7 @@ class Tables:
     fabric: Fabric
     redistributions: Redistributions
     pins: Pins
-    master_bytes: int = 0  # of an element of gradients and states, where weights have copies in full precision; else 0
+    widths: Widths = AS_WEIGHTS
     batches: int = 1  # behind one update
     overlap: float = 0.0  # the share of its own time in which computing hides communication
     ops: dict[int, OpTable] = field(default_factory=dict)
@@ -172,7 +173,7 @@ class Tables:
     def copies(self, type_: TensorType) -> tuple[float, float, float]:
         """What is held of a weight, as multiples of its bytes: itself, its gradient, its states and its copy in full
         precision."""
-        return copies(self.prices.states, self.master_bytes, type_)
+        return copies(self.prices.states, self.widths, type_)
 
     @property
     def _maker(self) -> OpTables:
@@ -180,7 +181,7 @@ class Tables:
             self.strategy,
             self.fabric,
             self.pins,
-            self.master_bytes,
+            self.widths,
             self.batches,
             self.prices.buckets,
             self._rates,

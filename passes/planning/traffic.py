@@ -34,6 +34,7 @@ from passes.planning.space import Solved, Space, objective
 from passes.planning.spent import Spent
 from passes.planning.strategies import Strategy
 from passes.planning.tables import Tables
+from passes.planning.update_rules import widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,9 +76,10 @@ def volumes(space: Space, strategy: Strategy) -> Tables:
         free[kind.index] = replace(spent, forward=possible, backward=none, weights=none, update=0.0 * spent.update)
     device = replace(prices.device, bandwidth=inf, launch=0.0)
     fabric = Volumes(space.cluster, strategy.inner)
-    master = space.tables(strategy).master_bytes
     counted = replace(prices, device=device, profile=None, spent=free, least={})
-    return Tables(counted, strategy, fabric, Redistributions(fabric, device), space.pins, master, space.batches)
+    return Tables(
+        counted, strategy, fabric, Redistributions(fabric, device), space.pins, widths(space.graph), space.batches
+    )
 
 
 def sent(space: Space, step: Finished) -> float:

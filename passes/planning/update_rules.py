@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dlc.ir.graph import Attr, Graph
+from dlc.ir.tensor import DTYPE_BYTES, NARROW
 from dlc.ops.operator import Operator
 from passes.differentiate import operator_of
+
+Widths = tuple[int, int]
+"""Bytes of an element of gradients of weights and of their states, which are wider than weights in half precision."""
+
+AS_WEIGHTS: Widths = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +44,13 @@ def update_rules(graph: Graph) -> tuple[UpdateRule, ...]:
             rule = UpdateRule(operator_of(node), node.stage, operands, dict(node.attrs), not alone)
             found.setdefault(node.stage, rule)
     return tuple(found.values())
+
+
+def widths(graph: Graph) -> Widths:
+    """As the graph has them; AS_WEIGHTS where weights are not in half precision."""
+    for weight in graph.of_kind("weight"):
+        if weight.type.dtype in NARROW and graph.has_value(f"{weight.name}@grad"):
+            gradient = DTYPE_BYTES[graph.type(f"{weight.name}@grad").dtype]
+            states = (s.type.dtype for s in graph.of_kind("state") if s.owner == weight.owner)
+            return gradient, DTYPE_BYTES[next(states, "f32")]
+    return AS_WEIGHTS

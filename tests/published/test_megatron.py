@@ -16,13 +16,14 @@ these move is the larger share of a step, the smaller the hidden size. From 18 b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 
 from dlc import driver
-from dlc.ir.graph import Graph
+from dlc.ir.graph import Graph, Value
 from dlc.ir.request import Request
 from passes.context import Context
 from passes.fit import memory_of
@@ -70,7 +71,18 @@ def job(layers: int, hidden: int, heads: int, batch: int, gpus: int) -> tuple[Gr
     assert each.training is not None
     request = Request("megatron", machine.name, recompute="all", spans=(("shard", NOWHERE),))
     context = Context(each.training, request, machine, machine.ranks, each.training.precision.compute)
-    return driver.training_graph(each, context, driver.Options()), context
+    return in_half_precision(driver.training_graph(each, context, driver.Options())), context
+
+
+def in_half_precision(graph: Graph) -> Graph:
+    """Gradients of weights in the weights' own precision: in f16 Megatron sums them so unless it is told
+    `--accumulate-allreduce-grads-in-fp32`. Programs of dlc sum them in f32."""
+    types = {weight.name: weight.type for weight in graph.of_kind("weight")}
+
+    def halved(value: Value) -> Value:
+        return replace(value, type=types.get(value.name.partition("@grad")[0], value.type))
+
+    return graph.with_(values=tuple(halved(v) if v.kind == "gradient" else v for v in graph.values))
 
 
 def job_of(row: dict[str, Any]) -> tuple[Graph, Context]:

@@ -35,7 +35,7 @@ def tables_of(everything: Space) -> list[Tables]:
 
 def alone(tables: Tables, group: Alike) -> list[OpTable]:
     prices, strategy = tables.prices, tables.strategy
-    maker = OpTables(strategy, tables.fabric, tables.pins, tables.master_bytes, tables.batches, prices.buckets)
+    maker = OpTables(strategy, tables.fabric, tables.pins, tables.widths, tables.batches, prices.buckets)
     return [table for kind in group.kinds for table in maker.of(Alike(prices, (kind,)))]
 
 
