@@ -16,7 +16,18 @@ from dlc.proof.rules import is_image
 from dlc.proof.state import At, Moves, State
 from dlc.proof.terms import term
 
-ALLREDUCE = ("tree", "butterfly", "ring", "rabenseifner", "hierarchical", "shared", "mpi")
+ALLREDUCE = (
+    "tree",
+    "butterfly",
+    "ring",
+    "embedded_ring",
+    "rabenseifner",
+    "hierarchical",
+    "hierarchical_ring",
+    "hierarchical_halving",
+    "shared",
+    "mpi",
+)
 SUMS = ("allreduce", "reduce_scatter")
 WHOLE = ("allreduce", "allgather")
 """Collectives behind which all ranks of a group have the same."""
