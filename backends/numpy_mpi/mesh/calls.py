@@ -11,7 +11,7 @@ from math import prod
 
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import IN_PARTS, Kernel
-from backends.numpy_mpi.mesh.specs import Arrays
+from backends.numpy_mpi.mesh.specs import CAST, Arrays
 from backends.numpy_mpi.mesh.statements import KERNEL, Expression, Keywords, Ref, Statement, Value, listed
 from backends.numpy_mpi.mesh.tree import Path
 from backends.numpy_mpi.text import literal
@@ -165,7 +165,8 @@ class Calls:
         while at < len(inputs):
             owned = self.arrays.owned(made.inputs[at])
             end = at + len(owned)
-            if len(owned) > 1 and made.inputs[at:end] == owned and "once" not in dict(made.attrs):
+            bundled = "once" not in dict(made.attrs) and made.kernel != CAST
+            if len(owned) > 1 and made.inputs[at:end] == owned and bundled:
                 path, attribute = self.arrays.places[owned[0]]
                 op = attribute.removesuffix(f"_{role.buffer(owned[0]).name.rpartition('.')[2]}")
                 found.append(("*", Ref("w", path, op)))
