@@ -214,6 +214,7 @@ class BodyExpander(Evaluator):
             return UNKNOWN
         scope = Scope(body.where, {**dict.fromkeys(body.targets, UNKNOWN), **names}, self.checked.parameters)
         address = self._addresses[at(call.callee_span)]
+        self.nodes.blocks.setdefault(address, block.name)
         inside = self._inside(scope, address, f"block {block.name}", call.callee_span)
         return self.templates.expand((block.name, self.depth), tuple(names.values()), address, lambda: inside.run(body))
 

@@ -25,6 +25,7 @@ class Nodes:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.places: dict[str, Span | None] = {}  # address -> where it was written
+        self.blocks: dict[str, str] = {}  # address -> the block of the spec that it is an instance of
         self.inputs: list[str] = []
         self.batch: int | None = None
         self.messages = 0  # how many were reported while it was made
@@ -37,14 +38,16 @@ class Nodes:
             raise TooManyOpsError(span)
 
     @property
-    def count(self) -> tuple[int, int]:
-        """How many nodes and values there are."""
-        return len(self.nodes), len(self.values)
+    def count(self) -> tuple[int, int, int]:
+        """How many nodes, values and blocks there are."""
+        return len(self.nodes), len(self.values), len(self.blocks)
 
-    def since(self, count: tuple[int, int]) -> tuple[tuple[Node, ...], tuple[Value, ...]]:
-        """The nodes and values that were added since there were so many."""
+    def since(
+        self, count: tuple[int, int, int]
+    ) -> tuple[tuple[Node, ...], tuple[Value, ...], tuple[tuple[str, str], ...]]:
+        """The nodes, values and blocks that were added since there were so many."""
         latest = islice(reversed(self.values.values()), len(self.values) - count[1])
-        return tuple(self.nodes[count[0] :]), tuple(latest)[::-1]
+        return tuple(self.nodes[count[0] :]), tuple(latest)[::-1], tuple(islice(self.blocks.items(), count[2], None))
 
     def input(self, name: str, type_: TensorType) -> Tensor:
         """A network input."""
@@ -126,6 +129,7 @@ class Nodes:
             inputs=tuple(self.inputs),
             outputs=tuple(outputs),
             batch=self.batch or 1,
+            blocks=tuple(self.blocks.items()),
         )
 
 

@@ -18,12 +18,13 @@ from dlc.ir.graph import Node, Value
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What one expansion below `prefix` made of the values `given`: nodes, their values, and what it stands for."""
+    """What one expansion below `prefix` made of the values `given`: nodes, values, blocks, and what it stands for."""
 
     prefix: str
     given: tuple[str, ...]
     nodes: tuple[Node, ...]
     values: tuple[Value, ...]
+    blocks: tuple[tuple[str, str], ...]
     result: Entity
 
     @property
@@ -73,6 +74,7 @@ class Templates:
             name = names[value.name]
             owner = None if value.owner is None else prefix + value.owner[cut:]
             nodes.values[name] = Value(name, value.type, value.kind, value.init, owner)
+        nodes.blocks.update((prefix + address[cut:], block) for address, block in template.blocks)
         names.update(zip(template.given, given, strict=True))
         for node in template.nodes:
             address = prefix + node.address[cut:]

@@ -119,6 +119,7 @@ class Graph:
     loss: str | None = None
     metrics: tuple[tuple[str, str], ...] = ()
     batch: int = 1
+    blocks: tuple[tuple[str, str], ...] = field(default=(), compare=False)  # (address, block of the spec)
     _values: dict[str, Value] = field(init=False, repr=False, compare=False)
     _producers: dict[str, Node] = field(init=False, repr=False, compare=False)
     _nodes: dict[str, Node] = field(init=False, repr=False, compare=False)

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
+from itertools import groupby
 from math import prod
 
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import IN_PARTS, Kernel
 from backends.numpy_mpi.mesh.specs import CAST, Arrays
 from backends.numpy_mpi.mesh.statements import KERNEL, Expression, Keywords, Ref, Statement, Value, listed
-from backends.numpy_mpi.mesh.tree import Path
+from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import literal
+from dlc.ir.graph import Attrs
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.tensor import BATCH
 from passes.lowering.widen import WIDE
@@ -27,8 +29,16 @@ PADDED = ".padded"
 PARTS = ("once", "averaged", "parts", "copies")
 """Attributes that say how a part is computed: they are told in other ways than as they stand."""
 
+WORKING = ("conv", "conv_transpose")
+"""Ops whose kernels work in arrays of their own, some of them in none."""
+
 CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_im2col", "conv_winograd")
 """The modules of kernels that are told what is not usual only."""
+
+KEPT_IN = {"w": "weight", "g": "gradient", "s": "state"}
+
+Alike = tuple[tuple[str, str, str], Attrs, tuple[tuple[str, str], ...]]
+"""Kernel and attributes of an update, and in which namespaces its arrays are, how their names end."""
 
 Located = tuple[Path, Statement]
 """A statement, and the block that it belongs to."""
@@ -47,7 +57,13 @@ class Calls:
     constants: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def statements(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
-        """The statements of a segment."""
+        """The statements of a segment; updates that are alike are one loop."""
+        for alike, group in groupby(instructions, self._alike):
+            several = tuple(group)
+            loop = self._loop(several, alike) if alike is not None else None
+            yield from (((), loop),) if loop is not None else self._one_by_one(several)
+
+    def _one_by_one(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
         for instruction in instructions:
             block = self.arrays.block(self.begun[instruction.name] if isinstance(instruction, Wait) else instruction)
             for statement in self._statements(instruction):
@@ -156,8 +172,8 @@ class Calls:
         if self._has_pads(made) and any(name.endswith(PADDED) for name in made.workspaces):
             pairs = [(self._at(name), name.endswith(PADDED)) for name in made.workspaces]
             return [("*place.needed(pad, ", *at, ")") if padded else at for at, padded in pairs]
-        bundle = self.arrays.scratch(made) if made.workspaces or made.kernel[2] else None
-        return [("*", bundle)] if bundle is not None else []
+        rooms = self.arrays.scratch(made) if made.workspaces or made.kernel[0] in WORKING else None
+        return [rooms] if rooms is not None else []
 
     def _together(self, made: Compute, inputs: list[Expression]) -> list[Expression]:
         """Inputs, of which all that an op keeps is one: `*w.bn` is scale, shift, mean and variance."""
@@ -242,6 +258,35 @@ class Calls:
             for name, value in kept.items()
             if takes(kernel, name) and (name not in implied or implied[name] != value)
         }
+
+    # --- updates -----------------------------------------------------------------------------------------------
+
+    def _alike(self, instruction: Instruction) -> Alike | None:
+        """What updates have in common that one loop can make; None for anything else."""
+        if not isinstance(instruction, Compute) or instruction.kernel[1] != "update" or instruction.outputs:
+            return None
+        refs = [self.arrays.ref(name) for name in instruction.inputs]
+        base = min((ref.name for ref in refs), key=len)
+        while base and not all(ref.name.startswith(base) for ref in refs):
+            base = base.rpartition("_")[0]
+        if len(refs) < 2 or len({ref.path for ref in refs}) > 1 or any(ref.space == "a" for ref in refs) or not base:
+            return None
+        return instruction.kernel, instruction.attrs, tuple((ref.space, ref.name.removeprefix(base)) for ref in refs)
+
+    def _loop(self, updates: Sequence[Instruction], alike: Alike) -> Statement | None:
+        """One loop over all arrays with such names; None where some of them are not updated so."""
+        endings = alike[2]
+        found = [(self.arrays.ref(each.inputs[0]), each) for each in updates if isinstance(each, Compute)]
+        bases = {dotted(ref.path, ref.name.removesuffix(endings[0][1])) for ref, _ in found}
+        known = [self.arrays.ending(space, ending) for space, ending in endings]
+        if len(bases) < 2 or set.intersection(*known) != bases:
+            return None
+        first, names = found[0][1], [ending.strip("_") or KEPT_IN[space] for space, ending in endings]
+        told, decided = self._told(first)
+        pairs = ", ".join(f"({space}, {literal(ending)})" for space, ending in endings)
+        function = self.emission.kernel(first).function
+        arguments = (*((name,) for name in names), *decided)
+        return Statement((function,), arguments, _keywords(told), loop=f"for {', '.join(names)} in each({pairs}):")
 
     # --- names -------------------------------------------------------------------------------------------------
 

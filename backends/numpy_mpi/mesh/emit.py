@@ -16,7 +16,7 @@ from backends.numpy_mpi.mesh.blocks import TABLE, Folding, Function, Node, descr
 from backends.numpy_mpi.mesh.calls import Calls
 from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
-from backends.numpy_mpi.mesh.statements import Statement
+from backends.numpy_mpi.mesh.statements import Statement, gathered
 from backends.numpy_mpi.mesh.tables import Rows
 from backends.numpy_mpi.mesh.tree import Blocks, Path
 from backends.numpy_mpi.rates import rates_function
@@ -45,7 +45,7 @@ RUNTIME_NAMES = (
 UNITS = {"f16": "2.0**-10", "bf16": "2.0**-7"}
 """One unit in the last place of numbers in half precision, relative to the smallest with its exponent."""
 
-ROWS = ("Array", "Bucket", "Halo", "Member", "Part", "Scratch", "Temporary", "View", "Weight")
+ROWS = ("Array", "Bucket", "Halo", "Member", "Part", "Scratch", "Statistic", "Temporary", "View", "Weight")
 
 TITLES = {
     "begin": "Before the first microbatch: what is added to begins at zero.",
@@ -277,14 +277,14 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     parts = [RoleText(emission, role, index, stacked, blocks, windows) for index, role in enumerate(program.roles)]
     trees = [part.trees() for part in parts]
     rows = [part.table() for part in parts]
-    folding = Folding([*rows, *(each for several in trees for each in several)], {})
+    folding = Folding([*rows, *(each for several in trees for each in several)], blocks.titles(graph.blocks))
     roles_ = [_role(*each) for each in zip(parts, trees, rows, strict=True)]
     inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     totals = next(part for part in parts if part.holds("totals"))
     functions = [_block(function) for function in folding.functions]
     text = str((roles_, functions, windows))
     runtime = {*RUNTIME_NAMES, training.data.kind}
-    runtime |= {name for name in ROWS if f"{name}(" in text}
+    runtime |= {name for name in (*ROWS, "each") if f"{name}(" in text}
     if any(node.stage == "unscale" for node in graph.nodes):
         runtime = runtime - {"require_finite"} | {"skipped"}
     stop = stop_call(training.stop)
@@ -341,11 +341,12 @@ def lines(statements: Iterable[Statement], block: Path, indent: int = 4) -> str:
 
 def _block(function: Function) -> dict[str, object]:
     """What the template prints of a block's function."""
+    is_table = function.kind == TABLE
     return {
         "definition": call(f"def {function.name}", function.parameters, tail=":"),
         "title": f"{TITLES_OF_BLOCKS.get(function.kind, function.kind)} of {described(function)}.",
-        "body": lines(function.body, function.path, 8 if function.kind == TABLE else 4),
-        "is_table": function.kind == TABLE,
+        "body": lines(gathered(function.body) if is_table else function.body, function.path, 8 if is_table else 4),
+        "is_table": is_table,
     }
 
 
@@ -354,7 +355,7 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
     functions = call("functions=", [*(segment.name for segment in segments), *([""] if len(segments) == 1 else [])], 8)
     return {
         "suffix": part.suffix,
-        "rows": lines(rows.body, ()),
+        "rows": lines(gathered(rows.body), ()),
         "states": literal(part.rows.states),
         "segments": segments,
         "functions": functions.strip(),

@@ -111,6 +111,8 @@ class Parameters:
                 return first
             case Words():
                 return self._words([token for token in tokens if isinstance(token, Words)])
+            case Key() if not first.path and len(set(tokens)) == 1:
+                return first
             case Value() if len({token.text for token in tokens if isinstance(token, Value)}) == 1:
                 return first
             case Value(title=title):
@@ -121,9 +123,10 @@ class Parameters:
 
     def _words(self, alike: Sequence[Words]) -> Token:
         """One string for several: with parameters in it where they differ in numbers, else a parameter itself."""
+        whole = tuple(Value(each.text, "shape") for each in alike)
         shapes = {tuple(piece if isinstance(piece, str) else None for piece in each.pieces) for each in alike}
-        if len(shapes) > 1:
-            return self._name(tuple(Value(each.text, "shape") for each in alike), "shape")
+        if len(shapes) > 1 or whole in self.names:
+            return self._name(whole, "shape")
         found = [self._token(row) for row in zip(*(each.pieces for each in alike), strict=True)]
         pairs = zip(found, alike[0].pieces, strict=True)
         return Words(tuple(Name(new) if isinstance(new, str) and new != old else old for new, old in pairs))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
-from backends.numpy_mpi.mesh.statements import NUMBER, Ref, Value, Words
+from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Ref, Value, Words
 from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
@@ -48,8 +48,7 @@ class Arrays:
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
     is how many a batch is cut into, `kept_by` has by op the weights, statistics and constants that it keeps, `halos`
     the exchange behind each buffer with a halo; `windows` collects the constants that describe halos, `shared` has the
-    mesh axes along which ranks share the memory of a bucket, `bundles` the workspaces of each kernel (where it has none
-    "" and its address) with the array that they are together.
+    mesh axes along which ranks share the memory of a bucket, `rooms` the workspaces of each op's kernels by pass.
     """
 
     role: Role
@@ -64,7 +63,7 @@ class Arrays:
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     halos: dict[str, Collective] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
-    bundles: dict[tuple[str, ...], tuple[Path, str]] = field(default_factory=dict)
+    rooms: dict[tuple[Path, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)
     bundled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -140,16 +139,17 @@ class Arrays:
         """A buffer as statements name it."""
         return Ref(self.space(name), *self.places[name], role)
 
-    def scratch(self, made: Compute) -> Ref | None:
+    def scratch(self, made: Compute) -> Expression | None:
         """The arrays that a kernel works in, together; None where they have shapes that are no kernel's alone."""
         if any(self.role.buffer(name).placement for name in made.workspaces):
             return None
-        known = made.workspaces or ("", made.address)
-        if known not in self.bundles:
-            path, rest = self.blocks.locate(f"{made.address}.scratch")
-            self.bundles[known] = path, identifier(rest)
-            self.bundled.update(made.workspaces)
-        return Ref("a", *self.bundles[known])
+        path, rest = self.blocks.locate(made.address.partition("@")[0])
+        rooms = self.rooms.setdefault((path, f"{identifier(rest)}_scratch"), {})
+        room, number = made.kernel[1], 2
+        while rooms.setdefault(room, made.workspaces) != made.workspaces:
+            room, number = f"{made.kernel[1]}{number}", number + 1
+        self.bundled.update(made.workspaces)
+        return ("*", Ref("a", path, f"{identifier(rest)}_scratch"), f".{room}")
 
     def owned(self, name: str) -> tuple[str, ...]:
         """All that the op of a buffer keeps, where each is an array of its own in w; none of any other buffer."""
@@ -184,6 +184,11 @@ class Arrays:
             texts = [text for _, text in axes]
             return " ".join(dict(zip("NCHW", texts, strict=True))[letter] for letter in buffer.layout)
         return " ".join(text for _, text in axes)
+
+    def ending(self, space: str, ending: str) -> set[str]:
+        """How the arrays of a namespace are called before this ending, those that have it."""
+        names = (name for buffer, name in self.names.items() if self.space(buffer) == space)
+        return {name[: len(name) - len(ending)] for name in names if name.endswith(ending)}
 
     def words(self, buffer: Buffer) -> Words:
         """The axes as a string whose extents instances may differ in."""

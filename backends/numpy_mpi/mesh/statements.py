@@ -105,6 +105,7 @@ class Statement:
 
     `keywords` are arguments that instances may have or not; `options` are further ones in a dictionary of that name.
     `calls` names the function of a block that it calls, `loop` is what stands before it: a `for` in a line of its own.
+    Rows of numbered blocks that are the same but for their `numbers` are one.
     """
 
     head: Expression
@@ -115,6 +116,7 @@ class Statement:
     note: str = ""
     calls: str = ""
     loop: str = ""
+    numbers: tuple[int, ...] = ()
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -130,6 +132,8 @@ class Statement:
     def lines(self, block: Path, indent: int = 4) -> list[str]:
         """As text in a block's function."""
         head = written(self.head, block)
+        if len(self.numbers) > 1:
+            return self._numbered(block, indent)
         if self.loop:
             inner = replace(self, loop="").lines(block, indent + 4)
             return [f"{' ' * indent}{self.loop}", *inner]
@@ -145,6 +149,34 @@ class Statement:
         elif self.note:
             lines.insert(0, comment(self.note, indent))
         return lines
+
+    def _numbered(self, block: Path, indent: int) -> list[str]:
+        """Rows of several blocks."""
+        key, kind = self.head
+        assert isinstance(key, Key)
+        name = literal(f"{dotted(key.path[len(block) : -1])}[{{i}}]")
+        one = replace(self, head=(f"f{name}", kind), numbers=(), tail="")
+        margin, rows = " " * indent, f"for i in range({self.numbers[0]}, {self.numbers[-1] + 1})"
+        lines = one.lines(block, indent + 4)
+        short = f"{margin}**{{{lines[0].strip()} {rows}}},"
+        if len(lines) == 1 and len(short) <= WIDTH:
+            return [short]
+        return [f"{margin}**{{", *lines, f"{margin}    {rows}", f"{margin}}},"]
+
+
+def gathered(rows: Iterable[Statement]) -> list[Statement]:
+    """Rows of which those for neighbours in a repeat are one where they are the same."""
+    found: list[Statement] = []
+    for row in rows:
+        key, last = row.head[0], found[-1].head[0] if found else None
+        if row.calls and isinstance(key, Key) and isinstance(last, Key) and isinstance(key.path[-1], int):
+            numbers = found[-1].numbers or last.path[-1:]
+            same = replace(found[-1], head=row.head, numbers=()) == row
+            if same and key.path == (*last.path[:-1], numbers[-1] + 1):  # type: ignore[operator]
+                found[-1] = replace(found[-1], numbers=(*numbers, key.path[-1]))  # type: ignore[arg-type]
+                continue
+        found.append(row)
+    return found
 
 
 def written(expression: Expression, block: Path) -> str:

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
+from backends.numpy_mpi.mesh.cover import cover
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
 from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Keywords, Statement, Token, Value
 from backends.numpy_mpi.mesh.tree import Path, dotted
@@ -67,8 +69,8 @@ class Rows:
                 yield self._weight(tensor)
             else:
                 yield _Row(self._order(name), self.arrays.places[name][0], self._explicit(buffer))
-        for bundle in self.arrays.bundles:
-            yield self._scratch(bundle)
+        for path, attribute in self.arrays.rooms:
+            yield self._scratch(path, attribute)
 
     # --- weights -------------------------------------------------------------------------------------------------
 
@@ -138,12 +140,8 @@ class Rows:
         arguments: list[Expression] = [(self.arrays.words(self.arrays.role.buffer(name)),)]
         start = self._start(tensor, path)
         arguments += [start] if start else []
-        if f"{tensor}@grad" in self.tensors:
-            bucket = self.arrays.role.buffer(self.tensors[f"{tensor}@grad"]).view_of
-            key = (Key(*self.arrays.places[bucket or ""]),)
-            arguments.append(key if start else ("bucket=", *key))
-        within = self._within(path, tensor)
-        return _Row(self._order(name), path, _row(Key(path, within or ""), "Weight", arguments))
+        kind = "Weight" if f"{tensor}@grad" in self.tensors else "Statistic"
+        return _Row(self._order(name), path, _row(Key(path, self._within(path, tensor) or ""), kind, arguments))
 
     def _within(self, path: Path, tensor: str) -> str | None:
         """The name of a tensor in its block; None where the block is called otherwise."""
@@ -159,6 +157,8 @@ class Rows:
             return ()
         if init.kind == "constant":
             return (Value(literal(init.value), "value"),)
+        if init.kind in ("kaiming_uniform", "he") and init.fan_in == prod(self.graph.type(tensor).shape[1:]):
+            return (Value(literal(init.kind), "start"),)
         given = {"fan_in": init.fan_in, "fan_out": init.fan_out, "value": init.value}
         told: list[Expression] = [
             (f"{name}=", Value(literal(given[name]), name, NUMBER)) for name in STARTS.get(init.kind, ())
@@ -184,6 +184,13 @@ class Rows:
                     found.add(name)
         return frozenset(found)
 
+    @cached_property
+    def _shared_out(self) -> dict[str, tuple[str, ...]]:
+        """Bucket -> the weights whose gradients are in it, as few names of tensors and blocks as tell all apart."""
+        trained = [name for name in self.tensors if name in self.weights and f"{name}@grad" in self.tensors]
+        gradients = {name: self.arrays.role.buffer(self.tensors[f"{name}@grad"]) for name in trained}
+        return cover({name: gradient.view_of or "" for name, gradient in gradients.items()})
+
     def _member_order(self, name: str) -> Order:
         """Where the row stands that makes a member of a bucket: a weight's, or its own."""
         tensor = self.held.get(name, "")
@@ -207,7 +214,8 @@ class Rows:
         typed = [(f"dtype=np.{NUMPY_TYPES[buffer.type.dtype]}",)] if buffer.type.dtype != arrays.dtype else []
         if name in self.regular:
             told: list[Expression] = [*shared, *typed, *([("temporary=True",)] if temporary else [])]
-            return _row(key, "Bucket", told)
+            weights = self._shared_out.get(name, ())
+            return _row(key, "Bucket", [*([(literal(" ".join(weights)),)] if weights else []), *told])
         spec: list[Expression] = [(arrays.words(buffer),)]
         halo = arrays.halo(name)
         around: list[Expression] = [("halo=", Value(halo, "halo"))] if halo else []
@@ -237,18 +245,20 @@ class Rows:
         within = self._within(path, tensor)
         return literal(f"/{tensor}") if within is None else Key(path, within)
 
-    def _scratch(self, names: tuple[str, ...]) -> _Row:
-        """The row of the arrays that a kernel works in."""
-        path, attribute = self.arrays.bundles[names]
-        names = names if names[0] else ()
-        buffers = [self.arrays.role.buffer(name) for name in names]
-        told: list[Expression] = [(Value(literal(tuple(each.type.elements for each in buffers)), attribute),)]
-        types = [each.type.dtype for each in buffers]
-        if any(each != self.arrays.dtype for each in types):
-            listed = ", ".join(f"np.{NUMPY_TYPES[each]}" for each in types)
-            told.append((f"dtypes=({listed}{',' if len(types) == 1 else ''})",))
+    def _scratch(self, path: Path, attribute: str) -> _Row:
+        """The row of the arrays that the kernels of an op work in."""
+        rooms = (f"{room} {self._sizes(names)}" for room, names in self.arrays.rooms[path, attribute].items() if names)
+        told = (Value(literal("; ".join(rooms)), "scratch"),)
         order = self.arrays.blocks.order(path, attribute), 2, 0, attribute
-        return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", told))
+        return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", [told]))
+
+    def _sizes(self, names: tuple[str, ...]) -> str:
+        """How many elements buffers have, with their types where these are others."""
+        types = (self.arrays.role.buffer(name).type for name in names)
+        return " ".join(
+            str(each.elements) if each.dtype == self.arrays.dtype else f"{each.elements}:{NUMPY_TYPES[each.dtype]}"
+            for each in types
+        )
 
     # --- order ---------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,10 @@ class Blocks:
         """Their attributes."""
         return frozenset(self.known.values())
 
+    def titles(self, blocks: Iterable[tuple[str, str]]) -> dict[Path, str]:
+        """What blocks are called in the spec, by their paths; (address, name) of each are given."""
+        return {self.locate(f"{address}.op")[0]: identifier(name) for address, name in blocks}
+
     @cached_property
     def _repeats(self) -> frozenset[Path]:
         """What has numbered blocks."""

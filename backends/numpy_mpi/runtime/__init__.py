@@ -107,7 +107,7 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
-from .arrays import Array, Arrays, Bucket, Member, N, Part, Scratch, Temporary, View, found
+from .arrays import Array, Arrays, Bucket, Member, N, Part, Scratch, Temporary, View, each, found
 from .checkpoint import Checkpoints
 from .clock import Clock
 from .data import Dataset, Loader, Samples
@@ -123,7 +123,7 @@ from .sequences import text, tokens
 from .spec import Halo, shard
 from .stages import Stage
 from .stop import Below, Patience
-from .tables import Tables, Weight, tables
+from .tables import Statistic, Tables, Weight, tables
 from .tensor_files import load_tensors, save_tensors
 from .tensors import Tensors
 from .thread_world import run_threads
@@ -156,6 +156,7 @@ __all__ = [
     "Scratch",
     "Serial",
     "Stage",
+    "Statistic",
     "Tables",
     "Temporary",
     "Tensors",
@@ -165,6 +166,7 @@ __all__ = [
     "World",
     "cifar10",
     "digits",
+    "each",
     "found",
     "load_arrays",
     "load_npz",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -76,7 +76,7 @@ class Arrays:
     def at(self, samples: int = 0, slot: int = 0) -> Namespace:
         """All arrays for a microbatch of that many samples, in that slot; made once for each pair."""
         if (samples, slot) not in self._views:
-            made: dict[str, Values | tuple[Values, ...]] = {}
+            made: dict[str, Any] = {}
             for name in self._table:
                 self._make(name, samples, slot, made)
             self._views[samples, slot] = nested({**self._together(made), **made})
@@ -115,9 +115,9 @@ class Arrays:
             elif isinstance(row, Bucket) and row.temporary:
                 found[name] = self._sizes.get(name, 0), self._type(row.dtype)
             elif isinstance(row, Scratch):
-                types = row.dtypes or (None,) * len(row.sizes)
-                for at, (size, dtype) in enumerate(zip(row.sizes, types, strict=True)):
-                    found[f"{name} {at}"] = size, self._type(dtype)
+                for room, arrays in row.sizes():
+                    for at, (size, of_type) in enumerate(arrays):
+                        found[f"{name} {room} {at}"] = size, self._type(of_type or None)
         sizes = {name: -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, (size, dtype) in found.items()}
         total, begins = offsets(functions, sizes, self._stand_ins)
         room = np.zeros(total, np.uint8)
@@ -133,8 +133,10 @@ class Arrays:
             root, row = name, self._table[name]
             while isinstance(row, View | Part | Member) and row.of in self._table:
                 root, row = row.of, self._table[row.of]
-            several = range(len(row.sizes)) if isinstance(row, Scratch) else ()
-            made[name] = tuple(Named(f"{root} {at}", calls) for at in several) if several else Named(root, calls)
+            if isinstance(row, Scratch):
+                made[name] = _rooms(row, lambda part, name=name: Named(f"{name} {part}", calls))  # type: ignore[misc]
+            else:
+                made[name] = Named(root, calls)
         return nested(made)
 
     def _type(self, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
@@ -150,16 +152,14 @@ class Arrays:
 
     # --- views ---------------------------------------------------------------------------------------------------
 
-    def _make(
-        self, name: str, samples: int, slot: int, made: dict[str, Values | tuple[Values, ...]]
-    ) -> Values | tuple[Values, ...]:
+    def _make(self, name: str, samples: int, slot: int, made: dict[str, Any]) -> Any:
         """One array, after what it is a part of."""
         if name in made:
             return made[name]
         row = self._table[name]
         parent = self._make(row.of, samples, slot, made) if isinstance(row, View | Part | Member) else None
         if isinstance(row, Scratch):
-            made[name] = tuple(self._memory[f"{name} {at}", slot] for at in range(len(row.sizes)))
+            made[name] = _rooms(row, lambda part: self._memory[f"{name} {part}", slot])
             return made[name]
         if isinstance(row, Bucket):
             array = self._memory[name, slot][:]  # a view of its own, as its members have
@@ -173,7 +173,7 @@ class Arrays:
                 raise ValueError(f"`{name}` has {prod(shape)} elements, there is room for {memory.size}")
             array = memory[: prod(shape)].reshape(shape)
         offset = row.offset if isinstance(row, View) else self._members.get(name, -1)
-        self._where.know(name, array, spec, samples, parent, offset)  # type: ignore[arg-type]
+        self._where.know(name, array, spec, samples, parent, offset)
         made[name] = array
         return array
 
@@ -224,6 +224,18 @@ class Namespace(SimpleNamespace):
         return self.__dict__[number]  # type: ignore[index]
 
 
+class Rooms(SimpleNamespace):
+    """Arrays for kernels to work in, by passes: none where none is said."""
+
+    def __getattr__(self, name: str) -> tuple[()]:
+        return ()
+
+
+def _rooms(row: Scratch, array: Callable[[str], Any]) -> Rooms:
+    """The arrays of a row; `array` makes each."""
+    return Rooms(**{room: tuple(array(f"{room} {at}") for at in range(len(each))) for room, each in row.sizes()})
+
+
 def nested(named: Mapping[str, Any]) -> Namespace:
     """What has names such as `stage1[0].main.relu`, by these names."""
     made = Namespace()
@@ -241,6 +253,23 @@ def found(arrays: Any, name: str) -> Any:
     for step in _steps(name):
         arrays = vars(arrays)[step]
     return arrays
+
+
+def each(*spaces: tuple[Namespace, str]) -> Iterator[tuple[Values, ...]]:
+    """The arrays in several namespaces with one name but for how it ends in each: `each((w, ""), (s, "_velocity"))`."""
+    known = [dict(_named(space, ending)) for space, ending in spaces]
+    for name in known[0]:
+        if all(name in arrays for arrays in known):
+            yield tuple(arrays[name] for arrays in known)
+
+
+def _named(space: Namespace, ending: str) -> Iterator[tuple[tuple[Any, ...], Values]]:
+    """Names without an ending, and the arrays that have it."""
+    for step, value in vars(space).items():
+        if isinstance(value, Namespace):
+            yield from (((step, *name), array) for name, array in _named(value, ending))
+        elif isinstance(value, np.ndarray) and step.endswith(ending):
+            yield (step[: len(step) - len(ending)],), value
 
 
 def _steps(name: str) -> list[Any]:

@@ -21,8 +21,8 @@ Shaped = str | Shape
 
 Halos = Halo | tuple[Halo, ...]
 
-Init = float | Mapping[str, Any] | None
-"""How a tensor starts: a number everywhere, or what `initialise` is told; None where it does not say."""
+Init = float | str | Mapping[str, Any] | None
+"""How a tensor starts: a number everywhere, or the kind, or all, that `initialise` is told; None: it is not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,19 @@ class Temporary:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Flat arrays of so many elements for one kernel, each where a Temporary would lie.
+    """Flat arrays for the kernels of an op, each where a Temporary would lie, by the kernels' passes.
 
-    `dtypes` are those of the arrays, the program's own where it is empty.
+    "forward 9408 1843968; dw 9408:float64" are two arrays of so many elements of the program's own type and one of
+    another: `*a.conv_scratch.forward` and `*a.conv_scratch.dw`.
     """
 
-    sizes: Shape
-    dtypes: tuple[npt.DTypeLike, ...] = ()
+    rooms: str
+
+    def sizes(self) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+        """(pass, elements and type of each array)."""
+        for room in filter(None, self.rooms.split("; ")):
+            name, *sizes = room.split()
+            yield name, [(int(size), dtype) for size, _, dtype in (each.partition(":") for each in sizes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Flat memory for its members, one behind the other in the order of the table."""
+    """Flat memory for its members, one behind the other in the order of the table.
 
+    `weights` names those whose gradients are in it, and blocks of such: "stage4[2] logits.linear.bias"; "**" are all
+    that no other bucket names.
+    """
+
+    weights: str = ""
     shared: str = ""
     dtype: npt.DTypeLike | None = None
     temporary: bool = False
@@ -108,14 +119,18 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor that is kept, of the program's own type; with a bucket it is trained.
-
-    Then its gradient is a member of the bucket, and it has states of its shape.
-    """
+    """A weight of the program's own type, its gradient, which is in the bucket that names it, and its states."""
 
     shape: str
     init: Init = None
-    bucket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A tensor that is kept and not trained, of the program's own type."""
+
+    shape: str
+    init: Init = None
 
 
 Row = Array | Temporary | Scratch | View | Part | Bucket | Member
@@ -147,7 +162,13 @@ class Tables:
 def tables(rows: Nested, states: Sequence[str] = ()) -> Tables:
     """The tables of rows in blocks; each trained weight has `states` of these names."""
     made = Tables()
-    for block, space, name, row in _flat(rows, "", states):
+    buckets = {
+        name: key.partition(".")[2]
+        for key, row in rows.items()
+        if isinstance(row, Bucket)
+        for name in row.weights.split()
+    }
+    for block, space, name, row in _flat(rows, "", states, buckets):
         at = _below(block, name)
         if isinstance(row, Array | View | Part | Member) and row.tensor:
             tensor = _whole(block, row.tensor)
@@ -164,21 +185,32 @@ def tables(rows: Nested, states: Sequence[str] = ()) -> Tables:
     return made
 
 
-def _flat(rows: Nested, block: str, states: Sequence[str]) -> Iterator[tuple[str, str, str, Row]]:
+def _flat(
+    rows: Nested, block: str, states: Sequence[str], buckets: Mapping[str, str]
+) -> Iterator[tuple[str, str, str, Row]]:
     """(block, namespace, name in the block, row) of all rows, in order."""
     for name, row in rows.items():
         if isinstance(row, Mapping):
-            yield from _flat(row, _below(block, name), states)
-        elif isinstance(row, Weight):
+            yield from _flat(row, _below(block, name), states, buckets)
+        elif isinstance(row, Weight | Statistic):
             attribute = "_".join(name.rsplit(".", 1))
             yield block, "w", attribute, Array(row.shape, tensor=name, init=row.init)
-            if row.bucket:
-                yield block, "g", attribute, Member(row.bucket, row.shape, tensor=f"{name}@grad")
+            if isinstance(row, Weight):
+                bucket = _bucket(_below(block, name), buckets)
+                yield block, "g", attribute, Member(bucket, row.shape, tensor=f"{name}@grad")
                 for state in states:
                     yield block, "s", f"{attribute}_{state}", Array(row.shape, tensor=f"{name}@{state}")
         else:
             space, _, rest = name.partition(".")
             yield block, space, rest, row
+
+
+def _bucket(weight: str, buckets: Mapping[str, str]) -> str:
+    """The bucket that names a weight, or the innermost block around it."""
+    name = weight
+    while name and name not in buckets:
+        name = name[: max(name.rfind("."), name.rfind("["), 0)]
+    return buckets[name or "**"]
 
 
 def _below(block: str, name: str) -> str:

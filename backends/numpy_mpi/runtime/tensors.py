@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -100,10 +101,15 @@ class Tensors:
             own.fill(value)
 
     def initial(self) -> Iterator[tuple[str, Init]]:
-        """How each tensor starts that the tables say it of; those that are made of others last."""
+        """How each tensor starts that the tables say it of: a number, or what `initialise` is told.
+
+        Those that are made of others come last. Where only a kind is told, an output has as many connections as all
+        axes but the first have elements.
+        """
         made = [name for name, init in self._initial.items() if isinstance(init, dict) and "of" in init]
         for name in (*(name for name in self._initial if name not in made), *made):
-            yield name, self._initial[name]
+            init = self._initial[name]
+            yield name, {"kind": init, "fan_in": prod(self.shape(name)[1:])} if isinstance(init, str) else init
 
     def draw(self, name: str, initialise: Callable[..., None], *, of: str = "", **keywords: Any) -> None:
         """What `initialise` writes into a whole array, whatever the parts: each rank that has one draws it itself.
