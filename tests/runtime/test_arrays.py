@@ -91,7 +91,7 @@ def test_arrays_for_samples() -> None:
     table: dict[str, Row] = {
         "x": Array((N, 3)),
         "y": View("x", (N * 1, 3)),
-        "scratch": Scratch((3, 2), (np.float32, np.float64)),
+        "scratch": Scratch("dx 3 2*2:float64"),
     }
     arrays = Arrays(table, alone(4), np.float32)
     a = arrays.at(2)
@@ -99,7 +99,8 @@ def test_arrays_for_samples() -> None:
     assert (a.x.shape, a.x.dtype) == ((2, 3), np.float32)
     assert np.shares_memory(a.x, a.y)
     assert np.shares_memory(a.x, arrays.at(4).x)
-    assert [(s.size, s.dtype) for s in a.scratch] == [(3, np.float32), (2, np.float64)]
+    assert a.scratch.forward == ()
+    assert [(s.size, s.dtype) for s in a.scratch.dx] == [(3, np.float32), (2, np.float64), (2, np.float64)]
 
 
 def test_names_are_paths() -> None:

@@ -15,7 +15,7 @@ LINE = 16
 PROGRAM = """
 def block(a, y, scale=2, first=kernel, *, by="x"):
     first(a.x, y, **{})
-    kernel(y, a.z, *a.scratch)
+    kernel(y, a.z, *a.scratch.forward)
 
 def forward(a, w, g, s, at, place):
     a.first.x[...] = w.something * 2
@@ -35,7 +35,7 @@ TABLE = {
     "first.x": Temporary("16"),
     "first.y": Temporary("32"),
     "first.z": Temporary("16"),
-    "first.scratch": Scratch((64, 16)),
+    "first.scratch": Scratch("forward 64 16"),
     "second": Temporary("16"),
     "bucket": Bucket(temporary=True),
     "view": View("first.x", "4 4"),
@@ -60,7 +60,7 @@ def test_what_is_in_use_at_the_same_time_lies_apart(arrays: Arrays) -> None:
     a = arrays.at(1)
     together = [
         (a.first.x, a.first.y), (a.first.x, a.first.z), (a.first.y, a.first.z),
-        (a.first.scratch[0], a.first.scratch[1]), (a.first.y, a.first.scratch[0]),
+        (a.first.scratch.forward[0], a.first.scratch.forward[1]), (a.first.y, a.first.scratch.forward[0]),
         (a.first.z, a.second), (a.first.y, a.part),
     ]  # fmt: skip
     for one, other in together:
@@ -72,4 +72,4 @@ def test_what_is_not_shares_memory(arrays: Arrays) -> None:
     a = arrays.at(1)
     assert arrays.temporary == 4 * 1024  # `never`, which is in nobody's way, is the largest
     assert np.shares_memory(a.second, a.first.y)
-    assert np.shares_memory(a.part, a.first.scratch[0])
+    assert np.shares_memory(a.part, a.first.scratch.forward[0])

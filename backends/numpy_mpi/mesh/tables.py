@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from math import prod
 
 from backends.numpy_mpi.mesh.cover import cover
@@ -253,12 +254,13 @@ class Rows:
         return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", [told]))
 
     def _sizes(self, names: tuple[str, ...]) -> str:
-        """How many elements buffers have, with their types where these are others."""
-        types = (self.arrays.role.buffer(name).type for name in names)
-        return " ".join(
-            str(each.elements) if each.dtype == self.arrays.dtype else f"{each.elements}:{NUMPY_TYPES[each.dtype]}"
-            for each in types
-        )
+        """How many elements buffers have, those that are equal together, with their types where these are others."""
+        found = []
+        for each, several in groupby(self.arrays.role.buffer(name).type for name in names):
+            times = len(list(several))
+            size = f"{each.elements}*{times}" if times > 1 else str(each.elements)
+            found.append(size if each.dtype == self.arrays.dtype else f"{size}:{NUMPY_TYPES[each.dtype]}")
+        return " ".join(found)
 
     # --- order ---------------------------------------------------------------------------------------------------
 

@@ -115,9 +115,7 @@ class Arrays:
             elif isinstance(row, Bucket) and row.temporary:
                 found[name] = self._sizes.get(name, 0), self._type(row.dtype)
             elif isinstance(row, Scratch):
-                for room, arrays in row.sizes():
-                    for at, (size, of_type) in enumerate(arrays):
-                        found[f"{name} {room} {at}"] = size, self._type(of_type or None)
+                found.update((f"{name} {part}", (n, self._type(dtype or None))) for part, n, dtype in row.sizes())
         sizes = {name: -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, (size, dtype) in found.items()}
         total, begins = offsets(functions, sizes, self._stand_ins)
         room = np.zeros(total, np.uint8)
@@ -233,7 +231,10 @@ class Rooms(SimpleNamespace):
 
 def _rooms(row: Scratch, array: Callable[[str], Any]) -> Rooms:
     """The arrays of a row; `array` makes each."""
-    return Rooms(**{room: tuple(array(f"{room} {at}") for at in range(len(each))) for room, each in row.sizes()})
+    found: dict[str, list[Any]] = {}
+    for part, *_ in row.sizes():
+        found.setdefault(part.partition(" ")[0], []).append(array(part))
+    return Rooms(**{room: tuple(arrays) for room, arrays in found.items()})
 
 
 def nested(named: Mapping[str, Any]) -> Namespace:

@@ -19,7 +19,7 @@ SUSPENDED = 75
 _INSISTS = 1.0  # seconds behind the first SIGTERM, after which another one ends the process at once
 
 
-class Suspended(Exception):  # noqa: N818 - no error: the run has done what it was asked
+class Suspended(Exception):
     """The run ends on request, its checkpoint is whole; raised on all ranks alike, `text` is for the user."""
 
     def __init__(self, text: str) -> None:

@@ -55,17 +55,23 @@ class Temporary:
 class Scratch:
     """Flat arrays for the kernels of an op, each where a Temporary would lie, by the kernels' passes.
 
-    "forward 9408 1843968; dw 9408:float64" are two arrays of so many elements of the program's own type and one of
+    "forward 9408 1843968*2; dw 9408:float64" are three arrays of so many elements of the program's own type and one of
     another: `*a.conv_scratch.forward` and `*a.conv_scratch.dw`.
     """
 
     rooms: str
 
-    def sizes(self) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-        """(pass, elements and type of each array)."""
+    def sizes(self) -> Iterator[tuple[str, int, str]]:
+        """(name, elements, type or "" for the program's own) of each array; names are a pass and a number."""
         for room in filter(None, self.rooms.split("; ")):
             name, *sizes = room.split()
-            yield name, [(int(size), dtype) for size, _, dtype in (each.partition(":") for each in sizes)]
+            number = 0
+            for each in sizes:
+                size, _, dtype = each.partition(":")
+                elements, _, times = size.partition("*")
+                for _ in range(int(times or 1)):
+                    yield f"{name} {number}", int(elements), dtype
+                    number += 1
 
 
 @dataclass(frozen=True, slots=True)
