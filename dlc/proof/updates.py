@@ -75,10 +75,7 @@ def update(state: State, at: At, made: Compute, node: Node) -> None:
         _clip(state, at, made, node)
         return
     values, tables = _operands(state, made, node)
-    if len(values) < len({state.weight(name) for name in node.inputs}):
-        state.problem(
-            "content", made, f"`{made.address}` has not the operands of its node: rules see all that they join"
-        )
+    if not _complete(state, made, node, values):
         state.poison(at, made.inputs)
         return
     contents = _read(state, at, made, node, values)
@@ -95,7 +92,24 @@ def _operands(state: State, made: Compute, node: Node) -> tuple[dict[str, str], 
     """Buffer -> value of what a kernel reads, and its tables. Where weights have copies in f32, it sees these alone."""
     copies = {weight: copy for copy, weight in state.changes.masters.items() if weight in node.inputs}
     values = tuple(dict.fromkeys(copies.get(name, name) for name in node.inputs))
+    if node.stage == "regularise":
+        return {name: value for name in made.inputs if (value := state.layout.value(name)) in values}, ()
     return dict(zip(made.inputs, values, strict=False)), made.inputs[len(values) :]
+
+
+def _complete(state: State, made: Compute, node: Node, values: dict[str, str]) -> bool:
+    """Whether a kernel has the operands of its node, and a regulariser weights of its role with their gradients: each
+    weight goes by itself, and is left as it was only in a role that does not update it."""
+    if node.stage == "regularise":
+        weights = [state.weight(value) for value in values.values() if not _is_gradient(state, value)]
+        sound = [*weights, *(f"{name}@grad" for name in weights)] == [state.weight(v) for v in values.values()]
+        sound, words = sound and len(values) == len(made.inputs), "its gradients are not those of its weights, in order"
+    else:
+        sound = len(values) == len({state.weight(name) for name in node.inputs})
+        words = "rules see all that they join"
+    if not sound:
+        state.problem("content", made, f"`{made.address}` has not the operands of its node: {words}")
+    return sound
 
 
 def _read(state: State, at: At, made: Compute, node: Node, values: dict[str, str]) -> dict[str, Content] | None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Program
 from dlc.ir.request import Split
+from dlc.ir.training import Choice
 from passes.context import Context
 from passes.lower import lower
 from tests.passes.lowering.compared import drawn, serial, stacked
 from tests.passes.lowering.plans import by, megatron, on, plan_of, reduced, trained
 from tests.passes.lowering.virtual_ranks import World
-from tests.passes.sample_networks import Network
+from tests.passes.sample_networks import TRAINING, Network, context
 
 Case = dict[str, Any]
 DATA, BOTH = by(data="batch"), by(data="batch", model="channel feature")
@@ -54,11 +55,17 @@ class Base:
         return stacked(self.graph, self.plan)
 
 
-def mlp() -> Graph:
+def mlp(base: Context | None = None) -> Graph:
     """Two layers of one size, so that their tensors can be taken for one another."""
     net = Network(8)
     x = net("relu", net("linear", net("flatten", net.image(2, 2, 2)), features=8))
-    return trained(net, net("add", x, net("tanh", net("linear", x, features=8))))
+    return trained(net, net("add", x, net("tanh", net("linear", x, features=8))), base=base)
+
+
+REGULARISED = replace(
+    context(),
+    training=replace(TRAINING, regularise=(Choice("l1", (("strength", 0.01),)), Choice("l2", (("strength", 0.02),)))),
+)
 
 
 def convolutions() -> Graph:
@@ -97,6 +104,10 @@ CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
         | {"stages": 4},
     ),
     "zero bubble": (mlp, {"mesh": {"pipeline": 2, "data": 2}, "rule": DATA, "schedule": "zero_bubble"} | PIPELINE),
+    "regularised": (
+        partial(mlp, REGULARISED),
+        {"mesh": {"pipeline": 2, "data": 2}, "rule": DATA, "schedule": "gpipe", "shard": "optimizer"} | PIPELINE,
+    ),
     "classes": (mlp, {"mesh": {"model": 2}, "rule": by(model="channel feature"), "classes": True}),
 }
 """Plans by hand; with `classes` the loss is split by classes."""
@@ -113,9 +124,9 @@ TRANSFORMERS: dict[str, Case] = {
 def base(name: str) -> Base:
     """A base by its name."""
     if name in TRANSFORMERS:
-        graph, context = reduced("gpt2", depth=1)
+        graph, found = reduced("gpt2", depth=1)
         choices = dict(TRANSFORMERS[name])
-        return Base(name, _clipped(graph), plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices), context)
+        return Base(name, _clipped(graph), plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices), found)
     network, found = CASES[name]
     choices, graph = dict(found), network()
     overlap, classes = (choices.pop(key, 0) for key in ("overlap", "classes"))

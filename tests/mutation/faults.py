@@ -47,6 +47,7 @@ from tests.mutation.kernels import (
     doubled_update,
     dropped_kernel,
     early_kernel,
+    left_unregularised,
     not_told,
     part_left_out,
     scaled_twice,
@@ -88,6 +89,7 @@ HALOS: tuple[Fault, ...] = (halo_rows, halo_axis, halo_direction, narrow_window)
 KERNELS: tuple[Fault, ...] = (
     dropped_kernel, doubled_sum, doubled_update, part_left_out, wrong_operand, swapped_operands, wrong_result,
     wrong_pass, wrong_attribute, added_everywhere, not_told, early_kernel, wrong_layout, scaled_twice, wrong_state,
+    left_unregularised,
 )  # fmt: skip
 MESSAGES: tuple[Fault, ...] = (
     swapped_messages, dropped_message, doubled_message, wrong_peer, wrong_message, late_message, wrong_name,

@@ -177,3 +177,19 @@ def wrong_state(program: Program) -> Iterator[Edit]:
         for at, name in enumerate(made.inputs[2:], 2):
             for twin in twins_of(site.owner, name, ("state",))[:1]:
                 yield site.name, site.changed(inputs=(*made.inputs[:at], twin.name, *made.inputs[at + 1 :]))
+
+
+def left_unregularised(program: Program) -> Iterator[Edit]:
+    """A regulariser leaves out a weight with its gradient, or takes these twice, or those of two weights crosswise."""
+    for site in sites(program, Compute, calls("regularise")):
+        made = site.instruction
+        assert isinstance(made, Compute)
+        count = len(made.inputs) // 2
+        weights, gradients = made.inputs[:count], made.inputs[count:]
+        for at, name in enumerate(weights):
+            fewer = (*weights[:at], *weights[at + 1 :], *gradients[:at], *gradients[at + 1 :])
+            yield f"{name} left out of {site.name}", site.changed(inputs=fewer)
+            twice = (*weights, name, *gradients, gradients[at])
+            yield f"{name} twice in {site.name}", site.changed(inputs=twice)
+        if count > 1:
+            yield f"crosswise in {site.name}", site.changed(inputs=(*weights, *gradients[1:], gradients[0]))
