@@ -57,6 +57,15 @@ class Fabric:
             found[price.algorithm] = min(price.seconds(size), found.get(price.algorithm, float("inf")))
         return found
 
+    def levels(self, axes: Axes) -> tuple[int, ...]:
+        """The extents by which ranks of these groups count through the nesting, outermost first, as hierarchical
+        algorithms do; () for groups in one level and where the nesting is uneven."""
+        blocks = _blocks(self.mesh, axes)
+        if not any(along for _, along in blocks):
+            return ()
+        found = of_mesh(self.cluster, self.mesh.first, blocks).shape.digits
+        return tuple(digit.extent for digit in found) if len(found) > 1 else ()
+
     @overload
     def send(self, size: float, axis: str, offset: int = 1) -> float: ...
     @overload

@@ -213,10 +213,15 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class CommunicationGroup:
-    """A way to cut the ranks into groups that communicate: every rank is in exactly one of `members`."""
+    """A way to cut the ranks into groups that communicate: every rank is in exactly one of `members`.
+
+    `levels` says how the ranks of a group are nested in the cluster, outermost first: they count through these extents
+    like an odometer. Hierarchical sums go by them; () where a group lies in one level, or does not nest evenly.
+    """
 
     name: str
     members: tuple[tuple[int, ...], ...]
+    levels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Program:
         plan.batch,
         context.compute,
         roles,
-        tuple(_groups(roles, Mesh(plan.mesh))),
+        tuple(_groups(roles, Mesh(plan.mesh), found)),
         tuple((name, outputs[name]) for name, _ in graph.outputs if name in outputs),
         graph.loss,
         graph.metrics,
@@ -85,18 +85,17 @@ def _tied(found: Setting) -> tuple[Tied, ...]:
     return tuple(Tied(name, next(iter(at)), tuple(sorted(at))) for name, at in users.items() if len(at) > 1)
 
 
-def _groups(roles: Sequence[Role], mesh: Mesh) -> Iterator[CommunicationGroup]:
-    """The groups that the roles communicate in, in the order of their first use."""
-    names = dict.fromkeys(
-        i.group
-        for role in roles
-        for segment in role.segments
-        for i in segment.instructions
-        if isinstance(i, Collective | Send | Receive)
-    )
-    for name in names:
+def _groups(roles: Sequence[Role], mesh: Mesh, setting: Setting) -> Iterator[CommunicationGroup]:
+    """The groups that the roles communicate in, in the order of their first use.
+
+    Those of hierarchical sums know how the first stage's nest, as whose their prices are.
+    """
+    instructions = [i for role in roles for segment in role.segments for i in segment.instructions]
+    sums = [i for i in instructions if isinstance(i, Collective) and i.kind == "allreduce"]
+    nested = {i.group for i in sums if i.algorithm.startswith("hierarchical")}
+    for name in dict.fromkeys(i.group for i in instructions if isinstance(i, Collective | Send | Receive)):
         axes = (PIPELINE,) if name == WRAP else tuple(name.split("+"))
-        yield CommunicationGroup(name, mesh.groups(axes))
+        yield CommunicationGroup(name, mesh.groups(axes), setting.fabric.levels(axes) if name in nested else ())
 
 
 @dataclass(slots=True)

@@ -305,6 +305,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "seed": training.seed,
         "dtype": NUMPY_TYPES[element_type(emission)],
         "mesh": literal_map(dict(plan.mesh)),
+        "levels": literal_map({group.name: group.levels for group in program.groups if group.levels}),
         "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
         "imports": list(_imports(emission, used, runtime)),
         "sample": "INPUTS" if sample == inputs else literal_map(sample),

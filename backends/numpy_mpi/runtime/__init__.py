@@ -73,7 +73,8 @@ arrays.py (what a table of arrays has in its rows), spec.py ("N/data 64/model 7 
     Arrays(table, capacity or place, dtype, given={}, slots=1).at(samples, slot=0) -> namespace
 
 place.py, exchange.py, sums.py, traffic.py (programs on a mesh)
-    Place(world, mesh, *, batch, microbatches=1, node=0): stage, number, index(over), batch(loader, indices, step=, lr=)
+    Place(world, mesh, *, batch, microbatches=1, levels={}): stage, number, index(over)
+        batch(loader, indices, step=, lr=)
         fill(at, arrays); pads(array, pad); origin(*arrays, layout=""); once(array, over)
         allgather, reduce_scatter, all_to_all, halo, halo_sum(source, target, over=, begin=False)
         allreduce(array, target=None, *, over, algorithm, begin=False);  wait(array);  slice(source, target)

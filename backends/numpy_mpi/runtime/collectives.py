@@ -13,6 +13,7 @@ Surveys 2019, section 2.5; R. Thakur, R. Rabenseifner, W. Gropp, IJHPCA 2005).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -133,29 +134,42 @@ def mpi(ranks: Ranks, values: Array, scratch: Array) -> Steps:
     yield from ranks.library(values)
 
 
-def hierarchical(
-    values: Array,
-    scratch: Array,
-    within: Sequence[int],
-    across: Sequence[int],
-    place: tuple[int, int],
-    ring_across: bool,
-) -> Steps:
-    """A ring's reduce-scatter within a node, an allreduce of this rank's chunk across nodes, a ring's allgather.
+HIERARCHICAL = {
+    "hierarchical": (False, False),
+    "hierarchical_ring": (False, True),
+    "hierarchical_halving": (True, True),
+}
+"""Algorithm -> whether members of a level halve and double where they are a power of two (else it is a ring), and
+whether the outermost ones that do not go round a ring (else it is Rabenseifner's)."""
 
-    `within` are the ranks of this rank's node, `across` those with the same place in theirs, of which all have as many;
-    `place` is this rank's in both. Across nodes it is Rabenseifner's, or a ring. Scratch: m values.
+
+def hierarchical(
+    rank: int, levels: Sequence[int], values: Array, scratch: Array, halving: bool, ring_across: bool
+) -> Steps:
+    """A reduce-scatter within each level, an allreduce of what is left across the outermost one, allgathers back.
+
+    Ranks count through the `levels` like an odometer, outermost first: with (4, 8) every 8 share a node. Each level
+    takes on a part of the values of the one within it, so that of m values m/8 cross nodes. Scratch: m values.
     """
-    chunks = _chunks(values, len(within))
-    yield from _of(_ring_down(place[0], chunks, scratch), within)
-    own = chunks[(place[0] + 1) % len(within)]
-    if ring_across:
-        parts = _chunks(own, len(across))
-        yield from _of(_ring_down(place[1], parts, scratch), across)
-        yield from _of(_ring_up(place[1], parts), across)
-    else:
-        yield from _of(_rabenseifner(place[1], len(across), own, scratch[: len(own)]), across)
-    yield from _of(_ring_up(place[0], chunks), within)
+    *outer, extent = levels
+    halves = halving and not extent & (extent - 1)
+    if not outer:
+        if ring_across and not halves:
+            chunks = _chunks(values, extent)
+            yield from _ring_down(rank, chunks, scratch)
+            yield from _ring_up(rank, chunks)
+        else:
+            yield from _rabenseifner(rank, extent, values, scratch)
+        return
+    place = rank % extent
+    within, across = range(rank - place, rank - place + extent), range(place, prod(levels), extent)
+    chunks = _chunks(values, extent)
+    own = chunks[place if halves else (place + 1) % extent]
+    down = _halving(place, extent, values, scratch) if halves else _ring_down(place, chunks, scratch)
+    yield from _of(down, within)
+    steps = hierarchical(rank // extent, outer, own, scratch[: len(own)], halving, ring_across)
+    yield from _of(steps, across)
+    yield from _of(_doubling(place, extent, values) if halves else _ring_up(place, chunks), within)
 
 
 def _of(steps: Steps, ranks: Sequence[int]) -> Steps:
@@ -190,21 +204,29 @@ def _rabenseifner(rank: int, size: int, values: Array, scratch: Array) -> Steps:
     core, place = _core(rank, size)
     yield from _fold(rank, size, values, scratch)
     if place is not None:
-        extra = size - core
-        span = core // 2
-        while span:
-            kept, given = _halves(values, core, place, span)
-            partner = _unfolded(extra, place ^ span)
-            yield Step(given, partner, scratch[: len(kept)], partner)
-            np.add(kept, scratch[: len(kept)], out=kept)
-            span //= 2
-        span = 1
-        while span < core:
-            kept, given = _halves(values, core, place, span)
-            partner = _unfolded(extra, place ^ span)
-            yield Step(kept, partner, given, partner)
-            span *= 2
+        ranks = [_unfolded(size - core, at) for at in range(core)]
+        yield from _of(_halving(place, core, values, scratch), ranks)
+        yield from _of(_doubling(place, core, values), ranks)
     yield from _unfold(rank, size, values)
+
+
+def _halving(place: int, size: int, values: Array, scratch: Array) -> Steps:
+    """A reduce-scatter among a power of two of ranks, furthest first; this rank ends with the chunk of its number."""
+    span = size // 2
+    while span:
+        kept, given = _halves(values, size, place, span)
+        yield Step(given, place ^ span, scratch[: len(kept)], place ^ span)
+        np.add(kept, scratch[: len(kept)], out=kept)
+        span //= 2
+
+
+def _doubling(place: int, size: int, values: Array) -> Steps:
+    """The allgather that undoes it."""
+    span = 1
+    while span < size:
+        kept, given = _halves(values, size, place, span)
+        yield Step(kept, place ^ span, given, place ^ span)
+        span *= 2
 
 
 def scratch_elements(algorithm: str, ranks: int, elements: int) -> int:

@@ -72,14 +72,21 @@ class At:
 class Place:
     """This rank on the mesh. `stage` is its place along the pipeline, `number` that in the mesh of its stage.
 
-    `batch` counts the samples of a whole batch, which is cut into `microbatches`; `node` is how many consecutive ranks
-    of the job share a node, 0 where that is not known. All ranks must make their places at the same time.
+    `batch` counts the samples of a whole batch, which is cut into `microbatches`. `levels` has, by mesh axes such as
+    `data+model`, how the ranks along them are nested in the machine, outermost first: (4, 8) for four nodes of eight.
+    All ranks must make their places at the same time.
     """
 
     def __init__(
-        self, world: World, mesh: Mapping[str, int], *, batch: int, microbatches: int = 1, node: int = 0
+        self,
+        world: World,
+        mesh: Mapping[str, int],
+        *,
+        batch: int,
+        microbatches: int = 1,
+        levels: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        self.world, self.batch_size, self.microbatches, self.node = world, batch, microbatches, node
+        self.world, self.batch_size, self.microbatches = world, batch, microbatches
         axes = tuple((name, extent) for name, extent in mesh.items() if name != PIPELINE)
         self.grid = Grid(axes, -(-batch // microbatches))
         self.stages, rest = divmod(world.size, self.grid.size)
@@ -87,7 +94,8 @@ class Place:
             raise ValueError(f"{world.size} ranks are no mesh of {dict(mesh)}")
         self.stage, self.number = divmod(world.rank, self.grid.size)
         self.traffic, self._groups = Traffic(world), dict[tuple[str, ...], World]()
-        self._sums = Sums(self.grid, self.first, node, self._groups, self.traffic.pool)
+        nested = {self._wide(_axes(over)): extents for over, extents in (levels or {}).items()}
+        self._sums = Sums(self._groups, nested, self.traffic.pool)
         self.wholes = Wholes(self.traffic, self.grid)
         self._known: dict[int, Known] = {}
         self._members: dict[int, list[tuple[int, Array]]] = {}

@@ -7,13 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .collectives import ALGORITHMS, Array, Step, Steps, hierarchical, scratch_elements
+from .collectives import ALGORITHMS, HIERARCHICAL, Array, Step, Steps, hierarchical, scratch_elements
 from .exchange import Pool
-from .spec import Grid
 from .world import World
-
-_HIERARCHICAL = {"hierarchical": False, "hierarchical_ring": True, "hierarchical_halving": False}
-"""Whether a ring sums across nodes. Where a group has no nodes alike, all are Rabenseifner's."""
 
 _ALIASES = {"embedded_ring": "ring"}
 
@@ -21,11 +17,13 @@ Axes = tuple[str, ...]
 
 
 class Sums:
-    """Allreduce along any axes of the mesh of a stage, whose number 0 is rank `first` of the job."""
+    """Allreduce along any axes of the mesh of a stage; `levels` says how groups along some of them are nested.
 
-    def __init__(self, grid: Grid, first: int, node: int, groups: Mapping[Axes, World], pool: Pool) -> None:
-        self.grid, self.first, self.node, self.pool = grid, first, node, pool
-        self._groups = groups
+    Hierarchical sums along others are Rabenseifner's.
+    """
+
+    def __init__(self, groups: Mapping[Axes, World], levels: Mapping[Axes, tuple[int, ...]], pool: Pool) -> None:
+        self._groups, self._levels, self.pool = groups, levels, pool
         self._shared: dict[int, Array] = {}
         self._rooms: dict[tuple[Axes, int, int], Array] = {}
 
@@ -71,16 +69,14 @@ class Sums:
 
     def _allreduce(self, group: World, axes: tuple[str, ...], values: Array, algorithm: str) -> Steps:
         algorithm = _ALIASES.get(algorithm, algorithm)
-        nodes = self._nodes(axes) if algorithm in _HIERARCHICAL else None
-        if algorithm in _HIERARCHICAL and nodes is None:
+        levels = self._levels.get(axes, ()) if algorithm in HIERARCHICAL else ()
+        if algorithm in HIERARCHICAL and not levels:
             algorithm = "rabenseifner"
         size = scratch_elements(algorithm, group.size, values.size) * values.itemsize
         memory = self.pool.take(size)
         scratch = memory[:size].view(values.dtype)
-        if nodes is not None:
-            within, across = nodes[group.rank // len(nodes[0])], [node[group.rank % len(nodes[0])] for node in nodes]
-            place = (group.rank % len(within), group.rank // len(within))
-            yield from hierarchical(values, scratch, within, across, place, _HIERARCHICAL[algorithm])
+        if levels:
+            yield from hierarchical(group.rank, levels, values, scratch, *HIERARCHICAL[algorithm])
         elif algorithm == "shared":
             yield from self._in_shared_memory(group, axes, values, scratch)
         else:
@@ -101,24 +97,6 @@ class Sums:
         np.copyto(room, values)
         yield from ALGORITHMS["shared"](group, self._shared[_pointer(room)][:, : values.size], scratch)
         np.copyto(values, room)
-
-    def _nodes(self, axes: tuple[str, ...]) -> list[list[int]] | None:
-        """The ranks of a group by node; None where not all groups along these axes lie on nodes alike, as many on each.
-
-        They have to, for what ranks of several groups hold alike to stay so.
-        """
-        if not self.node:
-            return None
-        patterns = set[tuple[int, ...]]()
-        for rank in range(self.grid.size):
-            on = [(self.first + member) // self.node for member in self.grid.group(axes, rank)]
-            patterns.add(tuple(sorted(set(on)).index(each) for each in on))
-        (pattern, *others) = patterns
-        size = pattern.count(0)
-        even = 1 < size < len(pattern) and not len(pattern) % size
-        if others or not even or pattern != tuple(at // size for at in range(len(pattern))):
-            return None
-        return [list(range(at, at + size)) for at in range(0, len(pattern), size)]
 
 
 def _one_behind_the_other(arrays: Sequence[Array], values: Array) -> Iterator[tuple[Array, Array]]:

@@ -183,12 +183,25 @@ def _windows(padded: Values, windows: list[Any]) -> Values:
     return padded
 
 
+def levels_of(rng: np.random.Generator, extents: list[int]) -> tuple[int, ...]:
+    """Ranks along axes of these extents as nodes: a factor or two of their number, or none."""
+    ranks, found = int(np.prod(extents)), list[int]()
+    while len(found) < rng.integers(0, 4):
+        factors = [size for size in range(2, ranks + 1) if ranks % size == 0]
+        if not factors:
+            break
+        found.append(int(rng.choice(factors)))
+        ranks //= found[-1]
+    return (*found, ranks) if ranks > 1 and found else tuple(found) if len(found) > 1 else ()
+
+
 def check_sums(runtime: Any, world: Any, seed: int, algorithms: tuple[str, ...] = ALGORITHMS) -> None:
     """Every algorithm over some axes: the sum, with the same bits on all ranks that hold the same."""
     rng = np.random.default_rng(seed)
     mesh = mesh_of(rng, world.size)
-    place = runtime.Place(world, mesh, batch=4, node=int(rng.choice([0, 1, 2, 3, 4])))
     over = [name for name in mesh if rng.integers(2)] or [next(iter(mesh))]
+    nested = {"+".join(over): levels} if (levels := levels_of(rng, [mesh[name] for name in over])) else {}
+    place = runtime.Place(world, mesh, batch=4, levels=nested)
     size = int(rng.choice([0, 1, 5, 33, 300]))
     parts = place.grid.index(over, 0)[0]
     given = (rng.standard_normal((parts, size)) * 10.0 ** rng.integers(0, 5, (parts, 1))).astype("f4")
