@@ -87,10 +87,12 @@ class Case:
     def spaces(self) -> Iterator[Looked]:
         """The same as it is; then with small workspaces, where some are large beside the limit."""
         yield self.space()
-        whole, _ = self.space()
+        whole, strategies = self.space()
         scratch = self.limit / SCRATCH
-        if self.limit < inf and any(
-            float(whole.prices.of(kind).workspace.max(initial=0.0)) > scratch for kind, _ in whole.ops
+        if (
+            self.limit < inf
+            and strategies
+            and any(float(whole.prices.of(kind).workspace.max(initial=0.0)) > scratch for kind, _ in whole.ops)
         ):
             yield self.space(scratch)
 

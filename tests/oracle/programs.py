@@ -32,11 +32,13 @@ class Observer(Protocol):
 @dataclass
 class EmittedProgram:
     """A program's folder, for runs on one rank, or on as many threads as it has ranks. `loaded` is what each call of
-    its loader gave in the last run, and `steps_per_epoch` is of its training set."""
+    its loader gave in the last run, and `steps_per_epoch` is of its training set. With `rendezvous` no message is on
+    its way before its receiver wants it, as in rehearsals."""
 
     folder: Path
     root: str
     ranks: int = 1
+    rendezvous: bool = False
     loaded: list[Arrays] = field(default_factory=list)
     steps_per_epoch: int = 0
     module: Any = None
@@ -57,7 +59,9 @@ class EmittedProgram:
             def main(place: Any) -> Any:
                 return module.main(place, clock.Clock(), files.Files(Path(self.root)), given)
 
-            return main(world.Serial()) if self.ranks == 1 else run_threads(main, self.ranks)[0]
+            if self.ranks == 1:
+                return main(world.Serial())
+            return run_threads(main, self.ranks, rendezvous=self.rendezvous)[0]
 
     def _keeping(self, loader: type[Any]) -> type[Any]:
         """A loader that keeps what it gives; the first one that is made is that of the training set."""

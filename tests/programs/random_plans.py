@@ -1,22 +1,32 @@
 """Random plans for random networks: meshes, strategies, schedules, sharding, recomputation, and pins of partitions.
 
 What the planner says cannot be had is asked for no longer, one request after the other, so that every case ends in a
-plan. A case is a text: what fails is printed as a spec that reproduces it.
+plan. A case is a text: what fails is printed as a spec that reproduces it, without the requests and statements that it
+does not take. `python -m tests.programs.random_plans` runs 2,000 cases on virtual ranks and 150 under mpiexec, in an
+hour or two; it may be interrupted and goes on where it was.
 """
 
 from __future__ import annotations
 
+import re
+import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count as counting
+from itertools import islice
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
+from traceback import extract_tb
 
 from dlc.diagnostics import DiagnosticError
-from dlc.driver import Compiled, Options, compile_job, context_of, read
+from dlc.driver import Compiled, Options, compile_job, context_of, emit_files, read
 from dlc.ir.graph import Graph
 from dlc.ops.indexing import indexing_of
-from dlc.verification import variants, without_rounding
+from dlc.verification import Runner, compare, launched, variants, without_rounding
 from passes.differentiate import operator_of, roles
+from tests.oracle.programs import EmittedProgram
 from tests.programs.random_networks import random_network
 
 CLUSTER = """
@@ -36,7 +46,13 @@ cluster box {{
 """
 
 SCHEDULES = ("gpipe", "one_f_one_b", "interleaved", "zero_bubble")
-OPTIMIZERS = ("sgd, not clipped", "sgd, clipped", "adam, clipped")
+RANKS = (2, 2, 3, 4, 4, 4, 6, 8)
+STATEMENT = re.compile(r"^(  (\w+) = (\w+) .*\n)", re.MULTILINE)
+
+STEPS = 2
+CASES, REAL_CASES = 2000, 150
+MOST_PROCESSES = 4
+"""Ranks of cases under mpiexec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +70,33 @@ class Case:
         plan = "\n".join(f"  {line}" for line in self.lines)
         return f"{self.network}{self.cluster}\nplan net on box {{\n{plan}\n}}\n"
 
-    def smaller(self) -> Iterator[Case]:
-        """The same with one request less."""
-        for at in reversed(range(len(self.lines))):
-            yield replace(self, lines=self.lines[:at] + self.lines[at + 1 :])
+    def smaller(self) -> Iterator[Callable[[Case], Case]]:
+        """Ways to make it smaller: without one of its requests, and without one of its statements, whose result is then
+        left out of concatenations, and elsewhere is what it was made of. Some lead to texts that are no specs."""
+        for line in reversed(self.lines):
+            yield lambda case, line=line: replace(case, lines=tuple(each for each in case.lines if each != line))
+        for line, name, source in reversed(STATEMENT.findall(self.network)):
+            yield lambda case, line=line, name=name, source=source: replace(
+                case, network=_without(case.network, line, name, source)
+            )
+
+
+def _without(network: str, line: str, name: str, source: str) -> str:
+    if line not in network:  # it reads something else by now
+        return network
+    return re.sub(rf"\b{name}\b", source, re.sub(rf"\b{name}, |, {name}\b", "", network.replace(line, "")))
+
+
+def ranks_of(seed: int) -> int:
+    """How many ranks the case of that number has."""
+    return Random(f"plan {seed}").choice(RANKS)
 
 
 def random_case(seed: int, folder: Path) -> Case:
     """The case of that number, with all that its generator thought of."""
     draw = Random(f"plan {seed}")
     network = random_network(seed, folder).partition("cluster cores")[0]
-    ranks = draw.choice((2, 2, 3, 4, 4, 4, 6, 8))
+    ranks = draw.choice(RANKS)
     boards, bandwidth = draw.choice([n for n in (1, 2, 3, 4) if ranks % n == 0]), draw.choice((80, 800, 8000))
     cluster = CLUSTER.format(
         boards=boards,
@@ -149,9 +181,95 @@ def _compiled(case: Case, folder: Path, precision: str | None, exact: bool, vari
     return compile_job(source, job, context.with_(training=chosen.training), options)
 
 
-def shrunk(case: Case, fails: Callable[[Case], bool]) -> Case:
-    """The case without the requests that its failure does not need."""
-    for other in case.smaller():
-        if fails(other):
-            return shrunk(other, fails)
-    return case
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a case: what others have that are wrong for the same reason, and all of it."""
+
+    kind: str
+    text: str
+
+
+def in_turns(program: str, ranks: int, root: str, steps: int, record: str, *options: str) -> None:
+    """Runs a program's folder on virtual ranks of this process, as a rehearsal does: messages are rendezvous."""
+    given = dict(zip((name.removeprefix("--") for name in options[::2]), options[1::2], strict=True))
+    perturb = {"perturb": int(given.pop("perturb"))} if "perturb" in given else {}
+    EmittedProgram(Path(program), root, ranks, rendezvous=True).run(steps=steps, record=record, **given, **perturb)
+
+
+def fault(case: Case, number: int, folder: Path, run: Runner) -> Fault | None:
+    """What is wrong with the program of a case; one in four is exact, one in four in f32."""
+    exact, precision = number % 4 == 0, "f32" if number % 4 == 1 else "f64"
+    try:
+        made, compiled = compiled_case(
+            case, folder, precision=None if exact else precision, exact=exact, variant=number // 4
+        )
+        verdict = compare(compiled, emit_files(compiled), "case", STEPS, run=run)
+    except DiagnosticError as error:
+        codes = sorted({each.code for each in error.diagnostics if each.is_error})
+        return Fault(" ".join(codes), f"{error}")
+    except Exception as error:
+        place = extract_tb(error.__traceback__)[-1]
+        return Fault(f"{place.filename}:{place.lineno}", f"{type(error).__name__}: {error}")
+    if verdict.passed:
+        return None
+    return Fault("differs", f"{verdict.failed[:3]} on {compiled.plan.mesh} of {made.lines}")
+
+
+def failure(number: int, folder: Path, run: Runner) -> str:
+    """What is wrong with the case of that number and the smallest spec found that shows it, "" for nothing."""
+    case = random_case(number, folder)
+    wrong = fault(case, number, folder, run)
+    if wrong is None:
+        return ""
+    for smaller in case.smaller():
+        other = smaller(case)
+        found = fault(other, number, folder, run) if other != case else None
+        if found is not None and found.kind == wrong.kind:
+            case = other
+    return f"case {number}: {wrong.text}\n{case.text}"
+
+
+def real_numbers(count: int) -> Iterator[int]:
+    """The first cases that so many processes can run, as many as asked for."""
+    return islice((number for number in counting() if ranks_of(number) <= MOST_PROCESSES), count)
+
+
+def main(arguments: list[str]) -> int:
+    """1 where a case fails, 2 where it was interrupted."""
+    asked = _asked(arguments)
+    log = Path(asked.log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    done = set(re.findall(r"^(\w+ \d+) passed", log.read_text(), re.MULTILINE)) if log.exists() else set()
+    todo = [("virtual", number) for number in range(asked.first, asked.cases)]
+    todo += [("mpiexec", number) for number in real_numbers(asked.mpi)]
+    todo = [(kind, number) for kind, number in todo if f"{kind} {number}" not in done]
+    failed = 0
+    print(f"{len(done)} cases have passed as {log} says, {len(todo)} are left")
+    try:
+        for at, (kind, number) in enumerate(todo, 1):
+            with TemporaryDirectory(prefix="dlc-plans-") as folder:
+                wrong = failure(number, Path(folder), in_turns if kind == "virtual" else launched)
+            failed += bool(wrong)
+            line = f"{kind} {number} {'failed' if wrong else 'passed'}"
+            with log.open("a") as stream:
+                print(line, wrong, file=stream)
+            print(f"{line}, {at} of {len(todo)}, {failed} failed", wrong, sep="\n" if wrong else "", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here")
+        return 2
+    return int(failed > 0)
+
+
+def _asked(arguments: list[str]) -> Namespace:
+    parser = ArgumentParser(
+        prog="python -m tests.programs.random_plans", description=(__doc__ or "").partition("\n\n")[2]
+    )
+    parser.add_argument("--cases", type=int, default=CASES, help="cases on virtual ranks (%(default)s)")
+    parser.add_argument("--mpi", type=int, default=REAL_CASES, help="cases under mpiexec (%(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case on virtual ranks")
+    parser.add_argument("--log", default="build/random_plans.log", help="what has passed, and how others fail")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

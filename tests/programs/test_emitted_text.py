@@ -77,6 +77,13 @@ def test_arrays_stand_under_the_addresses_of_their_ops_and_ops_with_their_reason
         assert array in text
 
 
+def test_loops_over_shards_name_each_array(tmp_path: Path) -> None:
+    spec = tmp_path / "lenet5.dlspec"
+    spec.write_text(Path(LENET).read_text().replace("strategy  = data", "strategy  = data\n  shard = optimizer"))
+    text = emit_files(compile_spec(read(str(spec)), Options()))["train.py"].decode()
+    assert 'for weight, gradient, velocity in each((w, "_shard"), (g, "_shard"), (s, "_velocity")):' in text
+
+
 def test_predicted_scratch_is_the_runtimes() -> None:
     for algorithm in ALGORITHMS:
         for ranks in (1, 2, 3, 8):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -281,7 +282,10 @@ class Calls:
         known = [self.arrays.ending(space, ending) for space, ending in endings]
         if len(bases) < 2 or set.intersection(*known) != bases:
             return None
-        first, names = found[0][1], [ending.strip("_") or KEPT_IN[space] for space, ending in endings]
+        first, shared = found[0][1], Counter(ending for _, ending in endings)
+        names = [KEPT_IN[space] if shared[end] > 1 or not end else end.strip("_") for space, end in endings]
+        if len(set(names)) < len(names):
+            return None
         told, decided = self._told(first)
         pairs = ", ".join(f"({space}, {literal(ending)})" for space, ending in endings)
         function = self.emission.kernel(first).function

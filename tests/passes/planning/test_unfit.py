@@ -270,6 +270,7 @@ def test_activations_of_half_the_bytes_are_a_way_out(tmp_path: Path) -> None:
             "E0512",
             3,
         ),
+        (["strategy = hybrid(data = 8)", "pipeline.microbatches = 8"], "E0512", 2),
         (["limit workspace <= 100 B", "forbid c1.conv { algorithm = direct }"], "E0512", 1),
         (["strategy = hybrid(pipeline = 2, data = 4)", "pin f6 { stage = 0 }", "pin s2 { stage = 1 }"], "E0527", 2),
         (["strategy = data", "pin f6 { stage = 1 }"], "E0527", 2),
