@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dlc.cluster.topology import Cluster
+from dlc.collection import no_collection
 from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.arguments import Calls
 from dlc.expand.clusters import check_standalone, expand_cluster
@@ -35,22 +34,8 @@ def expand(
     Raises DiagnosticError with all messages where there are errors. `sources` receives the text of every file that was
     read, by its name in spans, so that messages can show source lines.
     """
-    with _no_collection():
+    with no_collection():
         return _expand(path, overrides or {}, {} if sources is None else sources)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without Python's search for cycles of garbage: an expansion makes many objects that stay and no such cycles, and
-    the search would take a third of its time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _expand(path: str, overrides: Mapping[str, str], sources: MutableMapping[str, str]) -> Spec:

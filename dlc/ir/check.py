@@ -8,29 +8,34 @@ rank does is followed once for all ranks that behave alike (`dlc.ir.ranks`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from dlc.ir.dataflow import flow
+from dlc.ir.dataflow import Facts, flow
 from dlc.ir.execution import Execution
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send
 from dlc.ir.ranks import fold, instructions
-from dlc.ir.storage import Storage, operand_bytes, title, touched, writes
+from dlc.ir.storage import Place, Storage, operand_bytes, storages_of, title, touched, writes
 
 
-def check(program: Program, memory_limit: int | None = None) -> tuple[Problem, ...]:
+def check(
+    program: Program, memory_limit: int | None = None, storages: Sequence[Storage] | None = None
+) -> tuple[Problem, ...]:
     """All faults of a program, none if it is sound; `memory_limit` in bytes a rank.
 
-    Where names or groups are broken, only that is reported: the rest is meaningless until it is mended.
+    Where names or groups are broken, only that is reported: the rest is meaningless until it is mended. `storages`
+    are those of `storages_of`, where they are there already.
     """
     broken = tuple(problem for rule in STRUCTURE for problem in rule(program))
     if broken:
         return broken
-    found = [*_sizes(program), *_memory(program, memory_limit)]
+    facts = [Facts(each.role, each) for each in storages or storages_of(program)]
+    found = [*_sizes(program, facts), *_memory(facts, memory_limit)]
+    classes = fold(program, by_samples=False)
     for entry in _entries(program):
-        for role in program.roles:
-            found.extend(flow(role, entry, _results(program, role, entry)))
-        found.extend(Execution(program, entry, fold(program, by_samples=False)).run().problems)
+        for of_role in facts:
+            found.extend(flow(of_role, entry, _results(program, of_role.role, entry)))
+        found.extend(Execution(program, entry, classes).run().problems)
     return tuple(found)
 
 
@@ -151,9 +156,9 @@ STRUCTURE: tuple[Callable[[Program], Iterator[Problem]], ...] = (
 """What must hold before anything else can be asked, one function each."""
 
 
-def _sizes(program: Program) -> Iterator[Problem]:
+def _sizes(program: Program, facts: Sequence[Facts]) -> Iterator[Problem]:
     """Counts of bytes are those of the buffers, copies are between equals, views lie inside their parents."""
-    parts = {role.name: Storage(role, 0).microbatches for role in program.roles}
+    parts = {each.role.name: each.storage.microbatches for each in facts}
     for role, instruction in _all_instructions(program):
         match instruction:
             case (
@@ -172,12 +177,11 @@ def _sizes(program: Program) -> Iterator[Problem]:
                     yield Problem("bytes", sentence, role.name, instruction=title(instruction))
         if isinstance(instruction, Collective):
             yield from _sums_every_sample_once(program, role, instruction)
-    for role in program.roles:
-        yield from _views_fit(role)
+    for each in facts:
+        yield from _views_fit(each.role, each.storage.places)
 
 
-def _views_fit(role: Role) -> Iterator[Problem]:
-    places = Storage(role, role.largest_shard).places
+def _views_fit(role: Role, places: Mapping[str, Place]) -> Iterator[Problem]:
     for buffer in role.buffers:
         if buffer.view_of is not None:
             place, parent = places[buffer.name], places[buffer.view_of]
@@ -212,12 +216,12 @@ def _sums_every_sample_once(program: Program, role: Role, collective: Collective
         return
 
 
-def _memory(program: Program, limit: int | None) -> Iterator[Problem]:
+def _memory(facts: Sequence[Facts], limit: int | None) -> Iterator[Problem]:
     """No rank allocates more than the limit: the sum of all storages for the largest shard."""
-    for role in program.roles:
-        total = sum(Storage(role, role.largest_shard).allocated().values())
+    for each in facts if limit is not None else ():
+        total = sum(each.storage.allocated().values())
         if limit is not None and total > limit:
-            yield Problem("memory", f"a rank allocates {total} bytes, the limit is {limit}", role.name)
+            yield Problem("memory", f"a rank allocates {total} bytes, the limit is {limit}", each.role.name)
 
 
 def _results(program: Program, role: Role, entry: str) -> tuple[str, ...]:

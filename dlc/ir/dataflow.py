@@ -6,15 +6,18 @@ bucket is a write to that part of the bucket, and a write to an arena ends whate
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
 from dlc.ir.ranks import schedule
-from dlc.ir.storage import Place, Storage, begins, reads, title, touched, writes
+from dlc.ir.storage import Storage, begins, reads, title, writes
 
 CHANGES_GRADIENTS = ("unscale", "regularise", "clip")
 CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
@@ -30,255 +33,124 @@ SUMS = ("allreduce", "reduce_scatter")
 """Collectives that leave sums over ranks."""
 
 
-def flow(role: Role, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
+def flow(facts: Facts, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
     """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written.
 
     Of many microbatches those are followed that fill every slot and two more, and any that runs other segments than the
     last of these: all others do as that one did.
     """
-    walk = _Walk(role, entry, Storage(role, role.largest_shard))
-    rows, followed = schedule(role, entry), walk.storage.slots + 2
+    walk, role = _Walk(facts, entry), facts.role
+    rows, followed = schedule(role, entry), facts.storage.slots + 2
     runs: dict[int, list[str]] = {}
     for row in rows:
         runs.setdefault(row.microbatch, []).append(row.segment)
     for row in rows:
         if row.microbatch < followed or runs[row.microbatch] != runs.get(followed - 1):
-            for instruction in role.segment(row.segment).instructions:
-                walk.step(row, instruction)
+            for act in facts.acts(row.segment):
+                walk.step(row, act)
     walk.end(filled)
     return tuple(walk.found.values())
 
 
-@dataclass(slots=True)
-class Intervals:
-    """A set of byte positions, as disjoint half-open intervals in order."""
-
-    parts: list[tuple[int, int]] = field(default_factory=list)
-
-    def covers(self, start: int, stop: int) -> bool:
-        """Whether all of an interval is in the set."""
-        return start >= stop or any(first <= start and stop <= last for first, last in self.parts)
-
-    def add(self, start: int, stop: int) -> None:
-        """Put an interval in, joined to those that it touches."""
-        if start >= stop:
-            return
-        near = [part for part in self.parts if part[0] <= stop and start <= part[1]]
-        joined = (min([start, *(a for a, _ in near)]), max([stop, *(b for _, b in near)]))
-        self.parts = sorted([*(part for part in self.parts if part not in near), joined])
-
-    def remove(self, start: int, stop: int) -> None:
-        """Take an interval out."""
-        pieces = [piece for a, b in self.parts for piece in ((a, min(b, start)), (max(a, stop), b))]
-        self.parts = [piece for piece in pieces if piece[0] < piece[1]]
+# --- what all entry points of a role share -----------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Content:
-    """What one copy of a content holds: the bytes written and those summed over ranks, of which microbatch."""
+class Use(NamedTuple):
+    """A buffer as instructions name it: its bytes, and the content that it is a part of.
 
-    place: Place
-    microbatch: int
-    written: Intervals = field(default_factory=Intervals)
-    summed: Intervals = field(default_factory=Intervals)
+    `copies` says whether each slot has its own, `kept` that it outlives entries, `partial` that ranks hold parts of a
+    sum in it, `gradient` that it holds the gradient of what has no batch: of a weight, as a rule.
+    """
+
+    name: str
+    storage: str
+    content: str
+    start: int
+    stop: int
+    copies: bool
+    kept: bool
+    partial: bool
+    gradient: bool
+
+    def overlaps(self, other: Use) -> bool:
+        """Whether both have a byte in common, where they are in the same slot."""
+        return self.storage == other.storage and self.start < other.stop and other.start < self.stop
 
 
-Copy = tuple[str, int]
-"""A storage and the slot of one of its copies."""
+class Act(NamedTuple):
+    """An instruction with the buffers that it touches; of a kernel also which it may see only summed, and pairs of
+    them that share bytes and must not."""
+
+    made: Instruction
+    title: str
+    begins: bool
+    reads: tuple[Use, ...]
+    writes: tuple[Use, ...]
+    touched: tuple[Use, ...]
+    storages: frozenset[str]
+    scratch: tuple[Use, ...] = ()
+    wants_sums: tuple[Use, ...] = ()
+    shared: tuple[tuple[Use, Use], ...] = ()
 
 
-@dataclass(slots=True)
-class _Walk:
-    """One pass over the straight line of an entry point."""
+@dataclass
+class Facts:
+    """A role with what is known of its buffers and instructions, whatever entry point runs."""
 
     role: Role
-    entry: str
     storage: Storage
-    contents: dict[Copy, dict[str, _Content]] = field(default_factory=dict)
-    flying: dict[tuple[str, int], tuple[Instruction, Row]] = field(default_factory=dict)  # by name and slot
-    parts: set[str] = field(default_factory=set)  # what must be summed before any kernel reads it
-    gradients: dict[str, bool] = field(default_factory=dict)  # of weights, as written: whether a kernel has read it
-    found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
+    _uses: dict[str, Use] = field(default_factory=dict)
+    _acts: dict[str, tuple[Act, ...]] = field(default_factory=dict)
 
-    def step(self, row: Row, instruction: Instruction) -> None:
-        """Check one instruction and note what it does, at its Wait where it only begins here."""
-        if isinstance(instruction, Wait):
-            self._wait(instruction, row.slot)
-            return
-        self._check_free(row, instruction)
-        if isinstance(instruction, Collective):
-            self._enter(row, instruction)
-        for name in () if isinstance(instruction, Collective) else reads(instruction):
-            self._read(row, instruction, name)
-        if isinstance(instruction, Compute):
-            self._check_overlaps(instruction)
-            self._note_kernel(instruction)
-            for name in instruction.workspaces:
-                self._end_others(row, self.storage.places[name])
-        elif not isinstance(instruction, Collective):
-            self._note_use(reads(instruction))
-        if not begins(instruction):
-            self._done(row, instruction)
-            return
-        name = title(instruction)
-        if (name, row.slot) in self.flying:
-            self._problem("wait", instruction, name, f"`{name}` begins again before its wait")
-        self.flying[name, row.slot] = (instruction, row)
+    def acts(self, segment: str) -> tuple[Act, ...]:
+        """The instructions of a segment."""
+        found = self._acts.get(segment)
+        if found is None:
+            found = self._acts[segment] = tuple(map(self._act, self.role.segment(segment).instructions))
+        return found
 
-    def end(self, filled: tuple[str, ...]) -> None:
-        """Check what the entry point leaves behind."""
-        for (name, _), (instruction, _) in self.flying.items():
-            self._problem("wait", instruction, name, f"`{name}` begins and nothing waits for it")
-        self._check_used()
-        for name in filled:
-            held = self._content(Row(""), self.storage.places[name])
-            place = self.storage.places[name]
-            if held is None or not held.written.covers(place.start, place.stop):
-                self._problem("unwritten", None, name, f"nothing writes `{name}`, a result of `{self.entry}`")
-            elif self._sums(name) and not held.summed.covers(place.start, place.stop):
-                self._problem(
-                    "unsummed", None, name, f"`{name}`, a result of `{self.entry}`, is not summed over the ranks"
-                )
+    def use(self, name: str) -> Use:
+        """A buffer."""
+        found = self._uses.get(name)
+        if found is None:
+            place, buffer, storage = self.storage.places[name], self.role.buffer(name), self.storage
+            copies, kept = storage.by_slot(place.storage), storage.kept(place.content)
+            gradient, span = buffer.kind == "gradient" and not buffer.type.batched, (place.start, place.stop)
+            found = Use(name, place.storage, place.content, *span, copies, kept, self._is_partial(name), gradient)
+            self._uses[name] = found
+        return found
 
-    def _note_kernel(self, compute: Compute) -> None:
-        """Remember parts of sums, and which gradients of weights are written and which are of use."""
-        if compute.kernel[1] in GIVES_PARTS or compute.kernel[0] in GIVES_PARTS:
-            self.parts.update(compute.outputs)
-        if compute.kernel[1] not in CHANGES_GRADIENTS:
-            self._note_use(compute.inputs)
-        for name in filter(self._of_weight, compute.outputs):
-            self.gradients.setdefault(name, False)
+    def members(self, name: str) -> tuple[Use, ...]:
+        """The views of a bucket; any other buffer by itself."""
+        return tuple(map(self.use, self.storage.members[name] or (name,)))
 
-    def _note_use(self, names: Iterable[str]) -> None:
-        """Remember that gradients of weights are of use; of one whose shard is, too."""
-        for name in filter(self._of_weight, names):
-            self.gradients[name] = True
-            parent = self.role.buffer(name).view_of
-            if parent is not None and self._of_weight(parent):
-                self.gradients[parent] = True
+    @cached_property
+    def differs(self) -> bool:
+        """Whether ranks hold different parts, so that sums over parts must be summed over ranks."""
+        return len(set(self.role.shards)) > 1 or (self.role.mesh is not None and self.role.mesh.ranks > 1)
 
-    def _note_target(self, collective: Collective) -> None:
-        """Remember the gradients that a collective leaves in another buffer: those are of use from now on."""
-        whole = self.storage.members[collective.buffer] or (collective.buffer,)
-        self._note_use(whole)
-        for name in filter(self._of_weight, self.storage.members[collective.target] or (collective.target,)):
-            self.gradients.setdefault(name, False)
+    def _act(self, made: Instruction) -> Act:
+        read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, writes(made)))
+        if not isinstance(made, Compute):
+            every = (*read, *written)
+            return Act(made, title(made), begins(made), read, written, every, frozenset([use.storage for use in every]))
+        scratch = tuple(map(self.use, made.workspaces))
+        every, filled = (*read, *written, *scratch), (*written, *scratch)
+        shared: list[tuple[Use, Use]] = []
+        if scratch or len(written) > 1:
+            pairs = (*combinations(filled, 2), *((a, b) for a in scratch for b in read))
+            shared = [(one, other) for one, other in pairs if one.overlaps(other)]
+        storages, wants = frozenset([use.storage for use in every]), tuple(self._wants_sums(made, read))
+        return Act(made, title(made), False, read, written, every, storages, scratch, wants, tuple(shared))
 
-    def _of_weight(self, name: str) -> bool:
-        """Whether a buffer holds the gradient of what has no batch: of a weight, as a rule."""
-        buffer = self.role.buffer(name)
-        return buffer.kind == "gradient" and not buffer.type.batched
-
-    def _check_used(self) -> None:
-        """Report gradients of weights that no kernel has read: an update is missing."""
-        for name, used in self.gradients.items():
-            if not used:
-                self._problem("unused", None, name, f"`{name}` is computed and updates nothing")
-
-    def _read(self, row: Row, instruction: Instruction, name: str) -> None:
-        place = self.storage.places[name]
-        held = self._content(row, place)
-        if not self.storage.kept(place.content):
-            if held is None or not held.written.covers(place.start, place.stop):
-                self._problem(
-                    "unwritten", instruction, name, f"`{title(instruction)}` reads `{name}` before it is written"
-                )
-                return
-            if held.microbatch != row.microbatch and self.storage.by_slot(place.storage):
-                sentence = f"`{title(instruction)}` of microbatch {row.microbatch} reads `{name}` of microbatch"
-                self._problem("unwritten", instruction, name, f"{sentence} {held.microbatch}")
-                return
-        if self._wants_sums(instruction, name) and not (held and held.summed.covers(place.start, place.stop)):
-            self._problem(
-                "unsummed",
-                instruction,
-                name,
-                f"`{title(instruction)}` uses `{name}` before it is summed over the ranks",
-            )
-
-    def _write(self, row: Row, name: str, in_place: bool = False) -> None:
-        place = self.storage.places[name]
-        self._end_others(row, place)
-        held = self._copies(row, place.storage).setdefault(place.content, _Content(place, row.microbatch))
-        if held.microbatch != row.microbatch and self.storage.by_slot(place.storage):
-            held.written, held.summed = Intervals(), Intervals()
-        held.microbatch = row.microbatch
-        held.written.add(place.start, place.stop)
-        if not in_place:
-            held.summed.remove(place.start, place.stop)
-
-    def _enter(self, row: Row, collective: Collective) -> None:
-        """A collective reads all of its buffer, member by member; along a mesh sums may follow each other."""
-        for name in self.storage.members[collective.buffer] or (collective.buffer,):
-            self._read(row, collective, name)
-        if collective.target:
-            self._note_target(collective)
-        place = self.storage.places[collective.buffer]
-        held = self._content(row, place)
-        again = held is not None and place.start < place.stop and held.summed.covers(place.start, place.stop)
-        if again and collective.kind in SUMS and self.role.mesh is None:
-            self._problem(
-                "twice", collective, collective.buffer, f"`{collective.name}` sums `{collective.buffer}` again"
-            )
-
-    def _done(self, row: Row, instruction: Instruction) -> None:
-        """What an instruction leaves behind: what it writes, summed over ranks where it sums."""
-        sums = isinstance(instruction, Collective) and instruction.kind in SUMS
-        in_place = isinstance(instruction, Collective) and not instruction.target
-        for name in writes(instruction):
-            if not (sums and in_place):
-                self._write(row, name, in_place or name in reads(instruction))
-            if sums:
-                self._summed(row, self.storage.places[name])
-        if isinstance(instruction, Compute) and instruction.kernel[0] == "cast":
-            for source, target in zip(instruction.inputs, instruction.outputs, strict=False):
-                place = self.storage.places[source]
-                held = self._content(row, place)
-                if held is not None and held.summed.covers(place.start, place.stop):
-                    self._summed(row, self.storage.places[target])
-
-    def _summed(self, row: Row, place: Place) -> None:
-        held = self._copies(row, place.storage).setdefault(place.content, _Content(place, row.microbatch))
-        held.written.add(place.start, place.stop)
-        held.summed.add(place.start, place.stop)
-
-    def _wait(self, wait: Wait, slot: int) -> None:
-        """The end of what began in this slot, else of the oldest one of that name."""
-        begun = [key for key in self.flying if key[0] == wait.name]
-        if not begun:
-            self._problem("wait", wait, wait.name, f"`{wait.name}` is waited for and has not begun")
-            return
-        instruction, row = self.flying.pop((wait.name, slot) if (wait.name, slot) in begun else begun[0])
-        self._done(row, instruction)
-
-    def _check_free(self, row: Row, instruction: Instruction) -> None:
-        """Report buffers that an instruction in flight fills, and those that it reads and this one would change."""
-        changed = set(writes(instruction))
-        for name in touched(instruction):
-            place = self.storage.places[name]
-            for other, begun in self.flying.values():
-                for held in touched(other) if name in changed else writes(other):
-                    theirs = self.storage.places[held]
-                    if self._copy(begun, theirs.storage) == self._copy(row, place.storage) and place.overlaps(theirs):
-                        sentence = f"`{title(instruction)}` touches `{name}` while `{title(other)}` is under way"
-                        self._problem("in flight", instruction, name, sentence)
-
-    def _check_overlaps(self, compute: Compute) -> None:
-        """Report outputs and workspaces that share bytes, and workspaces that share bytes with an input."""
-        written = (*compute.outputs, *compute.workspaces)
-        pairs = [*combinations(written, 2), *((a, b) for a in compute.workspaces for b in compute.inputs)]
-        for one, other in pairs:
-            if self.storage.places[one].overlaps(self.storage.places[other]):
-                sentence = f"`{compute.address}` is given `{one}` and `{other}`, which share bytes"
-                self._problem("overlap", compute, one, sentence)
-
-    def _wants_sums(self, instruction: Instruction, name: str) -> bool:
-        """Whether an instruction may see this buffer only after it was summed over ranks."""
-        if not isinstance(instruction, Compute) or not self._differs():
-            return False
-        if self.role.mesh is not None:
-            return name in self.parts or (instruction.kernel[0] not in LINEAR and self._is_partial(name))
-        return name in self.parts or (instruction.kernel[1] in CONSUMES_SUMS and self._of_weight(name))
+    def _wants_sums(self, made: Compute, read: Iterable[Use]) -> list[Use]:
+        """What a kernel may see only after it was summed over ranks, besides what kernels give as parts of sums."""
+        linear, consumes = made.kernel[0] in LINEAR, made.kernel[1] in CONSUMES_SUMS
+        if not self.differs:
+            return []
+        if self.role.mesh is None:
+            return [use for use in read if consumes and use.gradient]
+        return [] if linear else [use for use in read if use.partial]
 
     def _is_partial(self, name: str | None) -> bool:
         """Whether ranks hold parts of a sum in a buffer, or in one that it is a view of."""
@@ -289,34 +161,247 @@ class _Walk:
             name = buffer.view_of
         return False
 
-    def _differs(self) -> bool:
-        """Whether ranks hold different parts, so that sums over parts must be summed over ranks."""
-        return len(set(self.role.shards)) > 1 or (self.role.mesh is not None and self.role.mesh.ranks > 1)
 
-    def _sums(self, name: str) -> bool:
+# --- what lies where ---------------------------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """What bytes hold: a content, of which microbatch where each slot has a copy, and whether summed over ranks."""
+
+    content: str
+    microbatch: int
+    summed: bool = False
+
+    def alike(self, other: Held) -> bool:
+        """Whether both are of one content and microbatch."""
+        return self.content == other.content and self.microbatch == other.microbatch
+
+
+@dataclass(slots=True)
+class Track:
+    """One copy of a storage: pieces of its bytes with what they hold, in order."""
+
+    starts: list[int] = field(default_factory=list)
+    pieces: list[tuple[int, int, Held]] = field(default_factory=list)  # (start, stop, what)
+
+    def put(self, start: int, stop: int, held: Held | None, in_place: bool = False) -> None:
+        """These bytes hold this from now on, or nothing; `in_place` they stay summed where they held it before."""
+        if start >= stop:
+            return
+        first = bisect_left(self.starts, start)
+        if held is not None and self.pieces[first : first + 1] and self.pieces[first][:2] == (start, stop):
+            if not (in_place and self.pieces[first][2].alike(held)):
+                self.pieces[first] = (start, stop, held)
+            return
+        if first and self.pieces[first - 1][1] >= start:
+            first -= 1
+        last = bisect_right(self.starts, stop, first)
+        near, made = self.pieces[first:last], list[tuple[int, int, Held]]()
+        for begin, end, what in near:
+            _append(made, begin, min(end, start), what)
+        at = start
+        for begin, end, what in near if in_place and held is not None else ():
+            if held is not None and what.alike(held) and begin < stop and end > at:
+                _append(made, at, begin, held)
+                _append(made, max(begin, at), min(end, stop), what)
+                at = min(end, stop)
+        if held is not None:
+            _append(made, at, stop, held)
+        for begin, end, what in near:
+            _append(made, max(begin, stop), end, what)
+        self.starts[first:last] = [begin for begin, _, _ in made]
+        self.pieces[first:last] = made
+
+    def at(self, use: Use) -> tuple[Held | None, bool]:
+        """What a buffer's first byte holds, and whether all its bytes hold that; summed only if they all are."""
+        index = bisect_right(self.starts, use.start) - 1
+        if index < 0 or self.pieces[index][1] <= use.start:
+            return None, use.start >= use.stop
+        _, reached, held = self.pieces[index]
+        while reached < use.stop and index + 1 < len(self.pieces):
+            index += 1
+            begin, end, what = self.pieces[index]
+            if begin > reached or not what.alike(held):
+                break
+            reached, held = end, held if what.summed else what
+        return held, reached >= use.stop
+
+
+def _append(pieces: list[tuple[int, int, Held]], start: int, stop: int, held: Held) -> None:
+    """A piece more, joined to the last one where that holds the same."""
+    if start >= stop:
+        return
+    if pieces and pieces[-1][1] == start and pieces[-1][2] == held:
+        pieces[-1] = (pieces[-1][0], stop, held)
+    else:
+        pieces.append((start, stop, held))
+
+
+# --- an entry point ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One pass over the straight line of an entry point."""
+
+    facts: Facts
+    entry: str
+    tracks: dict[tuple[str, int], Track] = field(default_factory=dict)  # by storage and slot
+    flying: dict[tuple[str, int], tuple[Act, Row]] = field(default_factory=dict)  # by name and slot
+    parts: set[str] = field(default_factory=set)  # what must be summed before any kernel reads it
+    gradients: dict[str, bool] = field(default_factory=dict)  # of weights, as written: whether a kernel has read it
+    found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
+
+    def step(self, row: Row, act: Act) -> None:
+        """Check one instruction and note what it does, at its Wait where it only begins here."""
+        made = act.made
+        if isinstance(made, Wait):
+            self._wait(act, made.name, row.slot)
+            return
+        if self.flying:
+            self._check_free(row, act)
+        if isinstance(made, Collective):
+            self._enter(row, act, made)
+        else:
+            for use in act.reads:
+                self._read(row, act, use)
+        if isinstance(made, Compute):
+            self._compute(row, act, made)
+        elif not isinstance(made, Collective):
+            self._note_use(act.reads)
+        if not act.begins:
+            self._done(row, act)
+            return
+        if (act.title, row.slot) in self.flying:
+            self._problem("wait", act, act.title, f"`{act.title}` begins again before its wait")
+        self.flying[act.title, row.slot] = (act, row)
+
+    def end(self, filled: tuple[str, ...]) -> None:
+        """Check what the entry point leaves behind."""
+        for (name, _), (act, _) in self.flying.items():
+            self._problem("wait", act, name, f"`{name}` begins and nothing waits for it")
+        for name, used in self.gradients.items():
+            if not used:  # an update is missing
+                self._problem("unused", None, name, f"`{name}` is computed and updates nothing")
+        for use in map(self.facts.use, filled):
+            held, written = self._track(Row(""), use).at(use)
+            if not written or (held is not None and held.content != use.content):
+                self._problem("unwritten", None, use.name, f"nothing writes `{use.name}`, a result of `{self.entry}`")
+            elif self._sums(use) and not (held and held.summed):
+                sentence = f"`{use.name}`, a result of `{self.entry}`, is not summed over the ranks"
+                self._problem("unsummed", None, use.name, sentence)
+
+    def _compute(self, row: Row, act: Act, made: Compute) -> None:
+        """Note parts of sums, which gradients of weights are written and which are of use, and what scratch ends."""
+        for one, other in act.shared:
+            sentence = f"`{made.address}` is given `{one.name}` and `{other.name}`, which share bytes"
+            self._problem("overlap", act, one.name, sentence)
+        if made.kernel[1] in GIVES_PARTS or made.kernel[0] in GIVES_PARTS:
+            self.parts.update(made.outputs)
+        if made.kernel[1] not in CHANGES_GRADIENTS:
+            self._note_use(act.reads)
+        self._note_given(act.writes)
+        for use in act.scratch:
+            self._track(row, use).put(use.start, use.stop, None)
+
+    def _note_use(self, uses: Iterable[Use]) -> None:
+        """Remember that gradients of weights are of use; of one whose shard is, too."""
+        for use in uses:
+            if use.gradient:
+                self.gradients[use.name] = True
+                parent = self.facts.role.buffer(use.name).view_of
+                if parent is not None and self.facts.use(parent).gradient:
+                    self.gradients[parent] = True
+
+    def _note_given(self, uses: Iterable[Use]) -> None:
+        """Remember gradients of weights that must be of use from now on."""
+        for use in uses:
+            if use.gradient:
+                self.gradients.setdefault(use.name, False)
+
+    def _read(self, row: Row, act: Act, use: Use) -> None:
+        held, written = self._track(row, use).at(use)
+        if held is not None and held.content != use.content:
+            held, written = None, False
+        if not use.kept:
+            if not written:
+                sentence = f"`{act.title}` reads `{use.name}` before it is written"
+                self._problem("unwritten", act, use.name, sentence)
+                return
+            if held is not None and use.copies and held.microbatch != row.microbatch:
+                sentence = f"`{act.title}` of microbatch {row.microbatch} reads `{use.name}` of microbatch"
+                self._problem("unwritten", act, use.name, f"{sentence} {held.microbatch}")
+                return
+        parts = use.name in self.parts and isinstance(act.made, Compute) and self.facts.differs
+        if (parts or use in act.wants_sums) and not (held is not None and written and held.summed):
+            sentence = f"`{act.title}` uses `{use.name}` before it is summed over the ranks"
+            self._problem("unsummed", act, use.name, sentence)
+
+    def _enter(self, row: Row, act: Act, collective: Collective) -> None:
+        """A collective reads all of its buffer, member by member; along a mesh sums may follow each other."""
+        members = self.facts.members(collective.buffer)
+        for use in members:
+            self._read(row, act, use)
+        if collective.target:  # the gradients that it leaves there are of use from now on
+            self._note_use(members)
+            self._note_given(self.facts.members(collective.target))
+        if collective.kind in SUMS and self.facts.role.mesh is None:
+            (use,) = act.reads
+            if self._is_summed(row, use) and use.start < use.stop:
+                sentence = f"`{collective.name}` sums `{collective.buffer}` again"
+                self._problem("twice", act, collective.buffer, sentence)
+
+    def _done(self, row: Row, act: Act) -> None:
+        """What an instruction leaves behind: what it writes, summed over ranks where it sums."""
+        made = act.made
+        sums = isinstance(made, Collective) and made.kind in SUMS
+        in_place = isinstance(made, Collective) and not made.target
+        for use in act.writes:
+            held = Held(use.content, row.microbatch if use.copies else 0, sums)
+            self._track(row, use).put(use.start, use.stop, held, not sums and (in_place or use in act.reads))
+        if isinstance(made, Compute) and made.kernel[0] == "cast":
+            for source, target in zip(act.reads, act.writes, strict=False):
+                if self._is_summed(row, source):
+                    held = Held(target.content, row.microbatch if target.copies else 0, True)
+                    self._track(row, target).put(target.start, target.stop, held)
+
+    def _is_summed(self, row: Row, use: Use) -> bool:
+        held, written = self._track(row, use).at(use)
+        return held is not None and written and held.summed and held.content == use.content
+
+    def _wait(self, wait: Act, name: str, slot: int) -> None:
+        """The end of what began in this slot, else of the oldest one of that name."""
+        begun = [key for key in self.flying if key[0] == name]
+        if not begun:
+            self._problem("wait", wait, name, f"`{name}` is waited for and has not begun")
+            return
+        act, row = self.flying.pop((name, slot) if (name, slot) in begun else begun[0])
+        self._done(row, act)
+
+    def _check_free(self, row: Row, act: Act) -> None:
+        """Report buffers that an instruction in flight fills, and those that it reads and this one would change."""
+        for other, begun in self.flying.values():
+            if act.storages.isdisjoint(other.storages):
+                continue
+            for use in act.touched:
+                for theirs in other.touched if use in act.writes else other.writes:
+                    if use.overlaps(theirs) and (not use.copies or begun.slot == row.slot):
+                        sentence = f"`{act.title}` touches `{use.name}` while `{other.title}` is under way"
+                        self._problem("in flight", act, use.name, sentence)
+
+    def _sums(self, use: Use) -> bool:
         """Whether ranks hold parts of a result of a step."""
-        if self.role.mesh is not None:
-            return self._is_partial(name)
-        return self._differs() and self.role.buffer(self.storage.places[name].storage).kind == "bucket"
+        if self.facts.role.mesh is not None:
+            return use.partial
+        return self.facts.differs and self.facts.role.buffer(use.storage).kind == "bucket"
 
-    def _copy(self, row: Row, storage: str) -> Copy:
-        return storage, row.slot if self.storage.by_slot(storage) else 0
+    def _track(self, row: Row, use: Use) -> Track:
+        key = (use.storage, row.slot if use.copies else 0)
+        found = self.tracks.get(key)
+        if found is None:
+            found = self.tracks[key] = Track()
+        return found
 
-    def _copies(self, row: Row, storage: str) -> dict[str, _Content]:
-        return self.contents.setdefault(self._copy(row, storage), {})
-
-    def _content(self, row: Row, place: Place) -> _Content | None:
-        return self._copies(row, place.storage).get(place.content)
-
-    def _end_others(self, row: Row, place: Place) -> None:
-        """Other contents of the same bytes of an arena are lost."""
-        copies = self._copies(row, place.storage)
-        for content in [other for other in copies if other != place.content]:
-            written = copies[content].written
-            written.remove(place.start, place.stop)
-            if not written.parts:
-                del copies[content]
-
-    def _problem(self, kind: ProblemKind, instruction: Instruction | None, subject: str, sentence: str) -> None:
-        name = "" if instruction is None else title(instruction)
-        self.found.setdefault((kind, name, subject), Problem(kind, sentence, self.role.name, self.entry, name))
+    def _problem(self, kind: ProblemKind, act: Act | None, subject: str, sentence: str) -> None:
+        name = "" if act is None else act.title
+        self.found.setdefault((kind, name, subject), Problem(kind, sentence, self.facts.role.name, self.entry, name))

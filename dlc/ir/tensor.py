@@ -36,12 +36,12 @@ class TensorType:
     @property
     def shape(self) -> tuple[int, ...]:
         """The extents, in logical order."""
-        return tuple(axis.extent for axis in self.axes)
+        return tuple([axis.extent for axis in self.axes])  # twice as fast as of a generator
 
     @property
     def names(self) -> tuple[str, ...]:
         """The axes' names, in logical order."""
-        return tuple(axis.name for axis in self.axes)
+        return tuple([axis.name for axis in self.axes])
 
     @property
     def elements(self) -> int:

@@ -10,10 +10,12 @@ every result be whole.
 
 from __future__ import annotations
 
+from dlc.collection import no_collection
 from dlc.ir.check import check as check_alone
 from dlc.ir.graph import Graph
 from dlc.ir.problem import Problem
 from dlc.ir.program import Program
+from dlc.ir.storage import storages_of
 from dlc.proof.entries import prove
 
 
@@ -22,7 +24,9 @@ def check(program: Program, graph: Graph, memory_limit: int | None = None) -> tu
 
     Contents are looked at where nothing else is wrong: before that they mean nothing.
     """
-    return check_alone(program, memory_limit) or prove(program, graph)
+    with no_collection():
+        storages = storages_of(program)
+        return check_alone(program, memory_limit, storages) or prove(program, graph, storages)
 
 
 __all__ = ["check", "prove"]

@@ -9,6 +9,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.problem import Problem
 from dlc.ir.program import Program, Row
 from dlc.ir.ranks import schedule
+from dlc.ir.storage import Storage, storages_of
 from dlc.proof.folding import followed
 from dlc.proof.forms import Forms
 from dlc.proof.memory import Layout
@@ -24,8 +25,11 @@ ENTRIES = (("train_step",), ("eval_step", "eval_totals"), ("predict",))
 """Entry points that follow one another; those of a group find what the one before has left."""
 
 
-def prove(program: Program, graph: Graph) -> tuple[Problem, ...]:
-    """The faults in what the buffers of a program hold, none if it computes its training graph."""
+def prove(program: Program, graph: Graph, storages: Sequence[Storage] | None = None) -> tuple[Problem, ...]:
+    """The faults in what the buffers of a program hold, none if it computes its training graph.
+
+    `storages` are those of `storages_of`, where they are there already.
+    """
     bare = [role.name for role in program.roles if role.mesh is None]
     if bare:
         return tuple(Problem("structure", "the ranks of a role are no mesh", name) for name in bare)
@@ -34,7 +38,7 @@ def prove(program: Program, graph: Graph) -> tuple[Problem, ...]:
     if found:
         return found
     forms = Forms()
-    layouts = [Layout(role, graph) for role in program.roles]
+    layouts = [Layout(graph, storage) for storage in storages or storages_of(program)]
     rules = [Rules(graph, each.mesh, each.storage.microbatches, forms) for each in layouts]
     return tuple(problem for names in ENTRIES for problem in _prove(program, around, layouts, rules, names))
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from dlc.ir.graph import Graph
 from dlc.ir.mesh import Mesh
 from dlc.ir.program import Buffer, Role
 from dlc.ir.storage import Storage
-from dlc.proof.terms import Terms
+from dlc.proof.terms import KEPT, Terms
 
 
 class Content(NamedTuple):
@@ -42,6 +43,9 @@ class Track:
     def put(self, start: int, stop: int, written: Written) -> None:
         """Write these bytes."""
         first = bisect_left(self.starts, start)
+        if first < len(self.starts) and self.starts[first] == start and self.held[first][0] == stop:
+            self.held[first] = (stop, written)
+            return
         if first and self.held[first - 1][0] > start:
             first -= 1
         last = max(first, bisect_left(self.starts, max(stop, start + 1)))
@@ -56,19 +60,19 @@ class Track:
         return None
 
 
-@dataclass(slots=True)
+@dataclass
 class Layout:
     """Where a role's buffers lie, and what they are views of. A shard lies in all the bytes of what it is a part of."""
 
-    role: Role
     graph: Graph
-    storage: Storage = field(init=False)
+    storage: Storage
+    role: Role = field(init=False)
     _spans: dict[str, tuple[str, int, int, bool]] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
     _members: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.storage = Storage(self.role, self.role.largest_shard)
+        self.role = self.storage.role
 
     @property
     def mesh(self) -> Mesh:
@@ -95,6 +99,15 @@ class Layout:
         """Whether a buffer is just its members, back to back."""
         flat = not buffer.placement and buffer.type.names == ("element",)
         return flat and bool(self.storage.members[buffer.name])
+
+    @cached_property
+    def kept(self) -> tuple[Buffer, ...]:
+        """The buffers that hold what the graph keeps from step to step, each under its value's name."""
+        return tuple(
+            buffer
+            for buffer in self.role.buffers
+            if buffer.kind in KEPT and self.graph.has_value(buffer.name) and self.graph.value(buffer.name).kind in KEPT
+        )
 
     def members(self, name: str) -> tuple[str, ...]:
         """The members of a bucket in the order in which they lie; else the buffer itself."""
@@ -143,7 +156,11 @@ class Memory:
     def write(self, name: str, slot: int, content: Content | None) -> None:
         """A buffer is written."""
         storage, start, stop, by_slot = self.layout.span(name)
-        self.tracks.setdefault((storage, slot if by_slot else 0), Track()).put(start, stop, Written(name, content))
+        key = (storage, slot if by_slot else 0)
+        track = self.tracks.get(key)
+        if track is None:
+            track = self.tracks[key] = Track()
+        track.put(start, stop, Written(name, content))
 
     def find(self, name: str, slot: int) -> Written | None:
         """What lies where a buffer begins."""

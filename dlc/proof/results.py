@@ -10,19 +10,17 @@ from dlc.ir.tensor import BATCH
 from dlc.proof.forms import place
 from dlc.proof.memory import Content
 from dlc.proof.state import At, State
-from dlc.proof.terms import KEPT, Terms, added, shown, term
+from dlc.proof.terms import Terms, added, shown, term
 from dlc.proof.updates import before
 
 
 def check_step(states: Sequence[State]) -> None:
     """Behind a training step: weights, states and running averages are updated; loss and metrics are whole."""
     for state in states:
-        for buffer in state.role.buffers:
-            value = state.layout.value(buffer.name)
-            if value == buffer.name and buffer.kind in KEPT and state.graph.value(value).kind in KEPT:
-                made_anew = value in state.changes.masters.values()  # at the beginning of the next step
-                wanted = term(value) if made_anew else before(state, value, None)
-                _check(state, buffer.name, wanted, state.said(buffer))
+        made_anew = frozenset(state.changes.masters.values())  # at the beginning of the next step
+        for buffer in state.layout.kept:
+            wanted = term(buffer.name) if buffer.name in made_anew else before(state, buffer.name, None)
+            _check(state, buffer.name, wanted, state.said(buffer))
     first = states[0]
     changed = [value for value in first.changes.values if first.graph.value(value).kind != "gradient"]
     _everywhere(states, changed, "updates")

@@ -16,7 +16,7 @@ from dlc.ops import operator
 from dlc.proof.forms import Form, Forms, covered, declared, largest, place
 from dlc.proof.memory import Content, Layout, Memory, is_part, same_order
 from dlc.proof.rules import Rules, is_image
-from dlc.proof.terms import KEPT, Meaning, Terms, after, microbatch_of, shown, term
+from dlc.proof.terms import Meaning, Terms, after, microbatch_of, shown, term
 
 DEFAULT_LAYOUT = "NCHW"
 
@@ -76,10 +76,8 @@ class State:
         self.graph, self.role = self.layout.graph, self.layout.role
         self.mesh, self.forms = self.rules.mesh, self.rules.forms
         self.memory = Memory(self.layout)
-        for buffer in self.role.buffers:
-            value = self.layout.value(buffer.name)
-            if value != buffer.name or self.graph.value(value).kind not in KEPT or buffer.kind not in KEPT:
-                continue
+        for buffer in self.layout.kept:
+            value = buffer.name
             form = Form(self.said(buffer), buffer.layout if is_image(buffer.type) else "")
             self.typed(None, buffer.name, value, form)
             stale = self.entry == "train_step" and value in self.changes.masters.values()
