@@ -172,6 +172,8 @@ def _reaches(state: State, type_: TensorType, have: Placement, after: Placement,
     for k, (x, y) in enumerate(zip(have, after, strict=True)):
         if (y == PARTIAL) if k in axes else (x == PARTIAL) != (y == PARTIAL):
             return False
+    if not any(p not in (REPLICATED, PARTIAL) for p in have):
+        return True  # whole on every rank, or in parts of sums
     parts = tuple(REPLICATED if p == PARTIAL else p for p in declared(have))
     wanted = tuple(REPLICATED if p == PARTIAL else p for p in after)
     return covered(type_, state.mesh, parts, wanted, axes)

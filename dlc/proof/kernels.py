@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from dlc.ir import schema
 from dlc.ir.graph import Node
@@ -32,6 +33,9 @@ PHASES: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 """Batch norm whose groups span ranks: what each of its kernels reads and gives; tables are summed over the ranks."""
 
+PASSES = (*FORWARD, "dx", "dw", "dt", "statistics")
+"""Passes whose kernels give results; all others work in place."""
+
 FREE_ATTRS = ("key", "parts")
 """Attributes of parts that change no result: how many runs of samples a kernel goes through, and a random stream's key,
 which is compared over all calls."""
@@ -40,22 +44,13 @@ which is compared over all calls."""
 def compute(state: State, at: At, made: Compute) -> None:
     """One kernel."""
     op, stage, _ = made.kernel
-    match op, stage:
-        case "zero", "forward":
-            for name in (member for bucket in made.outputs for member in state.layout.members(bucket)):
-                state.memory.write(name, at.row.slot, Content(ZERO, -1))
-        case "sum", "sum":
-            _sum(state, at, made)
-        case "convert", "forward":
-            _convert(state, at, made)
-        case "cast", _:
-            _cast(state, at, made)
-        case "totals", "forward":
-            _totals(state, at, made)
-        case "sums", _:
-            _table(state, at, made)
-        case _:
-            _node(state, at, made)
+    of, run = OTHERS.get(op, ("", _node))
+    (run if of in ("", stage) else _node)(state, at, made)
+
+
+def _zero(state: State, at: At, made: Compute) -> None:
+    for name in (member for bucket in made.outputs for member in state.layout.members(bucket)):
+        state.memory.write(name, at.row.slot, Content(ZERO, -1))
 
 
 def node_of(state: State, made: Compute, address: str = "") -> Node | None:
@@ -150,7 +145,7 @@ def _node(state: State, at: At, made: Compute) -> None:
         state.poison(at, made.outputs)
     elif node.op == "bn" and made.kernel[1] in PHASES.get(node.stage, {}):
         _phase(state, at, made, node)
-    elif node.stage not in (*FORWARD, "dx", "dw", "dt", "statistics"):
+    elif node.stage not in PASSES:
         state.problem("content", made, f"`{made.address}` is called where it changes nothing in place")
     else:
         _pass(state, at, made, node)
@@ -169,6 +164,7 @@ def _pass(state: State, at: At, made: Compute, node: Node) -> None:
     for index, name in enumerate(tables):
         _read_table(state, at, made, name, f"{node.address}.sums{index}", split)
     if (id(made), id(split)) not in state.checked:
+        state.checked.add((id(made), id(split)))
         _check_rounds(state, made, node, split, len(tables))
         _check_call(state, made, split, split.runtime)
         for name, value, form in zip(made.outputs, node.outputs, split.outputs, strict=False):
@@ -191,9 +187,7 @@ def _is_call(state: State, made: Compute, node: Node, stage: str) -> bool:
     """Whether a kernel is the one of its node, with as many operands and results; looked at once for each call."""
     if (id(made), 0) in state.checked:
         return True
-    known = operator(node.op)
-    algorithms = ("",) if known is None or not known.algorithms else tuple(a.name for a in known.algorithms)
-    if made.kernel[:2] != (node.op, stage) or made.kernel[2] not in algorithms:
+    if not _computes(made.kernel, node.op, stage):
         state.problem("content", made, f"`{made.address}` is computed by the kernel {made.kernel}")
         return False
     outputs = node.outputs[:1] if stage == "inference" else node.outputs
@@ -202,6 +196,14 @@ def _is_call(state: State, made: Compute, node: Node, stage: str) -> bool:
         return False
     state.checked.add((id(made), 0))
     return True
+
+
+@lru_cache(maxsize=4096)
+def _computes(kernel: tuple[str, str, str], op: str, stage: str) -> bool:
+    """Whether a kernel computes a pass of an op, by one of its algorithms."""
+    known = operator(op)
+    algorithms = ("",) if known is None or not known.algorithms else tuple(a.name for a in known.algorithms)
+    return kernel[:2] == (op, stage) and kernel[2] in algorithms
 
 
 def _operands(state: State, at: At, made: Compute, values: Sequence[str]) -> tuple[int, ...] | None:
@@ -228,9 +230,10 @@ def _split(state: State, made: Compute, node: Node, held: tuple[int, ...], outpu
 
 def _check_call(state: State, made: Compute, split: Split, runtime: Sequence[str]) -> None:
     """Attributes and runtime values of a part, once for each call in the program."""
-    if (id(made), id(split)) in state.checked:
+    call = (id(split), made.kernel[0], made.attrs, made.runtime)
+    if call in state.rules.calls:
         return
-    state.checked.add((id(made), id(split)))
+    known = len(state.found)
     attrs = {name: value for name, value in made.attrs if name not in FREE_ATTRS}
     free = (*FREE_ATTRS, "averaged") if made.kernel[0] == "sums" else FREE_ATTRS  # what is summed are no means
     wanted = {name: value for name, value in split.attrs.items() if name not in free}
@@ -241,6 +244,8 @@ def _check_call(state: State, made: Compute, split: Split, runtime: Sequence[str
     for name in runtime:
         if name not in made.runtime:
             state.problem("content", made, f"`{made.address}` is not told its `{name}`")
+    if len(state.found) == known:
+        state.rules.calls.add(call)
 
 
 # --- sums over ranks inside a pass -------------------------------------------------------------------------------
@@ -337,3 +342,14 @@ def _read_table(state: State, at: At, made: Compute, name: str, title_: str, spl
 
 def _shown(form: Form) -> str:
     return ", ".join(map(place, declared(form.placement))) or "whole"
+
+
+OTHERS: Mapping[str, tuple[str, Callable[[State, At, Compute], None]]] = {
+    "zero": ("forward", _zero),
+    "sum": ("sum", _sum),
+    "convert": ("forward", _convert),
+    "cast": ("", _cast),
+    "totals": ("forward", _totals),
+    "sums": ("", _table),
+}
+"""Kernels that compute no node of the graph, by op: their pass, "" for any, and what they do."""

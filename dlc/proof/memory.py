@@ -26,6 +26,15 @@ class Content(NamedTuple):
     form: int
 
 
+class Span(NamedTuple):
+    """Where a buffer lies: its storage, its bytes, whether each slot has a copy."""
+
+    storage: str
+    start: int
+    stop: int
+    by_slot: bool
+
+
 class Written(NamedTuple):
     """A content with the buffer that it was written to; without a content where a fault was found already."""
 
@@ -67,7 +76,9 @@ class Layout:
     graph: Graph
     storage: Storage
     role: Role = field(init=False)
-    _spans: dict[str, tuple[str, int, int, bool]] = field(default_factory=dict)
+    _spans: dict[str, Span] = field(default_factory=dict)
+    fitting: set[tuple[str, int, bool]] = field(default_factory=set)  # (buffer, form, in place) that are right
+    _by_slot: dict[str, bool] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
     _members: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -80,14 +91,17 @@ class Layout:
         assert self.role.mesh is not None
         return self.role.mesh
 
-    def span(self, name: str) -> tuple[str, int, int, bool]:
-        """The storage of a buffer, its bytes, and whether each slot has a copy."""
+    def span(self, name: str) -> Span:
+        """Where a buffer lies; a rank's own part of one lies in all the bytes of that."""
         found = self._spans.get(name)
         if found is None:
             place, at = self.storage.places[name], self.role.buffer(name)
             while (parent := self.parent(at)) is not None and is_part(at, parent):
                 at, place = parent, self.storage.places[parent.name]
-            found = self._spans[name] = (place.storage, place.start, place.stop, self.storage.by_slot(place.storage))
+            by_slot = self._by_slot.get(place.storage)
+            if by_slot is None:
+                by_slot = self._by_slot[place.storage] = self.storage.by_slot(place.storage)
+            found = self._spans[name] = Span(place.storage, place.start, place.stop, by_slot)
         return found
 
     def parent(self, buffer: Buffer) -> Buffer | None:

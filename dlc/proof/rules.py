@@ -90,8 +90,11 @@ class Rules:
     _ops: dict[str, Op] = field(default_factory=dict)
     _alike: dict[object, Op] = field(default_factory=dict)
     _passes: dict[object, Pass] = field(default_factory=dict)
+    _by_address: dict[str, Pass] = field(default_factory=dict)
     _splits: dict[object, Split | str] = field(default_factory=dict)
     _types: dict[str, TensorType] = field(default_factory=dict)
+    calls: set[object] = field(default_factory=set)
+    """Splits with the attributes and runtime values that some call of theirs was rightly given."""
 
     def type(self, value: str) -> TensorType:
         """The type of a value in one microbatch."""
@@ -122,12 +125,16 @@ class Rules:
 
     def of(self, node: Node) -> Pass:
         """A pass: forward, loss, metric, dx, dw, dt or statistics."""
+        known = self._by_address.get(node.address)
+        if known is not None:
+            return known
         op = self.op(node.base)
         reached = node.attr("reached") if node.has("reached") else None
         key = (op.number, node.stage, reached)
         found = self._passes.get(key)
         if found is None:
             found = self._passes[key] = _pass(op, node, reached)
+        self._by_address[node.address] = found
         return found
 
     def split(

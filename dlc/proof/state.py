@@ -69,7 +69,6 @@ class State:
     checked: set[tuple[int, int]] = field(default_factory=set)
     moves: dict[int, Moves] = field(default_factory=dict)  # by the identity of the collective
     results: dict[str, dict[Terms, int]] = field(default_factory=dict)  # output -> what it has held, and how
-    _fitting: set[tuple[str, int, bool]] = field(default_factory=set)
     _fills: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,7 +94,7 @@ class State:
     def placement(self, name: str) -> Placement | None:
         """The placement that a buffer says; None where it says nothing, as tables do."""
         placement = self.role.buffer(name).placement
-        return placement if placement or not self.mesh.names else None
+        return placement if placement or not self.mesh.axes else None
 
     def problem(self, kind: ProblemKind, made: Instruction | None, sentence: str) -> None:
         """Note a fault; one for each instruction and kind."""
@@ -211,8 +210,8 @@ class State:
 
     def _fits(self, made: Instruction, name: str, number: int, in_place: bool) -> bool:
         """Whether a buffer says the form that it is filled in."""
-        key = (name, number, in_place)
-        if key in self._fitting:
+        key, fitting = (name, number, in_place), self.layout.fitting
+        if key in fitting:
             return True
         buffer, form, said = self.role.buffer(name), self.forms[number], self.placement(name)
         have = declared(form.placement)
@@ -224,7 +223,7 @@ class State:
             words = f"in {form.layout or 'no layout'}, which says {buffer.layout or 'none'}"
             self.problem("content", made, f"`{title(made)}` fills `{name}` {words}")
             return False
-        self._fitting.add(key)
+        fitting.add(key)
         return True
 
     def poison(self, at: At, names: Iterable[str]) -> None:

@@ -66,6 +66,9 @@ class Walk:
         moved = True
         for at in self.rows[index]:
             for made in state.role.segment(at.row.segment).instructions:
+                if isinstance(made, Compute):  # most are
+                    _compute(state, at, made)
+                    continue
                 if isinstance(made, Wait):
                     ending = begun.get(made.name)
                     if not ending:
@@ -99,8 +102,6 @@ class Walk:
         match made:
             case Load():
                 exchanges.load(state, at, made)
-            case Compute():
-                _compute(state, at, made)
             case Copy(blocking=True):
                 exchanges.copy(state, at, made)
             case Collective(group=group) if self.around.crosses(index, group):
