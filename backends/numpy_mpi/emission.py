@@ -35,7 +35,6 @@ class Emission:
         """Whether it makes one gradient from another of the same type, of which each rank has a share: no batch."""
         if compute.kernel[1] != "dx" or compute.kernel not in EXACT or len(compute.outputs) != 1:
             return False
-        if not self.graph.has_value(compute.inputs[0]):  # an image in another layout: it has a batch
-            return False
-        dy, dx = (self.graph.type(names[0]) for names in (compute.inputs, compute.outputs))
+        made = self.graph.node(compute.address)  # buffers may hold parts of its values, under other names
+        dy, dx = self.graph.type(made.inputs[0]), self.graph.type(made.outputs[0])
         return dy == dx and bool(dy.axes) and not dy.batched

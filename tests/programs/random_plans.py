@@ -171,6 +171,11 @@ def compiled_case(
 def _compiled(case: Case, folder: Path, precision: str | None, exact: bool, variant: int) -> Compiled:
     path = folder / "case.dlspec"
     path.write_text(case.text)
+    return compiled_spec(path, precision=precision, exact=exact, variant=variant)
+
+
+def compiled_spec(path: Path, *, precision: str | None, exact: bool, variant: int = 0) -> Compiled:
+    """The program of a spec, in one of the variants of training that are verified."""
     options = Options(exact=exact, precision=precision)
     source = read(str(path))
     job, context = context_of(source, options)

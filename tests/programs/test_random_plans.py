@@ -1,7 +1,8 @@
 """Random networks under random plans: on virtual ranks as on one rank, within rounding and bit by bit.
 
 Messages are rendezvous, so that what could hang does. The default run takes a slice;
-`python -m tests.programs.random_plans` runs them all, and so does `python -m pytest -m slow` on this file.
+`python -m tests.programs.random_plans` runs them all, and so does `python -m pytest -m slow` on this file. What it once
+found wrong, shrunk, is in `once_wrong`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from dlc.verification import launched
+from dlc.driver import emit_files
+from dlc.verification import compare, launched
 from tests.programs.random_plans import (
     CASES,
     REAL_CASES,
+    STEPS,
+    compiled_spec,
     failure,
     in_turns,
     real_numbers,
@@ -31,6 +35,14 @@ REAL = [
     pytest.param(number, marks=() if at < REAL_SLICE else pytest.mark.slow)
     for at, number in enumerate(real_numbers(REAL_CASES))
 ]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("spec", sorted(Path(__file__).with_name("once_wrong").iterdir()), ids=lambda path: path.stem)
+def test_what_was_wrong_once(spec: Path, exact: bool) -> None:
+    compiled = compiled_spec(spec, precision=None if exact else "f64", exact=exact)
+    verdict = compare(compiled, emit_files(compiled), spec.stem, STEPS, run=in_turns)
+    assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("start", CHUNKS)
