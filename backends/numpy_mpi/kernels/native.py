@@ -1,0 +1,135 @@
+"""C kernels: built where the program runs, kept in a cache, called with NumPy's arrays.
+
+`kernels.c` stands beside the program as readable source, and no binary is ever shipped. Its first run on a machine
+compiles it with the machine's own C compiler for the machine's own processor; later runs, and the other ranks of the
+node, find the library in the cache. The name of a library there is a digest of all that it depends on: the source, the
+compiler and its version, the flags, and the features of the processor. A library gets its name by one atomic rename
+when it is whole, so ranks that compile at the same time do no harm.
+
+The compiler is `$CC`, or the first of cc, gcc and clang that there is, or Python's ziglang package. The cache is
+`$DLC_CACHE`, or `$XDG_CACHE_HOME/dlc`, or `~/.cache/dlc`; where that cannot be written, a folder for this run alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+NATIVE = ("-march=native", "-mprefer-vector-width=512")
+"""Flags for the processor at hand; a compiler that does not know one of them is asked without it."""
+
+
+class NoCompilerError(Exception):
+    """There is no C compiler here, or it does not compile the kernels; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The built kernels."""
+
+    path: Path
+    handle: ctypes.CDLL
+
+    def kernel(self, name: str) -> Callable[..., None]:
+        """`kernel(*arrays, *numbers)`: a function of the library; arrays are contiguous, numbers whole."""
+        function = self.handle[name]
+        function.restype = None
+
+        def call(*values: Any) -> None:
+            function(*[_passed(value) for value in values])
+
+        call.__name__ = name
+        return call
+
+
+def load(source: Path, flags: tuple[str, ...] = ()) -> Library:
+    """The library of a C source, built unless the cache has it; NoCompilerError where it cannot be built."""
+    compiler = find_compiler()
+    if not compiler:
+        raise NoCompilerError("there is no C compiler: neither $CC nor cc, gcc, clang or Python's ziglang package")
+    flags = (*FLAGS, *NATIVE, *flags)
+    name = f"{source.stem}-{_digest(source, compiler, flags)}.so"
+    folder = cache_folder()
+    path = folder / name
+    if not path.is_file():
+        _build(compiler, flags, source, path)
+    return Library(path, ctypes.CDLL(str(path)))
+
+
+def find_compiler() -> tuple[str, ...]:
+    """The words that start a C compiler; none where there is none."""
+    if named := os.environ.get("CC", ""):
+        return tuple(shlex.split(named))
+    for name in ("cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return (found,)
+    return (sys.executable, "-m", "ziglang", "cc") if find_spec("ziglang") else ()
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept: a folder that exists and can be written."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    wanted = Path(os.environ.get("DLC_CACHE") or f"{base}/dlc").expanduser()
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="dlc-kernels-"))
+    return wanted if os.access(wanted, os.W_OK) else Path(tempfile.mkdtemp(prefix="dlc-kernels-"))
+
+
+def processor() -> str:
+    """What tells processors apart for which a compiler makes other code: the features, in order."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    lines = (line.partition(":")[2] for line in text.splitlines() if line.startswith(("flags", "Features")))
+    return f"{platform.machine()} {' '.join(sorted(next(lines, '').split()))}"
+
+
+def _digest(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> str:
+    version = _run(*compiler, "--version").stdout
+    parts = (source.read_text(encoding="utf-8"), " ".join(compiler), version, " ".join(flags), processor())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _build(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path, path: Path) -> None:
+    """Compile to a name of its own beside the library, then rename; without flags that this compiler does not know."""
+    number, unfinished = tempfile.mkstemp(suffix=".so", prefix=f".{path.stem}-", dir=path.parent)
+    os.close(number)
+    try:
+        for known in (flags, tuple(flag for flag in flags if flag not in NATIVE[1:])):
+            done = _run(*compiler, *known, str(source), "-o", unfinished, "-lm")
+            if not done.returncode:
+                break
+        if done.returncode:
+            told = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+            raise NoCompilerError(f"`{' '.join(compiler)}` does not compile {source.name}: {told}")
+        os.replace(unfinished, path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise NoCompilerError(f"`{command[0]}` cannot be started: {error.strerror}") from None
+
+
+def _passed(value: Any) -> ctypes.c_void_p | ctypes.c_long:
+    """An array as the address of its first element, a number as a long."""
+    return ctypes.c_long(value) if isinstance(value, int) else ctypes.c_void_p(value.ctypes.data)

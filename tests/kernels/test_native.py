@@ -1,0 +1,105 @@
+"""Building and calling kernels of C: the cache, compilers that are missing or fail, processes that build at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.numpy_mpi.kernels.native import NoCompilerError, find_compiler, load
+
+SOURCE = """
+void add(const float *x, const float *y, float *sum, long n) {
+  for (long i = 0; i < n; i++) sum[i] = x[i] + y[i];
+}
+"""
+LOADED = """
+import sys
+from pathlib import Path
+from backends.numpy_mpi.kernels.native import load
+print(load(Path(sys.argv[1])).path)
+"""
+
+needs_compiler = pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DLC_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "kernels.c"
+    path.write_text(SOURCE)
+    return path
+
+
+@needs_compiler
+def test_a_kernel_computes_on_arrays(source: Path) -> None:
+    x, y = np.arange(5, dtype=np.float32), np.ones(5, np.float32)
+    total = np.zeros(5, np.float32)
+    load(source).kernel("add")(x, y, total, 5)
+    assert total.tolist() == [1, 2, 3, 4, 5]
+
+
+@needs_compiler
+def test_a_library_is_built_once_and_again_when_its_source_changes(source: Path) -> None:
+    first = load(source).path
+    built = first.stat().st_mtime_ns
+    assert load(source).path == first
+    assert first.stat().st_mtime_ns == built
+    source.write_text(SOURCE.replace("+ y", "- y"))
+    second = load(source)
+    assert second.path != first
+    total = np.zeros(1, np.float32)
+    second.kernel("add")(np.ones(1, np.float32), np.ones(1, np.float32), total, 1)
+    assert total[0] == 0
+    assert {path.name for path in first.parent.iterdir()} == {first.name, second.path.name}, (
+        "nothing unfinished is left"
+    )
+
+
+@needs_compiler
+def test_processes_that_build_at_the_same_time_get_one_library(source: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOADED, str(source)],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+        )
+        for _ in range(4)
+    ]
+    assert len({process.communicate()[0] for process in started}) == 1
+    assert all(process.returncode == 0 for process in started)
+
+
+@needs_compiler
+def test_an_error_of_the_compiler_is_told(source: Path) -> None:
+    source.write_text("void add(\n")
+    with pytest.raises(NoCompilerError, match=r"does not compile kernels\.c: .*error"):
+        load(source)
+    assert not list((source.parent / "cache").iterdir())
+
+
+def test_a_compiler_that_is_not_there_is_told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "/nowhere/cc --fast")
+    with pytest.raises(NoCompilerError, match="`/nowhere/cc` cannot be started"):
+        load(source)
+
+
+def test_no_compiler_at_all_is_told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(source.parent))
+    monkeypatch.setattr("backends.numpy_mpi.kernels.native.find_spec", lambda name: None)
+    with pytest.raises(NoCompilerError, match="there is no C compiler"):
+        load(source)
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_made_is_replaced(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLC_CACHE", str(source / "no folder"))
+    assert load(source).path.is_file()
