@@ -1,0 +1,530 @@
+"""Convolution as the sum that it is, forward and dx, images in NHWC with the channels of the result in vectors.
+
+Both passes are one loop nest, a *correlation*. Of the source a strip of rows is copied with the zeros around it;
+weights are packed [block of vectors][tap][channel of the source][lane], so that the innermost loop reads both in order.
+A tile keeps some pixels by some vectors of sums in registers. dx takes the pixels of the result by *phases*, one for each
+remainder of their position by the stride: each has taps of its own, and none multiplies zeros.
+
+Every sum is made by one thread in one order, whatever their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+from .conv import Conv
+from .source import CFunction, fill, indented
+from .target import WIDTHS, Target, tiles
+
+STRIP_BYTES = 512 * 1024
+"""How much of the source is worked on at a time: what a second-level cache holds beside a block of weights."""
+
+NUMBERS = ("n", "rows", "pad_top", "pad_bottom")
+"""Run-time extents: samples, rows of x and its pads above and below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """The taps along one axis that results of a phase read, in order of what they read.
+
+    `start` is the first one's index, `step` from one index to the next; for position 0 the first reads `first` of the
+    strip, the next `apart` further.
+    """
+
+    phase: int
+    count: int
+    start: int
+    step: int
+    first: int
+    apart: int
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a correlation: position u stands for result u·spread + phase less the pad.
+
+    It reads `span` positions of the strip from u·stride on.
+    """
+
+    phases: tuple[Taps, ...]
+    stride: int
+    spread: int
+    span: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What registers hold: `rows` of `columns` pixels by `vectors` vectors."""
+
+    rows: int
+    columns: int
+    vectors: int
+
+
+def forward_axis(window: int, stride: int, dilation: int) -> Axis:
+    """Every result reads all taps."""
+    return Axis((Taps(0, window, 0, 1, 0, dilation),), stride, 1, (window - 1) * dilation + 1)
+
+
+def backward_axis(window: int, stride: int, dilation: int) -> Axis:
+    """Tap r of dx at p reads dy at (p + pad - r·dilation)/stride where that is a whole number."""
+    span = (window - 1) * dilation // stride + 1
+    return Axis(tuple(_phase(phase, window, stride, dilation, span) for phase in range(stride)), 1, stride, span)
+
+
+def _phase(phase: int, window: int, stride: int, dilation: int, span: int) -> Taps:
+    found = [tap for tap in range(window) if (tap * dilation - phase) % stride == 0]
+    if not found:
+        return Taps(phase, 0, 0, 0, 0, 0)
+    common, last = gcd(stride, dilation), (found[-1] * dilation - phase) // stride
+    return Taps(phase, len(found), found[-1], -(stride // common), span - 1 - last, dilation // common)
+
+
+def forward(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = None) -> CFunction:
+    """x, weight, [bias] -> y; `tile` is (pixels, vectors), the best of `target.tiles` unless given."""
+    y, x = (forward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
+    return Correlation(conv, target, name, y, x, backward=False).function(tile)
+
+
+def dx(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = None) -> CFunction:
+    """dy, weight -> dx."""
+    y, x = (backward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
+    return Correlation(conv, target, name, y, x, backward=True).function(tile)
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A correlation along the axes y and x; c counts channels of the source, k those of the result, of a group."""
+
+    conv: Conv
+    target: Target
+    name: str
+    y: Axis
+    x: Axis
+    backward: bool
+    strip_bytes: int = STRIP_BYTES
+
+    @property
+    def lanes(self) -> int:
+        """Elements of a vector."""
+        return self.target.lanes(self.conv.dtype)
+
+    @property
+    def c(self) -> int:
+        """Channels of the source that a result reads."""
+        return self.conv.group_filters if self.backward else self.conv.group_channels
+
+    @property
+    def k(self) -> int:
+        """Channels of the result in a group."""
+        return self.conv.group_channels if self.backward else self.conv.group_filters
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a group's channels of the result."""
+        return -(-self.k // self.lanes)
+
+    @property
+    def bias(self) -> bool:
+        """Whether sums begin with a bias."""
+        return self.conv.bias and not self.backward
+
+    @property
+    def plain(self) -> bool:
+        """Whether the source serves as its own strip."""
+        return self.conv.taps == 1 and not self.conv.padded and self.conv.groups == 1
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Columns of the source and of the result."""
+        inner, outer = self.conv.width, self.conv.outputs[1]
+        return (outer, inner) if self.backward else (inner, outer)
+
+    @property
+    def left(self) -> int:
+        """The pad on the left that results of dx are behind by."""
+        return self.conv.pad[1][0] if self.backward else 0
+
+    @property
+    def base(self) -> int:
+        """The first position along a row."""
+        return self.left // self.x.spread
+
+    @property
+    def strip_width(self) -> int:
+        """Columns of the strip."""
+        last = (self.widths[1] - 1 + self.left) // self.x.spread
+        return (last - self.base) * self.x.stride + self.x.span
+
+    @property
+    def strip_left(self) -> int:
+        """Columns of the strip in front of the source's first; those it leaves out count negative."""
+        return self.x.span - 1 - self.base if self.backward else self.conv.pad[1][0]
+
+    @property
+    def pitch(self) -> int:
+        """Elements of a row of what is read."""
+        return (self.widths[0] if self.plain else self.strip_width) * self.c
+
+    @property
+    def strip_rows(self) -> int:
+        """Rows of the source that are worked on at a time, if they are those of one sample."""
+        return max(self.y.span, self.strip_bytes // (self.pitch * self.conv.groups * WIDTHS[self.conv.dtype]))
+
+    @property
+    def padded_k(self) -> int:
+        """Channels of a group of the result with those that fill the last vector."""
+        return self.vectors * self.lanes
+
+    @property
+    def phases(self) -> list[tuple[Taps, Taps, int]]:
+        """(taps of a column, taps of a row, where their packed weights begin)."""
+        found, begin = [], 0
+        for y in self.y.phases:
+            for x in self.x.phases:
+                found.append((y, x, begin))
+                begin += y.count * x.count * self.conv.groups * self.padded_k * self.c
+        return found
+
+    @property
+    def packed(self) -> int:
+        """Elements of the packed weights and of the bias behind them."""
+        return (self.conv.taps * self.c + self.bias) * self.conv.groups * self.padded_k
+
+    def columns(self, taps: Taps) -> tuple[int, int]:
+        """The first position of a phase along a row, and how many there are."""
+        shift, spread = taps.phase - self.left, self.x.spread
+        first = -(shift // spread)
+        return first, -((shift - self.widths[1]) // spread) - first
+
+    def scratch(self, n: int, threads: int) -> int:
+        """Elements of scratch: packed weights and a strip."""
+        if self.plain:
+            return self.packed
+        rows = (self.conv.height if self.backward else self.conv.outputs[0]) * self.y.stride + 2 * self.y.span
+        return self.packed + min(n * rows, self.strip_rows + self.y.span) * self.pitch * self.conv.groups
+
+    def function(self, tile: tuple[int, int] | None) -> CFunction:
+        """All of the text."""
+        widest = max(self.columns(taps)[1] for taps in self.x.phases)
+        text = Text(self, *(tile or tiles(self.target, self.vectors, widest)[0]))
+        names = ("dy", "weight", "dx") if self.backward else ("x", "weight", *(["bias"] * self.bias), "y")
+        return CFunction(self.name, text.function(), names, NUMBERS, self.scratch)
+
+
+class Text:
+    """The text of a correlation."""
+
+    def __init__(self, of: Correlation, pixels: int, vectors: int) -> None:
+        conv, vectors = of.conv, min(vectors, of.vectors)
+        self.of, self.pixels, self.vectors = of, pixels, vectors
+        self.tiles: dict[Tile, None] = {}
+        left, right = max(0, of.strip_left), min(of.strip_width, of.strip_left + of.widths[0])
+        self.values: dict[str, object] = {
+            "name": of.name,
+            "dtype": conv.dtype,
+            "lanes": of.lanes,
+            "c": of.c,
+            "k": of.k,
+            "padded_k": of.padded_k,
+            "width": vectors * of.lanes,
+            "groups": conv.groups,
+            "blocks": -(-of.vectors // vectors),
+            "all_blocks": -(-of.vectors // vectors) * conv.groups,
+            "taps": conv.taps,
+            "S": conv.window[1],
+            "pitch": of.pitch,
+            "stride": of.y.stride,
+            "spread": of.y.spread,
+            "span": of.y.span,
+            "source_width": of.widths[0],
+            "source_channels": of.c * conv.groups,
+            "result_width": of.widths[1],
+            "result_channels": of.k * conv.groups,
+            "order": BACKWARD_ORDER if of.backward else FORWARD_ORDER,
+            "left": left * of.c,
+            "right": max(left, right) * of.c,
+            "inner": max(0, right - left),
+            "crop": max(0, -of.strip_left),
+            "copy": COPY if conv.groups == 1 else COPY_GROUP,
+            "step": of.x.stride * of.c,
+            "result_step": of.x.spread * of.k * conv.groups,
+            "reach": conv.reach[0],
+            "row_stride": conv.stride[0],
+            "strip_rows": of.strip_rows,
+            "values": conv.window[0] * conv.window[1] * of.c,
+            "begin_bias": of.packed - conv.groups * of.padded_k,
+            "packed": of.packed,
+        }
+
+    def function(self) -> str:
+        """All functions of it, the last of them the one that is called."""
+        rows = [self.rows(*phase) for phase in self.of.phases]
+        parts = [PACK, *([] if self.of.plain else [STRIP]), *map(self.tile, self.tiles), *rows, self.main()]
+        return "\n".join(fill(part, **self.values) for part in parts)
+
+    def tile(self, tile: Tile) -> str:
+        """The innermost loops."""
+        whole = self.of.k % self.of.lanes == 0
+        return fill(
+            TILE,
+            T=tile.rows,
+            P=tile.columns,
+            V=tile.vectors,
+            start="*(const ${dtype}u *)(bias + v * $lanes)" if self.of.bias else "(${dtype}v){0}",
+            store="*(${dtype}u *)(y[t] + p * $result_step + v * $lanes) = a[t][p][v]"
+            if whole
+            else "${dtype}_store(y[t] + p * $result_step + v * $lanes, a[t][p][v], lanes - v * $lanes)",
+            **self.values,
+        )
+
+    def rows(self, y: Taps, x: Taps, begin: int) -> str:
+        """The function of a phase."""
+        first, columns = self.of.columns(x)
+        if columns <= 0:
+            return ""
+        width = -(-columns // -(-columns // self.pixels))
+        rows = max(1, min(4, self.pixels_of(self.vectors) // width)) if width == columns else 1
+        last = self.of.vectors % self.vectors
+        calls = [self.calls(rows, columns, width, self.vectors, x, y)]
+        if last:
+            calls = [
+                "if (k0 + $width <= $padded_k) {\n" + indented(calls[0]) + "} else {\n"
+                + indented(self.calls(rows, columns, width, last, x, y)) + "}\n"
+            ]  # fmt: skip
+        return fill(
+            ROWS,
+            T=rows,
+            phase=self.phase(y, x),
+            tap_values=y.count * x.count * self.of.c,
+            columns=columns,
+            first=y.first * self.of.pitch + ((first - self.of.base) * self.of.x.stride + x.first) * self.of.c,
+            row=y.phase,
+            column=first * self.of.x.spread + x.phase - self.of.left,
+            calls=indented(calls[0], 3),
+            begin=begin,
+            **self.values,
+        )
+
+    def pixels_of(self, vectors: int) -> int:
+        """How many pixels a tile may hold."""
+        return max(self.pixels, self.of.target.pixels(vectors))
+
+    def calls(self, rows: int, columns: int, width: int, vectors: int, x: Taps, y: Taps) -> str:
+        """Calls of the tile for all pixels of some rows."""
+        whole, rest = divmod(columns, width)
+        run = (x.count * self.of.c, 1, 0) if x.apart == 1 or x.count < 2 else (self.of.c, x.count, x.apart * self.of.c)
+        numbers = f"{y.count}, {y.apart * self.of.pitch}, {run[1]}, {run[2]}, {run[0] if y.count else 0}"
+
+        def call(size: int) -> str:
+            self.tiles[Tile(rows, size, vectors)] = None
+            return f"${{name}}_tile{rows}x{size}x{vectors}(x, w, b, y, {numbers}, $k - k0);\n"
+
+        if whole == 1 and not rest:
+            return call(width)
+        step = f"        x[t] += {width} * $step, y[t] += {width} * $result_step;\n"
+        loop = (
+            f"for (long q = 0; q < {whole}; q++) {{\n    {call(width)}    for (long t = 0; t < {rows}; t++)\n{step}}}\n"
+        )
+        return loop + (call(rest) if rest else "")
+
+    def phase(self, y: Taps, x: Taps) -> str:
+        """What is added to the name of a phase's function."""
+        return f"{y.phase}{x.phase}" if self.of.backward else ""
+
+    def main(self) -> str:
+        """The function that is called."""
+        of, packs, calls = self.of, [], []
+        for y, x, begin in of.phases:
+            if y.count and x.count:
+                packs.append(
+                    f"${{name}}_pack(weight, scratch + {begin},"
+                    f" {y.count}, {y.start}, {y.step}, {x.count}, {x.start}, {x.step});\n"
+                )
+            if of.columns(x)[1] > 0:
+                low, high = "begin", "begin + band"
+                if of.backward:
+                    low = f"most(begin, raised(behind - {y.phase}, $spread))"
+                    high = f"least(begin + band, raised(rows + behind - {y.phase}, $spread))"
+                bias = "scratch + $begin_bias" if of.bias else "scratch"
+                calls.append(
+                    f"${{name}}_rows{self.phase(y, x)}(strip, image, scratch + {begin}, {bias},"
+                    " to, result_rows,\n"
+                    f"    samples, begin, {low}, {high}, behind);\n"
+                )
+        return fill(
+            MAIN,
+            arguments=BACKWARD_ARGUMENTS if of.backward else FORWARD_ARGUMENTS,
+            bias_argument="const $dtype *restrict bias, " if of.bias else "",
+            extents=BACKWARD_EXTENTS if of.backward else FORWARD_EXTENTS,
+            packs=indented("".join(packs) + (PACK_BIAS if of.bias else ""), 2),
+            source=PLAIN_SOURCE if of.plain else STRIP_SOURCE,
+            calls=indented("".join(calls), 4),
+            **self.values,
+        )
+
+
+PACK = """\
+/* Weights to [block][tap][c][lane]: taps_y x taps_x taps, the first of them (r0, s0). */
+static void ${name}_pack(const $dtype *restrict weight, $dtype *restrict packed,
+                         long taps_y, long r0, long r_step, long taps_x, long s0, long s_step)
+{
+    #pragma omp for collapse(2) schedule(static) nowait
+    for (long g = 0; g < $groups; g++)
+        for (long k0 = 0; k0 < $padded_k; k0 += $width) {
+            const long width = least($width, $padded_k - k0), filled = least(width, $k - k0);
+            $dtype *block = packed + (g * $padded_k + k0) * taps_y * taps_x * $c;
+            if (filled < width)
+                memset(block, 0, taps_y * taps_x * $c * width * sizeof($dtype));
+$order
+                        for (long i = 0; i < taps_y; i++)
+                            for (long j = 0; j < taps_x; j++)
+                                block[((i * taps_x + j) * $c + c) * width + lane] =
+                                    from[(r0 + i * r_step) * $S + s0 + j * s_step];
+                    }
+        }
+}
+"""
+
+FORWARD_ORDER = """\
+            for (long c0 = 0; c0 < $c; c0 += 16)  /* few enough for the first-level cache */
+                for (long lane = 0; lane < filled; lane++)
+                    for (long c = c0; c < least(c0 + 16, $c); c++) {
+                        const $dtype *from = weight + ((g * $k + k0 + lane) * $c + c) * $taps;"""
+
+BACKWARD_ORDER = """\
+            for (long c = 0; c < $c; c++)
+                for (long lane = 0; lane < filled; lane++) {
+                        const $dtype *from = weight + ((g * $c + c) * $k + k0 + lane) * $taps;"""
+
+STRIP = """\
+/* `count` rows of the source from `first` on, with the zeros around them, to [group][sample][row][column][c]. */
+static void ${name}_strip(const $dtype *restrict source, $dtype *restrict strip,
+                          long samples, long rows, long first, long count)
+{
+    #pragma omp for collapse(3) schedule(static)
+    for (long g = 0; g < $groups; g++)
+        for (long i = 0; i < samples; i++)
+            for (long j = 0; j < count; j++) {
+                $dtype *to = strip + ((g * samples + i) * count + j) * $pitch;
+                const long row = first + j;
+                if (row < 0 || row >= rows) {
+                    memset(to, 0, $pitch * sizeof($dtype));
+                    continue;
+                }
+                const $dtype *from = source + ((i * rows + row) * $source_width + $crop) * $source_channels + g * $c;
+                memset(to, 0, $left * sizeof($dtype));
+                $copy
+                memset(to + $right, 0, ($pitch - $right) * sizeof($dtype));
+            }
+}
+"""
+
+COPY = "memcpy(to + $left, from, ($right - $left) * sizeof($dtype));"
+COPY_GROUP = """\
+for (long q = 0; q < $inner; q++)
+                    memcpy(to + $left + q * $c, from + q * $source_channels, $c * sizeof($dtype));"""
+
+TILE = """\
+/* $T row(s) of $P pixel(s), $V vector(s): sums over taps_y x taps_x taps, which are `apart` and `aside` elements from
+   one another, and `run` elements of each. */
+static void ${name}_tile${T}x${P}x${V}(const $dtype *const x[$T], const $dtype *restrict w, const $dtype *restrict bias,
+                                       $dtype *const y[$T], long taps_y, long apart, long taps_x, long aside, long run,
+                                       long lanes)
+{
+    ${dtype}v a[$T][$P][$V];
+    UNROLL for (long t = 0; t < $T; t++)
+        UNROLL for (long p = 0; p < $P; p++)
+            UNROLL for (long v = 0; v < $V; v++)
+                a[t][p][v] = $start;
+    for (long i = 0; i < taps_y; i++)
+        for (long j = 0; j < taps_x; j++)
+            for (long q = i * apart + j * aside, end = q + run; q < end; q++, w += $V * $lanes)
+                UNROLL for (long t = 0; t < $T; t++)
+                    UNROLL for (long p = 0; p < $P; p++)
+                        UNROLL for (long v = 0; v < $V; v++)
+                            a[t][p][v] += x[t][q + p * $step] * *(const ${dtype}u *)(w + v * $lanes);
+    UNROLL for (long t = 0; t < $T; t++)
+        UNROLL for (long p = 0; p < $P; p++)
+            UNROLL for (long v = 0; v < $V; v++)
+                $store;
+}
+"""
+
+ROWS = """\
+/* The $columns results of the phase in each of the rows lo to hi; the strip begins with row `begin`. */
+static void ${name}_rows$phase(const $dtype *restrict strip, long image, const $dtype *restrict packed,
+                               const $dtype *restrict bias, $dtype *restrict result, long result_rows,
+                               long samples, long begin, long lo, long hi, long behind)
+{
+    const long count = samples * (hi - lo);
+    #pragma omp for collapse(2) schedule(static) nowait
+    for (long block = 0; block < $all_blocks; block++)
+        for (long j = 0; j < raised(count, $T); j++) {
+            const long g = block / $blocks, k0 = block % $blocks * $width;
+            const $dtype *w = packed + (g * $padded_k + k0) * $tap_values, *b = bias + g * $padded_k + k0;
+            const $dtype *x[$T];
+            $dtype *y[$T];
+            for (long t = 0; t < $T; t++) {
+                const long at = least(j * $T + t, count - 1), i = at / (hi - lo), u = lo + at % (hi - lo);
+                x[t] = strip + (g * samples + i) * image + (u - begin) * $stride * $pitch + $first;
+                const long row = i * result_rows + u * $spread + $row - behind;
+                y[t] = result + (row * $result_width + $column) * $result_channels + g * $k + k0;
+            }
+$calls        }
+}
+"""
+
+FORWARD_ARGUMENTS = "const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y"
+BACKWARD_ARGUMENTS = "const $dtype *restrict dy, const $dtype *restrict weight, $dtype *restrict dx"
+
+FORWARD_EXTENTS = """\
+    const $dtype *source = x;
+    $dtype *result = y;
+    const long source_rows = rows, result_rows = lowered(rows + pad_top + pad_bottom - $reach, $row_stride) + 1;
+    const long above = pad_top, behind = 0, start = 0, end = result_rows;"""
+
+BACKWARD_EXTENTS = """\
+    const $dtype *source = dy;
+    $dtype *result = dx;
+    const long source_rows = most(0, lowered(rows + pad_top + pad_bottom - $reach, $row_stride) + 1);
+    const long result_rows = rows, above = $span - 1, behind = pad_top;
+    const long start = lowered(pad_top, $spread), end = lowered(rows - 1 + pad_top, $spread) + 1;"""
+
+PACK_BIAS = """\
+#pragma omp for schedule(static)
+for (long k = 0; k < $groups * $padded_k; k++)
+    scratch[$begin_bias + k] = k % $padded_k < $k ? bias[k / $padded_k * $k + k % $padded_k] : 0;
+"""
+
+STRIP_SOURCE = """\
+                const long count = (band - 1) * $stride + $span, image = count * $pitch;
+                $dtype *strip = scratch + $packed;
+                ${name}_strip(source + i0 * source_rows * $source_width * $source_channels, strip,
+                    samples, source_rows, begin * $stride - above, count);"""
+
+PLAIN_SOURCE = """\
+                const long image = source_rows * $pitch;
+                const $dtype *strip = source + i0 * image + (begin * $stride - above) * $pitch;"""
+
+MAIN = """\
+void $name($arguments,
+           $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
+{
+$extents
+    const long height = most(1, least(end - start, ($strip_rows - $span) / $stride + 1));
+    const long images = height < end - start ? 1 : most(1, $strip_rows / ((height - 1) * $stride + $span));
+    #pragma omp parallel
+    {
+$packs        #pragma omp barrier
+        for (long i0 = 0; i0 < n; i0 += images)
+            for (long begin = start; begin < end; begin += height) {
+                const long samples = least(images, n - i0), band = least(height, end - begin);
+                $dtype *to = result + i0 * result_rows * $result_width * $result_channels;
+$source
+$calls                #pragma omp barrier  /* the strip is read before it is written again */
+            }
+    }
+}
+"""

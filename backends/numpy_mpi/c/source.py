@@ -1,0 +1,96 @@
+"""C functions as values, and what stands at the head of a file of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import Template
+
+from .target import WIDTHS, Target
+
+FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-fno-math-errno")
+"""The compiler's flags, but for the target's."""
+
+C_TYPES = {"f32": "float", "f64": "double"}
+
+
+@dataclass(frozen=True, slots=True)
+class CFunction:
+    """A function of C: `void NAME(arrays…, scratch, numbers…)`.
+
+    `arguments` are the names of the arrays in the order of the call, `numbers` those of the run-time extents, type
+    long. `scratch(n, threads)` tells how many elements of scratch a call for n samples needs; it may hold anything.
+    """
+
+    name: str
+    text: str
+    arguments: tuple[str, ...]
+    numbers: tuple[str, ...]
+    scratch: Callable[[int, int], int]
+
+
+HEAD = Template("""\
+typedef $real $dtype;
+typedef $dtype ${dtype}v __attribute__((vector_size($bytes)));  /* $lanes elements */
+typedef $dtype ${dtype}u __attribute__((vector_size($bytes), aligned($width), may_alias));  /* the same in memory */
+
+/* The first `count` elements of a vector, zeros behind them. */
+static inline ${dtype}v ${dtype}_load(const $dtype *p, long count)
+{
+    if (count >= $lanes)
+        return *(const ${dtype}u *)p;
+    ${dtype}v v = {0};
+    for (long i = 0; i < count; i++)
+        v[i] = p[i];
+    return v;
+}
+
+static inline void ${dtype}_store($dtype *p, ${dtype}v v, long count)
+{
+    if (count >= $lanes)
+        *(${dtype}u *)p = v;
+    else
+        for (long i = 0; i < count; i++)
+            p[i] = v[i];
+}
+""")
+
+WHOLE_NUMBERS = """\
+#include <string.h>
+
+#define UNROLL _Pragma("GCC unroll 32")  /* of loops over registers */
+
+static inline long least(long a, long b) { return a < b ? a : b; }
+static inline long most(long a, long b) { return a > b ? a : b; }
+/* a / b rounded up and down; b > 0. */
+static inline long raised(long a, long b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
+static inline long lowered(long a, long b) { return -raised(-a, b); }
+"""
+
+
+def head(target: Target, dtypes: tuple[str, ...]) -> str:
+    """What stands above the functions of a file: types of elements and vectors for each dtype."""
+    types = (
+        HEAD.substitute(
+            real=C_TYPES[dtype],
+            dtype=dtype,
+            bytes=target.vector_bytes,
+            width=WIDTHS[dtype],
+            lanes=target.lanes(dtype),
+        )
+        for dtype in dtypes
+    )
+    return "\n".join((WHOLE_NUMBERS, *types))
+
+
+def fill(text: str, **values: object) -> str:
+    """A template of C with `$names` filled in; values may be templates themselves."""
+    known = {name: str(value) for name, value in values.items()}
+    while "$" in text:
+        text = Template(text).substitute(known)
+    return text
+
+
+def indented(text: str, levels: int = 1) -> str:
+    """Text some levels further in."""
+    return "".join("    " * levels + line if line.strip() else line for line in text.splitlines(keepends=True))

@@ -1,0 +1,52 @@
+"""Builds generated C for tests and benchmarks, and calls it on NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.numpy_mpi.c.source import FLAGS, CFunction, head
+from backends.numpy_mpi.c.target import AVX2, AVX512, PLAIN, Target
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+FEATURES = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": ("avx2", "fma"), "plain": ()}
+JUNK = 7.25
+"""What results and scratch hold before a call."""
+
+
+def runnable() -> list[Target]:
+    """The targets whose instructions this processor has, widest first; none without a compiler."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
+    return [target for target in (AVX512, AVX2, PLAIN) if COMPILER and flags.issuperset(FEATURES[target.name])]
+
+
+def build(functions: Sequence[CFunction], target: Target, dtypes: Sequence[str], folder: Path) -> ctypes.CDLL:
+    """Compile one file of all functions, with every warning an error."""
+    path = folder / "kernels.c"
+    path.write_text("\n".join((head(target, tuple(dtypes)), *(f.text for f in functions))), encoding="utf-8")
+    command = [COMPILER or "cc", *FLAGS, *target.flags, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
+    subprocess.run([*command, "-shared", "-fPIC", str(path), "-o", str(path.with_suffix(".so"))], check=True)
+    return ctypes.CDLL(str(path.with_suffix(".so")))
+
+
+def call(library: ctypes.CDLL, function: CFunction, arrays: Sequence[Any], numbers: Sequence[int]) -> None:
+    """Call with scratch of just the size that is asked for; writes behind its end, or a result's, are found."""
+    scratch = np.full(function.scratch(numbers[0], 2) + 16, JUNK, arrays[0].dtype)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*arrays, scratch)]
+    getattr(library, function.name)(*pointers, *map(ctypes.c_long, numbers))
+    assert (scratch[-16:] == JUNK).all(), f"{function.name} wrote behind its scratch"
+
+
+def threads(library: ctypes.CDLL, count: int) -> None:
+    """How many threads calls use from now on."""
+    library.omp_set_num_threads(count)

@@ -1,0 +1,201 @@
+"""Convolution in C: drawn shapes against the NumPy kernels, for every target that this processor runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.numpy_mpi.c import conv_direct, conv_dw
+from backends.numpy_mpi.c.conv import Conv
+from backends.numpy_mpi.c.source import CFunction
+from backends.numpy_mpi.c.target import Target
+from backends.numpy_mpi.kernels.conv_im2col import conv_im2col_dw, conv_im2col_dx, conv_im2col_forward
+from tests.c.building import JUNK, build, call, runnable, threads
+
+Array = np.ndarray[Any, Any]
+Make = Callable[..., CFunction]
+
+PASSES: dict[str, Make] = {"forward": conv_direct.forward, "dx": conv_direct.dx, "dw": conv_dw.dw}
+BOUNDS = {"f32": 2e-6, "f64": 1e-14}
+"""Relative errors against float64, those of the NumPy kernels' tests."""
+
+pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
+
+DTYPES = {"f32": np.float32, "f64": np.float64}
+
+NAMED = (
+    Conv(3, 20, 19, 21, (7, 7), (2, 2), ((3, 3), (3, 3)), bias=True),
+    Conv(40, 36, 5, 29, (1, 1), bias=True),
+    Conv(33, 16, 9, 7, (1, 1), (2, 2)),
+    Conv(16, 16, 15, 15, (3, 3), (1, 1), ((1, 1), (1, 1)), bias=True),
+    Conv(24, 8, 8, 8, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), groups=4),
+    Conv(4, 6, 5, 5, (5, 5), bias=True),
+    Conv(5, 17, 12, 11, (2, 3), (3, 2), ((0, 2), (1, 0)), (1, 3)),
+)
+"""First layers, 1x1, strides, dilation, groups, a window as large as the image, pads that differ."""
+
+
+def draw(rng: np.random.Generator) -> Conv:
+    groups = int(rng.choice([1, 1, 2, 3]))
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        first, second = rng.integers(low, high, 2)
+        return (int(first), int(second))
+
+    return Conv(
+        channels=int(rng.integers(1, 12)) * groups,
+        filters=int(rng.integers(1, 40)) * groups,
+        height=int(rng.integers(7, 20)),
+        width=int(rng.integers(7, 34)),
+        window=pair(1, 4),
+        stride=pair(1, 4),
+        pad=(pair(0, 3), pair(0, 3)),
+        dilation=pair(1, 4),
+        groups=groups,
+        bias=bool(rng.integers(2)),
+        dtype=str(rng.choice(["f32", "f32", "f64"])),
+    )
+
+
+def cases() -> list[Conv]:
+    rng = np.random.default_rng(6)
+    return [*NAMED, *(draw(rng) for _ in range(8))]
+
+
+def attrs(conv: Conv, pad: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "window": conv.window,
+        "stride": conv.stride,
+        "pad": (pad, conv.pad[1]),
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+        "bias": conv.bias,
+        "layout": "NHWC",
+    }
+
+
+def draw_arrays(conv: Conv, n: int, rows: int, pad: tuple[int, int], rng: np.random.Generator) -> dict[str, Array]:
+    out = (rows + sum(pad) - conv.reach[0]) // conv.stride[0] + 1
+    shapes = {
+        "x": (n, rows, conv.width, conv.channels),
+        "weight": (conv.filters, conv.group_channels, *conv.window),
+        "bias": (conv.filters,),
+        "dy": (n, out, conv.outputs[1], conv.filters),
+    }
+    return {name: rng.standard_normal(shape).astype(DTYPES[conv.dtype]) for name, shape in shapes.items()}
+
+
+def expected(conv: Conv, known: dict[str, Array], pad: tuple[int, int]) -> dict[str, Array]:
+    """Results of the NumPy kernels in float64."""
+    wide = {name: array.astype(np.float64) for name, array in known.items()}
+    y, dx, dw, db = (np.empty_like(wide[name]) for name in ("dy", "x", "weight", "bias"))
+    n, rows, columns = y.shape[:3]
+    size = max(1, n * rows * columns) * conv.taps * conv.channels
+    room = [np.empty(size * 4 + 8 * known["x"].size + known["weight"].size + 10_000) for _ in range(4)]
+    padded, bias = (attrs(conv, pad)["pad"] != ((0, 0), (0, 0))), [wide["bias"]] * conv.bias
+    packed = room[:1]
+    before = room[1:2] if padded else []
+    plain = conv.taps == 1 and conv.stride == (1, 1) and not padded
+    conv_im2col_forward(
+        wide["x"], wide["weight"], *bias, y, *packed, *([] if plain else [*before, room[2]]), **attrs(conv, pad)
+    )
+    conv_im2col_dx(wide["dy"], wide["weight"], dx, *packed, *([] if plain else [room[2]]), **attrs(conv, pad))
+    dbias = [db] * conv.bias
+    conv_im2col_dw(
+        wide["dy"], wide["x"], dw, *dbias, *(room[:1] if plain else [*before, *room[2:]]), **attrs(conv, pad)
+    )
+    return {"y": y, "dx": dx, "dweight": dw, "dbias": db}
+
+
+def run(library: Any, function: CFunction, known: dict[str, Array], numbers: tuple[int, ...]) -> dict[str, Array]:
+    like = {"y": "dy", "dx": "x", "dweight": "weight", "dbias": "bias"}
+    known = known | {name: np.full_like(known[of], JUNK) for name, of in like.items()}
+    call(library, function, [known[name] for name in function.arguments], numbers)
+    return {name: known[name] for name in function.arguments if name in like}
+
+
+def error(found: Array, wanted: Array) -> float:
+    return float(np.linalg.norm(found - wanted) / (np.linalg.norm(wanted) or 1.0))
+
+
+@pytest.mark.parametrize("target", runnable(), ids=lambda target: target.name)
+def test_every_pass_gives_what_numpy_gives_whatever_the_number_of_threads(target: Target, tmp_path: Path) -> None:
+    """Drawn convolutions, float32 and float64; batches of several samples, of one and of none."""
+    made = {
+        (number, stage): make(conv, target, f"conv{number}_{stage}")
+        for number, conv in enumerate(cases())
+        for stage, make in PASSES.items()
+    }
+    library = build(list(made.values()), target, ("f32", "f64"), tmp_path)
+    rng = np.random.default_rng(1)
+    for (number, stage), function in made.items():
+        conv = cases()[number]
+        for n in (5, 1, 0):
+            known = draw_arrays(conv, n, conv.height, conv.pad[0], rng)
+            numbers = (n, conv.height, *conv.pad[0])
+            threads(library, 1)
+            found = run(library, function, known, numbers)
+            threads(library, 2)
+            again = run(library, function, known, numbers)
+            wanted = expected(conv, known, conv.pad[0]) if n else {name: 0 * array for name, array in found.items()}
+            for name, array in found.items():
+                assert error(array, wanted[name]) < BOUNDS[conv.dtype], (conv, stage, n, name)
+                assert np.array_equal(array, again[name]), (conv, stage, n, name)
+
+
+def parts_of(conv: Conv, cut: int) -> list[tuple[slice, slice]]:
+    """(rows of y, rows of x that these read) of the two parts of an image."""
+    out, stride, top = conv.outputs[0], conv.stride[0], conv.pad[0][0]
+    found = []
+    for y in (slice(0, cut), slice(cut, out)):
+        first, last = y.start * stride - top, (y.stop - 1) * stride - top + conv.reach[0]
+        found.append((y, slice(max(0, first), min(conv.height, last))))
+    return found
+
+
+PARTED = (
+    Conv(6, 18, 17, 15, (3, 3), (1, 1), ((1, 1), (1, 1)), bias=True),
+    Conv(5, 16, 18, 15, (5, 3), (2, 2), ((2, 1), (1, 1))),
+    Conv(16, 8, 13, 9, (1, 1), (2, 2)),
+)
+
+
+@pytest.mark.parametrize("conv", PARTED, ids=["3x3", "stride 2", "1x1, stride 2"])
+def test_parts_of_split_images_give_what_the_whole_gives(conv: Conv, tmp_path: Path) -> None:
+    """One function serves every part: its rows and pads come at run time."""
+    target, rng = runnable()[-1], np.random.default_rng(2)
+    functions = {stage: make(conv, target, f"conv_{stage}") for stage, make in PASSES.items()}
+    library = build(list(functions.values()), target, (conv.dtype,), tmp_path)
+    known = draw_arrays(conv, 2, conv.height, conv.pad[0], rng)
+    whole: dict[str, Array] = {}
+    for function in functions.values():
+        whole |= run(library, function, known, (2, conv.height, *conv.pad[0]))
+    summed, cut = np.zeros_like(whole["dweight"]), 4
+    gradient = np.zeros_like(whole["dx"])
+    for y, x in parts_of(conv, cut):
+        above = x.start - (y.start * conv.stride[0] - conv.pad[0][0])
+        below = (y.stop - 1) * conv.stride[0] - conv.pad[0][0] + conv.reach[0] - x.stop
+        part = known | {"x": known["x"][:, x].copy(), "dy": known["dy"][:, y].copy()}
+        found: dict[str, Array] = {}
+        for function in functions.values():
+            found |= run(library, function, part, (2, x.stop - x.start, above, below))
+        assert np.array_equal(found["y"], whole["y"][:, y])
+        gradient[:, x] += found["dx"]
+        summed += found["dweight"]
+    assert error(gradient, whole["dx"]) < 1e-6
+    assert error(summed, whole["dweight"]) < 1e-6
+
+
+@pytest.mark.parametrize("stage", PASSES)
+@pytest.mark.parametrize("tile", [(1, 1), (5, 1), (3, 2), (2, 4)], ids=str)
+def test_every_tile_gives_the_same(stage: str, tile: tuple[int, int], tmp_path: Path) -> None:
+    target, conv = runnable()[-1], NAMED[3]
+    ways = [PASSES[stage](conv, target, "best"), PASSES[stage](conv, target, "tiled", tile)]
+    library = build(ways, target, ("f32",), tmp_path)
+    known = draw_arrays(conv, 2, conv.height, conv.pad[0], np.random.default_rng(3))
+    best, tiled = (run(library, way, known, (2, conv.height, *conv.pad[0])) for way in ways)
+    assert all(np.array_equal(best[name], tiled[name]) for name in best)
