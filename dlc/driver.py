@@ -292,7 +292,7 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
 
 def plan_job(source: Source, job: Job, context: Context, options: Options, effort: Effort | None = None) -> Compiled:
     """The best plan for one job under one context, and its Program; errors as of `plan_spec`."""
-    from passes.lower import lower
+    from passes.lower import lower, with_buckets
     from passes.planning.pinned import inexact_pins, review_pins
     from passes.planning.unpriced import unpriced
 
@@ -300,7 +300,7 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
     programs: list[tuple[Plan, Program]] = []
     try:
         planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options), programs)
-        plan = planned.plan
+        plan = with_buckets(graph, planned.plan, context)
         warnings = (*review_pins(planned), *inexact_pins(graph, context.request), *unpriced(context))
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None
@@ -331,7 +331,7 @@ def _applied(source: Source, job: Job, context: Context, options: Options, plan:
     from passes.lower import lower
 
     graph = _trainable(source, job, context, options)
-    problems = tuple(accept(graph, plan, context))
+    problems = accept(graph, plan, context)
     if problems:
         raise SourcedError(tuple(e07.E0719.at(None, problem=problem) for problem in problems), {})
     return Compiled(source, job, context, graph, plan, lower(graph, plan, context), source.spec.warnings)

@@ -6,24 +6,30 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
-from dlc.expand.requests import ALLREDUCE
 from dlc.ir.graph import Graph
 from dlc.ir.plan import OpPlan, Plan
-from passes.buckets import reduced_values, shards
+from passes.buckets import shards
 from passes.context import Context
+from passes.lower import unfit_buckets
 from passes.options import Operation, candidates, operations, rules_of
 from passes.survey import slowest
 
 
-def accept(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
+def accept(graph: Graph, plan: Plan, context: Context) -> tuple[str, ...]:
     """What stands against the plan, in words; nothing for a plan that was made for the same spec."""
+    return tuple(_decided(graph, plan, context)) or tuple(unfit_buckets(graph, plan, context))
+
+
+def _decided(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
+    """What stands against its mesh and the decisions about ops."""
     yield from _extents(graph, plan, context)
     planned = {op.address: op for op in plan.ops}
     found = {operation.address: operation for operation in operations(graph)}
     known = {node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")}
     for address in sorted((planned.keys() - known) | (found.keys() - planned.keys())):
         yield f"{address} is an op of the {'plan' if address in planned else 'network'} alone"
-    free = context.with_(request=replace(context.request, pins=(), forbids=(), limits=(), layout="auto"))
+    pins = tuple(rule for rule in context.request.pins if rule.key == "algorithm")  # they allow what rounds more
+    free = context.with_(request=replace(context.request, pins=pins, forbids=(), limits=(), layout="auto"))
     for address, operation in found.items():
         if address in planned:
             yield from _decisions(graph, operation, planned[address], free)
@@ -46,7 +52,8 @@ def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Con
     legal = {
         (candidate.node.stage, candidate.algorithm)
         for candidate in candidates(graph, operation, rules, largest)
-        if candidate.excluded is None and candidate.layout == planned.layout
+        if candidate.layout == planned.layout
+        and (candidate.excluded is None or not candidate.excluded.startswith("because"))
     }
     for node in operation.passes:
         if (node.stage, planned.algorithm(node.stage)) not in legal:
@@ -61,12 +68,7 @@ def _cut(plan: Plan) -> bool:
 
 
 def _data_parallel(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
-    """The ranks' shares of the batch, and what is summed over the ranks: everything, once, by an allreduce."""
+    """The ranks' shares of the batch."""
     alike = len({context.cluster.device_of(rank) for rank in range(context.ranks)}) == 1
     if alike and plan.shards != shards(graph.batch, plan.ranks):
         yield f"its shards are no even shares of {graph.batch} samples on {context.ranks} ranks"
-    if sorted(name for bucket in plan.buckets for name in bucket.members) != sorted(reduced_values(graph)):
-        yield "its buckets do not hold each gradient, loss and metric once"
-    for bucket in plan.buckets:
-        if bucket.algorithm not in ALLREDUCE[1:]:
-            yield f"there is no allreduce by {bucket.algorithm}"

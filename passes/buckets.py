@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from dlc.cluster.collectives import shares_memory
 from dlc.cluster.topology import Cluster, Device
@@ -21,6 +22,9 @@ FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20
 """Capacities of the first bucket and of the others, as PyTorch's reducer has them. The first gradients leave early; at
 25 MiB a message of 10 us latency spends less than 1 % of its time on it on any link up to 25 GB/s.
 """
+
+MEMORY_BOUND = 2**16
+"""Bytes from which on it is bandwidth rather than calls and latency that a sum takes its time for."""
 
 ALGORITHMS = ("tree", "butterfly", "ring", "rabenseifner", "shared", "mpi")
 """Allreduce algorithms that emitted programs have, in the order that breaks ties."""
@@ -67,19 +71,32 @@ def reduced_values(graph: Graph) -> tuple[str, ...]:
     return (*gradients, *dict.fromkeys((*scalars, *statistics)))
 
 
+Item = TypeVar("Item")
+
+
+def packed(items: Iterable[tuple[Item, Hashable, float]]) -> list[list[Item]]:
+    """Items, each with a key and its bytes, in buckets, in the order in which these begin: a bucket takes what comes of
+    one key up to its capacity."""
+    made: list[list[Item]] = []
+    open_: dict[Hashable, tuple[list[Item], float, float]] = {}
+    for item, key, size in items:
+        members, held, capacity = open_.get(key, ([], 0.0, FIRST_BUCKET_BYTES))
+        if members and held + size > capacity:
+            members, held, capacity = [], 0.0, BUCKET_BYTES
+        if not members:
+            made.append(members)
+        members.append(item)
+        open_[key] = (members, held + size, capacity)
+    return made
+
+
 def grouped(graph: Graph) -> Iterator[tuple[str, ...]]:
     """The members of each bucket: gradients in reverse layer order up to its capacity, scalars in the last one."""
     values = reduced_values(graph)
     gradients = [name for name in values if "@grad" in name]
-    members, held, capacity = list[str](), 0, FIRST_BUCKET_BYTES
-    for name in gradients:
-        size = graph.type(name).bytes
-        if members and held + size > capacity:
-            yield tuple(members)
-            members, held, capacity = [], 0, BUCKET_BYTES
-        members.append(name)
-        held += size
-    yield (*members, *(name for name in values if "@grad" not in name))
+    *first, last = packed((name, None, graph.type(name).bytes) for name in gradients) or [[]]
+    yield from map(tuple, first)
+    yield (*last, *(name for name in values if "@grad" not in name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +124,7 @@ def reduction(graph: Graph, context: Context, device: Device, ready: Mapping[str
         }
         first, *rest = sorted(figures, key=lambda name: (figures[name], ALGORITHMS.index(name)))
         others.extend((figures[name], name, index) for name in rest[:1])
-        figure = Figure(figures[first], "analytic", "memory" if size > 2**16 else "launch")
+        figure = Figure(figures[first], "analytic", "memory" if size > MEMORY_BOUND else "launch")
         buckets.append(Bucket(f"bucket{index}", "data", members, size, first, figure, _reason(context)))
         starts.append(max((ready.get(name, 0.0) for name in members), default=0.0))
 

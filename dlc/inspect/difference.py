@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from dlc.inspect.decisions import partition, splits, strategy
 from dlc.inspect.folding import folded
-from dlc.inspect.plan_table import PASSES, PROVED
+from dlc.inspect.plan_table import PASSES, PROVED, bucket_title
 from dlc.inspect.stages import span_of, stage_rows
 from dlc.inspect.tables import percent, table
 from dlc.ir.plan import Plan
@@ -112,7 +112,7 @@ def _ops(plan: Plan) -> dict[str, Facts]:
 
 def _buckets(plan: Plan) -> dict[str, Facts]:
     return {
-        bucket.name: {
+        bucket_title(plan, bucket): {
             "algorithm": bucket.algorithm,
             "values": str(len(bucket.members)),
             "size": format_bytes(bucket.bytes),
@@ -124,7 +124,7 @@ def _buckets(plan: Plan) -> dict[str, Facts]:
 def _seconds(plan: Plan) -> dict[str, float]:
     """Address or name of an allreduce -> its seconds."""
     ops = {op.address: sum(part.figure.seconds for part in op.passes) for op in plan.ops}
-    return ops | {bucket.name: bucket.figure.seconds for bucket in plan.buckets}
+    return ops | {bucket_title(plan, bucket): bucket.figure.seconds for bucket in plan.buckets}
 
 
 def difference_document(found: tuple[Difference, ...]) -> dict[str, object]:

@@ -129,6 +129,7 @@ def _op(op: OpPlan, found: Splits) -> dict[str, object]:
 def _bucket(bucket: Bucket) -> dict[str, object]:
     return {
         "name": bucket.name,
+        "stage": bucket.stage,
         "group": bucket.group,
         "members": list(bucket.members),
         "bytes": bucket.bytes,

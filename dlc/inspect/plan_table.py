@@ -25,7 +25,7 @@ from dlc.inspect.plan_document import plan_document, ratio, reaches
 from dlc.inspect.stages import stages_text
 from dlc.inspect.tables import percent, table
 from dlc.ir.mesh import Mesh
-from dlc.ir.plan import Alternative, OpPlan, Plan
+from dlc.ir.plan import Alternative, Bucket, OpPlan, Plan
 from dlc.ir.request import Request
 from dlc.units import format_bytes, format_seconds
 
@@ -194,11 +194,16 @@ def _op_row(op: OpPlan, divided: str) -> tuple[str, ...]:
     )
 
 
+def bucket_title(plan: Plan, bucket: Bucket) -> str:
+    """The name of a bucket, and in a pipeline the ranks' device."""
+    return f"{bucket.name} of device {bucket.stage}" if plan.stages else bucket.name
+
+
 def buckets_text(plan: Plan) -> str:
-    """The allreduces of a step, in the order in which they begin."""
+    """What a step sums over the ranks, in the order in which it begins."""
     rows = [
         (
-            bucket.name,
+            bucket_title(plan, bucket),
             f"{len(bucket.members)}",
             format_bytes(bucket.bytes),
             bucket.algorithm,
@@ -207,7 +212,7 @@ def buckets_text(plan: Plan) -> str:
         )
         for bucket in plan.buckets
     ]
-    return table(("allreduce", "values", "size", "algorithm", "time", "reason"), rows, right=(1, 2, 4))
+    return table(("sums", "values", "size", "algorithm", "time", "reason"), rows, right=(1, 2, 4))
 
 
 def rules_text(request: Request) -> str:

@@ -68,10 +68,11 @@ class OpPlan:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Values summed over the ranks of `group` in one allreduce, in this order, back to back in one flat buffer.
+    """Values summed over the ranks of `group` in one collective, in this order, back to back in one flat buffer.
 
-    Members are gradients by value name, and at last the sums behind the loss and metrics. `algorithm` is one of
-    tree, butterfly, ring, rabenseifner, shared, mpi.
+    Members are gradients by value name, the loss, metrics and the sums behind running averages. The collective is an
+    allreduce, or, where ZeRO leaves its members in shards, a reduce-scatter, by `algorithm`. `stage` is the device of
+    a pipeline whose ranks sum it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Bucket:
     algorithm: str
     figure: Figure
     reason: Reason
+    stage: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from math import prod
 from dlc.ir.mesh import PARTIAL, Placement, parts
 from dlc.ir.program import Buffer
 from dlc.ir.tensor import DTYPE_BYTES, tensor
-from passes.buckets import BUCKET_BYTES, FIRST_BUCKET_BYTES
+from passes.buckets import packed
 from passes.lowering.forms import Form, summed_axes
 from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
@@ -43,6 +43,7 @@ class Bucket:
     """
 
     name: str
+    algorithm: str
     members: tuple[Total, ...]
     axes: tuple[str, ...]
     sharded: bool
@@ -128,39 +129,51 @@ def shard_placement(setting: Setting, weight: str, held: Placement, axes: tuple[
 
 
 def buckets_of(setting: Setting, found: Sequence[Total]) -> tuple[Bucket, ...]:
-    """The totals in buckets: of one element type, summed over the same axes, up to a bucket's capacity.
+    """The totals of a role in buckets: those of the plan, or, where it has none yet, those that it is to have.
 
-    A bucket takes what is complete first, and has it in the order of the network.
-
-    Those that are scattered in every microbatch are of one stage, whose backward pass completes them.
+    A bucket takes what is complete first, of one element type and summed over the same axes, up to its capacity, and
+    has it in the order of the network. Those that are scattered in every microbatch are of one stage, whose backward
+    pass completes them. What is not summed over ranks is in buckets behind these, which no plan lists.
     """
-    passes = setting.plan.shard in ("gradients", "weights")
-    made: list[list[Total]] = []
-    open_: dict[tuple[object, ...], tuple[list[Total], int, int]] = {}
-    for total in found:
-        sharded = total.shard is not None
-        stage = total.stage if sharded and passes else 0
-        key = (total.axes, sharded, stage, setting.graph.type(total.value).dtype)
-        size = setting.bytes(total.value, total.form)
-        members, held, capacity = open_.get(key, ([], 0, FIRST_BUCKET_BYTES))
-        if members and held + size > capacity:
-            members, held, capacity = [], 0, BUCKET_BYTES
-        if not members:
-            made.append(members)
-        members.append(total)
-        open_[key] = (members, held + size, capacity)
+    of = {total.value: total for total in found}
+    device = found[0].stage % setting.devices if found else 0
+    given = [each for each in setting.plan.buckets if each.stage == device]
+    listed = {name for each in given for name in each.members}
+    made = [_bucket(setting, each.name, [of[name] for name in each.members], each.algorithm) for each in given]
     places = _places(setting)
-    for members in made:
+    rest = packed((total, alike(setting, total), setting.bytes(total.value, total.form)) for total in found
+                  if total.value not in listed)  # fmt: skip
+    for members in sorted(rest, key=lambda members: not members[0].axes):
         members.sort(key=lambda total: places[total.value])
-    return tuple(_bucket(setting, f"bucket{at}", tuple(members), passes) for at, members in enumerate(made))
+        made.append(_bucket(setting, f"bucket{len(made)}", members))
+    return tuple(made)
 
 
-def _bucket(setting: Setting, name: str, members: tuple[Total, ...], passes: bool) -> Bucket:
-    sharded = members[0].shard is not None
-    passing = sharded and passes
+def alike(setting: Setting, total: Total) -> tuple[object, ...]:
+    """What totals of one bucket have in common."""
+    sharded = total.shard is not None
+    stage = total.stage if sharded and _passes(setting) else 0
+    return total.axes, sharded, stage, setting.graph.type(total.value).dtype
+
+
+def _passes(setting: Setting) -> bool:
+    """Whether whole gradients live for one microbatch only."""
+    return setting.plan.shard in ("gradients", "weights")
+
+
+def _bucket(setting: Setting, name: str, members: Sequence[Total], algorithm: str = "") -> Bucket:
+    sharded, axes = members[0].shard is not None, members[0].axes
+    passing = sharded and _passes(setting)
     at_once = passing or not (setting.many or any(total.spans for total in members))
     size = sum(setting.bytes(total.value, total.form) for total in members)
-    return Bucket(name, members, members[0].axes, sharded, at_once, passing, size, len(members))
+    if axes and not algorithm:
+        algorithm = setting.algorithm(kind_of(sharded), size, axes)
+    return Bucket(name, algorithm, tuple(members), axes, sharded, at_once, passing, size, len(members))
+
+
+def kind_of(sharded: bool) -> str:
+    """The collective of a bucket."""
+    return "reduce_scatter" if sharded else "allreduce"
 
 
 def _places(setting: Setting) -> dict[str, tuple[int, bool, int]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Wait
-from passes.lowering.buckets import Bucket, Total, allocate, born, buckets_of, totals_of
+from passes.lowering.buckets import Bucket, Total, allocate, born, buckets_of, kind_of, totals_of
 from passes.lowering.forms import Form
 from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
@@ -139,9 +139,9 @@ class Totals:
         blocking = not self.setting.context.hides
         yield Collective(
             bucket.name,
-            "reduce_scatter" if bucket.sharded else "allreduce",
+            kind_of(bucket.sharded),
             "+".join(bucket.axes),
-            self.setting.algorithm("reduce_scatter" if bucket.sharded else "allreduce", bucket.bytes, bucket.axes),
+            bucket.algorithm,
             bucket.name,
             bucket.bytes,
             blocking,

@@ -14,7 +14,6 @@ from dlc.ir.plan import OpPlan, PassPlan, Plan, Prediction, Reason, Stage
 from dlc.ir.request import Split
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.operator import Shapes
-from passes.buckets import reduction
 from passes.context import Context
 from passes.options import Rules
 from passes.planning.finish import Finished
@@ -22,7 +21,6 @@ from passes.planning.network import Operands, OpKind
 from passes.planning.partitions import local_extents
 from passes.planning.parts import scratch_bytes
 from passes.planning.space import Solved, Space
-from passes.survey import BACKWARD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,22 +169,14 @@ def _shards(batch: int, ranks: int, shares: tuple[int, ...]) -> tuple[tuple[int,
 
 
 def _as_data_parallel(found: Space, plan: Plan, shares: tuple[int, ...]) -> Plan:
-    """The same decisions in the terms of data parallelism, with its buckets."""
+    """The same decisions in the terms of data parallelism."""
     graph, context = found.graph, found.context
     forward = {node.address for node in graph.forward}
     ops = tuple(replace(op, partition=()) for op in plan.ops if op.address in forward)
-    seconds_of = {(op.address, part.stage): part.figure.seconds for op in ops for part in op.passes}
-    backward, ready = 0.0, dict[str, float]()
-    for node in graph.nodes:
-        if node.stage in BACKWARD:
-            backward += seconds_of.get((node.base, node.stage), 0.0)
-            ready.update((name, backward) for name in node.outputs)
-    reduced = reduction(graph, context, found.device, ready, backward)
     return plan.with_(
         mesh=(("data", context.ranks),),
         shards=_shards(graph.batch, plan.ranks, shares),
         ops=ops,
-        buckets=reduced.buckets,
     )
 
 
@@ -203,7 +193,7 @@ def _sources(context: Context) -> tuple[tuple[str, str], ...]:
 
 
 def apply(found: Space, step: Finished, gap: float) -> Plan:
-    """The Plan of a finished step; what it is compared with is added by who compares."""
+    """The Plan of a finished step but for its buckets; what it is compared with is added by who compares."""
     graph, context, strategy, parts = found.graph, found.context, step.strategy, step.parts
     prediction = Prediction(
         parts.objective,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlc.ir.tensor import NARROW
-from passes.buckets import BUCKET_BYTES, FIRST_BUCKET_BYTES
+from passes.buckets import packed
 from passes.planning.network import Network, OpKind
 from passes.planning.update_rules import widths
 
@@ -109,25 +109,23 @@ def buckets(net: Network) -> Buckets | None:
     import numpy as np
 
     width, _ = widths(net.graph)
-    ops, keys, places, sizes, capacity = list[int](), list[Key](), list[int](), list[float](), float(FIRST_BUCKET_BYTES)
+    found: list[tuple[int, Key, float]] = []
     for op in reversed(range(len(net.addresses))):
         kind = net.kinds[net.variables[op]]
         assert isinstance(kind, OpKind)
         for role in kind.weights:
             type_ = kind.types[role]
             size = float(type_.elements * width if type_.dtype in NARROW else type_.bytes)
-            if not sizes:
-                sizes.append(0.0)
-            elif sizes[-1] + size > capacity:
-                sizes.append(0.0)
-                capacity = float(BUCKET_BYTES)
-            sizes[-1] += size
-            ops.append(op)
-            keys.append((kind.index, role))
-            places.append(len(sizes) - 1)
-    if not ops:
+            found.append((op, (kind.index, role), size))
+    if not found:
         return None
-    return Buckets(np.array(ops, dtype=np.int64), tuple(keys), np.array(places, dtype=np.int64), np.array(sizes))
+    made = packed((at, None, size) for at, (_, _, size) in enumerate(found))
+    return Buckets(
+        np.array([op for op, _, _ in found], dtype=np.int64),
+        tuple(key for _, key, _ in found),
+        np.repeat(np.arange(len(made)), [len(members) for members in made]),
+        np.array([sum(found[at][2] for at in members) for members in made]),
+    )
 
 
 def loads(net: Network) -> Mapping[Key, float]:

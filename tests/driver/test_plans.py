@@ -15,6 +15,7 @@ import pytest
 from dlc.diagnostics import DiagnosticError
 from dlc.driver import Options, compile_file, compile_spec, emit_files, read
 from dlc.folders import write_plan
+from dlc.ir.program import Collective
 from tests.driver.conftest import CLUSTER, Write, spec
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,6 +44,55 @@ def test_a_plan_is_applied_exactly(write: Write, options: dict[str, Any]) -> Non
     assert again.plan == once.plan
     assert again.program == once.program
     assert emit_files(again) == emit_files(once)
+
+
+KINDS = {
+    "data": "strategy = data",
+    "zero": "strategy = data, shard = optimizer",
+    "zero in stages": "strategy = hybrid(pipeline = 2, data = 2), pipeline.microbatches = 2, shard = gradients",
+    "features": "strategy = model",
+    "stages": "strategy = hybrid(pipeline = 2, model = 2), pipeline.microbatches = 4",
+    "both": "strategy = hybrid(data = 2, model = 2)",
+    "pinned": "strategy = data, allreduce = ring",
+}
+FOUR = CLUSTER.replace("core[2] over shm", "node[2] over shm { core[2] over shm }")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_says_what_is_summed_together(write: Write, kind: str) -> None:
+    """Each of its buckets is one collective of the program, with the same members, size and algorithm."""
+    cluster = FOUR if "hybrid" in KINDS[kind] else CLUSTER
+    path = write(spec(KINDS[kind], cluster=cluster))
+    once, again = compile_file(path, Options()), compile_file(planned(path), Options())
+    assert once.plan.buckets
+    assert (again.plan, again.program) == (once.plan, once.program)
+    made = {}
+    for device, role in enumerate(once.program.roles):
+        for i in (i for segment in role.segments for i in segment.instructions):
+            if isinstance(i, Collective) and i.name == i.buffer and role.buffer(i.buffer).kind == "bucket":
+                members = [b for b in role.buffers if b.view_of == i.buffer]
+                names = tuple(b.name for b in sorted(members, key=lambda b: b.offset))
+                made[device, i.name] = (i.group, names, i.bytes, i.algorithm)
+    assert made == {
+        (bucket.stage, bucket.name): (bucket.group, bucket.members, bucket.bytes, bucket.algorithm)
+        for bucket in once.plan.buckets
+    }
+
+
+def test_a_plan_may_cut_the_buckets_otherwise(write: Write) -> None:
+    """The first gradient alone by a ring, the others behind it by a tree: the program does that."""
+    plan = Path(planned(write(spec("strategy = data"))))
+    document = json.loads(plan.read_text(encoding="utf-8"))
+    (whole,) = document["buckets"]
+    alone = {**whole, "name": "alone", "members": whole["members"][:1], "algorithm": "ring"}
+    document["buckets"] = [alone, {**whole, "members": whole["members"][1:], "algorithm": "tree"}]
+    plan.write_text(json.dumps(document), encoding="utf-8")
+    compiled = compile_file(str(plan), Options())
+    (role,) = compiled.program.roles
+    sums = [i for i in role.segment("backward").instructions if isinstance(i, Collective)]
+    assert {(i.name, i.algorithm) for i in sums} == {("alone", "ring"), (whole["name"], "tree")}
+    members = [b.name for b in role.buffers if b.view_of == "alone"]
+    assert members == whole["members"][:1]
 
 
 def test_a_plan_decides_even_where_the_planner_would_not(write: Write) -> None:
@@ -103,6 +153,10 @@ DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "more ranks": ("E0719", lambda d: d.update(ranks=3)),
     "another batch": ("E0719", lambda d: d.update(batch=9)),
     "no sums": ("E0719", lambda d: d.update(buckets=[])),
+    "a sum less": ("E0719", lambda d: d["buckets"][0]["members"].pop()),
+    "a sum twice": ("E0719", lambda d: d["buckets"].append({**d["buckets"][0], "name": "again"})),
+    "sums over another axis": ("E0719", lambda d: d["buckets"][0].update(group="model")),
+    "sums of another stage": ("E0719", lambda d: d["buckets"][0].update(stage=1)),
     "another allreduce": ("E0719", lambda d: d["buckets"][0].update(algorithm="magic")),
     "another file": ("E0112", lambda d: d.update(spec="nowhere.dlspec")),
     "a word for a number": ("E0705", lambda d: d.update(batch="8")),
