@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from dlc.ir.mesh import PARTIAL, Placement, parts
 from dlc.ir.program import Buffer
@@ -171,7 +172,7 @@ def _bucket(setting: Setting, name: str, members: Sequence[Total], algorithm: st
     return Bucket(name, algorithm, tuple(members), axes, sharded, at_once, passing, size, len(members))
 
 
-def kind_of(sharded: bool) -> str:
+def kind_of(sharded: bool) -> Literal["allreduce", "reduce_scatter"]:
     """The collective of a bucket."""
     return "reduce_scatter" if sharded else "allreduce"
 
