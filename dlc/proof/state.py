@@ -103,7 +103,7 @@ class State:
         self.found.setdefault(key, Problem(kind, sentence, self.role.name, self.entry, name))
 
     def fills(self, name: str) -> frozenset[str]:
-        """The segments that may fill a buffer, or one that it is a view of, but with what another role sends."""
+        """The segments that may fill a buffer, or one that it is a view of, but where another role sends just that."""
         found = self._fills.get(name)
         if found is None:
             known, names, at = {b.name for b in self.role.buffers}, set[str](), name
@@ -114,7 +114,11 @@ class State:
             found = self._fills[name] = frozenset(
                 segment.name
                 for segment in self.role.segments
-                if any(names.intersection(writes(i)) for i in segment.instructions if not isinstance(i, Receive))
+                if any(
+                    names.intersection(writes(i))
+                    for i in segment.instructions
+                    if not (isinstance(i, Receive) and i.buffer == name)
+                )
             )
         return found
 

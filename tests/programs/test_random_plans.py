@@ -10,10 +10,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dlc.driver import emit_files
+from dlc.driver import emit_files, serial
+from dlc.folders import write_folder
 from dlc.verification import compare, launched
+from tests.oracle.programs import EmittedProgram
 from tests.programs.random_plans import (
     CASES,
     REAL_CASES,
@@ -24,6 +27,7 @@ from tests.programs.random_plans import (
     real_numbers,
 )
 
+WRONG = sorted(Path(__file__).with_name("once_wrong").iterdir())
 CHUNK, SLICE = 8, 32
 REAL_SLICE = 2
 
@@ -38,11 +42,26 @@ REAL = [
 
 
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("spec", sorted(Path(__file__).with_name("once_wrong").iterdir()), ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", WRONG, ids=lambda path: path.stem)
 def test_what_was_wrong_once(spec: Path, exact: bool) -> None:
     compiled = compiled_spec(spec, precision=None if exact else "f64", exact=exact)
     verdict = compare(compiled, emit_files(compiled), spec.stem, STEPS, run=in_turns)
     assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("spec", WRONG, ids=lambda path: path.stem)
+def test_predictions_of_what_was_wrong_once(spec: Path, tmp_path: Path) -> None:
+    compiled = compiled_spec(spec, precision="f64", exact=False)
+    found = []
+    for made in (serial(compiled), compiled):
+        folder, out = tmp_path / f"on_{made.plan.ranks}", str(tmp_path / f"{made.plan.ranks}.npz")
+        write_folder(emit_files(made), str(folder))
+        program = EmittedProgram(folder, made.source.spec.root, made.plan.ranks, rendezvous=True)
+        program.run(steps=1, predict=out)
+        found.append(dict(np.load(out)))
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[0].items():
+        np.testing.assert_allclose(found[1][name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("start", CHUNKS)

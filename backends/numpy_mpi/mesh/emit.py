@@ -220,7 +220,7 @@ class RoleText:
             return False
         places = self.arrays.storage.places
         storage = places[buffer].storage
-        made = (each for each in segment.instructions if not isinstance(each, Receive))
+        made = (each for each in segment.instructions if not (isinstance(each, Receive) and each.buffer == buffer))
         filled = {places[name].storage for each in made for name in writes(each)}
         return storage in filled or self.role.buffer(storage).kind == "input"
 
