@@ -7,7 +7,8 @@ bucket is a write to that part of the bucket, and a write to an arena ends whate
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -36,20 +37,40 @@ SUMS = ("allreduce", "reduce_scatter")
 def flow(facts: Facts, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
     """The faults of a role's data flow in an entry point; `filled` are buffers that it must leave written.
 
-    Of many microbatches those are followed that fill every slot and two more, and any that runs other segments than the
-    last of these: all others do as that one did.
+    Of many microbatches those are followed that `_followed` says: all others do as one of them.
     """
-    walk, role = _Walk(facts, entry), facts.role
-    rows, followed = schedule(role, entry), facts.storage.slots + 2
-    runs: dict[int, list[str]] = {}
+    walk, rows = _Walk(facts, entry), schedule(facts.role, entry)
+    followed = _followed(rows)
     for row in rows:
-        runs.setdefault(row.microbatch, []).append(row.segment)
-    for row in rows:
-        if row.microbatch < followed or runs[row.microbatch] != runs.get(followed - 1):
+        if row.microbatch in followed:
             for act in facts.acts(row.segment):
                 walk.step(row, act)
     walk.end(filled)
     return tuple(walk.found.values())
+
+
+def _followed(rows: Sequence[Row]) -> frozenset[int]:
+    """Of the microbatches of a schedule the first two, the next ones in the same slots, and the first of those that run
+    their segments in another order. Where some segment does not run for each in turn, in the slots in turn, so many as
+    fill every slot and two more, and all that run their segments in another order than the last of these."""
+    runs, orders = dict[str, list[Row]](), dict[int, list[str]]()
+    for row in rows:
+        runs.setdefault(row.segment, []).append(row)
+        orders.setdefault(row.microbatch, []).append(row.segment)
+    counts = {name: 1 + max(row.slot for row in found) for name, found in runs.items()}
+    every = 1 + max((row.microbatch for row in rows), default=0)
+    for name, found in runs.items():
+        turns = all(
+            row.microbatch == at % every and row.slot == at % every % counts[name] for at, row in enumerate(found)
+        )
+        if len(found) > 1 and not (turns and not len(found) % every):
+            enough = max(counts.values()) + 2
+            last = orders.get(enough - 1)
+            return frozenset((*range(enough), *(number for number, order in orders.items() if order != last)))
+    first: dict[tuple[str, ...], int] = {}
+    for number, order in orders.items():
+        first.setdefault(tuple(order), number)
+    return frozenset((0, 1, *counts.values(), 1 + max(counts.values(), default=0), *first.values()))
 
 
 # --- what all entry points of a role share -----------------------------------------------------------------------
@@ -248,6 +269,7 @@ class _Walk:
     entry: str
     tracks: dict[tuple[str, int], Track] = field(default_factory=dict)  # by storage and slot
     flying: dict[tuple[str, int], tuple[Act, Row]] = field(default_factory=dict)  # by name and slot
+    busy: Counter[str] = field(default_factory=Counter)  # how many of them touch each storage
     parts: set[str] = field(default_factory=set)  # what must be summed before any kernel reads it
     gradients: dict[str, bool] = field(default_factory=dict)  # of weights, as written: whether a kernel has read it
     found: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
@@ -258,7 +280,7 @@ class _Walk:
         if isinstance(made, Wait):
             self._wait(act, made.name, row.slot)
             return
-        if self.flying:
+        if self.flying and not self.busy.keys().isdisjoint(act.storages):
             self._check_free(row, act)
         if isinstance(made, Collective):
             self._enter(row, act, made)
@@ -275,6 +297,7 @@ class _Walk:
         if (act.title, row.slot) in self.flying:
             self._problem("wait", act, act.title, f"`{act.title}` begins again before its wait")
         self.flying[act.title, row.slot] = (act, row)
+        self.busy.update(act.storages)
 
     def end(self, filled: tuple[str, ...]) -> None:
         """Check what the entry point leaves behind."""
@@ -371,11 +394,13 @@ class _Walk:
 
     def _wait(self, wait: Act, name: str, slot: int) -> None:
         """The end of what began in this slot, else of the oldest one of that name."""
-        begun = [key for key in self.flying if key[0] == name]
-        if not begun:
+        key = (name, slot) if (name, slot) in self.flying else next((k for k in self.flying if k[0] == name), None)
+        if key is None:
             self._problem("wait", wait, name, f"`{name}` is waited for and has not begun")
             return
-        act, row = self.flying.pop((name, slot) if (name, slot) in begun else begun[0])
+        act, row = self.flying.pop(key)
+        self.busy.subtract(act.storages)
+        self.busy = +self.busy  # without those that are free again
         self._done(row, act)
 
     def _check_free(self, row: Row, act: Act) -> None:

@@ -1,4 +1,4 @@
-"""Which rows of the schedules are followed: of many microbatches so many as fill every slot, and one more.
+"""Which rows of the schedules are followed: of many microbatches the first two.
 
 That is enough where all microbatches are treated alike and none can see another one's contents:
 
@@ -21,15 +21,17 @@ from dlc.ir.storage import reads, writes
 from dlc.proof.memory import Layout
 from dlc.proof.state import At
 
+ENOUGH = 2
+"""The first microbatch finds nothing, the second one what all later ones find."""
+
 
 def followed(layouts: Sequence[Layout], rows: Sequence[Sequence[At]], count: int) -> list[list[At]]:
     """Of the rows of each role those that are followed; `count` microbatches make a batch."""
-    enough = 1 + max(layout.storage.slots for layout in layouts)
-    if count <= enough or not all(
+    if count <= ENOUGH or not all(
         _regular(layout, of_role, count) for layout, of_role in zip(layouts, rows, strict=True)
     ):
         return [list(of_role) for of_role in rows]
-    return [[at for at in of_role if at.row.microbatch < enough] for of_role in rows]
+    return [[at for at in of_role if at.row.microbatch < ENOUGH] for of_role in rows]
 
 
 def _regular(layout: Layout, rows: Sequence[At], count: int) -> bool:
@@ -44,7 +46,7 @@ def _regular(layout: Layout, rows: Sequence[At], count: int) -> bool:
         and _alike(layout.role, rows, often)
         and all(_ascending(runs[segment], count) for segment in often)
         and all(_in_turn(rows, segments) for segments in _sharing(layout, often))
-        and all(_keeps_to_itself(layout, segment, often) for segment in often)
+        and _keep_to_themselves(layout, often)
     )
 
 
@@ -97,9 +99,13 @@ def _in_turn(rows: Sequence[At], segments: frozenset[str]) -> bool:
     return True
 
 
-def _keeps_to_itself(layout: Layout, segment: str, often: set[str]) -> bool:
-    """Whether a segment reads no other row's contents, but of its slot, sums that it adds to, and lasting ones."""
+def _keep_to_themselves(layout: Layout, often: set[str]) -> bool:
+    """Whether segments read no other row's contents, but of their slots, sums that they add to, and lasting ones."""
     lasting = _written(layout, often)
+    return all(_keeps_to_itself(layout, segment, lasting) for segment in often)
+
+
+def _keeps_to_itself(layout: Layout, segment: str, lasting: set[str]) -> bool:
     written = set[str]()
     for made in layout.role.segment(segment).instructions:
         for name in _members(layout, reads(made)):

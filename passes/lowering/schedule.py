@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dlc.cost.makespan import Cell, Phase, Rows, Work
@@ -59,10 +59,12 @@ class Making:
             if begun == name and self.begun[begun, slot].microbatch == microbatch:
                 self._settle(name, slot)
 
-    def settle(self) -> None:
-        """Wait for all that was sent."""
+    def settle(self, segments: Iterable[str] | None = None) -> None:
+        """Wait for all that was sent, or for what these segments have sent."""
+        names = None if segments is None else frozenset(segments)
         for name, slot in list(self.begun):
-            self._settle(name, slot)
+            if names is None or name in names:
+                self._settle(name, slot)
 
     def _settle(self, name: str, slot: int) -> None:
         row = self.begun.pop((name, slot), None)
@@ -96,6 +98,8 @@ def infer(
     made = Making(names, chunks, staged)
     for microbatch in range(microbatches):
         for chunk in range(chunks):
+            if made.title(steps[0], chunk) in names:  # what is sent may be a view of what it loads
+                made.settle(made.title(step, chunk) for step in steps)
             for step in steps:
                 made.run(step, chunk, microbatch)
     made.settle()
