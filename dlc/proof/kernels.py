@@ -163,8 +163,8 @@ def _pass(state: State, at: At, made: Compute, node: Node) -> None:
     tables = made.inputs[len(node.inputs) :]
     for index, name in enumerate(tables):
         _read_table(state, at, made, name, f"{node.address}.sums{index}", split)
-    if (id(made), id(split)) not in state.checked:
-        state.checked.add((id(made), id(split)))
+    if (id(made), id(split)) not in state.layout.checked:
+        state.layout.checked.add((id(made), id(split)))
         _check_rounds(state, made, node, split, len(tables))
         _check_call(state, made, split, split.runtime)
         for name, value, form in zip(made.outputs, node.outputs, split.outputs, strict=False):
@@ -185,7 +185,7 @@ def _check_rounds(state: State, made: Compute, node: Node, split: Split, tables:
 
 def _is_call(state: State, made: Compute, node: Node, stage: str) -> bool:
     """Whether a kernel is the one of its node, with as many operands and results; looked at once for each call."""
-    if (id(made), 0) in state.checked:
+    if (id(made), 0) in state.layout.checked:
         return True
     if not _computes(made.kernel, node.op, stage):
         state.problem("content", made, f"`{made.address}` is computed by the kernel {made.kernel}")
@@ -194,7 +194,7 @@ def _is_call(state: State, made: Compute, node: Node, stage: str) -> bool:
     if len(made.outputs) != len(outputs) or len(made.inputs) < len(node.inputs):
         state.problem("content", made, f"`{made.address}` has not the operands and results of its node")
         return False
-    state.checked.add((id(made), 0))
+    state.layout.checked.add((id(made), 0))
     return True
 
 

@@ -7,7 +7,7 @@ view of one that was: other axes, a rank's own part, or an order in memory that 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -77,6 +77,8 @@ class Layout:
     storage: Storage
     role: Role = field(init=False)
     _spans: dict[str, Span] = field(default_factory=dict)
+    begins: dict[frozenset[str], Mapping[str, Track]] = field(default_factory=dict)  # by what is stale
+    checked: set[tuple[int, int]] = field(default_factory=set)  # calls with the splits that they are right for, by id
     fitting: set[tuple[str, int, bool]] = field(default_factory=set)  # (buffer, form, in place) that are right
     _by_slot: dict[str, bool] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
@@ -162,31 +164,30 @@ class Layout:
 
 @dataclass(slots=True)
 class Memory:
-    """The contents of a role's buffers as an entry runs."""
+    """The contents of a role's buffers as an entry runs; `kept` is what lies in each storage when it begins."""
 
     layout: Layout
-    tracks: dict[tuple[str, int], Track] = field(default_factory=dict)
+    kept: Mapping[str, Track]
+    tracks: dict[int, dict[str, Track]] = field(default_factory=dict)  # by slot and storage
 
     def write(self, name: str, slot: int, content: Content | None) -> None:
         """A buffer is written."""
         storage, start, stop, by_slot = self.layout.span(name)
-        key = (storage, slot if by_slot else 0)
-        track = self.tracks.get(key)
+        tracks = self.tracks.setdefault(slot if by_slot else 0, {})
+        track = tracks.get(storage)
         if track is None:
-            track = self.tracks[key] = Track()
+            first = self.kept.get(storage)
+            track = tracks[storage] = Track() if first is None else Track([*first.starts], [*first.held])
         track.put(start, stop, Written(name, content))
 
     def find(self, name: str, slot: int) -> Written | None:
         """What lies where a buffer begins."""
         storage, start, _, by_slot = self.layout.span(name)
-        track = self.tracks.get((storage, slot if by_slot else 0))
+        tracks = self.tracks.get(slot if by_slot else 0)
+        track = None if tracks is None else tracks.get(storage)
+        if track is None:
+            track = self.kept.get(storage)
         return track.at(start) if track is not None else None
-
-    def contents(self) -> Iterator[Written]:
-        """All that is held."""
-        for track in self.tracks.values():
-            for _, written in track.held:
-                yield written
 
 
 def is_part(view: Buffer, buffer: Buffer) -> bool:

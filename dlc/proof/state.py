@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from dlc.ir.storage import title, writes
 from dlc.ir.tensor import NARROW
 from dlc.ops import operator
 from dlc.proof.forms import Form, Forms, covered, declared, largest, place
-from dlc.proof.memory import Content, Layout, Memory, is_part, same_order
+from dlc.proof.memory import Content, Layout, Memory, Track, Written, is_part, same_order
 from dlc.proof.rules import Rules, is_image
 from dlc.proof.terms import Meaning, Terms, after, microbatch_of, shown, term
 
@@ -66,7 +66,6 @@ class State:
     forms: Forms = field(init=False)
     memory: Memory = field(init=False)
     found: dict[tuple[str, str], Problem] = field(default_factory=dict)
-    checked: set[tuple[int, int]] = field(default_factory=set)
     moves: dict[int, Moves] = field(default_factory=dict)  # by the identity of the collective
     results: dict[str, dict[Terms, int]] = field(default_factory=dict)  # output -> what it has held, and how
     _fills: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -74,14 +73,23 @@ class State:
     def __post_init__(self) -> None:
         self.graph, self.role = self.layout.graph, self.layout.role
         self.mesh, self.forms = self.rules.mesh, self.rules.forms
-        self.memory = Memory(self.layout)
+        stale = frozenset(self.changes.masters.values() if self.entry == "train_step" else ())
+        tracks = self.layout.begins.get(stale)
+        if tracks is None:
+            tracks = self.layout.begins[stale] = self._begins(stale)
+        self.memory = Memory(self.layout, tracks)
+
+    def _begins(self, stale: Collection[str]) -> Mapping[str, Track]:
+        """What lies in the storages of what is kept when an entry begins; weights that are `stale` are made anew."""
+        found: dict[str, Track] = {}
         for buffer in self.layout.kept:
-            value = buffer.name
             form = Form(self.said(buffer), buffer.layout if is_image(buffer.type) else "")
-            self.typed(None, buffer.name, value, form)
-            stale = self.entry == "train_step" and value in self.changes.masters.values()
-            terms = after("the step before", value) if stale else term(self.weight(value))
-            self.memory.write(buffer.name, 0, Content(terms, self.forms.number(form)))
+            self.typed(None, buffer.name, buffer.name, form)
+            terms = after("the step before", buffer.name) if buffer.name in stale else term(self.weight(buffer.name))
+            storage, start, stop, _ = self.layout.span(buffer.name)
+            written = Written(buffer.name, Content(terms, self.forms.number(form)))
+            found.setdefault(storage, Track()).put(start, stop, written)
+        return found
 
     def weight(self, value: str) -> str:
         """The weight that a value is the copy in f32 of; else the value itself."""
