@@ -283,9 +283,10 @@ def test_dlc_run_hands_signals_on(tmp_path: Path) -> None:
 def test_sigterm_ends_a_program_without_checkpoints_at_once(tmp_path: Path) -> None:
     made = program(tmp_path, 1, checkpoint="")
     running = made.start("--steps", "1000000")
-    time.sleep(2)
+    assert running.stdout is not None
+    running.stdout.readline()  # it trains
     running.terminate()
-    output, _ = running.communicate(timeout=20)
+    output, _ = running.communicate(timeout=60)
     assert running.returncode == 143
     assert "was ended by SIGTERM" in output
 

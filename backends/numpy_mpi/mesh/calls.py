@@ -211,6 +211,8 @@ class Calls:
         together = grouped and "count" in made.runtime and takes(kernel, "count")
         if together:
             yield (f"**at.batch({over})",)
+            if self.emission.training.accumulate > 1 and takes(kernel, "groups"):
+                yield (f"groups=at.groups({dict(made.attrs)['group']})",)
         for name in made.runtime:
             if name == "position" and not together:
                 yield (f"position=at.position({over})",)

@@ -65,8 +65,11 @@ class At:
         return self.first + self.place.grid.samples(_axes(over), self.place.number, self.samples)[0]
 
     def batch(self, over: str = "") -> dict[str, int]:
-        """`count`, `position` and `first`, as kernels that work on groups of samples are told them."""
-        return {"count": self.count, "position": self.position(over), "first": self.first}
+        """`count`, `position` and `first`, as kernels that work on groups of samples are told them.
+
+        Their count ends with this microbatch's own batch, which may end in a smaller group.
+        """
+        return {"count": self.end, "position": self.position(over), "first": self.first}
 
 
 class Place:
