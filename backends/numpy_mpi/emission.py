@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from backends.numpy_mpi.kernels import EXACT, EXACT_SHARE, KERNELS, Kernel
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
-from dlc.ir.program import Compute, Program
+from dlc.ir.program import Compute, Instruction, Program
 from dlc.ir.training import Training
+
+ADD = ("sum", "add", "")
+"""What adds the gradients of a microbatch to those of the microbatches before it."""
+
+
+def accumulates(made: Instruction) -> bool:
+    """Whether an instruction adds one array to another."""
+    if not isinstance(made, Compute) or made.kernel != ("sum", "sum", "") or len(made.inputs) != 2:
+        return False
+    return made.outputs == made.inputs[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class Emission:
 
     def kernel(self, compute: Compute) -> Kernel:
         """The kernel that an instruction calls; KeyError where the backend has none."""
+        if accumulates(compute):
+            return self.kernels[ADD]
         return EXACT_SHARE if self.exact and self._passes_a_share(compute) else self.kernels[compute.kernel]
 
     def _passes_a_share(self, compute: Compute) -> bool:

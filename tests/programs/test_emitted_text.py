@@ -73,7 +73,7 @@ def test_imports_are_numpy_mpi4py_and_the_standard_library(files: dict[str, byte
 def test_arrays_stand_under_the_addresses_of_their_ops_and_ops_with_their_reason(files: dict[str, bytes]) -> None:
     text = files["train.py"].decode()
     assert "# im2col in NCHW, pinned at" in text
-    for array in ("w.c1.conv", "a.c1.tanh", "a.s2.avgpool", "a.f6.linear", "g.f6.linear_weight"):
+    for array in ('"c1.conv.weight": Weight(', "*w.c5.conv", "a.c1.tanh", "a.s2.avgpool", "a.f6.linear"):
         assert array in text
 
 

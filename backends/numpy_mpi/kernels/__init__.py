@@ -143,6 +143,7 @@ KERNELS: Kernels = {
     **{(op, "forward", ""): Kernel("losses", f"{op}_forward") for op in ("accuracy", "perplexity")},
     ("convert", "forward", ""): Kernel("layout", "convert"),
     ("sum", "sum", ""): Kernel("gradients", "sum_gradients"),
+    ("sum", "add", ""): Kernel("gradients", "add_gradients"),
     ("zero", "forward", ""): Kernel("gradients", "zero"),
     ("totals", "forward", ""): Kernel("totals", "totals_forward"),
     **{("totals", finish, ""): Kernel("totals", finish) for finish in ("mean", "exp")},

@@ -31,6 +31,13 @@ def sum_gradients(*arrays: Array, **_: object) -> None:
         np.add(total, gradient, out=total)
 
 
+def add_gradients(*arrays: Array, **_: object) -> None:
+    """Sums, and then as many gradients that are added to them, in the same order."""
+    count = len(arrays) // 2
+    for total, gradient in zip(arrays[:count], arrays[count:], strict=True):
+        np.add(total, gradient, out=total)
+
+
 def regularise(*arrays: Array, l1: float = 0.0, l2: float = 0.0, **_: object) -> None:
     """Weights, and then their gradients in the same order: g += λ₂·w + λ₁·sign(w), in place; the sign of 0 is 0."""
     count = len(arrays) // 2

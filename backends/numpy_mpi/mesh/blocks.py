@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from backends.numpy_mpi.mesh.bodies import lines
 from backends.numpy_mpi.mesh.parameters import Parameters
 from backends.numpy_mpi.mesh.statements import Expression, Key, Ref, Statement, Token, Value, Words
 from backends.numpy_mpi.mesh.tree import Path, dotted
@@ -234,7 +235,7 @@ def _place(call: Statement) -> Path:
 
 def _length(body: Sequence[Statement], block: Path) -> int:
     """Lines."""
-    return sum(len(statement.lines(block)) for statement in body)
+    return len(lines(body, block))
 
 
 def _short(statement: Statement, defaults: Mapping[str, Mapping[str, str]]) -> Statement:

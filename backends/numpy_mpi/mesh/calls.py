@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import import_module
 from itertools import groupby
 from math import prod
 
-from backends.numpy_mpi.emission import Emission
-from backends.numpy_mpi.kernels import IN_PARTS, Kernel
-from backends.numpy_mpi.mesh.specs import CAST, Arrays
-from backends.numpy_mpi.mesh.statements import KERNEL, Expression, Keywords, Ref, Statement, Value, listed
+from backends.numpy_mpi.emission import ADD, Emission, accumulates
+from backends.numpy_mpi.kernels import IN_PARTS
+from backends.numpy_mpi.mesh.settings import Settings, takes
+from backends.numpy_mpi.mesh.specs import Arrays
+from backends.numpy_mpi.mesh.statements import KERNEL, Expression, Keywords, Loop, Statement, Value, listed
 from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Attrs
@@ -22,19 +20,11 @@ from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive
 from dlc.ir.tensor import BATCH
 from passes.lowering.widen import WIDE
 
-SHARED_FROM = 3  # attributes
-
 PADDED = ".padded"
 """How the name of room for a padded image ends."""
 
-PARTS = ("once", "averaged", "parts", "copies")
-"""Attributes that say how a part is computed: they are told in other ways than as they stand."""
-
 WORKING = ("conv", "conv_transpose")
 """Ops whose kernels work in arrays of their own, some of them in none."""
-
-CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_im2col", "conv_winograd")
-"""The modules of kernels that are told what is not usual only."""
 
 KEPT_IN = {"w": "weight", "g": "gradient", "s": "state"}
 
@@ -49,13 +39,13 @@ Located = tuple[Path, Statement]
 class Calls:
     """Writes the instructions of one role.
 
-    `constants` collect the settings of the optimizer, which every update takes.
+    `settings` say what kernels are told by name.
     """
 
     emission: Emission
     arrays: Arrays
+    settings: Settings
     begun: dict[str, Collective] = field(default_factory=dict)
-    constants: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def statements(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
         """The statements of a segment; updates that are alike are one loop."""
@@ -65,10 +55,22 @@ class Calls:
             yield from (((), loop),) if loop is not None else self._one_by_one(several)
 
     def _one_by_one(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
-        for instruction in instructions:
-            block = self.arrays.block(self.begun[instruction.name] if isinstance(instruction, Wait) else instruction)
-            for statement in self._statements(instruction):
-                yield block, statement
+        for (block, adds), group in groupby(instructions, lambda each: (self._block(each), accumulates(each))):
+            several = tuple(group)
+            if adds:
+                yield block, self._additions([each for each in several if isinstance(each, Compute)])
+                continue
+            for instruction in several:
+                yield from ((block, statement) for statement in self._statements(instruction))
+
+    def _block(self, instruction: Instruction) -> Path:
+        return self.arrays.block(self.begun[instruction.name] if isinstance(instruction, Wait) else instruction)
+
+    def _additions(self, sums: Sequence[Compute]) -> Statement:
+        """One call for all that is added to sums of earlier microbatches."""
+        totals = [self._at(each.inputs[0]) for each in sums]
+        parts = [self._at(each.inputs[1]) for each in sums]
+        return _call(self.emission.kernels[ADD].function, [*totals, *parts])
 
     def sent(self, sends: Sequence[Send]) -> Iterator[Located]:
         """What waits until messages of another segment have gone."""
@@ -152,7 +154,7 @@ class Calls:
             decided.append(("pad=pad",))
         kernel = Value(self.emission.kernel(made).function, "_".join(made.kernel[:2]).removesuffix("_forward"), KERNEL)
         function: Expression = (kernel,)
-        arguments = [*self._together(made, inputs), *outputs, *workspaces]
+        arguments = [*inputs, *outputs, *workspaces]
         parts = attrs.get("parts", 1)
         if isinstance(parts, int) and parts > 1 and workspaces:
             names = (*made.inputs, *made.outputs)
@@ -176,33 +178,16 @@ class Calls:
         rooms = self.arrays.scratch(made) if made.workspaces or made.kernel[0] in WORKING else None
         return [rooms] if rooms is not None else []
 
-    def _together(self, made: Compute, inputs: list[Expression]) -> list[Expression]:
-        """Inputs, of which all that an op keeps is one: `*w.bn` is scale, shift, mean and variance."""
-        role, found, at = self.arrays.role, list[Expression](), 0
-        while at < len(inputs):
-            owned = self.arrays.owned(made.inputs[at])
-            end = at + len(owned)
-            bundled = "once" not in dict(made.attrs) and made.kernel != CAST
-            if len(owned) > 1 and made.inputs[at:end] == owned and bundled:
-                path, attribute = self.arrays.places[owned[0]]
-                op = attribute.removesuffix(f"_{role.buffer(owned[0]).name.rpartition('.')[2]}")
-                found.append(("*", Ref("w", path, op)))
-                at = end
-            else:
-                found.append(inputs[at])
-                at += 1
-        return found
-
     def _told(self, made: Compute) -> tuple[dict[str, str], list[Expression]]:
-        """(attributes, what the place and time decide); an optimizer's settings are a constant of its name."""
-        attributes, decided = self._attributes(made), list(self._decided(made))
+        """(attributes, what the place and time decide); what all ops of a kind are told is a constant of its name."""
+        attributes, decided = self.settings.told(made), list(self._decided(made))
         if self._has_pads(made):
             attributes.pop("pad", None)
-        if made.kernel[1] == "update" and len(attributes) >= SHARED_FROM:
-            name = made.kernel[0].upper()
-            if self.constants.setdefault(name, attributes) == attributes:
-                return {}, [(f"**{name}",), *decided]
-        return attributes, decided
+        name = self.settings.constant(made, attributes)
+        if not name:
+            return attributes, decided
+        kept = {key: text for key, text in attributes.items() if key not in self.settings.constants[name]}
+        return kept, [("**", Value(name, "settings")), *decided]
 
     def _decided(self, made: Compute) -> Iterator[Expression]:
         kernel = self.emission.kernel(made)
@@ -250,18 +235,6 @@ class Calls:
         array = next(name for name in (*made.inputs, *made.outputs) if name in self.arrays.halos)
         return _call("pad = place.pads", [self._at(array), (Value(literal(dict(made.attrs)["pad"]), "around"),)])
 
-    def _attributes(self, made: Compute) -> dict[str, str]:
-        """The attributes that the kernel takes by name, as text."""
-        kernel = self.emission.kernel(made)
-        given = dict(made.attrs) | ({"layout": made.layout} if made.layout else {})
-        kept = {name: value for name, value in given.items() if name not in PARTS or name == "copies"}
-        implied = _implied(kernel, kept)
-        return {
-            name: literal(value)
-            for name, value in kept.items()
-            if takes(kernel, name) and (name not in implied or implied[name] != value)
-        }
-
     # --- updates -----------------------------------------------------------------------------------------------
 
     def _alike(self, instruction: Instruction) -> Alike | None:
@@ -289,10 +262,15 @@ class Calls:
         if len(set(names)) < len(names):
             return None
         told, decided = self._told(first)
-        pairs = ", ".join(f"({space}, {literal(ending)})" for space, ending in endings)
+        functions = {kernel.function for kernel in self.emission.kernels.values()}
+        names = [
+            f"{space}_{name}" if name in functions else name for name, (space, _) in zip(names, endings, strict=True)
+        ]
+        pairs = tuple(f"({space}, {literal(ending)})" for space, ending in endings)
         function = self.emission.kernel(first).function
         arguments = (*((name,) for name in names), *decided)
-        return Statement((function,), arguments, _keywords(told), loop=f"for {', '.join(names)} in each({pairs}):")
+        loop = Loop(f"for {', '.join(names)} in each", pairs)
+        return Statement((function,), arguments, _keywords(told), loop=loop)
 
     # --- names -------------------------------------------------------------------------------------------------
 
@@ -312,21 +290,3 @@ def _call(
 def _keywords(told: Mapping[str, str]) -> Keywords:
     """Keyword arguments that instances of a block may differ in."""
     return tuple((name, Value(text, name)) for name, text in told.items())
-
-
-def _implied(kernel: Kernel, attrs: Mapping[str, object]) -> dict[str, object]:
-    """What a kernel takes attributes for that it is not told (`Conv.told`)."""
-    if kernel.module not in CONVOLUTIONS or "window" not in attrs:
-        return {}
-    window = attrs["window"]
-    assert isinstance(window, tuple)
-    ones, none = (1,) * len(window), ((0, 0),) * len(window)
-    return {"filters": attrs["filters"], "stride": ones, "pad": none, "dilation": ones, "groups": 1, "bias": False}
-
-
-@lru_cache(maxsize=4096)
-def takes(kernel: Kernel, name: str) -> bool:
-    """Whether a kernel takes this keyword: it names it, or it takes `**attrs`; `**_` only lets it pass."""
-    function = getattr(import_module(f"backends.numpy_mpi.kernels.{kernel.module}"), kernel.function)
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())

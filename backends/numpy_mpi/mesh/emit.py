@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files as resources
@@ -12,11 +12,14 @@ from textwrap import wrap
 import dlc
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.mesh import bodies, listing
 from backends.numpy_mpi.mesh.blocks import TABLE, Folding, Function, Node, described, tree
+from backends.numpy_mpi.mesh.bundles import Bundles
 from backends.numpy_mpi.mesh.calls import Calls
 from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
+from backends.numpy_mpi.mesh.settings import Settings
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
-from backends.numpy_mpi.mesh.statements import Statement, gathered
+from backends.numpy_mpi.mesh.statements import Statement
 from backends.numpy_mpi.mesh.tables import Rows
 from backends.numpy_mpi.mesh.tree import Blocks, Path
 from backends.numpy_mpi.rates import rates_function
@@ -34,18 +37,33 @@ from backends.numpy_mpi.text import WIDTH, call, import_line, literal, literal_m
 from dlc.ir.program import Compute, Load, Program, Receive, Role, Row, Segment, Send
 from dlc.ir.storage import writes
 from dlc.ir.tensor import NARROW
+from dlc.ir.training import Training
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 from passes.lowering.widen import COPIES, MASTER
 
 RUNTIME_NAMES = (
-    "Arrays", "Checkpoints", "Loader", "Place", "Profile", "Progress", "Result", "Stage", "Tensors", "Trace",
-    "found", "load_tensors", "own_samples", "require_finite", "run", "save_arrays", "save_tensors",
-)  # fmt: skip
+    "Checkpoints",
+    "Job",
+    "Loader",
+    "Place",
+    "Progress",
+    "Result",
+    "Trace",
+    "own_samples",
+    "require_finite",
+    "run",
+)
 UNITS = {"f16": "2.0**-10", "bf16": "2.0**-7"}
 """One unit in the last place of numbers in half precision, relative to the smallest with its exponent."""
 
-ROWS = ("Array", "Bucket", "Halo", "Member", "Part", "Scratch", "Statistic", "Temporary", "View", "Weight")
+TABLES = {
+    "arrays": ("each",),
+    "spec": ("Halo",),
+    "stages": ("Stage",),
+    "tables": ("Array", "Bucket", "Member", "Part", "Scratch", "Statistic", "Temporary", "View", "Weight"),
+}
+"""What tables and functions name, by the module of the runtime that has it."""
 
 TITLES = {
     "begin": "Before the first microbatch: what is added to begins at zero.",
@@ -92,22 +110,14 @@ class RoleText:
     stacked: Mapping[str, int]
     blocks: Blocks
     windows: dict[str, str]
+    settings: Settings
     calls: Calls = field(init=False)
 
     def __post_init__(self) -> None:
         emission = self.emission
         microbatches, dtype = emission.plan.microbatches, element_type(emission)
-        arrays = Arrays(self.role, dtype, microbatches, self.stacked, self.blocks, self.kept_by, self.windows)
-        self.calls = Calls(self.emission, arrays)
-
-    @property
-    def kept_by(self) -> dict[str, tuple[str, ...]]:
-        """Op -> the weights, statistics and constants that it keeps."""
-        found: dict[str, tuple[str, ...]] = {}
-        for value in self.emission.graph.of_kind("weight", "statistic", "constant"):
-            if value.owner is not None:
-                found[value.owner] = (*found.get(value.owner, ()), value.name)
-        return found
+        arrays = Arrays(self.role, dtype, microbatches, self.stacked, self.blocks, self.windows)
+        self.calls = Calls(self.emission, arrays, self.settings)
 
     @property
     def suffix(self) -> str:
@@ -125,19 +135,23 @@ class RoleText:
 
     def trees(self) -> list[Node]:
         """The statements of its segments by block."""
-        return [self._tree(segment) for segment in self.role.segments if segment.instructions]
+        located = [(segment, list(self._located(segment))) for segment in self.role.segments if segment.instructions]
+        bundles = Bundles(self.rows.made())
+        return [
+            tree((), _kind(segment), [(path, bundles.together(statement)) for path, statement in several])
+            for segment, several in located
+        ]
 
-    def _tree(self, segment: Segment) -> Node:
-        if segment.name.endswith(".sent"):
-            sends = self.role.segment(segment.name.removesuffix(".sent")).instructions
-            return tree((), "sent", list(self.calls.sent([i for i in sends if isinstance(i, Send) and not i.blocking])))
-        kind = re.sub(r"\d+$", "", segment.name)
-        return tree((), kind, list(self.calls.statements(segment.instructions)))
+    def _located(self, segment: Segment) -> Iterator[tuple[Path, Statement]]:
+        if not segment.name.endswith(".sent"):
+            return self.calls.statements(segment.instructions)
+        sends = self.role.segment(segment.name.removesuffix(".sent")).instructions
+        return self.calls.sent([each for each in sends if isinstance(each, Send) and not each.blocking])
 
     def segments(self, trees: Sequence[Node]) -> list[SegmentText]:
         """The functions of its segments, in order."""
         return [
-            SegmentText(self.title(segment.name), TITLES[found.kind], lines(found.body, ()))
+            SegmentText(self.title(segment.name), TITLES[found.kind], "\n".join(bodies.lines(found.body, ())))
             for segment, found in zip((s for s in self.role.segments if s.instructions), trees, strict=True)
         ]
 
@@ -225,6 +239,11 @@ class RoleText:
         return storage in filled or self.role.buffer(storage).kind == "input"
 
 
+def _kind(segment: Segment) -> str:
+    """What segments of all (virtual) stages have in common in their names."""
+    return "sent" if segment.name.endswith(".sent") else re.sub(r"\d+$", "", segment.name)
+
+
 def function_name(program: Program, role: int, segment: str) -> str:
     """The function of a role's segment: in a pipeline with the number of the (virtual) stage."""
     if len(program.roles) == 1:
@@ -262,7 +281,7 @@ def train_text(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str,
     """The text of train.py: Python decides here, the template prints."""
     import jinja2
 
-    source = resources("backends.numpy_mpi").joinpath("templates/train_mesh.py.j2").read_text(encoding="utf-8")
+    source = resources("backends.numpy_mpi").joinpath("templates/train.py.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -274,7 +293,10 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     stacked = stacked_weights(emission)
     blocks = Blocks(tuple(node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")))
     windows: dict[str, str] = {}
-    parts = [RoleText(emission, role, index, stacked, blocks, windows) for index, role in enumerate(program.roles)]
+    settings = Settings(emission)
+    parts = [
+        RoleText(emission, role, index, stacked, blocks, windows, settings) for index, role in enumerate(program.roles)
+    ]
     trees = [part.trees() for part in parts]
     rows = [part.table() for part in parts]
     folding = Folding([*rows, *(each for several in trees for each in several)], blocks.titles(graph.blocks))
@@ -284,7 +306,6 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     functions = [_block(function) for function in folding.functions]
     text = str((roles_, functions, windows))
     runtime = {*RUNTIME_NAMES, training.data.kind}
-    runtime |= {name for name in (*ROWS, "each") if f"{name}(" in text}
     if any(node.stage == "unscale" for node in graph.nodes):
         runtime = runtime - {"require_finite"} | {"skipped"}
     stop = stop_call(training.stop)
@@ -307,14 +328,14 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "mesh": literal_map(dict(plan.mesh)),
         "levels": literal_map({group.name: group.levels for group in program.groups if group.levels}),
         "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
-        "imports": list(_imports(emission, used, runtime)),
+        "imports": list(_imports(emission, used, runtime, f"{text} Stage(")),
         "sample": "INPUTS" if sample == inputs else literal_map(sample),
         "classes": literal_map(classes(graph)),
         "inputs": literal_map(inputs),
         "metrics": f"{{{', '.join(f'{literal(n)}: {kernel.function}' for n, kernel in shown.items())}}}",
         "constants": "\n".join(
             call(f"{name} = dict", [f"{key}={text}" for key, text in attributes.items()])
-            for name, attributes in _constants(parts).items()
+            for name, attributes in settings.constants.items()
         ),
         "interchangeable": interchangeable(graph),
         "unit": f", unit={UNITS[program.dtype]}" if program.dtype in UNITS else "",
@@ -329,15 +350,9 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "loss": totals.arrays.names[program.loss or ""],
         "loss_bucket": _loss_bucket(totals, program.loss or ""),
         "data": dataset_call(emission),
-        "shuffle": bool(training.data.get("shuffle")),
-        "last": literal(training.data.get("last")),
+        "loader": _loader(training),
         "length": length_call(training.length),
     }
-
-
-def lines(statements: Iterable[Statement], block: Path, indent: int = 4) -> str:
-    """Statements of a function for a block as text."""
-    return "\n".join(line for statement in statements for line in statement.lines(block, indent))
 
 
 def _block(function: Function) -> dict[str, object]:
@@ -346,7 +361,9 @@ def _block(function: Function) -> dict[str, object]:
     return {
         "definition": call(f"def {function.name}", function.parameters, tail=":"),
         "title": f"{TITLES_OF_BLOCKS.get(function.kind, function.kind)} of {described(function)}.",
-        "body": lines(gathered(function.body) if is_table else function.body, function.path, 8 if is_table else 4),
+        "body": "\n".join(
+            listing.lines(function.body, function.path, 8) if is_table else bodies.lines(function.body, function.path)
+        ),
         "is_table": is_table,
     }
 
@@ -356,7 +373,7 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
     functions = call("functions=", [*(segment.name for segment in segments), *([""] if len(segments) == 1 else [])], 8)
     return {
         "suffix": part.suffix,
-        "rows": lines(gathered(rows.body), ()),
+        "rows": "\n".join(listing.lines(rows.body, ())),
         "states": literal(part.rows.states),
         "segments": segments,
         "functions": functions.strip(),
@@ -371,13 +388,6 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
     }
 
 
-def _constants(parts: list[RoleText]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for part in parts:
-        found.update(part.calls.constants)
-    return found
-
-
 def _output(parts: list[RoleText], buffer: str) -> str:
     part = next(part for part in parts if part.holds(buffer) and part.outputs())
     return part.arrays.names[buffer]
@@ -388,14 +398,24 @@ def _loss_bucket(part: RoleText, loss: str) -> str:
     return part.arrays.names[part.arrays.storage.places[loss].storage]
 
 
-def _imports(emission: Emission, used: tuple[Kernel, ...], runtime: set[str]) -> Iterator[str]:
+def _loader(training: Training) -> str:
+    """What gives the batches of training."""
+    batch = "BATCH * BATCHES" if training.accumulate > 1 else "BATCH"
+    told = {"shuffle": bool(training.data.get("shuffle")), "last": training.data.get("last")}
+    named = [f"{name}={literal(value)}" for name, value in told.items()]
+    return call("loader = Loader", ["dataset.train", batch, "seed=SEED", *named, "layouts=job.stage.layouts"], 4)
+
+
+def _imports(emission: Emission, used: tuple[Kernel, ...], runtime: set[str], text: str) -> Iterator[str]:
     """Import lines in isort's order: the standard library and numpy stand in the template."""
     modules: dict[str, set[str]] = {}
     for kernel in used:
         modules.setdefault(f"kernels.{kernel.module}", set()).add(kernel.function)
     modules["rates"] = {piece.kind for piece in emission.training.rates}
     modules["runtime"] = runtime
-    return (import_line(module, sorted(names)) for module, names in sorted(modules.items()))
+    for module, names in TABLES.items():
+        modules[f"runtime.{module}"] = {name for name in names if re.search(rf"\b{name}\(", text)}
+    return (import_line(module, sorted(names)) for module, names in sorted(modules.items()) if names)
 
 
 def words(names: list[str]) -> str:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from backends.numpy_mpi.mesh.statements import NUMBER, Key, Keywords, Name, Ref, Statement, Token, Value, Words
 from backends.numpy_mpi.mesh.tree import Path
 
+OPTIONS = "options"
+"""The kind of values that are dictionaries of keywords."""
+
 Vector = tuple[Token, ...]
 """What stands at one place of a statement, in each instance."""
 
@@ -57,6 +60,8 @@ class Parameters:
         """What a value is in more than half of all instances."""
         found = {}
         for name, vector in self.given.items():
+            if any(isinstance(token, Value) and token.kind == OPTIONS for token in vector):
+                continue  # a dictionary is no default: all calls would share it
             texts = Counter(token.text for token in vector if isinstance(token, Value))
             if texts and texts.most_common(1)[0][1] * 2 > len(vector):
                 found[name] = texts.most_common(1)[0][0]
@@ -144,7 +149,7 @@ class Parameters:
 
 def _dictionary(keywords: Keywords) -> Value:
     told = ", ".join(f"{name}={token.text}" for name, token in keywords if isinstance(token, Value))
-    return Value(f"dict({told})", "options")
+    return Value(f"dict({told})", "options", OPTIONS)
 
 
 def _plain(token: Token) -> Token:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import prod
 
 from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Ref, Value, Words
@@ -24,11 +23,16 @@ NUMPY_TYPES = {
     "f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "uint16", "f64": "float64", "i32": "int32",
     "i64": "int64", "u8": "uint8", "bool": "bool_", "c64": "complex64", "c128": "complex128",
 }  # fmt: skip
+PARTS = (
+    (re.compile(r"\.([^.@]+)@grad\.part$"), r".part_\1"),
+    (re.compile(r"\.([^.@]+)@sum(\.part)?$"), r".sum\2_\1"),
+)
+"""How what is added up over microbatches is called: those of an op differ in their last words."""
+
 WHOLE = re.compile(r"^(.+)(\.[^.]+)\.whole@\1(?=@|$)")
 """What the op that a weight belongs to has gathered of it."""
 
 CAST = ("cast", "forward", "")
-KEPT = ("weight", "statistic", "constant")
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
 
@@ -38,6 +42,8 @@ def titled(buffer: Buffer, space: str) -> str:
     if buffer.kind == "weight" and buffer.type.dtype in NARROW:
         return f"{buffer.name}_{buffer.type.dtype}"
     plain = WHOLE.sub(r"\1\2@whole", buffer.name.removesuffix(MASTER))
+    for pattern, name in PARTS:
+        plain = pattern.sub(name, plain)
     return plain.replace("@grad", "") if space == "g" else plain
 
 
@@ -46,9 +52,9 @@ class Arrays:
     """Names, namespaces and table rows of a role's arrays.
 
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
-    is how many a batch is cut into, `kept_by` has by op the weights, statistics and constants that it keeps, `halos`
-    the exchange behind each buffer with a halo; `windows` collects the constants that describe halos, `shared` has the
-    mesh axes along which ranks share the memory of a bucket, `rooms` the workspaces of each op's kernels by pass.
+    is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo; `windows` collects the
+    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `rooms` the
+    workspaces of each op's kernels by pass.
     """
 
     role: Role
@@ -56,7 +62,6 @@ class Arrays:
     microbatches: int
     stacked: Mapping[str, int]
     blocks: Blocks
-    kept_by: Mapping[str, tuple[str, ...]]
     windows: dict[str, str]
     storage: Storage = field(init=False)
     names: dict[str, str] = field(default_factory=dict)
@@ -150,19 +155,6 @@ class Arrays:
             room, number = f"{made.kernel[1]}{number}", number + 1
         self.bundled.update(made.workspaces)
         return ("*", Ref("a", path, f"{identifier(rest)}_scratch"), f".{room}")
-
-    def owned(self, name: str) -> tuple[str, ...]:
-        """All that the op of a buffer keeps, where each is an array of its own in w; none of any other buffer."""
-        return self._owned.get(name.rpartition(".")[0], ()) if self.space(name) == "w" else ()
-
-    @cached_property
-    def _owned(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
-        for buffer in self.role.buffers:
-            op, _, role = buffer.name.rpartition(".")
-            if buffer.kind in KEPT and op in self.kept_by and f"{op}.{role}" in self.kept_by[op]:
-                found[op] = (*found.get(op, ()), buffer.name)
-        return {op: names for op, names in found.items() if names == self.kept_by[op]}
 
     def is_part(self, buffer: Buffer, parent: Buffer) -> bool:
         """Whether a buffer is a rank's part of what its parent holds of the same tensor."""

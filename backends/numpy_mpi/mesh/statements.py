@@ -46,17 +46,24 @@ class Value:
     kind: str = ""
 
 
+TRAINING, INFERENCE = "training", "inference"
+"""The modes of statements that only one of both has."""
+
 NUMBER, KERNEL = "number", "kernel"
 """Kinds of values: whatever numbers count, equal ones are one parameter; kernels of one op and pass are alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a row of a table is called, or calls another row: by namespace, unless that is understood."""
+    """What a row of a table is called, or calls another row: by namespace, unless that is understood.
+
+    It is that of arrays called `also`, too.
+    """
 
     path: Path
     name: str = ""
     space: str = ""
+    also: tuple[str, ...] = ()
 
     def inside(self, block: Path) -> bool:
         """Whether it lies in a block."""
@@ -65,7 +72,7 @@ class Key:
     def text(self, block: Path) -> str:
         """As it stands in the table of a block, or of any other."""
         within = dotted(self.path[len(block) :] if self.inside(block) else self.path, self.name)
-        return literal(f"{self.space}.{within}" if self.space else within)
+        return literal(" ".join((f"{self.space}.{within}" if self.space else within, *self.also)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +107,20 @@ Keywords = tuple[tuple[str, Token], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """What a statement is repeated for: `for weight, gradient in each` over these arguments."""
+
+    head: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """A call, or without arguments what its head says; `tail` ends it, `note` is a comment behind it.
 
     `keywords` are arguments that instances may have or not; `options` are further ones in a dictionary of that name.
-    `calls` names the function of a block that it calls, `loop` is what stands before it: a `for` in a line of its own.
-    Rows of numbered blocks that are the same but for their `numbers` are one.
+    `calls` names the function of a block that it calls, `loop` stands before it.
+    Rows of numbered blocks that are the same but for their `numbers` are one. `mode` says when it is made, "" always.
     """
 
     head: Expression
@@ -115,8 +130,9 @@ class Statement:
     tail: str = ""
     note: str = ""
     calls: str = ""
-    loop: str = ""
+    loop: Loop | None = None
     numbers: tuple[int, ...] = ()
+    mode: str = ""
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -132,11 +148,9 @@ class Statement:
     def lines(self, block: Path, indent: int = 4) -> list[str]:
         """As text in a block's function."""
         head = written(self.head, block)
-        if len(self.numbers) > 1:
-            return self._numbered(block, indent)
         if self.loop:
-            inner = replace(self, loop="").lines(block, indent + 4)
-            return [f"{' ' * indent}{self.loop}", *inner]
+            inner = replace(self, loop=None).lines(block, indent + 4)
+            return [*call(self.loop.head, self.loop.arguments, indent, ":").split("\n"), *inner]
         if self.arguments is None:
             lines = [f"{' ' * indent}{head}{self.tail}"]
         else:
@@ -149,34 +163,6 @@ class Statement:
         elif self.note:
             lines.insert(0, comment(self.note, indent))
         return lines
-
-    def _numbered(self, block: Path, indent: int) -> list[str]:
-        """Rows of several blocks."""
-        key, kind = self.head
-        assert isinstance(key, Key)
-        name = literal(f"{dotted(key.path[len(block) : -1])}[{{i}}]")
-        one = replace(self, head=(f"f{name}", kind), numbers=(), tail="")
-        margin, rows = " " * indent, f"for i in range({self.numbers[0]}, {self.numbers[-1] + 1})"
-        lines = one.lines(block, indent + 4)
-        short = f"{margin}**{{{lines[0].strip()} {rows}}},"
-        if len(lines) == 1 and len(short) <= WIDTH:
-            return [short]
-        return [f"{margin}**{{", *lines, f"{margin}    {rows}", f"{margin}}},"]
-
-
-def gathered(rows: Iterable[Statement]) -> list[Statement]:
-    """Rows of which those for neighbours in a repeat are one where they are the same."""
-    found: list[Statement] = []
-    for row in rows:
-        key, last = row.head[0], found[-1].head[0] if found else None
-        if row.calls and isinstance(key, Key) and isinstance(last, Key) and isinstance(key.path[-1], int):
-            numbers = found[-1].numbers or last.path[-1:]
-            same = replace(found[-1], head=row.head, numbers=()) == row
-            if same and key.path == (*last.path[:-1], numbers[-1] + 1):  # type: ignore[operator]
-                found[-1] = replace(found[-1], numbers=(*numbers, key.path[-1]))  # type: ignore[arg-type]
-                continue
-        found.append(row)
-    return found
 
 
 def written(expression: Expression, block: Path) -> str:

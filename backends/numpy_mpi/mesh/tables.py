@@ -15,7 +15,7 @@ from math import prod
 
 from backends.numpy_mpi.mesh.cover import cover
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
-from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Keywords, Statement, Token, Value
+from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Keywords, Ref, Statement, Token, Value
 from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Graph
@@ -32,11 +32,12 @@ Order = tuple[tuple[int, ...], int, int, str]
 
 @dataclass(slots=True)
 class _Row:
-    """A row, where it stands, and the buffers of bucket members among what it makes."""
+    """A row, where it stands, and the arrays that it makes."""
 
     order: Order
     path: Path
     statement: Statement
+    arrays: tuple[Ref, ...]
 
 
 @dataclass
@@ -57,7 +58,15 @@ class Rows:
 
     def located(self) -> list[tuple[Path, Statement]]:
         """All rows in the order of the network."""
-        return [(row.path, row.statement) for row in sorted(self._rows(), key=lambda row: row.order)]
+        return [(row.path, row.statement) for row in self._sorted]
+
+    def made(self) -> Iterator[Ref]:
+        """The arrays that they make, likewise."""
+        return (array for row in self._sorted for array in row.arrays)
+
+    @cached_property
+    def _sorted(self) -> list[_Row]:
+        return sorted(self._rows(), key=lambda row: row.order)
 
     def _rows(self) -> Iterator[_Row]:
         implied = {name for tensor in self.weights for name in self._implied(tensor)}
@@ -69,7 +78,8 @@ class Rows:
             if tensor in self.weights:
                 yield self._weight(tensor)
             else:
-                yield _Row(self._order(name), self.arrays.places[name][0], self._explicit(buffer))
+                made = (self.arrays.ref(name),)
+                yield _Row(self._order(name), self.arrays.places[name][0], self._explicit(buffer), made)
         for path, attribute in self.arrays.rooms:
             yield self._scratch(path, attribute)
 
@@ -142,7 +152,8 @@ class Rows:
         start = self._start(tensor, path)
         arguments += [start] if start else []
         kind = "Weight" if f"{tensor}@grad" in self.tensors else "Statistic"
-        return _Row(self._order(name), path, _row(Key(path, self._within(path, tensor) or ""), kind, arguments))
+        made = tuple(map(self.arrays.ref, (name, *self._implied(tensor))))
+        return _Row(self._order(name), path, _row(Key(path, self._within(path, tensor) or ""), kind, arguments), made)
 
     def _within(self, path: Path, tensor: str) -> str | None:
         """The name of a tensor in its block; None where the block is called otherwise."""
@@ -251,7 +262,8 @@ class Rows:
         rooms = (f"{room} {self._sizes(names)}" for room, names in self.arrays.rooms[path, attribute].items() if names)
         told = (Value(literal("; ".join(rooms)), "scratch"),)
         order = self.arrays.blocks.order(path, attribute), 2, 0, attribute
-        return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", [told]))
+        made = (Ref("a", path, attribute),)
+        return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", [told]), made)
 
     def _sizes(self, names: tuple[str, ...]) -> str:
         """How many elements buffers have, those that are equal together, with their types where these are others."""
@@ -273,6 +285,8 @@ class Rows:
         if name in self.held and not name.endswith("@grad"):
             return ops, 0, position, ""
         member = buffer.view_of is not None and self.arrays.role.buffer(buffer.view_of).kind == "bucket"
+        if name.endswith("@grad.part"):  # as the weights that it is of
+            attribute = f"{attribute.rpartition('_')[0]}_{position:06}"
         return (ops, 1, position, "") if member else (ops, 2, 0, attribute)
 
     @cached_property

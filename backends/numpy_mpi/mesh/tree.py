@@ -121,6 +121,13 @@ def _steps(component: str) -> Path:
     return (found[1], *(int(number) for number in re.findall(r"\d+", found[2])))
 
 
+class Counted(int):
+    """A number in a loop: so many more than the loop's."""
+
+    def __format__(self, _: str) -> str:
+        return f"i {'+' if self > 0 else '-'} {abs(self)}" if self else "i"
+
+
 def dotted(path: Path, name: str = "") -> str:
     """A path as Python text: `stage1[0].main.relu`."""
     text = ""

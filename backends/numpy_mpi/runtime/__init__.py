@@ -115,6 +115,7 @@ from .data import Dataset, Loader, Samples
 from .failures import ProgramError
 from .files import Files, load_arrays, load_npz, load_weights, save_arrays, save_npz, save_weights
 from .guard import require_finite, skipped
+from .job import Job
 from .place import Place
 from .position import Position
 from .program import Options, Result, run
@@ -141,6 +142,7 @@ __all__ = [
     "Dataset",
     "Files",
     "Halo",
+    "Job",
     "Loader",
     "Member",
     "N",

@@ -79,18 +79,21 @@ class Arrays:
             made: dict[str, Any] = {}
             for name in self._table:
                 self._make(name, samples, slot, made)
-            self._views[samples, slot] = nested({**self._together(made), **made})
+            self._views[samples, slot] = nested(self._together(made))
         return self._views[samples, slot]
 
-    def _together(self, made: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-        """All that an op keeps, in the order of the table, by the op's name: `w.bn` beside `w.bn_scale`."""
+    def _together(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """Arrays, and those called alike but for a last word together, in the order of the table.
+
+        `w.bn` are w.bn_scale, w.bn_shift, w.bn_mean and w.bn_variance, if nothing else is called `bn`.
+        """
         found: dict[str, tuple[Any, ...]] = {}
-        for name, row in self._table.items():
-            role = row.tensor.rpartition(".")[2] if isinstance(row, Array | View | Part) else ""
-            op = name.removesuffix(f"_{role}")
-            if role and "@" not in role and op != name:
-                found[op] = (*found.get(op, ()), made[name])
-        return found
+        blocks = {name[: at.start()] for name in self._table for at in re.finditer(r"[.\[]", name)}
+        for name in self._table:
+            head, _, word = name.rpartition("_")
+            if head and "." not in word and head not in self._table and head not in blocks:
+                found[head] = (*found.get(head, ()), made[name])
+        return {**found, **made}
 
     # --- memory --------------------------------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class Arrays:
                 made[name] = _rooms(row, lambda part, name=name: Named(f"{name} {part}", calls))  # type: ignore[misc]
             else:
                 made[name] = Named(root, calls)
-        return nested(made)
+        return nested(self._together(made))
 
     def _type(self, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         return self._dtype if dtype is None else np.dtype(dtype)

@@ -58,6 +58,13 @@ class Options:
         """Whether nothing is trained: weights are given, outputs asked for, and no length of training."""
         return bool(self.load and self.predict) and self.steps is None and self.epochs is None
 
+    def length(self, steps: int, epoch: int) -> int:
+        """How many steps are made where the program says so many; an epoch has `epoch`."""
+        if self.predicts_only:
+            return 0
+        usual = steps if self.epochs is None else self.epochs * epoch
+        return usual if self.steps is None else self.steps
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

@@ -3,7 +3,8 @@
 A table has blocks within blocks, as the network has: `{"stage1[0]": {"a.relu": Array("N/data 56 56 256"), …}}`. Rows
 are named by their namespace and attribute, so this one is `a.stage1[0].relu`. The row of a weight is named as the
 tensor is; its attributes have `_` for the last dot: `"conv.weight"` is `w.conv_weight`, and so is its gradient,
-`g.conv_weight`, and state, `s.conv_weight_velocity`.
+`g.conv_weight`, and state, `s.conv_weight_velocity`. A row may have several names: `"a.bn bn_grad"` are a.bn and
+a.bn_grad.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ def _flat(
     rows: Nested, block: str, states: Sequence[str], buckets: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str, Row]]:
     """(block, namespace, name in the block, row) of all rows, in order."""
-    for name, row in rows.items():
+    for name, row in ((name, row) for names, row in rows.items() for name in _each(names)):
         if isinstance(row, Mapping):
             yield from _flat(row, _below(block, name), states, buckets)
         elif isinstance(row, Weight | Statistic):
@@ -209,6 +210,12 @@ def _flat(
         else:
             space, _, rest = name.partition(".")
             yield block, space, rest, row
+
+
+def _each(names: str) -> Iterator[str]:
+    """The names of a row: of all but the first, what is before the last dot is understood."""
+    first, *others = names.split()
+    yield from (first, *(f"{first.rpartition('.')[0]}.{name}" for name in others))
 
 
 def _bucket(weight: str, buckets: Mapping[str, str]) -> str:

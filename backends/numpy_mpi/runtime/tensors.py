@@ -111,6 +111,14 @@ class Tensors:
             init = self._initial[name]
             yield name, {"kind": init, "fan_in": prod(self.shape(name)[1:])} if isinstance(init, str) else init
 
+    def start(self, initialise: Callable[..., None], key: Callable[[int, str], tuple[int, int]], seed: int) -> None:
+        """Weights as training starts with them: they depend on the seed and their names alone."""
+        for name, init in self.initial():
+            if isinstance(init, Mapping):
+                self.draw(name, initialise, key=key(seed, name), **init)
+            elif isinstance(init, int | float):
+                self.fill(name, init)
+
     def draw(self, name: str, initialise: Callable[..., None], *, of: str = "", **keywords: Any) -> None:
         """What `initialise` writes into a whole array, whatever the parts: each rank that has one draws it itself.
 

@@ -1,0 +1,109 @@
+"""A rank's part of a job: its stage with the arrays that its functions work on; evaluation and prediction with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from .arrays import Arrays, found
+from .clock import Clock
+from .data import Loader, Samples
+from .files import save_arrays
+from .place import At, Place
+from .progress import Profile, Progress
+from .stages import Stage
+from .tensor_files import load_tensors, save_tensors
+from .tensors import Tensors
+
+Show = Callable[[float, int], float]
+"""A metric's total over so many samples -> what is shown of it."""
+
+
+class Job:
+    """The functions of this rank's stage and their arrays, which are allocated here, once.
+
+    The number of the stage that has the loss and the totals of an evaluation is `last`; `outputs` has by the network's
+    names where outputs are, such as `logits.linear` among activations. `w`, `s` and `g` are weights, optimizer state and
+    gradients of weights; `tensors` has what is kept from step to step by its name in the network.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        place: Place,
+        clock: Clock,
+        *,
+        dtype: npt.DTypeLike,
+        last: int,
+        outputs: Mapping[str, str],
+    ) -> None:
+        self.place, self.profile = place, Profile(clock)
+        self.tables = [stage.tables() for stage in stages]
+        self.stage, held = stages[place.stage], self.tables[place.stage]
+        self.w, self.s, self.g = (
+            Arrays(each, place, dtype).at() for each in (held.weights, held.states, held.gradients)
+        )
+        slots, functions = self.stage.slot_count, self.stage.functions
+        self._arrays = Arrays(held.activations, place, dtype, slots=slots, functions=functions)
+        self.tensors = Tensors(place, self.tables, self.w, self.s, self.g, dtype)
+        self.last = place.stage == last
+        self._last, self._outputs = last, outputs
+
+    def run(self, schedule: str, batch: Sequence[At]) -> None:
+        """The functions of a schedule on a batch's microbatches, and how long each took."""
+        for function, at, slot in self.stage.steps(schedule, batch):
+            function(self._arrays.at(at.samples, slot), self.w, self.g, self.s, at, self.place)
+            self.profile.lap(function.__name__)
+
+    def load(self, file: str) -> None:
+        """Take the weights of a file."""
+        load_tensors(self.tensors, file)
+
+    def save(self, file: str) -> None:
+        """Write the weights, whole and under their names in the network."""
+        save_tensors(self.tensors, file)
+
+    def evaluation(self, samples: Samples, metrics: Mapping[str, Show]) -> tuple[float, dict[str, float]]:
+        """Loss and metrics over a whole set, every sample once."""
+        if self.last:
+            self.g.totals.fill(0)
+        self._copy_weights()
+        loader = self._in_order(samples)
+        for number in range(loader.steps_per_epoch):
+            self._steps(self.stage.evaluate, self.place.batch(loader, loader.indices(number), step=number))
+        loss, *sums = self.place.share(self.g.totals.tolist() if self.last else None, self._last)
+        count = len(samples)
+        shown = zip(metrics.items(), sums, strict=True)
+        return loss / count, {name: show(total, count) for (name, show), total in shown}
+
+    def write_outputs(self, samples: Samples, file: str, progress: Progress) -> None:
+        """Write the network's outputs for a whole set, in order: rank 0 does, all others send it what they have."""
+        self._copy_weights()
+        loader, place = self._in_order(samples), self.place
+        rows: dict[str, list[Any]] = {name: [] for name in self._outputs}
+        for number in range(loader.steps_per_epoch):
+            indices = loader.indices(number)
+            for function, at, slot in self.stage.steps(self.stage.predict, place.batch(loader, indices, step=number)):
+                arrays = self._arrays.at(at.samples, slot)
+                function(arrays, self.w, self.g, None, at, place)
+                for name in self.stage.outputs.get(function.__name__, ()):
+                    rows[name].append(place.gather(found(arrays, self._outputs[name])))
+            progress.predicted(int(indices[-1]) + 1, len(samples))
+        outputs = place.collect(rows)
+        if outputs is not None:
+            save_arrays(file, outputs)
+        progress.note(f"wrote {file}: {', '.join(self._outputs)} of {len(samples)} samples")
+
+    def _steps(self, schedule: str, batch: Sequence[At]) -> None:
+        """As `run`, without the optimizer's state and without taking times."""
+        for function, at, slot in self.stage.steps(schedule, batch):
+            function(self._arrays.at(at.samples, slot), self.w, self.g, None, at, self.place)
+
+    def _copy_weights(self) -> None:
+        """The weights that the network computes with, in half precision, are made of those that are trained, in f32."""
+        self._steps(self.stage.copies, self.place.batch(None, ()))
+
+    def _in_order(self, samples: Samples) -> Loader:
+        return Loader(samples, self.place.batch_size, shuffle=False, last="keep", layouts=self.stage.layouts)
