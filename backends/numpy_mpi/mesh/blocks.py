@@ -27,14 +27,17 @@ TABLE = "arrays"
 """The kind of trees whose statements are rows of a table."""
 
 SPACES = ("a", "w", "g", "s")
-RUNTIME = ("at", "place")
+RUNTIME = ("at", "place", "training")
 OVERHEAD = 4
 """Lines that a function has beside its statements."""
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A block's statements in one segment, and its blocks'; `function` is set once it is known to be called."""
+    """A block's statements in one segment, and its blocks'; `call` is set once it is known to have a function.
+
+    `mode` is that of all its statements, which then have none themselves.
+    """
 
     path: Path
     kind: str
@@ -42,6 +45,7 @@ class Node:
     number: int = 0
     body: list[Statement] = field(default_factory=list)
     call: Statement | None = None
+    mode: str = ""
 
     @property
     def height(self) -> int:
@@ -131,7 +135,11 @@ class Folding:
         for height in range(1, 1 + max(node.height for node in nodes)):
             level = [node for node in nodes if node.height == height]
             for node in level:
-                node.body, node.call = list(_flat(node)), None
+                node.body, node.call, node.mode = list(_flat(node)), None, ""
+                modes = {statement.mode for statement in node.body}
+                if node.path and len(modes) == 1:
+                    (node.mode,) = modes
+                    node.body = [replace(statement, mode="") for statement in node.body]
             alike: dict[object, list[Node]] = {}
             for node in level:
                 if node.path and not _repeats(node) and len(node.body) > 1:
@@ -186,6 +194,7 @@ class Folding:
         tokens = [token for statement in body for token in statement.tokens()]
         spaces = [s for s in SPACES if any(isinstance(token, Ref) and token.space == s for token in tokens)]
         told = [n for n in RUNTIME if any(isinstance(token, str) and re.search(rf"\b{n}\b", token) for token in tokens)]
+        told += ["training"] if any(each.mode for each in body) and "training" not in told else []
         name, is_table = self._name(group), first.kind == TABLE
         for at, node in enumerate(group):
             arguments: list[Expression] = [*((Ref(space, node.path),) for space in spaces), *((each,) for each in told)]
@@ -216,9 +225,9 @@ def _flat(node: Node) -> Iterator[Statement]:
         if isinstance(item, Statement):
             yield item
         elif item.call is not None:
-            yield item.call
+            yield replace(item.call, mode=item.mode)
         else:
-            yield from item.body
+            yield from (replace(each, mode=each.mode or item.mode) for each in item.body)
 
 
 def _repeats(node: Node) -> bool:
@@ -251,7 +260,8 @@ def _text(token: Token) -> str:
 
 def _shape(statement: Statement, block: Path) -> object:
     """What statements of alike blocks agree in."""
-    return tuple(tuple(_mark(token, block) for token in expression) for expression in statement.expressions)
+    marks = (tuple(_mark(token, block) for token in expression) for expression in statement.expressions)
+    return (statement.mode, *marks)
 
 
 def _mark(token: Token, block: Path) -> object:

@@ -1,4 +1,4 @@
-"""Statements as the lines of a function: those of training and of inference in an `if`, those of neighbours in a loop."""
+"""Statements as the lines of a function: those of training or inference alone in an `if`, those alike in a loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def _looped(statements: Sequence[Statement]) -> Iterator[Statement]:
         place = _place(statements[at])
         if place is not None:
             end = _end(statements, at, place)
-        yield from (_loop(statements[at], place, end - at, statements[at + 1]),) if end > at + 2 else statements[at:end]
+        if place is not None and end > at + 2:
+            yield _loop(statements[at], place, end - at, statements[at + 1])
+        else:
+            yield from statements[at:end]
         at = end
 
 

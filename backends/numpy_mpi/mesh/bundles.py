@@ -1,4 +1,4 @@
-"""Arrays that statements name together: `*w.bn` are scale, shift, mean and variance (`runtime/arrays.py` says which)."""
+"""Arrays that statements name together: `*w.bn` are scale, shift, mean and variance (see `runtime/arrays.py`)."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from textwrap import wrap
 import dlc
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
-from backends.numpy_mpi.mesh import bodies, listing
+from backends.numpy_mpi.mesh import bodies, listing, scratch
 from backends.numpy_mpi.mesh.blocks import TABLE, Folding, Function, Node, described, tree
 from backends.numpy_mpi.mesh.bundles import Bundles
 from backends.numpy_mpi.mesh.calls import Calls
+from backends.numpy_mpi.mesh.modes import merged
 from backends.numpy_mpi.mesh.rows import schedule_text, slots_of
 from backends.numpy_mpi.mesh.settings import Settings
 from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
@@ -61,7 +62,7 @@ TABLES = {
     "arrays": ("each",),
     "spec": ("Halo",),
     "stages": ("Stage",),
-    "tables": ("Array", "Bucket", "Member", "Part", "Scratch", "Statistic", "Temporary", "View", "Weight"),
+    "tables": ("Array", "Bucket", "Member", "Part", "Statistic", "Temporary", "View", "Weight"),
 }
 """What tables and functions name, by the module of the runtime that has it."""
 
@@ -81,6 +82,11 @@ TITLES = {
     "sent": "What was sent has gone, its arrays are free.",
 }
 
+BOTH = "The network, in training with its loss and its metrics."
+
+PARAMETERS = ("a", "w", "g", "s", "at", "place")
+"""Of each segment's function: the namespaces, the microbatch, and the rank."""
+
 TITLES_OF_BLOCKS = {
     "forward": "The forward pass",
     "backward": "The backward pass",
@@ -88,6 +94,7 @@ TITLES_OF_BLOCKS = {
     "update": "A step of the optimizer",
     "predict": "Inference",
     "evaluate": "The evaluation",
+    TABLE: "The arrays",
 }
 
 
@@ -96,6 +103,7 @@ class SegmentText:
     """One function of train.py."""
 
     name: str
+    parameters: tuple[str, ...]
     title: str
     body: str
 
@@ -112,6 +120,7 @@ class RoleText:
     windows: dict[str, str]
     settings: Settings
     calls: Calls = field(init=False)
+    in_both: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         emission = self.emission
@@ -137,10 +146,22 @@ class RoleText:
         """The statements of its segments by block."""
         located = [(segment, list(self._located(segment))) for segment in self.role.segments if segment.instructions]
         bundles = Bundles(self.rows.made())
-        return [
-            tree((), _kind(segment), [(path, bundles.together(statement)) for path, statement in several])
+        statements = {
+            segment.name: [(path, bundles.together(statement)) for path, statement in several]
             for segment, several in located
-        ]
+        }
+        for name in [each for each in statements if each.startswith("forward")]:
+            self._with_inference(statements, name, name.replace("forward", "predict"))
+        return [tree((), _kind(segment), statements[segment.name]) for segment, _ in located]
+
+    def _with_inference(self, statements: dict[str, list[tuple[Path, Statement]]], training: str, other: str) -> None:
+        """One function for training and inference, where they have enough in common."""
+        both = merged(statements[training], statements[other]) if other in statements else []
+        if both:
+            statements[training] = both
+            arguments = tuple((each,) for each in (*PARAMETERS, "training=False"))
+            statements[other] = [((), Statement((self.title(training),), arguments))]
+            self.in_both.add(training)
 
     def _located(self, segment: Segment) -> Iterator[tuple[Path, Statement]]:
         if not segment.name.endswith(".sent"):
@@ -151,7 +172,12 @@ class RoleText:
     def segments(self, trees: Sequence[Node]) -> list[SegmentText]:
         """The functions of its segments, in order."""
         return [
-            SegmentText(self.title(segment.name), TITLES[found.kind], "\n".join(bodies.lines(found.body, ())))
+            SegmentText(
+                self.title(segment.name),
+                (*PARAMETERS, *(["training=True"] if segment.name in self.in_both else [])),
+                BOTH if segment.name in self.in_both else TITLES[found.kind],
+                "\n".join(bodies.lines(found.body, ())),
+            )
             for segment, found in zip((s for s in self.role.segments if s.instructions), trees, strict=True)
         ]
 
@@ -374,6 +400,7 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
     return {
         "suffix": part.suffix,
         "rows": "\n".join(listing.lines(rows.body, ())),
+        "scratch": "\n".join(scratch.lines(part.rows.scratch())),
         "states": literal(part.rows.states),
         "segments": segments,
         "functions": functions.strip(),

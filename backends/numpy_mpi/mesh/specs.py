@@ -32,6 +32,9 @@ PARTS = (
 WHOLE = re.compile(r"^(.+)(\.[^.]+)\.whole@\1(?=@|$)")
 """What the op that a weight belongs to has gathered of it."""
 
+SCRATCH = "_scratch"
+"""How the name of what an op's kernels work in ends."""
+
 CAST = ("cast", "forward", "")
 SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucket": "g"}
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
@@ -53,8 +56,8 @@ class Arrays:
 
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
     is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo; `windows` collects the
-    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `rooms` the
-    workspaces of each op's kernels by pass.
+    constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `rooms`
+    the workspaces of each op's kernels by pass.
     """
 
     role: Role
@@ -149,12 +152,12 @@ class Arrays:
         if any(self.role.buffer(name).placement for name in made.workspaces):
             return None
         path, rest = self.blocks.locate(made.address.partition("@")[0])
-        rooms = self.rooms.setdefault((path, f"{identifier(rest)}_scratch"), {})
+        rooms = self.rooms.setdefault((path, f"{identifier(rest)}{SCRATCH}"), {})
         room, number = made.kernel[1], 2
         while rooms.setdefault(room, made.workspaces) != made.workspaces:
             room, number = f"{made.kernel[1]}{number}", number + 1
         self.bundled.update(made.workspaces)
-        return ("*", Ref("a", path, f"{identifier(rest)}_scratch"), f".{room}")
+        return ("*", Ref("a", path, f"{identifier(rest)}{SCRATCH}"), f".{room}")
 
     def is_part(self, buffer: Buffer, parent: Buffer) -> bool:
         """Whether a buffer is a rank's part of what its parent holds of the same tensor."""

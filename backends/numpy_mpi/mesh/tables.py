@@ -14,7 +14,7 @@ from itertools import groupby
 from math import prod
 
 from backends.numpy_mpi.mesh.cover import cover
-from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, Arrays
+from backends.numpy_mpi.mesh.specs import NUMPY_TYPES, SCRATCH, Arrays
 from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Keywords, Ref, Statement, Token, Value
 from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import literal
@@ -62,7 +62,8 @@ class Rows:
 
     def made(self) -> Iterator[Ref]:
         """The arrays that they make, likewise."""
-        return (array for row in self._sorted for array in row.arrays)
+        yield from (array for row in self._sorted for array in row.arrays)
+        yield from (Ref("a", path, attribute) for path, attribute in self.arrays.rooms)
 
     @cached_property
     def _sorted(self) -> list[_Row]:
@@ -80,8 +81,6 @@ class Rows:
             else:
                 made = (self.arrays.ref(name),)
                 yield _Row(self._order(name), self.arrays.places[name][0], self._explicit(buffer), made)
-        for path, attribute in self.arrays.rooms:
-            yield self._scratch(path, attribute)
 
     # --- weights -------------------------------------------------------------------------------------------------
 
@@ -257,13 +256,18 @@ class Rows:
         within = self._within(path, tensor)
         return literal(f"/{tensor}") if within is None else Key(path, within)
 
-    def _scratch(self, path: Path, attribute: str) -> _Row:
-        """The row of the arrays that the kernels of an op work in."""
-        rooms = (f"{room} {self._sizes(names)}" for room, names in self.arrays.rooms[path, attribute].items() if names)
-        told = (Value(literal("; ".join(rooms)), "scratch"),)
-        order = self.arrays.blocks.order(path, attribute), 2, 0, attribute
-        made = (Ref("a", path, attribute),)
-        return _Row(order, path, _row(Key(path, attribute, "a"), "Scratch", [told]), made)
+    def scratch(self) -> dict[Path, str]:
+        """What the kernels of each op work in, by passes."""
+        told = {
+            (*path, attribute.removesuffix(SCRATCH)): "; ".join(
+                f"{room} {self._sizes(names)}" for room, names in rooms.items() if names
+            )
+            for (path, attribute), rooms in self.arrays.rooms.items()
+        }
+        return {path: text for path, text in sorted(told.items(), key=lambda item: self._op_order(item[0])) if text}
+
+    def _op_order(self, op: Path) -> tuple[int, ...]:
+        return self.arrays.blocks.order(op[:-1], str(op[-1]))
 
     def _sizes(self, names: tuple[str, ...]) -> str:
         """How many elements buffers have, those that are equal together, with their types where these are others."""

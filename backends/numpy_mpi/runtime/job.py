@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from .arrays import Arrays, found
@@ -25,8 +26,8 @@ class Job:
     """The functions of this rank's stage and their arrays, which are allocated here, once.
 
     The number of the stage that has the loss and the totals of an evaluation is `last`; `outputs` has by the network's
-    names where outputs are, such as `logits.linear` among activations. `w`, `s` and `g` are weights, optimizer state and
-    gradients of weights; `tensors` has what is kept from step to step by its name in the network.
+    names where outputs are, such as `logits.linear` among activations. `w`, `s` and `g` are weights, optimizer state
+    and gradients of weights; `tensors` has what is kept from step to step by its name in the network.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Job:
 
     def _copy_weights(self) -> None:
         """The weights that the network computes with, in half precision, are made of those that are trained, in f32."""
-        self._steps(self.stage.copies, self.place.batch(None, ()))
+        self._steps(self.stage.copies, self.place.batch(None, np.empty(0, np.int64)))
 
     def _in_order(self, samples: Samples) -> Loader:
-        return Loader(samples, self.place.batch_size, shuffle=False, last="keep", layouts=self.stage.layouts)
+        return Loader(samples, self.place.batch_size, shuffle=False, last="keep", layouts=dict(self.stage.layouts))

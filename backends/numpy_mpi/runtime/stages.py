@@ -17,7 +17,8 @@ Function = Callable[..., None]
 class Stage:
     """One stage, or the whole job where there is no pipeline.
 
-    `arrays` has the rows of all its arrays (tables.py), `states` what the optimizer keeps for each trained weight.
+    `arrays` has the rows of all its arrays (tables.py), `states` what the optimizer keeps for each trained weight,
+    `scratch` what the kernels of ops work in.
     `train`, `update`, `evaluate`, `predict` and `copies` (of weights in half precision) are schedules of `functions`
     (schedule.py). `slots` says by the number in a function's name in how many slots its microbatches take turns,
     `outputs` by function what it gives, `layouts` in which order images are read.
@@ -31,13 +32,14 @@ class Stage:
     predict: str
     copies: str = ""
     states: tuple[str, ...] = ()
+    scratch: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[int, int] = field(default_factory=dict)
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     layouts: Mapping[str, str] = field(default_factory=dict)
 
     def tables(self) -> Tables:
         """The tables of its arrays."""
-        return tables(self.arrays, self.states)
+        return tables(self.arrays, self.states, self.scratch)
 
     @property
     def slot_count(self) -> int:

@@ -9,6 +9,7 @@ a.bn_grad.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -166,8 +167,11 @@ class Tables:
         return {"w": self.weights, "s": self.states, "g": self.gradients, "a": self.activations}[name]
 
 
-def tables(rows: Nested, states: Sequence[str] = ()) -> Tables:
-    """The tables of rows in blocks; each trained weight has `states` of these names."""
+def tables(rows: Nested, states: Sequence[str] = (), scratch: Mapping[str, str] | None = None) -> Tables:
+    """The tables of rows in blocks; each trained weight has `states` of these names.
+
+    `scratch` has by the names of ops what their kernels work in: "stage1[1:3].conv stage2[0].conv" are three ops.
+    """
     made = Tables()
     buckets = {
         name: key.partition(".")[2]
@@ -185,6 +189,8 @@ def tables(rows: Nested, states: Sequence[str] = ()) -> Tables:
         made.space(space)[at] = (
             replace(row, of=_around(block, row.of)) if isinstance(row, View | Part | Member) else row
         )
+    for names, rooms in (scratch or {}).items():
+        made.activations.update({f"{op}_scratch": Scratch(rooms) for name in names.split() for op in _numbered(name)})
     for table in (made.weights, made.states, made.gradients, made.activations):
         for name, row in table.items():
             if isinstance(row, View | Part | Member):
@@ -216,6 +222,15 @@ def _each(names: str) -> Iterator[str]:
     """The names of a row: of all but the first, what is before the last dot is understood."""
     first, *others = names.split()
     yield from (first, *(f"{first.rpartition('.')[0]}.{name}" for name in others))
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """`stage1[1].conv` and `stage1[2].conv` of `stage1[1:3].conv`."""
+    found = re.fullmatch(r"(.*?)\[(\d+):(\d+)\](.*)", name)
+    if found is None:
+        yield name
+    else:
+        yield from (f"{found[1]}[{number}]{found[4]}" for number in range(int(found[2]), int(found[3])))
 
 
 def _bucket(weight: str, buckets: Mapping[str, str]) -> str:
