@@ -26,6 +26,9 @@ PADDED = ".padded"
 WORKING = ("conv", "conv_transpose")
 """Ops whose kernels work in arrays of their own, some of them in none."""
 
+MANY = 4
+"""From so many gradients on, all of them are not named one by one."""
+
 KEPT_IN = {"w": "weight", "g": "gradient", "s": "state"}
 
 Alike = tuple[tuple[str, str, str], Attrs, tuple[tuple[str, str], ...]]
@@ -154,7 +157,7 @@ class Calls:
             decided.append(("pad=pad",))
         kernel = Value(self.emission.kernel(made).function, "_".join(made.kernel[:2]).removesuffix("_forward"), KERNEL)
         function: Expression = (kernel,)
-        arguments = [*inputs, *outputs, *workspaces]
+        arguments = [*self._all_gradients(made, inputs), *outputs, *workspaces]
         parts = attrs.get("parts", 1)
         if isinstance(parts, int) and parts > 1 and workspaces:
             names = (*made.inputs, *made.outputs)
@@ -177,6 +180,17 @@ class Calls:
             return [("*place.needed(pad, ", *at, ")") if padded else at for at, padded in pairs]
         rooms = self.arrays.scratch(made) if made.workspaces or made.kernel[0] in WORKING else None
         return [rooms] if rooms is not None else []
+
+    def _all_gradients(self, made: Compute, inputs: list[Expression]) -> list[Expression]:
+        """Inputs, of which the gradients of all weights are one expression where the order does not matter."""
+        if made.kernel[1] != "unscale":
+            return inputs
+        refs = [self.arrays.ref(name) for name in made.inputs]
+        count = next((at for at, ref in enumerate(refs) if ref.space != "g"), len(refs))
+        found = {dotted(ref.path, ref.name) for ref in refs[:count]}
+        if count < MANY or found != self.arrays.ending("w", "") & self.arrays.ending("g", ""):
+            return inputs
+        return [('*(gradient for _, gradient in each((w, ""), (g, "")))',), *inputs[count:]]
 
     def _told(self, made: Compute) -> tuple[dict[str, str], list[Expression]]:
         """(attributes, what the place and time decide); what all ops of a kind are told is a constant of its name."""

@@ -150,7 +150,7 @@ class RoleText:
             segment.name: [(path, bundles.together(statement)) for path, statement in several]
             for segment, several in located
         }
-        for name in [each for each in statements if each.startswith("forward")]:
+        for name in [each for each in statements if re.fullmatch(r"forward\d*", each)]:
             self._with_inference(statements, name, name.replace("forward", "predict"))
         return [tree((), _kind(segment), statements[segment.name]) for segment, _ in located]
 

@@ -40,11 +40,16 @@ SPACES = {"weight": "w", "statistic": "w", "constant": "w", "state": "s", "bucke
 """Kind of a storage -> the namespace of all that lies in it; gradients of weights are in g, all else is in a."""
 
 
+HALO = re.compile(r"(halo)(?:_?[a-z]+(?:_\d+){4})+")
+"""How the rows of neighbours that an array has are told in the name of its buffer: `halo_height_1_1_2_56`."""
+
+
 def titled(buffer: Buffer, space: str) -> str:
     """What the name of a buffer's array is made of: weights in half precision are told apart from those in f32."""
     if buffer.kind == "weight" and buffer.type.dtype in NARROW:
         return f"{buffer.name}_{buffer.type.dtype}"
     plain = WHOLE.sub(r"\1\2@whole", buffer.name.removesuffix(MASTER))
+    plain = HALO.sub(r"\1", plain)
     for pattern, name in PARTS:
         plain = pattern.sub(name, plain)
     return plain.replace("@grad", "") if space == "g" else plain
