@@ -41,7 +41,10 @@ def excerpt(text: str, marks: Sequence[str]) -> str:
 
 
 def _find(lines: Sequence[str], mark: str, start: int) -> int:
-    return next(number for number in range(start, len(lines)) if lines[number].strip().startswith(mark))
+    for number in range(start, len(lines)):
+        if lines[number].strip().startswith(mark):
+            return number
+    raise ValueError(f"no line behind line {start} begins with `{mark}`")
 
 
 def with_excerpts(document: str, files: dict[str, str]) -> str:
