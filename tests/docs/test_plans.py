@@ -1,7 +1,7 @@
 """docs/plans.md shows programs as dlc writes them today; `python -m tests.docs.test_plans` writes its excerpts anew.
 
-Each section has a plan block, which stands in the frame `resnet50.dlspec`, and excerpts as in program.md; how many lines
-train.py has is said in words.
+Each section has a plan block, which stands in the frame `resnet50.dlspec`, excerpts as in program.md, and says how many
+lines train.py has.
 """
 
 from __future__ import annotations
