@@ -231,6 +231,12 @@ class _Chunk:
         return (*made, *sums.end()) if sums is not None else made
 
     def _apart(self, node: Node) -> bool:
+        """Whether a node comes behind the rest: whole buckets of gradients do that live for one microbatch only."""
+        sums = self.nodes.totals
+        beside = () if sums is None else sums.beside(node.outputs)
+        return self._may_wait(node) and all(self._may_wait(other) for other in beside)
+
+    def _may_wait(self, node: Node) -> bool:
         """Whether a node may come behind the rest: what is computed again is there in the backward pass only."""
         graph = self.setting.graph
         of_weights = all(graph.value(name.partition("@grad")[0]).kind == "weight" for name in node.outputs)

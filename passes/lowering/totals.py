@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dlc.ir.graph import Node
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Wait
 from passes.lowering.buckets import Bucket, Total, allocate, born, buckets_of, kind_of, totals_of
 from passes.lowering.forms import Form
@@ -112,6 +113,12 @@ class Totals:
         moved = values.fetch(part, total.form)
         yield from values.out
         yield _sum(f"{part}.join", (total.value, moved), total.value, "of another use")
+
+    def beside(self, parts: Iterable[str]) -> Iterator[Node]:
+        """The nodes that make what lies in one bucket with these parts, where that lives for one microbatch only."""
+        for bucket in (self.bucket_of[self.by_part[part].value] for part in parts if part in self.by_part):
+            for total in bucket.members if bucket.passing and self.setting.many else ():
+                yield from (node for node in map(self.setting.graph.producer, total.parts) if node is not None)
 
     def wait(self, value: str) -> tuple[Instruction, ...]:
         """Before the first use of a total."""

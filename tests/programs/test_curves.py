@@ -1,0 +1,52 @@
+"""Networks learn under every kind of plan on four ranks, with the curve of one rank.
+
+The default run has the small ones; `python -m tests.programs.curves` trains all, and prints how far they are apart.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.programs.curves import NETWORKS, PLANS, compiled_for, curve
+
+SMALL = {("LeNet-5", "f32"), ("LSTM", "f32")}
+LOOSE = {"f32": 1e-3, "f64": 1e-9}
+"""No curve may be further apart than this, whatever noise does."""
+
+CASES = [
+    pytest.param(name, plan, precision, marks=() if (name, precision) in SMALL else pytest.mark.slow)
+    for name, network in NETWORKS.items()
+    for plan in network.plans
+    for precision in LOOSE
+]
+
+
+@pytest.mark.parametrize(("name", "plan", "precision"), CASES)
+def test_learns_as_on_one_rank(name: str, plan: str, precision: str) -> None:
+    found = curve(name, plan, precision)
+    assert found.learns, found.ends
+    assert found.equal, found.row
+    assert found.differences.max() <= LOOSE[precision]
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+@pytest.mark.skipif(shutil.which("mpiexec") is None, reason="there is no mpiexec: real ranks cannot be started")
+@pytest.mark.parametrize("plan", PLANS)
+def test_learns_under_mpiexec(plan: str) -> None:
+    found = curve("LeNet-5", plan, "f32", processes=True)
+    assert found.learns, found.ends
+    assert found.equal, found.row
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if (name, "f32") in SMALL else pytest.mark.slow) for name in NETWORKS]
+)
+def test_the_hybrid_plan_has_stages_and_splits_samples_and_tensors(name: str, tmp_path: Path) -> None:
+    plan = compiled_for(NETWORKS[name], "hybrid", "f32", tmp_path).plan
+    axes = {split.axis for op in plan.ops for split in op.partition}
+    assert len(plan.stages) == 2
+    assert axes >= {axis for _, axis in NETWORKS[name].pins} >= {"batch"}
