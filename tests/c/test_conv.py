@@ -34,9 +34,10 @@ NAMED = (
     Conv(16, 16, 15, 15, (3, 3), (1, 1), ((1, 1), (1, 1)), bias=True),
     Conv(24, 8, 8, 8, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), groups=4),
     Conv(4, 6, 5, 5, (5, 5), bias=True),
+    Conv(1024, 20, 2, 15, (1, 1)),
     Conv(5, 17, 12, 11, (2, 3), (3, 2), ((0, 2), (1, 0)), (1, 3)),
 )
-"""First layers, 1x1, strides, dilation, groups, a window as large as the image, pads that differ."""
+"""First layers, 1x1, strides, dilation, groups, windows as large as images, pixels a page apart, pads that differ."""
 
 
 def draw(rng: np.random.Generator) -> Conv:

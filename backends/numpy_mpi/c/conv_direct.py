@@ -1,9 +1,8 @@
 """Convolution as the sum that it is, forward and dx, images in NHWC with the channels of the result in vectors.
 
-Both passes are one loop nest, a *correlation*. Of the source a strip of rows is copied with the zeros around it;
-weights are packed [block of vectors][tap][channel of the source][lane], so that the innermost loop reads both in order.
-A tile keeps some pixels by some vectors of sums in registers. dx takes the pixels of the result by *phases*, one for each
-remainder of their position by the stride: each has taps of its own, and none multiplies zeros.
+Both passes are one loop nest, a correlation (`correlation.py`). Of the source a strip of rows is copied with the zeros
+around it; weights are packed [block of vectors][tap][channel of the source][lane], so that the innermost loop reads
+both in order. A tile keeps some pixels by some vectors of sums in registers.
 
 Every sum is made by one thread in one order, whatever their number.
 """
@@ -11,46 +10,14 @@ Every sum is made by one thread in one order, whatever their number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
 
 from .conv import Conv
+from .correlation import Correlation, Taps, backward_axis, forward_axis
 from .source import CFunction, fill, indented
-from .target import WIDTHS, Target, tiles
-
-STRIP_BYTES = 512 * 1024
-"""How much of the source is worked on at a time: what a second-level cache holds beside a block of weights."""
+from .target import Target, tiles
 
 NUMBERS = ("n", "rows", "pad_top", "pad_bottom")
 """Run-time extents: samples, rows of x and its pads above and below."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taps:
-    """The taps along one axis that results of a phase read, in order of what they read.
-
-    `start` is the first one's index, `step` from one index to the next; for position 0 the first reads `first` of the
-    strip, the next `apart` further.
-    """
-
-    phase: int
-    count: int
-    start: int
-    step: int
-    first: int
-    apart: int
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One axis of a correlation: position u stands for result u·spread + phase less the pad.
-
-    It reads `span` positions of the strip from u·stride on.
-    """
-
-    phases: tuple[Taps, ...]
-    stride: int
-    spread: int
-    span: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,155 +29,23 @@ class Tile:
     vectors: int
 
 
-def forward_axis(window: int, stride: int, dilation: int) -> Axis:
-    """Every result reads all taps."""
-    return Axis((Taps(0, window, 0, 1, 0, dilation),), stride, 1, (window - 1) * dilation + 1)
-
-
-def backward_axis(window: int, stride: int, dilation: int) -> Axis:
-    """Tap r of dx at p reads dy at (p + pad - r·dilation)/stride where that is a whole number."""
-    span = (window - 1) * dilation // stride + 1
-    return Axis(tuple(_phase(phase, window, stride, dilation, span) for phase in range(stride)), 1, stride, span)
-
-
-def _phase(phase: int, window: int, stride: int, dilation: int, span: int) -> Taps:
-    found = [tap for tap in range(window) if (tap * dilation - phase) % stride == 0]
-    if not found:
-        return Taps(phase, 0, 0, 0, 0, 0)
-    common, last = gcd(stride, dilation), (found[-1] * dilation - phase) // stride
-    return Taps(phase, len(found), found[-1], -(stride // common), span - 1 - last, dilation // common)
-
-
 def forward(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = None) -> CFunction:
     """x, weight, [bias] -> y; `tile` is (pixels, vectors), the best of `target.tiles` unless given."""
     y, x = (forward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
-    return Correlation(conv, target, name, y, x, backward=False).function(tile)
+    return _function(Correlation(conv, target, name, y, x, backward=False), tile)
 
 
 def dx(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = None) -> CFunction:
     """dy, weight -> dx."""
     y, x = (backward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
-    return Correlation(conv, target, name, y, x, backward=True).function(tile)
+    return _function(Correlation(conv, target, name, y, x, backward=True), tile)
 
 
-@dataclass(frozen=True, slots=True)
-class Correlation:
-    """A correlation along the axes y and x; c counts channels of the source, k those of the result, of a group."""
-
-    conv: Conv
-    target: Target
-    name: str
-    y: Axis
-    x: Axis
-    backward: bool
-    strip_bytes: int = STRIP_BYTES
-
-    @property
-    def lanes(self) -> int:
-        """Elements of a vector."""
-        return self.target.lanes(self.conv.dtype)
-
-    @property
-    def c(self) -> int:
-        """Channels of the source that a result reads."""
-        return self.conv.group_filters if self.backward else self.conv.group_channels
-
-    @property
-    def k(self) -> int:
-        """Channels of the result in a group."""
-        return self.conv.group_channels if self.backward else self.conv.group_filters
-
-    @property
-    def vectors(self) -> int:
-        """Vectors of a group's channels of the result."""
-        return -(-self.k // self.lanes)
-
-    @property
-    def bias(self) -> bool:
-        """Whether sums begin with a bias."""
-        return self.conv.bias and not self.backward
-
-    @property
-    def plain(self) -> bool:
-        """Whether the source serves as its own strip."""
-        return self.conv.taps == 1 and not self.conv.padded and self.conv.groups == 1
-
-    @property
-    def widths(self) -> tuple[int, int]:
-        """Columns of the source and of the result."""
-        inner, outer = self.conv.width, self.conv.outputs[1]
-        return (outer, inner) if self.backward else (inner, outer)
-
-    @property
-    def left(self) -> int:
-        """The pad on the left that results of dx are behind by."""
-        return self.conv.pad[1][0] if self.backward else 0
-
-    @property
-    def base(self) -> int:
-        """The first position along a row."""
-        return self.left // self.x.spread
-
-    @property
-    def strip_width(self) -> int:
-        """Columns of the strip."""
-        last = (self.widths[1] - 1 + self.left) // self.x.spread
-        return (last - self.base) * self.x.stride + self.x.span
-
-    @property
-    def strip_left(self) -> int:
-        """Columns of the strip in front of the source's first; those it leaves out count negative."""
-        return self.x.span - 1 - self.base if self.backward else self.conv.pad[1][0]
-
-    @property
-    def pitch(self) -> int:
-        """Elements of a row of what is read."""
-        return (self.widths[0] if self.plain else self.strip_width) * self.c
-
-    @property
-    def strip_rows(self) -> int:
-        """Rows of the source that are worked on at a time, if they are those of one sample."""
-        return max(self.y.span, self.strip_bytes // (self.pitch * self.conv.groups * WIDTHS[self.conv.dtype]))
-
-    @property
-    def padded_k(self) -> int:
-        """Channels of a group of the result with those that fill the last vector."""
-        return self.vectors * self.lanes
-
-    @property
-    def phases(self) -> list[tuple[Taps, Taps, int]]:
-        """(taps of a column, taps of a row, where their packed weights begin)."""
-        found, begin = [], 0
-        for y in self.y.phases:
-            for x in self.x.phases:
-                found.append((y, x, begin))
-                begin += y.count * x.count * self.conv.groups * self.padded_k * self.c
-        return found
-
-    @property
-    def packed(self) -> int:
-        """Elements of the packed weights and of the bias behind them."""
-        return (self.conv.taps * self.c + self.bias) * self.conv.groups * self.padded_k
-
-    def columns(self, taps: Taps) -> tuple[int, int]:
-        """The first position of a phase along a row, and how many there are."""
-        shift, spread = taps.phase - self.left, self.x.spread
-        first = -(shift // spread)
-        return first, -((shift - self.widths[1]) // spread) - first
-
-    def scratch(self, n: int, threads: int) -> int:
-        """Elements of scratch: packed weights and a strip."""
-        if self.plain:
-            return self.packed
-        rows = (self.conv.height if self.backward else self.conv.outputs[0]) * self.y.stride + 2 * self.y.span
-        return self.packed + min(n * rows, self.strip_rows + self.y.span) * self.pitch * self.conv.groups
-
-    def function(self, tile: tuple[int, int] | None) -> CFunction:
-        """All of the text."""
-        widest = max(self.columns(taps)[1] for taps in self.x.phases)
-        text = Text(self, *(tile or tiles(self.target, self.vectors, widest)[0]))
-        names = ("dy", "weight", "dx") if self.backward else ("x", "weight", *(["bias"] * self.bias), "y")
-        return CFunction(self.name, text.function(), names, NUMBERS, self.scratch)
+def _function(of: Correlation, tile: tuple[int, int] | None) -> CFunction:
+    widest = max(of.columns(taps)[1] for taps in of.x.phases)
+    text = Text(of, *(tile or tiles(of.target, of.vectors, widest)[0]))
+    names = ("dy", "weight", "dx") if of.backward else ("x", "weight", *(["bias"] * of.bias), "y")
+    return CFunction(of.name, text.function(), names, NUMBERS, of.scratch)
 
 
 class Text:
@@ -233,8 +68,10 @@ class Text:
             "blocks": -(-of.vectors // vectors),
             "all_blocks": -(-of.vectors // vectors) * conv.groups,
             "taps": conv.taps,
+            "taps_room": -(-conv.taps // of.lanes) * of.lanes,
             "S": conv.window[1],
             "pitch": of.pitch,
+            "pixel": of.pixel,
             "stride": of.y.stride,
             "spread": of.y.spread,
             "span": of.y.span,
@@ -243,12 +80,12 @@ class Text:
             "result_width": of.widths[1],
             "result_channels": of.k * conv.groups,
             "order": BACKWARD_ORDER if of.backward else FORWARD_ORDER,
-            "left": left * of.c,
-            "right": max(left, right) * of.c,
+            "left": left * of.pixel,
+            "right": max(left, right) * of.pixel,
             "inner": max(0, right - left),
             "crop": max(0, -of.strip_left),
-            "copy": COPY if conv.groups == 1 else COPY_GROUP,
-            "step": of.x.stride * of.c,
+            "copy": COPY if conv.groups == 1 and of.pixel == of.c else COPY_PIXELS,
+            "step": of.x.stride * of.pixel,
             "result_step": of.x.spread * of.k * conv.groups,
             "reach": conv.reach[0],
             "row_stride": conv.stride[0],
@@ -299,7 +136,7 @@ class Text:
             phase=self.phase(y, x),
             tap_values=y.count * x.count * self.of.c,
             columns=columns,
-            first=y.first * self.of.pitch + ((first - self.of.base) * self.of.x.stride + x.first) * self.of.c,
+            first=y.first * self.of.pitch + ((first - self.of.base) * self.of.x.stride + x.first) * self.of.pixel,
             row=y.phase,
             column=first * self.of.x.spread + x.phase - self.of.left,
             calls=indented(calls[0], 3),
@@ -314,7 +151,11 @@ class Text:
     def calls(self, rows: int, columns: int, width: int, vectors: int, x: Taps, y: Taps) -> str:
         """Calls of the tile for all pixels of some rows."""
         whole, rest = divmod(columns, width)
-        run = (x.count * self.of.c, 1, 0) if x.apart == 1 or x.count < 2 else (self.of.c, x.count, x.apart * self.of.c)
+        run = (
+            (x.count * self.of.c, 1, 0)
+            if x.apart == 1 or x.count < 2
+            else (self.of.c, x.count, x.apart * self.of.pixel)
+        )
         numbers = f"{y.count}, {y.apart * self.of.pitch}, {run[1]}, {run[2]}, {run[0] if y.count else 0}"
 
         def call(size: int) -> str:
@@ -372,31 +213,36 @@ static void ${name}_pack(const $dtype *restrict weight, $dtype *restrict packed,
 {
     #pragma omp for collapse(2) schedule(static) nowait
     for (long g = 0; g < $groups; g++)
-        for (long k0 = 0; k0 < $padded_k; k0 += $width) {
-            const long width = least($width, $padded_k - k0), filled = least(width, $k - k0);
-            $dtype *block = packed + (g * $padded_k + k0) * taps_y * taps_x * $c;
-            if (filled < width)
-                memset(block, 0, taps_y * taps_x * $c * width * sizeof($dtype));
+        for (long k0 = 0; k0 < $padded_k; k0 += $lanes) {
+            const long first = k0 / $width * $width, width = least($width, $padded_k - first);
+            $dtype *block = packed + (g * $padded_k + first) * taps_y * taps_x * $c + (k0 - first);
 $order
-                        for (long i = 0; i < taps_y; i++)
-                            for (long j = 0; j < taps_x; j++)
-                                block[((i * taps_x + j) * $c + c) * width + lane] =
-                                    from[(r0 + i * r_step) * $S + s0 + j * s_step];
-                    }
         }
 }
 """
 
 FORWARD_ORDER = """\
-            for (long c0 = 0; c0 < $c; c0 += 16)  /* few enough for the first-level cache */
-                for (long lane = 0; lane < filled; lane++)
-                    for (long c = c0; c < least(c0 + 16, $c); c++) {
-                        const $dtype *from = weight + ((g * $k + k0 + lane) * $c + c) * $taps;"""
+            const $dtype *from = weight + (g * $k + k0) * $values;
+            $dtype part[$lanes * $lanes];  /* [value][lane] */
+            for (long q0 = 0; q0 < $values; q0 += $lanes) {
+                ${dtype}_transpose(from + q0, $values, least($lanes, $k - k0), least($lanes, $values - q0), part);
+                for (long q = q0; q < least(q0 + $lanes, $values); q++)
+                    *(${dtype}u *)(block + (q % $taps * $c + q / $taps) * width) =
+                        *(${dtype}u *)(part + (q - q0) * $lanes);
+            }"""
 
 BACKWARD_ORDER = """\
-            for (long c = 0; c < $c; c++)
-                for (long lane = 0; lane < filled; lane++) {
-                        const $dtype *from = weight + ((g * $c + c) * $k + k0 + lane) * $taps;"""
+            $dtype part[$taps_room * $lanes];  /* [tap][lane] */
+            for (long c = 0; c < $c; c++) {
+                const $dtype *from = weight + ((g * $c + c) * $k + k0) * $taps;
+                for (long q = 0; q < $taps; q += $lanes)
+                    ${dtype}_transpose(from + q, $taps, least($lanes, $k - k0), least($lanes, $taps - q),
+                                       part + q * $lanes);
+                for (long i = 0; i < taps_y; i++)
+                    for (long j = 0; j < taps_x; j++)
+                        *(${dtype}u *)(block + ((i * taps_x + j) * $c + c) * width) =
+                            *(${dtype}u *)(part + ((r0 + i * r_step) * $S + s0 + j * s_step) * $lanes);
+            }"""
 
 STRIP = """\
 /* `count` rows of the source from `first` on, with the zeros around them, to [group][sample][row][column][c]. */
@@ -422,9 +268,9 @@ static void ${name}_strip(const $dtype *restrict source, $dtype *restrict strip,
 """
 
 COPY = "memcpy(to + $left, from, ($right - $left) * sizeof($dtype));"
-COPY_GROUP = """\
+COPY_PIXELS = """\
 for (long q = 0; q < $inner; q++)
-                    memcpy(to + $left + q * $c, from + q * $source_channels, $c * sizeof($dtype));"""
+                    memcpy(to + $left + q * $pixel, from + q * $source_channels, $c * sizeof($dtype));"""
 
 TILE = """\
 /* $T row(s) of $P pixel(s), $V vector(s): sums over taps_y x taps_x taps, which are `apart` and `aside` elements from

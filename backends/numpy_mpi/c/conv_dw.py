@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .conv import Conv
-from .conv_direct import NUMBERS, STRIP, Correlation, Text, forward_axis
+from .conv_direct import NUMBERS, STRIP, Text
+from .correlation import Correlation, forward_axis
 from .source import CFunction, fill, indented
 from .target import Target, tiles
 
-STRIP_BYTES = 256 * 1024
-"""How much of x is worked on at a time: dy and the sums want room in the cache as well."""
+STRIP_BYTES = 512 * 1024
+"""How much of x is worked on at a time."""
 
 
 def dw(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = None) -> CFunction:
@@ -90,7 +91,7 @@ class Sums:
             "tiles": -(-run // pairs),
             "items": conv.window[0] * runs * -(-run // pairs),
             "apart": conv.dilation[0] * read.pitch,
-            "aside": conv.dilation[1] * read.c,
+            "aside": conv.dilation[1] * read.pixel,
             "sums": self.sums,
             "begin_bias": self.sums - self.bias_room,
             "bias_room": self.bias_room,
@@ -253,15 +254,18 @@ $gradient
             }
         #pragma omp for collapse(2) schedule(static) nowait
         for (long g = 0; g < $groups; g++)
-            for (long k0 = 0; k0 < $padded_k; k0 += $width) {
-                const long width = least($width, $padded_k - k0);
-                const $dtype *block = scratch + (g * $padded_k + k0) * $values;
-                for (long c0 = 0; c0 < $c; c0 += 16)  /* few enough for the first-level cache */
-                    for (long lane = 0; lane < least(width, $k - k0); lane++)
-                        for (long c = c0; c < least(c0 + 16, $c); c++)
-                            for (long tap = 0; tap < $taps; tap++)
-                                dweight[((g * $k + k0 + lane) * $c + c) * $taps + tap] =
-                                    block[(tap * $c + c) * width + lane];
+            for (long k0 = 0; k0 < $padded_k; k0 += $lanes) {
+                const long first = k0 / $width * $width, width = least($width, $padded_k - first);
+                const $dtype *block = scratch + (g * $padded_k + first) * $values + (k0 - first);
+                $dtype part[$lanes * $lanes];  /* [value][lane] */
+                for (long q0 = 0; q0 < $values; q0 += $lanes) {
+                    const long count = least($lanes, $values - q0);
+                    for (long q = q0; q < q0 + count; q++)
+                        *(${dtype}u *)(part + (q - q0) * $lanes) =
+                            *(const ${dtype}u *)(block + (q % $taps * $c + q / $taps) * width);
+                    ${dtype}_spread(part, dweight + (g * $k + k0) * $values + q0, $values,
+                                    least($lanes, $k - k0), count);
+                }
             }$bias_result
     }
 }

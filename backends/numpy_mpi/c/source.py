@@ -33,6 +33,7 @@ HEAD = Template("""\
 typedef $real $dtype;
 typedef $dtype ${dtype}v __attribute__((vector_size($bytes)));  /* $lanes elements */
 typedef $dtype ${dtype}u __attribute__((vector_size($bytes), aligned($width), may_alias));  /* the same in memory */
+typedef $integer ${dtype}i __attribute__((vector_size($bytes)));
 
 /* The first `count` elements of a vector, zeros behind them. */
 static inline ${dtype}v ${dtype}_load(const $dtype *p, long count)
@@ -62,10 +63,77 @@ WHOLE_NUMBERS = """\
 
 static inline long least(long a, long b) { return a < b ? a : b; }
 static inline long most(long a, long b) { return a > b ? a : b; }
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type##i){__VA_ARGS__})
+#endif
 /* a / b rounded up and down; b > 0. */
 static inline long raised(long a, long b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
 static inline long lowered(long a, long b) { return -raised(-a, b); }
 """
+
+
+TURN = Template("""
+/* The square that the vectors of `a` are, turned about its diagonal. */
+static inline void ${dtype}_turn(${dtype}v a[$lanes])
+{
+$stages}
+
+/* `rows` rows of `columns` elements, `apart` from one another, to [column][row] with as many rows as a vector has. */
+static inline void ${dtype}_transpose(const $dtype *from, long apart, long rows, long columns, $dtype *to)
+{
+    ${dtype}v a[$lanes];
+    if (rows == $lanes && columns == $lanes) {
+        UNROLL for (long i = 0; i < $lanes; i++)
+            a[i] = *(const ${dtype}u *)(from + i * apart);
+        ${dtype}_turn(a);
+        UNROLL for (long i = 0; i < $lanes; i++)
+            *(${dtype}u *)(to + i * $lanes) = a[i];
+        return;
+    }
+    for (long j = 0; j < columns; j++)
+        for (long i = 0; i < $lanes; i++)
+            to[j * $lanes + i] = i < rows ? from[i * apart + j] : 0;
+}
+
+/* The reverse: [column][row] to rows that are `apart`. */
+static inline void ${dtype}_spread(const $dtype *from, $dtype *to, long apart, long rows, long columns)
+{
+    ${dtype}v a[$lanes];
+    if (rows == $lanes && columns == $lanes) {
+        UNROLL for (long i = 0; i < $lanes; i++)
+            a[i] = *(const ${dtype}u *)(from + i * $lanes);
+        ${dtype}_turn(a);
+        UNROLL for (long i = 0; i < $lanes; i++)
+            *(${dtype}u *)(to + i * apart) = a[i];
+        return;
+    }
+    for (long i = 0; i < rows; i++)
+        for (long j = 0; j < columns; j++)
+            to[i * apart + j] = from[j * $lanes + i];
+}
+""")
+
+STAGE = Template("""\
+    UNROLL for (long i = 0; i < $lanes; i++)
+        if (!(i & $bit)) {
+            const ${dtype}v low = SHUFFLE(${dtype}, a[i], a[i + $bit], $low);
+            a[i + $bit] = SHUFFLE(${dtype}, a[i], a[i + $bit], $high);
+            a[i] = low;
+        }
+""")
+
+
+def turn(dtype: str, lanes: int) -> str:
+    """Functions that transpose squares of vectors in registers: log2(lanes) rounds of exchanges between pairs."""
+    stages, bit = "", 1
+    while bit < lanes:
+        low = ", ".join(str(i - bit + lanes if i & bit else i) for i in range(lanes))
+        high = ", ".join(str(i + lanes if i & bit else i + bit) for i in range(lanes))
+        stages += STAGE.substitute(dtype=dtype, lanes=lanes, bit=bit, low=low, high=high)
+        bit *= 2
+    return TURN.substitute(dtype=dtype, lanes=lanes, stages=stages)
 
 
 def head(target: Target, dtypes: tuple[str, ...]) -> str:
@@ -73,11 +141,13 @@ def head(target: Target, dtypes: tuple[str, ...]) -> str:
     types = (
         HEAD.substitute(
             real=C_TYPES[dtype],
+            integer="int" if WIDTHS[dtype] == 4 else "long long",
             dtype=dtype,
             bytes=target.vector_bytes,
             width=WIDTHS[dtype],
             lanes=target.lanes(dtype),
         )
+        + turn(dtype, target.lanes(dtype))
         for dtype in dtypes
     )
     return "\n".join((WHOLE_NUMBERS, *types))

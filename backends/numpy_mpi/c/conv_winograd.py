@@ -1,0 +1,375 @@
+"""Winograd's minimal filtering F(m×m, 3×3), m = 2 or 4, in NHWC with channels in vectors: forward and dx.
+
+A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016; the matrices are those of
+`kernels.conv_winograd`. For a block of tiles, with α = m + 2: the α² elements of each transformed input tile go to
+V [position][tile][channel]; at each position a product with the transformed filters U [position][block of vectors]
+[channel][lane] gives M [position][tile][filter]; transformed back it is the result. Tiles that hang over an image read
+zeros, and are cut off when they are written. Threads share each of the three steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .conv import Conv
+from .conv_direct import NUMBERS, PACK_BIAS, TILE
+from .correlation import PAGE
+from .source import CFunction, fill, indented
+from .target import WIDTHS, Target, tiles
+
+BLOCK_BYTES = 1024 * 1024
+"""What V and M of a block of tiles may take: the second-level cache."""
+
+LEAST_TILES = 56
+"""Tiles in a block, at the least: U is read anew for each block."""
+
+LINES = {
+    2: {
+        "data": """\
+o[0] = d[0] - d[2];
+o[1] = d[1] + d[2];
+o[2] = d[2] - d[1];
+o[3] = d[3] - d[1];
+""",
+        "filters": """\
+const ${dtype}v p = (d[0] + d[2]) / 2, q = d[1] / 2;
+o[0] = d[0];
+o[1] = p + q;
+o[2] = p - q;
+o[3] = d[2];
+""",
+        "output": """\
+o[0] = d[0] + d[1] + d[2];
+o[1] = d[1] - d[2] + d[3];
+""",
+    },
+    4: {
+        "data": """\
+const ${dtype}v p = d[4] - 4 * d[2], q = d[3] - 4 * d[1], r = d[4] - d[2], s = 2 * (d[3] - d[1]);
+o[0] = 4 * d[0] - 5 * d[2] + d[4];
+o[1] = p + q;
+o[2] = p - q;
+o[3] = r + s;
+o[4] = r - s;
+o[5] = 4 * d[1] - 5 * d[3] + d[5];
+""",
+        "filters": """\
+const ${dtype}v p = (d[0] + d[2]) / -6, q = d[1] / 6, r = d[0] / 24 + d[2] / 6, s = d[1] / 12;
+o[0] = d[0] / 4;
+o[1] = p - q;
+o[2] = p + q;
+o[3] = r + s;
+o[4] = r - s;
+o[5] = d[2];
+""",
+        "output": """\
+const ${dtype}v p = d[1] + d[2], q = d[1] - d[2], r = d[3] + d[4], s = d[3] - d[4];
+o[0] = d[0] + p + r;
+o[1] = q + 2 * s;
+o[2] = p + 4 * r;
+o[3] = q + 8 * s + d[5];
+""",
+    },
+}
+"""m -> the transforms of a line: Bᵀ, G and Aᵀ with common terms taken together."""
+
+
+def forward(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
+    """x, weight, [bias] -> y; `tile` is (tiles, vectors) of the products. Needs what `fits` tells."""
+    return _Winograd(conv, target, name, m, backward=False).function(tile)
+
+
+def dx(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
+    """dy, weight -> dx: the convolution of dy with filters turned by 180°."""
+    return _Winograd(conv, target, name, m, backward=True).function(tile)
+
+
+def fits(conv: Conv) -> bool:
+    """Whether a convolution can be computed so: windows of 3x3, stride 1, dilation 1, one group."""
+    return conv.window == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Winograd:
+    conv: Conv
+    target: Target
+    name: str
+    m: int
+    backward: bool
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(self.conv.dtype)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of the source and of the result."""
+        found = self.conv.channels, self.conv.filters
+        return found[::-1] if self.backward else found
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        found = self.conv.width, self.conv.outputs[1]
+        return found[::-1] if self.backward else found
+
+    @property
+    def bias(self) -> bool:
+        return self.conv.bias and not self.backward
+
+    def filled(self, channels: int) -> int:
+        """Channels with those that fill the last vector."""
+        return -(-channels // self.lanes) * self.lanes
+
+    def pitch(self, channels: int) -> int:
+        """From a tile to the next in V and M: not a page, see `Correlation.pixel`."""
+        filled = self.filled(channels)
+        return filled + self.lanes * (filled * WIDTHS[self.conv.dtype] % PAGE == 0)
+
+    @property
+    def positions(self) -> int:
+        return (self.m + 2) ** 2
+
+    @property
+    def filters(self) -> int:
+        """Elements of U, and behind it of the bias and of zeros that stand for what is beyond the image."""
+        c, k = self.channels
+        return self.positions * c * self.filled(k) + self.bias * self.filled(k) + self.filled(c)
+
+    def block(self, pixels: int) -> int:
+        """Tiles of a block: whole ones of the products."""
+        each = self.positions * sum(map(self.pitch, self.channels)) * WIDTHS[self.conv.dtype]
+        return -(-max(LEAST_TILES, BLOCK_BYTES // each) // pixels) * pixels
+
+    def function(self, tile: tuple[int, int] | None) -> CFunction:
+        if not fits(self.conv):
+            raise ValueError("Winograd's algorithm is for windows of 3x3, stride 1, dilation 1 and one group")
+        c, k = self.channels
+        vectors = self.filled(k) // self.lanes
+        pixels, width = tile or tiles(self.target, vectors, 10**6)[0]
+        width, block = min(width, vectors), self.block(pixels)
+        padded, zeros = self.filled(k), self.filters - self.filled(c)
+        values: dict[str, object] = {
+            "name": self.name, "dtype": self.conv.dtype, "lanes": self.lanes, "m": self.m, "alpha": self.m + 2,
+            "positions": self.positions, "c": c, "k": k, "padded_k": padded, "width": width * self.lanes,
+            "groups": 1, "blocks": -(-vectors // width), "source_width": self.widths[0],
+            "result_width": self.widths[1], "tiles_x": -(-self.widths[1] // self.m), "block": block, "pixels": pixels,
+            "step": self.pitch(c), "result_step": self.pitch(k), "zeros": zeros, "filled_c": self.filled(c),
+            "begin_bias": zeros - padded, "begin_data": self.filters,
+            "begin_product": self.filters + self.positions * block * self.pitch(c),
+            "left": 2 - self.conv.pad[1][0] if self.backward else self.conv.pad[1][0],
+            "load": "*(const ${dtype}u *)(at[a][b] + c)" if c % self.lanes == 0
+            else "${dtype}_load(at[a][b] + c, $c - c)",
+            "put": "*(${dtype}u *)(to + b * $k) = o[b]" if k % self.lanes == 0
+            else "${dtype}_store(to + b * $k, o[b], $k - k)",
+            "bias_value": "*(const ${dtype}u *)(bias + k)" if self.bias else "(${dtype}v){0}",
+            "bias_argument": "const $dtype *restrict bias, " * self.bias,
+            "pack_bias": indented(PACK_BIAS, 2) * self.bias,
+            "bias": "scratch + $begin_bias" if self.bias else "0",
+            "turned": FILTERS_TURNED if self.backward else FILTERS,
+            "start": "(${dtype}v){0}",
+            "store": "*(${dtype}u *)(y[t] + p * $result_step + v * $lanes) = a[t][p][v]",
+            "signature": BACKWARD if self.backward else FORWARD,
+        }  # fmt: skip
+        lines = [
+            fill(LINE, what=what, ins=size, outs=outs, steps=indented(LINES[self.m][what]), **values)
+            for what, size, outs in (
+                ("data", self.m + 2, self.m + 2),
+                ("filters", 3, self.m + 2),
+                ("output", self.m + 2, self.m),
+            )
+        ]
+        last = vectors % width
+        products = [fill(TILE, T=1, P=pixels, V=v, **values) for v in ((width, last) if last else (width,))]
+        call = "${name}_tile1x${pixels}x%d(&from, w, bias, &to, 1, 0, 1, 0, $c, $lanes);"
+        calls = (call % width).replace("bias", "w")
+        if last:
+            calls = f"if (k0 + $width <= $padded_k)\n    {calls}\nelse\n    " + (call % last).replace("bias", "w")
+        parts = [*lines, *products, fill(STEPS, calls=indented(calls, 4).lstrip(), **values), MAIN]
+        names = ("dy", "weight", "dx") if self.backward else ("x", "weight", *(["bias"] * self.bias), "y")
+        total = values["begin_product"]
+        assert isinstance(total, int)
+        size = total + self.positions * block * self.pitch(k)
+        text = "\n".join(fill(part, **values) for part in parts)
+        return CFunction(self.name, text, names, NUMBERS, lambda n, threads: size)
+
+
+LINE = """\
+/* A line of $ins through the transform of $what. */
+static inline void ${name}_$what(const ${dtype}v d[$ins], ${dtype}v o[$outs])
+{
+$steps}
+"""
+
+FILTERS = """\
+/* The filters, transformed, to U. */
+static void ${name}_U(const $dtype *restrict weight, $dtype *restrict u)
+{
+    #pragma omp for collapse(2) schedule(static) nowait
+    for (long k0 = 0; k0 < $padded_k; k0 += $lanes)
+        for (long c0 = 0; c0 < $c; c0 += $lanes) {
+            const long first = k0 / $width * $width, width = least($width, $padded_k - first);
+            const long rows = least($lanes, $k - k0), count = least($lanes, $c - c0);
+            $dtype taps[9 * $lanes * $lanes];  /* [channel][tap][lane] */
+            for (long q = 0; q < 9 * count; q += $lanes)
+                ${dtype}_transpose(weight + (k0 * $c + c0) * 9 + q, $c * 9, rows, least($lanes, 9 * count - q),
+                                   taps + q * $lanes);
+            for (long c = 0; c < count; c++)
+                ${name}_square(taps + c * 9 * $lanes, $lanes, u + first * $c + (c0 + c) * width + (k0 - first));
+        }
+}
+"""
+
+FILTERS_TURNED = """\
+/* The filters, turned and transformed, to U. */
+static void ${name}_U(const $dtype *restrict weight, $dtype *restrict u)
+{
+    #pragma omp for collapse(2) schedule(static) nowait
+    for (long k0 = 0; k0 < $padded_k; k0 += $lanes)
+        for (long c = 0; c < $c; c++) {
+            const long first = k0 / $width * $width, width = least($width, $padded_k - first);
+            $dtype taps[9 * $lanes];  /* [tap][lane] */
+            for (long q = 0; q < 9; q += $lanes)
+                ${dtype}_transpose(weight + (c * $k + k0) * 9 + q, 9, least($lanes, $k - k0), least($lanes, 9 - q),
+                                   taps + q * $lanes);
+            ${name}_square(taps + 8 * $lanes, -$lanes, u + first * $c + c * width + (k0 - first));
+        }
+}
+"""
+
+STEPS = """\
+/* 3x3 taps, `apart` from one another, of a vector of filters: their $positions transformed elements. */
+static void ${name}_square(const $dtype *taps, long apart, $dtype *restrict u)
+{
+    ${dtype}v d[3], t[3][$alpha], o[$alpha];
+    UNROLL for (long b = 0; b < 3; b++) {
+        UNROLL for (long a = 0; a < 3; a++)
+            d[a] = *(const ${dtype}u *)(taps + (a * 3 + b) * apart);
+        ${name}_filters(d, t[b]);
+    }
+    UNROLL for (long a = 0; a < $alpha; a++) {
+        UNROLL for (long b = 0; b < 3; b++)
+            d[b] = t[b][a];
+        ${name}_filters(d, o);
+        UNROLL for (long b = 0; b < $alpha; b++)
+            *(${dtype}u *)(u + (a * $alpha + b) * $c * $padded_k) = o[b];
+    }
+}
+
+$turned
+/* Input tiles, from number `first` on, transformed, to V. */
+static void ${name}_V(const $dtype *restrict x, const $dtype *restrict zeros, $dtype *restrict v,
+                      long first, long count, long tiles_y, long rows, long above)
+{
+    #pragma omp for schedule(static)
+    for (long tile = 0; tile < count; tile++) {
+        const long i = (first + tile) / (tiles_y * $tiles_x), y = (first + tile) / $tiles_x % tiles_y * $m - above;
+        const long z = (first + tile) % $tiles_x * $m - $left;
+        const $dtype *at[$alpha][$alpha];
+        for (long a = 0; a < $alpha; a++)
+            for (long b = 0; b < $alpha; b++) {
+                const int inside = y + a >= 0 && y + a < rows && z + b >= 0 && z + b < $source_width;
+                at[a][b] = inside ? x + ((i * rows + y + a) * $source_width + z + b) * $c : zeros;
+            }
+        for (long c = 0; c < $c; c += $lanes) {
+            ${dtype}v d[$alpha], t[$alpha][$alpha], o[$alpha];
+            UNROLL for (long b = 0; b < $alpha; b++) {
+                UNROLL for (long a = 0; a < $alpha; a++)
+                    d[a] = $load;
+                ${name}_data(d, t[b]);
+            }
+            UNROLL for (long a = 0; a < $alpha; a++) {
+                UNROLL for (long b = 0; b < $alpha; b++)
+                    d[b] = t[b][a];
+                ${name}_data(d, o);
+                UNROLL for (long b = 0; b < $alpha; b++)
+                    *(${dtype}u *)(v + ((a * $alpha + b) * $block + tile) * $step + c) = o[b];
+            }
+        }
+    }
+}
+
+/* M = V U at each position. */
+static void ${name}_M(const $dtype *restrict v, const $dtype *restrict u, $dtype *restrict product, long count)
+{
+    #pragma omp for collapse(2) schedule(static)
+    for (long position = 0; position < $positions; position++)
+        for (long k0 = 0; k0 < $padded_k; k0 += $width)
+            for (long tile = 0; tile < count; tile += $pixels) {
+                const $dtype *from = v + (position * $block + tile) * $step;
+                const $dtype *w = u + (position * $padded_k + k0) * $c;
+                $dtype *to = product + (position * $block + tile) * $result_step + k0;
+                $calls
+            }
+}
+
+/* M, transformed back, to the result. */
+static void ${name}_Y(const $dtype *restrict product, const $dtype *restrict bias, $dtype *restrict y,
+                      long first, long count, long tiles_y, long rows)
+{
+    #pragma omp for schedule(static) nowait
+    for (long tile = 0; tile < count; tile++) {
+        const long i = (first + tile) / (tiles_y * $tiles_x), row = (first + tile) / $tiles_x % tiles_y * $m;
+        const long column = (first + tile) % $tiles_x * $m;
+        const long height = least($m, rows - row), width = least($m, $result_width - column);
+        for (long k = 0; k < $k; k += $lanes) {
+            ${dtype}v d[$alpha], t[$alpha][$m], o[$m];
+            UNROLL for (long b = 0; b < $alpha; b++) {
+                UNROLL for (long a = 0; a < $alpha; a++)
+                    d[a] = *(const ${dtype}u *)(product + ((a * $alpha + b) * $block + tile) * $result_step + k);
+                ${name}_output(d, t[b]);
+            }
+            UNROLL for (long a = 0; a < $m; a++) {
+                if (a >= height)
+                    break;
+                $dtype *to = y + ((i * rows + row + a) * $result_width + column) * $k + k;
+                UNROLL for (long b = 0; b < $alpha; b++)
+                    d[b] = t[b][a];
+                ${name}_output(d, o);
+                UNROLL for (long b = 0; b < $m; b++) {
+                    o[b] += $bias_value;
+                    if (b < width)
+                        $put;
+                }
+            }
+        }
+    }
+}
+"""
+
+FORWARD = """\
+void $name(const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y,
+           $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
+{
+    const $dtype *source = x;
+    $dtype *result = y;
+    const long source_rows = rows, result_rows = rows + pad_top + pad_bottom - 2, above = pad_top;"""
+
+BACKWARD = """\
+void $name(const $dtype *restrict dy, const $dtype *restrict weight, $dtype *restrict dx,
+           $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
+{
+    const $dtype *source = dy;
+    $dtype *result = dx;
+    const long source_rows = most(0, rows + pad_top + pad_bottom - 2), result_rows = rows, above = 2 - pad_top;"""
+
+MAIN = """\
+$signature
+    const long tiles_y = raised(result_rows, $m), tiles = n * tiles_y * $tiles_x;
+    $dtype *v = scratch + $begin_data, *product = scratch + $begin_product;
+    if (tiles <= 0)
+        return;
+    #pragma omp parallel
+    {
+        ${name}_U(weight, scratch);
+$pack_bias        #pragma omp for schedule(static)
+        for (long c = 0; c < $filled_c; c++)
+            scratch[$zeros + c] = 0;
+        for (long first = 0; first < tiles; first += $block) {
+            const long count = least($block, tiles - first);
+            ${name}_V(source, scratch + $zeros, v, first, count, tiles_y, source_rows, above);
+            ${name}_M(v, scratch, product, count);
+            ${name}_Y(product, $bias, result, first, count, tiles_y, result_rows);
+        }
+    }
+}
+"""

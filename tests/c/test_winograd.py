@@ -1,0 +1,85 @@
+"""Winograd's algorithms in C against the NumPy kernels' sum in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.numpy_mpi.c import conv_winograd
+from backends.numpy_mpi.c.conv import Conv
+from backends.numpy_mpi.c.source import CFunction
+from backends.numpy_mpi.c.target import AVX2, Target
+from tests.c.building import build, runnable, threads
+from tests.c.test_conv import draw_arrays, error, expected, run
+
+pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
+
+PASSES: dict[str, Callable[..., CFunction]] = {"forward": conv_winograd.forward, "dx": conv_winograd.dx}
+BOUNDS = {("f32", 2): 2e-6, ("f32", 4): 2e-5, ("f64", 2): 1e-14, ("f64", 4): 1e-13}
+"""Those of the NumPy kernels' tests in float32; F(4,3) loses about a digit to F(2,3)."""
+
+CASES = (
+    Conv(16, 16, 9, 14, (3, 3), pad=((1, 1), (1, 1)), bias=True),
+    Conv(3, 20, 8, 7, (3, 3), pad=((1, 1), (1, 1)), bias=True),
+    Conv(37, 33, 6, 5, (3, 3)),
+    Conv(18, 50, 7, 11, (3, 3), pad=((0, 2), (2, 0))),
+    Conv(5, 7, 30, 31, (3, 3), pad=((2, 2), (1, 1)), bias=True, dtype="f64"),
+    Conv(1024, 16, 4, 4, (3, 3), pad=((1, 1), (1, 1))),
+)
+"""Whole tiles and cut ones, channels that fill vectors and that do not, pads that differ, several blocks of tiles."""
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("target", runnable(), ids=lambda target: target.name)
+def test_both_passes_give_what_the_sum_gives(target: Target, m: int, tmp_path: Path) -> None:
+    made = {
+        (conv, stage): make(conv, target, f"conv{number}_{stage}", m)
+        for number, conv in enumerate(CASES)
+        for stage, make in PASSES.items()
+    }
+    library = build(list(made.values()), target, ("f32", "f64"), tmp_path)
+    rng = np.random.default_rng(1)
+    for (conv, stage), function in made.items():
+        for n in (3, 1, 0):
+            known = draw_arrays(conv, n, conv.height, conv.pad[0], rng)
+            numbers = (n, conv.height, *conv.pad[0])
+            threads(library, 1)
+            found = run(library, function, known, numbers)
+            threads(library, 2)
+            again = run(library, function, known, numbers)
+            wanted = expected(conv, known, conv.pad[0]) if n else {}
+            for name, array in found.items():
+                assert not n or error(array, wanted[name]) < BOUNDS[conv.dtype, m], (conv, stage, n)
+                assert np.array_equal(array, again[name]), (conv, stage, n)
+
+
+@pytest.mark.parametrize("stage", PASSES)
+def test_a_part_of_an_image_gives_what_the_whole_gives(stage: str, tmp_path: Path) -> None:
+    """Rows 4 to 8 of the result, where tiles begin as they do in the whole: bit for bit."""
+    target, conv = runnable()[-1], Conv(6, 9, 12, 10, (3, 3), pad=((1, 1), (1, 1)))
+    function = PASSES[stage](conv, target, "conv", 4)
+    library = build([function], target, ("f32",), tmp_path)
+    known = draw_arrays(conv, 2, 12, (1, 1), np.random.default_rng(2))
+    whole = run(library, function, known, (2, 12, 1, 1))
+    if stage == "forward":
+        part = known | {"x": known["x"][:, 3:9].copy(), "dy": known["dy"][:, 4:8].copy()}
+        found = run(library, function, part, (2, 6, 0, 0))
+        assert np.array_equal(found["y"], whole["y"][:, 4:8])
+    else:
+        part = known | {"x": known["x"][:, 4:8].copy(), "dy": known["dy"][:, 3:9].copy()}
+        found = run(library, function, part, (2, 4, 2, 2))
+        assert np.array_equal(found["dx"], whole["dx"][:, 4:8])
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [Conv(8, 8, 9, 9, (5, 5)), Conv(8, 8, 9, 9, (3, 3), (2, 2)), Conv(8, 8, 9, 9, (3, 3), groups=2)],
+    ids=["5x5", "stride 2", "groups"],
+)
+def test_other_convolutions_are_refused(conv: Conv) -> None:
+    assert not conv_winograd.fits(conv)
+    with pytest.raises(ValueError, match="windows of 3x3"):
+        conv_winograd.forward(conv, AVX2, "conv", 4)
