@@ -294,6 +294,7 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
     """The best plan for one job under one context, and its Program; errors as of `plan_spec`."""
     from passes.lower import lower, with_buckets
     from passes.planning.pinned import inexact_pins, review_pins
+    from passes.planning.plan import decisions
     from passes.planning.unpriced import unpriced
 
     graph = _trainable(source, job, context, options)
@@ -309,7 +310,7 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
         parameters=tuple(sorted(options.parameters.items())),
         digests=(*plan.digests, ("spec", source.digest)),
     )
-    known = next((program for simulated, program in programs if simulated.ops is plan.ops), None)
+    known = next((program for simulated, program in programs if decisions(simulated) == decisions(plan)), None)
     program = known or lower(graph, plan, context)
     return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
 

@@ -94,13 +94,14 @@ def table(
 def _table(schedule: Schedule, p: int, m: int, v: int) -> Rows:
     match schedule:
         case "gpipe":
-            return tuple(_alternate(_forwards([range(m)], 1), _backwards([range(m)], 1), m) for _ in range(p))
+            return (_alternate(_forwards([range(m)], 1), _backwards([range(m)], 1), m),) * p
         case "one_f_one_b":
-            return tuple(_alternate(_forwards([range(m)], 1), _backwards([range(m)], 1), p - d - 1) for d in range(p))
+            forwards, backwards = _forwards([range(m)], 1), _backwards([range(m)], 1)
+            return tuple(_alternate(forwards, backwards, p - d - 1) for d in range(p))
         case "interleaved":
             return _interleaved(p, m, v)
         case "zero_bubble":
-            return tuple(_zero_bubble(p, m, d) for d in range(p))
+            return tuple(_zero_bubble(p, m, row) for row in _table("one_f_one_b", p, m, 1))
 
 
 def _forwards(groups: Sequence[range], chunks: int) -> list[Cell]:
@@ -131,11 +132,11 @@ def _interleaved(p: int, m: int, v: int) -> Rows:
     return tuple(_alternate(forwards, backwards, at) for at in ahead)
 
 
-def _zero_bubble(p: int, m: int, d: int) -> tuple[Cell, ...]:
+def _zero_bubble(p: int, m: int, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
     """ZB-H1: 1F1B's F and B; a device holds up to p microbatches, and puts W off for as long as that allows."""
     row: list[Cell] = []
     forwards = backwards = weights = 0
-    for cell in _alternate(_forwards([range(m)], 1), _backwards([range(m)], 1), p - d - 1):
+    for cell in cells:
         over = cell.phase == "F" and forwards - weights == p
         drained = cell.phase == "B" and forwards == m and weights < backwards and row[-1].phase == "B"
         if over or drained:

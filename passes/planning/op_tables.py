@@ -286,10 +286,12 @@ class OpTables:
             self._rates[kind, names] = float(self.fabric.seconds(kind, float(BUCKET), names)) / BUCKET
         return self._rates[kind, names]
 
-    def summed(self, names: tuple[str, ...]) -> Callable[[float], float]:
-        """Seconds of the sum of a bucket of so many bytes over some axes."""
+    def summed(self, names: tuple[str, ...]) -> Callable[[Array], Array]:
+        """Seconds of the sums of buckets of so many bytes over some axes."""
+        import numpy as np
+
         kinds = ("allreduce",) if self.strategy.shard == "none" else ("reduce_scatter", "allgather")
-        return lambda size: sum(float(self.fabric.seconds(kind, size, names)) for kind in kinds)
+        return lambda sizes: np.asarray(sum(self.fabric.seconds(kind, sizes, names) for kind in kinds))
 
     def _share(self, names: tuple[str, ...]) -> Mapping[Key, float]:
         """What gradients that are summed over some axes bear of their buckets' latency, in a step."""
@@ -299,7 +301,7 @@ class OpTables:
         if (shard, names) not in self._shares and found is not None:
             seconds = self.summed(names)
             often = self.strategy.microbatches * self.batches if shard in ("gradients", "weights") else 1
-            shares = found.shares(seconds, seconds(float(BUCKET)) / BUCKET)
+            shares = found.shares(seconds, float(seconds(np.array([float(BUCKET)]))[0]) / BUCKET)
             self._shares[shard, names] = {key: often * share for key, share in shares.items() if np.isfinite(share)}
         return self._shares.get((shard, names), {})
 

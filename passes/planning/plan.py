@@ -227,7 +227,7 @@ def _choose(
         if times and not _may_win(step, min(times.values())):
             continue
         plans[id(step)] = apply(everything, step, gap)
-        alike = (other for other in times if _decisions(plans[other]) == _decisions(plans[id(step)]))
+        alike = (other for other in times if decisions(plans[other]) == decisions(plans[id(step)]))
         known = next(alike, None)
         times[id(step)] = simulate(plans[id(step)]) if known is None else times[known]
     may_win = [step for step in (steps if free else own) if id(step) in times]
@@ -263,7 +263,8 @@ ROUNDED = 1.02
 """What a simulation may find less than J's own sums, for a schedule whose cells do not all wait as J says."""
 
 
-def _decisions(plan: Plan) -> tuple[object, ...]:
+def decisions(plan: Plan) -> tuple[object, ...]:
+    """What a Program follows from: plans in which these are equal have the same one."""
     return plan.mesh, plan.shards, plan.schedule, plan.microbatches, plan.chunks, plan.shard, plan.ops
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from passes.planning.evaluate import Line
 from passes.planning.network import HomeKind, Network, OpKind
@@ -35,6 +35,9 @@ LONGEST = 160
 
 PRICES = 16
 """Prices of a byte that are tried at once."""
+
+PLACES = 64
+"""Places whose runs are priced at once."""
 
 HALVINGS = 8
 """Limits on what a run needs while it is computed again, each half of the one before."""
@@ -202,8 +205,8 @@ class _Runs:
         return np.where(np.arange(width) < self.flow.longest[:, None], needs, np.inf)
 
 
-Choice = tuple[tuple[int, int], ...]
-"""Runs, each by its first op and the one behind its last."""
+Choice: TypeAlias = "Integers"
+"""Runs, [i]: the first op of the i-th and the one behind its last."""
 
 
 def cheapest_runs(
@@ -224,7 +227,8 @@ def cheapest_runs(
             break
     if best is None:
         return None
-    return _line(runs, best[1]), best[1]
+    again = tuple((first, end) for first, end in best[1].tolist())
+    return _line(runs, again), again
 
 
 def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | None:
@@ -237,7 +241,7 @@ def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | Non
     rates = runs.seconds[allowed] / runs.freed[allowed]
     prices = np.unique(np.quantile(rates, np.linspace(0.0, 1.0, PRICES))) * (1 + 1e-9)
     prices = np.append(prices, prices[-1] * 2.0 + 1e-30)
-    over: Choice = ()
+    over: Choice = np.zeros((0, 2), dtype=np.int64)
     found: tuple[float, Choice] | None = None
     for _ in range(2):
         choices = _paths(runs, allowed, prices)
@@ -247,9 +251,9 @@ def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | Non
         at = fits.index(True)
         over = choices[at - 1] if at else over
         found = _better(runs, choices[at], found, room)
-        for about, held, front, back in _joined(runs, over, choices[at]):
-            if (found is None or about < found[0] * (1 + ROUNDING)) and held <= room * (1 + ROUNDING) + 1:
-                found = _better(runs, (*front, *back), found, room)
+        for about, choice in _joined(runs, over, choices[at], room):
+            if found is None or about < found[0] * (1 + ROUNDING):
+                found = _better(runs, choice, found, room)
         prices = np.linspace(prices[at - 1] if at else 0.0, prices[at], PRICES // 2)
     return found
 
@@ -259,40 +263,45 @@ def _paths(runs: _Runs, allowed: Flags, prices: Array) -> list[Choice]:
     import numpy as np
 
     count = len(allowed) - 1
-    costs = np.where(allowed, 0.0, np.inf)
     best = np.zeros((count + 1, len(prices)))
     before = np.zeros((count + 1, len(prices)), dtype=np.int64)  # ops of the run that ends here; 0 where none does
     every = np.arange(len(prices))
-    ends = np.flatnonzero(allowed.any(axis=1))
-    lengths = {int(end): int(np.flatnonzero(allowed[end])[-1]) + 1 for end in ends}
+    lengths = np.where(allowed.any(axis=1), allowed.shape[1] - allowed[:, ::-1].argmax(axis=1), 0).tolist()
+    costs = np.empty((0, allowed.shape[1], len(prices)))
     for place in range(1, count + 1):
+        at_once = (place - 1) % PLACES
+        if not at_once:
+            part = slice(place, place + PLACES)
+            costs = np.where(allowed[part], runs.seconds[part], np.inf)[:, :, None] - runs.freed[part, :, None] * prices
         best[place] = best[place - 1]
-        length = lengths.get(place, 0)
+        length = lengths[place]
         if not length:
             continue
-        priced = runs.seconds[place, :length, None] - runs.freed[place, :length, None] * prices
-        priced += costs[place, :length, None] + best[place - length : place][::-1]
-        at = priced.argmin(axis=0)
-        cost = priced[at, every]
-        better = cost < best[place]
-        best[place], before[place] = np.where(better, cost, best[place]), np.where(better, at + 1, 0)
+        priced = costs[at_once, :length] + best[place - length : place][::-1]
+        better = priced.min(axis=0) < best[place]
+        if better.any():
+            at = priced.argmin(axis=0)
+            best[place] = np.where(better, priced[at, every], best[place])
+            before[place] = np.where(better, at + 1, 0)
     return [_back(before[:, price].tolist()) for price in range(len(prices))]
 
 
 def _back(before: list[int]) -> Choice:
+    import numpy as np
+
     found, place = list[tuple[int, int]](), len(before) - 1
     while place > 0:
         if before[place]:
             found.append((place - before[place], place))
         place -= before[place] or 1
-    return tuple(reversed(found))
+    return np.array(found[::-1], dtype=np.int64).reshape(-1, 2)
 
 
 def _better(
     runs: _Runs, choice: Choice, found: tuple[float, Choice] | None, room: float
 ) -> tuple[float, Choice] | None:
     """A choice that fits, if it takes less than what was found."""
-    seconds = _seconds(runs, choice)
+    seconds = _sum(_of(runs.seconds, choice))
     return (seconds, choice) if (found is None or seconds < found[0]) and _peak(runs, choice) <= room else found
 
 
@@ -300,40 +309,43 @@ ROUNDING = 1e-9
 """Relative differences up to this are of sums in another order."""
 
 
-def _joined(runs: _Runs, over: Choice, under: Choice) -> Iterator[tuple[float, float, Choice, Choice]]:
-    """The first runs of one choice and the others of another, both ways, where no run of either is cut; with about the
-    seconds and the bytes of both together."""
+def _joined(runs: _Runs, over: Choice, under: Choice, room: float) -> Iterator[tuple[float, Choice]]:
+    """The first runs of one choice and the others of another, both ways, where no run of either is cut and about `room`
+    bytes or less are held; with about their seconds."""
     import numpy as np
 
     least, kept = float(runs.costs.transient.max(initial=0.0)), float(runs.costs.saved.sum())
     for front, back in ((over, under), (under, over)):
-        ahead, behind = (
-            [np.array([float(table[end, end - first - 1]) for first, end in each]) for table in runs.tables]
-            for each in (front, back)
-        )
+        ahead, behind = ([_of(table, each) for table in runs.tables] for each in (front, back))
         before = [np.cumsum(ahead[0]), np.cumsum(ahead[1]), np.maximum.accumulate(ahead[2])]
         after = [np.append(np.cumsum(column[::-1])[::-1], 0.0) for column in behind[:2]]
         most = np.append(np.maximum.accumulate(behind[2][::-1])[::-1], 0.0)
-        at = 0
-        for index, (_, end) in enumerate(front):
-            while at < len(back) and back[at][0] < end:
-                at += 1
-            held = kept - float(before[1][index] + after[1][at]) + max(least, before[2][index], most[at])
-            yield float(before[0][index] + after[0][at]), held, front[: index + 1], back[at:]
+        at = np.searchsorted(back[:, 0], front[:, 1])
+        held = kept - (before[1] + after[1][at]) + np.maximum(np.maximum(least, before[2]), most[at])
+        about = before[0] + after[0][at]
+        for index in np.flatnonzero(held <= room * (1 + ROUNDING) + 1).tolist():
+            yield float(about[index]), np.concatenate([front[: index + 1], back[at[index] :]])
 
 
-def _seconds(runs: _Runs, choice: Choice) -> float:
-    return sum(float(runs.seconds[end, end - first - 1]) for first, end in choice)
+def _of(table: Array, choice: Choice) -> Array:
+    """The entries of some runs in a table of all."""
+    import numpy as np
+
+    return np.asarray(table[choice[:, 1], choice[:, 1] - choice[:, 0] - 1])
+
+
+def _sum(column: Array) -> float:
+    """In order, so that sums of equal runs are equal."""
+    return float(column.cumsum()[-1]) if len(column) else 0.0
 
 
 def _peak(runs: _Runs, choice: Choice) -> float:
     """Bytes beside what is fixed: all that is held, and the largest need."""
-    held = float(runs.costs.saved.sum()) - sum(float(runs.freed[end, end - first - 1]) for first, end in choice)
-    needs = (float(runs.needs[end, end - first - 1]) for first, end in choice)
-    return held + max(float(runs.costs.transient.max(initial=0.0)), *needs, 0.0)
+    held = float(runs.costs.saved.sum()) - _sum(_of(runs.freed, choice))
+    return held + float(_of(runs.needs, choice).max(initial=float(runs.costs.transient.max(initial=0.0))))
 
 
-def _line(runs: _Runs, choice: Choice) -> Line:
+def _line(runs: _Runs, choice: Segments) -> Line:
     """The line with these runs computed again."""
     costs = runs.costs
     saved, transient, backward = costs.saved.copy(), costs.transient.copy(), costs.backward.copy()

@@ -59,19 +59,19 @@ class Buckets:
     places: Integers
     sizes: Array
 
-    def shares(self, seconds: Callable[[float], float], rate: float) -> Mapping[Key, float]:
+    def shares(self, seconds: Callable[[Array], Array], rate: float) -> Mapping[Key, float]:
         """What gradients of a kind and role take on average besides so many seconds a byte: their parts of what the
         sums of their buckets take in `seconds`."""
         import numpy as np
 
-        beyond = np.array([max(0.0, seconds(size) - rate * size) for size in self.sizes.tolist()])
+        beyond = np.maximum(0.0, seconds(self.sizes) - rate * self.sizes)
         each = (beyond / np.bincount(self.places, minlength=len(beyond)))[self.places].tolist()
         found: dict[Key, list[float]] = {}
         for key, share in zip(self.keys, each, strict=True):
             found.setdefault(key, []).append(share)
         return {key: sum(values) / len(values) for key, values in found.items()}
 
-    def exposure(self, net: Network, seconds: Callable[[float], float], backward: Array, overlap: float) -> Exposure:
+    def exposure(self, net: Network, seconds: Callable[[Array], Array], backward: Array, overlap: float) -> Exposure:
         """What computing hides at a rate `overlap` of its time, where buckets take `seconds` and ops take `backward`.
 
         Sums follow each other, so what is left behind the backward pass is the largest of what is left of any bucket
@@ -80,7 +80,7 @@ class Buckets:
         """
         import numpy as np
 
-        left = np.cumsum([seconds(size) for size in self.sizes.tolist()][::-1])[::-1]
+        left = np.cumsum(seconds(self.sizes)[::-1])[::-1]
         count = len(self.sizes)
         ready = np.full(count, len(backward), dtype=np.int64)
         np.minimum.at(ready, self.places, self.ops)  # the backward pass comes to the first ops last
