@@ -78,7 +78,7 @@ def _distinct(graph: Graph, operation: Operation, options: tuple[Option, ...]) -
 
 def slowest(cluster: Cluster, ranks: int) -> Device:
     """The device with the lowest float32 peak among the first ranks, of equals the first."""
-    names = dict.fromkeys(cluster.device_of(rank).name for rank in range(ranks))
+    names = dict.fromkeys(cluster.device_names[:ranks])
     return min((cluster.device(name) for name in names), key=lambda device: device.peak("f32"))
 
 

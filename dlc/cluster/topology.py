@@ -120,6 +120,16 @@ class Cluster:
         raise IndexError(rank)
 
     @property
+    def device_names(self) -> tuple[str, ...]:
+        """The name of each rank's device."""
+
+        def of(group: Group) -> tuple[str, ...]:
+            inside = tuple(name for child in group.children for name in of(child))
+            return group.count * (inside or (group.device or group.name,))
+
+        return tuple(name for group in self.topology for name in of(group))
+
+    @property
     def levels(self) -> tuple[Group, ...]:
         """The nested groups, outermost first, where the nesting is even (one child everywhere)."""
         found: list[Group] = []

@@ -73,8 +73,25 @@ def show(answer: Answer, *, as_json: bool) -> None:
 
 
 def print_json(document: Mapping[str, object]) -> None:
-    """One JSON document with its schema's number; numbers that JSON lacks (inf, nan) are refused."""
-    print(json.dumps({"schema": SCHEMA, **document}, indent=2, ensure_ascii=True, allow_nan=False))
+    """One JSON document with its schema's number, a row of a table on each line; numbers that JSON lacks (inf, nan) are
+    refused."""
+    print(_in_lines({"schema": SCHEMA, **document}, json.JSONEncoder(allow_nan=False), TABLES))
+
+
+TABLES = 2
+"""Levels of a document of which each item is on a line of its own: its entries, and their rows."""
+
+
+def _in_lines(value: object, encoder: json.JSONEncoder, levels: int, margin: str = "\n") -> str:
+    """`json.dumps` with an indentation is many times as slow as without one."""
+    if not levels or not isinstance(value, Mapping | list | tuple) or not value:
+        return encoder.encode(value)
+    inner = f"{margin}  "
+    if isinstance(value, Mapping):
+        items = [f"{encoder.encode(key)}: {_in_lines(of, encoder, levels - 1, inner)}" for key, of in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+    items = [_in_lines(of, encoder, levels - 1, inner) for of in value]
+    return f"[{inner}{f',{inner}'.join(items)}{margin}]"
 
 
 def style_of(stream: TextIO) -> Style:

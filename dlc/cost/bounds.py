@@ -62,7 +62,7 @@ def bounds(
 
     `reduced_bytes` are those that every plan has to sum over all ranks.
     """
-    names = Counter(cluster.device_of(rank).name for rank in range(ranks))
+    names = Counter(cluster.device_names[:ranks])
     devices = {cluster.device(name): count for name, count in names.items()}
     kinds, numbers = _kinds(graph)
     counts = Counter(numbers)

@@ -46,7 +46,7 @@ class Prices:
     program: Program
     cluster: Cluster
     profile: Profile | None = None
-    _known: dict[tuple[Instruction, str, int, str], float] = field(default_factory=dict)
+    _known: dict[tuple[int, str, int, str], tuple[Instruction, float]] = field(default_factory=dict)
     _kernels: dict[tuple[object, ...], float] = field(default_factory=dict)
     _types: dict[tuple[str, str, int], TensorType] = field(default_factory=dict)
     _slowest: dict[str, str] = field(default_factory=dict)
@@ -64,15 +64,20 @@ class Prices:
 
     def seconds(self, instruction: Instruction, role: Role, samples: int, device: str) -> float:
         """Seconds of one instruction on a device; the same is priced once."""
-        key = (instruction, role.name, samples, device)
-        if key not in self._known:
-            self._known[key] = self._seconds(instruction, role, samples, self.cluster.device(device))
-        return self._known[key]
+        key = (id(instruction), role.name, samples, device)
+        known = self._known.get(key)
+        if known is None:  # with the instruction, so that no other one gets its id
+            known = self._known[key] = (
+                instruction,
+                self._seconds(instruction, role, samples, self.cluster.device(device)),
+            )
+        return known[1]
 
     @cached_property
     def devices(self) -> dict[int, str]:
         """Rank -> the name of its device."""
-        return {rank: self.cluster.device_of(rank).name for role in self.program.roles for rank in role.ranks}
+        names = self.cluster.device_names
+        return {rank: names[rank] for role in self.program.roles for rank in role.ranks}
 
     @cached_property
     def _around(self) -> Neighbours:

@@ -192,10 +192,13 @@ class Role:
     mesh: Mesh | None = None  # of its ranks, where buffers have placements
     _buffers: dict[str, Buffer] = field(init=False, repr=False, compare=False)
     _segments: dict[str, Segment] = field(init=False, repr=False, compare=False)
+    _uneven: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_buffers", {buffer.name: buffer for buffer in self.buffers})
         object.__setattr__(self, "_segments", {segment.name: segment for segment in self.segments})
+        sizes = [stop - start for start, stop in self.shards] or [0]
+        object.__setattr__(self, "_uneven", len(set(self.shards)) if max(sizes) - min(sizes) > 1 else 0)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer of that name."""
@@ -204,6 +207,11 @@ class Role:
     def segment(self, name: str) -> Segment:
         """The segment of that name."""
         return self._segments[name]
+
+    @property
+    def uneven(self) -> int:
+        """How many different shards there are, where they differ by more than the remainder of a division; else 0."""
+        return self._uneven
 
     @property
     def largest_shard(self) -> int:

@@ -170,16 +170,11 @@ def local(role: Role, buffer: Buffer, samples: int, microbatches: int) -> Tensor
     """
     if role.mesh is not None and placed(role, buffer):
         found = _share(buffer.type, buffer.placement, role.mesh, microbatches)
-        uneven = BATCH in buffer.placement and parts(buffer.placement, role.mesh, BATCH) == _uneven(role.shards)
-        return found.with_extent(BATCH, samples) if uneven else found
+        uneven = role.uneven and BATCH in buffer.placement
+        if uneven and parts(buffer.placement, role.mesh, BATCH) == role.uneven:
+            return found.with_extent(BATCH, samples)
+        return found
     return buffer.type.with_extent(BATCH, samples) if buffer.type.batched else buffer.type
-
-
-@lru_cache(maxsize=256)
-def _uneven(shards: tuple[tuple[int, int], ...]) -> int:
-    """How many different shards there are, where they differ by more than the remainder of a division; else 0."""
-    sizes = [stop - start for start, stop in shards]
-    return len(set(shards)) if max(sizes) - min(sizes) > 1 else 0
 
 
 def placed(role: Role, buffer: Buffer) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 DTYPE_BYTES = {"f64": 8, "f32": 4, "tf32": 4, "f16": 2, "bf16": 2, "i64": 8, "i32": 4, "u8": 1, "bool": 1}
 NARROW = ("f16", "bf16")
@@ -12,9 +13,11 @@ NARROW = ("f16", "bf16")
 BATCH = "batch"
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A named axis and its extent; the axis named `batch` counts samples."""
+class Axis(NamedTuple):
+    """A named axis and its extent; the axis named `batch` counts samples.
+
+    A tuple, since types are made, compared and hashed in great numbers.
+    """
 
     name: str
     extent: int
@@ -67,7 +70,7 @@ class TensorType:
 
     def with_extent(self, name: str, extent: int) -> TensorType:
         """The same type with another extent for one axis, where it has that axis."""
-        return TensorType(self.dtype, tuple(Axis(a.name, extent) if a.name == name else a for a in self.axes))
+        return TensorType(self.dtype, tuple([Axis(name, extent) if a.name == name else a for a in self.axes]))
 
     def with_dtype(self, dtype: str) -> TensorType:
         """The same axes, other elements."""

@@ -211,9 +211,13 @@ class Scanner:
             if token.text not in DTYPE_BYTES:
                 raise TextError(self.number, f"`{token.text}` is no element type, there are {', '.join(DTYPE_BYTES)}")
             self.take()
-            axes = (build(Axis, {"name": name, "extent": extent}, self.number) for name, extent in self._pairs("]"))
-            return TensorType(token.text, tuple(axes))
+            return TensorType(token.text, tuple(self._axis(*pair) for pair in self._pairs("]")))
         return WORDS.get(token.text, token.text)
+
+    def _axis(self, name: str, extent: object) -> Axis:
+        if isinstance(extent, int) and fits(extent, int):
+            return Axis(name, extent)
+        raise TextError(self.number, f"the extent of `{name}` cannot be {write(extent)}")
 
     def _record(self, token: Token) -> Any:
         type_ = RECORDS.get(token.text)

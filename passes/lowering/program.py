@@ -457,10 +457,12 @@ def _shards(found: Setting, mesh: Mesh, stages: Sequence[Stage]) -> tuple[tuple[
         count *= mesh.extent(name)
     table = plan.shards if axes == ("data",) and len(plan.shards) == count else shards(plan.batch, count)
 
-    def at(rank: int) -> int:
+    along = [(mesh.stride(name), mesh.extent(name)) for name in axes]
+
+    def at(place: int) -> int:
         index = 0
-        for name in axes:
-            index = index * mesh.extent(name) + mesh.coordinate(rank, name)
+        for stride, extent in along:
+            index = index * extent + place // stride % extent
         return index
 
-    return tuple(table[at(rank)] for rank in range(mesh.first, mesh.first + mesh.ranks))
+    return tuple(table[at(place)] for place in range(mesh.ranks))

@@ -11,8 +11,8 @@ from passes.planning.strategies import Strategy, strategy
 
 def speeds(net: Network, rules: Rules, context: Context) -> tuple[float, ...]:
     """How fast each rank's device computes a step of the network, the slowest as 1; () where all are alike."""
-    devices = [context.cluster.device_of(rank) for rank in range(context.ranks)]
-    kinds = {device.name: device for device in devices}
+    devices = context.cluster.device_names[: context.ranks]
+    kinds = {name: context.cluster.device(name) for name in dict.fromkeys(devices)}
     if len(kinds) == 1:
         return ()
     sample = strategy(data=context.ranks, families=("data", "any"))
@@ -24,7 +24,7 @@ def speeds(net: Network, rules: Rules, context: Context) -> tuple[float, ...]:
         ops = (kind for kind in (net.kinds[index] for index in net.variables) if isinstance(kind, OpKind))
         seconds[name] = sum(prices.cheapest(kind, context.ranks, whole) for kind in ops)
     slowest = max(seconds.values())
-    return tuple(slowest / seconds[device.name] for device in devices)
+    return tuple(slowest / seconds[name] for name in devices)
 
 
 def proportional(batch: int, relative: tuple[float, ...]) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ def parts(graph: Graph, node: Node, count: int) -> Iterator[Shapes]:
     for extent in sorted({extent for side in types for type_ in side for extent in type_.shape if not extent % count}):
 
         def cut(type_: TensorType, extent: int = extent) -> TensorType:
-            axes = (replace(a, extent=a.extent // count) if a.extent == extent else a for a in type_.axes)
+            axes = (a._replace(extent=a.extent // count) if a.extent == extent else a for a in type_.axes)
             return TensorType(type_.dtype, tuple(axes))
 
         yield Shapes(tuple(map(cut, types[0])), tuple(map(cut, types[1])), dict(node.attrs))

@@ -140,7 +140,7 @@ REFUSED = {
     GRAPH + "  value x f32[] input\n}": "line 3: expected `:`, found f32",
     GRAPH + "  value x: f32 input\n}": "line 3: `type` of Value cannot be f32",
     GRAPH + "  value x: f33[] input\n}": "line 3: `f33` is no element type, there are f64",
-    GRAPH + "  value x: f32[batch = a] input\n}": "line 3: `extent` of Axis cannot be a",
+    GRAPH + "  value x: f32[batch = a] input\n}": "line 3: the extent of `batch` cannot be a",
     GRAPH + "  value x: f32[] inputs\n}": "line 3: `kind` of Value cannot be inputs",
     GRAPH + "  value x: f32[] weight init = start(he)\n}": "line 3: `start` is no record, there are init",
     GRAPH + "  value x: f32[] weight init = init(he, he = 1)\n}": "line 3: Init has no `he`, it has kind",
