@@ -107,7 +107,7 @@ class Storage:
             mesh = self.role.mesh
             assert mesh is not None
             found = self._known_cuts[placement] = {axis: parts(placement, mesh, axis) for axis in placement if axis}
-            if found.get(BATCH) == _uneven(self.role.shards):
+            if found.get(BATCH) == self.role.uneven:
                 found[BATCH] = 0
         return found
 
