@@ -14,6 +14,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from math import exp, log
 from typing import Any
@@ -24,16 +25,31 @@ import numpy as np
 
 from backends.numpy_mpi.kernels import KERNELS
 from dlc.cluster.topology import Cluster, Device, Group, Link
+from dlc.cost.compute import seconds
 from dlc.ir.graph import Graph, Node
+from dlc.ir.plan import Figure
 from dlc.ir.tensor import TensorType
 from passes.differentiate import operator_of
 from passes.layouts import is_image
-from passes.options import Candidate, local_shapes
-from passes.survey import Survey, survey
+from passes.options import Candidate, candidates, local_shapes, operations, rules_of
 from tests.passes import sample_networks
 
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 ORDER = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 2, 3, 1), "CHWN": (1, 2, 3, 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The candidates of each op of a network, to be priced on a device."""
+
+    graph: Graph
+    device: Device
+    candidates: list[tuple[Candidate, ...]]
+
+    def figure(self, candidate: Candidate) -> Figure:
+        node = candidate.node
+        shapes = local_shapes(self.graph, node, self.graph.batch)
+        return seconds(operator_of(node), node.stage, shapes, candidate.algorithm, candidate.layout, self.device)
 
 
 def main() -> None:
@@ -41,17 +57,20 @@ def main() -> None:
     graph = getattr(sample_networks, options.network)(options.batch)
     core = Device("core", bandwidth=options.bandwidth, compute=(("f32", options.peak),))
     cluster = Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", 1, "shm", device="core"),))
-    found = survey(graph, sample_networks.context(1, cluster))
+    asked = sample_networks.context(1, cluster).request
+    found = Kernels(
+        graph, core, [tuple(candidates(graph, op, rules_of(asked), graph.batch)) for op in operations(graph)]
+    )
     ratios, measured = defaultdict[str, list[float]](list), dict[tuple[str, str, str, str], float]()
-    for candidate, seconds in _measured(found, options.only, options.budget):
-        predicted = found.prices.figure(candidate.node, candidate.layout, candidate.algorithm)
+    for candidate, taken in _measured(found, options.only, options.budget):
+        predicted = found.figure(candidate)
         name = f"{candidate.node.op} {candidate.node.stage} {candidate.algorithm} {candidate.layout}".replace("  ", " ")
-        ratios[name].append(predicted.seconds / seconds)
-        measured[candidate.node.base, candidate.node.stage, candidate.layout, candidate.algorithm] = seconds
+        ratios[name].append(predicted.seconds / taken)
+        measured[candidate.node.base, candidate.node.stage, candidate.layout, candidate.algorithm] = taken
         shape = "x".join(map(str, graph.type(candidate.node.inputs[0]).shape))
         print(
-            f"{name:38} {shape:18} measured {seconds * 1e6:10.1f} us, predicted {predicted.seconds * 1e6:10.1f} us"
-            f" ({predicted.bound}), {predicted.seconds / seconds:.2f}"
+            f"{name:38} {shape:18} measured {taken * 1e6:10.1f} us, predicted {predicted.seconds * 1e6:10.1f} us"
+            f" ({predicted.bound}), {predicted.seconds / taken:.2f}"
         )
     print()
     for name, values in sorted(ratios.items()):
@@ -71,16 +90,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measured(found: Survey, only: str, budget: float) -> Iterator[tuple[Candidate, float]]:
+def _measured(found: Kernels, only: str, budget: float) -> Iterator[tuple[Candidate, float]]:
     """Each distinct kernel once; equal ops share their time."""
     known: dict[object, float] = {}
-    for candidates in found.candidates.values():
-        for candidate in candidates:
+    for ways in found.candidates:
+        for candidate in ways:
             node = candidate.node
             key = (node.op, node.stage, candidate.algorithm)
             if candidate.excluded or key not in KERNELS or only not in ("", node.op):
                 continue
-            shapes = local_shapes(found.graph, node, found.prices.largest_shard)
+            shapes = local_shapes(found.graph, node, found.graph.batch)
             same = (key, candidate.layout, shapes.inputs, node.attrs)
             if same not in known:
                 known[same] = _time(_call(found.graph, candidate), budget)
@@ -129,18 +148,18 @@ def _time(run: Callable[[], None], budget: float) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _regret(found: Survey, measured: dict[tuple[str, str, str, str], float]) -> None:
+def _regret(found: Kernels, measured: dict[tuple[str, str, str, str], float]) -> None:
     """Per op and pass: the measured time of the predicted best candidate against the measured best."""
     chosen, best = 0.0, 0.0
-    for candidates in found.candidates.values():
+    for ways in found.candidates:
         by_stage = defaultdict[str, list[tuple[float, float]]](list)
-        for c in candidates:
-            seconds = measured.get((c.node.base, c.node.stage, c.layout, c.algorithm))
-            if seconds is not None:
-                by_stage[c.node.stage].append((found.prices.figure(c.node, c.layout, c.algorithm).seconds, seconds))
+        for c in ways:
+            taken = measured.get((c.node.base, c.node.stage, c.layout, c.algorithm))
+            if taken is not None:
+                by_stage[c.node.stage].append((found.figure(c).seconds, taken))
         for pairs in by_stage.values():
             chosen += min(pairs)[1]
-            best += min(seconds for _, seconds in pairs)
+            best += min(taken for _, taken in pairs)
     print(f"\nby predicted choice {chosen * 1e3:.2f} ms, by measured choice {best * 1e3:.2f} ms: {chosen / best:.2f}x")
 
 

@@ -267,7 +267,6 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     """
     from backends.numpy_mpi.refuse import refusals
     from dlc.vocabulary import too_few_classes
-    from passes.fit import memory_of
 
     refused = refusals(job.graph, context.training, context.request, context.cluster)
     refused = refused or tuple(too_few_classes(job.graph, context.training, source.spec.root))
@@ -277,7 +276,7 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
         compiled = plan_job(source, job, context, options)
     else:
         compiled = _applied(source, job, context, options, given)
-    _require_sound(compiled, None if given else memory_of(context).bytes)
+    _require_sound(compiled, None if given else context.memory.bytes)
     return compiled
 
 
@@ -352,7 +351,6 @@ def _searched(
     """
     from dlc.cost.price import default_price
     from dlc.cost.timeline import makespan
-    from passes.fit import memory_of
     from passes.lower import lower
     from passes.planning.plan import plan
     from passes.planning.search import Effort
@@ -366,7 +364,7 @@ def _searched(
         return makespan(program, "train_step", price, overlap)
 
     def planned(asked: Context) -> Planned:
-        return plan(graph, asked, memory_of(asked).bytes, effort or Effort(), seconds, regraph)
+        return plan(graph, asked, asked.memory.bytes, effort or Effort(), seconds, regraph)
 
     def bytes_sent(made: Planned) -> float:
         return sent_by(lower(graph, made.plan, context), context.cluster)

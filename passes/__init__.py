@@ -1,6 +1,6 @@
-"""Passes: Graph to Graph, Graph to Plan, and (Graph, Plan) to Program; one file and one function each.
+"""Passes: Graph to Graph, Graph to Plan, and (Graph, Plan) to Program.
 
-The compiler runs PIPELINE in this order, then `choose`, then `lower`; the verifier runs after each of the first.
+The compiler runs PIPELINE in this order, then `planning.plan`, then `lower`; the verifier runs after each of the first.
 """
 
 from __future__ import annotations

@@ -7,12 +7,11 @@ from dataclasses import replace
 from math import prod
 
 from dlc.ir.graph import Graph
+from dlc.ir.mesh import shards
 from dlc.ir.plan import OpPlan, Plan
-from passes.buckets import shards
 from passes.context import Context
 from passes.lower import unfit_buckets
 from passes.options import Operation, candidates, operations, rules_of
-from passes.survey import slowest
 
 
 def accept(graph: Graph, plan: Plan, context: Context) -> tuple[str, ...]:
@@ -48,7 +47,7 @@ def _extents(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
 def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Context) -> Iterator[str]:
     """Layout and algorithms of one op."""
     largest = -(-graph.batch // context.ranks)
-    rules = rules_of(context.request, context.exact, slowest(context.cluster, context.ranks).kind)
+    rules = rules_of(context.request, context.exact, context.cluster.slowest(context.ranks).kind)
     legal = {
         (candidate.node.stage, candidate.algorithm)
         for candidate in candidates(graph, operation, rules, largest)

@@ -6,12 +6,21 @@ from dataclasses import dataclass, replace
 
 from dlc.cluster.topology import Cluster
 from dlc.cost.profile import Profile
+from dlc.diagnostics import Span
 from dlc.ir.request import Request
 from dlc.ir.tensor import NARROW
 from dlc.ir.training import Training
 
 FIRST_SCALE = 2.0**16
 """The first dynamic loss scale, as PyTorch's GradScaler has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The bytes that a rank may use, and where that is written."""
+
+    bytes: int
+    span: Span | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,14 @@ class Context:
         """Whether communication goes on behind computing: where devices hide some of it, or the plan says so."""
         able = any(device.overlap > 0 for device in self.cluster.devices)
         return self.request.overlap == "yes" or (self.request.overlap == "auto" and able)
+
+    @property
+    def memory(self) -> Memory:
+        """The tightest of the devices' memories and the plan's limit."""
+        limits = [limit for limit in self.request.limits if limit.subject == "memory"]
+        found = [Memory(int(limit.bound), limit.span) for limit in limits]
+        found.extend(Memory(device.memory, device.span) for device in self.cluster.devices)
+        return min(found, key=lambda memory: memory.bytes)
 
     @property
     def scales(self) -> bool:

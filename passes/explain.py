@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlc.ir.graph import Graph
-from dlc.ir.plan import Figure, OpPlan, Plan
+from dlc.ir.plan import Figure, OpPlan
 from dlc.ir.request import Split
-from passes.context import Context
-from passes.layouts import conversions
-from passes.survey import survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +70,16 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An op's decisions, all algorithms by pass and layout, and the conversions that its neighbours make around it.
+    """An op's decisions, every way to divide and lay it out, and every algorithm of its passes.
 
-    `conversions` are (value, from, to, seconds). Where there was a choice of partitions, `options` are all that the op
-    has, cheap before dear, `excluded` what it cannot have, and `neighbours` say what its tensors' ways cost; then the
-    algorithms are those for the partition that is taken, and one of the `microbatches` of a step.
+    `options` are all that the op has, cheap before dear, `excluded` what it cannot have, and `neighbours` say what its
+    tensors' ways cost. `candidates` are the algorithms for the partition that is taken, and one of the `microbatches`
+    of a step.
     """
 
     op: OpPlan
     candidates: tuple[Priced, ...]
-    conversions: tuple[tuple[str, str, str, float], ...]
-    options: tuple[Option, ...] = ()
-    excluded: tuple[Excluded, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
-    microbatches: int = 1
-
-
-def explain(graph: Graph, context: Context, plan: Plan, address: str) -> Explanation:
-    """Why the op at an address is computed as the plan says; KeyError where the plan has no such op."""
-    found, op = survey(graph, context), plan.op(address)
-    priced = []
-    for candidate in found.candidates[address]:
-        node, layout, algorithm = candidate.node, candidate.layout, candidate.algorithm
-        figure = None if candidate.excluded else found.prices.figure(node, layout, algorithm)
-        taken = layout == op.layout and algorithm == op.algorithm(node.stage)
-        priced.append(Priced(node.stage, layout, algorithm, figure, candidate.excluded, taken))
-    around = {name for node in graph.nodes if node.base == address for name in (*node.inputs, *node.outputs)}
-    layouts = {other.address: other.layout for other in plan.ops}
-    copies = tuple(
-        (made.value, made.source, made.target, found.prices.conversion(made.type))
-        for made in conversions(graph, layouts)
-        if made.value in around
-    )
-    return Explanation(op, tuple(priced), copies)
+    options: tuple[Option, ...]
+    excluded: tuple[Excluded, ...]
+    neighbours: tuple[Neighbour, ...]
+    microbatches: int

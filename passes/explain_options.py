@@ -81,7 +81,6 @@ class _View:
         return Explanation(
             self.planned.plan.op(self.address),
             tuple(self._candidates()),
-            (),
             tuple(option for option in options if option.total < inf),
             (*self._excluded(), *self._apart(around)),
             tuple(neighbour for neighbour, _ in around),

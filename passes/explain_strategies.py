@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from math import inf
 
 from dlc.units import format_bytes, format_seconds
-from passes.fit import memory_of
 from passes.planning.finish import Finished, Parts
 from passes.planning.plan import Planned
 from passes.planning.space import Space, least_bytes, lower_bound, work_bound
@@ -53,7 +52,7 @@ def explain_strategies(planned: Planned) -> Strategies:
     """The strategies behind a plan."""
     solved = [_solved(planned, step) for step in _distinct(planned)]
     known = {_outer(step.strategy) for step in planned.found.finished}
-    limit = memory_of(planned.space.context).bytes
+    limit = planned.space.context.memory.bytes
     others = [
         _unsolved(planned, strategy, limit) for strategy in _enumerated(planned.space) if _outer(strategy) not in known
     ]

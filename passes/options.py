@@ -12,8 +12,7 @@ from dlc.ir.tensor import BATCH
 from dlc.messages.e05_plan import CANNOT_COMPUTE, RULED_OUT
 from dlc.ops.operator import Algorithm, Operator, Shapes
 from passes.differentiate import operator_of
-from passes.layouts import offered
-from passes.lower_buffers import DEFAULT_LAYOUT
+from passes.layouts import DEFAULT_LAYOUT, offered
 
 EXACT = ("direct", "im2col")
 """Algorithms that add up products of inputs and weights and nothing else."""
@@ -66,12 +65,6 @@ class Rules:
             if is_meant(rule.value, value):
                 return f"by line {rule.span.line}"
         return None
-
-    @property
-    def any(self) -> bool:
-        """Whether the request restricts the choice at all."""
-        asked = self.request
-        return bool(asked.pins or asked.forbids or asked.limits) or asked.layout != "auto"
 
     @property
     def roomy(self) -> Rules:

@@ -119,6 +119,11 @@ class Cluster:
             groups = group.children
         raise IndexError(rank)
 
+    def slowest(self, ranks: int) -> Device:
+        """The device with the lowest float32 peak among the first ranks, of equals the first."""
+        names = dict.fromkeys(self.device_names[:ranks])
+        return min((self.device(name) for name in names), key=lambda device: device.peak("f32"))
+
     @property
     def device_names(self) -> tuple[str, ...]:
         """The name of each rank's device."""

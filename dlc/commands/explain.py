@@ -102,20 +102,18 @@ def _strategy(compiled: driver.Compiled, _: str) -> tuple[str, dict[str, object]
     from dlc.inspect.strategies import strategy_document, strategy_text
     from passes.explain_strategies import explain_strategies
 
-    found = None if compiled.planned is None else explain_strategies(compiled.planned)
+    assert compiled.planned is not None  # a .dlspec file is planned
+    found = explain_strategies(compiled.planned)
     return strategy_text(compiled.plan, found), strategy_document(compiled.plan, found)
 
 
 def _op(compiled: driver.Compiled, address: str) -> tuple[str, dict[str, object]]:
     from dlc.inspect.explanation import explanation_document, explanation_text
-    from passes.explain import explain
     from passes.explain_options import explain_options
 
     addresses = [op.address for op in compiled.plan.ops]
     if address not in addresses:
         raise UsageError(f"there is no op `{address}` in the network{nearest(address, addresses)}")
-    if compiled.planned is None:
-        found = explain(compiled.graph, compiled.context, compiled.plan, address)
-    else:
-        found = explain_options(compiled.planned, address)
+    assert compiled.planned is not None  # a .dlspec file is planned
+    found = explain_options(compiled.planned, address)
     return explanation_text(found), explanation_document(found)

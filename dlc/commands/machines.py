@@ -95,13 +95,12 @@ def _on(source: driver.Source, job: Job, cluster: Cluster, request: Request) -> 
 
 def _planned(source: driver.Source, title: str, devices: int, effort: Effort) -> Machine:
     """The plan for a source's one cluster, or the message that there is none."""
-    from passes.fit import memory_of
 
     try:
         made = driver.plan_spec(source, driver.Options(), effort)
     except DiagnosticError as error:
         return Machine(title, devices, why=_why(error.diagnostics))
-    return Machine(title, devices, made.plan, memory_of(made.context).bytes)
+    return Machine(title, devices, made.plan, made.context.memory.bytes)
 
 
 def _why(diagnostics: tuple[Diagnostic, ...]) -> str:

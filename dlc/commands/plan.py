@@ -80,14 +80,13 @@ def background(compiled: driver.Compiled) -> Background:
     from dlc.cost.price import default_price
     from dlc.inspect.background import Background
     from dlc.inspect.communication import exchanges
-    from passes.fit import memory_of
 
     context, program = compiled.context, compiled.program
     price = default_price(program, context.cluster, context.profile)
     return Background(
         context.request,
         context.cluster,
-        memory_of(context).bytes,
+        context.memory.bytes,
         exchanges(program, price),
         None if compiled.planned is None else compiled.planned.record,
     )

@@ -16,7 +16,7 @@ SHOWN = 20
 
 
 def explanation_document(explanation: Explanation) -> dict[str, object]:
-    """One op as JSON: what was decided, all candidates, and the conversions around it."""
+    """One op as JSON: what was decided, its options, all candidates, and its neighbours."""
     op = explanation.op
     return {
         "address": op.address,
@@ -38,10 +38,6 @@ def explanation_document(explanation: Explanation) -> dict[str, object]:
                 "taken": candidate.taken,
             }
             for candidate in explanation.candidates
-        ],
-        "conversions": [
-            {"value": value, "from": source, "to": target, "seconds": seconds}
-            for value, source, target, seconds in explanation.conversions
         ],
         "options": [_option_document(option) for option in explanation.options],
         "excluded_partitions": [
@@ -78,14 +74,6 @@ def explanation_text(explanation: Explanation) -> str:
     parts.append("\n".join(filter(None, (caption, _candidates(explanation)))))
     if explanation.neighbours:
         parts.append(_neighbours(explanation.neighbours))
-    elif explanation.conversions:
-        rows = [
-            (value, f"{source or 'logical'} to {target or 'logical'}", format_seconds(seconds))
-            for value, source, target, seconds in explanation.conversions
-        ]
-        parts.append(table(("conversion of", "layout", "time"), rows, right=(2,)))
-    elif explanation.op.layout:
-        parts.append("no conversions: its neighbours keep the same layout")
     return "\n\n".join(parts)
 
 

@@ -6,11 +6,10 @@ from dlc.cost.price import default_price
 from dlc.cost.timeline import Timeline, simulate
 from dlc.ir.program import Program
 from passes.context import Context
-from passes.survey import slowest
 
 
 def step_timeline(program: Program, context: Context) -> Timeline:
     """One `train_step` on all ranks, in predicted seconds."""
-    device = slowest(context.cluster, context.ranks)
+    device = context.cluster.slowest(context.ranks)
     price = default_price(program, context.cluster, context.profile)
     return simulate(program, "train_step", price, overlap=device.overlap)

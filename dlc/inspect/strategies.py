@@ -20,13 +20,11 @@ LEFT_OUT = ("spec", "parameters", "ops", "sources", "digests", "samples_per_seco
 """Of a plan's document: what does not bear on the strategy."""
 
 
-def strategy_document(plan: Plan, found: Strategies | None) -> dict[str, object]:
+def strategy_document(plan: Plan, found: Strategies) -> dict[str, object]:
     """What the strategy was weighed against, as JSON; `strategies` are all that were looked at."""
     whole = plan_document(plan)
-    looked = [] if found is None else [_document(each) for each in found.looked]
-    reasons = [] if found is None else list(found.reasons)
     kept = {key: value for key, value in whole.items() if key not in LEFT_OUT}
-    return {**kept, "strategies": looked, "reasons": reasons}
+    return {**kept, "strategies": [_document(each) for each in found.looked], "reasons": list(found.reasons)}
 
 
 def _document(looked: Looked) -> dict[str, object]:
@@ -38,10 +36,8 @@ def _document(looked: Looked) -> dict[str, object]:
     }
 
 
-def strategy_text(plan: Plan, found: Strategies | None) -> str:
+def strategy_text(plan: Plan, found: Strategies) -> str:
     """How the work is divided, what that costs, what else was looked at, and why this is better."""
-    if found is None:
-        return f"{summary(plan)}\n\nthere is one rank, so there is no choice of strategies\n\n{comparison_text(plan)}"
     parts = [summary(plan), f"gap: {proof(plan.gap)}", _table(found)]
     if found.reasons:
         parts.append("\n".join(found.reasons))

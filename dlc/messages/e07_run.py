@@ -46,12 +46,6 @@ E0707 = Message(
     "the program would deadlock or compute something else: {problem}",
     "dlc checks every program before it writes it. This one failed, which is a defect of dlc: report it with the spec.",
 )
-E0708 = Message(
-    "E0708",
-    "{batch} samples in a batch leave {idle} of {ranks} ranks without any",
-    "Under data parallelism every rank needs at least one sample of each batch. Raise `batch`, or start fewer ranks\n"
-    "with `-n`.",
-)
 E0709 = Message(
     "E0709",
     "`{path}` does not settle which {what} is meant",
@@ -140,7 +134,6 @@ MESSAGES = (
     E0705,
     E0706,
     E0707,
-    E0708,
     E0709,
     E0710,
     E0711,

@@ -10,11 +10,11 @@ from typing import Literal
 from dlc.ir.mesh import PARTIAL, Placement, parts
 from dlc.ir.program import Buffer
 from dlc.ir.tensor import DTYPE_BYTES, tensor
-from passes.buckets import packed
 from passes.lowering.forms import Form, summed_axes
 from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
 from passes.lowering.stages import Stage
+from passes.packing import packed
 
 
 @dataclass(slots=True, eq=False)

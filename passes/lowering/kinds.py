@@ -25,7 +25,7 @@ from dlc.ops.indexing import (
 from dlc.ops.operator import Gradient, Operator, Shapes, Workspace
 from passes.context import Context
 from passes.differentiate import operator_of, roles
-from passes.lower_buffers import DEFAULT_LAYOUT, is_image
+from passes.layouts import DEFAULT_LAYOUT, is_image
 from passes.lowering.forms import Form, Margin, local, margin
 
 FORWARD_LIKE = ("forward", "loss", "metric")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from dlc.ir.program import Buffer, Compute, Role, Wait
 from dlc.ir.storage import Storage, begins, reads, title, writes
 from dlc.ir.tensor import tensor
-from passes.lower_buffers import ALIGNMENT
 
+ALIGNMENT = 64  # bytes: a cache line
 SHARED = "transient"
 SHARING = ("activation", "saved", "gradient", "workspace", "bucket")
 

@@ -10,8 +10,8 @@ from dlc.ir.mesh import PARTIAL
 from dlc.ir.program import Buffer, Collective, Compute, Copy
 from dlc.ir.tensor import NARROW, TensorType, tensor
 from passes.differentiate import operator_of, roles
-from passes.lower_groups import GROUP_PHASES
 from passes.lowering.forms import Form, local
+from passes.lowering.groups import GROUP_PHASES
 from passes.lowering.kinds import FORWARD_LIKE, NodeKind
 from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting
@@ -145,7 +145,7 @@ class Nodes:
         rows, channels = local(self.setting.type(saved), form, self.setting.mesh).shape
         table = tensor(self.setting.type(saved).dtype, row=rows, channel=channels)
         for phase in GROUP_PHASES[node.stage]:
-            for role, _ in phase.tables(self.setting.graph, node):
+            for role in phase.summed:
                 known[role] = self._table(f"{node.address}.{role}", table)
             needs, gives = (tuple(known[role] for role in names) for names in (phase.needs, phase.gives))
             kernel, runtime = (node.op, phase.name, ""), ("count", "position")
@@ -154,7 +154,7 @@ class Nodes:
                     node.address, kernel, needs, gives, (), kind.attrs, runtime, kind.layout, "its groups span ranks"
                 )
             )
-            for role, _ in phase.tables(self.setting.graph, node):
+            for role in phase.summed:
                 self._exchange(known[role], each.axes, f"{node.address}.{role}")
 
     def _tables(self, node: Node, kind: NodeKind, inputs: tuple[str, ...]) -> tuple[str, ...]:

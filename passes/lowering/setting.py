@@ -16,7 +16,7 @@ from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import optimizer
 from dlc.ops.indexing import Partition
 from passes.context import Context
-from passes.lower_buffers import DEFAULT_LAYOUT, is_image
+from passes.layouts import DEFAULT_LAYOUT, is_image
 from passes.lowering.forms import Form, local, whole
 from passes.lowering.kinds import FORWARD_LIKE, Kinds
 from passes.lowering.stages import Staged, staged

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dlc.ir.plan import Bucket, Figure, Reason
-from passes.buckets import MEMORY_BOUND
 from passes.lowering.buckets import Total, alike, buckets_of, kind_of, totals_of
 from passes.lowering.schedule import cells
 from passes.lowering.setting import Setting
+
+MEMORY_BOUND = 2**16
+"""Bytes from which on it is bandwidth rather than calls and latency that a sum takes its time for."""
 
 
 def bucket_table(setting: Setting) -> tuple[Bucket, ...]:

@@ -9,7 +9,7 @@ from dlc.ir.graph import Attrs
 from dlc.ir.mesh import PARTIAL, REPLICATED, parts
 from dlc.ir.program import Buffer, BufferKind, Collective, CollectiveKind, Compute, Copy, Instruction
 from dlc.ir.tensor import TensorType
-from passes.lower_buffers import is_image, same_memory
+from passes.layouts import is_image, same_memory
 from passes.lowering.forms import Form, Margin, local, spread
 from passes.lowering.role import Buffers
 from passes.lowering.setting import Setting, Step

@@ -192,16 +192,33 @@ def _sources(context: Context) -> tuple[tuple[str, str], ...]:
     )
 
 
+def conversion_seconds(found: Space, step: Finished) -> float:
+    """Seconds of a step in which images are copied from one layout to another, on the stage with most of them."""
+    import numpy as np
+
+    net, solved, stages = found.network, step.solved, step.strategy.stages
+    copies, known = np.zeros(len(net.addresses)), dict[tuple[int, int, int], float]()
+    for source, target, number in net.edges:
+        key = number, int(solved.values[source]), int(solved.values[target])
+        if key not in known:
+            known[key] = solved.tables.copied(net.edge_kinds[number], *key[1:])
+        copies[net.makers[source]] += known[key]
+    parts = [float(copies[first:end].sum()) for first, end in pairwise(step.bounds)]
+    most = max(sum(parts[device::stages]) for device in range(stages))
+    return step.strategy.microbatches * found.batches * most
+
+
 def apply(found: Space, step: Finished, gap: float) -> Plan:
     """The Plan of a finished step but for its buckets; what it is compared with is added by who compares."""
     graph, context, strategy, parts = found.graph, found.context, step.strategy, step.parts
+    conversions = conversion_seconds(found, step)
     prediction = Prediction(
         parts.objective,
         step.peak,
         parts.objective,
         parts.compute + parts.update + parts.recomputed,
-        0.0,
-        parts.moves + parts.sums,
+        conversions,
+        parts.moves - conversions + parts.sums,
         parts.bubble,
         0.0,
         *interval(parts.objective, context.profile),

@@ -14,6 +14,7 @@ from dlc.cluster.fabric import Fabric
 from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
 from dlc.ops.indexing import Partition, spans
+from passes.packing import BUCKET_BYTES
 from passes.planning.alike import Alike
 from passes.planning.network import OpKind
 from passes.planning.partitions import Cuts
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
-
-BUCKET = 25 * 2**20
-"""Gradients of weights are priced by the byte, as a part of a bucket of this size (`passes.buckets`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +281,7 @@ class OpTables:
     def _rate(self, kind: str, names: tuple[str, ...]) -> float:
         """Seconds per byte of a full bucket."""
         if (kind, names) not in self._rates:
-            self._rates[kind, names] = float(self.fabric.seconds(kind, float(BUCKET), names)) / BUCKET
+            self._rates[kind, names] = float(self.fabric.seconds(kind, float(BUCKET_BYTES), names)) / BUCKET_BYTES
         return self._rates[kind, names]
 
     def summed(self, names: tuple[str, ...]) -> Callable[[Array], Array]:
@@ -301,7 +299,7 @@ class OpTables:
         if (shard, names) not in self._shares and found is not None:
             seconds = self.summed(names)
             often = self.strategy.microbatches * self.batches if shard in ("gradients", "weights") else 1
-            shares = found.shares(seconds, float(seconds(np.array([float(BUCKET)]))[0]) / BUCKET)
+            shares = found.shares(seconds, float(seconds(np.array([float(BUCKET_BYTES)]))[0]) / BUCKET_BYTES)
             self._shares[shard, names] = {key: often * share for key, share in shares.items() if np.isfinite(share)}
         return self._shares.get((shard, names), {})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops.operator import Operator, Shapes
-from passes.lower_buffers import DEFAULT_LAYOUT
+from passes.layouts import DEFAULT_LAYOUT
 from passes.options import Rules
 from passes.planning.network import OpKind
 

@@ -13,7 +13,6 @@ from dlc.ir.request import Request, Rule
 from dlc.messages.e05_plan import COSTLY_PIN, INEXACT, NO_CHANGE
 from dlc.units import format_seconds
 from passes.differentiate import operator_of
-from passes.fit import memory_of
 from passes.options import is_meant, local_shapes
 from passes.planning.apply import op_plans
 from passes.planning.conflicts import spelt
@@ -23,7 +22,9 @@ from passes.planning.plan import Planned
 from passes.planning.search import GAP
 from passes.planning.space import Space, solve, space
 from passes.planning.within import fit_within
-from passes.review import COSTLY
+
+COSTLY = 1.2
+"""A pin that costs less than this times the best choice is not worth a warning: the model is no better than that."""
 
 MOST_REVIEWED = 12
 """Pins that are reviewed, the first in the text: each takes as long as solving a strategy."""
@@ -79,7 +80,7 @@ def _reviewed(planned: Planned, rule: Rule) -> Diagnostic | None:
 
 def _step(made: Space, step: Finished) -> Finished | None:
     """The best step under the strategy that was taken, in another space, within the same memory."""
-    strategy, limit = step.solved.strategy, float(memory_of(made.context).bytes)
+    strategy, limit = step.solved.strategy, float(made.context.memory.bytes)
     solved = solve(made, strategy)
     found = None if solved is None else finish(made, solved, limit)
     if found is None and strategy.stages == 1:

@@ -33,7 +33,6 @@ from passes.planning.strategies import Strategy
 from passes.planning.tables import Tables
 from passes.planning.uneven import speeds, uneven_data_parallelism
 from passes.planning.update_rules import widths
-from passes.survey import slowest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +180,7 @@ class Space:
 
 def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Space:
     """What there is to choose from for these strategies; DiagnosticError where rules leave an op nothing."""
-    device = slowest(context.cluster, context.ranks)
+    device = context.cluster.slowest(context.ranks)
     rules = rules_of(context.request, context.exact, kernels=device.kind)
     net = network(graph, rules)
     faults = ruled_out(net, rules)

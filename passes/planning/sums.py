@@ -1,8 +1,9 @@
 """Gradients of weights on their way through buckets: what a bucket costs besides its bytes, and what computing hides.
 
-Gradients lie in buckets in the order in which the backward pass completes them (`passes.buckets`), and a bucket is
-summed as soon as it is complete. Which gradients share one depends on how all ops are cut; so that costs add up, the
-buckets here are those of a step that splits nothing but the batch, and each gradient bears its share of its bucket.
+Gradients lie in buckets in the order in which the backward pass completes them (`passes.lowering.buckets`), and a
+bucket is summed as soon as it is complete. Which gradients share one depends on how all ops are cut; so that costs add
+up, the buckets here are those of a step that splits nothing but the batch, and each gradient bears its share of its
+bucket.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlc.ir.tensor import NARROW
-from passes.buckets import packed
+from passes.packing import packed
 from passes.planning.network import Network, OpKind
 from passes.planning.update_rules import widths
 

@@ -18,7 +18,7 @@ from dlc.cost.redistribution import Redistributions
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
 from dlc.ops.indexing import spans
-from passes.lower_buffers import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
+from passes.layouts import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
 from passes.planning.columns import Columns
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.op_tables import OpTable, OpTables, copies
@@ -316,6 +316,19 @@ class Tables:
         differs = _differs(tuple(min(extent, 2) for extent in type_.shape), ours, theirs)
         whole = table[:, None, :, None] + copied[:, None, :, None] * differs[None, :, None, :]
         return np.asarray(whole.reshape(table.shape[0] * len(ours), table.shape[1] * len(theirs)))
+
+    def copied(self, kind: EdgeKind, source: int, target: int) -> float:
+        """Seconds of a microbatch of the copies on an edge between two options that differ in layout."""
+        ours, theirs = self.layouts_of(kind.source), self.layouts_of(kind.target)
+        one, other = ours[source % len(ours)], theirs[target % len(theirs)]
+        if one == other or kind.weight or not is_image(kind.type):
+            return 0.0
+        if same_memory(self._type(kind), one or DEFAULT_LAYOUT, other or DEFAULT_LAYOUT):
+            return 0.0
+        sizes = self._held(kind.source, kind.source_role), self._held(kind.target, kind.target_role)
+        fixed, slope = self.prices.conversion
+        size = min(float(sizes[0][source // len(ours)]), float(sizes[1][target // len(theirs)]))
+        return float((fixed + size * slope) * (2.0 if kind.gradient else 1.0))
 
     def _held(self, index: int, role: str) -> Array:
         """Bytes of a tensor at one end of an edge on the rank with most of it, by cuts or forms."""

@@ -10,7 +10,6 @@ from dlc.diagnostics import Diagnostic, Label
 from dlc.ir.request import Limit, Rule
 from dlc.messages.e05_plan import NO_FIT, NO_PLAN, RULED_OUT
 from dlc.units import format_bytes
-from passes.fit import memory_of
 from passes.planning.conflicts import Order, conflict, keeping, orders, without
 from passes.planning.finish import Finished
 from passes.planning.least import even_share, frugal
@@ -49,7 +48,7 @@ def _too_large(case: Case, least: Finished, others: Sequence[Order]) -> Diagnost
 
     A limit of the plan is named only where the devices have memory enough.
     """
-    room, device = memory_of(case.context), min(case.context.cluster.devices, key=lambda each: each.memory)
+    room, device = case.context.memory, min(case.context.cluster.devices, key=lambda each: each.memory)
     limit, span, whole = case.limit, room.span, float(device.memory)
     if limit < whole < least.peak and (bare := case.least(whole)) is not None and bare.peak > whole:
         limit, span, least = whole, device.span, bare

@@ -274,7 +274,9 @@ def test_explain_strategies_that_do_not_fit(dlc: Dlc, wide: Path) -> None:
 
 
 def test_explain_strategy_of_one_rank(dlc: Dlc, wide: Path) -> None:
-    assert "there is no choice of strategies" in dlc("explain", wide, "strategy", "-n", "1").out
+    (alone,) = dlc("explain", wide, "strategy", "-n", "1", "--json").document["strategies"]
+    assert (alone["name"], alone["role"], alone["why"]) == ("one rank", "winner", "taken")
+    assert "proved best" in dlc("explain", wide, "strategy", "-n", "1").out
 
 
 # --- plan.json -----------------------------------------------------------------------------------------------------

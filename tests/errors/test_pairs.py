@@ -34,7 +34,6 @@ SHOWN_ELSEWHERE = {
     "E0705": "tests/driver/test_folders.py",
     "E0706": "tests/driver/test_plans.py",
     "E0707": "tests/driver/test_choices.py",
-    "E0708": "tests/passes/test_choose.py",
     "E0710": "tests/driver/test_running.py",
     "E0713": "tests/runtime/test_launch.py",
     "E0715": "tests/runtime/test_readers.py",

@@ -30,7 +30,7 @@ GENEROSITY = 3  # for slow machines: what runs away takes far longer
 MEMORY = 512 * 2**20
 PATIENCE = 30  # wall-clock seconds after which a case counts as hanging, whatever else the machine is doing
 
-WITHOUT_PLACE = frozenset({"E0113", "E0114", "E0509", "E0708", "E0709", "E0711"})
+WITHOUT_PLACE = frozenset({"E0113", "E0114", "E0509", "E0709", "E0711"})
 """Messages about a whole file, or about what it needs and the machine has."""
 
 

@@ -16,7 +16,6 @@ from dlc.commands.plan import background
 from dlc.driver import Compiled, Options, SourcedError
 from dlc.folders import write_plan
 from dlc.inspect.plan_table import plan_document, plan_text
-from passes.fit import memory_of
 from tests.fuzz.cases import faults_of_messages
 from tests.fuzz.planning import planning_case
 
@@ -59,7 +58,7 @@ def _faults(number: int, folder: Path) -> Iterator[str]:
 
 def _faults_of_figures(made: Compiled) -> Iterator[str]:
     """The plan fits, is proved to be good, above its lower bounds, and no baseline beats it."""
-    predicted, limit = made.plan.predicted, memory_of(made.context).bytes
+    predicted, limit = made.plan.predicted, made.context.memory.bytes
     if limit is not None and predicted.peak_bytes > limit:
         yield f"needs {predicted.peak_bytes} bytes of {limit}"
     if made.plan.bounds is not None and made.plan.bounds.step > predicted.objective * ROUNDING:

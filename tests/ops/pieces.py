@@ -31,7 +31,7 @@ from dlc.ops.indexing import (
     result_placement,
 )
 from dlc.ops.windows import windows
-from passes.lower_groups import GROUP_PHASES
+from passes.lowering.groups import GROUP_PHASES
 from tests.kernels.calling import Array, Known, Op, kernel
 
 Rows = tuple[Array, ...]

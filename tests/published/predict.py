@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from dlc.cluster.topology import Cluster, Device
-from dlc.cost.communication import Transfer, allreduce_seconds, exposed
 from dlc.diagnostics import Span
 from dlc.driver import Options, read, training_graph
 from dlc.ir.graph import Graph
 from dlc.ir.request import Request, Rule
-from passes.buckets import group_seconds, grouped
 from passes.context import Context
-from passes.solve import solve
-from passes.survey import Step, Survey, step, survey
+from passes.lower import with_buckets
+from passes.planning.apply import apply
+from passes.planning.finish import finish
+from passes.planning.space import solve, space
+from passes.planning.strategies import strategy
 
 HERE = Path(__file__).parent
 SPECS = HERE.parents[1] / "specs"
 NOWHERE = Span("", 1, 1, 1, 1)
-ALLREDUCE = ("tree", "butterfly", "ring", "rabenseifner", "hierarchical")
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Seconds of a step: computing, all sums of gradients by themselves, and what is left of them behind computing."""
+    """Seconds of a step: computing, the sums of all buckets by themselves, and what is left of sums behind computing.
+
+    `backward` is the part of computing behind which sums go on.
+    """
 
     compute: float
     communication: float
@@ -83,31 +87,18 @@ def predict(
     graph, context = trained(network, batch, machine, ranks)
     convolutions = tuple(node.address for node in graph.nodes if node.op == "conv" and node.stage == "forward")
     forbids = tuple(Rule("algorithm", name, convolutions, "**.conv", NOWHERE, NOWHERE) for name in without)
-    context = context.with_(request=replace(context.request, forbids=forbids))
-    found = survey(graph, context)
-    times = chosen(found)
-    sums = tuple(transfers(found, times, (allreduce,) if allreduce else ALLREDUCE))
-    groups = group_seconds(graph, context, found.device, found.shards)
-    rest = exposed(sums, times.backward, found.device.overlap) + groups
-    total = sum(transfer.seconds for transfer in sums) + groups
-    return Prediction(times.compute + times.conversion, total, rest, times.backward)
-
-
-def transfers(found: Survey, times: Step, algorithms: Sequence[str]) -> Iterator[Transfer]:
-    """The sum of each bucket of gradients by the fastest of these algorithms, and when it may begin."""
-    ranks = tuple(range(found.context.ranks))
-    if len(ranks) == 1:
-        return
-    for members in grouped(found.graph):
-        size = sum(found.graph.type(name).bytes for name in members)
-        prices = (allreduce_seconds(name, size, ranks, found.context.cluster, found.device) for name in algorithms)
-        yield Transfer(max(times.ready.get(name, 0.0) for name in members), min(prices))
-
-
-def chosen(found: Survey) -> Step:
-    """The seconds of the best choice of algorithms and layouts."""
-    problem = found.problem()
-    return step(found, problem.choice(solve(problem.problem)))
+    context = context.with_(request=replace(context.request, forbids=forbids, allreduce=allreduce or "auto"))
+    chosen = strategy(data=ranks, families=("data", "any"))
+    everything = space(graph, context, [chosen])
+    solved = solve(everything, chosen)
+    assert solved is not None
+    found = finish(everything, solved, inf)
+    assert found is not None
+    parts, line = found.parts, solved.line
+    computing = parts.compute + parts.moves + parts.update
+    backward = line.backward.sum() + line.weights.sum()
+    buckets = with_buckets(graph, apply(everything, found, 0.0), context).buckets
+    return Prediction(computing, sum(bucket.figure.seconds for bucket in buckets), parts.sums, float(backward))
 
 
 def trained(network: Network, batch: int, machine: Cluster, ranks: int) -> tuple[Graph, Context]:

@@ -26,7 +26,6 @@ from dlc import driver
 from dlc.ir.graph import Graph, Value
 from dlc.ir.request import Request
 from passes.context import Context
-from passes.fit import memory_of
 from passes.planning.search import Effort, search
 from passes.planning.space import space
 from passes.planning.strategies import Strategy, as_written, strategy
@@ -120,7 +119,7 @@ def ranked(row: int, degrees: list[Degrees]) -> list[tuple[float, Degrees, Strat
     prices = space(graph, context, [each for group in asked.values() for each in group])
     found: list[tuple[float, Degrees, Strategy]] = []
     for pair, group in asked.items():
-        done = search(prices, group, memory_of(context).bytes, Effort(gap=0.005)).finished
+        done = search(prices, group, context.memory.bytes, Effort(gap=0.005)).finished
         found.extend((step.objective, pair, step.strategy) for step in done[:1])
     return sorted(found, key=lambda each: each[:2])
 

@@ -22,7 +22,7 @@ from dlc.ir.program import Buffer, Collective, Compute, Copy, Load, Program, Rec
 from dlc.ir.storage import Storage, of_microbatch
 from dlc.ir.tensor import BATCH, DTYPE_BYTES
 from dlc.ops.indexing import Halo
-from passes.lower_buffers import is_image
+from passes.layouts import is_image
 from tests.kernels.calling import kernel
 
 Array = NDArray[Any]

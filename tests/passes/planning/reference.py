@@ -31,11 +31,10 @@ from dlc.ops.operator import Shapes
 from passes.add_updates import weight_gradients
 from passes.context import Context
 from passes.differentiate import operator_of, roles
-from passes.lower_buffers import is_image, same_memory
+from passes.layouts import is_image, same_memory
 from passes.options import candidates, operations, rules_of
 from passes.planning.space import Space
 from passes.planning.strategies import Strategy
-from passes.survey import slowest
 
 BUCKET = 25 * 2**20
 FORWARD = ("forward", "loss", "metric")
@@ -93,7 +92,7 @@ class Reference:
     space: Space
 
     def __post_init__(self) -> None:
-        device = slowest(self.context.cluster, self.context.ranks)
+        device = self.context.cluster.slowest(self.context.ranks)
         fabric = Fabric(self.context.cluster, self.mesh, processing(device))
         object.__setattr__(self, "device", device)
         object.__setattr__(self, "fabric", fabric)

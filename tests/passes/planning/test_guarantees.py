@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from dlc.driver import Options, context_of, read, training_graph
-from passes.fit import memory_of
 from passes.planning.plan import Planned, plan
 from passes.planning.search import Effort
 
@@ -92,7 +91,7 @@ def spec_of(folder: Path, case: Case) -> Path:
 def planned(folder: Path, case: Case) -> Planned:
     options = Options({key: str(value) for key, value in case.parameters.items()}, cluster=case.cluster)
     job, context = context_of(read(str(spec_of(folder, case)), options.parameters), options)
-    return plan(training_graph(job, context, options), context, memory_of(context).bytes, Effort())
+    return plan(training_graph(job, context, options), context, context.memory.bytes, Effort())
 
 
 def check(found: Planned) -> None:
@@ -103,7 +102,7 @@ def check(found: Planned) -> None:
     assert found.plan.bounds.step <= cost * (1 + ROUNDING)
     assert found.found.bound <= cost * (1 + ROUNDING)
     assert 0.0 <= found.plan.gap < 1.0
-    assert found.step.peak <= memory_of(found.space.context).bytes
+    assert found.step.peak <= found.space.context.memory.bytes
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.name)

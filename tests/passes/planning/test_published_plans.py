@@ -16,7 +16,6 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import OpPlan
 from dlc.ir.request import Rule, Split
 from passes.context import Context
-from passes.fit import memory_of
 from passes.planning.finish import Finished, finish
 from passes.planning.plan import Planned, plan
 from passes.planning.search import SHARDS, Effort
@@ -89,7 +88,7 @@ def job(folder: Path, network: str, cluster: str, parameters: Mapping[str, objec
 
 def found_plan(folder: Path, link: str) -> Planned:
     made = job(folder, "alexnet", "slow", {"batch": 128, "groups": 1}, SLOW.replace("LINK", LINKS[link]))
-    return plan(made.graph, made.context, memory_of(made.context).bytes, Effort())
+    return plan(made.graph, made.context, made.context.memory.bytes, Effort())
 
 
 def split_axes(op: OpPlan) -> set[str]:

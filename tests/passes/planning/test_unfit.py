@@ -245,6 +245,23 @@ def test_fewer_samples_are_a_way_out(tmp_path: Path) -> None:
     assert made.plan.predicted.peak_bytes <= 560 * 1024
 
 
+def test_devices_that_a_cluster_cannot_have_are_no_way_out(tmp_path: Path) -> None:
+    """A torus has as many members as it was written for."""
+    lines = (
+        "strategy = data",
+        "shard = none",
+        "recompute = none",
+        "pipeline.microbatches = 1",
+        "limit memory <= 3 MiB",
+    )
+    switch = machine(4)
+    torus = switch.replace("link shm {", "link shm { shape = torus(2x2),")
+    ways = {cluster: refused(tmp_path, deep("\n".join(lines), cluster)).helps for cluster in (switch, torus)}
+    assert any(way.startswith("take ") for way in ways[switch])
+    assert any(way.startswith("allow ") for way in ways[torus])
+    assert not any(way.startswith("take ") for way in ways[torus])
+
+
 def test_activations_of_half_the_bytes_are_a_way_out(tmp_path: Path) -> None:
     more = "strategy = data\nshard = none\nrecompute = none\npipeline.microbatches = 1\nlimit memory <= 3200 KiB"
     text = deep(more, machine(4, more="compute.bf16 = 200 GFLOP/s"))
