@@ -28,7 +28,7 @@ def add_updates(graph: Graph, context: Context) -> Graph:
             nodes.extend(running)
             values.extend(sums)
     if context.scales and gradients:
-        steps = Value("unscale@steps", tensor("f32", count=2), "state", Init("constant"))
+        steps = Value("unscale@steps", tensor("f32", count=3), "state", Init("constant"))
         told: Attrs = (("dynamic", context.training.precision.loss_scale == "dynamic"),)
         operands = (*gradients.values(), f"{graph.loss}@seed", steps.name)
         nodes.append(Node("unscale", "unscale", "unscale", operands, (), told))

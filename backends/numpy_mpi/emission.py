@@ -37,6 +37,11 @@ class Emission:
         """The backend's kernels by (op, pass, algorithm)."""
         return {**KERNELS, **EXACT} if self.exact else KERNELS
 
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients are those of a scaled loss, and steps with an overflow are skipped."""
+        return any(node.stage == "unscale" for node in self.graph.nodes)
+
     def kernel(self, compute: Compute) -> Kernel:
         """The kernel that an instruction calls; KeyError where the backend has none."""
         if accumulates(compute):

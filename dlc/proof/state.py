@@ -161,7 +161,7 @@ class State:
     def _seen(self, made: Instruction, content: Content, parent: Buffer, child: Buffer) -> Content | None:
         """A content as a view shows it."""
         value = self.layout.value(child.name)
-        if content.form < 0 or (value and value != self.layout.value(parent.name)):
+        if content.form < 0 or (value and not self._alike(value, self.layout.value(parent.name))):
             node = self.graph.producer(value)
             if content.form >= 0 and node is not None and _is_view(node):
                 return self._renamed(made, content, node, child)
@@ -189,6 +189,10 @@ class State:
             self.problem("content", made, sentence)
             return None
         return Content(content.terms, self.forms.number(after))
+
+    def _alike(self, value: str, other: str) -> bool:
+        """Whether two values are one, as in inference a dropout's result and its operand."""
+        return value == other or (bool(other) and self.meaning.parts(value) == self.meaning.parts(other))
 
     def _renamed(self, made: Instruction, content: Content, node: Node, child: Buffer) -> Content | None:
         """A content under the other axes of a view op."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dlc.ir.graph import Attrs, Graph, Node
 from dlc.ir.mesh import PARTIAL
-from dlc.ir.program import Buffer, Collective, Compute, Copy
+from dlc.ir.program import Buffer, Collective, Compute
 from dlc.ir.tensor import NARROW, TensorType, tensor
 from passes.differentiate import operator_of, roles
 from passes.lowering.forms import Form, local
@@ -67,9 +67,9 @@ class Nodes:
         if kind.view:
             source = self.values.fetch(node.inputs[0], kind.inputs[0])
             self.values.define(node.outputs[0], kind.outputs[0], view_of=source)
-        elif self.totals is None and node.op == "dropout":
+        elif self.totals is None and node.op == "dropout":  # in inference it hands on what it is given
             source = self.values.fetch(node.inputs[0], kind.inputs[0])
-            self.values.out.append(Copy(source, self.values.define(node.outputs[0], kind.outputs[0]), node.address))
+            self.values.put(node.outputs[0], kind.outputs[0], source)
         else:
             self._compute(node, kind)
 

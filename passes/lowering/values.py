@@ -203,6 +203,11 @@ class Values:
         whole = self.setting.graph.value(value)
         type_ = spread(whole.type, form, self.setting.mesh) if form.margins else whole.type
         kind = "gradient" if self.lasting else _kind(whole.kind)
+        known = self.buffers.buffers.get(name)
+        if (
+            view_of and known is not None and known.view_of != view_of
+        ):  # in inference behind a dropout, which makes nothing there
+            name += ".given" if "@" in name else "@given"
         self.buffers.add(Buffer(name, type_, kind, form.layout, view_of, 0, form.placement))
         (run.forms if run is not None else self.forms).setdefault(value, {})[form] = name
         return name

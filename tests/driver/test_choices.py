@@ -11,7 +11,7 @@ from dlc.diagnostics import Diagnostic, DiagnosticError
 from dlc.driver import Compiled, Options, check_file, context_of, read, serial
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
-from dlc.ir.program import Collective, Program
+from dlc.ir.program import Collective, Compute, Copy, Program
 from passes.context import Context
 from tests.driver.conftest import CLUSTER, NETWORK, Compile, Write, spec
 
@@ -161,3 +161,13 @@ def test_an_unsound_graph_names_the_pass(compiled: Compile, monkeypatch: pytest.
     monkeypatch.setattr(passes, "PIPELINE", (careless, *passes.PIPELINE))
     with pytest.raises(InternalError, match="careless"):
         compiled(spec())
+
+
+def test_inference_copies_nothing_at_a_dropout(compiled: Compile) -> None:
+    """What reads its result, views of it too, reads its operand."""
+    dropped = NETWORK.replace("-> relu", "-> relu -> dropout(0.5)").replace("flatten", "flatten -> dropout(0.2)")
+    (role,) = compiled(spec(network=dropped)).program.roles
+    made = role.segment("predict").instructions
+    kernels = {i.kernel[0] for i in made if isinstance(i, Compute)}
+    assert {"conv", "relu", "linear"} <= kernels <= {"conv", "relu", "linear", "convert"}
+    assert not any(isinstance(i, Copy) for i in made)

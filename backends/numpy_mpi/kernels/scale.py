@@ -21,7 +21,7 @@ def not_finite(*arrays: Array, **_: object) -> None:
 
 
 def unscale_gradients(*arrays: Array, dynamic: bool, **_: object) -> None:
-    """Gradients, the scale, [good steps in a row, skipped steps in a row], [how many elements are not finite].
+    """Gradients, the scale, [good steps in a row, skipped ones in a row, and in all], [how many are not finite].
 
     Divides the gradients by the scale, or, where any element on any rank is not finite, fills them with zeros, and
     adapts the scale for the next step.
@@ -33,7 +33,7 @@ def unscale_gradients(*arrays: Array, dynamic: bool, **_: object) -> None:
             np.divide(gradient, scale, out=gradient)
         else:
             gradient.fill(0)
-    steps[...] = (steps[0] + 1, 0) if sound else (0, steps[1] + 1)
+    steps[...] = (steps[0] + 1, 0, steps[2]) if sound else (0, steps[1] + 1, steps[2] + 1)
     if dynamic and not sound:
         scale /= 2
     if dynamic and steps[0] == GROWTH_INTERVAL:

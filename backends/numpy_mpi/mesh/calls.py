@@ -217,6 +217,8 @@ class Calls:
                 yield (f"position=at.position({over})",)
             elif name == "origin":
                 yield ("origin=origin",)
+            elif name == "step" and self.emission.scaled and made.kernel[0] != "dropout":
+                yield ("step=at.updates",)
             elif name not in ("pads", "position", *(("count",) if together else ())) and takes(kernel, name):
                 yield (f"{name}=at.{name}",)
         if grouped:

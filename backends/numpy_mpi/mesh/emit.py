@@ -332,7 +332,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
     functions = [_block(function) for function in folding.functions]
     text = str((roles_, functions, windows))
     runtime = {*RUNTIME_NAMES, training.data.kind}
-    if any(node.stage == "unscale" for node in graph.nodes):
+    if emission.scaled:
         runtime = runtime - {"require_finite"} | {"skipped"}
     stop = stop_call(training.stop)
     runtime |= {stop.partition("(")[0]} if stop else set()
@@ -369,7 +369,7 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "windows": [f"{name} = {text}" for name, text in windows.items()],
         "functions": functions,
         "roles": roles_,
-        "scaled": any(node.stage == "unscale" for node in graph.nodes),
+        "scaled": emission.scaled,
         "copies": any(segment.name == COPIES for role in program.roles for segment in role.segments),
         "outputs": literal_map({name: _output(parts, buffer) for name, buffer in program.outputs}),
         "totals_stage": totals.index,

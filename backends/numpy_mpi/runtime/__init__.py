@@ -80,7 +80,7 @@ place.py, exchange.py, sums.py, traffic.py (programs on a mesh)
         allreduce(array, target=None, *, over, algorithm, begin=False);  wait(array);  slice(source, target)
         send(array, to=, name=);  sent(array);  receive(array, source=, name=);  share(value, stage);  settle()
         gather(array) -> whole | None;  collect(rows) -> dict | None
-    At: count, samples, first, microbatch, step, lr, position(over)
+    At: count, samples, first, microbatch, step, updates, lr, position(over)
 
 stages.py, schedule.py, tensors.py, tensor_files.py
     Stage(...).steps(schedule, batch) -> (function, at, slot);  Tensors(place, stages, w, s, g): gather, scatter, draw

@@ -127,8 +127,8 @@ SKIPS = 50
 def skipped(steps: npt.NDArray[Any], step: int) -> bool:
     """Whether a step is skipped because some gradient of the scaled loss was infinite or not a number on some rank.
 
-    `steps` has how many were skipped in a row behind how many good ones, the same on all ranks; ProgramError where
-    that are too many for the scale to be the cause.
+    `steps` has how many good ones are in a row, how many were skipped in a row and in all, the same on all ranks;
+    ProgramError where these are too many for the scale to be the cause.
     """
     if steps[1] >= SKIPS:
         raise ProgramError(

@@ -50,6 +50,11 @@ class At:
     lr: float
 
     @property
+    def updates(self) -> int:
+        """How many updates there were: one a step, but for those that were skipped."""
+        return self.step - self.place.skipped
+
+    @property
     def end(self) -> int:
         """How many samples there are up to the end of this microbatch's own batch."""
         size = self.place.batch_size
@@ -90,6 +95,7 @@ class Place:
         levels: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.world, self.batch_size, self.microbatches = world, batch, microbatches
+        self.skipped = 0  # steps that made no update
         axes = tuple((name, extent) for name, extent in mesh.items() if name != PIPELINE)
         self.grid = Grid(axes, -(-batch // microbatches))
         self.stages, rest = divmod(world.size, self.grid.size)
