@@ -273,11 +273,30 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     if refused:
         raise SourcedError(refused, source.texts)
     if given is None:
-        compiled = plan_job(source, job, context, options)
+        compiled = _allocated(source, job, context, options)
     else:
         compiled = _applied(source, job, context, options, given)
     _require_sound(compiled, None if given else context.memory.bytes)
     return compiled
+
+
+def _allocated(source: Source, job: Job, context: Context, options: Options) -> Compiled:
+    """The best plan whose Program, too, keeps within the memory."""
+    from dlc.cost.memory import peak_bytes
+    from passes.planning.allocated import allocating_within
+
+    def planned(asked: Context) -> Compiled:
+        return plan_job(source, job, asked, options)
+
+    def sizes(made: Compiled) -> tuple[int, int]:
+        return made.plan.predicted.peak_bytes, peak_bytes(made.program)
+
+    try:
+        return replace(allocating_within(context, planned, sizes), context=context)
+    except SourcedError:
+        raise
+    except DiagnosticError as error:
+        raise SourcedError(error.diagnostics, source.texts) from None
 
 
 def plan_spec(source: Source, options: Options, effort: Effort | None = None) -> Compiled:
