@@ -1,5 +1,5 @@
-"""Plans whose Programs, too, keep within the memory: what their runtime needs as scratch for sums, and arrays that could
-share memory but do not, are more than a plan counts."""
+"""Plans whose Programs, too, keep within the memory: scratch arrays of sums, and arrays that could share memory but do
+not, are more than a plan counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Made = TypeVar("Made")
 def allocating_within(
     context: Context, planned: Callable[[Context], Made], sizes: Callable[[Made], tuple[int, int]]
 ) -> Made:
-    """What `planned` makes under a context, or under a lower limit on memory, so that it fits the memory of the context.
+    """What `planned` makes under a context, or under a lower limit on memory, so that it fits the context's memory.
 
     `sizes` are the bytes that a plan counts, and those that its Program allocates. DiagnosticError E0509 where none was
     found that fits.

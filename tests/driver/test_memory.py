@@ -35,7 +35,7 @@ def test_a_limit_that_the_plan_just_keeps_is_kept_by_the_program(
 
 
 def test_a_limit_below_all_programs_says_what_they_need(write: Write) -> None:
-    """One layer by one algorithm: the plan fits its count of bytes, its program does not; the help's limit is enough."""
+    """One layer by one algorithm: its plan keeps a limit that its program does not; the help's limit is enough."""
     network = """network tiny {
   input image: f32[batch = 8, channel = 1, height = 8, width = 8]
   logits = image -> flatten -> linear(10)
