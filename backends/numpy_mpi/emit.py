@@ -24,7 +24,7 @@ def emit(emission: Emission) -> dict[str, bytes]:
     found.update(kernel_files(used))
     found.update(runtime_files(emission.training.data))
     found["plan.json"] = plan_to_json(emission.plan).encode()
-    found["launch.sh"] = launcher(emission.program).encode()
+    found["launch.sh"] = launcher(emission.program.ranks, emission.plan.threads).encode()
     found["ruff.toml"] = resources("backends.numpy_mpi").joinpath("templates/ruff.toml").read_bytes()
     return dict(sorted(found.items()))
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from importlib.resources import files as resources
 
 from backends.numpy_mpi.kernels import Kernel
-from dlc.ir.program import Program
 from dlc.ir.training import Choice
 
 
@@ -35,13 +34,14 @@ def runtime_files(data: Choice) -> dict[str, bytes]:
     }
 
 
-def launcher(program: Program) -> str:
-    """launch.sh: starts the program with one BLAS thread pool a rank, under mpiexec or Slurm's srun."""
+def launcher(ranks: int, threads: int) -> str:
+    """launch.sh: starts so many ranks with as many BLAS threads each, under mpiexec or Slurm's srun."""
     return (
         resources("backends.numpy_mpi")
         .joinpath("templates/launch.sh")
         .read_text(encoding="utf-8")
-        .replace("@RANKS@", str(program.ranks))
+        .replace("@RANKS@", str(ranks))
+        .replace("@THREADS@", str(threads))
     )
 
 

@@ -105,6 +105,8 @@ def test_flags_of_an_mpi(
     command, environment = command_line("build", 2, hostfile=None)
     assert command == [str(mpiexec), *flags, "-n", "2", sys.executable, "-I", "build/train.py"]
     assert variables.items() <= environment.items()
+    command, _ = command_line("build", 2, hostfile="my hosts")
+    assert command[1:-4] == [*flags, "--hostfile", "my hosts", "-n"]
 
 
 def test_mpiexec_beside_this_python_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

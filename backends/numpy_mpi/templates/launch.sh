@@ -1,17 +1,22 @@
 #!/bin/sh
+#SBATCH --ntasks=@RANKS@
+#SBATCH --cpus-per-task=@THREADS@
 # Starts this program on the ranks that it was compiled for; arguments are handed on, for example --steps 100.
 #   ./launch.sh                      mpiexec on this machine
 #   HOSTFILE=hosts ./launch.sh       mpiexec on the machines of a hostfile
-#   sbatch -n @RANKS@ launch.sh          a Slurm job
+#   sbatch launch.sh                 a Slurm job
 set -eu
 ranks=@RANKS@
+threads=@THREADS@  # of each rank: the cores of its device
 folder=$(cd "$(dirname "${SLURM_SUBMIT_DIR:+$SLURM_SUBMIT_DIR/}$0")" 2>/dev/null && pwd || pwd)
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
+export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}" MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
 export MPIR_CVAR_ENABLE_HEAVY_YIELD=1  # MPICH: a waiting rank leaves its core to others
 python=${PYTHON:-python3}
 if [ "$ranks" -eq 1 ]; then
   exec "$python" -I "$folder/train.py" "$@"
 elif [ -n "${SLURM_JOB_ID:-}" ]; then
-  exec srun -n "$ranks" "$python" -I "$folder/train.py" "$@"
+  exec srun -n "$ranks" -c "$threads" "$python" -I "$folder/train.py" "$@"
 else
   flags=
   case "$(mpiexec --version 2>&1)" in
