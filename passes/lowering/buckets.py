@@ -113,8 +113,8 @@ def shard_placement(setting: Setting, weight: str, held: Placement, axes: tuple[
     """Where ZeRO leaves a gradient that is summed over these axes: its first axis with enough elements is cut.
 
     An axis that is split already is cut further where that makes equal parts of each part, by mesh axes behind those
-    that split it. None where no axis serves, where nothing is sharded, and for optimizers that see all weights as one
-    vector.
+    that split it, and each part lies in one piece: of tensors one behind the other it does not. None where no axis
+    serves, where nothing is sharded, and for optimizers that see all weights as one vector.
     """
     mesh, type_ = setting.mesh, setting.graph.type(weight)
     if setting.plan.shard == "none" or not axes or setting.joint:
@@ -124,9 +124,19 @@ def shard_placement(setting: Setting, weight: str, held: Placement, axes: tuple[
         split = [name for name, at in zip(mesh.names, held, strict=True) if at == axis.name]
         already = parts(held, mesh, axis.name)
         inside = all(mesh.names.index(name) < mesh.names.index(axes[0]) for name in split)
-        if axis.extent >= count * already and (not split or (inside and axis.extent % (count * already) == 0)):
+        further = inside and axis.extent % (count * already) == 0 and not _stacked(setting, weight)
+        if axis.extent >= count * already and (not split or further):
             return tuple(axis.name if name in axes else at for name, at in zip(mesh.names, held, strict=True))
     return None
+
+
+def _stacked(setting: Setting, weight: str) -> bool:
+    """Whether a weight holds several tensors one behind the other."""
+    owner = setting.graph.value(weight).owner
+    if owner is None:
+        return False
+    roles, indexing = setting.kinds.indexing(setting.graph.node(owner))
+    return any(roles.get(role) == weight for role in indexing.stacked)
 
 
 def buckets_of(setting: Setting, found: Sequence[Total]) -> tuple[Bucket, ...]:

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,12 +24,15 @@ from dlc.driver import Compiled, Options, compile_job, context_of, emit_files, r
 from dlc.folders import write_folder
 from dlc.ir.training import Choice, RatePiece
 from dlc.measure import BOUNDS, SPREAD_FACTOR
-from dlc.verification import NOISE_SEEDS, launched
+from dlc.verification import launched
 from tests.oracle.programs import EmittedProgram
 from tests.programs.conftest import SPECS
 from tests.specs.reduced import REDUCED
 
 Array = npt.NDArray[Any]
+
+NOISE = {"f64": 2, "f32": 8}
+"""How often noise is drawn. In float32 a unit near a kink falls to its other side in a few draws of many."""
 
 STEPS, ENDS = 30, 4
 """The loss falls from the mean of so many steps to that of as many at the end."""
@@ -80,7 +84,11 @@ NETWORKS = {
     "LeNet-5": Network("lenet5", SGD, 0.05, (("c1.conv", "batch"), ("f6.linear", "feature"))),
     "AlexNet": Network("alexnet", ADAM, 0.01, (("c1.conv", "batch"), ("f7.linear", "feature"))),
     "ResNet-50": Network(
-        "resnet50", SGD, 0.05, (("stem.conv_bn.conv", "batch"), ("stage4[1].main.expand.conv", "channel"))
+        "resnet50",
+        SGD,
+        0.002,
+        (("stem.conv_bn.conv", "batch"), ("stage4[1].main.expand.conv", "channel")),
+        (("batch", 8), ("group", 4)),
     ),
     "GoogLeNet": Network("googlenet", ADAM, 0.01, (("stem.c1.conv", "batch"), ("i5b.b.expand.conv", "channel"))),
     "LSTM": Network(
@@ -193,7 +201,7 @@ def alone(compiled: Compiled) -> tuple[Array, Array]:
     text = emit_files(one)["train.py"]
     if text not in ALONE:
         curve = trained(one)
-        moved = [np.abs(trained(one, perturb=seed) - curve) for seed in NOISE_SEEDS]
+        moved = [np.abs(trained(one, perturb=seed) - curve) for seed in range(1, 1 + NOISE[one.context.compute])]
         ALONE[text] = curve, np.maximum.accumulate(np.max(moved, axis=0))
     return ALONE[text]
 
@@ -261,12 +269,11 @@ def main(names: list[str]) -> int:
     """1 where a network does not learn, or not as on one rank."""
     wrong = 0
     print(HEADER)
-    for name in names or NETWORKS:
+    for precision, name in product(NOISE, names or NETWORKS):
         for plan in NETWORKS[name].plans:
-            for precision in ("f32", "f64"):
-                found = curve(name, plan, precision)
-                wrong += not (found.learns and found.equal)
-                print(found.row, "" if found.learns else "does not learn", "" if found.equal else "differs", flush=True)
+            found = curve(name, plan, precision)
+            wrong += not (found.learns and found.equal)
+            print(found.row, "" if found.learns else "does not learn", "" if found.equal else "differs", flush=True)
     return int(wrong > 0)
 
 

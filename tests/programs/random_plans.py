@@ -214,7 +214,7 @@ def fault(case: Case, number: int, folder: Path, run: Runner) -> Fault | None:
         return Fault(" ".join(codes), f"{error}")
     except Exception as error:
         place = extract_tb(error.__traceback__)[-1]
-        return Fault(f"{place.filename}:{place.lineno}", f"{type(error).__name__}: {error}")
+        return Fault(f"{Path(place.filename).name}:{place.lineno}", f"{type(error).__name__}: {error}")
     if verdict.passed:
         return None
     return Fault("differs", f"{verdict.failed[:3]} on {compiled.plan.mesh} of {made.lines}")

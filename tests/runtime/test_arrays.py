@@ -149,6 +149,17 @@ def test_parts_are_views_and_may_have_gaps() -> None:
     assert found == [([0, 1, 4, 5], False), ([2, 3, 6, 7], False)] * 2
 
 
+def test_a_part_of_stacked_tensors_is_cut_along_another_axis() -> None:
+    def main(world: World) -> list[int]:
+        place = Place(world, {"model": 2, "data": 2}, batch=4)
+        w = Arrays({"w": Array("3*4/model 4"), "part": Part("w", "3*4/model 4/data")}, place, np.float64).at()
+        w.w[...] = np.arange(24).reshape(6, 4)
+        return [int(each) for each in w.part[:, 0]]
+
+    rows = [0, 4, 8, 12, 16, 20]
+    assert run_threads(main, 4) == [rows, [row + 2 for row in rows]] * 2
+
+
 def test_a_part_in_several_pieces_is_refused() -> None:
     def main(world: World) -> None:
         place = Place(world, {"model": 2, "data": 2}, batch=4)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .memory import Calls, Named, offsets
-from .spec import Box, Grid, N, Shape, Slices, Spec, blocks, extents, spec_of, view
+from .spec import Box, Grid, N, Shape, Slices, Spec, extents, spec_of, together, view
 from .tables import Array, Bucket, Member, Part, Scratch, Table, Temporary, View
 
 __all__ = ["Array", "Arrays", "Bucket", "Member", "N", "Part", "Scratch", "Temporary", "View"]
@@ -282,11 +282,10 @@ def _steps(name: str) -> list[Any]:
 
 def inside(held: Box, wanted: Box) -> Slices | None:
     """Where a box lies in the array of another one; None where that does not have it, or not in one piece."""
-    found = list(blocks(held, wanted))
     if not prod(extents(wanted)):
         return tuple(slice(0, extent) for extent in extents(wanted))
-    whole = len(found) == 1 and all(at.stop - at.start == n for at, n in zip(found[0][0], extents(wanted), strict=True))
-    return found[0][0] if whole else None
+    found = [each for each in map(together, held, wanted) if each is not None]
+    return tuple(found) if len(found) == len(wanted) else None
 
 
 def _cast(memory: Values, dtype: np.dtype[Any]) -> Values:

@@ -236,6 +236,14 @@ def blocks(held: Box, wanted: Box) -> Iterator[tuple[Slices, Slices]]:
         )
 
 
+def together(held: Runs, wanted: Runs) -> slice | None:
+    """Where wanted indices lie among those held, one behind the other; None where they are apart, or not all there."""
+    found, length = tuple(_common(held, wanted)), sum(stop - start for start, stop in wanted)
+    first = found[0][0] if found else 0
+    whole = sum(each for _, _, each in found) == length and all(here == first + there for here, there, _ in found)
+    return slice(first, first + length) if whole else None
+
+
 def _common(held: Runs, wanted: Runs) -> Iterator[tuple[int, int, int]]:
     """(place in the one, place in the other, length) of each common run."""
     here = 0
