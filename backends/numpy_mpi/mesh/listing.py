@@ -13,6 +13,9 @@ from backends.numpy_mpi.text import WIDTH, literal
 NESTED_FROM = 8
 """So many rows of one block have a table of their own."""
 
+BUCKET = "bucket"
+"""How the names of a program's buckets begin: no array of a block is called so."""
+
 SEVERAL = (": Array", ": Temporary")
 """The kinds of rows of which one may have several names."""
 
@@ -20,11 +23,14 @@ SEVERAL = (": Array", ": Temporary")
 def lines(rows: Iterable[Statement], block: Path, indent: int = 4) -> list[str]:
     """The lines of rows in the table of a block."""
     found: list[str] = []
-    for path, group in groupby(rows, lambda row: _next(row, block)):
+    several = list(rows)
+    nested = {_key(row).path for row in several if row.calls}
+    for path, group in groupby(several, lambda row: _next(row, block)):
         several = list(group)
         margin = " " * indent
         inner = _around([_key(row).path for row in several]) if path is not None else block
-        if len(inner) > len(block) and len(several) >= NESTED_FROM:
+        if len(inner) > len(block) and inner not in nested and _stands_alone(several, inner):
+            nested.add(inner)
             found.append(f"{margin}{literal(dotted(inner[len(block) :]))}: {{")
             found += lines(several, inner, indent + 4)
             found.append(f"{margin}}},")
@@ -46,6 +52,12 @@ def _next(row: Statement, block: Path) -> Path | None:
     if row.calls:
         return None
     return tuple(inner[: 2 if len(inner) > 1 and isinstance(inner[1], int) else 1]) or None
+
+
+def _stands_alone(rows: Sequence[Statement], block: Path) -> bool:
+    """Whether rows are enough for a table of their own, and name no array of another block but buckets."""
+    named = (token for row in rows for each in row.arguments or () for token in each if isinstance(token, Key))
+    return len(rows) >= NESTED_FROM and all(key.inside(block) or key.name.startswith(BUCKET) for key in named)
 
 
 def _around(paths: Sequence[Path]) -> Path:

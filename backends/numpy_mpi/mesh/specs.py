@@ -7,7 +7,7 @@ is written `3*64/model`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -17,7 +17,7 @@ from backends.numpy_mpi.names import identifier
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
 from dlc.ir.storage import Storage, of_microbatch, title, touched
 from dlc.ir.tensor import BATCH, NARROW, TensorType
-from passes.lowering.widen import MASTER
+from passes.lowering.widen import MASTER, WIDE
 
 NUMPY_TYPES = {
     "f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "uint16", "f64": "float64", "i32": "int32",
@@ -44,12 +44,23 @@ HALO = re.compile(r"(halo)(?:_?[a-z]+(?:_\d+){4})+")
 """How the rows of neighbours that an array has are told in the name of its buffer: `halo_height_1_1_2_56`."""
 
 
-def titled(buffer: Buffer, space: str) -> str:
-    """What the name of a buffer's array is made of: weights in half precision are told apart from those in f32."""
+FORM = re.compile(r"(.+)\.([^.@]+)@((?:whole|f32)(?:@[^.]+)?)")
+"""A form of a weight in which it is computed with: gathered, or wide."""
+
+
+def titled(buffer: Buffer, space: str, weights: Container[str] = ()) -> str:
+    """What the name of a buffer's array is made of: weights in half precision are told apart from those in f32.
+
+    Other forms of these `weights` and sums over microbatches are called so that those of an op differ in their last
+    words alone.
+    """
     if buffer.kind == "weight" and buffer.type.dtype in NARROW:
         return f"{buffer.name}_{buffer.type.dtype}"
     plain = WHOLE.sub(r"\1\2@whole", buffer.name.removesuffix(MASTER))
     plain = HALO.sub(r"\1", plain)
+    found = FORM.fullmatch(plain)
+    if found is not None and f"{found[1]}.{found[2]}" in weights:
+        return f"{found[1]}.{'wide' if found[3] == WIDE else found[3]}_{found[2]}"
     for pattern, name in PARTS:
         plain = pattern.sub(name, plain)
     return plain.replace("@grad", "") if space == "g" else plain
@@ -92,9 +103,11 @@ class Arrays:
         self.halos.update(self._cast_halos())
         taken = set[tuple[str, Path, str]]()
         touching = self._touching()
+        weights = {each.name.removesuffix(MASTER) for each in self.role.buffers if each.kind == "weight"}
+        weights -= {name for name in weights if name.endswith(".shards")}
         for buffer in self.role.buffers:
             space = self.space(buffer.name)
-            path, rest = self.blocks.locate(titled(buffer, space))
+            path, rest = self.blocks.locate(titled(buffer, space, weights))
             if buffer.kind == "gradient" and space == "a":
                 path, rest = self._outwards(path, rest, touching.get(buffer.name, {}))
             plain = identifier(rest)
