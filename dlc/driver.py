@@ -392,10 +392,11 @@ def _searched(
 
 
 def _require_sound(compiled: Compiled, memory: int | None) -> None:
-    """The static check: E0707 for a program that would deadlock, outgrow its memory or not compute its network."""
+    """The static check of the Program as it is printed: E0707 where it would deadlock, outgrow its memory or not
+    compute its network."""
     from dlc.proof import check
 
-    problems = check(compiled.program, compiled.graph, memory)
+    problems = check(emitted_program(compiled), compiled.graph, memory)
     if problems:
         found = tuple(e07.E0707.at(None, problem=str(problem)) for problem in problems)
         raise SourcedError(found, compiled.source.texts)

@@ -157,10 +157,8 @@ class Facts:
             return Act(made, title(made), begins(made), read, written, every, frozenset([use.storage for use in every]))
         scratch = tuple(map(self.use, made.workspaces))
         every, filled = (*read, *written, *scratch), (*written, *scratch)
-        shared: list[tuple[Use, Use]] = []
-        if scratch or len(written) > 1:
-            pairs = (*combinations(filled, 2), *((a, b) for a in scratch for b in read))
-            shared = [(one, other) for one, other in pairs if one.overlaps(other)]
+        shared = [(one, other) for one, other in combinations(filled, 2) if one.overlaps(other)]
+        shared += [(one, other) for one in filled for other in read if one is not other and one.overlaps(other)]
         storages, wants = frozenset([use.storage for use in every]), tuple(self._wants_sums(made, read))
         return Act(made, title(made), False, read, written, every, storages, scratch, wants, tuple(shared))
 

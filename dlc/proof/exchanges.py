@@ -10,6 +10,7 @@ from dlc.ir.program import Collective, Copy, Load
 from dlc.ir.storage import operand_bytes, title
 from dlc.ir.tensor import TensorType
 from dlc.ops.indexing import Halo
+from dlc.proof.casts import check_sum
 from dlc.proof.forms import LARGEST, Form, covered, declared, fringe, own_rows, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import is_image
@@ -110,6 +111,8 @@ def _axes(state: State, made: Collective) -> tuple[int, ...]:
     """The axes of the mesh that a collective goes along, by position. There is such a collective, of so many bytes."""
     if made.kind == "broadcast" or (made.kind == "allreduce" and made.algorithm not in ALLREDUCE):
         state.problem("structure", made, f"`{made.name}` is a {made.kind} by {made.algorithm}, which there is not")
+    if made.kind in SUMS or dict(made.attrs).get("add"):
+        check_sum(state, made)
     size = operand_bytes(state.role, made, state.layout.storage.microbatches)
     if made.bytes != size:
         state.problem("bytes", made, f"`{made.name}` moves {made.bytes} bytes of `{made.buffer}`, which has {size}")

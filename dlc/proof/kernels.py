@@ -11,6 +11,7 @@ from dlc.ir.mesh import PARTIAL, Placement
 from dlc.ir.program import Compute
 from dlc.ir.storage import title
 from dlc.ops import operator
+from dlc.proof import casts
 from dlc.proof.forms import LARGEST, Form, declared, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import FORWARD, Split, is_image
@@ -42,7 +43,7 @@ which is compared over all calls."""
 
 
 def compute(state: State, at: At, made: Compute) -> None:
-    """One kernel."""
+    """One kernel that changes nothing in place."""
     op, stage, _ = made.kernel
     of, run = OTHERS.get(op, ("", _node))
     (run if of in ("", stage) else _node)(state, at, made)
@@ -110,9 +111,7 @@ def _cast(state: State, at: At, made: Compute) -> None:
         state.problem("content", made, f"{len(pairs[0])} buffers are cast into {len(pairs[1])}")
     for source, target in zip(*pairs, strict=False):
         content = state.read(at, made, source)
-        one, other = state.role.buffer(source).type, state.role.buffer(target).type
-        if one.axes != other.axes:
-            state.problem("bytes", made, f"`{source}`, a {one}, is cast into `{target}`, a {other}")
+        if not casts.check_pair(state, made, source, target):
             content = None
         state.write(at, made, target, content, in_place=True)  # it may say `parts of a sum`, as its source did
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import Buffer, Collective, Instruction, Program, Receive, Role, Row
+from dlc.ir.program import Buffer, Collective, Compute, Instruction, Program, Receive, Role, Row
 from dlc.ir.storage import title, writes
 from dlc.ir.tensor import NARROW
 from dlc.ops import operator
@@ -47,6 +47,8 @@ class Changes:
     nodes: dict[str, Node]
     operators: frozenset[str]
     masters: dict[str, str]  # by copy in f32 the weight, of weights that are made anew of these in each step
+    casts: bool = False  # whether kernels work on copies in f32 of what is narrower
+    scaled: bool = False  # whether the loss is scaled, and steps with gradients that are not finite are skipped
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class State:
     memory: Memory = field(init=False)
     found: dict[tuple[str, str], Problem] = field(default_factory=dict)
     moves: dict[int, Moves] = field(default_factory=dict)  # by the identity of the collective
+    exact: set[tuple[str, int]] = field(default_factory=set)  # (copy in f32, slot) of what is not rounded yet
     results: dict[str, dict[Terms, int]] = field(default_factory=dict)  # output -> what it has held, and how
     _fills: dict[str, frozenset[str]] = field(default_factory=dict)
 
@@ -223,6 +226,28 @@ class State:
         if content is not None and content.form >= 0 and not self._fits(made, name, content.form, in_place):
             content = None
         self.memory.write(name, at.row.slot, content)
+        if self.changes.casts:
+            self._note_rounding(at, made, name)
+
+    def _note_rounding(self, at: At, made: Instruction, name: str) -> None:
+        """Remember what is wider than its value, as kernels and sums over ranks leave it; casts widen what is rounded.
+
+        Where a cast has filled one, its source was as wide as the value, or `dlc.proof.casts` has noted a fault.
+        """
+        key, type_, value = self._copy(at, name), self.role.buffer(name).type, self.layout.value(name)
+        wanted = self.graph.type(value) if value else type_
+        table = wanted.names != type_.names  # a sum inside a pass, in f32 throughout
+        if wanted.dtype in NARROW and type_.dtype not in NARROW and not table and not _is_cast(made):
+            self.exact.add(key)
+        else:
+            self.exact.discard(key)
+
+    def is_exact(self, at: At, name: str) -> bool:
+        """Whether a buffer holds what has not been rounded to its value's type."""
+        return bool(self.exact) and self._copy(at, name) in self.exact
+
+    def _copy(self, at: At, name: str) -> tuple[str, int]:
+        return name, at.row.slot if self.layout.span(name).by_slot else 0
 
     def _fits(self, made: Instruction, name: str, number: int, in_place: bool) -> bool:
         """Whether a buffer says the form that it is filled in."""
@@ -257,6 +282,10 @@ class State:
             type_ = type_.with_dtype("f32")  # what a kernel works on
         if (buffer := self.role.buffer(name)).type != type_:
             self.problem("bytes", made, f"`{name}` is a {buffer.type}, and what it is to hold a {type_}")
+
+
+def _is_cast(made: Instruction) -> bool:
+    return isinstance(made, Compute) and made.kernel[0] == "cast"
 
 
 def lenient(said: Placement, have: Placement) -> bool:

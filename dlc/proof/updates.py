@@ -13,6 +13,7 @@ from dlc.ir.mesh import PARTIAL, REPLICATED, Placement
 from dlc.ir.program import Compute, Program
 from dlc.ir.storage import title
 from dlc.ops import operator
+from dlc.proof.casts import has_casts
 from dlc.proof.forms import Form, place
 from dlc.proof.memory import Content
 from dlc.proof.state import At, Changes, State
@@ -27,6 +28,9 @@ OVER_ALL = ("unscale", "clip")
 CAST = ("cast", "update", "")
 """A weight is made of its copy in f32."""
 
+SKIPPED = "update"
+"""The segment that all ranks leave out of a step where any gradient on any rank is not finite."""
+
 BY_NORMS = ("lars", "lamb")
 """Update rules by norms of whole tensors."""
 
@@ -40,10 +44,11 @@ def changes_of(program: Program, graph: Graph) -> Changes:
             found.setdefault(name, []).append(node)
     values = {name: tuple(nodes) for name, nodes in found.items()}
     made = (made for role in program.roles for segment in role.segments for made in segment.instructions)
-    casts = any(isinstance(each, Compute) and each.kernel == CAST for each in made)
-    copies = {f"{weight.name}@master": weight.name for weight in graph.of_kind("weight")} if casts else {}
+    cast = any(isinstance(each, Compute) and each.kernel == CAST for each in made)
+    copies = {f"{weight.name}@master": weight.name for weight in graph.of_kind("weight")} if cast else {}
     masters = {name: weight for name, weight in copies.items() if graph.has_value(name)}
-    return Changes(values, {n.address: n for n in nodes}, frozenset(n.op for n in nodes), masters)
+    by_address, scaled = {node.address: node for node in nodes}, any(node.stage == "unscale" for node in nodes)
+    return Changes(values, by_address, frozenset(n.op for n in nodes), masters, has_casts(program), scaled)
 
 
 def changed(graph: Graph, node: Node) -> tuple[str, ...]:
@@ -71,6 +76,7 @@ def update(state: State, at: At, made: Compute, node: Node) -> None:
     if made.kernel != (node.op, node.stage, "") or made.outputs:
         state.problem("content", made, f"`{made.address}` is computed by the kernel {made.kernel}")
         return
+    _check_skipped(state, at, made, node)
     if node.stage in OVER_ALL:
         _clip(state, at, made, node)
         return
@@ -86,6 +92,16 @@ def update(state: State, at: At, made: Compute, node: Node) -> None:
     _check_norms(state, at, made, node, contents, tables)
     _check_call(state, made, node)
     _change(state, at, made, node, values, contents)
+
+
+def _check_skipped(state: State, at: At, made: Compute, node: Node) -> None:
+    """Where the loss is scaled, a step is skipped by leaving out the segment `update`, once `unscale` has found out."""
+    if state.changes.scaled and node.stage in ("unscale", "update"):
+        inside = at.row.segment == SKIPPED
+        if inside != (node.stage == "update"):
+            where = "in" if inside else "outside"
+            sentence = f"`{made.address}` is {where} `{SKIPPED}`, which is left out where gradients are not finite"
+            state.problem("content", made, sentence)
 
 
 def _operands(state: State, made: Compute, node: Node) -> tuple[dict[str, str], tuple[str, ...]]:

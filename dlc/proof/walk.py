@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.storage import begins, title, touched
-from dlc.proof import exchanges, kernels, updates
+from dlc.proof import casts, exchanges, kernels, updates
 from dlc.proof.memory import Content
 from dlc.proof.neighbours import Around
 from dlc.proof.state import At, State
@@ -105,6 +105,7 @@ class Walk:
             case Copy(blocking=True):
                 exchanges.copy(state, at, made)
             case Collective(group=group) if self.around.crosses(index, group):
+                casts.check_sum(state, made)
                 number = joined[group] = joined.get(group, -1) + 1
                 meeting = self.meetings.setdefault((group, number), _Meeting())
                 meeting.brought[index] = (made.buffer, state.read(at, made, made.buffer))
@@ -183,6 +184,7 @@ class Walk:
 
 def _compute(state: State, at: At, made: Compute) -> None:
     """A kernel: one that works in place, one that gives squares for norms, or any other."""
+    casts.check_kernel(state, at, made)
     node = state.changes.nodes.get(made.address)
     if node is not None and node.stage in updates.STAGES:
         updates.update(state, at, made, node)

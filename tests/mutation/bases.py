@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any
 
+from dlc.driver import Options, context_of, read, training_graph
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Program
 from dlc.ir.request import Split
-from dlc.ir.training import Choice
+from dlc.ir.training import Choice, Precision
 from passes.context import Context
 from passes.lower import lower
 from tests.passes.lowering.compared import drawn, serial, stacked
 from tests.passes.lowering.plans import by, megatron, on, plan_of, reduced, trained
 from tests.passes.lowering.virtual_ranks import World
 from tests.passes.sample_networks import TRAINING, Network, context
+from tests.specs.reduced import REDUCED
 
 Case = dict[str, Any]
 DATA, BOTH = by(data="batch"), by(data="batch", model="channel feature")
@@ -38,6 +40,11 @@ class Base:
     def program(self) -> Program:
         """The Program of the plan."""
         return lower(self.graph, self.plan, on(self.plan.ranks, self.context, self.overlap))
+
+    @property
+    def runs(self) -> bool:
+        """Whether virtual ranks can run it: they have no half precision."""
+        return self.name not in HALF
 
     @cached_property
     def given(self) -> dict[str, Any]:
@@ -120,9 +127,28 @@ TRANSFORMERS: dict[str, Case] = {
 """GPT-2 with one block: tied weights, dropout, clipping by the norm of all gradients."""
 
 
+HALF: dict[str, Case] = {
+    "half, three ways": TRANSFORMERS["three ways"],
+    "half, ZeRO 3": {"mesh": {"data": 2}, "rule": DATA, "shard": "weights", "microbatches": 2},
+}
+"""The same in half precision as it is printed: casts around kernels, masters, a loss scale."""
+
+
+def _in_half(name: str) -> Base:
+    given = {key: str(value).replace(" ", "") for key, value in (REDUCED["gpt2"] | {"depth": 1}).items()}
+    options = Options(ranks=1)
+    job, found = context_of(read("specs/gpt2.dlspec", given), options)
+    precision = Precision("f16", "f32", "dynamic")
+    found = found.with_(training=replace(found.training, precision=precision), compute="f16", widens=True)
+    choices, graph = dict(HALF[name]), _clipped(training_graph(job, found, options))
+    return Base(name, graph, plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices), found)
+
+
 @cache
 def base(name: str) -> Base:
     """A base by its name."""
+    if name in HALF:
+        return _in_half(name)
     if name in TRANSFORMERS:
         graph, found = reduced("gpt2", depth=1)
         choices = dict(TRANSFORMERS[name])
@@ -146,4 +172,4 @@ def _clipped(graph: Graph) -> Graph:
     return graph.with_(nodes=tuple(nodes))
 
 
-NAMES = (*CASES, *TRANSFORMERS)
+NAMES = (*CASES, *TRANSFORMERS, *HALF)

@@ -17,6 +17,19 @@ from tests.mutation.buffers import (
     wrong_shard,
     wrong_type,
 )
+from tests.mutation.casts import (
+    dropped_cast,
+    early_cast,
+    narrow_copy,
+    narrow_kernel,
+    narrow_sum,
+    not_skipped,
+    reversed_cast,
+    stale_weights,
+    updated_copy,
+    wrong_cast,
+    wrong_scale,
+)
 from tests.mutation.collectives import (
     doubled_collective,
     dropped_collective,
@@ -99,8 +112,12 @@ SCHEDULES: tuple[Fault, ...] = (
     reversed_copy,
 )  # fmt: skip
 BUFFERS: tuple[Fault, ...] = (outside_its_bucket, shared_bytes, wrong_shard, wrong_type, wrong_outputs)
+CASTS: tuple[Fault, ...] = (
+    dropped_cast, early_cast, reversed_cast, wrong_cast, narrow_kernel, narrow_sum, narrow_copy, updated_copy,
+    stale_weights, wrong_scale, not_skipped,
+)  # fmt: skip
 
-FAULTS: tuple[Fault, ...] = (*COLLECTIVES, *GROUPS, *HALOS, *KERNELS, *MESSAGES, *SCHEDULES, *BUFFERS)
+FAULTS: tuple[Fault, ...] = (*COLLECTIVES, *GROUPS, *HALOS, *KERNELS, *MESSAGES, *SCHEDULES, *BUFFERS, *CASTS)
 """Every kind of fault."""
 
 

@@ -48,7 +48,9 @@ def mutants(count: int, names: tuple[str, ...] = NAMES) -> Iterator[Mutant]:
 def judged(found: Base, program: Program) -> tuple[Verdict, str]:
     """What becomes of a program with a fault."""
     problems = check(program, found.graph)
-    return ("rejected", str(problems[0])) if problems else measured(found, program)
+    if problems:
+        return "rejected", str(problems[0])
+    return measured(found, program) if found.runs else ("survived", "in half precision, which virtual ranks have not")
 
 
 def measured(found: Base, program: Program) -> tuple[Verdict, str]:

@@ -36,7 +36,7 @@ def doubled_sum(program: Program) -> Iterator[Edit]:
 
 def doubled_update(program: Program) -> Iterator[Edit]:
     """A weight is updated, or its gradient clipped, twice."""
-    in_place = calls("update", "clip", "regularise")
+    in_place = lambda s: calls("update", "clip", "regularise")(s) and not calls("cast")(s)  # noqa: E731
     twice = lambda s: None if s.instruction.outputs else s.instead(s.instruction, s.instruction)  # noqa: E731
     yield from each(program, Compute, twice, in_place)
 
@@ -71,7 +71,7 @@ def swapped_operands(program: Program) -> Iterator[Edit]:
     for site in sites(program, Compute, lambda s: not calls("sum", "clip")(s)):
         made = site.instruction
         assert isinstance(made, Compute)
-        if len(made.inputs) > 1 and made.kernel[0] != "add":
+        if len(made.inputs) > 1 and made.kernel[0] != "add" and not made.address.endswith("@sum"):
             yield site.name, site.changed(inputs=(made.inputs[1], made.inputs[0], *made.inputs[2:]))
 
 

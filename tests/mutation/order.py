@@ -20,6 +20,9 @@ from tests.mutation.editing import (
 
 # --- loads and copies ----------------------------------------------------------------------------------------------
 
+ONCE = ("copies", "begin", "reduce", "unscale", "update")
+"""Segments that run once in a step, for no microbatch."""
+
 
 def missing_load(program: Program) -> Iterator[Edit]:
     """The data set is not asked for a field, or not at all."""
@@ -129,7 +132,7 @@ def wrong_slot(program: Program) -> Iterator[Edit]:
 
     def other(rows: list[Row], at: int) -> list[Row] | None:
         slots = {row.slot for row in rows}
-        if len(slots) < 2 or rows[at].segment in ("begin", "reduce", "update"):
+        if len(slots) < 2 or rows[at].segment in ONCE:
             return None
         return [*rows[:at], replace(rows[at], slot=(rows[at].slot + 1) % len(slots)), *rows[at + 1 :]]
 
@@ -141,7 +144,7 @@ def wrong_microbatch(program: Program) -> Iterator[Edit]:
 
     def other(rows: list[Row], at: int) -> list[Row] | None:
         count = 1 + max(row.microbatch for row in rows)
-        if count < 2 or rows[at].segment.endswith(".sent") or rows[at].segment in ("begin", "reduce", "update"):
+        if count < 2 or rows[at].segment.endswith(".sent") or rows[at].segment in ONCE:
             return None
         return [*rows[:at], replace(rows[at], microbatch=(rows[at].microbatch + 1) % count), *rows[at + 1 :]]
 
