@@ -216,7 +216,8 @@ def _choose(
     were simulated: it is what their Programs take.
     """
     first = found.finished[0]
-    gap = max(0.0, 1.0 - found.bound / first.objective)
+    gap = 1.0 - found.bound / first.objective
+    gap = gap if gap > ALIKE else 0.0
     if simulate is None:
         return first, apply(everything, first, gap), {}
     own = [first, *_others(found, first)[:1]]
