@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dlc.ir.program import Program
     from dlc.ir.request import MeshAxis, Request
     from passes.context import Context
+    from passes.lowering.program import Lowered
     from passes.planning.plan import Planned
     from passes.planning.search import Effort
 
@@ -316,7 +317,7 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
     from passes.planning.unpriced import unpriced
 
     graph = _trainable(source, job, context, options)
-    programs: list[tuple[Plan, Program]] = []
+    programs: list[tuple[Plan, Lowered]] = []
     try:
         planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options), programs)
         plan = with_buckets(graph, planned.plan, context)
@@ -328,8 +329,8 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
         parameters=tuple(sorted(options.parameters.items())),
         digests=(*plan.digests, ("spec", source.digest)),
     )
-    known = next((program for simulated, program in programs if decisions(simulated) == decisions(plan)), None)
-    program = known or lower(graph, plan, context)
+    known = next((made for simulated, made in programs if decisions(simulated) == decisions(plan)), None)
+    program = known.program() if known else lower(graph, plan, context)
     return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
 
 
@@ -361,7 +362,7 @@ def _searched(
     context: Context,
     effort: Effort | None,
     regraph: Callable[[Context], Graph],
-    programs: list[tuple[Plan, Program]],
+    programs: list[tuple[Plan, Lowered]],
 ) -> Planned:
     """The plan of the search over all strategies, simulated beside the best few others and the baselines.
 
@@ -370,14 +371,15 @@ def _searched(
     """
     from dlc.cost.price import default_price
     from dlc.cost.timeline import makespan
-    from passes.lower import lower
+    from passes.lower import lower, lower_apart
     from passes.planning.plan import plan
     from passes.planning.search import Effort
     from passes.planning.traffic import keeping_to_it, sent_by
 
     def seconds(candidate: Plan) -> float:
-        program = lower(graph, candidate, context)
-        programs.append((candidate, program))
+        made = lower_apart(graph, candidate, context)
+        programs.append((candidate, made))
+        program = made.apart
         price = default_price(program, context.cluster, context.profile)
         overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
         return makespan(program, "train_step", price, overlap)

@@ -11,7 +11,7 @@ from dlc.ir.program import Program
 from dlc.ir.request import Split
 from dlc.ir.tensor import BATCH
 from passes.context import Context
-from passes.lowering.program import lower_general
+from passes.lowering.program import Lowered, lower_general
 from passes.lowering.setting import setting
 from passes.lowering.table import bucket_faults, bucket_table
 
@@ -23,6 +23,11 @@ def lower(graph: Graph, plan: Plan, context: Context) -> Program:
 
     A plan without a table of buckets gets those of `with_buckets`.
     """
+    return lower_apart(graph, plan, context).program()
+
+
+def lower_apart(graph: Graph, plan: Plan, context: Context) -> Lowered:
+    """The same before its arrays share memory: enough to simulate it."""
     return lower_general(graph, _split(graph, plan), context)
 
 

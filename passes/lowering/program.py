@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dlc.cost.makespan import Cell
 from dlc.ir.graph import Graph, Node
@@ -45,7 +45,20 @@ WRAP = "pipeline.wrap"
 """The group of messages between the last device and the first, where these are neighbours the other way, too."""
 
 
-def lower_general(graph: Graph, plan: Plan, context: Context) -> Program:
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A Program in which no arrays share memory, `apart`, which takes as long as the `program`; and by role, what is
+    read when an entry is over."""
+
+    apart: Program
+    results: tuple[tuple[str, ...], ...]
+
+    def program(self) -> Program:
+        """The Program whose arrays share memory (`passes.lowering.memory`)."""
+        return replace(self.apart, roles=tuple(map(shared, self.apart.roles, self.results)))
+
+
+def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
     """One role for each device of the pipeline, whose ranks are a mesh; one role without a pipeline."""
     found = setting(graph, plan, context)
     rows = schedule.cells(plan, found.devices, context.hides)
@@ -53,7 +66,7 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Program:
     made = [_Device(found, device, rows[device], tied) for device in range(found.devices)]
     roles = tuple(device.role() for device in made)
     outputs = {name: buffer for device in made for name, buffer in device.outputs.items()}
-    return Program(
+    program = Program(
         graph.name,
         plan.batch,
         context.compute,
@@ -63,6 +76,8 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Program:
         graph.loss,
         graph.metrics,
     )
+    scalars = (*(value for _, value in graph.metrics), *((graph.loss,) if graph.loss else ()))
+    return Lowered(program, tuple((*device.outputs.values(), *scalars) for device in made))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +131,7 @@ class _Device:
         return self.setting.cut.stages[self.index :: self.setting.devices]
 
     def role(self) -> Role:
-        """All of it."""
+        """All of it, each array by itself."""
         found, stages = self.setting, self.stages
         separate = any(cell.phase == "W" for cell in self.cells)
         sums = totals(found, stages, self.buffers, separate)
@@ -135,8 +150,7 @@ class _Device:
         if found.context.widens:
             made = widened(made, self.outputs.values())
             self.outputs = {title: widened_output(made, buffer) for title, buffer in self.outputs.items()}
-        scalars = (value for _, value in found.graph.metrics)
-        return shared(made, (*self.outputs.values(), *scalars, *((found.graph.loss,) if found.graph.loss else ())))
+        return made
 
     def _entries(self, names: tuple[str, ...]) -> tuple[Entry, ...]:
         found = self.setting
