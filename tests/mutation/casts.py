@@ -84,14 +84,16 @@ def narrow_kernel(program: Program) -> Iterator[Edit]:
 
 
 def narrow_sum(program: Program) -> Iterator[Edit]:
-    """Ranks sum what is rounded already."""
+    """Ranks sum in half precision."""
     for site in sites(program, Collective):
         made = site.instruction
         assert isinstance(made, Collective)
-        known = {buffer.name for buffer in site.owner.buffers}
-        name, target = made.buffer.removesuffix(WIDE), made.target.removesuffix(WIDE)
-        if name != made.buffer and name in known:
-            yield site.name, site.changed(buffer=name, target=target, bytes=made.bytes // 2)
+        if made.buffer.endswith(WIDE):
+            changed = site.changed(bytes=made.bytes // 2)
+            for name in dict.fromkeys((made.buffer, made.target or made.buffer)):
+                buffer = site.owner.buffer(name)
+                changed = with_buffer(changed, site.role, buffer, type=buffer.type.with_dtype("f16"))
+            yield site.name, changed
 
 
 def narrow_copy(program: Program) -> Iterator[Edit]:
