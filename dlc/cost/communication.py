@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlc.cluster.collectives import Processing, lower_bound, seconds, shares_memory
+from dlc.cluster.collectives import Processing, lower_bound, shares_memory
 from dlc.cluster.topology import Cluster, Device
 
 PYTHON_EXCHANGE = 4e-6
@@ -16,11 +16,6 @@ def processing(device: Device) -> Processing:
     """What a device adds to a message: adding reads two bytes and writes one, copying reads and writes one."""
     call = PYTHON_EXCHANGE if device.kind == "cpu" else device.launch
     return Processing(call, 3.0 / device.bandwidth, 2.0 / device.bandwidth)
-
-
-def allreduce_seconds(algorithm: str, size: float, ranks: tuple[int, ...], cluster: Cluster, device: Device) -> float:
-    """The time of an allreduce of `size` bytes by an algorithm of the emitted program."""
-    return seconds(algorithm, size, ranks, cluster, processing(device))
 
 
 def allreduce_bound(size: float, ranks: tuple[int, ...], cluster: Cluster, device: Device) -> float:

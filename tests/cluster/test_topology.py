@@ -1,4 +1,4 @@
-"""`-n RANKS` resizes a cluster's innermost group."""
+"""`-n RANKS` resizes a cluster's innermost group; which device the others wait for."""
 
 from __future__ import annotations
 
@@ -58,3 +58,10 @@ def test_uneven_clusters_keep_their_size() -> None:
     uneven = cluster(Group("machine", 1, "net", children))
     assert uneven.resized(3) == uneven
     assert uneven.resized(6) is None
+
+
+def test_the_slowest_device_is_that_of_the_lowest_peak_among_the_first_ranks() -> None:
+    devices = tuple(Device(name, compute=(("f32", peak),)) for name, peak in (("fast", 4e12), ("slow", 1e12)))
+    groups = (Group("fast", 2, "net", device="fast"), Group("slow", 2, "net", device="slow"))
+    mixed = Cluster("mixed", devices, (Link("net", 1e9, 1e-5),), (Group("all", 1, "net", groups),))
+    assert [mixed.slowest(ranks).name for ranks in (1, 2, 3, 4)] == ["fast", "fast", "slow", "slow"]

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from dlc.cluster.collectives import seconds
 from dlc.cluster.topology import Cluster, Device, Group, Link
-from dlc.cost.communication import Transfer, allreduce_bound, allreduce_seconds, exposed
+from dlc.cost.communication import Transfer, allreduce_bound, exposed, processing
 from dlc.cost.memory import bytes_by_kind, peak_bytes
 from dlc.ir.program import Buffer, Program, Role
 from dlc.ir.tensor import tensor
@@ -68,7 +69,7 @@ def test_the_bound_is_below_every_algorithm() -> None:
         for size in (16.0, 1e4, 1e7):
             bound = allreduce_bound(size, everyone, LAPTOP, CORE)
             for name in ("tree", "butterfly", "ring", "rabenseifner", "shared", "mpi"):
-                assert allreduce_seconds(name, size, everyone, LAPTOP, CORE) >= bound
+                assert seconds(name, size, everyone, LAPTOP, processing(CORE)) >= bound
 
 
 def test_peak_counts_the_largest_shard_and_no_views() -> None:

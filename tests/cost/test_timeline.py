@@ -11,8 +11,9 @@ from zlib import crc32
 
 import pytest
 
+from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device, Group, Link
-from dlc.cost.communication import Transfer, allreduce_seconds, exposed
+from dlc.cost.communication import Transfer, exposed, processing
 from dlc.cost.liveness import live_bytes
 from dlc.cost.price import default_price
 from dlc.cost.timeline import Lane, Timeline, simulate
@@ -413,7 +414,7 @@ def test_default_prices_are_the_cost_models() -> None:
     assert price(send, role, 3) == 1e-6 + 3 * 4 * 4 / 1e9
     (collective,) = (i for i in role.segment("update").instructions if isinstance(i, Collective))
     device = cluster.device("core")
-    assert price(collective, role, 3) == allreduce_seconds("ring", 64, (0, 1), cluster, device)
+    assert price(collective, role, 3) == collective_seconds("ring", 64, (0, 1), cluster, processing(device))
     assert price(Wait("x"), role, 3) == 0.0
 
 
