@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from operator import is_
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
@@ -97,10 +96,9 @@ class Tables:
     @property
     def columns(self) -> Columns:
         """The options of all kinds of ops."""
-        kinds = [kind for kind in self.prices.network.kinds if isinstance(kind, OpKind)]
-        tables = tuple(self.op(kind) for kind in kinds)
-        if self._columns is None or not all(map(is_, tables, self._columns.tables)):
-            self._columns = Columns(tuple(kind.index for kind in kinds), tables)
+        if self._columns is None:
+            kinds = [kind for kind in self.prices.network.kinds if isinstance(kind, OpKind)]
+            self._columns = Columns(tuple(kind.index for kind in kinds), tuple(map(self.op, kinds)))
         return self._columns
 
     @property
