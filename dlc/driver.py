@@ -436,7 +436,7 @@ def predicted_seconds(compiled: Compiled) -> bytes:
     """`seconds.json`: how long each function of each stage takes; waiting for others is counted with the last one."""
     import json
 
-    from backends.numpy_mpi.mesh.emit import function_name
+    from backends.numpy_mpi.mesh.roles import function_name
     from dlc.cost.price import default_price
     from dlc.ir.ranks import schedule
 

@@ -66,9 +66,10 @@ data.py, readers.py, sequences.py
     shard(samples: int, ranks: int, rank: int) -> (start, stop)           extents differ by at most one
     For evaluation: Loader(dataset.test, batch, shuffle=False, last="keep"), every sample once in steps_per_epoch.
 
-arrays.py (what a table of arrays has in its rows), spec.py ("N/data 64/model 7 7": which part a rank has)
-    Array(shape, dtype=None, halo=(), shared=""), View(of, shape, offset=0, dtype=None), Part(of, shape), Bytes(size),
-    Scratch(sizes, dtypes=()); shapes are tuples of extents with N, or specs
+arrays.py, tables.py (what a table has in its rows), spec.py ("N/data 64/model 7 7": which part a rank has)
+    Array(shape, dtype=None, halo=(), shared=""), Temporary(shape), View(of, shape, offset=0, dtype=None),
+    Part(of, shape), Bucket(weights), Member(of, shape), Weight(shape, init), Statistic(shape, init), Scratch(rooms);
+    shapes are tuples of extents with N, or specs
     Halo(axis, results, before, after, stride=1, step=1, window=0)        rows of an axis that windows read
     Arrays(table, capacity or place, dtype, given={}, slots=1).at(samples, slot=0) -> namespace
 
@@ -83,8 +84,12 @@ place.py, exchange.py, sums.py, traffic.py (programs on a mesh)
     At: count, samples, first, microbatch, step, updates, lr, position(over)
 
 stages.py, schedule.py, tensors.py, tensor_files.py
-    Stage(...).steps(schedule, batch) -> (function, at, slot);  Tensors(place, stages, w, s, g): gather, scatter, draw
-    save_tensors(tensors, path), load_tensors(tensors, path), MeshTrace(...)
+    Stage(...).steps(schedule, batch) -> (function, at, slot);  Tensors(place, stages, w, s, g): gather, scatter, start
+    save_tensors(tensors, path), load_tensors(tensors, path)
+
+job.py
+    Job(stages, place, clock, *, dtype, last, outputs): stage, tables, tensors, w, s, g, profile, last
+        run(schedule, batch);  evaluation(samples, metrics);  write_outputs(samples, file, progress);  load, save(file)
 
 trace.py
     Trace(...): what `dlc verify` compares, written by --record
