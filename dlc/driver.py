@@ -7,57 +7,51 @@ imported where it is first needed, so that `dlc check` starts quickly.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
-from math import prod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dlc.diagnostics import Diagnostic, DiagnosticError, Sources
+from dlc.diagnostics import Diagnostic, DiagnosticError
+from dlc.job import context_of, quoted
 from dlc.messages import e07_run as e07
 from dlc.messages import e08_onnx as e08
+from dlc.source import Options, Source, SourcedError, check_file, read
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from dlc.cluster.topology import Cluster
-    from dlc.cost.profile import Profile
-    from dlc.expand.spec import Job, Spec
+    from dlc.expand.spec import Job
     from dlc.ir.graph import Graph
     from dlc.ir.plan import Plan
     from dlc.ir.program import Program
-    from dlc.ir.request import MeshAxis, Request
     from passes.context import Context
     from passes.lowering.program import Lowered
     from passes.planning.plan import Planned
     from passes.planning.search import Effort
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line adds to a spec: `-P` overrides, ranks, the cluster, and what `verify` changes."""
-
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    ranks: int | None = None
-    cluster: str | None = None
-    precision: str | None = None
-    exact: bool = False
-    dump_after: str | None = None
-    dump: Callable[[str], None] = print
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A checked file with the texts that its spans point into."""
-
-    spec: Spec
-    texts: Sources
-
-    @property
-    def digest(self) -> str:
-        """sha256 over the names and texts of all files."""
-        text = "\0".join(f"{os.path.basename(name)}\0{self.texts[name]}" for name in sorted(self.texts))
-        return sha256(text.encode()).hexdigest()
+__all__ = [
+    "Compiled",
+    "Options",
+    "Source",
+    "SourcedError",
+    "check_file",
+    "compile_file",
+    "compile_job",
+    "compile_spec",
+    "context_of",
+    "emit_files",
+    "emitted_program",
+    "export_onnx",
+    "from_plan",
+    "plan_file",
+    "plan_job",
+    "plan_spec",
+    "predicted_seconds",
+    "read",
+    "serial",
+    "training_graph",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,167 +66,6 @@ class Compiled:
     program: Program
     warnings: tuple[Diagnostic, ...] = ()
     planned: Planned | None = None  # what the search over strategies found, where there was one
-
-
-def read(path: str, parameters: Mapping[str, str] | None = None) -> Source:
-    """Parse and expand a file; DiagnosticError with all its mistakes, `texts` in the error's `sources`."""
-    from dlc.expand.build import expand
-
-    texts: dict[str, str] = {}
-    try:
-        spec = expand(path, parameters or {}, sources=texts)
-    except DiagnosticError as error:
-        raise SourcedError(error.diagnostics, texts) from None
-    return Source(spec, texts)
-
-
-class SourcedError(DiagnosticError):
-    """Mistakes in the input together with the texts that they point into."""
-
-    def __init__(self, diagnostics: tuple[Diagnostic, ...], sources: Sources) -> None:
-        super().__init__(diagnostics)
-        self.sources = sources
-
-
-def check_file(path: str, parameters: Mapping[str, str] | None = None) -> tuple[tuple[Diagnostic, ...], Sources]:
-    """Every message about a file, errors and warnings, and the texts that they point into."""
-    try:
-        source = read(path, parameters)
-    except SourcedError as error:
-        return error.diagnostics, error.sources
-    return source.spec.warnings, source.texts
-
-
-def context_of(source: Source, options: Options) -> tuple[Job, Context]:
-    """The job that the command works on, with its plan block, its cluster and the number of ranks.
-
-    Errors: E0709 where the file leaves a choice, E0711 where nothing is trained, E0712 for ranks that do not fit, E0714
-    for a cluster that is not there.
-    """
-    from passes.context import Context
-
-    job = _trained_job(source)
-    request, cluster = _request(source, job, options.cluster)
-    ranks = cluster.ranks if options.ranks is None else options.ranks
-    if ranks != cluster.ranks:
-        resized = cluster.resized(ranks)
-        if resized is None:
-            raise SourcedError((_not_resized(cluster, ranks),), source.texts)
-        request = replace(request, mesh=_resized_mesh(request.mesh, cluster, resized))
-        cluster = resized
-    assert job.training is not None
-    compute = options.precision or job.training.precision.compute
-    training = job.training
-    if options.precision:
-        training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
-    return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))
-
-
-def _not_resized(cluster: Cluster, ranks: int) -> Diagnostic:
-    """E0712: what is in the way of that many ranks, and what to do."""
-    levels = cluster.levels
-    if not levels or levels[-1].children:
-        uneven = ("its groups differ from member to member",)
-        other = (f"write another cluster with {ranks} devices, and name it with `--on`",)
-        return e07.E0712.at(cluster.span, notes=uneven, helps=other, ranks=ranks, cluster=cluster.name)
-    *outside, inner = levels
-    groups, outer = ", ".join(f"`{level.name}` of {level.count}" for level in levels), prod(g.count for g in outside)
-    link = cluster.link(inner.link) if inner.link else None
-    notes, helps = [f"its groups: {groups}"], list[str]()
-    if link is None:
-        notes.append(f"the members of `{inner.name}` are joined by no link")
-        helps.append(f"name a link: `{inner.name}[{ranks}] over …`")
-    elif link.members is not None and (ranks % outer == 0 or ranks < outer):
-        drawn = "its shape is a torus" if link.dimensions else "it lists the edges between them"
-        notes.append(f"`{link.name}` joins {link.members} members, neither more nor fewer: {drawn}")
-        helps.append(
-            f"write `{link.name}` anew for the number of `{inner.name}` that is wanted, or as `shape = switch`"
-        )
-        if outside and ranks % (cluster.ranks // outside[0].count) == 0:
-            count = ranks * outside[0].count // cluster.ranks
-            helps.append(f"for {ranks} ranks take another number of the outermost group: `{outside[0].name}[{count}]`")
-    else:
-        near = [n for n in (ranks // outer * outer, (ranks // outer + 1) * outer) if n]
-        helps.append(f"the next numbers that can be had are {' and '.join(str(n) for n in near)}")
-    return e07.E0712.at(cluster.span, notes=tuple(notes), helps=tuple(helps), ranks=ranks, cluster=cluster.name)
-
-
-def _resized_mesh(mesh: tuple[MeshAxis, ...], before: Cluster, after: Cluster) -> tuple[MeshAxis, ...]:
-    """The mesh with the groups as large as they are now: an axis that took a group whole still does."""
-    sizes = {level.name: level.count for level in after.levels}
-    whole = {level.name: level.count for level in before.levels}
-    return tuple(replace(axis, extent=sizes[axis.group]) if axis.extent == whole[axis.group] else axis for axis in mesh)
-
-
-def _profile(source: Source, cluster: Cluster) -> Profile | None:
-    """The measured figures that the cluster's device names; E0416 where its file is none."""
-    import json
-
-    from dlc.cost.profile import read_profile
-    from dlc.messages.e04_cluster import UNREADABLE_PROFILE
-
-    device = cluster.device_of(0)
-    if device.profile is None:
-        return None
-    try:
-        with open(os.path.join(source.spec.root, device.profile), encoding="utf-8") as stream:
-            return read_profile(json.load(stream))
-    except OSError as error:
-        cause = error.strerror or str(error)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-    raise SourcedError((UNREADABLE_PROFILE.at(device.span, path=device.profile, cause=cause),), source.texts)
-
-
-def _trained_job(source: Source) -> Job:
-    """The one network that is trained: E0711 where there is none, E0709 where there are several."""
-    spec = source.spec
-    trained = [job for job in spec.jobs if job.training is not None]
-    if not trained:
-        helps = ("a `train` block says on what data, to what end and how long a network is trained",)
-        raise SourcedError((e07.E0711.at(None, path=spec.path, helps=helps),), source.texts)
-    if len(trained) > 1:
-        names = ", ".join(f"`{job.graph.name}`" for job in trained)
-        helps = (f"it trains {names}: keep one `train` block in a file, it can import the networks",)
-        raise SourcedError((e07.E0709.at(None, path=spec.path, what="network", helps=helps),), source.texts)
-    return trained[0]
-
-
-def _request(source: Source, job: Job, on: str | None) -> tuple[Request, Cluster]:
-    """The job's plan block for the cluster that is asked for, a default one where there is none, and the cluster."""
-    from dlc.ir.request import Request
-
-    if on is not None and on not in {cluster.name for cluster in source.spec.clusters}:
-        helps = (f"its clusters: {_quoted(cluster.name for cluster in source.spec.clusters)}",)
-        raise SourcedError((e07.E0714.at(None, path=source.spec.path, cluster=on, helps=helps),), source.texts)
-    requests = [request for request in job.requests if on in (None, request.cluster)]
-    if len(requests) > 1:
-        raise _unsettled(source, "plan", [request.cluster for request in requests])
-    cluster = _cluster(source, requests[0].cluster if requests else on)
-    return (requests[0] if requests else Request(job.graph.name, cluster.name)), cluster
-
-
-def _cluster(source: Source, name: str | None) -> Cluster:
-    """The cluster of that name; without one, the only one of the file or else the machine at hand."""
-    from dlc.cluster.detect import detect
-
-    clusters = {cluster.name: cluster for cluster in source.spec.clusters}
-    if name is not None:
-        return clusters[name]
-    if len(clusters) > 1:
-        raise _unsettled(source, "cluster", list(clusters))
-    return next(iter(clusters.values())) if clusters else detect()
-
-
-def _unsettled(source: Source, what: str, clusters: list[str]) -> SourcedError:
-    """E0709 for a choice between clusters, or between plans for them."""
-    names = list(dict.fromkeys(clusters))
-    way_out = f"name one of {_quoted(names)} with `--on`" if len(names) > 1 else f"keep one plan on `{names[0]}`"
-    return SourcedError((e07.E0709.at(None, path=source.spec.path, what=what, helps=(way_out,)),), source.texts)
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def training_graph(job: Job, context: Context, options: Options) -> Graph:
@@ -485,7 +318,7 @@ def _exported_job(source: Source) -> Job:
     trained = [job for job in jobs if job.training is not None]
     found = jobs if len(jobs) == 1 else trained
     if len(found) != 1:
-        names = _quoted(job.graph.name for job in jobs)
+        names = quoted(job.graph.name for job in jobs)
         refused = e08.UNSETTLED_NETWORK.at(None, path=source.spec.path, notes=(f"its networks: {names}",))
         raise SourcedError((refused,), source.texts)
     return found[0]
