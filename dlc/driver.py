@@ -115,12 +115,21 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
 
 
 def _allocated(source: Source, job: Job, context: Context, options: Options) -> Compiled:
-    """The best plan whose Program, too, keeps within the memory."""
+    """The best plan whose Program, too, keeps within the memory; its gap is to the bound under the limit as it is
+    written, not under lower ones that plans are made with to keep it."""
     from dlc.cost.memory import peak_bytes
     from passes.planning.allocated import allocating_within
 
+    bounds: list[float] = []
+
     def planned(asked: Context) -> Compiled:
-        return plan_job(source, job, asked, options)
+        made = plan_job(source, job, asked, options)
+        if made.planned is None or context.request.objective != "step_time":
+            return made
+        found = made.planned.found
+        bounds.append(found.bound)
+        gap = max(made.plan.gap, 1.0 - bounds[0] / found.finished[0].objective)
+        return replace(made, plan=made.plan.with_(gap=gap)) if len(bounds) > 1 else made
 
     def sizes(made: Compiled) -> tuple[int, int]:
         return made.plan.predicted.peak_bytes, peak_bytes(made.program)

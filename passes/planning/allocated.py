@@ -17,6 +17,9 @@ from passes.context import Context
 TIGHTER = 6
 """How often the limit on memory is lowered, where a Program allocates more than the count of its plan."""
 
+FAILURES = 2
+"""How often more is tried where nothing fits: finding out why takes long."""
+
 Made = TypeVar("Made")
 
 
@@ -25,23 +28,29 @@ def allocating_within(
 ) -> Made:
     """What `planned` makes under a context, or under a lower limit on memory, so that it fits the context's memory.
 
-    `sizes` are the bytes that a plan counts, and those that its Program allocates. DiagnosticError E0509 where none was
-    found that fits.
+    `sizes` are the bytes that a plan counts, and those that its Program allocates: so much more is set aside. Where
+    nothing is left to fit, half as much more is, as plans differ in it. DiagnosticError E0509 where none was found that
+    fits.
     """
-    asked, room, least = context, context.memory, 0
-    for attempt in range(TIGHTER):
+    asked, room, failed = context, context.memory, list[int]()
+    least = over = aside = 0
+    for _ in range(TIGHTER):
         try:
             made = planned(asked)
         except DiagnosticError:
-            if attempt == 0:
+            if not least:
                 raise
-            break
-        counted, allocated = sizes(made)
-        if allocated <= room.bytes:
-            return made
-        least = min(least or allocated, allocated)
-        bound = min(counted - 1, room.bytes - (allocated - counted))
-        limit = Limit("memory", max(0, bound), room.span or Span("", 0, 0, 0, 0))
+            if len(failed) == FAILURES:
+                break
+            failed.append(aside)
+        else:
+            counted, allocated = sizes(made)
+            if allocated <= room.bytes:
+                return made
+            least = min(least or allocated, allocated)
+            over = max(allocated, room.bytes + 1) - counted
+        aside = (over + failed[-1]) // 2 if failed else over
+        limit = Limit("memory", max(0, room.bytes - aside), room.span or Span("", 0, 0, 0, 0))
         asked = context.with_(request=replace(context.request, limits=(*context.request.limits, limit)))
     raise DiagnosticError([_too_large(context, least)])
 
