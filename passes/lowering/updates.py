@@ -6,7 +6,7 @@ Norms of whole tensors are sums over the ranks that hold different parts of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dlc.ir.graph import Attrs, Node
@@ -37,7 +37,8 @@ class Updates:
     def lower(self, nodes: Sequence[Node]) -> tuple[Instruction, ...]:
         """The instructions of these nodes, and the weights given back behind the last update of each bucket."""
         made: list[Instruction] = []
-        for node in nodes:
+        begun = {total.value: at for at, bucket in enumerate(self.totals.flying) for total in bucket.members}
+        for node in sorted(nodes, key=lambda node: _turn(node, begun)) if begun else nodes:
             made.extend(self._node(node))
         made.extend(i for value in self.totals.of for i in self.totals.wait(value))
         made.extend(self._gathered())
@@ -180,6 +181,13 @@ class Updates:
                 algorithm, group = self.setting.algorithm("allgather", size, bucket.axes), "+".join(bucket.axes)
                 name = f"{bucket.name}.weights"
                 yield Collective(name, "allgather", group, algorithm, name, size, reason="updated in shards")
+
+
+def _turn(node: Node, begun: Mapping[str, int]) -> tuple[bool, int]:
+    """What all wait for comes first; then updates as the sums that they read began, so that the first hide the last."""
+    if node.stage != "update":
+        return False, 0
+    return True, max((begun.get(name, -1) for name in node.inputs), default=-1)
 
 
 def _copies(form: Form, mesh: Mesh) -> int:

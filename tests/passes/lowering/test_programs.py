@@ -179,6 +179,24 @@ def test_sums_go_on_beside_the_backward_pass_and_are_waited_for() -> None:
     assert len([i for i in update if isinstance(i, Wait)]) == 1
 
 
+def test_the_first_sums_that_began_are_used_first() -> None:
+    """A bucket's sum begins behind the last of its gradients; its weights are updated while later ones go on."""
+    made = program(resnet50(2), {"data": 2}, DATA, overlap=0.5)
+    backward, update = run(made, "worker", "backward"), run(made, "worker", "update")
+    begun = [i for i in backward if isinstance(i, Collective) and not i.blocking]
+    assert len(begun) > 3
+    (role,) = made.roles
+    views = {i.name: {b.name for b in role.buffers if b.view_of == i.buffer} for i in begun}
+    for sum_ in begun:
+        before = backward[backward.index(sum_) - 1]
+        assert isinstance(before, Collective) or views[sum_.name].intersection(before.outputs)
+    ends = [i.name for i in update if isinstance(i, Wait)]
+    assert ends == [i.name for i in begun if i.name in ends]
+    for at, name in enumerate(ends[:-1]):
+        between = update[update.index(Wait(name)) : update.index(Wait(ends[at + 1]))]
+        assert any(isinstance(i, Compute) and views[name].intersection(i.inputs) for i in between)
+
+
 def test_microbatches_add_up_from_zero() -> None:
     made = program(lenet(8), {"data": 2}, DATA, microbatches=2)
     assert [i.kernel[0] for i in run(made, "worker", "begin") if isinstance(i, Compute)] == ["zero"]
