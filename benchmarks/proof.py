@@ -6,7 +6,7 @@ Each network is planned under each strategy for one machine with four cores that
 that is proved is the one that would be emitted, casts of mixed precision included. Seconds are those of the processor,
 the best of three, against a bound of one second. `instructions` counts those of all roles and segments, `rows` those
 of all schedules. A strategy that the planner refuses for a network is left out, with its reason. `--record` writes
-benchmarks/records/proof.json.
+benchmarks/records/proof.json, with all figures so far where Ctrl-C stops it: to plan the largest takes minutes.
 """
 
 from __future__ import annotations
@@ -78,18 +78,15 @@ def main() -> None:
     options = _arguments()
     found, refused = list[Row](), list[Refused]()
     print(f"{'':22} {'plan':20} {'mesh':28} {'microbatches':>12} {'instructions':>12} {'rows':>6} {'seconds':>8}")
-    for made in measured(options.only, options.plans, options.microbatches, options.repeats):
-        if isinstance(made, Refused):
-            refused.append(made)
-            print(f"{made.network:22} {made.plan:20} refused: {made.reason}", flush=True)
-            continue
-        found.append(made)
-        fault = f"  {made.problems} faults" if made.problems else ""
-        print(
-            f"{made.network:22} {made.plan:20} {made.mesh:28} {made.microbatches:12} {made.instructions:12} "
-            f"{made.rows:6} {made.seconds:8.3f}{fault}",
-            flush=True,
-        )
+    try:
+        for made in measured(options.only, options.plans, options.microbatches, options.repeats):
+            print(line(made), flush=True)
+            if isinstance(made, Row):
+                found.append(made)
+            else:
+                refused.append(made)
+    except KeyboardInterrupt:
+        print("stopped: these are all figures so far")
     worst = max(found, key=lambda row: row.seconds)
     print(f"{len(found)} proofs, slowest {worst.seconds:.2f} s ({worst.network}, {worst.plan}), bound {BOUND:g} s")
     if options.record:
@@ -97,6 +94,15 @@ def main() -> None:
             "proof", "processor seconds", bound=BOUND, rows=recording.table(found), refused=recording.table(refused)
         )
     sys.exit(any(row.seconds > BOUND or row.problems for row in found))
+
+
+def line(made: Row | Refused) -> str:
+    """A row of the table that is printed."""
+    if isinstance(made, Refused):
+        return f"{made.network:22} {made.plan:20} refused: {made.reason}"
+    fault = f"  {made.problems} faults" if made.problems else ""
+    counts = f"{made.microbatches:12} {made.instructions:12} {made.rows:6} {made.seconds:8.3f}"
+    return f"{made.network:22} {made.plan:20} {made.mesh:28} {counts}{fault}"
 
 
 def measured(names: Sequence[str], plans: Sequence[str], microbatches: int, repeats: int) -> Iterator[Row | Refused]:

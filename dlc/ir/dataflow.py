@@ -122,6 +122,7 @@ class Facts:
     storage: Storage
     _uses: dict[str, Use] = field(default_factory=dict)
     _acts: dict[str, tuple[Act, ...]] = field(default_factory=dict)
+    _copies: dict[str, bool] = field(default_factory=dict)  # by storage, whether each slot has its own
 
     def acts(self, segment: str) -> tuple[Act, ...]:
         """The instructions of a segment."""
@@ -135,7 +136,9 @@ class Facts:
         found = self._uses.get(name)
         if found is None:
             place, buffer, storage = self.storage.places[name], self.role.buffer(name), self.storage
-            copies, kept = storage.by_slot(place.storage), storage.kept(place.content)
+            copies, kept = self._copies.get(place.storage), storage.kept(place.content)
+            if copies is None:
+                copies = self._copies[place.storage] = storage.by_slot(place.storage)
             gradient, span = buffer.kind == "gradient" and not buffer.type.batched, (place.start, place.stop)
             found = Use(name, place.storage, place.content, *span, copies, kept, self._is_partial(name), gradient)
             self._uses[name] = found
@@ -151,10 +154,11 @@ class Facts:
         return len(set(self.role.shards)) > 1 or (self.role.mesh is not None and self.role.mesh.ranks > 1)
 
     def _act(self, made: Instruction) -> Act:
-        read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, writes(made)))
         if not isinstance(made, Compute):
+            read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, writes(made)))
             every = (*read, *written)
             return Act(made, title(made), begins(made), read, written, every, frozenset([use.storage for use in every]))
+        read, written = tuple(map(self.use, made.inputs)), tuple(map(self.use, made.outputs))
         scratch = tuple(map(self.use, made.workspaces))
         every, filled = (*read, *written, *scratch), (*written, *scratch)
         shared = [(one, other) for one, other in combinations(filled, 2) if one.overlaps(other)]

@@ -213,7 +213,7 @@ class State:
 
     def expect(self, made: Instruction, name: str, content: Content, wanted: Terms) -> bool:
         """Whether a content is just what is wanted; a fault is noted where it is not."""
-        if content.terms == wanted:
+        if content.terms is wanted or content.terms == wanted:
             return True
         sentence = f"`{title(made)}` reads `{name}`, which holds {shown(content.terms)} in place of {shown(wanted)}"
         self.problem("content", made, sentence)

@@ -74,16 +74,18 @@ class Meaning:
     graph: Graph
     inference: bool = False
     _parts: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    _terms: dict[tuple[str, int], Terms] = field(default_factory=dict)
+    _terms: dict[int, dict[str, Terms]] = field(default_factory=dict)  # by microbatch and value
 
     def of(self, value: str, microbatch: int) -> Terms:
         """A value in one microbatch; of what is kept from step to step, its content before the update."""
-        key = (value, microbatch)
-        found = self._terms.get(key)
+        of_microbatch = self._terms.get(microbatch)
+        if of_microbatch is None:
+            of_microbatch = self._terms[microbatch] = {}
+        found = of_microbatch.get(value)
         if found is None:
             kept = self.graph.value(value).kind in KEPT
             found = term(value) if kept else frozenset((part, microbatch, n) for part, n in self.parts(value))
-            self._terms[key] = found
+            of_microbatch[value] = found
         return found
 
     def total(self, value: str, microbatches: Iterable[int]) -> Terms:

@@ -184,7 +184,8 @@ class Walk:
 
 def _compute(state: State, at: At, made: Compute) -> None:
     """A kernel: one that works in place, one that gives squares for norms, or any other."""
-    casts.check_kernel(state, at, made)
+    if state.changes.casts:
+        casts.check_kernel(state, at, made)
     node = state.changes.nodes.get(made.address)
     if node is not None and node.stage in updates.STAGES:
         updates.update(state, at, made, node)
