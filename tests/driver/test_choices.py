@@ -10,7 +10,6 @@ from dlc.cluster.detect import NAME
 from dlc.diagnostics import Diagnostic, DiagnosticError
 from dlc.driver import Compiled, Options, check_file, context_of, read, serial
 from dlc.ir.graph import Graph
-from dlc.ir.plan import Plan
 from dlc.ir.program import Collective, Compute, Copy, Program
 from passes.context import Context
 from tests.driver.conftest import CLUSTER, NETWORK, Compile, Write, spec
@@ -132,12 +131,12 @@ def test_check_and_context_do_not_plan(write: Write) -> None:
 
 def test_an_unsound_program_is_never_emitted(compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
     """E0707: a lowering that forgets to sum the gradients."""
-    import passes.lower
+    from passes.lowering.program import Lowered
 
-    lower = passes.lower.lower
+    lowered = Lowered.program
 
-    def forgetful(graph: Graph, plan: Plan, context: Context) -> Program:
-        program = lower(graph, plan, context)
+    def forgetful(found: Lowered) -> Program:
+        program = lowered(found)
         (role,) = program.roles
         segments = tuple(
             replace(s, instructions=tuple(i for i in s.instructions if not isinstance(i, Collective)))
@@ -145,7 +144,7 @@ def test_an_unsound_program_is_never_emitted(compiled: Compile, monkeypatch: pyt
         )
         return replace(program, roles=(replace(role, segments=segments),))
 
-    monkeypatch.setattr(passes.lower, "lower", forgetful)
+    monkeypatch.setattr(Lowered, "program", forgetful)
     found = refused(compiled, spec())
     assert found.code == "E0707"
     assert "before it is summed over the ranks" in found.message
