@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c import conv_direct, conv_dw
+from backends.numpy_mpi.c import conv_chwn, conv_direct, conv_dw
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import Target
@@ -20,6 +20,10 @@ Array = np.ndarray[Any, Any]
 Make = Callable[..., CFunction]
 
 PASSES: dict[str, Make] = {"forward": conv_direct.forward, "dx": conv_direct.dx, "dw": conv_dw.dw}
+IN_SAMPLES: dict[str, Make] = {"forward": conv_chwn.forward, "dx": conv_chwn.dx, "dw": conv_chwn.dw}
+LAYOUTS = {"NHWC": PASSES, "CHWN": IN_SAMPLES}
+IMAGES = ("x", "y", "dx", "dy")
+
 BOUNDS = {"f32": 2e-6, "f64": 1e-14}
 """Relative errors against float64, those of the NumPy kernels' tests."""
 
@@ -64,7 +68,7 @@ def draw(rng: np.random.Generator) -> Conv:
 
 def cases() -> list[Conv]:
     rng = np.random.default_rng(6)
-    return [*NAMED, *(draw(rng) for _ in range(8))]
+    return [*NAMED, *(draw(rng) for _ in range(4))]
 
 
 def attrs(conv: Conv, pad: tuple[int, int]) -> dict[str, Any]:
@@ -112,7 +116,14 @@ def expected(conv: Conv, known: dict[str, Array], pad: tuple[int, int]) -> dict[
     return {"y": y, "dx": dx, "dweight": dw, "dbias": db}
 
 
-def run(library: Any, function: CFunction, known: dict[str, Array], numbers: tuple[int, ...]) -> dict[str, Array]:
+def run(
+    library: Any, function: CFunction, known: dict[str, Array], numbers: tuple[int, ...], layout: str = "NHWC"
+) -> dict[str, Array]:
+    """Results in NHWC of a function that has images in a layout."""
+    if layout == "CHWN":
+        turned = {name: np.array(known[name].transpose(3, 1, 2, 0), order="C") for name in ("x", "dy")}
+        found = run(library, function, known | turned, numbers)
+        return {name: array.transpose(3, 1, 2, 0) if name in IMAGES else array for name, array in found.items()}
     like = {"y": "dy", "dx": "x", "dweight": "weight", "dbias": "bias"}
     known = known | {name: np.full_like(known[of], JUNK) for name, of in like.items()}
     call(library, function, [known[name] for name in function.arguments], numbers)
@@ -123,25 +134,28 @@ def error(found: Array, wanted: Array) -> float:
     return float(np.linalg.norm(found - wanted) / (np.linalg.norm(wanted) or 1.0))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("target", runnable(), ids=lambda target: target.name)
-def test_every_pass_gives_what_numpy_gives_whatever_the_number_of_threads(target: Target, tmp_path: Path) -> None:
-    """Drawn convolutions, float32 and float64; batches of several samples, of one and of none."""
+def test_every_pass_gives_what_numpy_gives_whatever_the_number_of_threads(
+    target: Target, layout: str, tmp_path: Path
+) -> None:
+    """Drawn convolutions, float32 and float64; batches of many samples, of one and of none."""
     made = {
         (number, stage): make(conv, target, f"conv{number}_{stage}")
         for number, conv in enumerate(cases())
-        for stage, make in PASSES.items()
+        for stage, make in LAYOUTS[layout].items()
     }
     library = build(list(made.values()), target, ("f32", "f64"), tmp_path)
     rng = np.random.default_rng(1)
     for (number, stage), function in made.items():
         conv = cases()[number]
-        for n in (5, 1, 0):
+        for n in (5 if layout == "NHWC" else 35, 1, 0):
             known = draw_arrays(conv, n, conv.height, conv.pad[0], rng)
             numbers = (n, conv.height, *conv.pad[0])
             threads(library, 1)
-            found = run(library, function, known, numbers)
+            found = run(library, function, known, numbers, layout)
             threads(library, 2)
-            again = run(library, function, known, numbers)
+            again = run(library, function, known, numbers, layout)
             wanted = expected(conv, known, conv.pad[0]) if n else {name: 0 * array for name, array in found.items()}
             for name, array in found.items():
                 assert error(array, wanted[name]) < BOUNDS[conv.dtype], (conv, stage, n, name)
@@ -165,16 +179,17 @@ PARTED = (
 )
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("conv", PARTED, ids=["3x3", "stride 2", "1x1, stride 2"])
-def test_parts_of_split_images_give_what_the_whole_gives(conv: Conv, tmp_path: Path) -> None:
+def test_parts_of_split_images_give_what_the_whole_gives(conv: Conv, layout: str, tmp_path: Path) -> None:
     """One function serves every part: its rows and pads come at run time."""
     target, rng = runnable()[-1], np.random.default_rng(2)
-    functions = {stage: make(conv, target, f"conv_{stage}") for stage, make in PASSES.items()}
+    functions = {stage: make(conv, target, f"conv_{stage}") for stage, make in LAYOUTS[layout].items()}
     library = build(list(functions.values()), target, (conv.dtype,), tmp_path)
     known = draw_arrays(conv, 2, conv.height, conv.pad[0], rng)
     whole: dict[str, Array] = {}
     for function in functions.values():
-        whole |= run(library, function, known, (2, conv.height, *conv.pad[0]))
+        whole |= run(library, function, known, (2, conv.height, *conv.pad[0]), layout)
     summed, cut = np.zeros_like(whole["dweight"]), 4
     gradient = np.zeros_like(whole["dx"])
     for y, x in parts_of(conv, cut):
@@ -183,7 +198,7 @@ def test_parts_of_split_images_give_what_the_whole_gives(conv: Conv, tmp_path: P
         part = known | {"x": known["x"][:, x].copy(), "dy": known["dy"][:, y].copy()}
         found: dict[str, Array] = {}
         for function in functions.values():
-            found |= run(library, function, part, (2, x.stop - x.start, above, below))
+            found |= run(library, function, part, (2, x.stop - x.start, above, below), layout)
         assert np.array_equal(found["y"], whole["y"][:, y])
         gradient[:, x] += found["dx"]
         summed += found["dweight"]

@@ -3,7 +3,7 @@
 Of x a strip of rows is copied with the zeros around it, as for the forward pass. A tile keeps the sums of some (tap,
 channel) pairs by some vectors of filters in registers while it goes over the pixels of a strip; between strips they lie
 in scratch as [block of vectors][tap][channel][lane]. A thread owns sums, not samples, so that the order of additions
-does not depend on how many threads there are.
+does not depend on how many threads there are. A strip is summed by itself first, for rounding errors to grow less.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Sums:
             "bias_result": BIAS_RESULT * conv.bias,
             "order": "",
         }
-        sizes = [(p, v) for v in _parts(read.vectors, vectors) for p in _parts(run, pairs)]
+        sizes = [(p, v) for v in parts_of(read.vectors, vectors) for p in parts_of(run, pairs)]
         parts = [
             *([] if read.plain else [STRIP]),
             *([COPY_GRADIENT] if self.copied else []),
@@ -121,19 +121,19 @@ class Sums:
         def along(v: int) -> str:
             whole, *rest = (
                 f"${{name}}_tile{p}x{v}(from, image, of, gradient_image, to, samples, band);\n"
-                for p in _parts(run, pairs)
+                for p in parts_of(run, pairs)
             )
             if not rest:
                 return whole
             return f"if (q + {pairs} <= {run})\n    {whole}else\n    {rest[0]}"
 
-        first, *last = map(along, _parts(self.read.vectors, vectors))
+        first, *last = map(along, parts_of(self.read.vectors, vectors))
         if not last:
             return first
         return "if (width == $width) {\n" + indented(first) + "} else {\n" + indented(last[0]) + "}\n"
 
 
-def _parts(whole: int, size: int) -> tuple[int, ...]:
+def parts_of(whole: int, size: int) -> tuple[int, ...]:
     """The sizes of parts of a whole: `size`, and that of the last if it is smaller."""
     return (size, whole % size) if whole % size else (size,)
 
@@ -146,7 +146,7 @@ static void ${name}_tile${P}x${V}(const $dtype *restrict x, long image, const $d
     ${dtype}v a[$P][$V];
     UNROLL for (long p = 0; p < $P; p++)
         UNROLL for (long v = 0; v < $V; v++)
-            a[p][v] = *(const ${dtype}u *)(sums + (p * $V + v) * $lanes);
+            a[p][v] = (${dtype}v){0};
     for (long i = 0; i < samples; i++)
         for (long u = 0; u < rows; u++) {
             const $dtype *from = x + i * image + u * $stride * $pitch;
@@ -158,7 +158,7 @@ static void ${name}_tile${P}x${V}(const $dtype *restrict x, long image, const $d
         }
     UNROLL for (long p = 0; p < $P; p++)
         UNROLL for (long v = 0; v < $V; v++)
-            *(${dtype}u *)(sums + (p * $V + v) * $lanes) = a[p][v];
+            *(${dtype}u *)(sums + (p * $V + v) * $lanes) += a[p][v];
 }
 """
 
@@ -198,10 +198,10 @@ static void ${name}_bias(const $dtype *restrict dy, $dtype *restrict sums, long 
 {
     #pragma omp for schedule(static) nowait
     for (long k = 0; k < $filters; k += $lanes) {
-        ${dtype}v a = *(${dtype}u *)(sums + k);
+        ${dtype}v a = {0};
         for (long q = 0; q < pixels; q++)
             a += ${dtype}_load(dy + q * $filters + k, $filters - k);
-        *(${dtype}u *)(sums + k) = a;
+        *(${dtype}u *)(sums + k) += a;
     }
 }
 """

@@ -42,6 +42,18 @@ o[3] = d[2];
 o[0] = d[0] + d[1] + d[2];
 o[1] = d[1] - d[2] + d[3];
 """,
+        "gradient": """\
+o[0] = d[0];
+o[1] = d[0] + d[1];
+o[2] = d[0] - d[1];
+o[3] = d[1];
+""",
+        "weights": """\
+const ${dtype}v p = (d[1] + d[2]) / 2;
+o[0] = d[0] + p;
+o[1] = (d[1] - d[2]) / 2;
+o[2] = p + d[3];
+""",
     },
     4: {
         "data": """\
@@ -69,9 +81,24 @@ o[1] = q + 2 * s;
 o[2] = p + 4 * r;
 o[3] = q + 8 * s + d[5];
 """,
+        "gradient": """\
+const ${dtype}v p = d[0] + d[2], q = d[1] + d[3], r = d[0] + 4 * d[2], s = 2 * d[1] + 8 * d[3];
+o[0] = d[0];
+o[1] = p + q;
+o[2] = p - q;
+o[3] = r + s;
+o[4] = r - s;
+o[5] = d[3];
+""",
+        "weights": """\
+const ${dtype}v p = (d[1] + d[2]) / 6, q = d[3] + d[4];
+o[0] = d[0] / 4 - p + q / 24;
+o[1] = (d[2] - d[1]) / 6 + (d[3] - d[4]) / 12;
+o[2] = q / 6 - p + d[5];
+""",
     },
 }
-"""m -> the transforms of a line: Bᵀ, G and Aᵀ with common terms taken together."""
+"""m -> the transforms of a line, Bᵀ, G, Aᵀ, and for dw A and Gᵀ, with common terms taken together."""
 
 
 def forward(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
@@ -87,6 +114,19 @@ def dx(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | No
 def fits(conv: Conv) -> bool:
     """Whether a convolution can be computed so: windows of 3x3, stride 1, dilation 1, one group."""
     return conv.window == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+
+
+def line(what: str, m: int, values: dict[str, object]) -> str:
+    """The function of one of `LINES`' transforms."""
+    wide = m + 2
+    ins, outs = {
+        "data": (wide, wide),
+        "filters": (3, wide),
+        "output": (wide, m),
+        "gradient": (m, wide),
+        "weights": (wide, 3),
+    }[what]
+    return fill(LINE, what=what, ins=ins, outs=outs, steps=indented(LINES[m][what]), **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +210,17 @@ class _Winograd:
             "store": "*(${dtype}u *)(y[t] + p * $result_step + v * $lanes) = a[t][p][v]",
             "signature": BACKWARD if self.backward else FORWARD,
         }  # fmt: skip
-        lines = [
-            fill(LINE, what=what, ins=size, outs=outs, steps=indented(LINES[self.m][what]), **values)
-            for what, size, outs in (
-                ("data", self.m + 2, self.m + 2),
-                ("filters", 3, self.m + 2),
-                ("output", self.m + 2, self.m),
-            )
-        ]
+        lines = [line(what, self.m, values) for what in ("data", "filters", "output")]
         last = vectors % width
         products = [fill(TILE, T=1, P=pixels, V=v, **values) for v in ((width, last) if last else (width,))]
         call = "${name}_tile1x${pixels}x%d(&from, w, bias, &to, 1, 0, 1, 0, $c, $lanes);"
         calls = (call % width).replace("bias", "w")
         if last:
             calls = f"if (k0 + $width <= $padded_k)\n    {calls}\nelse\n    " + (call % last).replace("bias", "w")
-        parts = [*lines, *products, fill(STEPS, calls=indented(calls, 4).lstrip(), **values), MAIN]
+        parts = [
+            *lines, *products, STEPS, fill(TRANSFORM, letter="V", what="data", ins=self.m + 2, **values),
+            fill(PRODUCTS, calls=indented(calls, 4).lstrip(), **values), MAIN,
+        ]  # fmt: skip
         names = ("dy", "weight", "dx") if self.backward else ("x", "weight", *(["bias"] * self.bias), "y")
         total = values["begin_product"]
         assert isinstance(total, int)
@@ -256,38 +292,43 @@ static void ${name}_square(const $dtype *taps, long apart, $dtype *restrict u)
 }
 
 $turned
-/* Input tiles, from number `first` on, transformed, to V. */
-static void ${name}_V(const $dtype *restrict x, const $dtype *restrict zeros, $dtype *restrict v,
+"""
+
+TRANSFORM = """\
+/* Tiles of $ins x $ins pixels, from number `first` on, through the transform of $what: [position][tile][channel]. */
+static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zeros, $dtype *restrict v,
                       long first, long count, long tiles_y, long rows, long above)
 {
     #pragma omp for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         const long i = (first + tile) / (tiles_y * $tiles_x), y = (first + tile) / $tiles_x % tiles_y * $m - above;
         const long z = (first + tile) % $tiles_x * $m - $left;
-        const $dtype *at[$alpha][$alpha];
-        for (long a = 0; a < $alpha; a++)
-            for (long b = 0; b < $alpha; b++) {
+        const $dtype *at[$ins][$ins];
+        for (long a = 0; a < $ins; a++)
+            for (long b = 0; b < $ins; b++) {
                 const int inside = y + a >= 0 && y + a < rows && z + b >= 0 && z + b < $source_width;
                 at[a][b] = inside ? x + ((i * rows + y + a) * $source_width + z + b) * $c : zeros;
             }
         for (long c = 0; c < $c; c += $lanes) {
-            ${dtype}v d[$alpha], t[$alpha][$alpha], o[$alpha];
-            UNROLL for (long b = 0; b < $alpha; b++) {
-                UNROLL for (long a = 0; a < $alpha; a++)
+            ${dtype}v d[$ins], t[$ins][$alpha], o[$alpha];
+            UNROLL for (long b = 0; b < $ins; b++) {
+                UNROLL for (long a = 0; a < $ins; a++)
                     d[a] = $load;
-                ${name}_data(d, t[b]);
+                ${name}_$what(d, t[b]);
             }
             UNROLL for (long a = 0; a < $alpha; a++) {
-                UNROLL for (long b = 0; b < $alpha; b++)
+                UNROLL for (long b = 0; b < $ins; b++)
                     d[b] = t[b][a];
-                ${name}_data(d, o);
+                ${name}_$what(d, o);
                 UNROLL for (long b = 0; b < $alpha; b++)
                     *(${dtype}u *)(v + ((a * $alpha + b) * $block + tile) * $step + c) = o[b];
             }
         }
     }
 }
+"""
 
+PRODUCTS = """\
 /* M = V U at each position. */
 static void ${name}_M(const $dtype *restrict v, const $dtype *restrict u, $dtype *restrict product, long count)
 {

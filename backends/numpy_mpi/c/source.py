@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from string import Template
@@ -75,6 +76,12 @@ static inline long lowered(long a, long b) { return -raised(-a, b); }
 
 
 TURN = Template("""
+/* The sum of a vector's elements, by halves. */
+static inline $dtype ${dtype}_sum(${dtype}v v)
+{
+$halves    return v[0];
+}
+
 /* The square that the vectors of `a` are, turned about its diagonal. */
 static inline void ${dtype}_turn(${dtype}v a[$lanes])
 {
@@ -126,14 +133,16 @@ STAGE = Template("""\
 
 
 def turn(dtype: str, lanes: int) -> str:
-    """Functions that transpose squares of vectors in registers: log2(lanes) rounds of exchanges between pairs."""
-    stages, bit = "", 1
+    """Functions that add up a vector and transpose squares of them: log2(lanes) rounds of exchanges between pairs."""
+    stages, halves, bit = "", "", 1
     while bit < lanes:
+        indices = ", ".join(str(i ^ bit) for i in range(lanes))
+        halves = f"    v += SHUFFLE({dtype}, v, v, {indices});\n" + halves
         low = ", ".join(str(i - bit + lanes if i & bit else i) for i in range(lanes))
         high = ", ".join(str(i + lanes if i & bit else i + bit) for i in range(lanes))
         stages += STAGE.substitute(dtype=dtype, lanes=lanes, bit=bit, low=low, high=high)
         bit *= 2
-    return TURN.substitute(dtype=dtype, lanes=lanes, stages=stages)
+    return TURN.substitute(dtype=dtype, lanes=lanes, stages=stages, halves=halves)
 
 
 def head(target: Target, dtypes: tuple[str, ...]) -> str:
@@ -153,11 +162,23 @@ def head(target: Target, dtypes: tuple[str, ...]) -> str:
     return "\n".join((WHOLE_NUMBERS, *types))
 
 
+NOTHING_DONE = (
+    (r" [*/] 1(?![\w.])", ""),
+    (r"(?<=[(,=<] )1 \* ", ""),
+    (r"(?<=\()1 \* ", ""),
+    (r" \+ 0(?![\w.]| [*/%])", ""),
+    (r"(?<=\()0 \+ ", ""),
+)
+"""Multiplications by one and additions of nothing, which templates leave where an extent is 1 or an offset 0."""
+
+
 def fill(text: str, **values: object) -> str:
     """A template of C with `$names` filled in; values may be templates themselves."""
     known = {name: str(value) for name, value in values.items()}
     while "$" in text:
         text = Template(text).substitute(known)
+    for pattern, short in NOTHING_DONE:
+        text = re.sub(pattern, short, text)
     return text
 
 

@@ -1,0 +1,142 @@
+"""The weight gradient by Winograd's minimal filtering F(m×m, 3×3), in NHWC with channels in vectors.
+
+dw = Gᵀ (Σ (A dY Aᵀ)·V) G, the sum being over tiles, with the matrices of `kernels.conv_winograd`. For a block of tiles
+x goes to V [position][tile][channel] and dy to W [position][tile][filter]; their products add up in
+[position][block of vectors][channel][lane]. A thread owns sums, as in `conv_dw`.
+"""
+
+from __future__ import annotations
+
+from .conv import Conv
+from .conv_direct import NUMBERS
+from .conv_dw import BIAS, BIAS_RESULT, TILE, parts_of
+from .conv_winograd import TRANSFORM, fits, line
+from .correlation import PAGE
+from .source import CFunction, fill, indented
+from .target import WIDTHS, Target, tiles
+
+BLOCK = 112
+"""Tiles in a block: the sums are read and written once for each."""
+
+
+def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
+    """dy, x -> dweight, [dbias]; `tile` is (channels, vectors). Needs what `conv_winograd.fits` tells."""
+    if not fits(conv):
+        raise ValueError("Winograd's algorithm is for windows of 3x3, stride 1, dilation 1 and one group")
+    lanes, (c, k) = target.lanes(conv.dtype), (conv.channels, conv.filters)
+
+    def filled(channels: int) -> int:
+        return -(-channels // lanes) * lanes
+
+    def pitch(channels: int) -> int:
+        return filled(channels) + lanes * (filled(channels) * WIDTHS[conv.dtype] % PAGE == 0)
+
+    vectors, positions = filled(k) // lanes, (m + 2) ** 2
+    channels, width = tile or tiles(target, vectors, c)[0]
+    channels, width = min(channels, c), min(width, vectors)
+    block = min(BLOCK, 8 * -(-conv.outputs[0] // m) * -(-conv.outputs[1] // m))
+    sums = positions * c * filled(k)
+    zeros = sums + filled(k) * conv.bias
+    begin = zeros + max(filled(c), filled(k))
+    values: dict[str, object] = {
+        "name": name, "dtype": conv.dtype, "lanes": lanes, "m": m, "alpha": m + 2, "positions": positions, "k": k,
+        "padded_k": filled(k), "width": width * lanes, "filters": k, "block": block, "channels": channels,
+        "tiles_x": -(-conv.outputs[1] // m), "sums": sums, "zeros": zeros, "begin_bias": sums,
+        "zero_end": begin, "data": begin, "gradient": begin + positions * block * pitch(c), "columns": 1,
+        "stride": 1, "pitch": pitch(c), "gradient_pitch": pitch(k), "step": 0, "gradient_channels": 0,
+        "outputs": conv.outputs[1], "dbias": f", {conv.dtype} *restrict dbias" * conv.bias,
+        "bias_sums": "${name}_bias(dy, scratch + $begin_bias, n * rows_of_y * $outputs);" * conv.bias,
+        "bias_result": BIAS_RESULT * conv.bias,
+    }  # fmt: skip
+    sides = [
+        fill(TRANSFORM, **values | {
+            "letter": letter, "what": what, "ins": ins, "c": of, "source_width": wide, "left": left, "step": pitch(of),
+            "load": "*(const ${dtype}u *)(at[a][b] + c)" if of % lanes == 0
+            else "${dtype}_load(at[a][b] + c, $c - c)",
+        })
+        for letter, what, ins, of, wide, left in (
+            ("V", "data", m + 2, c, conv.width, conv.pad[1][0]),
+            ("W", "gradient", m, k, conv.outputs[1], 0),
+        )
+    ]  # fmt: skip
+    sizes = [(p, v) for p in parts_of(c, channels) for v in parts_of(vectors, width)]
+    calls = "".join(
+        f"if (part == {p} && width == {v * lanes})\n    ${{name}}_tile{p}x{v}(from, 0, of, 0, to, 1, count);\n"
+        for p, v in sizes
+    )
+    values["c"] = c
+    parts = [
+        *(line(what, m, values) for what in ("data", "gradient", "weights")),
+        *sides,
+        *([BIAS] if conv.bias else []),
+        *(fill(TILE, P=p, V=v, **values) for p, v in sizes),
+        fill(MAIN, calls=indented(calls, 6), **values),
+    ]
+    size = begin + positions * block * (pitch(c) + pitch(k))
+    text = "\n".join(fill(part, **values) for part in parts)
+    return CFunction(name, text, ("dy", "x", "dweight", *(["dbias"] * conv.bias)), NUMBERS, lambda n, threads: size)
+
+
+MAIN = """\
+/* Sums of all positions, transformed to the gradient of the weights. */
+static void ${name}_G(const $dtype *restrict sums, $dtype *restrict dweight)
+{
+    #pragma omp for collapse(2) schedule(static) nowait
+    for (long k0 = 0; k0 < $padded_k; k0 += $lanes)
+        for (long c0 = 0; c0 < $c; c0 += $lanes) {
+            const long first = k0 / $width * $width, width = least($width, $padded_k - first);
+            const long rows = least($lanes, $k - k0), count = least($lanes, $c - c0);
+            $dtype taps[9 * $lanes * $lanes];  /* [channel][tap][lane] */
+            for (long c = 0; c < count; c++) {
+                const $dtype *from = sums + first * $c + (c0 + c) * width + (k0 - first);
+                ${dtype}v d[$alpha], t[$alpha][3], o[3];
+                UNROLL for (long b = 0; b < $alpha; b++) {
+                    UNROLL for (long a = 0; a < $alpha; a++)
+                        d[a] = *(const ${dtype}u *)(from + (a * $alpha + b) * $c * $padded_k);
+                    ${name}_weights(d, t[b]);
+                }
+                UNROLL for (long a = 0; a < 3; a++) {
+                    UNROLL for (long b = 0; b < $alpha; b++)
+                        d[b] = t[b][a];
+                    ${name}_weights(d, o);
+                    UNROLL for (long b = 0; b < 3; b++)
+                        *(${dtype}u *)(taps + (c * 9 + a * 3 + b) * $lanes) = o[b];
+                }
+            }
+            for (long q = 0; q < 9 * count; q += $lanes)
+                ${dtype}_spread(taps + q * $lanes, dweight + (k0 * $c + c0) * 9 + q, $c * 9, rows,
+                                least($lanes, 9 * count - q));
+        }
+}
+
+void $name(const $dtype *restrict dy, const $dtype *restrict x, $dtype *restrict dweight$dbias,
+           $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
+{
+    const long rows_of_y = most(0, rows + pad_top + pad_bottom - 2);
+    const long tiles_y = raised(rows_of_y, $m), tiles = n * tiles_y * $tiles_x;
+    $dtype *v = scratch + $data, *gradient = scratch + $gradient;
+    #pragma omp parallel
+    {
+        #pragma omp for schedule(static)
+        for (long j = 0; j < $zero_end; j++)
+            scratch[j] = 0;
+        for (long first = 0; first < tiles; first += $block) {
+            const long count = least($block, tiles - first);
+            ${name}_V(x, scratch + $zeros, v, first, count, tiles_y, rows, pad_top);
+            ${name}_W(dy, scratch + $zeros, gradient, first, count, tiles_y, rows_of_y, 0);
+            #pragma omp for collapse(2) schedule(static)
+            for (long position = 0; position < $positions; position++)
+                for (long k0 = 0; k0 < $padded_k; k0 += $width)
+                    for (long c = 0; c < $c; c += $channels) {
+                        const long width = least($width, $padded_k - k0), part = least($channels, $c - c);
+                        const $dtype *from = v + position * $block * $pitch + c;
+                        const $dtype *of = gradient + position * $block * $gradient_pitch + k0;
+                        $dtype *to = scratch + (position * $padded_k + k0) * $c + c * width;
+$calls                    }
+        }
+        $bias_sums
+        #pragma omp barrier
+        ${name}_G(scratch, dweight);$bias_result
+    }
+}
+"""
