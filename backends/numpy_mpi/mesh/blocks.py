@@ -121,19 +121,24 @@ class Folding:
         for number, node in enumerate(nodes):
             node.number = number
             self._by_place.setdefault((node.path, node.kind), node)
+        levels: dict[int, list[Node]] = {}
+        for node in nodes:
+            levels.setdefault(node.height, []).append(node)
         refused: set[int] = set()
         while True:
-            firsts = self._fold(nodes, refused)
+            firsts = self._fold([levels[height] for height in sorted(levels)], refused)
             useless = self._useless(firsts)
             if not useless:
                 return
             refused |= useless
 
-    def _fold(self, nodes: Sequence[Node], refused: set[int]) -> dict[str, int]:
-        """Functions but those whose first instance is refused: function -> number of its first instance."""
+    def _fold(self, levels: Sequence[Sequence[Node]], refused: set[int]) -> dict[str, int]:
+        """Functions but those whose first instance is refused: function -> number of its first instance.
+
+        Levels are nodes by how deep blocks lie in them, the innermost first.
+        """
         self.functions, firsts = [], {}
-        for height in range(1, 1 + max(node.height for node in nodes)):
-            level = [node for node in nodes if node.height == height]
+        for level in levels:
             for node in level:
                 node.body, node.call, node.mode = list(_flat(node)), None, ""
                 modes = {statement.mode for statement in node.body}

@@ -179,7 +179,7 @@ class RoleText:
     def _updates(self) -> bool:
         return any(segment.name == "update" for segment in self.role.segments)
 
-    @property
+    @cached_property
     def _weights(self) -> frozenset[str]:
         return frozenset(value.name for value in self.emission.graph.of_kind("weight"))
 
