@@ -5,6 +5,7 @@ That is enough where all microbatches are treated alike and none can see another
 * each role runs each of its segments for every microbatch once a batch, in ascending order (so that the k-th message of
   a name is of the k-th microbatch on both sides), or just once in all;
 * the slot is the number of the microbatch modulo how many slots the segment uses;
+* segments that share what each slot has a copy of, and those that wait for the others' transfers, have as many slots;
 * of what each slot has a copy of, a microbatch takes over a slot only when the one before is through with it;
 * of all else, a segment that runs often reads nothing that an earlier row has written, but for sums that it adds to and
   for what is written once in all.
@@ -14,10 +15,10 @@ Where that does not hold, every row is followed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dlc.ir.program import Compute, Instruction, Role, Wait
-from dlc.ir.storage import reads, writes
+from dlc.ir.storage import begins, reads, title, writes
 from dlc.proof.memory import Layout
 from dlc.proof.state import At
 
@@ -46,6 +47,7 @@ def _regular(layout: Layout, rows: Sequence[At], count: int) -> bool:
         and _alike(layout.role, rows, often)
         and all(_ascending(runs[segment], count) for segment in often)
         and all(_in_turn(rows, segments) for segments in _sharing(layout, often))
+        and _in_one_slot(layout, runs, often)
         and _keep_to_themselves(layout, often)
     )
 
@@ -68,6 +70,23 @@ def _ascending(found: Sequence[At], count: int) -> bool:
         numbers == list(range(len(found)))
         and not len(found) % count
         and all(at.row.slot == at.row.microbatch % slots for at in found)
+    )
+
+
+def _in_one_slot(layout: Layout, runs: Mapping[str, Sequence[At]], often: set[str]) -> bool:
+    """Whether segments that share what each slot has a copy of, or wait for one another's transfers, have as many
+    slots: so all of a microbatch is in one."""
+    slots = {segment: 1 + max(at.row.slot for at in runs[segment]) for segment in often}
+    begun: dict[str, str] = {}
+    waits: list[tuple[str, str]] = []
+    for segment in often:
+        for made in layout.role.segment(segment).instructions:
+            if isinstance(made, Wait):
+                waits.append((segment, made.name))
+            elif begins(made):
+                begun[title(made)] = segment
+    return all(len({slots[each] for each in segments}) == 1 for segments in _sharing(layout, often)) and all(
+        slots[segment] == slots[begun.get(name, segment)] for segment, name in waits
     )
 
 
