@@ -257,14 +257,14 @@ class Rows:
         return literal(f"/{tensor}") if within is None else Key(path, within)
 
     def scratch(self) -> dict[Path, str]:
-        """What the kernels of each op work in, by passes."""
+        """What the kernels of each op work in, by passes; "" where none of them needs anything."""
         told = {
             (*path, attribute.removesuffix(SCRATCH)): "; ".join(
                 f"{room} {self._sizes(names)}" for room, names in rooms.items() if names
             )
             for (path, attribute), rooms in self.arrays.rooms.items()
         }
-        return {path: text for path, text in sorted(told.items(), key=lambda item: self._op_order(item[0])) if text}
+        return dict(sorted(told.items(), key=lambda item: self._op_order(item[0])))
 
     def _op_order(self, op: Path) -> tuple[int, ...]:
         return self.arrays.blocks.order(op[:-1], str(op[-1]))
