@@ -6,12 +6,14 @@ Each network is planned under each strategy for one machine with four cores that
 that is proved is the one that would be emitted, casts of mixed precision included. Seconds are those of the processor,
 the best of three, against a bound of one second. `instructions` counts those of all roles and segments, `rows` those
 of all schedules. A strategy that the planner refuses for a network is left out, with its reason. `--record` writes
-benchmarks/records/proof.json, with all figures so far where Ctrl-C stops it: to plan the largest takes minutes.
+benchmarks/records/proof.json, with all figures so far where Ctrl-C stops it: to plan the largest takes minutes. What
+else is in the record stays there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -90,10 +92,17 @@ def main() -> None:
     worst = max(found, key=lambda row: row.seconds)
     print(f"{len(found)} proofs, slowest {worst.seconds:.2f} s ({worst.network}, {worst.plan}), bound {BOUND:g} s")
     if options.record:
-        recording.write(
-            "proof", "processor seconds", bound=BOUND, rows=recording.table(found), refused=recording.table(refused)
-        )
+        rows, reasons = _with_others("rows", found), _with_others("refused", refused)
+        recording.write("proof", "processor seconds", bound=BOUND, rows=rows, refused=reasons)
     sys.exit(any(row.seconds > BOUND or row.problems for row in found))
+
+
+def _with_others(key: str, found: Sequence[Row | Refused]) -> list[dict[str, object]]:
+    """The figures for the record, behind those in it of networks and plans that were not measured now."""
+    path = recording.FOLDER / "proof.json"
+    known = json.loads(path.read_text(encoding="utf-8"))[key] if path.exists() else []
+    anew = {(made.network, made.plan) for made in found}
+    return [*(row for row in known if (row["network"], row["plan"]) not in anew), *recording.table(found)]
 
 
 def line(made: Row | Refused) -> str:
