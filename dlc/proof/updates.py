@@ -194,11 +194,14 @@ def _read_whole(state: State, at: At, made: Compute, name: str, wanted: Terms) -
             state.problem("unsummed", made, sentence)
 
 
+def _check_attrs(state: State, made: Compute, node: Node) -> None:
+    if {name: value for name, value in made.attrs if name != "copies"} != dict(node.attrs):
+        state.problem("content", made, f"`{made.address}` is given other attributes than its node has")
+
+
 def _check_call(state: State, made: Compute, node: Node) -> None:
     known = operator(node.op)
-    attrs = {name: value for name, value in made.attrs if name != "copies"}
-    if attrs != dict(node.attrs):
-        state.problem("content", made, f"`{made.address}` is given other attributes than its node has")
+    _check_attrs(state, made, node)
     wanted = known.runtime if known is not None and known.role == "optimizer" else ()
     for name in wanted:
         if name not in made.runtime:
@@ -257,6 +260,7 @@ def squares(state: State, at: At, made: Compute) -> None:
     if contents is None:
         state.poison(at, made.outputs)
         return
+    _check_attrs(state, made, found)
     forms = [state.forms[content.form] for content in contents.values()]
     if found.stage in OVER_ALL:
         _check_copies(state, made, forms)
