@@ -132,7 +132,7 @@ def _allocated(source: Source, job: Job, context: Context, options: Options) -> 
         return replace(made, plan=made.plan.with_(gap=gap)) if len(bounds) > 1 else made
 
     def sizes(made: Compiled) -> tuple[int, int]:
-        return made.plan.predicted.peak_bytes, peak_bytes(made.program)
+        return made.plan.predicted.peak_bytes, peak_bytes(emitted_program(made))
 
     try:
         return replace(allocating_within(context, planned, sizes), context=context)

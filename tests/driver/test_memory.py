@@ -9,7 +9,7 @@ import pytest
 
 from dlc.cost.memory import peak_bytes
 from dlc.diagnostics import DiagnosticError
-from dlc.driver import Options, compile_spec, plan_spec, read
+from dlc.driver import Options, compile_spec, emitted_program, plan_spec, read
 from tests.driver.conftest import Compile, Write, spec
 
 LENET = Path(__file__).parents[2] / "specs" / "lenet5.dlspec"
@@ -32,6 +32,22 @@ def test_a_limit_that_the_plan_just_keeps_is_kept_by_the_program(
     assert peak_bytes(made.program) <= limit * 1024
     assert made.plan.predicted.objective >= best.predicted.objective * (1 - 1e-9)
     assert made.warnings == ()
+
+
+def test_the_arrays_that_half_precision_is_computed_in_are_within_the_limit_too(
+    write: Write, compiled: Compile
+) -> None:
+    text = LENET.read_text(encoding="utf-8").partition("plan lenet5 on laptop")[0].replace("batch = 32", "batch = 8", 1)
+    text = text.replace("train lenet5 {", "train lenet5 {\n  precision = mixed(compute = bf16)", 1)
+
+    def job(more: str) -> str:
+        return f"{text}plan lenet5 on laptop {{ strategy = data{more} }}\n"
+
+    best = compiled(job(""), ranks=2)
+    limit = peak_bytes(emitted_program(best)) - 64 * 1024
+    made = compiled(job(f", limit memory <= {limit // 1024} KiB"), ranks=2)
+    assert best.plan.predicted.peak_bytes < limit < peak_bytes(emitted_program(best))
+    assert peak_bytes(emitted_program(made)) <= limit
 
 
 def test_a_limit_below_all_programs_says_what_they_need(write: Write) -> None:
