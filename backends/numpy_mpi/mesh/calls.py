@@ -52,6 +52,7 @@ class Calls:
 
     def statements(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
         """The statements of a segment; updates that are alike are one loop."""
+        self.begun |= {each.name: each for each in instructions if isinstance(each, Collective) and not each.blocking}
         for alike, group in groupby(instructions, self._alike):
             several = tuple(group)
             loop = self._loop(several, alike) if alike is not None else None
@@ -107,8 +108,6 @@ class Calls:
                 yield _call("place.wait", [self._moved(self.begun[name])[-1]])
 
     def _collective(self, made: Collective) -> Statement:
-        if not made.blocking:
-            self.begun[made.name] = made
         attrs, function = dict(made.attrs), str(made.kind)
         if function == "halo" and attrs["add"]:
             function = "halo_sum"
