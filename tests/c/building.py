@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from backends.numpy_mpi.c.source import FLAGS, CFunction, head
 from backends.numpy_mpi.c.target import AVX2, AVX512, PLAIN, Target
@@ -28,6 +29,11 @@ def runnable() -> list[Target]:
         lines = []
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
     return [target for target in (AVX512, AVX2, PLAIN) if COMPILER and flags.issuperset(FEATURES[target.name])]
+
+
+def each_target() -> list[Any]:
+    """The same as parameters of a test: compiling takes long, so all but the widest are slow ones."""
+    return [pytest.param(t, id=t.name, marks=[pytest.mark.slow] if at else []) for at, t in enumerate(runnable())]
 
 
 def build(functions: Sequence[CFunction], target: Target, dtypes: Sequence[str], folder: Path) -> ctypes.CDLL:

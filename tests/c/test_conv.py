@@ -14,7 +14,7 @@ from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import Target
 from backends.numpy_mpi.kernels.conv_im2col import conv_im2col_dw, conv_im2col_dx, conv_im2col_forward
-from tests.c.building import JUNK, build, call, runnable, threads
+from tests.c.building import JUNK, build, call, each_target, runnable, threads
 
 Array = np.ndarray[Any, Any]
 Make = Callable[..., CFunction]
@@ -135,7 +135,7 @@ def error(found: Array, wanted: Array) -> float:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("target", runnable(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", each_target())
 def test_every_pass_gives_what_numpy_gives_whatever_the_number_of_threads(
     target: Target, layout: str, tmp_path: Path
 ) -> None:

@@ -11,12 +11,12 @@ import pytest
 from backends.numpy_mpi.c.layout import convert
 from backends.numpy_mpi.c.target import Target
 from backends.numpy_mpi.kernels.layout import TO_LOGICAL, physical
-from tests.c.building import JUNK, build, call, runnable
+from tests.c.building import JUNK, build, call, each_target, runnable
 
 pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
 
 
-@pytest.mark.parametrize("target", runnable(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", each_target())
 def test_every_conversion_puts_elements_where_they_belong(target: Target, tmp_path: Path) -> None:
     """Extents below, at and above the number of lanes."""
     pairs, dtypes = list(permutations(TO_LOGICAL, 2)), {"f32": np.float32, "f64": np.float64}

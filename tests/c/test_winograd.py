@@ -12,7 +12,7 @@ from backends.numpy_mpi.c import conv_winograd, conv_winograd_dw
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import AVX2, Target
-from tests.c.building import build, runnable, threads
+from tests.c.building import build, each_target, runnable, threads
 from tests.c.test_conv import draw_arrays, error, expected, run
 
 pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
@@ -37,7 +37,7 @@ CASES = (
 
 
 @pytest.mark.parametrize("m", [2, 4])
-@pytest.mark.parametrize("target", runnable(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", each_target())
 def test_every_pass_gives_what_the_sum_gives(target: Target, m: int, tmp_path: Path) -> None:
     made = {
         (conv, stage): make(conv, target, f"conv{number}_{stage}", m)

@@ -72,7 +72,9 @@ def test_f16_overflows_to_infinity_without_a_warning() -> None:
     assert made.tolist() == [65504.0, 65504.0, -np.inf]
 
 
-def step(scale: float, steps: tuple[float, float], gradient: float, dynamic: bool = True) -> tuple[float, Array, Array]:
+def step(
+    scale: float, steps: tuple[float, float, float], gradient: float, dynamic: bool = True
+) -> tuple[float, Array, Array]:
     """(scale, counts, gradient) behind a step whose gradients are this one and 8."""
     gradients = np.array([gradient, 8.0], np.float32), np.full((2, 2), 8.0, np.float32)
     factor, counts, found = np.array(scale, np.float32), np.array(steps, np.float32), np.zeros(1)
@@ -82,18 +84,18 @@ def step(scale: float, steps: tuple[float, float], gradient: float, dynamic: boo
 
 
 def test_a_good_step_divides_by_the_scale() -> None:
-    scale, counts, gradient = step(4.0, (5, 2), 16.0)
-    assert (scale, counts.tolist(), gradient.tolist()) == (4.0, [6, 0], [4.0, 2.0])
+    scale, counts, gradient = step(4.0, (5, 2, 3), 16.0)
+    assert (scale, counts.tolist(), gradient.tolist()) == (4.0, [6, 0, 3], [4.0, 2.0])
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_step_with_an_overflow_drops_gradients_and_halves_the_scale(bad: float) -> None:
-    scale, counts, gradient = step(4.0, (5, 1), bad)
-    assert (scale, counts.tolist(), gradient.tolist()) == (2.0, [0, 2], [0.0, 0.0])
-    assert step(4.0, (5, 1), bad, dynamic=False)[0] == 4.0
+    scale, counts, gradient = step(4.0, (5, 1, 3), bad)
+    assert (scale, counts.tolist(), gradient.tolist()) == (2.0, [0, 2, 4], [0.0, 0.0])
+    assert step(4.0, (5, 1, 3), bad, dynamic=False)[0] == 4.0
 
 
 def test_the_scale_doubles_behind_so_many_good_steps() -> None:
-    scale, counts, _ = step(4.0, (GROWTH_INTERVAL - 1, 0), 1.0)
-    assert (scale, counts.tolist()) == (8.0, [0, 0])
-    assert step(4.0, (GROWTH_INTERVAL - 1, 0), 1.0, dynamic=False)[0] == 4.0
+    scale, counts, _ = step(4.0, (GROWTH_INTERVAL - 1, 0, 3), 1.0)
+    assert (scale, counts.tolist()) == (8.0, [0, 0, 3])
+    assert step(4.0, (GROWTH_INTERVAL - 1, 0, 3), 1.0, dynamic=False)[0] == 4.0
