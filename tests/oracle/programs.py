@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from backends.numpy_mpi.kernels.layout import logical
 from backends.numpy_mpi.runtime.thread_world import run_threads
 
 Arrays = dict[str, NDArray[Any]]
@@ -46,12 +47,12 @@ class EmittedProgram:
     def run(self, observer: Observer | None = None, **options: Any) -> Any:
         """main() with these options; its result. Failures are raised."""
         with self._imported() as module:
-            program, files, clock, world = (
-                importlib.import_module(f"runtime.{name}") for name in ("program", "files", "clock", "world")
+            program, files, clock, world, job = (
+                importlib.import_module(f"runtime.{name}") for name in ("program", "files", "clock", "world", "job")
             )
             self.module, self.steps_per_epoch = module, 0
             self.loaded.clear()
-            module.Loader = self._keeping(module.Loader)
+            module.Loader = job.Loader = self._keeping(module.Loader)
             if observer is not None:
                 module.Trace = observer
             given = program.Options(quiet=True, root=self.root, **options)
@@ -77,7 +78,7 @@ class EmittedProgram:
                 for name, array in buffers.items():
                     if not program.loaded or name in program.loaded[-1]:
                         program.loaded.append({})
-                    program.loaded[-1][name] = array.copy()
+                    program.loaded[-1][name] = logical(array, self.layouts.get(name, "NCHW")).copy()
 
         return KeepingLoader
 
