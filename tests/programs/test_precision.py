@@ -90,7 +90,7 @@ def test_any_plan_equals_the_serial_program(plan: str, precision: str, tmp_path:
         ("gpt2_small", "data and model", BF16),
         ("gpt2_small", "ZeRO 3", F16),
         ("lstm", "pipeline", F16),
-        ("googlenet", "data and model", F16),
+        pytest.param("googlenet", "data and model", F16, marks=pytest.mark.slow),
         ("resnet50", "spatial", BF16),
     ],
 )
