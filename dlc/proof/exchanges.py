@@ -206,7 +206,7 @@ def _halo(state: State, made: Collective, source: str, target: str, form: Form, 
         words = "none of other ranks" if along is None else f"rows {_spans(along.reads)} of them"
         state.problem("parts", made, f"`{made.name}` {does} rows {_spans(wide.reads)} of `{source}`, which has {words}")
         return None
-    kept = wide.rows == own_rows(type_, form.placement, state.mesh, axis)
+    kept = wide.rows == wide.reads == own_rows(type_, form.placement, state.mesh, axis)
     after = Form(form.placement, form.layout, rest if add or kept else tuple(sorted((*rest, wide))))
     state.typed(made, target, value, after)
     return after

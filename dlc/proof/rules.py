@@ -204,7 +204,7 @@ class Rules:
         return self.forms.number(Form(placement, layout if is_image(type_) else "", fringes))
 
     def _fringes(self, op: Op, role: str, placement: Placement, pending: bool) -> tuple[Fringe, ...]:
-        """The rows that windows read besides those of their own part, by axis."""
+        """The rows that windows read, where these are others than those of their own part or pads, by axis."""
         if not op.indexing.halos or (role not in op.operator.operands and not op.operator.variadic):
             return ()
         type_, found = op.types[role], list[Fringe]()
@@ -215,7 +215,7 @@ class Rules:
             if count > 1:
                 axis = runs[along]
                 wide = fringe(axis.name, axis.extent, halo, results[along], count, pending)
-                if wide.rows != own_rows(type_, placement, self.mesh, axis.name):
+                if not wide.rows == wide.reads == own_rows(type_, placement, self.mesh, axis.name):
                     found.append(wide)
         return tuple(sorted(found))
 

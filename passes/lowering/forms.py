@@ -72,12 +72,16 @@ def spread(type_: TensorType, form: Form, mesh: Mesh) -> TensorType:
 
 @lru_cache(maxsize=4096)
 def margin(axis: str, halo: Halo, operand: int, results: int, count: int) -> Margin | None:
-    """The margin of an operand axis of which a window makes so many results, in `count` parts; None without one."""
+    """The margin of an operand axis of which a window makes so many results, in `count` parts; None without one.
+
+    Where parts read just their own rows and some read pads as well there is one of no rows: it says who has which pads.
+    """
     if count == 1:
         return None
     own, cut = shards(operand, count), shards(results, count)
-    read = tuple((max(0, first), min(operand, last)) for first, last in (halo.reads(*each) for each in cut))
-    if read == own:
+    around = tuple(halo.reads(*each) for each in cut)
+    read = tuple((max(0, first), min(operand, last)) for first, last in around)
+    if read == own == around:
         return None
     before, behind = fringe(halo, operand, results, count)
     return Margin(axis, results, halo, max(stop - start for start, stop in read), max(before, 0), max(behind, 0))
