@@ -82,22 +82,29 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
 
 @dataclass(frozen=True, slots=True)
 class Tied:
-    """A weight that ops on several devices use: its owner's device, and the others."""
+    """A weight that ops on several devices use: its owner's device, all of them, and those with gradients of it."""
 
     weight: str
     owner: int
     borrowers: tuple[int, ...]
+    giving: tuple[int, ...]
 
 
 def _tied(found: Setting) -> tuple[Tied, ...]:
-    """The weights with uses on several devices, in the order of the graph."""
+    """The weights with uses on several devices, in the order of the graph; the first with a gradient owns it."""
     users: dict[str, dict[int, None]] = {}
     for stage in found.cut.stages if found.staged else ():
         for node in stage.forward:
             for name in node.inputs:
                 if found.graph.value(name).kind == "weight":
                     users.setdefault(name, {})[stage.index % found.devices] = None
-    return tuple(Tied(name, next(iter(at)), tuple(sorted(at))) for name, at in users.items() if len(at) > 1)
+    tied = list[Tied]()
+    for name, at in users.items():
+        giving = {found.cut.made[part] % found.devices for part in found.cut.parts.get(name, ())}
+        if len(at) > 1 and giving:
+            owner = next(device for device in at if device in giving)
+            tied.append(Tied(name, owner, tuple(sorted(at)), tuple(sorted(giving))))
+    return tuple(tied)
 
 
 def _groups(roles: Sequence[Role], mesh: Mesh, setting: Setting) -> Iterator[CommunicationGroup]:
@@ -417,7 +424,7 @@ class _Weights:
         """The gradients of shared weights go to their owners, which add them to their own."""
         for each in self.tied:
             value = f"{each.weight}@grad"
-            for other in (device for device in each.borrowers if device != each.owner):
+            for other in (device for device in each.giving if device != each.owner):
                 name, size = f"{value}.stage{other}", self.setting.bytes(value, self.setting.homes[each.weight])
                 if other == self.device:
                     yield from self.totals.wait(value)
