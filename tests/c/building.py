@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c.source import FLAGS, CFunction, head
+from backends.numpy_mpi.c.source import CFunction, head
 from backends.numpy_mpi.c.target import AVX2, AVX512, PLAIN, Target
+from backends.numpy_mpi.kernels.native import FLAGS, find_compiler
 
-COMPILER = shutil.which("cc") or shutil.which("gcc")
+COMPILER = find_compiler()
 FEATURES = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": ("avx2", "fma"), "plain": ()}
 JUNK = 7.25
 """What results and scratch hold before a call."""
@@ -40,8 +40,8 @@ def build(functions: Sequence[CFunction], target: Target, dtypes: Sequence[str],
     """Compile one file of all functions, with every warning an error."""
     path = folder / "kernels.c"
     path.write_text("\n".join((head(target, tuple(dtypes)), *(f.text for f in functions))), encoding="utf-8")
-    command = [COMPILER or "cc", *FLAGS, *target.flags, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
-    subprocess.run([*command, "-shared", "-fPIC", str(path), "-o", str(path.with_suffix(".so"))], check=True)
+    command = [*COMPILER, *FLAGS, *target.flags, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
+    subprocess.run([*command, str(path), "-o", str(path.with_suffix(".so"))], check=True)
     return ctypes.CDLL(str(path.with_suffix(".so")))
 
 

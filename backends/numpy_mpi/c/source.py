@@ -9,9 +9,6 @@ from string import Template
 
 from .target import WIDTHS, Target
 
-FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-fno-math-errno")
-"""The compiler's flags, but for the target's."""
-
 C_TYPES = {"f32": "float", "f64": "double"}
 
 

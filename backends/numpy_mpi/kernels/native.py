@@ -27,7 +27,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
+"""The compiler's flags, but for the processor's."""
+
 NATIVE = ("-march=native", "-mprefer-vector-width=512")
 """Flags for the processor at hand; a compiler that does not know one of them is asked without it."""
 
