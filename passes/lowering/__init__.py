@@ -9,5 +9,6 @@ buffer of its own.
 * `setting`: what holds for the whole job: meshes, homes, prices of collectives.
 * `values`: the forms of values as instructions make them; `nodes`: nodes to instructions.
 * `totals`: gradients of weights, loss and metrics, summed over microbatches and ranks, in buckets, sharded or whole.
+* `weights`: what a role keeps from step to step, and lends to other roles.
 * `updates`: what a step does with these; `schedule`: rows of a pipeline; `program`: roles and entries.
 """
