@@ -25,13 +25,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
 """The compiler's flags, but for the processor's."""
 
 NATIVE = ("-march=native", "-mprefer-vector-width=512")
 """Flags for the processor at hand; a compiler that does not know one of them is asked without it."""
+
+
+class Numbers(NamedTuple):
+    """What a C function is told besides its arrays: whole numbers as `long`, others as `double`, in its order.
+
+    `scratch` elements of the program's dtype are passed as the last array where that is not 0.
+    """
+
+    values: tuple[int | float, ...]
+    scratch: int = 0
 
 
 class NoCompilerError(Exception):
