@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c.source import CFunction, head
+from backends.numpy_mpi.c.source import CFunction, file_text
 from backends.numpy_mpi.c.target import AVX2, AVX512, PLAIN, Target
 from backends.numpy_mpi.kernels.native import FLAGS, find_compiler
 
@@ -39,7 +39,7 @@ def each_target() -> list[Any]:
 def build(functions: Sequence[CFunction], target: Target, dtypes: Sequence[str], folder: Path) -> ctypes.CDLL:
     """Compile one file of all functions, with every warning an error."""
     path = folder / "kernels.c"
-    path.write_text("\n".join((head(target, tuple(dtypes)), *(f.text for f in functions))), encoding="utf-8")
+    path.write_text(file_text(target, tuple(dtypes), functions), encoding="utf-8")
     command = [*COMPILER, *FLAGS, *target.flags, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
     subprocess.run([*command, str(path), "-o", str(path.with_suffix(".so"))], check=True)
     return ctypes.CDLL(str(path.with_suffix(".so")))

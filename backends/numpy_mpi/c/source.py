@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from string import Template
 
@@ -17,14 +17,17 @@ class CFunction:
     """A function of C: `void NAME(arrays…, scratch, numbers…)`.
 
     `arguments` are the names of the arrays in the order of the call, `numbers` those of the run-time extents, type
-    long. `scratch(n, threads)` tells how many elements of scratch a call for n samples needs; it may hold anything.
+    long, or double where the name starts with `double `. `scratch(n, threads)` tells how many elements of scratch a
+    call for n samples needs; it may hold anything. `shared` are texts of functions that others call too: a file has
+    each of them once, above.
     """
 
     name: str
     text: str
     arguments: tuple[str, ...]
     numbers: tuple[str, ...]
-    scratch: Callable[[int, int], int]
+    scratch: Callable[[int, int], int] = lambda n, threads: 0
+    shared: tuple[str, ...] = ()
 
 
 HEAD = Template("""\
@@ -157,6 +160,13 @@ def head(target: Target, dtypes: tuple[str, ...]) -> str:
         for dtype in dtypes
     )
     return "\n".join((WHOLE_NUMBERS, *types))
+
+
+def file_text(target: Target, dtypes: tuple[str, ...], functions: Iterable[CFunction]) -> str:
+    """A whole file: its head, what functions share, the functions."""
+    functions = tuple(functions)
+    shared = dict.fromkeys(text for function in functions for text in function.shared)
+    return "\n".join((head(target, dtypes), *shared, *(function.text for function in functions)))
 
 
 NOTHING_DONE = (
