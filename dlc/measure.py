@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     import numpy as np
     import numpy.typing as npt
 
     Tensors = dict[str, npt.NDArray[np.generic]]
+    Elements = npt.NDArray[np.bool_] | EllipsisType
 
 BOUNDS = {"f64": 1e-12, "f32": 1e-5, "tf32": 1e-5, "f16": 1e-3, "bf16": 8e-3}
 SPREAD_FACTOR = 8
@@ -67,69 +70,77 @@ def judge_step(number: int, step: Step, bound: float, *, exact: bool = False) ->
     """Compare the step of that number; ValueError where the two runs recorded different tensors."""
     if step.reference.keys() != step.tested.keys():
         raise ValueError(f"different tensors: {sorted(step.reference.keys() ^ step.tested.keys())}")
-    noise = frozenset() if exact else made_of_noise(step.reference)
-    judgements = [
-        _judge_tensor(f"step {number}: {name}", name, step, bound, exact)
-        for name in step.reference
-        if name not in noise
-    ]
-    return worst(judgements)
+    judged = _equal_bits if exact else _Bounds(bound, _scales(step.reference)).judgement
+    return worst([judged(f"step {number}: {name}", name, step) for name in step.reference])
 
 
-def _judge_tensor(title: str, name: str, step: Step, bound: float, exact: bool) -> Judgement:
+def _equal_bits(title: str, name: str, step: Step) -> Judgement:
     import numpy as np
 
-    expected, tested = step.reference[name], step.tested[name]
-    if exact:
-        error, bound = (0.0 if np.array_equal(expected, tested) else 1.0), 0.0
-    else:
-        scale = _scale(name, step.reference)
-        error = _distance(tested, expected, scale)
-        spread = max((_distance(other[name], expected, scale) for other in step.noisy), default=0.0)
-        bound = max(bound, SPREAD_FACTOR * spread)
-    return Judgement(title, error, bound, 1, () if error <= bound else (title,))  # NaN fails too
+    equal = np.array_equal(step.reference[name], step.tested[name])
+    return Judgement(title, 0.0 if equal else 1.0, 0.0, 1, () if equal else (title,))
 
 
-def _scale(name: str, reference: Tensors) -> float:
-    """What an error is relative to: the tensor's norm; for a gradient that is zero but for rounding, the largest one's.
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """How far the tensors of a step may be apart: `least`, or what noise does to them; `scales` are those of errors."""
+
+    least: float
+    scales: dict[str, float]
+
+    def judgement(self, title: str, name: str, step: Step) -> Judgement:
+        which = self._compared(name, step)
+        error, bound = self._error(name, step, which), self._bound(name, step, which)
+        return Judgement(title, error, bound, 1, () if error <= bound else (title,))  # NaN fails too
+
+    def _compared(self, name: str, step: Step) -> Elements:
+        """All elements; of what an optimizer made not those whose gradients are rounding: they differ, and may by more.
+
+        Adam makes steps of any size of such a gradient. It is compared itself, and the next step begins with the serial
+        program's state.
+        """
+        import numpy as np
+
+        gradient = _gradient_of(name, step.reference)
+        if gradient is None or step.reference[gradient].shape != step.reference[name].shape:
+            return ...
+        expected, tested = step.reference[gradient], step.tested[gradient]
+        allowed = self._bound(gradient, step) * self.scales[gradient]
+        compared: npt.NDArray[np.bool_] = (expected == tested) | (np.abs(expected) > allowed)
+        return compared
+
+    def _bound(self, name: str, step: Step, which: Elements = ...) -> float:
+        spread = (self._error(name, replace(step, tested=noisy), which) for noisy in step.noisy)
+        return max(self.least, SPREAD_FACTOR * max(spread, default=0.0))
+
+    def _error(self, name: str, step: Step, which: Elements = ...) -> float:
+        return _distance(step.tested[name][which], step.reference[name][which], self.scales[name])
+
+
+def _gradient_of(name: str, reference: Tensors) -> str | None:
+    """`g.c1_bias` of `after.w.c1_bias` and of its state `after.s.c1_bias_velocity`."""
+    if not name.startswith(("after.w.", "after.s.")):
+        return None
+    attribute = name[len("after.w.") :]
+    gradients = (g for g in reference if g.startswith("g.") and f"{attribute}_".startswith(f"{g[2:]}_"))
+    return max(gradients, key=len, default=None)
+
+
+def _scales(reference: Tensors) -> dict[str, float]:
+    """What errors are relative to: a tensor's norm; for gradients that are zero but for rounding, the largest one's.
 
     A bias in front of a batch norm has such a gradient: its own norm says nothing.
     """
     import numpy as np
 
-    is_zero = name.startswith("g.") and _is_zero(name, reference)
-    return _largest_gradient(reference) if is_zero else float(np.linalg.norm(reference[name]))
+    norms = {name: float(np.linalg.norm(tensor)) for name, tensor in reference.items()}
+    largest = max((norm for name, norm in norms.items() if name.startswith("g.")), default=0.0)
 
+    def is_zero(name: str) -> bool:
+        rounding = float(np.finfo(reference[name].dtype.name).eps) * reference[name].size ** 0.5
+        return bool(norms[name] <= 64 * rounding * largest)
 
-def _is_zero(gradient: str, reference: Tensors) -> bool:
-    """Whether a gradient is zero but for rounding."""
-    import numpy as np
-
-    tensor = reference[gradient]
-    rounding = float(np.finfo(tensor.dtype.name).eps) * tensor.size**0.5
-    return bool(np.linalg.norm(tensor) <= 64 * rounding * _largest_gradient(reference))
-
-
-def _largest_gradient(reference: Tensors) -> float:
-    import numpy as np
-
-    return max(float(np.linalg.norm(tensor)) for name, tensor in reference.items() if name.startswith("g."))
-
-
-def made_of_noise(reference: Tensors) -> frozenset[str]:
-    """Weights and states after a step whose gradient was zero but for rounding: Adam makes steps of any size of it.
-
-    Their gradients are compared all the same, and the next step begins with the serial program's state.
-    """
-    weights = [name.removeprefix("g.") for name in reference if name.startswith("g.")]
-    zero = {weight for weight in weights if _is_zero(f"g.{weight}", reference)}
-
-    def owner(attribute: str) -> str:
-        """`c1_bias` of `c1_bias` and of its state `c1_bias_velocity`."""
-        return max((w for w in weights if attribute == w or attribute.startswith(f"{w}_")), key=len, default="")
-
-    after = (name for name in reference if name.startswith(("after.w.", "after.s.")))
-    return frozenset(name for name in after if owner(name[len("after.w.") :]) in zero)
+    return {name: largest if name.startswith("g.") and is_zero(name) else norm for name, norm in norms.items()}
 
 
 def _distance(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], scale: float) -> float:

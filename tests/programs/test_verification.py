@@ -1,6 +1,7 @@
 """`dlc verify` on programs that are right, and on programs that are wrong in a small way."""
 
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from dlc.driver import Compiled, Options, compile_job, compile_spec, context_of, emit_files, read
 from dlc.verification import VerificationError, compare, variants, verify, without_rounding
 from tests.programs.conftest import HERE, SPECS
+from tests.programs.random_plans import in_turns
 
 pytestmark = pytest.mark.mpi
 
@@ -88,6 +90,21 @@ def test_a_program_that_does_not_clip_is_caught(optimizer: str) -> None:
         compiled, {**files, "train.py": text.replace("    clip(", "    (lambda *_, **__: None)(").encode()}, "", steps=1
     )
     assert any("after.w." in tensor for tensor in verdict.failed)
+
+
+@pytest.mark.parametrize(("right", "seeds"), [(True, [1, 2]), (False, [1, 2, 3, 4, 5, 6, 7, 8])])
+def test_noise_is_drawn_more_often_where_something_is_beyond_its_bound(right: bool, seeds: list[int]) -> None:
+    compiled = compile_spec(read(LENET), Options(ranks=2, precision="f64"))
+    text = emit_files(compiled)["train.py"].decode()
+    wrong = text if right else text.replace("count=at.count", "count=7")
+    drawn = list[int]()
+
+    def run(program: str, ranks: int, root: str, steps: int, record: str, *options: str) -> None:
+        drawn.extend(int(seed) for option, seed in pairwise(options) if option == "--perturb")
+        in_turns(program, ranks, root, steps, record, *options)
+
+    assert compare(compiled, {**emit_files(compiled), "train.py": wrong.encode()}, "", 1, run=run).passed == right
+    assert drawn == seeds
 
 
 def test_a_plan_is_applied_as_it_stands(tmp_path: Path) -> None:
