@@ -59,7 +59,7 @@ class _Backward:
     values: list[Value] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)  # value -> gradients that reach it
     trained: set[str] = field(default_factory=set)  # values that depend on a weight
-    uses: Counter[str] = field(default_factory=Counter)  # value -> how many operands it is of what leads to the loss
+    uses: Counter[str] = field(default_factory=Counter)  # value -> how many gradients of the loss reach it
 
     def __post_init__(self) -> None:
         self.trained.update(value.name for value in self.graph.of_kind("weight"))
@@ -69,8 +69,21 @@ class _Backward:
         leading = {self.graph.loss}
         for node in reversed(self.graph.nodes):
             if leading.intersection(node.outputs):
-                leading.update(node.inputs)
-                self.uses.update(node.inputs)
+                reached = tuple(self._differentiated(node))
+                leading.update(reached)
+                self.uses.update(reached)
+
+    def _differentiated(self, node: Node) -> Iterator[str]:
+        """The operands that a node has gradients of: what it reads as positions alone has none."""
+        op, known = operator_of(node), roles(node)
+        if self._is_identity(node, op):
+            yield from node.inputs
+        else:
+            yield from (known[role] for gradient in op.gradients for role in schema.given(gradient, known))
+
+    def _is_identity(self, node: Node, op: Operator) -> bool:
+        """Whether the gradient of the result is that of every operand."""
+        return op.identity_gradient and len({self.graph.type(name) for name in (*node.inputs, *node.outputs)}) == 1
 
     def seed(self, loss: str, scale: float) -> None:
         """d loss / d loss = 1, or the loss scale: then all gradients are so many times as large."""
@@ -87,7 +100,7 @@ class _Backward:
             return
         dy = tuple(self.gradient(results[index]) for index in reached)
         known = roles(node)
-        if op.identity_gradient and all(self.graph.type(x) == self.graph.type(node.outputs[0]) for x in node.inputs):
+        if self._is_identity(node, op):
             for name in node.inputs:
                 self._reach(name, dy[0])
             return
