@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -22,9 +23,12 @@ import numpy.typing as npt
 from backends.numpy_mpi.runtime.trace import Trace
 from dlc.driver import Compiled, Options, compile_job, context_of, emit_files, read, serial
 from dlc.folders import write_folder
+from dlc.ir.graph import Graph
 from dlc.ir.training import Choice, RatePiece
 from dlc.measure import BOUNDS, SPREAD_FACTOR
+from dlc.ops.indexing import indexing_of
 from dlc.verification import launched
+from passes.differentiate import operator_of, roles
 from tests.oracle.programs import EmittedProgram
 from tests.programs.conftest import SPECS
 from tests.specs.reduced import REDUCED
@@ -57,11 +61,17 @@ PLANS = {
     "data": ("strategy = data",),
     "model": ("strategy = model",),
     "spatial": ("strategy = spatial",),
+    "sequence": (),
     "pipeline": ("strategy = pipeline", *PIPELINE),
     "hybrid": ("mesh { pipeline = board; within = core }", *PIPELINE),
 }
-"""Three kinds of parallelism in the hybrid one: two stages, whose ranks split the samples of some ops (data) and the
+"""Texts have elements one behind the other in place of rows of pixels: each rank has a quarter of every sequence in all
+ops that have that axis, pinned one by one.
+
+Three kinds of parallelism in the hybrid one: two stages, whose ranks split the samples of some ops (data) and the
 tensors of others (model), as `pins` say."""
+
+ALONG = "[split(seq, over = board), split(seq, over = core)]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,12 @@ class Network:
     rate: float
     pins: tuple[tuple[str, str], ...]
     parameters: tuple[tuple[str, object], ...] = ()
-    plans: tuple[str, ...] = tuple(PLANS)
+    plans: tuple[str, ...] = ("data", "model", "spatial", "pipeline", "hybrid")
 
 
 SGD = Choice("sgd", (("momentum", 0.9), ("nesterov", False), ("weight_decay", 0.0)))
 ADAM = Choice("adam", (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8), ("weight_decay", 0.0)))
-WITHOUT_IMAGES = ("data", "model", "pipeline", "hybrid")
+OF_TEXTS = ("data", "model", "sequence", "pipeline", "hybrid")
 
 NETWORKS = {
     "LeNet-5": Network("lenet5", SGD, 0.05, (("c1.conv", "batch"), ("f6.linear", "feature"))),
@@ -91,16 +101,14 @@ NETWORKS = {
         (("batch", 8), ("group", 4)),
     ),
     "GoogLeNet": Network("googlenet", ADAM, 0.01, (("stem.c1.conv", "batch"), ("i5b.b.expand.conv", "channel"))),
-    "LSTM": Network(
-        "lstm", ADAM, 0.02, (("words.embedding", "batch"), ("logits.linear", "feature")), plans=WITHOUT_IMAGES
-    ),
+    "LSTM": Network("lstm", ADAM, 0.02, (("words.embedding", "batch"), ("logits.linear", "feature")), plans=OF_TEXTS),
     "GPT-2": Network(
         "gpt2",
         ADAM,
         0.01,
         (("wte.embedding", "batch"), ("body[1].b.mlp.up", "feature"), ("body[1].b.mlp.down", "reduce")),
         (("depth", 2),),
-        plans=WITHOUT_IMAGES,
+        plans=OF_TEXTS,
     ),
 }
 
@@ -115,11 +123,15 @@ def compiled_for(network: Network, plan: str, precision: str, folder: Path) -> C
     shutil.copytree(SPECS, folder, dirs_exist_ok=True)
     path = folder / f"{network.spec}.dlspec"
     name = text.partition("\ntrain ")[2].split()[0]
-    path.write_text("\n".join([text, CLUSTER, f"plan {name} on box {{", *lines, "}\n"]))
     given = REDUCED[network.spec] | dict(network.parameters)
     options = Options(
         parameters={key: str(value).replace(" ", "") for key, value in given.items()}, precision=precision
     )
+    if plan == "sequence":
+        path.write_text(text)
+        graph = read(str(path), options.parameters).spec.jobs[0].graph
+        lines += [f"pin {op} {{ partition = {ALONG} }}" for op in _along("seq", graph)]
+    path.write_text("\n".join([text, CLUSTER, f"plan {name} on box {{", *lines, "}\n"]))
     source = read(str(path), options.parameters)
     job, context = context_of(source, options)
     training = replace(
@@ -131,6 +143,14 @@ def compiled_for(network: Network, plan: str, precision: str, folder: Path) -> C
         checkpoint=None,
     )
     return compile_job(source, job, context.with_(training=training), options)
+
+
+def _along(axis: str, graph: Graph) -> Iterator[str]:
+    """The ops that have an axis."""
+    for node in graph.forward:
+        types = {role: graph.type(name) for role, name in roles(node).items()}
+        if axis in indexing_of(operator_of(node), types, dict(node.attrs)).axes:
+            yield node.address
 
 
 def _data(data: Choice, batch: int) -> Choice:

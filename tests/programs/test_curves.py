@@ -6,11 +6,12 @@ The default run has the small ones; `python -m tests.programs.curves` trains all
 from __future__ import annotations
 
 import shutil
+from math import prod
 from pathlib import Path
 
 import pytest
 
-from tests.programs.curves import NETWORKS, PLANS, compiled_for, curve
+from tests.programs.curves import NETWORKS, compiled_for, curve
 
 SMALL = {("LeNet-5", "f32"), ("LSTM", "f32")}
 TIGHT = 1e-6
@@ -36,7 +37,7 @@ def test_learns_as_on_one_rank(name: str, plan: str, precision: str) -> None:
 @pytest.mark.slow
 @pytest.mark.mpi
 @pytest.mark.skipif(shutil.which("mpiexec") is None, reason="there is no mpiexec: real ranks cannot be started")
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", NETWORKS["LeNet-5"].plans)
 def test_learns_under_mpiexec(plan: str) -> None:
     found = curve("LeNet-5", plan, "f32", processes=True)
     assert found.learns, found.ends
@@ -51,3 +52,13 @@ def test_the_hybrid_plan_has_stages_and_splits_samples_and_tensors(name: str, tm
     axes = {split.axis for op in plan.ops for split in op.partition}
     assert len(plan.stages) == 2
     assert axes >= {axis for _, axis in NETWORKS[name].pins} >= {"batch"}
+
+
+@pytest.mark.parametrize(("name", "whole"), [("LSTM", "lstm"), ("GPT-2", "transpose")])
+def test_the_sequence_plan_has_a_quarter_of_each_sequence_on_each_rank(name: str, whole: str, tmp_path: Path) -> None:
+    """In all ops but a recurrence, which needs what is before, and the keys of attention, which all queries need."""
+    plan = compiled_for(NETWORKS[name], "sequence", "f32", tmp_path).plan
+    extents = dict(plan.mesh)
+    for op in plan.ops:
+        parts = prod(extents[split.over] for split in op.partition if split.axis == "seq")
+        assert (op.address, parts) == (op.address, 1 if op.address.endswith(whole) else 4)
