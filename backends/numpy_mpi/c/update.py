@@ -1,0 +1,57 @@
+"""Update rules in C: each weight is read and written once, in any layout.
+
+What the steps alone decide, such as the corrections of Adam's moments, comes from outside.
+"""
+
+from __future__ import annotations
+
+from .elementwise import Formula, loops
+
+DECAYED = "const $dtype g = decay ? gradient[i] + ($dtype)decay * weight[i] : gradient[i];"
+
+MOMENTS = """\
+mean[i] = ($dtype)beta1 * mean[i] + ($dtype)(1 - beta1) * g;
+square_mean[i] = ($dtype)beta2 * square_mean[i] + ($dtype)(1 - beta2) * (g * g);
+const $dtype move = ($dtype)rate * mean[i] / (__builtin_sqrt$f(square_mean[i]) * ($dtype)root + ($dtype)eps);
+"""
+MOMENT_NUMBERS = ("rate", "root", "beta1", "beta2", "eps")
+
+
+def _rule(says: str, states: tuple[str, ...], statements: str, *numbers: str) -> Formula:
+    """An update of weight, gradient and states."""
+    return Formula(says, ("weight", "gradient"), ("weight", *states), statements, numbers)
+
+
+FORMULAS = {
+    ("sgd", "update", ""): _rule(
+        "g += decay w; v = momentum v + g; w -= lr v, or with Nesterov's momentum lr (g + momentum v).",
+        ("velocity",),
+        f"{DECAYED}\n"
+        "const $dtype v = ($dtype)momentum * velocity[i] + g;\n"
+        "velocity[i] = v;\n"
+        "weight[i] -= ($dtype)lr * (nesterov ? g + ($dtype)momentum * v : v);",
+        "lr",
+        "momentum",
+        "long nesterov",
+        "decay",
+    ),
+    ("sgd", "update", "plain"): _rule(
+        "g += decay w; w -= lr g.", (), f"{DECAYED}\nweight[i] -= ($dtype)lr * g;", "lr", "decay"
+    ),
+    ("adam", "update", ""): _rule(
+        "g += decay w; averages m1 of g, m2 of g^2; w -= rate m1/(root sqrt m2 + eps).",
+        ("mean", "square_mean"),
+        f"{DECAYED}\n{MOMENTS}weight[i] -= move;",
+        *MOMENT_NUMBERS,
+        "decay",
+    ),
+    ("adamw", "update", ""): _rule(
+        "Averages m1 of g, m2 of g^2; w = kept w - rate m1/(root sqrt m2 + eps).",
+        ("mean", "square_mean"),
+        f"const $dtype g = gradient[i];\n{MOMENTS}weight[i] = ($dtype)kept * weight[i] - move;",
+        *MOMENT_NUMBERS,
+        "kept",
+    ),
+}
+
+FUNCTIONS = loops(FORMULAS)
