@@ -1,0 +1,323 @@
+"""Batch norm forward in C: statistics of groups, y from them, and what else becomes of y before it is stored.
+
+The statistics of a group are made in one pass over memory: of a chunk that stays in the cache the mean, then what is
+left around the mean, and chunks are merged by the formula of Chan, Golub and LeVeque (1979) in double precision. The
+error does not grow with the mean, as with two passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .bn_groups import BLOCK, CHUNK, GROUPS, SMALL, SPAN, STATISTIC, Make, Names, parameters
+from .source import CFunction, fill
+
+MOMENTS = """\
+/* Of rows of `width` channels: a base, how far the mean lies beyond it, and the sum of squares around the mean. */
+static void ${real}_bn_moments(const $real *restrict x, long rows, long apart, long width, $real *restrict base,
+    $real *restrict offset, $real *restrict squares)
+{
+    double e[$block], q[$block];
+    const long chunk = most(8, $chunk / width);
+    for (long from = 0; from < rows; from += chunk) {
+        const long count = least(chunk, rows - from);
+        const double share = 1.0 / count, weight = (double)count / (from + count), spread = from * weight;
+        $real mean[$block], d[$block], s[$block];
+        for (long c = 0; c < width; c++)
+            mean[c] = d[c] = s[c] = 0;
+        long r = 0;
+        const $real *at = x + from * apart;
+        for (; r + 4 <= count; r += 4, at += 4 * apart)
+            #pragma omp simd
+            for (long c = 0; c < width; c++)
+                mean[c] += (at[c] + at[apart + c]) + (at[2 * apart + c] + at[3 * apart + c]);
+        for (; r < count; r++, at += apart)
+            for (long c = 0; c < width; c++)
+                mean[c] += at[c];
+        for (long c = 0; c < width; c++)
+            mean[c] *= ($real)share;
+        for (r = 0, at = x + from * apart; r + 2 <= count; r += 2, at += 2 * apart)
+            #pragma omp simd
+            for (long c = 0; c < width; c++) {
+                const $real u = at[c] - mean[c], v = at[apart + c] - mean[c];
+                d[c] += u + v;
+                s[c] += u * u + v * v;
+            }
+        for (; r < count; r++)
+            for (long c = 0; c < width; c++) {
+                const $real u = at[c] - mean[c];
+                d[c] += u;
+                s[c] += u * u;
+            }
+        if (!from)
+            for (long c = 0; c < width; c++)
+                base[c] = mean[c], e[c] = q[c] = 0;
+        for (long c = 0; c < width; c++) {
+            const double delta = ((double)mean[c] - base[c]) + d[c] * share - e[c];
+            e[c] += delta * weight;
+            q[c] += (s[c] - (double)d[c] * d[c] * share) + delta * delta * spread;
+        }
+    }
+    for (long c = 0; c < width && rows; c++)
+        offset[c] = ($real)e[c], squares[c] = ($real)q[c];
+}
+
+/* The same of one channel in stretches, as mean and sum of squares. */
+static void ${real}_bn_plane_moments(const $real *restrict x, struct bn_place place, double *mean, double *squares)
+{
+    double base = 0, e = 0, q = 0;
+    long done = 0;
+    for (long r = 0; r < place.rows; r++)
+        for (long from = 0; from < place.length; from += $chunk) {
+            const $real *at = x + r * place.apart + from;
+            const long count = least($chunk, place.length - from);
+            const double share = 1.0 / count, weight = (double)count / (done + count);
+            $real middle = 0, d = 0, s = 0;
+            #pragma omp simd reduction(+ : middle)
+            for (long i = 0; i < count; i++)
+                middle += at[i];
+            middle *= ($real)share;
+            #pragma omp simd reduction(+ : d, s)
+            for (long i = 0; i < count; i++) {
+                const $real u = at[i] - middle;
+                d += u;
+                s += u * u;
+            }
+            if (!done)
+                base = middle;
+            const double delta = (middle - base) + d * share - e;
+            e += delta * weight;
+            q += (s - (double)d * d * share) + delta * delta * weight * done;
+            done += count;
+        }
+    *mean = base + e;
+    *squares = q;
+}
+"""
+
+NORMALISE = """\
+/* y = (x - mean)·factor + shift over rows of channels. */
+static inline void ${name}_row(const $real *restrict x, $more_parameters$real *restrict y, const $real *restrict mean,
+    const $real *restrict factor, const $real *restrict shift, long channels)
+{
+    #pragma omp simd
+    for (long i = 0; i < channels; i++) {
+        const $real t = (x[i] - mean[i]) * factor[i] + shift[i]$added;
+        y[i] = $stored;
+    }
+}
+
+/* The same over a stretch of one channel. */
+static inline void ${name}_stretch(const $real *restrict x, $more_parameters$real *restrict y, $real mean, $real factor,
+    $real shift, long length)
+{
+    #pragma omp simd
+    for (long i = 0; i < length; i++) {
+        const $real t = (x[i] - mean) * factor + shift$added;
+        y[i] = $stored;
+    }
+}
+"""
+
+FORWARD = """\
+/* One group with channels innermost. */
+static void ${name}_rows(const $real *restrict x, $more_parameters$real *restrict y, const $real *restrict scale,
+    const $real *restrict shift, $real *restrict mean, $real *restrict rstd, $real *restrict parts, long rows,
+    long channels, long segments, double eps)
+{
+    $real *factor = parts + 3 * segments * channels;
+    #pragma omp parallel if (rows * channels > $small)
+    {
+        #pragma omp for collapse(2) schedule(static)
+        for (long s = 0; s < segments; s++)
+            for (long c = 0; c < channels; c += $block) {
+                const long from = rows * s / segments, to = rows * (s + 1) / segments;
+                $real *at = parts + 3 * s * channels + c;
+                ${real}_bn_moments(x + from * channels + c, to - from, channels, least($block, channels - c), at,
+                    at + channels, at + 2 * channels);
+            }
+        #pragma omp for schedule(static)
+        for (long c = 0; c < channels; c++) {
+            double e = 0, q = 0, base = 0;
+            for (long s = 0, done = 0; s < segments; s++) {
+                const long total = rows * (s + 1) / segments, count = total - done;
+                const $real *at = parts + 3 * s * channels + c;
+                if (!count)
+                    continue;
+                if (!done)
+                    base = at[0];
+                const double delta = (at[0] - base) + at[channels] - e, weight = (double)count / total;
+                e += delta * weight;
+                q += at[2 * channels] + delta * delta * weight * done;
+                done = total;
+            }
+            mean[c] = ($real)(base + e);
+            rstd[c] = ($real)(1 / sqrt(q / rows + eps));
+            factor[c] = rstd[c] * scale[c];
+        }
+        #pragma omp for schedule(static)
+        for (long r = 0; r < rows; r++)
+            ${name}_row(x + r * channels, ${more_rows}y + r * channels, mean, factor, shift, channels);
+    }
+}
+
+/* $title */
+void $name($parameters,
+    $real *restrict scratch, long n, long channels, long pixels, long order, long group, long count, long position,
+    long first, long whole, long groups, long segments, double eps)
+{
+    memset(batch_mean, 0, groups * channels * sizeof *batch_mean);
+    memset(batch_rstd, 0, groups * channels * sizeof *batch_rstd);
+    for (long from = 0; from < n;) {
+        const struct bn_span span = bn_span(from, n, group, count, position, first, whole);
+        $real *restrict means = batch_mean + span.row * channels, *restrict rstds = batch_rstd + span.row * channels;
+        from = span.to;
+        if (!order) {
+            const long begin = span.from * pixels * channels;
+            ${name}_rows(x + begin, ${more_begin}y + begin, scale, shift, means, rstds, scratch,
+                (span.to - span.from) * pixels, channels, segments, eps);
+            continue;
+        }
+        const struct bn_place place = bn_place(span, n, channels, pixels, order);
+        #pragma omp parallel for schedule(static) if (span.values * channels > $small)
+        for (long c = 0; c < channels; c++) {
+            const long begin = place.begin + c * place.channel_apart;
+            double middle, squares;
+            ${real}_bn_plane_moments(x + begin, place, &middle, &squares);
+            means[c] = ($real)middle;
+            rstds[c] = ($real)(1 / sqrt(squares / span.values + eps));
+            for (long r = 0; r < place.rows; r++) {
+                const long at = begin + r * place.apart;
+                ${name}_stretch(x + at, ${more_at}y + at, means[c], rstds[c] * scale[c], shift[c], place.length);
+            }
+        }
+    }
+}
+"""
+
+INFERENCE = """\
+/* $title */
+void $name($parameters, long n, long channels, long pixels, long order, double eps)
+{
+    const struct bn_place place = bn_place((struct bn_span){0, n, 0, 0, 0}, n, channels, pixels, order);
+    if (!order) {
+        #pragma omp parallel if (n * pixels * channels > $small)
+        for (long c = 0; c < channels; c += $block) {
+            const long width = least($block, channels - c);
+            $real factor[$block];
+            for (long i = 0; i < width; i++)
+                factor[i] = scale[c + i] / ($real)sqrt(variance[c + i] + eps);
+            #pragma omp for schedule(static) nowait
+            for (long r = 0; r < n * pixels; r++) {
+                const long at = r * channels + c;
+                ${name}_row(x + at, ${more_at}y + at, mean + c, factor, shift + c, width);
+            }
+        }
+        return;
+    }
+    #pragma omp parallel for schedule(static) if (n * pixels * channels > $small)
+    for (long c = 0; c < channels; c++)
+        for (long r = 0; r < place.rows; r++) {
+            const long at = c * place.channel_apart + r * place.apart;
+            const $real factor = scale[c] / ($real)sqrt(variance[c] + eps);
+            ${name}_stretch(x + at, ${more_at}y + at, mean[c], factor, shift[c], place.length);
+        }
+}
+"""
+
+APPLY = """\
+/* $title */
+void $name($parameters, $real *restrict scratch, long n, long channels, long pixels, long order, long group, long count,
+    long position, long first, long whole, long groups, long width, double eps)
+{
+    memset(batch_mean, 0, groups * channels * sizeof *batch_mean);
+    memset(batch_rstd, 0, groups * channels * sizeof *batch_rstd);
+    for (long from = 0; from < n;) {
+        const struct bn_span span = bn_span(from, n, group, count, position, first, whole);
+        $real *mean = batch_mean + span.row * channels, *rstd = batch_rstd + span.row * channels, *factor = scratch;
+        from = span.to;
+        for (long c = 0; c < channels; c++) {
+            mean[c] = sums[span.row * width + c] / ($real)span.values;
+            rstd[c] = ($real)(1 / sqrt(squares[span.row * width + c] / ($real)span.values + eps));
+            factor[c] = rstd[c] * scale[c];
+        }
+        const long rows = (span.to - span.from) * pixels, begin = span.from * pixels * channels;
+        if (!order) {
+            #pragma omp parallel for schedule(static) if (rows * channels > $small)
+            for (long r = 0; r < rows; r++) {
+                const long at = begin + r * channels;
+                ${name}_row(x + at, ${more_at}y + at, mean, factor, shift, channels);
+            }
+            continue;
+        }
+        const struct bn_place place = bn_place(span, n, channels, pixels, order);
+        #pragma omp parallel for schedule(static) if (rows * channels > $small)
+        for (long c = 0; c < channels; c++)
+            for (long r = 0; r < place.rows; r++) {
+                const long at = place.begin + c * place.channel_apart + r * place.apart;
+                ${name}_stretch(x + at, ${more_at}y + at, mean[c], factor[c], shift[c], place.length);
+            }
+    }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What becomes of t = (x - mean)·factor + shift before it is stored: an operand that is added, an activation."""
+
+    op: str
+    title: str
+    operand: str = ""
+    stored: str = "t"
+
+    def values(self, real: str, stage: str) -> dict[str, object]:
+        """What templates are filled with."""
+        more = f"{self.operand} + " if self.operand else ""
+        return {
+            "real": real,
+            "name": f"{self.op}_{stage}_{real}",
+            "title": self.title,
+            "block": BLOCK,
+            "chunk": CHUNK,
+            "small": SMALL,
+            "more_parameters": f"const {real} *restrict {self.operand}, " if self.operand else "",
+            "more_at": f"{more}at, " if more else "",
+            "more_begin": f"{more}begin, " if more else "",
+            "more_rows": f"{more}r * channels, " if more else "",
+            "added": f" + {self.operand}[i]" if self.operand else "",
+            "stored": self.stored,
+        }
+
+    def function(self, real: str, stage: str, template: str, reads: Names, writes: Names, numbers: Names) -> CFunction:
+        """A function of these arrays, the further operand behind those that are read."""
+        reads = (*reads, *([self.operand] if self.operand else []))
+        values = self.values(real, stage)
+        text = fill(NORMALISE + "\n" + template, **values, parameters=parameters(real, reads, writes))
+        shared = (SPAN, *([fill(MOMENTS, **values)] if stage == "forward" else []))
+        scratch = ("scratch",) if "restrict scratch" in text else ()
+        return CFunction(str(values["name"]), text, (*reads, *writes, *scratch), numbers, shared=shared)
+
+
+PLAIN = Store("bn", "y = (x - mean)·rstd·scale + shift by groups of samples.")
+AFFINE = ("x", "scale", "shift")
+
+
+def forward(store: Store = PLAIN) -> Make:
+    """x, scale, shift, mean, variance, [operand] -> y, batch_mean, batch_rstd."""
+    reads, writes = (*AFFINE, "mean", "variance"), ("y", *STATISTIC)
+    numbers = (*GROUPS, "groups", "segments", "double eps")
+    return lambda target, real: store.function(real, "forward", FORWARD, reads, writes, numbers)
+
+
+def inference(store: Store = PLAIN) -> Make:
+    """x, scale, shift, mean, variance, [operand] -> y."""
+    reads, numbers = (*AFFINE, "mean", "variance"), (*GROUPS[:4], "double eps")
+    return lambda target, real: store.function(real, "inference", INFERENCE, reads, ("y",), numbers)
+
+
+def apply(store: Store = PLAIN) -> Make:
+    """x, scale, shift, sums, squares, [operand] -> y, batch_mean, batch_rstd."""
+    reads, writes = (*AFFINE, "sums", "squares"), ("y", *STATISTIC)
+    numbers = (*GROUPS, "groups", "width", "double eps")
+    return lambda target, real: store.function(real, "apply", APPLY, reads, writes, numbers)
