@@ -35,7 +35,7 @@ class Bound:
         if numbers is None:
             return False
         scratch = np.full(numbers.scratch + 16, JUNK, DTYPES[dtype])
-        passed = [*arrays, *([scratch] if numbers.scratch else [])]
+        passed = [*arrays[: numbers.arrays], *([scratch] if numbers.scratch else [])]
         assert len(passed) <= len(function.arguments), function.name
         pointers = [ctypes.c_void_p(None if array is None else array.ctypes.data) for array in passed]
         doubles = (name.startswith("double ") for name in function.numbers)

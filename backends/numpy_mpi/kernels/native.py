@@ -37,11 +37,14 @@ NATIVE = ("-march=native", "-mprefer-vector-width=512")
 class Numbers(NamedTuple):
     """What a C function is told besides its arrays: whole numbers as `long`, others as `double`, in its order.
 
-    `scratch` elements of the program's dtype are passed as the last array where that is not 0.
+    `scratch` elements of the program's dtype are passed as the last array where that is not 0. The first `arrays` of
+    the call's arrays are passed, all unless given; `name` is that of the function where shapes have one of their own.
     """
 
     values: tuple[int | float, ...]
     scratch: int = 0
+    arrays: int | None = None
+    name: str = ""
 
 
 class NoCompilerError(Exception):

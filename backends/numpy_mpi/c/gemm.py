@@ -1,0 +1,178 @@
+"""Products of matrices, which linear maps, recurrent networks and attention are made of.
+
+One function for all extents and both orders of either operand. A tile of results, some rows of a few vectors, stays in
+registers; a panel of the left operand is kept in the first cache and one of the right in the second (K. Goto, R. van de
+Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Each result is one sum in a fixed order.
+"""
+
+from __future__ import annotations
+
+from .source import fill
+from .target import WIDTHS, Target
+
+VECTORS = 2
+"""Of a row of a tile."""
+
+LEFT_BYTES = 20 << 10
+"""Of a panel of the left operand, which stays in the first cache."""
+
+BLOCKS = 8
+"""Panels of the left operand that are kept in the second cache, while the right one passes by."""
+
+ROOM = 3 << 18
+"""Elements of a panel of the right operand, which stays in the third cache, and a few to begin where a line does."""
+
+ALIGNED = 64
+"""Bytes of a line of the caches."""
+
+
+def gemm(target: Target, dtype: str) -> str:
+    """The function `DTYPE_gemm` and those that it consists of, a text for `CFunction.shared`."""
+    most, lanes = rows(target), target.lanes(dtype)
+    depth = LEFT_BYTES // (most * WIDTHS[dtype]) // lanes * lanes
+    cases = "".join(f"        CASE({p})\n" for p in range(1, most + 1))
+    return fill(
+        GEMM,
+        dtype=dtype,
+        aligned=ALIGNED,
+        rows=most,
+        vectors=VECTORS,
+        lanes=lanes,
+        width=width(target, dtype),
+        depth=depth,
+        blocks=BLOCKS,
+        columns=(ROOM - ALIGNED) // depth // width(target, dtype) * width(target, dtype),
+        cases=cases,
+    )
+
+
+def rows(target: Target) -> int:
+    """The most rows of a tile."""
+    return target.pixels(VECTORS)
+
+
+def width(target: Target, dtype: str) -> int:
+    """Columns of a tile."""
+    return VECTORS * target.lanes(dtype)
+
+
+GEMM = """\
+#include <omp.h>
+
+/* Rows of `depth` elements, `row` apart from one another and their elements `k` apart (one of both is 1), to
+   [k][width]. What lies in place of rows that are not there is not used; $lanes elements behind may be spoilt. */
+static void ${dtype}_panel(const $dtype *restrict from, long row, long k, long rows, long depth, long width,
+                           $dtype *restrict to)
+{
+    for (long i = 0; i < depth; i += $lanes)
+        for (long j = (width - 1) / $lanes * $lanes; j >= 0; j -= $lanes) {  /* backwards: a vector may be too long */
+            const long high = rows - j, length = least($lanes, depth - i);
+            ${dtype}v a[$lanes] = {0};
+            if (row == 1) {
+                const $dtype *at = from + i * k + j;
+                const long whole = high >= $lanes ? length : high <= 0 || k < $lanes ? 0 : least(length, depth - i - 1);
+                UNROLL for (long q = 0; q < $lanes; q++)
+                    if (q < whole)
+                        a[q] = *(const ${dtype}u *)(at + q * k);
+                    else if (q < length)
+                        a[q] = ${dtype}_load(at + q * k, high);
+            } else {
+                const $dtype *at = from + j * row + i;
+                UNROLL for (long q = 0; q < $lanes; q++)
+                    if (q < high)
+                        a[q] = ${dtype}_load(at + q * row, length);
+                ${dtype}_turn(a);
+            }
+            UNROLL for (long q = 0; q < $lanes; q++)
+                if (q < length)
+                    *(${dtype}u *)(to + (i + q) * width + j) = a[q];
+        }
+}
+
+/* The part of a tile that there is: y = from + sums. */
+static void ${dtype}_part(const $dtype *restrict sums, const $dtype *from, long from_pitch, $dtype *y, long pitch,
+                          long count, long columns)
+{
+    for (long p = 0; p < count; p++)
+        for (long j = 0; j < least($width, columns); j++)
+            y[p * pitch + j] = sums[p * $width + j] + (from ? from[p * from_pitch + j] : 0);
+}
+
+/* `rows` rows of `vectors` vectors of y = from + a·b, for panels a [depth][rows] and b [depth][$width]; `from` is added
+   where there is one. Only `count` rows and `columns` columns are stored. */
+static inline __attribute__((always_inline)) void ${dtype}_tile_of(
+    const long rows, const long vectors, const $dtype *a, const $dtype *restrict b, long depth,
+    const $dtype *from, long from_pitch, $dtype *y, long pitch, long count, long columns)
+{
+    ${dtype}v sums[$rows][$vectors] = {0};
+    for (long p = 0; p < least(rows, count); p++)
+        __builtin_prefetch(y + p * pitch, 1);
+    for (long k = 0; k < depth; k++, a += rows, b += $width)
+        UNROLL for (long p = 0; p < rows; p++)
+            UNROLL for (long v = 0; v < vectors; v++)
+                sums[p][v] += a[p] * *(const ${dtype}u *)(b + v * $lanes);
+    if (count >= rows && columns >= $width) {
+        if (from)
+            UNROLL for (long p = 0; p < rows; p++)
+                UNROLL for (long v = 0; v < vectors; v++)
+                    sums[p][v] += *(const ${dtype}u *)(from + p * from_pitch + v * $lanes);
+        UNROLL for (long p = 0; p < rows; p++)
+            UNROLL for (long v = 0; v < vectors; v++)
+                *(${dtype}u *)(y + p * pitch + v * $lanes) = sums[p][v];
+        return;
+    }
+    $dtype whole[$rows * $width];
+    UNROLL for (long p = 0; p < rows; p++)
+        UNROLL for (long v = 0; v < vectors; v++)
+            *(${dtype}u *)(whole + p * $width + v * $lanes) = sums[p][v];
+    ${dtype}_part(whole, from, from_pitch, y, pitch, least(rows, count), columns);
+}
+
+static void ${dtype}_tile(long rows, const $dtype *a, const $dtype *restrict b, long depth, const $dtype *from,
+                          long from_pitch, $dtype *y, long pitch, long count, long columns)
+{
+    switch (rows) {
+#define CASE(p) case p: ${dtype}_tile_of(p, $vectors, a, b, depth, from, from_pitch, y, pitch, count, columns); break;
+$cases#undef CASE
+    }
+}
+
+/* y [m, n] = from + a·b, for a [m, depth] and b [depth, n], whose elements are so far apart by row and by column (one
+   of both is 1 for either); `from` may be missing, a row for all (pitch 0), or y itself. All threads call it together.
+   */
+static void ${dtype}_gemm(long m, long n, long depth, const $dtype *a, long a_row, long a_k,
+                          const $dtype *b, long b_k, long b_column, const $dtype *from, long from_pitch,
+                          $dtype *y, long pitch, $dtype *room)
+{
+    const long blocks = raised(m, $rows), rows = raised(m, most(1, blocks));
+    const long chunks = raised(blocks, $blocks), each = raised(blocks, most(1, chunks)), most_rows = each * rows;
+    const long deep = most(1, raised(depth, most(1, raised(depth, $depth))));
+    const long sides = chunks < omp_get_num_threads() ? omp_get_num_threads() : 1;
+    room = ($dtype *)(((size_t)room + $aligned - 1) / $aligned * $aligned);
+    for (long n0 = 0; n0 < n; n0 += $columns)
+        for (long k0 = 0; k0 == 0 || k0 < depth; k0 += deep) {
+            const long wide = least($columns, n - n0), length = least(deep, depth - k0);
+            const long side = raised(wide, sides * $width) * $width;
+            #pragma omp for schedule(static)
+            for (long j = 0; j < wide; j += $width)
+                ${dtype}_panel(b + k0 * b_k + (n0 + j) * b_column, b_column, b_k, wide - j, length, $width,
+                               room + j * length);
+            #pragma omp for collapse(2) schedule(static)
+            for (long chunk = 0; chunk < chunks; chunk++)
+                for (long start = 0; start < sides * side; start += side) {
+                    const long first = chunk * most_rows, last = least(first + most_rows, m);
+                    $dtype left[$blocks * $rows * $depth + $lanes] __attribute__((aligned($aligned)));
+                    for (long i = first; i < last; i += rows)
+                        ${dtype}_panel(a + i * a_row + k0 * a_k, a_row, a_k, last - i, length, rows,
+                                       left + (i - first) * length);
+                    for (long j = start; j < least(start + side, wide); j += $width)
+                        for (long i = first; i < last; i += rows) {
+                            $dtype *to = y + i * pitch + n0 + j;
+                            const $dtype *with = k0 ? to : from ? from + i * from_pitch + n0 + j : 0;
+                            ${dtype}_tile(rows, left + (i - first) * length, room + j * length, length,
+                                          with, k0 ? pitch : from_pitch, to, pitch, last - i, wide - j);
+                        }
+                }
+        }
+}
+"""
