@@ -70,7 +70,7 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
     """Channels, or samples and rows; then sums, and after them squares, are summed over the ranks that have a part of a
     group, and likewise the two sums that the gradients need. Tables have a row for each group of the whole batch."""
     names = image_axes(types["x"])
-    batch, channel, *spatial = names
+    batch, channel, *spatial = filter(None, names)
     group = integer(attrs, "group")
     table = -(-types["x"].shape[0] // group) * types["x"].shape[1]
     by_channel = dict.fromkeys(("scale", "shift", "mean", "variance"), (channel,))

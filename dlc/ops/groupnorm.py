@@ -50,7 +50,7 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
     """Whole groups of channels; where rows are split, means, then squares are summed over the ranks, and likewise the
     two sums that dx needs; kernels are told how many pixels the whole has."""
     names = image_axes(types["x"])
-    batch, channel, *spatial = names
+    batch, channel, *spatial = filter(None, names)
     groups = integer(attrs, "groups")
     along = {"y": names, "x": names, "mean": names[:2], "rstd": names[:2], "scale": (channel,), "shift": (channel,)}
     table = types["x"].shape[0] * groups

@@ -14,11 +14,14 @@ SPATIAL = ("depth", "height", "width", "length")
 
 def image_axes(x: TensorType) -> Along:
     """What [batch, channel, …] runs along, by position: the axes behind the channels under their names if these
-    are those of images; of [batch, features] the second axis is `feature`."""
+    are those of images; of more than three only the last ones; of [batch, features] the second axis is `feature`."""
     if len(x.axes) == 2:
         return ("batch", "feature")
     names = x.names[2:]
-    return ("batch", "channel", *(names if set(names) <= set(SPATIAL) else WINDOW_AXES[len(names)]))
+    if not set(names) <= set(SPATIAL):
+        windowed = WINDOW_AXES[min(len(names), len(WINDOW_AXES))]
+        names = ("",) * (len(names) - len(windowed)) + windowed
+    return ("batch", "channel", *names)
 
 
 def window_halos(types: Types, attrs: Attributes) -> dict[str, Halo]:
