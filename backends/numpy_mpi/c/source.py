@@ -58,6 +58,7 @@ static inline void ${dtype}_store($dtype *p, ${dtype}v v, long count)
 """)
 
 WHOLE_NUMBERS = """\
+#include <math.h>
 #include <string.h>
 
 #define UNROLL _Pragma("GCC unroll 32")  /* of loops over registers */
