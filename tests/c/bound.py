@@ -38,9 +38,11 @@ class Bound:
         passed = [*arrays[: numbers.arrays], *([scratch] if numbers.scratch else [])]
         assert len(passed) <= len(function.arguments), function.name
         pointers = [ctypes.c_void_p(None if array is None else array.ctypes.data) for array in passed]
-        doubles = (name.startswith("double ") for name in function.numbers)
-        values = [(ctypes.c_double if d else ctypes.c_long)(v) for d, v in zip(doubles, numbers.values, strict=True)]
-        self.library[function.name](*pointers, *values)
+        if not numbers.name:  # functions for some calls only have numbers of their own
+            doubles = [name.startswith("double ") for name in function.numbers]
+            assert doubles == [isinstance(value, float) for value in numbers.values], function.name
+        values = [(ctypes.c_double if isinstance(v, float) else ctypes.c_long)(v) for v in numbers.values]
+        self.library[numbers.name or function.name](*pointers, *values)
         assert (scratch[-16:] == JUNK).all(), f"{function.name} wrote behind its scratch"
         return True
 
