@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from passes.context import Context
 
 
+FULL = ("f32", "f64")
+"""The element types that there are kernels in C for."""
+
+
 def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     """The job that the command works on, with its plan block, its cluster and the number of ranks.
 
@@ -40,6 +44,8 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     assert job.training is not None
     compute = options.precision or job.training.precision.compute
     training = job.training
+    if compute in FULL and not options.exact:
+        cluster = cluster.computing_with(options.kernels or request.kernels)
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
     return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))

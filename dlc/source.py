@@ -23,6 +23,7 @@ class Options:
     cluster: str | None = None
     precision: str | None = None
     exact: bool = False
+    kernels: str | None = None
     dump_after: str | None = None
     dump: Callable[[str], None] = print
 

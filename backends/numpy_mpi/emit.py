@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files as resources
 
+from backends.numpy_mpi.c.program import c_kernels
+from backends.numpy_mpi.c.target import target_at_hand
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
 from backends.numpy_mpi.kernels import EXACT_INITIALISE, IN_PARTS, INITIALISE, KEY, Kernel
@@ -17,11 +19,14 @@ from passes.differentiate import operator_of
 def emit(emission: Emission) -> dict[str, bytes]:
     """File name -> content of the emitted folder; the same emission gives the same bytes."""
     used = _used_kernels(emission)
+    compiled = c_kernels(emission, used, target_at_hand())
+    replaced = compiled.replaced if compiled else frozenset()
     found = {
-        "train.py": train_text(emission, used, _shown(emission)).encode(),
+        "train.py": train_text(emission, used, _shown(emission), replaced).encode(),
         "rates.py": rates_module(emission.training).encode(),
+        **(compiled.files() if compiled else {}),
     }
-    found.update(kernel_files(used))
+    found.update(kernel_files((*used, *(compiled.modules() if compiled else ()))))
     found.update(runtime_files(emission.training.data))
     found["plan.json"] = plan_to_json(emission.plan).encode()
     found["launch.sh"] = launcher(emission.program.ranks, emission.plan.threads).encode()

@@ -11,6 +11,9 @@ from dlc.diagnostics import Span
 MAX_DEVICES = 65_536
 """The language's bound on a cluster's size."""
 
+KERNEL_FAMILIES = ("numpy", "c")
+"""What the programs of CPUs compute with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -29,6 +32,7 @@ class Device:
     isa: str = ""
     overlap: float = 0.0
     profile: str | None = None
+    kernels: str = "numpy"  # of a CPU: the family that its programs compute with
     span: Span | None = field(default=None, compare=False)
 
     def peak(self, dtype: str) -> float:
@@ -163,6 +167,13 @@ class Cluster:
             groups = group.children
             found = self.link(group.link) if group.link else found
         return None
+
+    def computing_with(self, kernels: str) -> Cluster:
+        """The same cluster, whose CPUs compute with kernels of that family."""
+        if all(device.kernels == kernels for device in self.devices if device.kind == "cpu"):
+            return self
+        devices = (replace(each, kernels=kernels) if each.kind == "cpu" else each for each in self.devices)
+        return replace(self, devices=tuple(devices))
 
     def resized(self, ranks: int) -> Cluster | None:
         """The cluster with its innermost group resized to hold that many ranks in all; None where it cannot.

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dlc.cluster.topology import KERNEL_FAMILIES
 from dlc.commands.answer import UsageError
 from dlc.diagnostics import similar
 
@@ -38,7 +39,14 @@ def add_planning(parser: ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument("-n", dest="ranks", metavar="RANKS", type=ranks, help="plan for so many ranks")
     parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="the cluster to plan for, by name")
+    add_kernels(parser)
     parser.add_argument("--dump-after", metavar="PASS", help="print the graph as it is after that pass")
+
+
+def add_kernels(parser: ArgumentParser) -> None:
+    """The family of kernels."""
+    help_ = "what CPUs compute with, whatever the plan block says: numpy, or c, compiled where the program runs"
+    parser.add_argument("--kernels", choices=KERNEL_FAMILIES, help=help_)
 
 
 def add_search(parser: ArgumentParser) -> None:
@@ -174,6 +182,7 @@ def options_of(arguments: Namespace) -> Options:
         parameters=parameters_of(arguments),
         ranks=arguments.ranks,
         cluster=arguments.cluster,
+        kernels=arguments.kernels,
         dump_after=arguments.dump_after,
         dump=dump,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dlc import driver
 from dlc.commands.answer import Answer, Status, UsageError
-from dlc.commands.arguments import add_parameters, parameters_of, rank_list, steps
+from dlc.commands.arguments import add_kernels, add_parameters, parameters_of, rank_list, steps
 
 if TYPE_CHECKING:
     from dlc.verification import Verdict
@@ -37,6 +37,7 @@ def configure(parser: ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument("-n", dest="ranks", metavar="N,N,...", type=rank_list, help="numbers of ranks, such as 1,2,4")
     parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="the cluster to plan for, by name")
+    add_kernels(parser)
     parser.add_argument("--precision", choices=("f64", "f32"), help="element type (default: the spec's)")
     parser.add_argument("--exact", action="store_true", help="small integers only: bit by bit the same")
     parser.add_argument(
@@ -81,6 +82,7 @@ def _spec(arguments: Namespace) -> tuple[Verdict, ...]:
         cluster=arguments.cluster,
         precision=arguments.precision,
         exact=arguments.exact,
+        kernels=arguments.kernels,
     )
     source = driver.read(arguments.file, options.parameters)
     counts = arguments.ranks or (driver.context_of(source, replace(options, ranks=None))[1].ranks,)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dlc.cluster.topology import Device
+from dlc.cost.c_kernels import c_phases
 from dlc.cost.gpu import gpu_phases
 from dlc.cost.phases import Phase, conversion, phases
 from dlc.cost.profile import Profile
@@ -51,7 +52,7 @@ def kernel(
     operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str, device: Device
 ) -> tuple[Phase, ...]:
     """The phases of one pass of an op as the device's kernels compute it; ValueError where there is no such kernel."""
-    of = phases if device.kind == "cpu" else gpu_phases
+    of = gpu_phases if device.kind != "cpu" else c_phases if device.kernels == "c" else phases
     return of(operator, stage, shapes, algorithm, layout)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from dlc.cluster.topology import Cluster
+from dlc.cluster.topology import KERNEL_FAMILIES, Cluster
 from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.arguments import Calls
 from dlc.expand.evaluate import Scope
@@ -41,6 +41,7 @@ SETTINGS = (
     Field("shard", "word", "none", choices=("none", "optimizer", "gradients", "weights")),
     Field("recompute", "word", "auto", choices=("auto", "none", "all")),
     Field("overlap", "flag", "auto", choices=("auto",)),
+    Field("kernels", "word", "numpy", choices=KERNEL_FAMILIES),
 )
 """The settings of a plan block besides `strategy`."""
 

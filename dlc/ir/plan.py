@@ -177,6 +177,7 @@ class Plan:
     chunks: int = 1  # stages a device, with `interleaved`
     shard: str = "none"  # none, optimizer, gradients or weights: ZeRO 0 to 3
     batches: int = 1  # behind an update: `accumulate`
+    kernels: str = "numpy"  # the family that CPUs compute with: numpy or c
     gap: float = 0.0  # (objective - proven lower bound of the search) / objective
     _ops: dict[str, OpPlan] = field(init=False, repr=False, compare=False)
 
@@ -192,7 +193,7 @@ class Plan:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def serial(self) -> Plan:
-        """The same algorithms and layouts on one rank, all of a batch at once."""
+        """The same algorithms and layouts on one rank, all of a batch at once, with NumPy's kernels."""
         ops = (replace(op, partition=(), stage=0, recompute=False, checkpoint=False, microbatch=1) for op in self.ops)
         return replace(
             self,
@@ -206,4 +207,5 @@ class Plan:
             microbatches=1,
             chunks=1,
             shard="none",
+            kernels="numpy",
         )

@@ -59,7 +59,8 @@ class Limit:
 class Request:
     """The whole `plan` block. `auto` means that the planner decides.
 
-    `strategy` is a Choice: auto, data, model, spatial, pipeline, or hybrid with its extents.
+    `strategy` is a Choice: auto, data, model, spatial, pipeline, or hybrid with its extents. `kernels` is the family
+    that CPUs compute with: numpy, or c, which is compiled where the program runs.
     """
 
     network: str
@@ -74,6 +75,7 @@ class Request:
     shard: str = "none"
     recompute: str = "auto"
     overlap: str = "auto"
+    kernels: str = "numpy"
     limits: tuple[Limit, ...] = ()
     pins: tuple[Rule, ...] = ()
     forbids: tuple[Rule, ...] = ()

@@ -236,6 +236,7 @@ def apply(found: Space, step: Finished, gap: float) -> Plan:
         predicted=prediction,
         bounds=found.bounds,
         threads=found.device.cores if found.device.kind == "cpu" else 1,
+        kernels=found.device.kernels,
         stages=stage_plans(step),
         schedule=strategy.schedule if strategy.stages > 1 else "",
         microbatches=strategy.microbatches,

@@ -135,14 +135,15 @@ def test_a_slow_device_adds_what_it_can() -> None:
     assert both.memory_traffic == pytest.approx(1 / (1 / fast.memory_traffic + 1 / slow.memory_traffic))
 
 
-def test_deep_networks_take_milliseconds() -> None:
-    """13,000 nodes in some 45 ms on a quiet core; ten times that on a busy one."""
+def test_bounds_of_deep_networks_take_less_than_making_them() -> None:
+    """13,000 nodes in some 45 ms on a quiet core."""
+    start = time.process_time()
     net = Network(8)
     x = net("conv", net.image(4, 8), filters=8, window=3, pad=1)
     for _ in range(1000):
         x = net("relu", net("bn", net("conv", x, filters=8, window=3, pad=1, bias=False)))
     graph = net.trained(net("global_avgpool", x))
     assert len(graph.nodes) > 8000
-    start = time.perf_counter()
+    made = time.process_time()
     bounds(graph, of(GPU, 8), 8, "f32", 0)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - made < made - start

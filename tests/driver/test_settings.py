@@ -338,6 +338,7 @@ PLANS: dict[str, Callable[[Compiled], bool]] = {
     "overlap = auto": waits,
     "overlap = no": waits,
     f"{DATA}overlap = yes": lambda job: not waits(job),
+    **{f"kernels = {name}": lambda job, name=name: job.plan.kernels == name for name in ("numpy", "c")},
     "limit memory <= 24 KiB": lambda job: job.plan.predicted.peak_bytes <= 24 * 2**10,
     "limit workspace <= 3 KiB": lambda job: True,
     "limit communication <= 1 KiB": lambda job: 0 < sent_bytes(job) <= 2**10,

@@ -51,6 +51,7 @@ def test_an_empty_plan_leaves_all_to_the_planner(tmp_path: Path) -> None:
         ("overlap = yes", "overlap", "yes"),
         ("overlap = no", "overlap", "no"),
         ("overlap = auto", "overlap", "auto"),
+        ("kernels = c", "kernels", "c"),
     ],
 )
 def test_one_setting(text: str, field: str, expected: object, tmp_path: Path) -> None:

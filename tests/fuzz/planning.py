@@ -170,6 +170,7 @@ def _plan(random: Random, axes: tuple[str, ...], groups: dict[str, int]) -> str:
         "layout": ("NCHW", "NHWC"),
         "objective": ("memory", "communication", "step_time"),
         "overlap": ("yes", "no"),
+        "kernels": ("numpy", "c"),
     }
     limits = ("memory <= 1 MiB", "memory <= 50 KiB", "workspace <= 1 KiB", "bubble <= 0.2", "communication <= 10 KB")
     partitions = [f"split({axis}, over = {group})" for axis in axes]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backends.numpy_mpi.kernels.native import processor
+
 WIDTHS = {"f32": 4, "f64": 8}
 """Bytes of an element."""
 
@@ -35,6 +37,16 @@ PLAIN = Target("plain", 16, 16)
 """Vectors of 16 bytes that the compiler makes of what there is."""
 
 TARGETS = {target.name: target for target in (AVX512, AVX2, NEON, PLAIN)}
+
+
+FEATURES = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": ("avx2", "fma"), "neon": ("asimd",)}
+"""What /proc/cpuinfo calls the instructions of a target."""
+
+
+def target_at_hand() -> Target:
+    """The widest target whose instructions this machine has; `PLAIN` where it does not tell."""
+    known = set(processor().split())
+    return next((t for t in (AVX512, AVX2, NEON) if known.issuperset(FEATURES[t.name])), PLAIN)
 
 
 def tiles(target: Target, vectors: int, pixels: int) -> tuple[tuple[int, int], ...]:

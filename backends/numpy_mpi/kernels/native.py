@@ -4,7 +4,7 @@
 compiles it with the machine's own C compiler for the machine's own processor; later runs, and the other ranks of the
 node, find the library in the cache. The name of a library there is a digest of all that it depends on: the source, the
 compiler and its version, the flags, and the features of the processor. A library gets its name by one atomic rename
-when it is whole, so ranks that compile at the same time do no harm.
+when it is whole; of ranks that start together one compiles and the others wait.
 
 The compiler is `$CC`, or the first of cc, gcc and clang that there is, or Python's ziglang package. The cache is
 `$DLC_CACHE`, or `$XDG_CACHE_HOME/dlc`, or `~/.cache/dlc`; where that cannot be written, a folder for this run alone.
@@ -13,6 +13,7 @@ The compiler is `$CC`, or the first of cc, gcc and clang that there is, or Pytho
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
@@ -21,11 +22,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 """The compiler's flags, but for the processor's."""
@@ -58,16 +60,11 @@ class Library:
     path: Path
     handle: ctypes.CDLL
 
-    def kernel(self, name: str) -> Callable[..., None]:
-        """`kernel(*arrays, *numbers)`: a function of the library; arrays are contiguous, numbers whole."""
+    def function(self, name: str) -> Callable[..., None]:
+        """A function of the library; it takes what ctypes takes."""
         function = self.handle[name]
         function.restype = None
-
-        def call(*values: Any) -> None:
-            function(*[_passed(value) for value in values])
-
-        call.__name__ = name
-        return call
+        return function
 
 
 def load(source: Path, flags: tuple[str, ...] = ()) -> Library:
@@ -80,8 +77,22 @@ def load(source: Path, flags: tuple[str, ...] = ()) -> Library:
     folder = cache_folder()
     path = folder / name
     if not path.is_file():
-        _build(compiler, flags, source, path)
+        with _alone_in(folder):  # ranks of a node that find it built meanwhile need not build it
+            if not path.is_file():
+                _build(compiler, flags, source, path)
     return Library(path, ctypes.CDLL(str(path)))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """While no other process is in here; file systems without locks let several in, which does no harm."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def find_compiler() -> tuple[str, ...]:
@@ -143,8 +154,3 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise NoCompilerError(f"`{command[0]}` cannot be started: {error.strerror}") from None
-
-
-def _passed(value: Any) -> ctypes.c_void_p | ctypes.c_long:
-    """An array as the address of its first element, a number as a long."""
-    return ctypes.c_long(value) if isinstance(value, int) else ctypes.c_void_p(value.ctypes.data)

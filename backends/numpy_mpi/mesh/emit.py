@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources import files as resources
 
 import dlc
@@ -64,18 +64,22 @@ TITLES_OF_BLOCKS = {
 }
 
 
-def train_text(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel]) -> str:
-    """The text of train.py: Python decides here, the template prints."""
+def train_text(
+    emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel], replaced: Collection[Kernel]
+) -> str:
+    """The text of train.py: Python decides here, the template prints. `replaced` are the kernels in C."""
     import jinja2
 
     source = resources("backends.numpy_mpi").joinpath("templates/train.py.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    return environment.from_string(source).render(_fields(emission, used, shown))
+    return environment.from_string(source).render(_fields(emission, used, shown, replaced))
 
 
-def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel]) -> dict[str, object]:
+def _fields(
+    emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel], replaced: Collection[Kernel]
+) -> dict[str, object]:
     program, plan, training, graph = emission.program, emission.plan, emission.training, emission.graph
     stacked = stacked_weights(emission)
     blocks = Blocks(tuple(node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")))
@@ -115,7 +119,8 @@ def _fields(emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Ke
         "mesh": literal_map(dict(plan.mesh)),
         "levels": literal_map({group.name: group.levels for group in program.groups if group.levels}),
         "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
-        "imports": list(_imports(emission, used, runtime, f"{text} Stage(")),
+        "compiled": bool(replaced),
+        "imports": list(_imports(emission, used, replaced, runtime, f"{text} Stage(")),
         "sample": "INPUTS" if sample == inputs else literal_map(sample),
         "classes": literal_map(classes(graph)),
         "inputs": literal_map(inputs),
@@ -194,11 +199,14 @@ def _loader(training: Training) -> str:
     return call("loader = Loader", ["dataset.train", batch, "seed=SEED", *named, "layouts=job.stage.layouts"], 4)
 
 
-def _imports(emission: Emission, used: tuple[Kernel, ...], runtime: set[str], text: str) -> Iterator[str]:
+def _imports(
+    emission: Emission, used: tuple[Kernel, ...], replaced: Collection[Kernel], runtime: set[str], text: str
+) -> Iterator[str]:
     """Import lines in isort's order: the standard library and numpy stand in the template."""
-    modules: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {"compiled": {"KERNELS"}} if replaced else {}
     for kernel in used:
-        modules.setdefault(f"kernels.{kernel.module}", set()).add(kernel.function)
+        module = "compiled" if kernel in replaced else f"kernels.{kernel.module}"
+        modules.setdefault(module, set()).add(kernel.function)
     modules["rates"] = {piece.kind for piece in emission.training.rates}
     modules["runtime"] = runtime
     for module, names in TABLES.items():

@@ -1,0 +1,224 @@
+"""What a program has in C: kernels.c, and compiled.py, from which train.py imports in place of NumPy's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from pathlib import PurePath
+
+from backends.numpy_mpi.c import conv_chwn, conv_direct, conv_dw, conv_winograd, conv_winograd_dw
+from backends.numpy_mpi.c.conv import Conv
+from backends.numpy_mpi.c.general import GENERAL
+from backends.numpy_mpi.c.source import CFunction, file_text
+from backends.numpy_mpi.c.target import Target
+from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.kernels.c_conv import Function, Shape
+from backends.numpy_mpi.kernels.conv_matrices import Conv as Told
+from backends.numpy_mpi.text import call, import_line, literal
+from dlc.ir.program import Compute, Role
+from dlc.ir.storage import Storage, local
+
+Made = dict[Shape, "Specialised"]
+
+CONVOLUTIONS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
+    ("direct", "NHWC", "forward"): conv_direct.forward,
+    ("direct", "NHWC", "dx"): conv_direct.dx,
+    ("direct", "NHWC", "dw"): conv_dw.dw,
+    ("direct", "CHWN", "forward"): conv_chwn.forward,
+    ("direct", "CHWN", "dx"): conv_chwn.dx,
+    ("direct", "CHWN", "dw"): conv_chwn.dw,
+    **{
+        (f"winograd({m})", "NHWC", stage): partial(make, m=m)
+        for m in (2, 4)
+        for stage, make in (("forward", conv_winograd.forward), ("dx", conv_winograd.dx), ("dw", conv_winograd_dw.dw))
+    },
+}
+"""(algorithm, layout, pass) -> what writes the function for a shape."""
+
+TOLD = ("window", "stride", "pad", "dilation", "groups", "bias")
+"""What kernels of convolution are told of the op."""
+
+NUMPY_TYPES = {"f32": "np.float32", "f64": "np.float64"}
+
+HEADER = (
+    "/* Kernels of this program. compiled.py builds them where the program runs, for the processor that is there. */\n"
+)
+
+
+@dataclass(slots=True)
+class Specialised:
+    """A function made for a shape, with the most samples and rows that it is called for, and the ops it is for."""
+
+    function: CFunction
+    samples: int = 0
+    rows: int = 0
+    ops: list[str] = field(default_factory=list)
+
+    @property
+    def described(self) -> CFunction:
+        """The function with what it is for above it."""
+        return replace(self.function, text=f"/* {', '.join(dict.fromkeys(self.ops))} */\n{self.function.text}")
+
+    @property
+    def row(self) -> Function:
+        """As compiled.py has it."""
+        scratch = max(1, self.function.scratch(self.samples, 1))  # they take the argument, used or not
+        return Function(self.function.name, self.samples, self.rows, scratch)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The kernels of a program that are in C: those made for their shapes, and those for any."""
+
+    convolutions: dict[Kernel, Made]
+    general: dict[Kernel, list[CFunction]]
+    target: Target
+    dtype: str
+
+    @property
+    def replaced(self) -> frozenset[Kernel]:
+        """The NumPy kernels that train.py imports from compiled.py."""
+        return frozenset((*self.convolutions, *self.general))
+
+    def files(self) -> dict[str, bytes]:
+        """`kernels.c` and `compiled.py`."""
+        made = [each.described for known in self.convolutions.values() for each in known.values()]
+        text = (
+            f"{HEADER}\n{file_text(self.target, (self.dtype,), (*made, *chain.from_iterable(self.general.values())))}"
+        )
+        return {"kernels.c": text.encode(), "compiled.py": self._module().encode()}
+
+    def modules(self) -> Iterator[Kernel]:
+        """What compiled.py imports besides the NumPy kernels."""
+        yield Kernel("dispatch", "kernels_of")
+        if self.convolutions:
+            yield Kernel("c_conv", "bound")
+        yield from (Kernel(_bindings(kernel), kernel.function) for kernel in self.general)
+
+    def _module(self) -> str:
+        """The text of compiled.py."""
+        rows = {kernel: {shape: each.row for shape, each in made.items()} for kernel, made in self.convolutions.items()}
+        most = max((row.scratch for known in rows.values() for row in known.values()), default=0)
+        lines = [
+            '"""The kernels of this program in C: kernels.c, built where it runs; NumPy\'s where that cannot be."""',
+            "",
+        ]
+        lines += ["from pathlib import Path", "", "import numpy as np", ""]
+        names = sorted(
+            {kernel.module for kernel in self.replaced} | {each.module for each in self.modules()} - {"dispatch"}
+        )
+        lines += [import_line("kernels", names)]
+        lines += [import_line("kernels.c_conv", ("Function", "Shape"))] if rows else []
+        lines += [import_line("kernels.dispatch", ("kernels_of",)), ""]
+        source = 'Path(__file__).with_name("kernels.c")'
+        lines += [call("KERNELS = kernels_of", (source, NUMPY_TYPES[self.dtype], f"scratch={most}"))]
+        for kernel, known in rows.items():
+            lines += [
+                "",
+                f"{_table(kernel)} = {{",
+                *(f"    {_row(shape)}: {_row(row)}," for shape, row in known.items()),
+                "}",
+            ]
+        lines += [""]
+        for kernel in rows:
+            stage = kernel.function.rpartition("_")[2]
+            binding = f'c_conv.bound("{stage}", {_table(kernel)})'
+            lines += [f"{kernel.function} = KERNELS.replace({kernel.module}.{kernel.function}, {binding})"]
+        for kernel in self.general:
+            binding = f"{_bindings(kernel)}.{kernel.function}"
+            lines += [f"{kernel.function} = KERNELS.replace({kernel.module}.{kernel.function}, {binding})"]
+        return "\n".join((*lines, ""))
+
+
+def c_kernels(emission: Emission, used: Iterable[Kernel], target: Target) -> Kernels | None:
+    """The kernels in C of a program; None where its plan asks for none, or where its elements are not f32 or f64."""
+    dtype = emission.program.dtype
+    if emission.plan.kernels != "c" or emission.exact or dtype not in NUMPY_TYPES:
+        return None
+    called, general = frozenset(used), dict[Kernel, list[CFunction]]()
+    for (op, stage, variant), make in GENERAL.items():
+        kernel = emission.kernels.get((op, stage, variant)) or emission.kernels[op, stage, ""]
+        if kernel in called:
+            general.setdefault(kernel, []).append(make(target, dtype))
+    return Kernels(_convolutions(emission, target), general, target, dtype)
+
+
+def _convolutions(emission: Emission, target: Target) -> dict[Kernel, Made]:
+    """NumPy kernel -> the functions for the shapes that the program calls it with."""
+    found: dict[Kernel, Made] = {}
+    for role in emission.program.roles:
+        cut = Storage(role, 0).microbatches
+        for segment in role.segments:
+            for made in segment.instructions:
+                if isinstance(made, Compute) and made.kernel[0] == "conv":
+                    _add(found.setdefault(emission.kernel(made), {}), made, role, cut, target, emission.program.dtype)
+    return {kernel: made for kernel, made in found.items() if made}
+
+
+def _add(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype: str) -> None:
+    """Make the function for one call, unless there is no generator for it."""
+    _, stage, algorithm = made.kernel
+    make = CONVOLUTIONS.get((algorithm, made.layout, stage))
+    names = (*made.inputs, *made.outputs)
+    x, weight = (role.buffer(names[at]) for at in {"forward": (0, 1), "dx": (2, 1), "dw": (1, 2)}[stage])
+    attrs = {name: value for name, value in made.attrs if name in TOLD}
+    told = Told.told(**attrs, layout=made.layout)  # type: ignore[arg-type]
+    if make is None or len(told.window) != 2:
+        return
+    part, whole = local(role, x, role.largest_shard, cut).shape, x.type.shape
+    filters, group_channels = local(role, weight, role.largest_shard, cut).shape[:2]
+    n, channels, _, width = part
+    if width != whole[3]:
+        return  # columns are cut: what a rank reads of its neighbours is not known here
+    groups = 1 if told.groups == 1 else channels // group_channels
+    if groups > 1 and algorithm != "direct":
+        return
+    shape = Shape(
+        made.layout, channels, filters, width, told.window, told.stride, told.pad[1], told.dilation, groups, told.bias
+    )
+    if shape not in known:
+        known[shape] = Specialised(
+            make(_conv(shape, whole[2], told, dtype), target, f"{_name(made, shape)}_{len(known)}")
+        )
+    most = known[shape]
+    most.samples, most.rows = max(most.samples, n), max(most.rows, whole[2])
+    most.ops.append(made.address)
+
+
+def _conv(shape: Shape, height: int, told: Told, dtype: str) -> Conv:
+    return Conv(
+        shape.channels,
+        shape.filters,
+        height,
+        shape.width,
+        (told.window[0], told.window[1]),
+        (told.stride[0], told.stride[1]),
+        ((told.pad[0][0], told.pad[0][1]), (told.pad[1][0], told.pad[1][1])),
+        (told.dilation[0], told.dilation[1]),
+        shape.groups,
+        shape.bias,
+        dtype,
+    )
+
+
+def _name(made: Compute, shape: Shape) -> str:
+    """A name that says what it computes: `direct_dx_3x3_64_to_128`."""
+    window = "x".join(map(str, shape.window))
+    algorithm = made.kernel[2].replace("(", "").replace(")", "")
+    return f"{algorithm}_{made.kernel[1]}_{window}_{shape.channels}_to_{shape.filters}"
+
+
+def _table(kernel: Kernel) -> str:
+    return kernel.function.upper()
+
+
+def _bindings(kernel: Kernel) -> str:
+    """The module that has the binding of a kernel."""
+    return f"c_{PurePath(kernel.module).name}"
+
+
+def _row(values: Function | Shape) -> str:
+    return call(type(values).__name__, [literal(value) for value in values])

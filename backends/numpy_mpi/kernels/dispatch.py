@@ -1,0 +1,112 @@
+"""Calls of kernels that go to C where there is a C function for them, and to NumPy else.
+
+A kernel's *binding* tells what the C function is given besides the arrays; where it says None the call is one that C
+has no code for. A call is prepared once for its arrays, whose addresses do not change: from the second time on it costs
+a lookup. What is prepared lives as long as its arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from .layout import Array
+from .native import Library, NoCompilerError, Numbers, load
+
+Kernel = Callable[..., None]
+Binding = Callable[..., Numbers | None]
+
+SUFFIXES = {"float32": "f32", "float64": "f64"}
+
+
+def kernels_of(source: Path, dtype: type, scratch: int = 0) -> Kernels:
+    """The kernels in C of this source, built where that is necessary, or those of NumPy where it cannot be built.
+
+    `scratch` is how many elements most calls work in at most.
+    """
+    try:
+        library = load(source)
+    except NoCompilerError as error:
+        return Kernels(None, np.dtype(dtype), scratch, f"{error}: the kernels are NumPy's")
+    return Kernels(library, np.dtype(dtype), scratch, f"the kernels are in C: {library.path}")
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The functions of a library for arrays of one element type, or none; `about` is a line for people."""
+
+    library: Library | None
+    dtype: np.dtype[Any]
+    scratch: int
+    about: str
+    _own: threading.local = field(default_factory=threading.local)
+
+    def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
+        """The NumPy kernel, or one that calls what the binding names, else `NAME_f32` or `NAME_f64`."""
+        library = self.library
+        if library is None:
+            return otherwise
+        prepared: dict[tuple[int, ...], _Call] = {}
+
+        def kernel(*arrays: Any, **told: Any) -> None:
+            key = tuple(map(id, arrays))
+            call = prepared.get(key)
+            if call is None or call.told != told:
+                call = self._prepare(library, otherwise, binding, arrays, told)
+                call.arrays = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
+                prepared[key] = call
+            if call.function is None:
+                otherwise(*arrays, **told)
+            else:
+                call.function(*call.arguments)
+
+        kernel.__name__ = otherwise.__name__
+        return kernel
+
+    def _prepare(
+        self, library: Library, otherwise: Kernel, binding: Binding, arrays: tuple[Any, ...], told: dict[str, Any]
+    ) -> _Call:
+        numbers = binding(*arrays, **told) if all(map(self._passable, arrays)) else None
+        if numbers is None:
+            return _Call(told)
+        passed = [None if each is None else each.ctypes.data for each in arrays[: numbers.arrays]]
+        kept = self._scratch(numbers.scratch) if numbers.scratch else None
+        passed += [] if kept is None else [kept.ctypes.data]
+        arguments = (*map(ctypes.c_void_p, passed), *map(_passed, numbers.values))
+        name = numbers.name or f"{otherwise.__name__}_{SUFFIXES[self.dtype.name]}"
+        return _Call(told, library.function(name), arguments, kept)
+
+    def _passable(self, array: Any) -> bool:
+        """Whether C can be given it: nothing, integers of 32 bits, or contiguous elements of the library's type."""
+        if array is None:
+            return True
+        return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.dtype in (self.dtype, np.int32)
+
+    def _scratch(self, elements: int) -> Array:
+        """What a call may work in: one array for all calls of a thread, as large as the largest wants it."""
+        kept: Array | None = getattr(self._own, "scratch", None)
+        if kept is None or kept.size < elements:
+            kept = self._own.scratch = np.empty(max(elements, self.scratch), self.dtype)
+        return kept
+
+
+@dataclass(slots=True)
+class _Call:
+    """A prepared call; without a function it is for NumPy. `scratch` is kept alive."""
+
+    told: dict[str, Any]
+    function: Callable[..., None] | None = None
+    arguments: tuple[object, ...] = ()
+    scratch: Array | None = None
+    arrays: tuple[object, ...] = ()
+
+
+def _passed(number: int | float) -> ctypes.c_long | ctypes.c_double:
+    return ctypes.c_double(number) if isinstance(number, float) else ctypes.c_long(number)
