@@ -13,13 +13,19 @@ GRAD_SUMS_BODY = """\
 """
 
 SLOPES = """\
-/* dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)) over rows of channels, from three values of each channel. */
-static inline void ${sums}_row_dx($declared, $real *restrict dx, const $real *restrict mean,
-    const $real *restrict values, long channels)
+/* dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)) over so many rows `together`, from three values of each channel. */
+static inline __attribute__((always_inline)) void ${sums}_row_dx($declared, $real *restrict dx,
+    const $real *restrict mean, const $real *restrict values, long width, long channels, long together)
 {
     #pragma omp simd
-    for (long i = 0; i < channels; i++)
-        dx[i] = ((x[i] - mean[i]) * values[i] + ($gradient) - values[channels + i]) * values[2 * channels + i];
+    for (long c = 0; c < width; c++) {
+        const $real middle = mean[c], slope = values[c], mean_dy = values[channels + c];
+        const $real factor = values[2 * channels + c];
+        UNROLL for (long k = 0; k < together; k++) {
+            const long i = k * channels + c;
+            dx[i] = ((x[i] - middle) * slope + ($gradient) - mean_dy) * factor;
+        }
+    }
 }
 
 static inline void ${sums}_stretch_dx($declared, $real *restrict dx, $real middle, $real slope, $real mean_dy,
@@ -33,7 +39,8 @@ static inline void ${sums}_stretch_dx($declared, $real *restrict dx, $real middl
 /* One group with channels innermost. */
 static inline void ${sums}_rows_dx($declared, $real *restrict dx, const $real *restrict scale,
     const $real *restrict mean, const $real *restrict rstd, const $real *restrict dy_sums,
-    const $real *restrict dyx_sums, $real *restrict values, struct bn_span span, long pixels, long channels)
+    const $real *restrict dyx_sums, $real *restrict values, struct bn_span span, long pixels, long channels,
+    long segments)
 {
     const long from = span.from * pixels, to = span.to * pixels;
     for (long c = 0; c < channels; c++) {
@@ -41,10 +48,24 @@ static inline void ${sums}_rows_dx($declared, $real *restrict dx, const $real *r
         values[channels + c] = dy_sums[c] / ($real)span.values;
         values[2 * channels + c] = scale[c] * rstd[c];
     }
-    #pragma omp parallel for schedule(static) if ((to - from) * channels > $small)
-    for (long r = from; r < to; r++) {
-        const long at = r * channels;
-        ${sums}_row_dx($passed_at, dx + at, mean, values, channels);
+    #pragma omp parallel if ((to - from) * channels > $small)
+    {
+        const long me = omp_get_thread_num(), all = omp_get_num_threads();
+        for (long s = segments * (me + 1) / all - 1; s >= segments * me / all; s--) {  /* first what was read last */
+            const long begin = from + (to - from) * s / segments, end = from + (to - from) * (s + 1) / segments;
+            for (long c = 0; c < channels; c += $narrow) {
+                const long width = least($narrow, channels - c);
+                long r = begin;
+                for (; r + 4 <= end && channels <= $narrow; r += 4) {
+                    const long at = r * channels;
+                    ${sums}_row_dx($passed_at, dx + at, mean, values, width, channels, 4);
+                }
+                for (; r < end; r++) {
+                    const long at = r * channels + c;
+                    ${sums}_row_dx($passed_at, dx + at, mean + c, values + c, width, channels, 1);
+                }
+            }
+        }
     }
 }
 
@@ -68,7 +89,8 @@ GRAD_APPLY_BODY = """\
             dshift[c] += share * dy_sum[c];
         }
         if (!order) {
-            ${sums}_rows_dx($passed, dx, scale, mean, rstd, dy_sum, dyx_sum, scratch, span, pixels, channels);
+            ${sums}_rows_dx($passed, dx, scale, mean, rstd, dy_sum, dyx_sum, scratch, span, pixels, channels,
+                segments);
             continue;
         }
         const struct bn_place place = bn_place(span, n, channels, pixels, order);
@@ -89,7 +111,7 @@ DX_BODY = """\
             for (long c = 0; c < channels; c++)
                 dyx_sum[c] *= rstd[c];
             ${sums}_rows_dx($passed, dx, scale, mean, rstd, dy_sum, dyx_sum, dyx_sum + channels, span, pixels,
-                channels);
+                channels, segments);
         } else
             #pragma omp parallel for schedule(static) if (place.rows * place.length * channels > $small)
             for (long c = 0; c < channels; c++) {

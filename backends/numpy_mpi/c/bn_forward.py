@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bn_groups import BLOCK, CHUNK, GROUPS, SMALL, SPAN, STATISTIC, Make, Names, parameters
+from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, STATISTIC, Make, Names, parameters
 from .source import CFunction, fill
 
 MOMENTS = """\
@@ -36,14 +36,15 @@ static void ${real}_bn_moments(const $real *restrict x, long rows, long apart, l
                 mean[c] += at[c];
         for (long c = 0; c < width; c++)
             mean[c] *= ($real)share;
-        for (r = 0, at = x + from * apart; r + 2 <= count; r += 2, at += 2 * apart)
+        for (r = 0, at = x + from * apart; r + 4 <= count; r += 4, at += 4 * apart)
             #pragma omp simd
             for (long c = 0; c < width; c++) {
-                const $real u = at[c] - mean[c], v = at[apart + c] - mean[c];
-                d[c] += u + v;
-                s[c] += u * u + v * v;
+                const $real u0 = at[c] - mean[c], u1 = at[apart + c] - mean[c];
+                const $real u2 = at[2 * apart + c] - mean[c], u3 = at[3 * apart + c] - mean[c];
+                d[c] += (u0 + u1) + (u2 + u3);
+                s[c] += (u0 * u0 + u1 * u1) + (u2 * u2 + u3 * u3);
             }
-        for (; r < count; r++)
+        for (; r < count; r++, at += apart)
             for (long c = 0; c < width; c++) {
                 const $real u = at[c] - mean[c];
                 d[c] += u;
@@ -96,15 +97,30 @@ static void ${real}_bn_plane_moments(const $real *restrict x, struct bn_place pl
 """
 
 NORMALISE = """\
-/* y = (x - mean)·factor + shift over rows of channels. */
-static inline void ${name}_row(const $real *restrict x, $more_parameters$real *restrict y, const $real *restrict mean,
-    const $real *restrict factor, const $real *restrict shift, long channels)
+/* y = (x - mean)·factor + shift over so many rows `together`, which are `apart`. */
+static inline __attribute__((always_inline)) void ${name}_row(const $real *restrict x,
+    $more_parameters$real *restrict y, const $real *restrict mean, const $real *restrict factor,
+    const $real *restrict shift, long channels, long apart, long together)
 {
     #pragma omp simd
-    for (long i = 0; i < channels; i++) {
-        const $real t = (x[i] - mean[i]) * factor[i] + shift[i]$added;
-        y[i] = $stored;
+    for (long c = 0; c < channels; c++) {
+        const $real middle = mean[c], slope = factor[c], level = shift[c];
+        UNROLL for (long k = 0; k < together; k++) {
+            const long i = k * apart + c;
+            const $real t = (x[i] - middle) * slope + level$added;
+            y[i] = $stored;
+        }
     }
+}
+
+static inline void ${name}_four(const $real *restrict x, $more_parameters$real *restrict y, const $real *restrict mean,
+    const $real *restrict factor, const $real *restrict shift, long channels, long apart, long rows)
+{
+    if (rows >= 4 && apart <= $narrow)
+        ${name}_row(x, ${more}y, mean, factor, shift, channels, apart, 4);
+    else
+        for (long at = 0; at < least(4, rows) * apart; at += apart)
+            ${name}_row(x + at, ${more_at}y + at, mean, factor, shift, channels, apart, 1);
 }
 
 /* The same over a stretch of one channel. */
@@ -137,27 +153,36 @@ static void ${name}_rows(const $real *restrict x, $more_parameters$real *restric
                     at + channels, at + 2 * channels);
             }
         #pragma omp for schedule(static)
-        for (long c = 0; c < channels; c++) {
-            double e = 0, q = 0, base = 0;
+        for (long c = 0; c < channels; c += $block) {
+            const long width = least($block, channels - c);
+            double e[$block] = {0}, q[$block] = {0};
             for (long s = 0, done = 0; s < segments; s++) {
                 const long total = rows * (s + 1) / segments, count = total - done;
-                const $real *at = parts + 3 * s * channels + c;
-                if (!count)
-                    continue;
-                if (!done)
-                    base = at[0];
-                const double delta = (at[0] - base) + at[channels] - e, weight = (double)count / total;
-                e += delta * weight;
-                q += at[2 * channels] + delta * delta * weight * done;
+                const double weight = (double)count / total, spread = weight * done;
+                const $real *base = parts + c, *at = base + 3 * s * channels;
+                for (long i = 0; i < width && count; i++) {
+                    const double delta = ((double)at[i] - base[i]) + at[channels + i] - e[i];
+                    e[i] += delta * weight;
+                    q[i] += at[2 * channels + i] + delta * delta * spread;
+                }
                 done = total;
             }
-            mean[c] = ($real)(base + e);
-            rstd[c] = ($real)(1 / sqrt(q / rows + eps));
-            factor[c] = rstd[c] * scale[c];
+            for (long i = 0; i < width; i++) {
+                mean[c + i] = ($real)(parts[c + i] + e[i]);
+                rstd[c + i] = ($real)(1 / sqrt(q[i] / rows + eps));
+                factor[c + i] = rstd[c + i] * scale[c + i];
+            }
         }
-        #pragma omp for schedule(static)
-        for (long r = 0; r < rows; r++)
-            ${name}_row(x + r * channels, ${more_rows}y + r * channels, mean, factor, shift, channels);
+        const long me = omp_get_thread_num(), all = omp_get_num_threads();
+        for (long s = segments * (me + 1) / all - 1; s >= segments * me / all; s--) {  /* first what was read last */
+            const long to = rows * (s + 1) / segments;
+            for (long c = 0; c < channels; c += $narrow)
+                for (long r = rows * s / segments; r < to; r += 4) {
+                    const long at = r * channels + c;
+                    ${name}_four(x + at, ${more_at}y + at, mean + c, factor + c, shift + c,
+                        least($narrow, channels - c), channels, to - r);
+                }
+        }
     }
 }
 
@@ -208,9 +233,9 @@ void $name($parameters, long n, long channels, long pixels, long order, double e
             for (long i = 0; i < width; i++)
                 factor[i] = scale[c + i] / ($real)sqrt(variance[c + i] + eps);
             #pragma omp for schedule(static) nowait
-            for (long r = 0; r < n * pixels; r++) {
+            for (long r = 0; r < n * pixels; r += 4) {
                 const long at = r * channels + c;
-                ${name}_row(x + at, ${more_at}y + at, mean + c, factor, shift + c, width);
+                ${name}_four(x + at, ${more_at}y + at, mean + c, factor, shift + c, width, channels, n * pixels - r);
             }
         }
         return;
@@ -244,9 +269,9 @@ void $name($parameters, $real *restrict scratch, long n, long channels, long pix
         const long rows = (span.to - span.from) * pixels, begin = span.from * pixels * channels;
         if (!order) {
             #pragma omp parallel for schedule(static) if (rows * channels > $small)
-            for (long r = 0; r < rows; r++) {
+            for (long r = 0; r < rows; r += 4) {
                 const long at = begin + r * channels;
-                ${name}_row(x + at, ${more_at}y + at, mean, factor, shift, channels);
+                ${name}_four(x + at, ${more_at}y + at, mean, factor, shift, channels, channels, rows - r);
             }
             continue;
         }
@@ -281,10 +306,11 @@ class Store:
             "block": BLOCK,
             "chunk": CHUNK,
             "small": SMALL,
+            "narrow": NARROW,
             "more_parameters": f"const {real} *restrict {self.operand}, " if self.operand else "",
             "more_at": f"{more}at, " if more else "",
             "more_begin": f"{more}begin, " if more else "",
-            "more_rows": f"{more}r * channels, " if more else "",
+            "more": f"{self.operand}, " if self.operand else "",
             "added": f" + {self.operand}[i]" if self.operand else "",
             "stored": self.stored,
         }

@@ -10,11 +10,15 @@ from .target import Target
 Names = tuple[str, ...]
 Make = Callable[[Target, str], CFunction]
 
-BLOCK = 256
+BLOCK = 128
 """Channels that are worked on together: their sums stay in the nearest cache."""
 
 CHUNK = 8192
 """Elements of a chunk: 32 or 64 KiB."""
+
+NARROW = 256
+"""Channels that are normalised together, and up to which that is done with some rows at once: longer rows would be in
+each other's place in the cache."""
 
 SMALL = 16384
 """Elements below which one thread does all."""
@@ -26,6 +30,9 @@ GROUPS = ("n", "channels", "pixels", "order", "group", "count", "position", "fir
 STATISTIC = ("batch_mean", "batch_rstd")
 
 SPAN = """\
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+
 /* One group of samples as far as it is at hand: samples `from` to `to`, the row of the group in tables, how many values
    a channel has in the whole group, whether its first sample is at hand. */
 struct bn_span { long from, to, row, values, begins; };

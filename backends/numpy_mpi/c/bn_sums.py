@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bn_groups import BLOCK, CHUNK, GROUPS, SMALL, SPAN, Make, Names, parameters
+from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, Make, Names, parameters
 from .source import CFunction, fill
 from .target import Target
 
@@ -70,11 +70,15 @@ static inline void ${sums}_rows($declared, const $real *restrict mean, $targets,
                         parts[(s * $outs + i) * channels + c + j] = ($real)total[i * $block + j];
             }
         #pragma omp for schedule(static)
-        for (long c = 0; c < channels; c++) {
-            double total[$outs] = {0};
+        for (long c = 0; c < channels; c += $block) {
+            const long width = least($block, channels - c);
+            double total[$outs * $block] = {0};
             for (long s = 0; s < segments * $outs; s++)
-                total[s % $outs] += parts[s * channels + c];
-            $finished
+                for (long i = 0; i < width; i++)
+                    total[s % $outs * $block + i] += parts[s * channels + c + i];
+            for (long i = 0; i < width; i++) {
+                $finished_rows
+            }
         }
     }
 }
@@ -141,6 +145,7 @@ class Sums:
             "block": BLOCK,
             "chunk": CHUNK,
             "small": SMALL,
+            "narrow": NARROW,
             "gradient": self.gradient,
             "declared": ", ".join(f"const {real} *restrict {name}" for name in self.reads),
             "passed": ", ".join(self.reads),
@@ -155,6 +160,9 @@ class Sums:
             "stretch_terms": " ".join(f"s{k} += {term};" for k, term in numbered).replace("$mean", "middle"),
             "row_totals": " ".join(f"sums[{k * BLOCK} + c] += s{k};" for k, _ in numbered),
             "stretch_totals": " ".join(f"sums[{k}] += s{k};" for k, _ in numbered),
+            "finished_rows": " ".join(
+                f"{name}[c + i] = ({real})total[{k * BLOCK} + i];" for k, name in enumerate(self.targets)
+            ),
             "finished": " ".join(f"{name}[c] = ({real})total[{k}];" for k, name in enumerate(self.targets)),
         }
 

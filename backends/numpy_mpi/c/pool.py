@@ -9,51 +9,9 @@ share out rows of dx.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from .pool_average import AVERAGE
 from .pool_global import GLOBAL
-from .source import CFunction, fill
-from .target import Target
-
-Make = Callable[[Target, str], CFunction]
-
-EXTENTS = ("outer", "inner", "height", "width", "out_height", "out_width", "r", "s", "down", "right", "top", "left")
-"""Numbers: images and elements that lie together, rows and columns of x and y, of the window, strides, pads before."""
-
-EXTENT_PARAMETERS = "long outer, long inner, long height, long width, long out_height, long out_width, long r, long s, \
-long down, long right, long top, long left"
-
-SMALL = 16384
-"""Elements below which one thread does all."""
-
-TAPS = """\
-/* Which taps `from` to `to` of a window along one axis lie inside x, for the output number `at`. */
-struct taps { long from, to; };
-
-static inline struct taps taps(long at, long stride, long pad, long window, long extent)
-{
-    const long start = at * stride - pad;
-    return (struct taps){most(0, -start), least(window, extent - start)};
-}
-
-/* The windows along one axis that cover element number `at` of x: taps `tap`, `tap` + stride, …, so many, of the
-   outputs `out`, `out` - 1, … */
-struct windows { long tap, out, count; };
-
-static inline struct windows windows(long at, long stride, long pad, long window, long outputs)
-{
-    const long first = most(0, raised(at + pad - window + 1, stride));
-    const long last = least(lowered(at + pad, stride), outputs - 1);
-    return (struct windows){at + pad - last * stride, last, last - first + 1};
-}
-
-/* The outputs `from` to `to` along one axis whose tap lies inside x. */
-static inline struct taps inside(long tap, long stride, long pad, long extent, long outputs)
-{
-    const long last = lowered(extent - 1 + pad - tap, stride);
-    return (struct taps){most(0, raised(pad - tap, stride)), least(outputs, last + 1)};
-}
-"""
+from .pool_windows import EXTENTS, TAPS, Make, function
 
 MAX_FORWARD = """\
 /* The largest of a whole window for `inner` elements; its columns and rows are constants where that pays. */
@@ -164,6 +122,15 @@ static inline __attribute__((always_inline)) void ${name}_pixel(const $real *res
     }
 }
 
+/* What one window gives. */
+static inline void ${name}_add(const $real *restrict dy, const int *restrict indices, $real *restrict dx, long inner,
+    int tap)
+{
+    #pragma omp simd
+    for (long c = 0; c < inner; c++)
+        dx[c] += indices[c] == tap ? dy[c] : 0;
+}
+
 /* One row of dx, of images whose pixels are vectors. */
 static void ${name}_vectors(const $real *restrict dy, const int *restrict indices, $real *restrict dx,
     struct windows rows, long inner, long width, long out_width, long s, long down, long right, long left)
@@ -175,9 +142,7 @@ static void ${name}_vectors(const $real *restrict dy, const int *restrict indice
         const int tap = (int)(rows.tap * s + columns.tap), row_taps = (int)(down * s), column_taps = (int)right;
         #define GIVEN(rows, columns) \\
             ${name}_pixel(dy + at, indices + at, dx, inner, row_apart, rows, columns, tap, row_taps, column_taps)
-        if (rows.count <= 0 || columns.count <= 0)
-            memset(dx, 0, inner * sizeof *dx);
-        else if (rows.count == 1 && columns.count == 1)
+        if (rows.count == 1 && columns.count == 1)
             GIVEN(1, 1);
         else if (rows.count == 1 && columns.count == 2)
             GIVEN(1, 2);
@@ -187,8 +152,14 @@ static void ${name}_vectors(const $real *restrict dy, const int *restrict indice
             GIVEN(2, 2);
         else if (rows.count == 3 && columns.count == 3)
             GIVEN(3, 3);
-        else
-            GIVEN(rows.count, columns.count);
+        else {
+            memset(dx, 0, inner * sizeof *dx);
+            for (long i = 0; i < rows.count; i++)
+                for (long j = 0; j < columns.count; j++) {
+                    const long out = at - i * row_apart - j * inner;
+                    ${name}_add(dy + out, indices + out, dx, inner, tap + (int)i * row_taps + (int)j * column_taps);
+                }
+        }
         #undef GIVEN
     }
 }
@@ -230,150 +201,10 @@ void $name(const $real *restrict dy, const int *restrict indices, $real *restric
 }
 """
 
-SHARE = """\
-/* 1/(number of elements) of windows: pads count up to `top` and `bottom`, `left` and `right_pad`, or not at all. */
-static inline long counted(long at, long stride, long pad, long window, long extent, long after, long count_pad)
-{
-    const long start = at * stride - pad, end = least(start + window, extent + (count_pad ? after : 0));
-    return end - most(start, count_pad ? -pad : 0);
-}
-"""
-
-AVERAGE_FORWARD = """\
-/* The mean of a window for `inner` elements; its columns and rows are constants where that pays. */
-static inline __attribute__((always_inline)) void ${name}_window(const $real *restrict x, $real *restrict y, long inner,
-    long row_apart, long rows, long columns, $real share)
-{
-    #pragma omp simd
-    for (long c = 0; c < inner; c++) {
-        $real sum = 0;
-        UNROLL for (long i = 0; i < rows; i++)
-            UNROLL for (long j = 0; j < columns; j++)
-                sum += x[i * row_apart + j * inner + c];
-        y[c] = sum * share;
-    }
-}
-
-/* One row of y, of images whose rows are vectors. */
-static void ${name}_row(const $real *restrict x, $real *restrict y, struct taps rows, long width, long out_width,
-    long s, long right, long left)
-{
-    memset(y, 0, out_width * sizeof *y);
-    for (long i = rows.from; i < rows.to; i++)
-        for (long j = 0; j < s; j++) {
-            const struct taps outs = inside(j, right, left, width, out_width);
-            const $real *from = x + i * width + j - left;
-            if (right == 2)
-                for (long q = outs.from; q < outs.to; q++)
-                    y[q] += from[2 * q];
-            else
-                for (long q = outs.from; q < outs.to; q++)
-                    y[q] += from[q * right];
-        }
-}
-
-/* x -> the mean of each window; pads count as zeros with `count_pad`, else not at all. */
-void $name(const $real *restrict x, $real *restrict y, $extents, long bottom, long right_pad, long count_pad)
-{
-    #pragma omp parallel for collapse(2) schedule(static) if (outer * inner * out_height * out_width > $small)
-    for (long image = 0; image < outer; image++)
-        for (long p = 0; p < out_height; p++) {
-            const struct taps rows = taps(p, down, top, r, height);
-            const long count = counted(p, down, top, r, height, bottom, count_pad);
-            const $real *from = x + (image * height + p * down - top) * width * inner;
-            $real *to = y + (image * out_height + p) * out_width * inner;
-            if (inner == 1)
-                ${name}_row(from, to, rows, width, out_width, s, right, left);
-            for (long q = 0; q < out_width; q++) {
-                const struct taps columns = taps(q, right, left, s, width);
-                const $real share = ($real)(1.0 / (count * counted(q, right, left, s, width, right_pad, count_pad)));
-                const long tall = most(0, rows.to - rows.from), wide = most(0, columns.to - columns.from);
-                const $real *at = from + ((rows.from * width + q * right - left) + columns.from) * inner;
-                if (inner == 1)
-                    to[q] *= share;
-                else if (tall == 2 && wide == 2)
-                    ${name}_window(at, to + q * inner, inner, width * inner, 2, 2, share);
-                else if (tall == 3 && wide == 3)
-                    ${name}_window(at, to + q * inner, inner, width * inner, 3, 3, share);
-                else
-                    ${name}_window(at, to + q * inner, inner, width * inner, tall, wide, share);
-            }
-        }
-}
-"""
-
-AVERAGE_DX = """\
-/* What one row of dy gives to a row of dx, of images whose pixels are vectors. */
-static void ${name}_vectors(const $real *restrict dy, $real *restrict dx, long inner, long width, long out_width,
-    long s, long right, long left, long right_pad, long count_pad, double share)
-{
-    for (long q = 0; q < width; q++) {
-        const struct windows columns = windows(q, right, left, s, out_width);
-        for (long at = columns.out; at > columns.out - columns.count; at--) {
-            const $real part = ($real)(share / counted(at, right, left, s, width, right_pad, count_pad));
-            #pragma omp simd
-            for (long c = 0; c < inner; c++)
-                dx[q * inner + c] += dy[at * inner + c] * part;
-        }
-    }
-}
-
-/* The same where they are single elements. */
-static void ${name}_row(const $real *restrict dy, $real *restrict dx, long width, long out_width, long s, long right,
-    long left, long right_pad, long count_pad, double share)
-{
-    for (long at = out_width - 1; at >= 0; at--) {
-        const struct taps columns = taps(at, right, left, s, width);
-        const $real part = dy[at] * ($real)(share / counted(at, right, left, s, width, right_pad, count_pad));
-        for (long j = columns.from; j < columns.to; j++)
-            dx[at * right - left + j] += part;
-    }
-}
-
-/* dy is shared out evenly over its window. */
-void $name(const $real *restrict dy, $real *restrict dx, $extents, long bottom, long right_pad, long count_pad)
-{
-    #pragma omp parallel for collapse(2) schedule(static) if (outer * inner * height * width > $small)
-    for (long image = 0; image < outer; image++)
-        for (long p = 0; p < height; p++) {
-            const struct windows rows = windows(p, down, top, r, out_height);
-            $real *to = dx + (image * height + p) * width * inner;
-            memset(to, 0, width * inner * sizeof *to);
-            for (long out = rows.out; out > rows.out - rows.count; out--) {
-                const double share = 1.0 / counted(out, down, top, r, height, bottom, count_pad);
-                const $real *from = dy + (image * out_height + out) * out_width * inner;
-                if (inner == 1)
-                    ${name}_row(from, to, width, out_width, s, right, left, right_pad, count_pad, share);
-                else
-                    ${name}_vectors(from, to, inner, width, out_width, s, right, left, right_pad, count_pad, share);
-            }
-        }
-}
-"""
-
-
-Names = tuple[str, ...]
-
-
-def function(name: str, text: str, arguments: Names, numbers: Names, *shared: str) -> Make:
-    """`NAME_DTYPE` of a template."""
-
-    def make(target: Target, real: str) -> CFunction:
-        filled = fill(text, name=f"{name}_{real}", real=real, small=SMALL, extents=EXTENT_PARAMETERS)
-        return CFunction(f"{name}_{real}", filled, arguments, numbers, shared=shared)
-
-    return make
-
-
-PADS = ("bottom", "right_pad", "count_pad")
-
 FUNCTIONS: dict[tuple[str, str, str], Make] = {
-    **GLOBAL,
     ("maxpool", "forward", ""): function("maxpool_forward", MAX_FORWARD, ("x", "y", "indices"), EXTENTS, TAPS),
     ("maxpool", "dx", ""): function("maxpool_dx", MAX_DX, ("dy", "indices", "dx"), EXTENTS, TAPS),
-    ("avgpool", "forward", ""): function(
-        "avgpool_forward", AVERAGE_FORWARD, ("x", "y"), (*EXTENTS, *PADS), TAPS, SHARE
-    ),
-    ("avgpool", "dx", ""): function("avgpool_dx", AVERAGE_DX, ("dy", "dx"), (*EXTENTS, *PADS), TAPS, SHARE),
+    **AVERAGE,
+    **GLOBAL,
 }
 """(op, pass, algorithm) -> its generator for a target and a dtype."""

@@ -13,6 +13,9 @@ ORDERS = {"NHWC": 0, "NCHW": 1, "CHWN": 2}
 SEGMENT = 32768
 """Elements that are worth a part of their own."""
 
+BLOCK, PARTS = 128, 32
+"""Channels that are worked on together, and how many parts there are at most, of blocks and rows."""
+
 
 def extents(x: Array, layout: str) -> tuple[int, int, int, int]:
     """Samples, channels, pixels, and the number of the order in which they lie."""
@@ -26,7 +29,7 @@ def extents(x: Array, layout: str) -> tuple[int, int, int, int]:
 
 def segments(rows: int, channels: int) -> int:
     """In how many parts rows of channels are summed up; no result may depend on the number of threads."""
-    return max(1, min(32, rows * channels // SEGMENT, rows // 16))
+    return max(1, min(PARTS // -(-channels // BLOCK), rows * channels // SEGMENT, rows // 16))
 
 
 class Call:
