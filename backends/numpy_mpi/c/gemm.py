@@ -13,10 +13,10 @@ from .target import WIDTHS, Target
 VECTORS = 2
 """Of a row of a tile."""
 
-LEFT_BYTES = 20 << 10
-"""Of a panel of the left operand, which stays in the first cache."""
+LEFT_BYTES = 38 << 10
+"""Of a panel of the left operand, which passes through the first cache for each column of tiles."""
 
-BLOCKS = 8
+BLOCKS = 6
 """Panels of the left operand that are kept in the second cache, while the right one passes by."""
 
 ROOM = 3 << 18
@@ -41,6 +41,7 @@ def gemm(target: Target, dtype: str) -> str:
         width=width(target, dtype),
         depth=depth,
         blocks=BLOCKS,
+        strip=8 * width(target, dtype),
         columns=(ROOM - ALIGNED) // depth // width(target, dtype) * width(target, dtype),
         cases=cases,
     )
@@ -67,26 +68,40 @@ static void ${dtype}_panel(const $dtype *restrict from, long row, long k, long r
     for (long i = 0; i < depth; i += $lanes)
         for (long j = (width - 1) / $lanes * $lanes; j >= 0; j -= $lanes) {  /* backwards: a vector may be too long */
             const long high = rows - j, length = least($lanes, depth - i);
-            ${dtype}v a[$lanes] = {0};
+            $dtype *into = to + i * width + j;
             if (row == 1) {
                 const $dtype *at = from + i * k + j;
                 const long whole = high >= $lanes ? length : high <= 0 || k < $lanes ? 0 : least(length, depth - i - 1);
-                UNROLL for (long q = 0; q < $lanes; q++)
-                    if (q < whole)
-                        a[q] = *(const ${dtype}u *)(at + q * k);
-                    else if (q < length)
-                        a[q] = ${dtype}_load(at + q * k, high);
+                for (long q = 0; q < whole; q++) {
+                    __builtin_prefetch(at + (q + $lanes) * k);  /* the next call's */
+                    *(${dtype}u *)(into + q * width) = *(const ${dtype}u *)(at + q * k);
+                }
+                for (long q = whole; q < length; q++)
+                    *(${dtype}u *)(into + q * width) = ${dtype}_load(at + q * k, high);
             } else {
                 const $dtype *at = from + j * row + i;
+                ${dtype}v a[$lanes] = {0};
                 UNROLL for (long q = 0; q < $lanes; q++)
                     if (q < high)
                         a[q] = ${dtype}_load(at + q * row, length);
                 ${dtype}_turn(a);
+                UNROLL for (long q = 0; q < $lanes; q++)
+                    if (q < length)
+                        *(${dtype}u *)(into + q * width) = a[q];
             }
-            UNROLL for (long q = 0; q < $lanes; q++)
-                if (q < length)
-                    *(${dtype}u *)(to + (i + q) * width + j) = a[q];
         }
+}
+
+/* Panels of `width` rows, `pitch` elements apart, side by side where rows lie side by side: then memory is read in
+   long runs. */
+static inline void ${dtype}_panels(const $dtype *restrict from, long row, long k, long rows, long depth, long width,
+                                   $dtype *restrict to, long pitch)
+{
+    const long step = row == 1 ? $lanes : depth;
+    for (long i = 0; i < depth; i += step)
+        for (long j = 0; j < rows; j += width)
+            ${dtype}_panel(from + j * row + i * k, row, k, rows - j, least(step, depth - i), width,
+                           to + j / width * pitch + i * width);
 }
 
 /* The part of a tile that there is: y = from + sums. */
@@ -138,41 +153,47 @@ $cases#undef CASE
 }
 
 /* y [m, n] = from + a·b, for a [m, depth] and b [depth, n], whose elements are so far apart by row and by column (one
-   of both is 1 for either); `from` may be missing, a row for all (pitch 0), or y itself. All threads call it together.
-   */
-static void ${dtype}_gemm(long m, long n, long depth, const $dtype *a, long a_row, long a_k,
-                          const $dtype *b, long b_k, long b_column, const $dtype *from, long from_pitch,
-                          $dtype *y, long pitch, $dtype *room)
+   of both is 1 for either); `from` may be missing, a row for all (pitch 0), or y itself. There are `parts` of a and y,
+   a_part and y_part elements apart. All threads call it together. */
+static void ${dtype}_gemms(long parts, long a_part, long y_part, long m, long n, long depth, const $dtype *a,
+                           long a_row, long a_k, const $dtype *b, long b_k, long b_column, const $dtype *from, long from_pitch,
+                           $dtype *y, long pitch, $dtype *room)
 {
     const long blocks = raised(m, $rows), rows = raised(m, most(1, blocks));
-    const long chunks = raised(blocks, $blocks), each = raised(blocks, most(1, chunks)), most_rows = each * rows;
+    const long chunks = raised(blocks, $blocks), most_rows = most(1, raised(blocks, most(1, chunks)) * rows);
     const long deep = most(1, raised(depth, most(1, raised(depth, $depth))));
-    const long sides = chunks < omp_get_num_threads() ? omp_get_num_threads() : 1;
+    const long sides = parts * chunks < omp_get_num_threads() ? omp_get_num_threads() : 1;
     room = ($dtype *)(((size_t)room + $aligned - 1) / $aligned * $aligned);
     for (long n0 = 0; n0 < n; n0 += $columns)
         for (long k0 = 0; k0 == 0 || k0 < depth; k0 += deep) {
-            const long wide = least($columns, n - n0), length = least(deep, depth - k0);
+            const long wide = least($columns, n - n0), length = least(deep, depth - k0), apart = rows * length + $lanes;
             const long side = raised(wide, sides * $width) * $width;
             #pragma omp for schedule(static)
-            for (long j = 0; j < wide; j += $width)
-                ${dtype}_panel(b + k0 * b_k + (n0 + j) * b_column, b_column, b_k, wide - j, length, $width,
-                               room + j * length);
-            #pragma omp for collapse(2) schedule(static)
-            for (long chunk = 0; chunk < chunks; chunk++)
-                for (long start = 0; start < sides * side; start += side) {
-                    const long first = chunk * most_rows, last = least(first + most_rows, m);
-                    $dtype left[$blocks * $rows * $depth + $lanes] __attribute__((aligned($aligned)));
-                    for (long i = first; i < last; i += rows)
-                        ${dtype}_panel(a + i * a_row + k0 * a_k, a_row, a_k, last - i, length, rows,
-                                       left + (i - first) * length);
-                    for (long j = start; j < least(start + side, wide); j += $width)
-                        for (long i = first; i < last; i += rows) {
-                            $dtype *to = y + i * pitch + n0 + j;
-                            const $dtype *with = k0 ? to : from ? from + i * from_pitch + n0 + j : 0;
-                            ${dtype}_tile(rows, left + (i - first) * length, room + j * length, length,
-                                          with, k0 ? pitch : from_pitch, to, pitch, last - i, wide - j);
-                        }
-                }
+            for (long j = 0; j < wide; j += $strip)
+                ${dtype}_panels(b + k0 * b_k + (n0 + j) * b_column, b_column, b_k, least($strip, wide - j), length,
+                                $width, room + j * length, $width * length);
+            #pragma omp for collapse(3) schedule(static)
+            for (long part = 0; part < parts; part++)
+                for (long first = 0; first < chunks * most_rows; first += most_rows)
+                    for (long start = 0; start < sides * side; start += side) {
+                        const long last = least(first + most_rows, m);
+                        $dtype left[$blocks * ($rows * $depth + $lanes)] __attribute__((aligned($aligned)));
+                        ${dtype}_panels(a + part * a_part + first * a_row + k0 * a_k, a_row, a_k, last - first, length,
+                                        rows, left, apart);
+                        for (long j = start; j < least(start + side, wide); j += $width)
+                            for (long i = first, p = 0; i < last; i += rows, p++) {
+                                $dtype *to = y + part * y_part + i * pitch + n0 + j;
+                                const $dtype *with = k0 ? to : from ? from + i * from_pitch + n0 + j : 0;
+                                ${dtype}_tile(rows, left + p * apart, room + j * length, length, with,
+                                              k0 ? pitch : from_pitch, to, pitch, last - i, wide - j);
+                            }
+                    }
         }
+}
+
+static void ${dtype}_gemm(long m, long n, long depth, const $dtype *a, long a_row, long a_k, const $dtype *b, long b_k,
+                          long b_column, const $dtype *from, long from_pitch, $dtype *y, long pitch, $dtype *room)
+{
+    ${dtype}_gemms(1, 0, 0, m, n, depth, a, a_row, a_k, b, b_k, b_column, from, from_pitch, y, pitch, room);
 }
 """

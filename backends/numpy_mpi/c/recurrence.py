@@ -301,8 +301,9 @@ static void ${name}_walk(${dtype}_way way, $dtype *dstates, $dtype *dinputs, $dt
     const long rows = most(1, raised(batch, most(1, raised(batch, $rows)))), depth = $gates * hidden;
     const long back = backwards ? batch : -batch;  /* rows to the element that was read before */
     #pragma omp for schedule(static)
-    for (long c = 0; c < hidden; c += $width)
-        ${dtype}_panel(way.weight_hh + c, 1, hidden, hidden - c, depth, $width, packed + c * depth);
+    for (long c = 0; c < hidden; c += 8 * $width)
+        ${dtype}_panels(way.weight_hh + c, 1, hidden, least(8 * $width, hidden - c), depth, $width, packed + c * depth,
+                        $width * depth);
     #pragma omp for schedule(static)
     for (long j = 0; j < batch * hidden; j++)
         dcells[j] = 0;
@@ -376,19 +377,22 @@ void $name($dtype *scratch, long table, long batch, long seq, long inputs, long 
                     ${dtype}_way_of(gradients, history, layer, side, ways, biased, $slots, all, hidden);
                 ${name}_walk(way, from + side * hidden, dinputs, dproducts, dcells, packed, panels, zeros, batch, seq,
                              hidden, ways, side, truncate, relu);
+                const long later = side ? 0 : batch * hidden;
+                const $dtype *before = way.states + (side ? batch * pitch : 0);
+                ${dtype}_gemms($gates, all, hidden * width, hidden, width, items, dinputs, 1, hidden, source, width, 1,
+                               0, 0, asked.weight_ih, width, room);
+                ${dtype}_gemms($added, all, hidden * hidden, hidden, hidden, items - batch, dinputs + later, 1, hidden,
+                               before, pitch, 1, 0, 0, asked.weight_hh, hidden, room);
+                if ($added < $gates)
+                    ${dtype}_gemm(hidden, hidden, items - batch, dproducts + later, 1, hidden, before, pitch, 1, 0, 0,
+                                  asked.weight_hh + $added * hidden * hidden, hidden, room);
                 for (long g = 0; g < $gates; g++) {
-                    const $dtype *inputs_of = dinputs + g * all, *products = g == $own ? dproducts : inputs_of;
-                    const $dtype *weight = way.weight_ih + g * hidden * width;
-                    ${dtype}_gemm(hidden, width, items, inputs_of, 1, hidden, source, width, 1, 0, 0,
-                                  asked.weight_ih + g * hidden * width, width, room);
-                    ${dtype}_gemm(hidden, hidden, items - batch, products + (side ? 0 : batch * hidden), 1, hidden,
-                                  way.states + (side ? batch * pitch : 0), pitch, 1, 0, 0,
-                                  asked.weight_hh + g * hidden * hidden, hidden, room);
-                    ${dtype}_gemm(items, width, hidden, inputs_of, hidden, 1, weight, width, 1, side || g ? into : 0,
-                                  width, into, width, room);
+                    ${dtype}_gemm(items, width, hidden, dinputs + g * all, hidden, 1, way.weight_ih
+                                  + g * hidden * width, width, 1, side || g ? into : 0, width, into, width, room);
                     if (biased) {
-                        ${dtype}_columns(inputs_of, asked.bias_ih + g * hidden, items, hidden);
-                        ${dtype}_columns(products, asked.bias_hh + g * hidden, items, hidden);
+                        ${dtype}_columns(dinputs + g * all, asked.bias_ih + g * hidden, items, hidden);
+                        ${dtype}_columns(g == $own ? dproducts : dinputs + g * all, asked.bias_hh + g * hidden, items,
+                                         hidden);
                     }
                 }
             }
