@@ -27,7 +27,7 @@ SHAPES = (
 
 
 def test_every_conversion_puts_elements_where_they_belong(tmp_path_factory: pytest.TempPathFactory) -> None:
-    built = bound(FUNCTIONS, "c_convert", runnable()[0], tmp_path_factory.mktemp("convert"))
+    built = bound(FUNCTIONS, "c_layout", runnable()[0], tmp_path_factory.mktemp("convert"))
     for shape, (source, target), dtype in product(SHAPES, permutations(TO_LOGICAL, 2), DTYPES):
         logical = np.arange(np.prod(shape)).reshape(shape).astype(DTYPES[dtype])
         x, expected = (np.array(physical(logical, layout), order="C") for layout in (source, target))

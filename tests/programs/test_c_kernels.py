@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from backends.numpy_mpi.c.general import GENERAL
+from backends.numpy_mpi.kernels import KERNELS
 from backends.numpy_mpi.kernels.native import find_compiler
 from dlc.driver import Compiled, Options, compile_spec, emit_files, read
 from dlc.verification import compare
@@ -85,3 +88,11 @@ def test_a_program_computes_what_numpy_does(plan: str, precision: str, tmp_path:
         assert b'Function("' + lines.partition("algorithm = ")[2][:6].encode() in files["compiled.py"]
     verdict = compare(made, files, plan, 2, run=in_turns)
     assert verdict.passed, verdict
+
+
+def test_every_function_takes_the_place_of_a_kernel_that_has_a_binding() -> None:
+    """What C is generated for, and the module of bindings of its NumPy kernel, are one list."""
+    for op, stage, variant in GENERAL:
+        kernel = KERNELS.get((op, stage, variant)) or KERNELS[op, stage, ""]
+        module = import_module(f"backends.numpy_mpi.kernels.c_{kernel.module}")
+        assert callable(getattr(module, kernel.function)), kernel

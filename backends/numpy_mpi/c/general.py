@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from backends.numpy_mpi.c import arithmetic, bn, elementwise, losses, recurrence, softmax, update
+from backends.numpy_mpi.c import arithmetic, bn, convert, elementwise, losses, norms, pool, recurrence, softmax, update
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import Target
 
 GENERAL: Mapping[tuple[str, str, str], Callable[[Target, str], CFunction]] = {
     **arithmetic.FUNCTIONS,
     **bn.FUNCTIONS,
+    **convert.FUNCTIONS,
     **elementwise.FUNCTIONS,
     **losses.FUNCTIONS,
+    **norms.FUNCTIONS,
+    **pool.FUNCTIONS,
     **recurrence.FUNCTIONS,
     **softmax.FUNCTIONS,
     **update.FUNCTIONS,
 }
-"""(op, pass, algorithm) as in `kernels.KERNELS`, or a variant of one that its binding chooses -> what writes the function for a target and element type."""
+"""(op, pass, algorithm) as in `kernels.KERNELS`, or a variant of one that its binding chooses -> what writes the
+function for a target and element type."""
