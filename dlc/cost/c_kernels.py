@@ -25,29 +25,34 @@ VECTOR_BYTES = 64
 DIRECT = {"forward": 0.97, "dx": 0.92, "dw": 0.92}
 """Share of the peak that direct convolution reaches with whole vectors."""
 
+IN_SAMPLES = 0.8
+"""The same with samples as vectors, times this: of small images."""
+
+REACHED = 0.7
+"""Share of a convolution's operands that its products wait for."""
+
 STRIP = 12.0
 """Products that moving one value of an image into the strip that tiles read takes the time of."""
 
 PRODUCTS, TRANSFORMS = 0.85, 0.35
 """Shares of the peak of Winograd's products and transforms."""
 
+ONCE = (
+    *("add", "sub", "mul", "div"),
+    *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "silu", "hard_swish", "gelu"),
+    *("maxpool", "avgpool", "global_avgpool", "global_maxpool"),
+)
+"""Ops whose operands go through memory once, forward and back."""
+
 PASSES = {
-    ("bn", "forward"): 1.5,
-    ("bn", "dx"): 5 / 3,
+    **{(op, stage): 1.0 for op in ONCE for stage in ("forward", "dx")},
+    **{(op, "update"): 1.0 for op in ("sgd", "adam", "adamw")},
+    **{(op, "forward"): 1.5 for op in ("bn", "layernorm", "rmsnorm", "softmax", "log_softmax", "cross_entropy")},
+    **{(op, "dx"): 5 / 3 for op in ("bn", "layernorm", "rmsnorm")},
+    **{(op, "dx"): 4 / 3 for op in ("softmax", "log_softmax", "cross_entropy")},
     ("bn", "inference"): 1.0,
-    ("relu", "forward"): 1.0,
-    ("relu", "dx"): 1.0,
-    ("tanh", "forward"): 1.0,
-    ("tanh", "dx"): 1.0,
-    ("sigmoid", "forward"): 1.0,
-    ("sigmoid", "dx"): 1.0,
-    ("add", "forward"): 1.0,
-    ("maxpool", "forward"): 1.0,
-    ("maxpool", "dx"): 1.0,
-    ("avgpool", "forward"): 1.0,
-    ("avgpool", "dx"): 1.0,
 }
-"""(op, pass) -> how often its operands' bytes go through memory."""
+"""(op, pass) -> how often its operands' bytes go through memory: those that are read to be normalised, twice."""
 
 
 def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str) -> tuple[Phase, ...]:
@@ -55,7 +60,7 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
     if operator.name == "conv" and layout != "NCHW" and len(shapes.attrs["window"]) == 2:  # type: ignore[arg-type]
         conv = conv_shape(stage, shapes)
         if algorithm == "direct":
-            return (_direct(stage, conv, layout),)
+            return tuple(_direct(stage, conv, layout))
         if algorithm.startswith("winograd") and layout == "NHWC" and shapes.attrs.get("groups", 1) == 1:
             return tuple(_winograd(stage, conv, 4 if "4" in algorithm else 2))
     passes = PASSES.get((operator.name, stage))
@@ -65,18 +70,22 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
     return (Phase(cost.work * OPERATIONS.get(operator.name, 1.0), cost.bytes * passes, calls=CALL),)
 
 
-def _direct(stage: str, conv: ConvShape, layout: str) -> Phase:
-    """All products in one loop nest; what it reads is put in order once."""
-    size, groups = DTYPE_BYTES[conv.dtype], conv.groups
+def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
+    """All products in one loop nest, behind it what memory brings; an image in NHWC is put in order for tiles first.
+
+    There dx is computed for every pixel of x with all taps, also where these meet zeros around dy.
+    """
+    size, pixels = DTYPE_BYTES[conv.dtype], conv.batch * prod(conv.x)
     lanes = VECTOR_BYTES // size
-    along = conv.batch if layout == "CHWN" else (conv.channels if stage == "dx" else conv.filters) // groups
+    along = conv.batch if layout == "CHWN" else (conv.channels if stage == "dx" else conv.filters) // conv.groups
     filled = -(-along // lanes) * lanes
-    read = conv.y_values if stage == "dx" else conv.batch * conv.channels * prod(conv.x)
-    moved = STRIP * read if layout == "NHWC" and not conv.plain else 0.0
-    flops = 2.0 * conv.macs / along * filled + moved
-    images = conv.y_values + conv.batch * conv.channels * prod(conv.x)
-    share = DIRECT[stage] * (0.85 if layout == "CHWN" else 1.0)
-    return Phase(flops, size * (images + 3.0 * conv.weights), unit="register", share=share, calls=CALL)
+    macs, strip = conv.macs, 0.0
+    if layout == "NHWC":
+        macs = pixels * conv.weights // prod(conv.windows.stride) if stage == "dx" else macs
+        strip = 0.0 if conv.plain else STRIP * (conv.y_values if stage == "dx" else pixels * conv.channels)
+    share = DIRECT[stage] * (1.0 if layout == "NHWC" else IN_SAMPLES)
+    yield Phase(2.0 * macs / along * filled + strip, unit="register", share=share, calls=CALL)
+    yield Phase(bytes=REACHED * size * (conv.y_values + pixels * conv.channels + 3.0 * conv.weights), calls=0)
 
 
 def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:

@@ -1,0 +1,61 @@
+"""Prices of kernels in C: of convolutions against the rates on record, and of nothing that there is no C for."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from math import log
+from pathlib import Path
+
+import pytest
+
+from backends.numpy_mpi.c.general import GENERAL
+from benchmarks.c_kernels import LAYERS
+from dlc.cluster.topology import Device
+from dlc.cost.c_kernels import PASSES
+from dlc.cost.compute import seconds
+from dlc.ir.tensor import tensor
+from dlc.ops import operator
+from dlc.ops.operator import Shapes
+
+RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "c_kernels.json"
+
+CORE = Device("core", memory=2**34, bandwidth=12e9, compute=(("f32", 115e9),), kernels="c")
+"""The core that the record was made on."""
+
+WORST = {"direct NHWC": 0.10, "winograd(2) NHWC": 0.15, "winograd(4) NHWC": 0.15, "direct CHWN": 0.30}
+"""Mean of |log(predicted/measured)|."""
+
+
+def shapes(layer: str, stage: str) -> tuple[Shapes, float]:
+    """A layer of the benchmark, and its operations."""
+    (n, channels, extent, filters), args = LAYERS[layer]
+    stride, pad, window = args.get("stride", 1), args.get("pad", 0), args["window"]
+    out = (extent + 2 * pad - window) // stride + 1
+    x = tensor("f32", batch=n, channel=channels, height=extent, width=extent)
+    y = tensor("f32", batch=n, channel=filters, height=out, width=out)
+    weight = tensor("f32", filter=filters, channel=channels, ky=window, kx=window)
+    inputs, output = {"forward": ((x, weight), y), "dx": ((y, weight), x), "dw": ((y, x), weight)}[stage]
+    attrs = {"filters": filters, "window": (window,) * 2, "stride": (stride,) * 2, "pad": ((pad,) * 2,) * 2}
+    attrs |= {"dilation": (1, 1), "groups": 1, "bias": False}
+    return Shapes(inputs, (output,), attrs), 2.0 * n * out * out * filters * channels * window**2  # type: ignore[arg-type]
+
+
+def test_convolutions_take_what_was_measured() -> None:
+    errors, conv = defaultdict[str, list[float]](list), operator("conv")
+    assert conv is not None
+    for row in json.loads(RECORD.read_text())["rows"]:
+        known, operations = shapes(row["layer"], row["stage"])
+        for name, rate in row["rates"].items():
+            if name.startswith("c "):
+                algorithm, layout = ("direct", "CHWN") if name == "c chwn" else (name[2:], "NHWC")
+                found = seconds(conv, row["stage"], known, algorithm, layout, CORE).seconds
+                errors[f"{algorithm} {layout}"].append(abs(log(found * rate * 1e9 / operations)))
+    means = {name: sum(each) / len(each) for name, each in errors.items()}
+    assert means.keys() == WORST.keys()
+    assert all(means[name] < bound for name, bound in WORST.items()), means
+
+
+@pytest.mark.parametrize(("op", "stage"), PASSES)
+def test_what_is_priced_as_c_is_there(op: str, stage: str) -> None:
+    assert any(key[:2] == (op, stage) for key in GENERAL)
