@@ -18,6 +18,11 @@ pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
 RULES: list[tuple[str, int, dict[str, Any]]] = [
     ("sgd", 1, {"momentum": 0.9}),
     ("sgd", 1, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ("sgd", 0, {}),
+    ("sgd", 0, {"weight_decay": 0.1}),
+    ("adagrad", 1, {"eps": 1e-3, "weight_decay": 0.1}),
+    ("rmsprop", 1, {"alpha": 0.9, "eps": 1e-3}),
+    ("rmsprop", 2, {"momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2}),
     ("adam", 2, {}),
     ("adam", 2, {"beta1": 0.8, "beta2": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
     ("adamw", 2, {}),

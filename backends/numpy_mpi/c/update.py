@@ -9,6 +9,8 @@ from .elementwise import Formula, loops
 
 DECAYED = "const $dtype g = decay ? gradient[i] + ($dtype)decay * weight[i] : gradient[i];"
 
+AVERAGE = "squares[i] = ($dtype)alpha * squares[i] + ($dtype)(1 - alpha) * (g * g);\n"
+
 MOMENTS = """\
 mean[i] = ($dtype)beta1 * mean[i] + ($dtype)(1 - beta1) * g;
 square_mean[i] = ($dtype)beta2 * square_mean[i] + ($dtype)(1 - beta2) * (g * g);
@@ -37,6 +39,35 @@ FORMULAS = {
     ),
     ("sgd", "update", "plain"): _rule(
         "g += decay w; w -= lr g.", (), f"{DECAYED}\nweight[i] -= ($dtype)lr * g;", "lr", "decay"
+    ),
+    ("adagrad", "update", ""): _rule(
+        "g += decay w; A += g^2; w -= lr g/(sqrt A + eps).",
+        ("squares",),
+        f"{DECAYED}\nsquares[i] += g * g;\nweight[i] -= ($dtype)lr * g / (__builtin_sqrt$f(squares[i]) + ($dtype)eps);",
+        "lr",
+        "eps",
+        "decay",
+    ),
+    ("rmsprop", "update", ""): _rule(
+        "g += decay w; average A of g^2; v = momentum v + g/(sqrt A + eps); w -= lr v.",
+        ("squares", "velocity"),
+        f"{DECAYED}\n{AVERAGE}"
+        "velocity[i] = ($dtype)momentum * velocity[i] + g / (__builtin_sqrt$f(squares[i]) + ($dtype)eps);\n"
+        "weight[i] -= ($dtype)lr * velocity[i];",
+        "lr",
+        "alpha",
+        "eps",
+        "decay",
+        "momentum",
+    ),
+    ("rmsprop", "update", "plain"): _rule(
+        "g += decay w; average A of g^2; w -= lr g/(sqrt A + eps).",
+        ("squares",),
+        f"{DECAYED}\n{AVERAGE}weight[i] -= ($dtype)lr * (g / (__builtin_sqrt$f(squares[i]) + ($dtype)eps));",
+        "lr",
+        "alpha",
+        "eps",
+        "decay",
     ),
     ("adam", "update", ""): _rule(
         "g += decay w; averages m1 of g, m2 of g^2; w -= rate m1/(root sqrt m2 + eps).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .c_elementwise import variant
 from .layout import Array
 from .native import Numbers
 
@@ -9,17 +10,41 @@ from .native import Numbers
 def sgd_update(
     weight: Array,
     gradient: Array,
-    *states: Array,
+    *_: Array,
     lr: float,
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
-    **_: object,
-) -> Numbers | None:
-    """Rates; with a velocity."""
-    if not states:
-        return None
+    **_told: object,
+) -> Numbers:
+    """Rates; without a velocity there is a function of its own."""
+    if not momentum:
+        return Numbers((weight.size, float(lr), float(weight_decay)), name=variant("sgd_update_plain", weight))
     return Numbers((weight.size, float(lr), float(momentum), int(nesterov), float(weight_decay)))
+
+
+def adagrad_update(
+    weight: Array, *_: Array, lr: float, eps: float = 1e-10, weight_decay: float = 0.0, **_told: object
+) -> Numbers:
+    """Rates."""
+    return Numbers((weight.size, float(lr), float(eps), float(weight_decay)))
+
+
+def rmsprop_update(
+    weight: Array,
+    *_: Array,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    **_told: object,
+) -> Numbers:
+    """As for `sgd_update`."""
+    numbers = (weight.size, float(lr), float(alpha), float(eps), float(weight_decay))
+    if not momentum:
+        return Numbers(numbers, name=variant("rmsprop_update_plain", weight))
+    return Numbers((*numbers, float(momentum)))
 
 
 def adam_update(weight: Array, *_: Array, lr: float, step: int, weight_decay: float = 0.0, **attrs: float) -> Numbers:
