@@ -28,7 +28,7 @@ class Bound:
     functions: Mapping[tuple[Key, str], CFunction]
     bindings: Any
 
-    def call(self, key: Key, dtype: str, arrays: Sequence[Any], **told: Any) -> bool:
+    def call(self, key: Key, dtype: str, arrays: Sequence[Any], /, **told: Any) -> bool:
         """Call the function that takes the place of a kernel; False where its binding leaves the call to NumPy."""
         function = self.functions[key, dtype]
         numbers: Numbers | None = getattr(self.bindings, function.name.removesuffix(f"_{dtype}"))(*arrays, **told)

@@ -38,7 +38,10 @@ number of threads, and so are the results, which compilers may round differently
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """C statements for index `i` of all arrays; numbers are doubles but where they begin with `long `."""
+    """C statements for index `i` of all arrays; numbers are doubles but where they begin with `long `.
+
+    Elements of arrays are of the function's type but where a name begins with another.
+    """
 
     says: str
     reads: tuple[str, ...]
@@ -51,7 +54,7 @@ def loop(name: str, formula: Formula, target: Target, dtype: str) -> CFunction:
     """`NAME_DTYPE(arrays…, size, numbers…)`: the formula for each of `size` elements; numbers are of type `dtype`."""
     arrays = tuple(dict.fromkeys((*formula.reads, *formula.writes)))
     numbers = tuple(number if " " in number else f"double {number}" for number in formula.numbers)
-    parameters = [f"{'' if each in formula.writes else 'const '}{dtype} *{each}" for each in arrays]
+    parameters = [("" if each in formula.writes else "const ") + _pointer(each, dtype) for each in arrays]
     text = fill(
         LOOP,
         says=formula.says,
@@ -66,6 +69,11 @@ def loop(name: str, formula: Formula, target: Target, dtype: str) -> CFunction:
     told = tuple(number.removeprefix("long ") for number in numbers)
     shared = (exponentials(dtype),) if f"{dtype}_" in text.partition("{")[2] else ()
     return CFunction(f"{name}_{dtype}", text, arrays, ("size", *told), shared=shared)
+
+
+def _pointer(array: str, dtype: str) -> str:
+    kind, _, name = array.rpartition(" ")
+    return f"{kind or dtype} *{name}"
 
 
 LOOP = """\

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from backends.numpy_mpi.c import arithmetic, bn, convert, elementwise, losses, norms, pool, recurrence, softmax, update
+from backends.numpy_mpi.c import (
+    arithmetic,
+    bn,
+    convert,
+    dropout,
+    elementwise,
+    losses,
+    lrn,
+    norms,
+    pool,
+    recurrence,
+    softmax,
+    update,
+)
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import Target
 
@@ -12,8 +25,10 @@ GENERAL: Mapping[tuple[str, str, str], Callable[[Target, str], CFunction]] = {
     **arithmetic.FUNCTIONS,
     **bn.FUNCTIONS,
     **convert.FUNCTIONS,
+    **dropout.FUNCTIONS,
     **elementwise.FUNCTIONS,
     **losses.FUNCTIONS,
+    **lrn.FUNCTIONS,
     **norms.FUNCTIONS,
     **pool.FUNCTIONS,
     **recurrence.FUNCTIONS,

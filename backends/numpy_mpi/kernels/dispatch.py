@@ -84,10 +84,11 @@ class Kernels:
         return _Call(told, library.function(name), arguments, kept)
 
     def _passable(self, array: Any) -> bool:
-        """Whether C can be given it: nothing, integers of 32 bits, or contiguous elements of the library's type."""
+        """Whether C can be given it: nothing, or contiguous elements of the library's type, or indices, or masks."""
         if array is None:
             return True
-        return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.dtype in (self.dtype, np.int32)
+        known = (self.dtype, np.int32, np.uint8)
+        return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.dtype in known
 
     def _scratch(self, elements: int) -> Array:
         """What a call may work in: one array for all calls of a thread, as large as the largest wants it."""
