@@ -20,7 +20,20 @@ from dlc.cost.phases import Phase
 from dlc.cost.profile import Profile
 from dlc.ir.execution import Price
 from dlc.ir.mesh import Mesh
-from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Program, Receive, Role, Send
+from dlc.ir.program import (
+    BORDER,
+    INNER,
+    ROWS,
+    Collective,
+    Compute,
+    Copy,
+    Instruction,
+    Load,
+    Program,
+    Receive,
+    Role,
+    Send,
+)
 from dlc.ir.ranks import Neighbours
 from dlc.ir.storage import Storage, local, operand_bytes, placed
 from dlc.ir.tensor import BATCH, TensorType
@@ -116,6 +129,9 @@ class Prices:
             return overhead(device, self.profile)
         stage = STAGES.get(op.role, stage) if stage == "forward" else stage
         parts = shapes.attrs.get("parts", 1)
+        if compute.rows:
+            several = _cut(shapes, compute.rows)
+            return sum(seconds(op, stage, s, algorithm, compute.layout, device, self.profile).seconds for s in several)
         if isinstance(parts, int) and parts > 1:  # as many calls, each of a part of the samples
             inputs, outputs = (tuple(_part(t, parts) for t in types) for types in (shapes.inputs, shapes.outputs))
             shapes = Shapes(inputs, outputs, shapes.attrs)
@@ -215,3 +231,15 @@ class Prices:
 def _part(type_: TensorType, parts: int) -> TensorType:
     """What a kernel is given of a batched operand at a time."""
     return type_.with_extent(BATCH, -(-type_.extent(BATCH) // parts)) if type_.batched else type_
+
+
+def _cut(shapes: Shapes, which: str) -> Iterator[Shapes]:
+    """What a kernel is given of its rows, call by call: all but the border, or the two sides of that (`Compute`)."""
+    attrs, x, y = shapes.attrs, shapes.inputs[0], shapes.outputs[0]
+    (_, axis), (before, behind), strides = attrs[ROWS], attrs[BORDER], attrs["stride"]  # type: ignore[misc]
+    stride = strides[x.names.index(axis) - 2]  # type: ignore[index]
+    for rows in (y.extent(axis) - before - behind,) if which == INNER else (before, behind):
+        if rows > 0:
+            read = max(1, x.extent(axis) - (y.extent(axis) - rows) * stride)
+            inputs = (x.with_extent(axis, read), *shapes.inputs[1:])
+            yield Shapes(inputs, tuple(each.with_extent(axis, rows) for each in shapes.outputs), attrs)

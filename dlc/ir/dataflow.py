@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import Collective, Compute, Instruction, Role, Row, Wait
+from dlc.ir.program import INNER, Collective, Compute, Instruction, Role, Row, Wait
 from dlc.ir.ranks import schedule
 from dlc.ir.storage import Storage, begins, reads, title, writes
 
@@ -32,6 +32,9 @@ LINEAR = ("sum", "convert", "cast", "totals")
 
 SUMS = ("allreduce", "reduce_scatter")
 """Collectives that leave sums over ranks."""
+
+SOME = " (inner rows)"
+"""Ends the name of a content of which a kernel has computed the inner rows alone: nobody else is to read that."""
 
 
 def flow(facts: Facts, entry: str, filled: tuple[str, ...] = ()) -> tuple[Problem, ...]:
@@ -288,7 +291,8 @@ class _Walk:
             self._enter(row, act, made)
         else:
             for use in act.reads:
-                self._read(row, act, use)
+                if not self._on_its_way(row, made, use):
+                    self._read(row, act, use)
         if isinstance(made, Compute):
             self._compute(row, act, made)
         elif not isinstance(made, Collective):
@@ -381,8 +385,11 @@ class _Walk:
         made = act.made
         sums = isinstance(made, Collective) and made.kind in SUMS
         in_place = isinstance(made, Collective) and not made.target
+        inner = isinstance(made, Compute) and made.rows == INNER
+        if isinstance(made, Compute) and made.rows and not inner:
+            self._check_inner(row, act)
         for use in act.writes:
-            held = Held(use.content, row.microbatch if use.copies else 0, sums)
+            held = Held(f"{use.content}{SOME if inner else ''}", row.microbatch if use.copies else 0, sums)
             self._track(row, use).put(use.start, use.stop, held, not sums and (in_place or use in act.reads))
         if isinstance(made, Compute) and made.kernel[0] == "cast":
             for source, target in zip(act.reads, act.writes, strict=False):
@@ -405,12 +412,30 @@ class _Walk:
         self.busy = +self.busy  # without those that are free again
         self._done(row, act)
 
+    def _on_its_way(self, row: Row, made: Instruction, use: Use) -> bool:
+        """Whether a kernel reads of a buffer the inner rows alone, while those of other ranks are under way."""
+        return isinstance(made, Compute) and made.rows == INNER and any(
+            isinstance(begun.made, Collective) and begun.made.kind == "halo" and begun.made.target == use.name
+            for begun, at in self.flying.values() if not use.copies or at.slot == row.slot
+        )  # fmt: skip
+
+    def _check_inner(self, row: Row, act: Act) -> None:
+        """Report results whose other rows are computed, of which the inner rows are not there."""
+        for use in act.writes:
+            held, written = self._track(row, use).at(use)
+            wanted = Held(f"{use.content}{SOME}", row.microbatch if use.copies else 0)
+            if held is None or not written or not held.alike(wanted):
+                sentence = f"`{act.title}` computes the outer rows of `{use.name}`, which has no inner ones"
+                self._problem("unwritten", act, use.name, sentence)
+
     def _check_free(self, row: Row, act: Act) -> None:
         """Report buffers that an instruction in flight fills, and those that it reads and this one would change."""
         for other, begun in self.flying.values():
             if act.storages.isdisjoint(other.storages):
                 continue
             for use in act.touched:
+                if use in act.reads and self._on_its_way(row, act.made, use):
+                    continue
                 for theirs in other.touched if use in act.writes else other.writes:
                     if use.overlaps(theirs) and (not use.copies or begun.slot == row.slot):
                         sentence = f"`{act.title}` touches `{use.name}` while `{other.title}` is under way"

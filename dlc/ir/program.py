@@ -48,12 +48,23 @@ class Buffer:
     placement: Placement = ()
 
 
+INNER, OUTER = "inner", "outer"
+"""Which rows of its results a kernel computes: those that read none of other ranks, or the rest."""
+
+ROWS, BORDER = "rows", "border"
+"""The attributes that say so, and how many rows the rest are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compute:
     """Call of a kernel: `kernel` is (op, pass, algorithm), a key of a backend's table of kernels.
 
     The kernel takes inputs, outputs and workspaces in this order, attributes and runtime values as keywords.
     `reason` says in words why this algorithm and layout; it is printed beside the call.
+
+    A window op may be two calls, around the Wait for its first operand's halo: with `rows` = (INNER, axis) in `attrs`
+    it computes those result rows of the axis that read none of other ranks, with (OUTER, axis) all others. These are
+    the first rows of a part and the last, as many as `border` = (before, behind) says on a rank with most of either.
     """
 
     address: str
@@ -65,6 +76,11 @@ class Compute:
     runtime: tuple[str, ...] = ()
     layout: str = ""
     reason: str = ""
+
+    @property
+    def rows(self) -> str:
+        """INNER or OUTER; "" where all rows are computed."""
+        return next((str(value[0]) for name, value in self.attrs if name == ROWS and isinstance(value, tuple)), "")
 
 
 @dataclass(frozen=True, slots=True)

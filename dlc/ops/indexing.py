@@ -193,6 +193,29 @@ def fringe(halo: Halo, operand: int, result: int, parts: int) -> tuple[int, int]
     return before, behind
 
 
+def inner_rows(halo: Halo, own: tuple[int, int], results: tuple[int, int], extent: int) -> tuple[int, int]:
+    """(start, stop) of those of a part's result rows that read none of other parts: just its `own` of the operand rows.
+
+    `extent` is that of the whole operand: what lies beyond its ends is read by no window.
+    """
+    start, stop = results
+    if own[0] > 0:
+        start = max(start, -(-(own[0] + halo.before) // halo.stride) * halo.step)
+    if own[1] < extent:
+        stop = min(stop, ((own[1] - 1 - halo.after) // halo.stride + 1) * halo.step)
+    start = min(start, results[1])
+    return start, max(start, stop)
+
+
+def border(halo: Halo, operand: int, result: int, parts: int) -> tuple[int, int]:
+    """The most result rows of any of so many parts, its first ones and its last ones, that read rows of others."""
+    before = behind = 0
+    for own, results in zip(shards(operand, parts), shards(result, parts), strict=True):
+        start, stop = inner_rows(halo, own, results, operand)
+        before, behind = max(before, start - results[0]), max(behind, results[1] - stop)
+    return before, behind
+
+
 def local_attrs(indexing: Indexing, attrs: Attributes, parts: Mapping[str, int]) -> dict[str, Attr]:
     """The attributes of a part, for the number of parts by iteration axis: it has as much less of what they count."""
     found = dict(attrs)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from dlc.ir import schema
-from dlc.ir.graph import Node
+from dlc.ir.graph import Attr, Node
 from dlc.ir.mesh import PARTIAL, Placement
 from dlc.ir.program import Compute
 from dlc.ir.storage import title
 from dlc.ops import operator
-from dlc.proof import casts
+from dlc.proof import by_rows, casts
 from dlc.proof.forms import LARGEST, Form, declared, place, summed
 from dlc.proof.memory import Content
 from dlc.proof.rules import FORWARD, Split, is_image
@@ -40,6 +40,9 @@ PASSES = (*FORWARD, "dx", "dw", "dt", "statistics")
 FREE_ATTRS = ("key", "parts")
 """Attributes of parts that change no result: how many runs of samples a kernel goes through, and a random stream's key,
 which is compared over all calls."""
+
+
+NO_ATTRS: Mapping[str, Attr] = {}
 
 
 def compute(state: State, at: At, made: Compute) -> None:
@@ -165,11 +168,12 @@ def _pass(state: State, at: At, made: Compute, node: Node) -> None:
     if (id(made), id(split)) not in state.layout.checked:
         state.layout.checked.add((id(made), id(split)))
         _check_rounds(state, made, node, split, len(tables))
-        _check_call(state, made, split, split.runtime)
+        _check_call(state, made, split, split.runtime, by_rows.attributes(state, made, node, split))
         for name, value, form in zip(made.outputs, node.outputs, split.outputs, strict=False):
             state.typed(made, name, value, state.forms[form])
     for name, value, form in zip(made.outputs, node.outputs, split.outputs, strict=False):
-        state.write(at, made, name, Content(state.meaning.of(value, at.microbatch), form))
+        terms = by_rows.results(state, at, made, name, state.meaning.of(value, at.microbatch), form)
+        state.write(at, made, name, None if terms is None else Content(terms, form))
 
 
 def _check_rounds(state: State, made: Compute, node: Node, split: Split, tables: int) -> None:
@@ -209,7 +213,7 @@ def _operands(state: State, at: At, made: Compute, values: Sequence[str]) -> tup
     """The forms of the operands of a pass, where each is just the value that the node reads."""
     forms, sound = [], True
     for name, value in zip(made.inputs, values, strict=False):
-        content = state.read(at, made, name)
+        content = by_rows.operand(state, at, made, name)
         if content is None:
             sound = False
         elif state.expect(made, name, content, state.meaning.of(value, at.microbatch)):
@@ -227,15 +231,17 @@ def _split(state: State, made: Compute, node: Node, held: tuple[int, ...], outpu
     return split
 
 
-def _check_call(state: State, made: Compute, split: Split, runtime: Sequence[str]) -> None:
-    """Attributes and runtime values of a part, once for each call in the program."""
+def _check_call(
+    state: State, made: Compute, split: Split, runtime: Sequence[str], further: Mapping[str, Attr] = NO_ATTRS
+) -> None:
+    """Attributes and runtime values of a part, once for each call in the program; some have `further` attributes."""
     call = (id(split), made.kernel[0], made.attrs, made.runtime)
     if call in state.rules.calls:
         return
     known = len(state.found)
     attrs = {name: value for name, value in made.attrs if name not in FREE_ATTRS}
     free = (*FREE_ATTRS, "averaged") if made.kernel[0] == "sums" else FREE_ATTRS  # what is summed are no means
-    wanted = {name: value for name, value in split.attrs.items() if name not in free}
+    wanted = {name: value for name, value in {**split.attrs, **further}.items() if name not in free}
     for name in dict.fromkeys((*attrs, *wanted)):
         if attrs.get(name) != wanted.get(name):
             words = f"{attrs.get(name, 'nothing')} in place of {wanted.get(name, 'nothing')}"

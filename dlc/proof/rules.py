@@ -18,6 +18,7 @@ from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator
 from dlc.ops.indexing import (
     Indexing,
+    border,
     gradient_placement,
     indexing_of,
     local_attrs,
@@ -218,6 +219,15 @@ class Rules:
                 if not wide.rows == wide.reads == own_rows(type_, placement, self.mesh, axis.name):
                     found.append(wide)
         return tuple(sorted(found))
+
+    def border(self, node: Node, partition: Placement, axis: str) -> tuple[int, int] | None:
+        """The most result rows of a part along an axis, first and last ones, that read operand rows of others."""
+        op = self.op(node.base)
+        first, counts, results = next(iter(op.types)), _counts(partition, self.mesh), self._results(op)
+        for along, runs in zip(op.indexing.tensors[first], op.types[first].axes, strict=True):
+            if runs.name == axis and along in op.indexing.halos and counts.get(along, 1) > 1:
+                return border(op.indexing.halos[along], runs.extent, results[along], counts[along])
+        return None
 
     def _results(self, op: Op) -> dict[str, int]:
         first = schema.result_roles(op.operator, op.node)[0]

@@ -71,6 +71,7 @@ class State:
     moves: dict[int, Moves] = field(default_factory=dict)  # by the identity of the collective
     exact: set[tuple[str, int]] = field(default_factory=set)  # (copy in f32, slot) of what is not rounded yet
     results: dict[str, dict[Terms, int]] = field(default_factory=dict)  # output -> what it has held, and how
+    flying: dict[tuple[str, int], tuple[Collective, Content | None]] = field(default_factory=dict)  # halos, by target
     _fills: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -234,7 +235,7 @@ class State:
 
         Where a cast has filled one, its source was as wide as the value, or `dlc.proof.casts` has noted a fault.
         """
-        key, type_, value = self._copy(at, name), self.role.buffer(name).type, self.layout.value(name)
+        key, type_, value = self.copy(at, name), self.role.buffer(name).type, self.layout.value(name)
         wanted = self.graph.type(value) if value else type_
         table = wanted.names != type_.names  # a sum inside a pass, in f32 throughout
         if wanted.dtype in NARROW and type_.dtype not in NARROW and not table and not _is_cast(made):
@@ -244,9 +245,10 @@ class State:
 
     def is_exact(self, at: At, name: str) -> bool:
         """Whether a buffer holds what has not been rounded to its value's type."""
-        return bool(self.exact) and self._copy(at, name) in self.exact
+        return bool(self.exact) and self.copy(at, name) in self.exact
 
-    def _copy(self, at: At, name: str) -> tuple[str, int]:
+    def copy(self, at: At, name: str) -> tuple[str, int]:
+        """A buffer, and of which slot, where each has its own."""
         return name, at.row.slot if self.layout.span(name).by_slot else 0
 
     def _fits(self, made: Instruction, name: str, number: int, in_place: bool) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.storage import begins, title, touched
-from dlc.proof import casts, exchanges, kernels, updates
+from dlc.proof import by_rows, casts, exchanges, kernels, updates
 from dlc.proof.memory import Content
 from dlc.proof.neighbours import Around
 from dlc.proof.state import At, State
@@ -79,6 +79,8 @@ class Walk:
                 else:
                     then, ticket = at, self._begin(index, at, made, joined)
                     if begins(made):
+                        if isinstance(made, Collective) and isinstance(ticket, dict):
+                            by_rows.begin(state, at, made, ticket)
                         begun.setdefault(title(made), deque()).append((made, at, ticket))
                         continue
                 while not self._ready(index, made, ticket):
@@ -142,6 +144,7 @@ class Walk:
             case Collective(), _Meeting(brought=brought):
                 self._add(state, at, made, brought)
             case Collective(), dict():
+                by_rows.end(state, at, made)
                 for name, content in ticket.items():
                     state.write(at, made, name, content, in_place=not made.target and made.kind == "allreduce")
             case Receive(buffer=buffer), (_Channel(sent=sent), int(number)):

@@ -30,6 +30,7 @@ from passes.lowering import schedule
 from passes.lowering.forms import Form, whole
 from passes.lowering.memory import shared
 from passes.lowering.nodes import Nodes, runs_of
+from passes.lowering.overlap import overlapped
 from passes.lowering.role import Buffers
 from passes.lowering.setting import PIPELINE, Setting, logical, setting
 from passes.lowering.stages import Stage
@@ -76,7 +77,7 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
         graph.metrics,
     )
     scalars = (*(value for _, value in graph.metrics), *((graph.loss,) if graph.loss else ()))
-    return Lowered(program, tuple((*device.outputs.values(), *scalars) for device in made))
+    return Lowered(overlapped(program, context), tuple((*device.outputs.values(), *scalars) for device in made))
 
 
 def _groups(roles: Sequence[Role], mesh: Mesh, setting: Setting) -> Iterator[CommunicationGroup]:

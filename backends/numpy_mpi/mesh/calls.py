@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import prod
 
 from backends.numpy_mpi.emission import ADD, Emission, accumulates
@@ -16,7 +16,7 @@ from backends.numpy_mpi.mesh.statements import KERNEL, Expression, Keywords, Loo
 from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Attrs
-from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
+from dlc.ir.program import INNER, OUTER, Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.tensor import BATCH
 from passes.lowering.widen import WIDE
 
@@ -28,6 +28,9 @@ WORKING = ("conv", "conv_transpose")
 
 MANY = 4
 """From so many gradients on, all of them are not named one by one."""
+
+BY_ROWS = {INNER: "place.interior", OUTER: "place.border"}
+"""What calls a kernel for some rows."""
 
 KEPT_IN = {"w": "weight", "g": "gradient", "s": "state"}
 
@@ -49,10 +52,13 @@ class Calls:
     arrays: Arrays
     settings: Settings
     begun: dict[str, Collective] = field(default_factory=dict)
+    readers: dict[str, Compute] = field(default_factory=dict)  # of halos that are waited for between calls of one op
 
     def statements(self, instructions: Sequence[Instruction]) -> Iterator[Located]:
         """The statements of a segment; updates that are alike are one loop."""
         self.begun |= {each.name: each for each in instructions if isinstance(each, Collective) and not each.blocking}
+        self.readers = {each.name: call for each, call in pairwise(instructions)
+                        if isinstance(each, Wait) and isinstance(call, Compute) and call.rows}  # fmt: skip
         for alike, group in groupby(instructions, self._alike):
             several = tuple(group)
             loop = self._loop(several, alike) if alike is not None else None
@@ -68,7 +74,9 @@ class Calls:
                 yield from ((block, statement) for statement in self._statements(instruction))
 
     def _block(self, instruction: Instruction) -> Path:
-        return self.arrays.block(self.begun[instruction.name] if isinstance(instruction, Wait) else instruction)
+        if isinstance(instruction, Wait):
+            instruction = self.readers.get(instruction.name, self.begun[instruction.name])
+        return self.arrays.block(instruction)
 
     def _additions(self, sums: Sequence[Compute]) -> Statement:
         """One call for all that is added to sums of earlier microbatches."""
@@ -105,7 +113,14 @@ class Calls:
             case Receive(name=name, peer=peer, buffer=buffer):
                 yield _call("place.receive", [self._at(buffer, "y")], {"source": f"{peer:+d}", "name": literal(name)})
             case Wait(name=name):
-                yield _call("place.wait", [self._moved(self.begun[name])[-1]])
+                yield _call(
+                    "place.wait",
+                    [
+                        self._at(
+                            self.begun[name].target or self.begun[name].buffer, "x" if name in self.readers else "y"
+                        )
+                    ],
+                )
 
     def _collective(self, made: Collective) -> Statement:
         attrs, function = dict(made.attrs), str(made.kind)
@@ -151,7 +166,7 @@ class Calls:
         if "origin" in made.runtime:
             layout = {"layout": literal(made.layout)} if made.layout else {}
             yield _call("origin = place.origin", [*inputs, *outputs], layout)
-        if self._has_pads(made):
+        if self._has_pads(made) and not made.rows:
             yield self._pads(made)
             decided.append(("pad=pad",))
         kernel = Value(self.emission.kernel(made).function, "_".join(made.kernel[:2]).removesuffix("_forward"), KERNEL)
@@ -165,7 +180,9 @@ class Calls:
             arguments = [function, (Value(str(parts), "parts"),), (str(len(inputs)),), ("arrays",), *workspaces]
             decided.append((f"samples={literal(samples)}",))
             function = (IN_PARTS.function,)
-        note = made.reason if made.kernel[2] else ""
+        if made.rows:
+            arguments, function = [function, *arguments], (BY_ROWS[made.rows],)
+        note = made.reason if made.kernel[2] and made.rows != OUTER else ""
         yield Statement(function, (*arguments, *decided), _keywords(told), note=note)
         averaged = attrs.get("averaged", 1)
         if isinstance(averaged, int) and averaged > 1 and not self.emission.exact:  # stand-ins take no means
@@ -176,7 +193,8 @@ class Calls:
         """The arrays that a kernel works in, together; one by one where only some ranks need a padded image."""
         if self._has_pads(made) and any(name.endswith(PADDED) for name in made.workspaces):
             pairs = [(self._at(name), name.endswith(PADDED)) for name in made.workspaces]
-            return [("*place.needed(pad, ", *at, ")") if padded else at for at, padded in pairs]
+            around = ("[", "]") if made.rows else ("*place.needed(pad, ", ")")
+            return [(around[0], *at, around[1]) if padded else at for at, padded in pairs]
         rooms = self.arrays.scratch(made) if made.workspaces or made.kernel[0] in WORKING else None
         return [rooms] if rooms is not None else []
 
@@ -194,7 +212,7 @@ class Calls:
     def _told(self, made: Compute) -> tuple[dict[str, str], list[Expression]]:
         """(attributes, what the place and time decide); what all ops of a kind are told is a constant of its name."""
         attributes, decided = self.settings.told(made), list(self._decided(made))
-        if self._has_pads(made):
+        if self._has_pads(made) and not made.rows:
             attributes.pop("pad", None)
         name = self.settings.constant(made, attributes)
         if not name:

@@ -12,12 +12,12 @@ from importlib import import_module
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.text import literal
-from dlc.ir.program import Compute
+from dlc.ir.program import BORDER, ROWS, Compute
 
 CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_im2col", "conv_winograd")
 """The modules of kernels that are told what is not usual only."""
 
-PARTS = ("once", "averaged", "parts", "copies")
+PARTS = ("once", "averaged", "parts", "copies", ROWS, BORDER)
 """Attributes that say how a part is computed: they are told in other ways than as they stand."""
 
 OWN = ("copies",)

@@ -27,13 +27,17 @@ _CACHE_LINE = 64  # bytes: slices of a shared window begin on one, so that no tw
 
 
 class Step(NamedTuple):
-    """What a rank sends and what it receives, at once; None where it does not. `request` is a library's own."""
+    """What a rank sends and what it receives, at once; None where it does not. `request` is a library's own.
+
+    `more` are further messages at the same time.
+    """
 
     sent: Array | None = None
     to: int = -1
     received: Array | None = None
     source: int = -1
     request: Any = None
+    more: tuple[Step, ...] = ()
 
 
 Steps = Iterator[Step]

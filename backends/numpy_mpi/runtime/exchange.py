@@ -1,9 +1,10 @@
 """One exchange for every move of a tensor from some parts on the ranks of a group to others.
 
 Each rank sends to each other one what both its source and the other's target hold, all arrays of a move in one message.
-Round k goes to the rank k places on and comes from the one k places back, so that no rank is swamped. Where targets are
-sums, a rank adds what comes to its own in the order of the rounds: ranks at the same place of groups that hold the same
-get the same bits.
+Round k goes to the rank k places on and comes from the one k places back, so that no rank is swamped; halos, which are
+for neighbours as a rule, go all `at_once`: who begins one and computes meanwhile would not start a second round. Where
+targets are sums, a rank adds what comes to its own in the order of the rounds: ranks at the same place of groups that
+hold the same get the same bits.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ class Exchange:
     own: tuple[tuple[Array, Array], ...]
     rounds: tuple[_Round, ...]
     sums: bool
+    at_once: bool = False
 
     def steps(self, pool: Pool) -> Steps:
         """The move."""
@@ -128,15 +130,18 @@ class Exchange:
             target.fill(0)
         for origin, target in self.own:
             np.copyto(target, origin)
-        for sent, to, received, source in self.rounds:
-            packed, used = sent.packed(pool)
-            room, taken = received.room(pool)
-            yield Step(packed, to, room, source)
-            if taken is not None:
-                received.unpack(taken, self.sums)
-                pool.give(taken)
-            if used is not None:
-                pool.give(used)
+        for rounds in (self.rounds,) if self.at_once and self.rounds else ((each,) for each in self.rounds):
+            packed = [each.sent.packed(pool) for each in rounds]
+            rooms = [each.received.room(pool) for each in rounds]
+            along = zip(packed, rooms, rounds, strict=True)
+            first, *more = (Step(given, r.to, room, r.source) for (given, _), (room, _), r in along)
+            yield first._replace(more=tuple(more))
+            for (_, taken), each in zip(rooms, rounds, strict=True):
+                if taken is not None:
+                    each.received.unpack(taken, self.sums)
+            for _, memory in (*packed, *rooms):
+                if memory is not None:
+                    pool.give(memory)
 
 
 def planned(
@@ -146,6 +151,7 @@ def planned(
     pairs: Sequence[tuple[Known, Known]],
     sums: bool = False,
     parts: int = 1,
+    at_once: bool = False,
 ) -> Exchange:
     """The exchange of rank `members[me]` of a group from sources to targets.
 
@@ -182,7 +188,8 @@ def planned(
             cleared.append(target.array)
         if found < parts * target.array.size:
             raise ValueError(f"the ranks do not hold all of `{target.name}`, which is to be made of `{source.name}`")
-    return Exchange(tuple(cleared), tuple(own), tuple(_rounds(len(members), me, sent, received, sums)), sums)
+    rounds = tuple(_rounds(len(members), me, sent, received, sums))
+    return Exchange(tuple(cleared), tuple(own), rounds, sums, at_once)
 
 
 def _rounds(

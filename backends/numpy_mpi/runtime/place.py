@@ -9,7 +9,7 @@ What is begun goes on whenever the program calls into the place, whatever for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .by_rows import Rows, rows_of
 from .collectives import Array, Steps, broadcast
 from .data import Loader
 from .exchange import Exchange, Known, planned
@@ -111,6 +112,7 @@ class Place:
         self._parts: dict[int, Array] = {}
         self._zeros: dict[int, Array] = {}
         self._plans: dict[tuple[object, ...], Exchange] = {}
+        self._cuts: dict[tuple[object, ...], tuple[Rows, ...]] = {}
         self._begun: dict[int, list[Running]] = {}
         self._sends: dict[int, list[Running]] = {}
         self._serials: dict[tuple[str, ...], int] = {}
@@ -176,6 +178,26 @@ class Place:
         Axes come in logical order: those of arrays with four axes lie in memory as `layout` says.
         """
         return tuple(self._origin(self._of(array), layout) for array in arrays)
+
+    def interior(self, kernel: Callable[..., None], *arguments: Any, **attrs: Any) -> None:
+        """A window's kernel for those rows of its results that read no rows of others, whose halo may be on its way."""
+        self._by_rows(kernel, arguments, attrs, inner=True)
+
+    def border(self, kernel: Callable[..., None], *arguments: Any, **attrs: Any) -> None:
+        """The same for all other rows: those beside the neighbours."""
+        self._by_rows(kernel, arguments, attrs, inner=False)
+
+    def _by_rows(
+        self, kernel: Callable[..., None], arguments: Sequence[Any], attrs: dict[str, Any], inner: bool
+    ) -> None:
+        known = {at: self._known[id(each)] for at, each in enumerate(arguments) if id(each) in self._known}
+        wide = next(each.array for each in known.values() if each.spec.halos)
+        key = (inner, *((at, id(each.array)) for at, each in known.items()))
+        if key not in self._cuts:
+            self._cuts[key] = rows_of(self.grid, self.number, known, inner)
+        pads = self.pads(wide, attrs["pad"]) if "pad" in attrs else ()
+        for rows in self._cuts[key]:
+            rows.call(kernel, arguments, attrs, pads, self.traffic.pool)
 
     def once(self, array: Array, over: str) -> Array:
         """The array on the first rank along these mesh axes, zeros elsewhere: for what is added to a sum just once."""
@@ -344,7 +366,7 @@ class Place:
         if key not in self._plans:
             known = [(self._of(source), self._of(target)) for source, target in pairs]
             parts = {"reduce_scatter": len(members), "halo_sum": 0}.get(str(key[0]), 1)
-            self._plans[key] = planned(self.grid, members, me, known, sums, parts)
+            self._plans[key] = planned(self.grid, members, me, known, sums, parts, key[0] in ("halo", "halo_sum"))
         return self._plans[key]
 
     def _pairs(self, kind: str, source: Arrays, target: Arrays | None) -> list[tuple[Array, Array]]:

@@ -52,6 +52,16 @@ class Halo:
         first, last = start // self.step * self.stride, (stop // self.step - 1) * self.stride
         return first - self.before, last + self.after + 1
 
+    def inner(self, own: tuple[int, int], results: tuple[int, int], extent: int) -> tuple[int, int]:
+        """(start, stop) of those of a rank's result rows that read just its own rows of an axis of this extent."""
+        start, stop = results
+        if own[0] > 0:
+            start = max(start, -(-(own[0] + self.before) // self.stride) * self.step)
+        if own[1] < extent:
+            stop = min(stop, ((own[1] - 1 - self.after) // self.stride + 1) * self.step)
+        start = min(start, results[1])
+        return start, max(start, stop)
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:

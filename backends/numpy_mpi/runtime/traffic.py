@@ -29,7 +29,8 @@ class Running:
             if step is None:
                 self.done = True
             else:
-                self._started = self.world.start(step, self.name, self.serial)
+                at_once = (step, *step.more)
+                self._started = [each for one in at_once for each in self.world.start(one, self.name, self.serial)]
         return self.done
 
 

@@ -31,7 +31,7 @@ Box = tuple[tuple[int, int], ...]
 
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "bool": np.bool_}
 JUNK = 7.25
-OWN = ("once", "averaged", "parts")
+OWN = ("once", "averaged", "parts", "rows", "border")
 """Attributes that say how a part is computed; no kernel takes them."""
 
 
@@ -241,6 +241,8 @@ class World:
                 meeting = self.meetings.setdefault((*key, joined[key]), Meeting())
                 joined[key] += 1
                 meeting.arrived[memory.rank] = (instruction, row.slot)
+                if instruction.kind == "halo" and not instruction.blocking and not dict(instruction.attrs)["add"]:
+                    self._keep_own(memory, row, instruction)
                 if len(meeting.arrived) == len(around):
                     self._meet(meeting, around)
                 return lambda: meeting.done
@@ -268,6 +270,17 @@ class World:
         have, want = memory.box(source), memory.box(target)
         at = tuple(slice(a - o, b - o) for (a, b), (o, _) in zip(want, have, strict=True))
         memory.logical(target, row.slot)[...] = memory.logical(source, row.slot)[at]
+
+    def _keep_own(self, memory: Memory, row: Row, halo: Collective) -> None:
+        """A rank's own rows are there when a halo has begun; of the others' nobody knows."""
+        have, want = memory.box(halo.buffer), memory.box(halo.target)
+        target = memory.logical(halo.target, row.slot)
+        target[...] = JUNK
+        both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(have, want, strict=True)]
+        if all(start < stop for start, stop in both):
+            here, there = ([slice(a - o, b - o) for (a, b), (o, _) in zip(both, held, strict=True)]
+                           for held in (have, want))  # fmt: skip
+            target[tuple(there)] = memory.logical(halo.buffer, row.slot)[tuple(here)]
 
     def _meet(self, meeting: Meeting, around: Sequence[int]) -> None:
         made = {rank: meeting.arrived[rank] for rank in around}
@@ -385,7 +398,11 @@ class Call:
         if not self._first(attrs.get("once", ())):
             given[-1].fill(0)
         before, results = [array.copy() for array in given], [np.full_like(array, JUNK) for array in outputs]
-        self._call(given, results, attrs)
+        if made.rows:
+            results = [array.copy() for array in outputs]
+            self._call_by_rows(given, results, attrs)
+        else:
+            self._call(given, results, attrs)
         assert all(map(equal, before, given)), f"{made.address} writes what it reads"
         averaged = 1 if self.world.exact else attrs.get("averaged", 1)
         for array in results[:1] if made.kernel[1] == "forward" else results:
@@ -394,9 +411,44 @@ class Call:
         for array, result in zip(outputs, results, strict=True):
             array[...] = result
 
-    def _call(self, inputs: list[Array], outputs: list[Array], attrs: Mapping[str, Any]) -> None:
+    def _call_by_rows(self, inputs: list[Array], outputs: list[Array], attrs: Mapping[str, Any]) -> None:
+        """The runs of those result rows whose windows read the rank's own rows alone, or of the others."""
+        memory, (which, axis) = self.memory, attrs["rows"]
+        narrow, facts = memory.halos[self.made.inputs[0]]
+        assert facts["axis"] == axis
+        at = memory.role.buffer(narrow).type.names.index(axis)
+        (first, last), extent = memory.box(narrow)[at], memory.role.buffer(narrow).type.extent(axis)
+        start, stop = memory.box(self.made.outputs[0])[at]
+        halo = Halo(facts["before"], facts["after"], facts["stride"], facts["step"])
+
+        def inside(row: int) -> bool:
+            low, high = halo.reads(row, row + 1)
+            return first <= max(0, low) and min(high, extent) <= last
+
+        rows = [row for row in range(start, stop) if inside(row) == (which == "inner")]
+        runs = [run for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(run)]
+        place = (self.made.layout or "NCHW").index("NCHW"[at]) if inputs[0].ndim == 4 else at
+        begin = memory.box(self.made.inputs[0])[at][0]
+        for run in runs:
+            low, high = halo.reads(int(run[0]), int(run[-1]) + 1)
+            read = slice(max(0, low) - begin, max(0, min(high, extent)) - begin)
+            along = (slice(None),) * place
+            results = [np.full_like(array[(*along, run - start)], JUNK) for array in outputs]
+            pads = list(self._pads(attrs)) if "pad" in attrs else []
+            if pads:
+                before, after = attrs["pad"][at - 2]
+                pads[at - 2] = (min(before, max(0, -low)), min(after, max(0, high - extent)))
+            x = np.ascontiguousarray(inputs[0][(*along, read)])
+            self._call([x, *inputs[1:]], results, attrs, {"pad": tuple(pads)} if pads else {})
+            for array, result in zip(outputs, results, strict=True):
+                array[(*along, slice(run[0] - start, run[-1] + 1 - start))] = result
+
+    def _call(
+        self, inputs: list[Array], outputs: list[Array], attrs: Mapping[str, Any], told: Mapping[str, Any] | None = None
+    ) -> None:
         made = self.made
         keywords = {name: value for name, value in attrs.items() if name not in OWN} | self._runtime(attrs)
+        keywords |= told or {}
         if made.layout:
             keywords["layout"] = made.layout
         padded = "pad" not in keywords or any(map(any, keywords["pad"]))  # a part without pads needs no room for them
