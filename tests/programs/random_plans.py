@@ -127,6 +127,8 @@ def _lines(draw: Random, ranks: int, graph: Graph) -> Iterator[str]:
         yield f"allreduce = {draw.choice(('ring', 'tree', 'butterfly', 'rabenseifner', 'shared', 'mpi'))}"
     for _ in range(draw.choice((0, 0, 1, 2, 4))):
         yield from _pin(draw, graph)
+    if draw.random() < 0.4:
+        yield "overlap = yes"
 
 
 def _mesh(draw: Random, ranks: int) -> dict[str, int]:

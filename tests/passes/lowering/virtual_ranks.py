@@ -432,8 +432,8 @@ class Call:
         for run in runs:
             low, high = halo.reads(int(run[0]), int(run[-1]) + 1)
             read = slice(max(0, low) - begin, max(0, min(high, extent)) - begin)
-            along = (slice(None),) * place
-            results = [np.full_like(array[(*along, run - start)], JUNK) for array in outputs]
+            along, written = (slice(None),) * place, slice(run[0] - start, run[-1] + 1 - start)
+            results = [np.full_like(array[(*along, written)], JUNK, order="C") for array in outputs]
             pads = list(self._pads(attrs)) if "pad" in attrs else []
             if pads:
                 before, after = attrs["pad"][at - 2]
@@ -441,7 +441,7 @@ class Call:
             x = np.ascontiguousarray(inputs[0][(*along, read)])
             self._call([x, *inputs[1:]], results, attrs, {"pad": tuple(pads)} if pads else {})
             for array, result in zip(outputs, results, strict=True):
-                array[(*along, slice(run[0] - start, run[-1] + 1 - start))] = result
+                array[(*along, written)] = result
 
     def _call(
         self, inputs: list[Array], outputs: list[Array], attrs: Mapping[str, Any], told: Mapping[str, Any] | None = None
