@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device
@@ -235,11 +235,11 @@ def _part(type_: TensorType, parts: int) -> TensorType:
 
 def _cut(shapes: Shapes, which: str) -> Iterator[Shapes]:
     """What a kernel is given of its rows, call by call: all but the border, or the two sides of that (`Compute`)."""
-    attrs, x, y = shapes.attrs, shapes.inputs[0], shapes.outputs[0]
-    (_, axis), (before, behind), strides = attrs[ROWS], attrs[BORDER], attrs["stride"]  # type: ignore[misc]
-    stride = strides[x.names.index(axis) - 2]  # type: ignore[index]
+    attrs, x, y = dict[str, Any](shapes.attrs), shapes.inputs[0], shapes.outputs[0]
+    (_, axis), (before, behind) = attrs[ROWS], attrs[BORDER]
+    stride = attrs["stride"][x.names.index(axis) - 2]
     for rows in (y.extent(axis) - before - behind,) if which == INNER else (before, behind):
         if rows > 0:
             read = max(1, x.extent(axis) - (y.extent(axis) - rows) * stride)
             inputs = (x.with_extent(axis, read), *shapes.inputs[1:])
-            yield Shapes(inputs, tuple(each.with_extent(axis, rows) for each in shapes.outputs), attrs)
+            yield Shapes(inputs, tuple(each.with_extent(axis, rows) for each in shapes.outputs), shapes.attrs)

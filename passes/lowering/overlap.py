@@ -63,22 +63,21 @@ class _Overlap:
 
     def _by_rows(self, instructions: Sequence[Instruction]) -> Iterator[Instruction]:
         """Halos and the window ops behind them: inner rows, and, once the halo is there, the others."""
-        behind = iter((*instructions[1:], None))
-        for made in (rest := iter(instructions)):
-            follows = next(behind)
-            calls = self._calls(made, follows) if _is_halo(made) and isinstance(follows, Compute) else None
-            if calls is None:
+        cut = False  # whether the instruction at hand is one whose halo was just before it
+        for made, op in zip(instructions, (*instructions[1:], None), strict=True):
+            calls = self._calls(made, op) if isinstance(made, Collective) and isinstance(op, Compute) else None
+            if isinstance(made, Collective) and calls is not None:
+                inner, outer = calls
+                yield from (replace(made, blocking=False), inner, Wait(made.name), outer)
+            elif not cut:
                 yield made
-                continue
-            yield from (replace(made, blocking=False), calls[0], Wait(title(made)), calls[1])  # type: ignore[call-arg]
-            next(rest), next(behind)
+            cut = calls is not None
 
-    def _calls(self, halo: Instruction, op: Compute) -> tuple[Compute, Compute] | None:
+    def _calls(self, halo: Collective, op: Compute) -> tuple[Compute, Compute] | None:
         """The calls for the inner rows and for the others; None where a call for all is better."""
-        assert isinstance(halo, Collective)
         attrs, facts = dict(op.attrs), dict(halo.attrs)
         fit = op.kernel[0] in BY_ROWS and op.kernel[1] == "forward" and not any(name in attrs for name in UNCUT)
-        if not fit or facts["add"] or halo.target != op.inputs[0]:
+        if not fit or not _is_halo(halo) or facts["add"] or halo.target != op.inputs[0]:
             return None
         axis = str(facts["axis"])
         numbers = {name: value for name, value in facts.items() if isinstance(value, int)}

@@ -91,8 +91,10 @@ def calls(made: Program, segment: str, *kinds: type) -> list[Instruction]:
 def test_inner_rows_come_first() -> None:
     made = program(one_window(), on(SLOW, overlap=0.9))
     halo, inner, wait, outer = calls(made, "forward", Collective, Compute, Wait)[:4]
-    assert isinstance(halo, Collective) and isinstance(inner, Compute) and isinstance(outer, Compute)
-    assert not halo.blocking and title(halo) == title(wait)
+    assert isinstance(halo, Collective)
+    assert isinstance(inner, Compute)
+    assert isinstance(outer, Compute)
+    assert (halo.blocking, halo.name) == (False, title(wait))
     assert (inner.rows, outer.rows) == (INNER, OUTER)
     assert inner.inputs[0] == outer.inputs[0] == halo.target
     assert dict(inner.attrs)["border"] == dict(outer.attrs)["border"] == (1, 1)
@@ -198,7 +200,9 @@ def faulty() -> dict[str, Program]:
             (Wait, lambda s: s.instruction.name.endswith(".halo")),
         )
     )
-    plain = replace(inner.instruction, attrs=tuple(p for p in inner.instruction.attrs if p[0] not in ("rows", "border")))  # type: ignore[type-var,union-attr]
+    plain = replace(
+        inner.instruction, attrs=tuple(p for p in inner.instruction.attrs if p[0] not in ("rows", "border"))
+    )  # type: ignore[type-var,union-attr]
     halo = inner.at - 1
     fill = Compute("zero", ("zero", "forward", ""), (), (inner.instructions[halo].buffer,))  # type: ignore[union-attr]
     return {
@@ -214,7 +218,8 @@ def faulty() -> dict[str, Program]:
         "another axis": inner.changed(attrs=_with(inner.instruction, rows=(INNER, "width"))),
         "what is sent is overwritten": inner.instead(fill, inner.instruction),
         "what comes is overwritten": inner.instead(
-            replace(fill, outputs=(inner.instructions[halo].target,)), inner.instruction  # type: ignore[union-attr]
+            replace(fill, outputs=(inner.instructions[halo].target,)),
+            inner.instruction,  # type: ignore[union-attr]
         ),
     }
 
@@ -231,6 +236,8 @@ def test_faults_are_rejected(fault: str) -> None:
     assert check(faulty()[fault], graph)
 
 
-@pytest.mark.parametrize("fault", ["no wait", "outer rows before the wait", "all rows before the wait", "no outer rows"])
+@pytest.mark.parametrize(
+    "fault", ["no wait", "outer rows before the wait", "all rows before the wait", "no outer rows"]
+)
 def test_faults_of_the_order_need_no_graph(fault: str) -> None:
     assert check_alone(faulty()[fault])

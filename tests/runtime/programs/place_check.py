@@ -122,7 +122,8 @@ def check_moves(runtime: Any, world: Any, seed: int) -> None:
 
 
 def check_halos(runtime: Any, world: Any, seed: int) -> None:
-    """Rows of neighbours, however far away, and back again; pads with which a part's windows give the whole's."""
+    """Rows of neighbours, however far away, and back again; pads with which a part's windows give the whole's, and
+    inner rows of these results while the halo is on its way."""
     rng = np.random.default_rng(seed)
     mesh = mesh_of(rng, world.size)
     place = runtime.Place(world, mesh, batch=4)
@@ -142,6 +143,7 @@ def check_halos(runtime: Any, world: Any, seed: int) -> None:
     for at in range(len(halos)):
         table[f"wide{at}"] = runtime.Array(text, halo=tuple(halos[: at + 1]))
         table[f"back{at}"] = runtime.Array(text, halo=tuple(halos[:at]))
+    table["y"] = runtime.Array(" ".join(["2", *(f"{h.results}/{n}" for h, n in zip(halos, names, strict=True)), "2"]))
     a = runtime.Arrays(table, place, "f8").at()
     whole = rng.integers(-9, 9, (2, *extents, 2)).astype(float)
     a.x[...] = part(place, a.x, whole)
@@ -166,13 +168,33 @@ def check_halos(runtime: Any, world: Any, seed: int) -> None:
     shards = [
         runtime.shard(halo.results, *place.grid.index([n], place.number)) for halo, n in zip(halos, names, strict=True)
     ]
+    expected = _windows(np.pad(whole, ((0, 0), *((pad, pad) for *_, pad in windows), (0, 0))), windows)
+    for axis, (start, stop) in enumerate(shards):
+        expected = expected.take(np.arange(start, stop), axis + 1)
     if all(start < stop for start, stop in shards):
         pads = place.pads(at, [(pad, pad) for _, _, pad in windows])
         mine = _windows(np.pad(at, ((0, 0), *pads, (0, 0))), windows)
-        expected = _windows(np.pad(whole, ((0, 0), *((pad, pad) for *_, pad in windows), (0, 0))), windows)
-        for axis, (start, stop) in enumerate(shards):
-            expected = expected.take(np.arange(start, stop), axis + 1)
         assert np.array_equal(mine, expected), (seed, world.rank, table, pads)
+    _check_rows(place, a, names, windows, expected)
+
+
+def _check_rows(place: Any, a: Any, names: list[str], windows: list[Any], expected: Values) -> None:
+    """The last halo is on its way when the inner rows are computed: none of it is read, and none of the rest left."""
+    wide, source = getattr(a, f"wide{len(names) - 1}"), getattr(a, f"wide{len(names) - 2}", a.x)
+
+    def kernel(x: Values, y: Values, *room: Values, pad: Any, layout: str) -> None:
+        assert len(room) == any(map(any, pad))
+        y[...] = _windows(np.pad(x, ((0, 0), *pad, (0, 0))), windows)
+
+    for _ in range(2):
+        wide.fill(np.nan)
+        a.y.fill(np.nan)
+        place.halo(source, wide, over=names[-1], begin=True)
+        pads = {"pad": [(pad, pad) for _, _, pad in windows], "layout": "NHWC"}
+        place.interior(kernel, wide, a.y, [a.x], **pads)
+        place.wait(wide)
+        place.border(kernel, wide, a.y, [a.x], **pads)
+        assert np.array_equal(a.y, expected), (place.world.rank, a.y.shape, windows)
 
 
 def _windows(padded: Values, windows: list[Any]) -> Values:
