@@ -9,6 +9,9 @@ from dlc.ops.attributes import integer
 from dlc.ops.indexing import Along, Attributes, Halo, Indexing, Types, indexed
 from dlc.ops.windows import WINDOW_AXES, windows
 
+BY_ROWS = ("conv", "depthwise_conv", "maxpool", "avgpool")
+"""Ops whose kernels compute some rows of their results as they compute all."""
+
 SPATIAL = ("depth", "height", "width", "length")
 
 

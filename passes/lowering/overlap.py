@@ -17,10 +17,8 @@ from dlc.cost.price import Prices, default_price
 from dlc.ir.program import BORDER, INNER, OUTER, ROWS, Collective, Compute, Instruction, Program, Role, Segment, Wait
 from dlc.ir.storage import Storage, begins, reads, title, writes
 from dlc.ops.indexing import Halo, border
+from dlc.ops.window_indexing import BY_ROWS
 from passes.context import Context
-
-BY_ROWS = ("conv", "depthwise_conv", "maxpool", "avgpool")
-"""Ops whose kernels compute some rows of their results as they compute all."""
 
 UNCUT = ("once", "averaged", "parts")
 """Attributes of calls that are not cut into rows."""

@@ -6,7 +6,7 @@ microbatch; updates and gradients of weights are summed once a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from dlc.cluster.fabric import Fabric
 from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
 from dlc.ops.indexing import Partition, spans
+from dlc.ops.window_indexing import BY_ROWS
 from passes.packing import BUCKET_BYTES
 from passes.planning.alike import Alike
 from passes.planning.network import OpKind
@@ -112,6 +113,7 @@ class OpTables:
     buckets: Buckets | None  # of gradients, where nothing but the batch is split
     _rates: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
     _shares: dict[tuple[str, tuple[str, ...]], Mapping[Key, float]] = field(default_factory=dict)
+    overlap: float = 0.0  # the share of its own time in which computing hides communication
 
     @property
     def mesh(self) -> Mesh:
@@ -152,9 +154,10 @@ class OpTables:
         def by_layout(name: str) -> Array:
             return np.asarray(group.spent(name)[cut.kind, :, cut.rows]).reshape(-1)
 
+        ahead, back = self._hidden(group, cut)
         return (
-            by_layout("forward") + spread(inside + gathers + self._loads(group, cut)),
-            by_layout("backward") + spread(behind + gathers),
+            by_layout("forward") + spread(inside + gathers + self._loads(group, cut)) - ahead,
+            by_layout("backward") + spread(behind + gathers) - back,
             by_layout("weights") + spread(self._added(group, cut)),
             spread(self._updates(group, shared, cut)),
             spread(sums),
@@ -189,21 +192,47 @@ class OpTables:
         kinds, kept = np.nonzero(ok)
         return _Cut(kinds, cuts.codes[kept], parts[kept], cuts.rows[kept])
 
+    def _hidden(self, group: Alike, cut: _Cut) -> tuple[Array, Array]:
+        """Seconds of halos that computing hides (`passes.lowering.overlap`), of several that of the last axis.
+
+        Forward inner rows do where that is worth two further calls, backward the gradient by the weights.
+        """
+        import numpy as np
+
+        last, count = np.zeros(len(cut)), len(group.layouts)
+        for split, seconds in self._halos(group, cut) if self.overlap else ():
+            last[split] = seconds
+        if not last.any():
+            return np.zeros(len(cut) * count), np.zeros(len(cut) * count)
+        able = np.array([kind.example.op in BY_ROWS for kind in group.kinds])
+        forward, weights = (group.spent(name)[cut.kind, :, cut.rows] for name in ("forward", "weights"))
+        ahead = np.minimum((last * able[cut.kind])[:, None], self.overlap * forward) - 2 * group.prices.call()
+        comes_back = "dx" in {each.node.stage for each in group.example.passes}
+        back = np.minimum(last[:, None] * comes_back, self.overlap * weights)
+        return np.maximum(ahead, 0.0).reshape(-1), back.reshape(-1)
+
+    def _halos(self, group: Alike, cut: _Cut) -> Iterator[tuple[Integers, Array]]:
+        """(cuts, their seconds) of each exchange of rows with neighbours, in the order of the axes."""
+        import numpy as np
+
+        axes = group.example.indexing.axes
+        for axis in group.example.indexing.halos:
+            at = axes.index(axis) if axis in axes else len(axes)
+            for i, name in enumerate(self.mesh.names):
+                split = np.flatnonzero(cut.codes[:, i] == at)
+                if len(split):
+                    yield split, self.fabric.neighbours(self._halo_bytes(group, cut, axis, at, split), name)
+
     def _inside(self, group: Alike, cut: _Cut, samples: int) -> tuple[Array, Array]:
         """Seconds of halos and sums inside the op, forward and backward."""
         import numpy as np
 
         kind = group.example
         forward, backward = np.zeros(len(cut)), np.zeros(len(cut))
-        axes, stages = kind.indexing.axes, {each.node.stage for each in kind.passes}
-        for axis in kind.indexing.halos:
-            at = axes.index(axis) if axis in axes else len(axes)
-            for i, name in enumerate(self.mesh.names):
-                split = np.flatnonzero(cut.codes[:, i] == at)
-                if len(split):
-                    seconds = self.fabric.neighbours(self._halo_bytes(group, cut, axis, at, split), name)
-                    forward[split] += seconds
-                    backward[split] += seconds * (1 if "dx" in stages else 0)
+        stages = {each.node.stage for each in kind.passes}
+        for split, seconds in self._halos(group, cut):
+            forward[split] += seconds
+            backward[split] += seconds * (1 if "dx" in stages else 0)
         for number, exchange in enumerate(kind.indexing.exchanges):
             if exchange.stage in stages:
                 into = forward if exchange.stage in ("forward", "loss") else backward

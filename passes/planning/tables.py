@@ -184,6 +184,7 @@ class Tables:
             self.prices.buckets,
             self._rates,
             self._shares,
+            self.overlap,
         )
 
     # Homes.

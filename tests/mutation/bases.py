@@ -96,6 +96,10 @@ CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     "model": (mlp, {"mesh": {"model": 2}, "rule": by(model="channel feature"), "microbatches": 2}),
     "what is summed": (mlp, {"mesh": TWO, "rule": by(data="batch", model="reduce channel feature")}),
     "spatial": (convolutions, {"mesh": TWO, "rule": by(data="width", model="height")}),
+    "inner rows first": (
+        convolutions,
+        {"mesh": TWO, "rule": by(data="batch", model="height"), "overlap": 0.9, "asked": "yes"},
+    ),
     "samples and rows": (convolutions, {"mesh": TWO, "rule": by(data="batch", model="height")}),
     "batch norm": (normalised, {"mesh": TWO, "rule": by(data="batch", model="height")}),
     "ZeRO 1": (mlp, {"mesh": TWO, "rule": BOTH, "shard": "optimizer"}),
@@ -155,11 +159,11 @@ def base(name: str) -> Base:
         return Base(name, _clipped(graph), plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices), found)
     network, found = CASES[name]
     choices, graph = dict(found), network()
-    overlap, classes = (choices.pop(key, 0) for key in ("overlap", "classes"))
+    overlap, classes, asked = (choices.pop(key, 0) for key in ("overlap", "classes", "asked"))
     plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices)
     if classes:
         plan = plan.with_(ops=tuple(_by_classes(op) for op in plan.ops))
-    return Base(name, graph, plan, overlap=overlap)
+    return Base(name, graph, plan, context(overlap=asked) if asked else None, overlap)
 
 
 def _by_classes(op: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dlc.ir.program import Collective, Compute, Program, Wait
+from dlc.ir.program import BORDER, INNER, OUTER, ROWS, Collective, Compute, Program, Wait
 from dlc.ir.storage import begins, reads, title, writes
 from tests.mutation.editing import (
     Edit,
@@ -212,6 +212,28 @@ def halo_direction(program: Program) -> Iterator[Edit]:
         return site.changed(attrs=tuple((facts | {"add": not facts["add"]}).items()))
 
     yield from each(program, Collective, turned, is_a("halo"))
+
+
+def hasty_window(program: Program) -> Iterator[Edit]:
+    """A window's outer rows, or all of them, are computed while those of other ranks are on their way."""
+    for site in sites(program, Compute, lambda s: s.instruction.rows == OUTER):  # type: ignore[union-attr]
+        yield f"outer rows of {site.name}", site.moved(site.at - 1)
+    for site in sites(program, Compute, lambda s: s.instruction.rows == INNER):  # type: ignore[union-attr]
+        made = site.instruction
+        assert isinstance(made, Compute)
+        attrs = tuple((name, value) for name, value in made.attrs if name not in (ROWS, BORDER))
+        yield f"all rows of {site.name}", site.changed(attrs=attrs)
+
+
+def wrong_rows(program: Program) -> Iterator[Edit]:
+    """Inner rows in place of outer ones, or the other way round; a border of other rows, or along another axis."""
+    turned = {INNER: OUTER, OUTER: INNER}
+    for site in sites(program, Compute, lambda s: bool(s.instruction.rows)):  # type: ignore[union-attr]
+        facts = dict(site.instruction.attrs)  # type: ignore[union-attr]
+        (which, axis), (before, behind) = facts[ROWS], facts[BORDER]  # type: ignore[misc]
+        changes = ({ROWS: (turned[str(which)], axis)}, {ROWS: (which, "width")}, {BORDER: (before, behind + 1)})
+        for change in changes:
+            yield f"{next(iter(change))} of {site.name}", site.changed(attrs=tuple((facts | change).items()))
 
 
 def narrow_window(program: Program) -> Iterator[Edit]:

@@ -39,6 +39,7 @@ from tests.mutation.collectives import (
     halo_axis,
     halo_direction,
     halo_rows,
+    hasty_window,
     largest_or_sum,
     late_collective,
     merged_groups,
@@ -50,6 +51,7 @@ from tests.mutation.collectives import (
     wrong_bytes,
     wrong_group,
     wrong_kind,
+    wrong_rows,
     wrong_source,
     wrong_target,
 )
@@ -98,7 +100,7 @@ COLLECTIVES: tuple[Fault, ...] = (
     early_wait, never_waited, wrong_target, wrong_source, wrong_bytes, wrong_algorithm, largest_or_sum,
 )  # fmt: skip
 GROUPS: tuple[Fault, ...] = (exchanged_ranks, merged_groups, split_group, turned_mesh, same_samples)
-HALOS: tuple[Fault, ...] = (halo_rows, halo_axis, halo_direction, narrow_window)
+HALOS: tuple[Fault, ...] = (halo_rows, halo_axis, halo_direction, narrow_window, hasty_window, wrong_rows)
 KERNELS: tuple[Fault, ...] = (
     dropped_kernel, doubled_sum, doubled_update, part_left_out, wrong_operand, swapped_operands, wrong_result,
     wrong_pass, wrong_attribute, added_everywhere, not_told, early_kernel, wrong_layout, scaled_twice, wrong_state,

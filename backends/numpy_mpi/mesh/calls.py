@@ -23,6 +23,9 @@ from passes.lowering.widen import WIDE
 PADDED = ".padded"
 """How the name of room for a padded image ends."""
 
+WITHOUT_PADS = ("im2col", "direct")
+"""Algorithms whose kernels take no such room where there are no pads."""
+
 WORKING = ("conv", "conv_transpose")
 """Ops whose kernels work in arrays of their own, some of them in none."""
 
@@ -191,7 +194,8 @@ class Calls:
 
     def _workspaces(self, made: Compute) -> list[Expression]:
         """The arrays that a kernel works in, together; one by one where only some ranks need a padded image."""
-        if self._has_pads(made) and any(name.endswith(PADDED) for name in made.workspaces):
+        known = made.kernel[2] in WITHOUT_PADS and any(name.endswith(PADDED) for name in made.workspaces)
+        if self._has_pads(made) and known:
             pairs = [(self._at(name), name.endswith(PADDED)) for name in made.workspaces]
             around = ("[", "]") if made.rows else ("*place.needed(pad, ", ")")
             return [(around[0], *at, around[1]) if padded else at for at, padded in pairs]

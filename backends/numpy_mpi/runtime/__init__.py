@@ -73,10 +73,11 @@ arrays.py, tables.py (what a table has in its rows), spec.py ("N/data 64/model 7
     Halo(axis, results, before, after, stride=1, step=1, window=0)        rows of an axis that windows read
     Arrays(table, capacity or place, dtype, given={}, slots=1).at(samples, slot=0) -> namespace
 
-place.py, exchange.py, sums.py, traffic.py (programs on a mesh)
+place.py, exchange.py, by_rows.py, sums.py, traffic.py (programs on a mesh)
     Place(world, mesh, *, batch, microbatches=1, levels={}): stage, number, index(over)
         batch(loader, indices, step=, lr=)
         fill(at, arrays); pads(array, pad); origin(*arrays, layout=""); once(array, over)
+        interior(kernel, *arrays, **attrs), border(kernel, *arrays, **attrs)      rows that need no halo, and the others
         allgather, reduce_scatter, all_to_all, halo, halo_sum(source, target, over=, begin=False)
         allreduce(array, target=None, *, over, algorithm, begin=False);  wait(array);  slice(source, target)
         send(array, to=, name=);  sent(array);  receive(array, source=, name=);  share(value, stage);  settle()

@@ -452,6 +452,7 @@ class Call:
         if made.layout:
             keywords["layout"] = made.layout
         padded = "pad" not in keywords or any(map(any, keywords["pad"]))  # a part without pads needs no room for them
+        padded = padded or made.kernel[2] not in ("im2col", "direct")  # whose kernels take none
         names = [name for name in made.workspaces if padded or not name.endswith(".padded")]
         spaces = [np.full(self.memory.role.buffer(name).type.shape, JUNK) for name in names]
         function = kernel(*made.kernel, table=EXACT if self.world.exact else KERNELS)

@@ -35,7 +35,8 @@ def tables_of(everything: Space) -> list[Tables]:
 
 def alone(tables: Tables, group: Alike) -> list[OpTable]:
     prices, strategy = tables.prices, tables.strategy
-    maker = OpTables(strategy, tables.fabric, tables.pins, tables.widths, tables.batches, prices.buckets)
+    given = strategy, tables.fabric, tables.pins, tables.widths, tables.batches, prices.buckets
+    maker = OpTables(*given, overlap=tables.overlap)
     return [table for kind in group.kinds for table in maker.of(Alike(prices, (kind,)))]
 
 
