@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from dlc.cost.price import Prices, default_price
 from dlc.ir.program import BORDER, INNER, OUTER, ROWS, Collective, Compute, Instruction, Program, Role, Segment, Wait
-from dlc.ir.storage import Storage, begins, reads, title, writes
+from dlc.ir.storage import Storage, begins, local, reads, title, writes
+from dlc.ir.tensor import BATCH
 from dlc.ops.indexing import Halo, border
 from dlc.ops.window_indexing import BY_ROWS
 from passes.context import Context
@@ -24,13 +25,16 @@ UNCUT = ("once", "averaged", "parts")
 """Attributes of calls that are not cut into rows."""
 
 
-def overlapped(program: Program, context: Context) -> Program:
-    """The program with halos under way while ranks compute, where that pays or the plan asks for it."""
+def overlapped(program: Program, context: Context, in_c: bool = False) -> Program:
+    """The program with halos under way while ranks compute, where that pays or the plan asks for it.
+
+    Kernels `in_c` take arrays in one piece: of several samples some rows are none.
+    """
     if not context.hides:
         return program
     rate, always = context.cluster.device_of(0).overlap, context.request.overlap == "yes"
     price = default_price(program, context.cluster, context.profile)
-    return replace(program, roles=tuple(_Overlap(role, price, rate, always).made() for role in program.roles))
+    return replace(program, roles=tuple(_Overlap(role, price, rate, always, in_c).made() for role in program.roles))
 
 
 def _is_halo(made: Instruction) -> bool:
@@ -45,6 +49,7 @@ class _Overlap:
     price: Prices
     rate: float
     always: bool
+    in_c: bool
     roots: dict[str, str] = field(default_factory=dict)
 
     def made(self) -> Role:
@@ -84,14 +89,23 @@ class _Overlap:
         sides = border(window, extent, numbers["results"], numbers["parts"])
         if not any(sides) or sum(sides) >= numbers["results"] // numbers["parts"]:
             return None
+        if self.in_c and not self._has_rows_in_one_piece(op):
+            return None
         inner, outer = (replace(op, attrs=(*op.attrs, (ROWS, (which, axis)), (BORDER, sides)))
                         for which in (INNER, OUTER))  # fmt: skip
         return (inner, outer) if self.always or self._pays(halo, op, inner, outer) else None
 
+    def _has_rows_in_one_piece(self, op: Compute) -> bool:
+        x = local(self.role, self.role.buffer(op.inputs[0]), self._samples, Storage(self.role, 0).microbatches)
+        return op.layout == "NHWC" and x.extent(BATCH) == 1
+
+    @property
+    def _samples(self) -> int:
+        return -(-self.role.largest_shard // Storage(self.role, 0).microbatches)
+
     def _pays(self, halo: Collective, op: Compute, inner: Compute, outer: Compute) -> bool:
         """Whether the inner rows hide more of the halo than the further calls cost."""
-        samples = -(-self.role.largest_shard // Storage(self.role, 0).microbatches)
-        travels, whole, first, rest = (self.price(each, self.role, samples) for each in (halo, op, inner, outer))
+        travels, whole, first, rest = (self.price(each, self.role, self._samples) for each in (halo, op, inner, outer))
         return first + max(0.0, travels - self.rate * first) + rest < travels + whole
 
     # --- begun early ---------------------------------------------------------------------------------------------

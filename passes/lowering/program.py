@@ -77,7 +77,10 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
         graph.metrics,
     )
     scalars = (*(value for _, value in graph.metrics), *((graph.loss,) if graph.loss else ()))
-    return Lowered(overlapped(program, context), tuple((*device.outputs.values(), *scalars) for device in made))
+    return Lowered(
+        overlapped(program, context, plan.kernels == "c"),
+        tuple((*device.outputs.values(), *scalars) for device in made),
+    )
 
 
 def _groups(roles: Sequence[Role], mesh: Mesh, setting: Setting) -> Iterator[CommunicationGroup]:

@@ -41,9 +41,9 @@ def windows() -> Graph:
     return trained(net, net("maxpool", net("conv", x, filters=3, window=2), window=3, stride=2, pad=1, ceil=True))
 
 
-def one_window() -> Graph:
+def one_window(batch: int = 4) -> Graph:
     """A convolution and what it takes to train it."""
-    net = Network(4)
+    net = Network(batch)
     return trained(net, net("conv", net.image(8, 64, 64), filters=8, window=3, pad="same"))
 
 
@@ -124,6 +124,14 @@ def test_gradients_of_rows_go_home_beside_those_of_weights() -> None:
 def test_where_it_pays_or_is_asked_for(link: Link, overlap: float, asked: str, chosen: bool) -> None:
     made = program(one_window(), on(link, overlap, asked))
     assert any(each.rows for each in calls(made, "forward", Compute) if isinstance(each, Compute)) == chosen
+
+
+@pytest.mark.parametrize(("batch", "layout", "cut"), [(1, "NHWC", True), (2, "NHWC", False), (1, "NCHW", False)])
+def test_kernels_in_c_are_given_rows_in_one_piece(batch: int, layout: str, cut: bool) -> None:
+    graph, where = one_window(batch), on(asked="yes")
+    plan = plan_of(graph, {"model": 2}, ROWS, layouts={"conv": layout}).with_(kernels="c")
+    found = calls(lower(graph, plan, where), "forward", Compute)
+    assert any(each.rows for each in found if isinstance(each, Compute)) == cut
 
 
 @pytest.mark.parametrize("bandwidth", [5e6, 2e7, 1e8])
