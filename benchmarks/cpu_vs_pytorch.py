@@ -1,0 +1,269 @@
+"""Whole training steps on CPUs: the emitted program against the best of PyTorch's ways, from the same weights.
+
+    python -m benchmarks.cpu_vs_pytorch [--only lenet5,resnet18] [--threads 1,2] [--repeats 15] [--no-compile]
+                                        [--profile resnet18] [--json] [--record]
+
+A step is forward, backward and update, in float32, on synthetic samples. Each way is a process that is kept alive; the
+ways take turns step by step, and while one works the others wait. At the first steps the losses of PyTorch and of dlc
+are compared, with the same weights, samples and dropout masks, so that the same thing is timed; these steps and two more
+are not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy machine disturbs
+less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. `--profile NETWORK` tells which
+kernels dlc's time goes to, in place of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import exp, log
+from pathlib import Path
+from statistics import median
+
+from benchmarks import recording
+from benchmarks.peers import profile
+from benchmarks.peers.networks import NETWORKS, Network, compiled, write_program
+from benchmarks.peers.ways import TORCH, Turn, Way, WayError, dlc_way, torch_way, write_torch
+
+WARM = 2
+"""Steps after the compared ones that are not counted."""
+
+TOLERANCE = 2e-3
+"""Of the losses of PyTorch and dlc at the first steps, relative: rounding of another order, carried through a network."""
+
+COMPARED = 2
+"""So many first steps are compared: the second one sees the first update."""
+
+OWN = {"c": "dlc", "numpy": "dlc, numpy"}
+"""Kernel family -> the name of its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network with so many threads; milliseconds. `ratio` is to the best peer by the clock, `cpu_ratio` to the best by processor time."""
+
+    network: str
+    threads: int
+    dlc_ms: float
+    peer: str
+    peer_ms: float
+    ratio: float
+    cpu_ratio: float
+    loss_error: float
+    ways: dict[str, dict[str, float]]
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The turns of one way that count, and the losses of its first steps."""
+
+    turns: Sequence[Turn]
+    losses: Sequence[float]
+
+    @property
+    def wall(self) -> float:
+        return median(turn.wall for turn in self.turns)
+
+    @property
+    def cpu(self) -> float:
+        return median(turn.cpu for turn in self.turns)
+
+
+def main() -> None:
+    options = _arguments()
+    names = options.only.split(",") if options.only else [options.profile] if options.profile else list(NETWORKS)
+    if unknown := [name for name in names if name not in NETWORKS]:
+        sys.exit(f"there is no network `{unknown[0]}` here; there are {', '.join(NETWORKS)}")
+    if options.profile:
+        return _profile(options)
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("PyTorch is not installed: `pip install torch`")
+    peers, left_out = _peers(options.no_compile)
+    for name, reason in left_out.items():
+        print(f"without {name}: {reason}")
+    print(HEAD)
+    rows = []
+    for name in names:
+        for threads in map(int, options.threads.split(",")):
+            try:
+                rows.append(_compare(name, NETWORKS[name], threads, peers, options))
+                print(_line(rows[-1]), flush=True)
+            except WayError as error:
+                _say("")
+                print(f"{name:12} {threads:>7}  {error}", flush=True)
+    means = {threads: _geomean(r.ratio for r in rows if r.threads == threads) for threads in {r.threads for r in rows}}
+    for threads, mean in sorted(means.items()):
+        print(f"geometric mean, {threads} thread{'s' * (threads > 1)}: {mean:.3f}")
+    if options.record and rows:
+        figures = {"repeats": options.repeats, "left_out": left_out, "geomean_by_threads": means}
+        table = [asdict(row) for row in rows]
+        recording.write("cpu_vs_pytorch", "milliseconds of a training step, medians", **figures, rows=table)
+    if options.json:
+        print(json.dumps({"geomean_ratio": _geomean(r.ratio for r in rows), "rows": [asdict(row) for row in rows]}))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--only", default="", metavar="NAMES", help=f"some of {', '.join(NETWORKS)}")
+    add("--threads", default="1,2", help="numbers of threads (default: 1,2)")
+    add("--repeats", type=int, default=15, help="steps of each way that count (default: 15)")
+    add("--seconds", type=float, default=60.0, help="stop a network's turns after so long, with 3 at least")
+    add("--no-compile", action="store_true", help="leave torch.compile out, which takes minutes")
+    add("--no-numpy", action="store_true", help="leave the program with NumPy's kernels out")
+    add("--profile", default="", metavar="NAME", help="show where dlc's time of this network goes, and end")
+    add("--json", action="store_true", help="end with one line of JSON")
+    add("--record", action="store_true", help="write benchmarks/records/cpu_vs_pytorch.json")
+    return parser.parse_args()
+
+
+def _profile(options: argparse.Namespace) -> None:
+    """The kernels of one network, by their time."""
+    name, threads = options.profile, int(options.threads.partition(",")[0])
+    with tempfile.TemporaryDirectory(prefix="dlc-peers-") as temporary:
+        folder = Path(temporary) / "c"
+        made = compiled(NETWORKS[name], "c", threads)
+        write_program(made, folder)
+        way = dlc_way(OWN["c"], folder, made, threads, profile=True)
+        try:
+            turns = [way.step() for _ in range(COMPARED + WARM + options.repeats)][COMPARED + WARM :]
+        except WayError as error:
+            sys.exit(str(error))
+        finally:
+            way.close()
+    found = profile.kernels(made, [turn.calls for turn in turns])
+    step = median(turn.cpu if threads == 1 else turn.wall for turn in turns)  # alone on a core both are the same
+    print(f"{name}, {threads} thread{'s' * (threads > 1)}, predicted {made.plan.predicted.step_seconds * 1e3:.2f} ms")
+    print("\n".join(profile.lines(found, step)))
+
+
+def _peers(no_compile: bool) -> tuple[list[str], dict[str, str]]:
+    """PyTorch's ways that are compared, and why others are not."""
+    if no_compile:
+        return ["eager", "channels_last"], {TORCH["compile"]: "--no-compile"}
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return ["eager", "channels_last"], {TORCH["compile"]: "there is no C++ compiler"}
+    return list(TORCH), {}
+
+
+def _compare(name: str, network: Network, threads: int, peers: Sequence[str], options: argparse.Namespace) -> Row:
+    """All ways on one network, by turns; WayError where dlc's own fails, or all of PyTorch's."""
+    with tempfile.TemporaryDirectory(prefix="dlc-peers-") as temporary:
+        folder, ways = Path(temporary), list[Way]()
+        try:
+            for family, title in OWN.items():
+                if family == "numpy" and options.no_numpy:
+                    continue
+                _say(f"{name}: compiling for {family}")
+                made = compiled(network, family, threads)
+                write_program(made, folder / family)
+                ways.append(dlc_way(title, folder / family, made, threads))
+            write_torch(made, folder)
+            images = any(len(made.job.graph.type(each).shape) == 4 for each in made.job.graph.inputs)
+            ways += [torch_way(way, folder, threads) for way in peers if images or way != "channels_last"]
+            measured, failed = _by_turns(name, ways, options)
+        finally:
+            for way in ways:
+                way.close()
+            _say("")
+    return _row(name, threads, measured, failed)
+
+
+def _by_turns(
+    name: str, ways: Sequence[Way], options: argparse.Namespace
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """What each way took, and why some failed."""
+    turns: dict[str, list[Turn]] = {way.name: [] for way in ways}
+    failed: dict[str, str] = {}
+    for way in ways:  # one after the other: dlc's own first, whose samples the others take
+        _say(f"{name}: first steps of {way.name}")
+        _some(way, COMPARED + WARM, turns, failed)
+    if OWN["c"] in failed:
+        raise WayError(failed[OWN["c"]])
+    spent = 0.0
+    for number in range(options.repeats):
+        if number >= 3 and spent > options.seconds:
+            break
+        _say(f"{name}: step {number + 1} of {options.repeats}")
+        for way in ways:
+            if way.name not in failed:
+                _some(way, 1, turns, failed)
+                spent += turns[way.name][-1].wall if turns[way.name] else 0.0
+    known = {
+        way: Measured(found[COMPARED + WARM :], [turn.loss for turn in found[:COMPARED]])
+        for way, found in turns.items()
+        if way not in failed
+    }
+    return known, failed
+
+
+def _some(way: Way, count: int, turns: dict[str, list[Turn]], failed: dict[str, str]) -> None:
+    try:
+        for _ in range(count):
+            turns[way.name].append(way.step())
+    except WayError as error:
+        failed[way.name] = str(error)
+
+
+def _row(name: str, threads: int, measured: dict[str, Measured], failed: dict[str, str]) -> Row:
+    own = measured[OWN["c"]]
+    peers = {way: found for way, found in measured.items() if way in TORCH.values()}
+    if not peers:
+        raise WayError("; ".join(failed.values()))
+    best = min(peers, key=lambda way: peers[way].wall)
+    error = max(
+        abs(theirs - ours) / abs(ours)
+        for found in peers.values()
+        for theirs, ours in zip(found.losses, own.losses, strict=True)
+    )
+    if error > TOLERANCE:
+        raise WayError(f"the losses differ by {error:.1e}: dlc {own.losses}, PyTorch {peers[best].losses}")
+    return Row(
+        name,
+        threads,
+        round(own.wall * 1e3, 4),
+        best,
+        round(peers[best].wall * 1e3, 4),
+        round(own.wall / peers[best].wall, 4),
+        round(own.cpu / min(peer.cpu for peer in peers.values()), 4),
+        float(f"{error:.1e}"),
+        {way: {"ms": round(m.wall * 1e3, 4), "cpu_ms": round(m.cpu * 1e3, 4)} for way, m in measured.items()},
+        failed,
+    )
+
+
+HEAD = (
+    f"{'network':12} {'threads':>7} {'dlc':>10} {'cpu':>10} {'best peer':>14} {'':>10} {'cpu':>10}"
+    f" {'ratio':>6} {'cpu':>6}   all, milliseconds"
+)
+
+
+def _line(row: Row) -> str:
+    ways = ", ".join(f"{way} {found['ms']:.2f}" for way, found in row.ways.items() if way != OWN["c"])
+    own, peer = row.ways[OWN["c"]], row.ways[row.peer]
+    failed = "".join(f"; {reason}" for reason in row.left_out.values())
+    return (
+        f"{row.network:12} {row.threads:>7} {own['ms']:10.2f} {own['cpu_ms']:10.2f} {row.peer:>14} {peer['ms']:10.2f}"
+        f" {peer['cpu_ms']:10.2f} {row.ratio:6.2f} {row.cpu_ratio:6.2f}   {ways}{failed}"
+    )
+
+
+def _say(text: str) -> None:
+    """What is going on, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _geomean(ratios: Iterator[float] | Sequence[float]) -> float | None:
+    known = list(ratios)
+    return round(exp(sum(map(log, known)) / len(known)), 4) if known else None
+
+
+if __name__ == "__main__":
+    main()

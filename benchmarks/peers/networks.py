@@ -1,0 +1,98 @@
+"""The networks that are compared, and their programs: emitted by dlc for one rank of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import gcd
+from pathlib import Path
+
+from dlc.cluster.detect import usable_memory
+from dlc.cluster.topology import Cluster, Device, Group, Link
+from dlc.driver import Compiled, Options, compile_job, context_of, emit_files, read
+from dlc.folders import write_folder
+from dlc.ir.request import Request
+from dlc.ir.training import Choice, Precision
+
+SPECS = Path(__file__).resolve().parents[2] / "specs"
+SAMPLES = 4
+"""Batches of synthetic samples."""
+
+COMPUTE, BANDWIDTH = 105e9, 20e9
+"""What the plan takes for a core's FLOP/s and for the bytes a second that it reads and writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A spec with the parameters it is compared at."""
+
+    spec: str
+    batch: int
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """All parameters, as of the command line."""
+        return {name: str(value) for name, value in {"batch": self.batch, **self.parameters}.items()}
+
+
+NETWORKS = {
+    "lenet5": Network("lenet5", 64),
+    "alexnet": Network("alexnet", 16),
+    "vgg16": Network("vgg16", 4),
+    "googlenet": Network("googlenet", 8),
+    "resnet18": Network("resnet18", 8, {"group": 8}),
+    "resnet50": Network("resnet50", 4, {"group": 4}),
+    "densenet121": Network("densenet121", 4, {"group": 4}),
+    "lstm": Network("lstm", 20),
+    "gru": Network("gru", 32),
+    "transformer": Network("transformer_encoder", 8, {"tokens": 128}),
+    "mlp": Network("mlp", 32),
+}
+"""Name -> what it is. Batch norms work on the whole batch, as PyTorch's do."""
+
+
+def compiled(network: Network, kernels: str, threads: int) -> Compiled:
+    """The network's training in f32 on one rank of so many cores; images are synthetic, nothing is tested or stored."""
+    source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
+    options = Options(precision="f32", kernels=kernels)
+    job, context = context_of(source, options)
+    training = replace(
+        context.training, data=_data(context.training.data, network), checkpoint=None, precision=Precision("f32", "f32")
+    )
+    cluster = machine(threads).computing_with(kernels)
+    request = Request(context.request.network, cluster.name)
+    context = context.with_(training=training, cluster=cluster, request=request, ranks=1, profile=None)
+    return compile_job(source, job, context, options)
+
+
+def machine(threads: int) -> Cluster:
+    """One device of so many cores."""
+    core = Device(
+        "cores",
+        memory=usable_memory(),
+        cores=threads,
+        bandwidth=BANDWIDTH * (1.0 if threads == 1 else 1.5),
+        compute=(("f32", threads * COMPUTE),),
+    )
+    return Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", 1, "shm", device="cores"),))
+
+
+def write_program(made: Compiled, folder: Path) -> None:
+    """The emitted folder."""
+    write_folder(emit_files(made), str(folder))
+
+
+def _data(data: Choice, network: Network) -> Choice:
+    """Texts as they are, for anything else synthetic samples; no share of them is for tests."""
+    arguments = dict(data.arguments)
+    if data.kind not in ("text", "tokens"):
+        classes = arguments.get("classes") or (1000 if data.kind == "images" else 10)
+        arguments = {"samples": SAMPLES * network.batch, "classes": classes, "shuffle": True, "last": "drop"}
+        return Choice("synthetic", tuple({**arguments, "test": 0.0}.items()))
+    return Choice(data.kind, tuple({**arguments, "test": 0.0}.items()))
+
+
+def batch_norm_groups(made: Compiled) -> int:
+    """The samples that batch norms work on: the batch, or the largest number that divides those of all."""
+    return gcd(made.graph.batch, *(int(node.attr("group")) for node in made.graph.nodes if node.op == "bn"))
