@@ -5,8 +5,8 @@
 
 A step is forward, backward and update, in float32, on synthetic samples. Each way is a process that is kept alive; the
 ways take turns step by step, and while one works the others wait. At the first steps the losses of PyTorch and of dlc
-are compared, with the same weights, samples and dropout masks, so that the same thing is timed; these steps and two more
-are not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy machine disturbs
+are compared, with the same weights, samples and dropout masks, so that the same thing is timed; these and two more are
+not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy machine disturbs
 less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. `--profile NETWORK` tells which
 kernels dlc's time goes to, in place of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch.json.
 """
@@ -34,7 +34,7 @@ WARM = 2
 """Steps after the compared ones that are not counted."""
 
 TOLERANCE = 2e-3
-"""Of the losses of PyTorch and dlc at the first steps, relative: rounding of another order, carried through a network."""
+"""Relative, of the losses of PyTorch and dlc at the first steps: they round in another order."""
 
 COMPARED = 2
 """So many first steps are compared: the second one sees the first update."""
@@ -45,7 +45,7 @@ OWN = {"c": "dlc", "numpy": "dlc, numpy"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One network with so many threads; milliseconds. `ratio` is to the best peer by the clock, `cpu_ratio` to the best by processor time."""
+    """One network with so many threads, milliseconds; ratios to the best peer by the clock and by processor time."""
 
     network: str
     threads: int
@@ -81,7 +81,8 @@ def main() -> None:
     if unknown := [name for name in names if name not in NETWORKS]:
         sys.exit(f"there is no network `{unknown[0]}` here; there are {', '.join(NETWORKS)}")
     if options.profile:
-        return _profile(options)
+        _profile(options)
+        return
     if importlib.util.find_spec("torch") is None:
         sys.exit("PyTorch is not installed: `pip install torch`")
     peers, left_out = _peers(options.no_compile)
@@ -97,6 +98,11 @@ def main() -> None:
             except WayError as error:
                 _say("")
                 print(f"{name:12} {threads:>7}  {error}", flush=True)
+    _end(rows, left_out, options)
+
+
+def _end(rows: Sequence[Row], left_out: dict[str, str], options: argparse.Namespace) -> None:
+    """The means, and what was asked for besides."""
     means = {threads: _geomean(r.ratio for r in rows if r.threads == threads) for threads in {r.threads for r in rows}}
     for threads, mean in sorted(means.items()):
         print(f"geometric mean, {threads} thread{'s' * (threads > 1)}: {mean:.3f}")
@@ -165,7 +171,7 @@ def _compare(name: str, network: Network, threads: int, peers: Sequence[str], op
                 write_program(made, folder / family)
                 ways.append(dlc_way(title, folder / family, made, threads))
             write_torch(made, folder)
-            images = any(len(made.job.graph.type(each).shape) == 4 for each in made.job.graph.inputs)
+            images = any(node.op == "conv" for node in made.graph.nodes)
             ways += [torch_way(way, folder, threads) for way in peers if images or way != "channels_last"]
             measured, failed = _by_turns(name, ways, options)
         finally:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.peers.dlc_worker FOLDER ROOT [--batches FILE.npz] [--profile]
 
-Its own main() runs: all that it does in a step is counted, but no time that it waits. `--batches` keeps the first steps'
-samples; with `--profile` each answer has the kernels that were called, in order, with their seconds, and
-whether they went to C.
+Its own main() runs: all that it does in a step is counted, but no time that it waits. `--batches` keeps the samples of
+the first steps; with `--profile` each answer has the kernels that were called, in order, with their seconds and whether
+they went to C.
 """
 
 from __future__ import annotations

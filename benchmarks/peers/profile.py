@@ -94,10 +94,10 @@ def lines(found: Sequence[Kernel], step: float, most: int = 40) -> Iterator[str]
     for name, group in _by_kind(found):
         yield f"{name:42} {len(group):5d} {_columns(group, step)}"
     yield ""
-    yield f"{'kernel':62} {'':26} {'ms':>9} {'predicted':>9} {'share':>6}"
+    yield f"{'kernel':87} {'ms':>9} {'predicted':>9} {'share':>6}"
     for each in sorted(found, key=lambda kernel: -kernel.seconds)[:most]:
         name = f"{each.op} {each.stage} {each.way}, {each.family}"
-        yield f"{each.address[:30]:30} {name:31} {each.rate:>26} {_columns([each], step)}"
+        yield f"{each.address[-36:]:36} {name:34} {each.rate:>16} {_columns([each], step)}"
 
 
 def _by_kind(found: Iterable[Kernel]) -> list[tuple[str, list[Kernel]]]:

@@ -142,7 +142,8 @@ def _slice(graph: Graph, node: Node, given: list[str]) -> str:
 def _recurrent(kind: str) -> Callable[[Graph, Node, list[str]], str]:
     def call(graph: Graph, node: Node, given: list[str]) -> str:
         """nn.LSTM's and nn.GRU's own function; back-propagation through pieces begins with detached states."""
-        assert node.attr("returns") == "sequence" and not node.attr("bidirectional") and node.attr("bias")
+        assert node.attr("returns") == "sequence"
+        assert (node.attr("bidirectional"), node.attr("bias")) == (False, True)
         layers, length = node.attr("layers"), graph.type(node.inputs[0]).shape[1]
         start = f"{given[0]}.new_zeros({layers}, {graph.batch}, {node.attr('hidden')})"
         settings = f"[{', '.join(given[1:])}], True, {layers}, 0.0, True, False, True"
@@ -150,7 +151,7 @@ def _recurrent(kind: str) -> Callable[[Graph, Node, list[str]], str]:
         if piece == length:
             state = f"({start}, {start})" if kind == "lstm" else start
             return f"torch.{kind}({given[0]}, {state}, {settings})[0]"
-        assert layers == 1 and kind == "gru", "pieces are for one layer"
+        assert (layers, kind) == (1, "gru"), "pieces are for one layer"
         return f"pieces({given[0]}, {start}, [{', '.join(given[1:])}], {piece})"
 
     return call
@@ -177,7 +178,7 @@ def attend(x, in_weight, in_bias, out_weight, out_bias, heads, causal):
 
 
 def _attention(graph: Graph, node: Node, given: list[str]) -> str:
-    assert node.attr("in_proj_bias") and node.attr("out_proj_bias")
+    assert (node.attr("in_proj_bias"), node.attr("out_proj_bias")) == (True, True)
     return f"attend({', '.join(given)}, {node.attr('heads')}, {node.attr('causal')})"
 
 

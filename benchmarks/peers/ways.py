@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,8 @@ class Way:
     def step(self) -> Turn:
         """One step of this way, while all others wait; WayError where it has failed."""
         process = self._process or self._start()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write("\n")
             process.stdin.flush()
@@ -82,9 +84,7 @@ class Way:
             self._process = None
 
     def _start(self) -> subprocess.Popen[str]:
-        import tempfile
-
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, it is closed with the process
         threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "OPENBLAS", "MKL")}
         environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", self.module, *self.arguments]
@@ -123,7 +123,7 @@ def write_torch(made: Compiled, folder: Path) -> None:
     np.savez(folder / "weights.npz", **{names[address]: value for address, value in values.items() if address in names})
     np.savez(folder / "masks.npz", **_masks(made, masked.masks))
     clip = None if training.clip is None else dict(training.clip.arguments)
-    if clip is not None and clip["kind"] != "norm" or training.regularise:
+    if (clip is not None and clip["kind"] != "norm") or training.regularise:
         raise WayError("PyTorch is given no such clipping or penalty")
     settings = {
         "weights": list(plain.weights.values()),

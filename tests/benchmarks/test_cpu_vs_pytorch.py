@@ -39,13 +39,15 @@ def test_a_network_is_compared() -> None:
 
 def test_a_profile_names_kernels() -> None:
     text = ran("--profile", "mlp", "--threads", "1", "--repeats", "2")
-    assert "linear forward , numpy" in text
+    assert "linear forward" in text
     assert "body.layer[0].linear.weight@update" in text
 
 
 def test_pytorch_is_given_what_its_users_write() -> None:
     made = compiled(NETWORKS["lenet5"], "numpy", 1)
     written = torch_text.write(made.job.graph)
-    assert "c1_conv = F.conv2d(image, self.c1_conv_weight, self.c1_conv_bias, (1, 1), (0, 0), (1, 1), 1)" in written.text
+    assert (
+        "c1_conv = F.conv2d(image, self.c1_conv_weight, self.c1_conv_bias, (1, 1), (0, 0), (1, 1), 1)" in written.text
+    )
     assert written.inputs == ("image", "label")
     assert len(written.weights) == 10
