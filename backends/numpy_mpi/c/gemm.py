@@ -156,8 +156,8 @@ $cases#undef CASE
    of both is 1 for either); `from` may be missing, a row for all (pitch 0), or y itself. There are `parts` of a and y,
    a_part and y_part elements apart. All threads call it together. */
 static void ${dtype}_gemms(long parts, long a_part, long y_part, long m, long n, long depth, const $dtype *a,
-                           long a_row, long a_k, const $dtype *b, long b_k, long b_column, const $dtype *from, long from_pitch,
-                           $dtype *y, long pitch, $dtype *room)
+                           long a_row, long a_k, const $dtype *b, long b_k, long b_column, const $dtype *from,
+                           long from_pitch, $dtype *y, long pitch, $dtype *room)
 {
     const long blocks = raised(m, $rows), rows = raised(m, most(1, blocks));
     const long chunks = raised(blocks, $blocks), most_rows = most(1, raised(blocks, most(1, chunks)) * rows);
