@@ -1,4 +1,4 @@
-"""`python -m tests.mutation [COUNT [BASE …]]`: plants COUNT faults of each kind in each base (12: some 5,000) and says
+"""`python -m tests.mutation [COUNT [BASE …]]`: plants COUNT faults of each kind in each base (12: some 6,000) and says
 what became of them: how many the static check rejects, and each one that only a run shows, or nothing does."""
 
 from __future__ import annotations

@@ -41,11 +41,6 @@ class Base:
         """The Program of the plan."""
         return lower(self.graph, self.plan, on(self.plan.ranks, self.context, self.overlap))
 
-    @property
-    def runs(self) -> bool:
-        """Whether virtual ranks can run it: they have no half precision."""
-        return self.name not in HALF
-
     @cached_property
     def given(self) -> dict[str, Any]:
         """Data and weights to run with."""

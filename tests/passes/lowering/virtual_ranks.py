@@ -29,7 +29,8 @@ Array = NDArray[Any]
 Box = tuple[tuple[int, int], ...]
 """(start, stop) along each axis."""
 
-DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "bool": np.bool_}
+DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16}
+DTYPES |= {"i32": np.int32, "i64": np.int64, "u8": np.uint8, "bool": np.bool_}
 JUNK = 7.25
 OWN = ("once", "averaged", "parts", "rows", "border")
 """Attributes that say how a part is computed; no kernel takes them."""
@@ -132,7 +133,7 @@ class Memory:
         if (name, slot) not in self.raw:
             buffer = self.role.buffer(name)
             raw = np.zeros(self.storage.bytes(buffer), np.uint8)
-            if buffer.type.dtype in ("f32", "f64"):
+            if buffer.type.dtype in ("f16", "f32", "f64"):
                 raw.view(DTYPES[buffer.type.dtype]).fill(JUNK)
             self.raw[name, slot] = raw
         return self.raw[name, slot]
@@ -177,7 +178,9 @@ class World:
             if buffer.name in self.given and buffer.kind in ("weight", "statistic", "constant"):
                 memory.logical(buffer.name, 0)[...] = self.part(self.given[buffer.name], memory, buffer.name)
             if buffer.kind == "state":
-                memory.array(buffer.name, 0)[...] = 0
+                weight, _, state = buffer.name.partition("@")
+                master = state == "master" and weight in self.given
+                memory.array(buffer.name, 0)[...] = self.part(self.given[weight], memory, buffer.name) if master else 0
 
     def part(self, whole: Array, memory: Memory, name: str) -> Array:
         """What a rank holds of a weight; of tensors stacked along its first axis its part of each."""
