@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c import gemm, recurrence
-from backends.numpy_mpi.c.target import TARGETS, Target
-from backends.numpy_mpi.kernels import c_gru, c_lstm, c_recurrence, c_rnn
+from backends.numpy_mpi.c import recurrence
+from backends.numpy_mpi.c.target import Target
+from backends.numpy_mpi.kernels import c_gru, c_lstm, c_rnn
 from dlc.ir.tensor import tensor
 from dlc.ops import operator
 from tests.c.bound import Bound
@@ -88,9 +87,3 @@ def test_as_numpy_in_float64(library: Bound, name: str, dtype: str, case: dict[s
             assert np.array_equal(found[0][role], found[1][role]), f"{role} depends on the number of threads"
             scale = max(float(np.abs(exact).max(initial=0)), 1e-30)
             assert np.abs(found[0][role] - exact).max(initial=0) <= BOUNDS[dtype] * scale, role
-
-
-def test_room_is_enough() -> None:
-    assert c_recurrence.ROOM >= gemm.ROOM
-    for target, dtype in product(TARGETS.values(), BOUNDS):
-        assert max(gemm.rows(target), gemm.width(target, dtype), target.lanes(dtype)) <= c_recurrence.TILE

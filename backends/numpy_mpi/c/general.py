@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from backends.numpy_mpi.c import (
     arithmetic,
+    attention,
     bn,
     convert,
     dropout,
@@ -23,6 +24,7 @@ from backends.numpy_mpi.c.target import Target
 
 GENERAL: Mapping[tuple[str, str, str], Callable[[Target, str], CFunction]] = {
     **arithmetic.FUNCTIONS,
+    **attention.FUNCTIONS,
     **bn.FUNCTIONS,
     **convert.FUNCTIONS,
     **dropout.FUNCTIONS,

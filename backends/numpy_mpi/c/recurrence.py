@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from .columns import columns
 from .exponentials import exponentials
 from .gemm import gemm, rows, width
 from .source import CFunction, fill, indented
@@ -140,7 +141,7 @@ def _function(template: str, name: str, cell: Cell, target: Target, dtype: str) 
         width=width(target, dtype),
         lanes=target.lanes(dtype),
     )
-    shared = (exponentials(dtype), gemm(target, dtype), fill(WAYS, dtype=dtype))
+    shared = (exponentials(dtype), gemm(target, dtype), columns(dtype), fill(WAYS, dtype=dtype))
     return CFunction(name, text, ("scratch",), NUMBERS, shared=shared)
 
 
@@ -180,25 +181,6 @@ static void ${dtype}_swap(const $dtype *restrict from, $dtype *restrict to, long
     for (long i = 0; i < outer; i++)
         for (long j = 0; j < inner; j++)
             memcpy(to + (j * outer + i) * width, from + (i * inner + j) * width, width * sizeof($dtype));
-}
-
-/* Sums of the columns, by runs of rows. */
-static void ${dtype}_columns(const $dtype *restrict from, $dtype *restrict to, long rows, long columns)
-{
-    #pragma omp for schedule(static)
-    for (long c0 = 0; c0 < columns; c0 += 64) {
-        const long count = least(64, columns - c0);
-        memset(to + c0, 0, count * sizeof($dtype));
-        for (long r0 = 0; r0 < rows; r0 += 64) {
-            $dtype sums[64] = {0};
-            for (long r = r0; r < least(r0 + 64, rows); r++)
-                #pragma omp simd
-                for (long c = 0; c < count; c++)
-                    sums[c] += from[r * columns + c0 + c];
-            for (long c = 0; c < count; c++)
-                to[c0 + c] += sums[c];
-        }
-    }
 }
 """
 

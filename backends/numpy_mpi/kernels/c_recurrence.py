@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
-import numpy as np
-
+from .c_room import ROOM, TILE, table
 from .layout import Array
 from .native import Numbers
-
-ROOM = 3 << 18
-"""Elements that products of matrices work in."""
-
-TILE = 64
-"""No tile has more rows or columns."""
-
-
-@cache
-def table(addresses: tuple[int, ...]) -> Array:
-    """Addresses in memory, one behind the other."""
-    return np.array(addresses, np.int64)
 
 
 def forward(gates: int, arrays: Sequence[Array], **attrs: Any) -> Numbers | None:
@@ -55,6 +41,5 @@ def _numbers(
     scratch += (batch + TILE) * ((gates if back else 1) * hidden + TILE)
     if back:
         scratch += 2 * items * max(width, ways * hidden) + (gates + 1) * items * hidden + batch * hidden
-    addresses = table(tuple(array.ctypes.data for array in arrays)).ctypes.data
     told = (batch, seq, width, hidden, layers, ways, int(bias), int(returns == "last"), truncate)
-    return Numbers((addresses, *told, int(nonlinearity == "relu")), scratch, arrays=0)
+    return Numbers((table(arrays), *told, int(nonlinearity == "relu")), scratch, arrays=0)

@@ -1,0 +1,26 @@
+"""What functions of C that multiply matrices work in, and tables of the arrays of calls that have a varying number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+import numpy as np
+
+from .layout import Array
+
+ROOM = 3 << 18
+"""Elements that a product of matrices works in."""
+
+TILE = 64
+"""No tile of results has more rows or columns."""
+
+
+def table(arrays: Iterable[Array]) -> int:
+    """The address of the addresses of arrays."""
+    return _kept(tuple(array.ctypes.data for array in arrays)).ctypes.data
+
+
+@cache
+def _kept(addresses: tuple[int, ...]) -> Array:
+    return np.array(addresses, np.int64)
