@@ -36,9 +36,9 @@ class Bound:
             return False
         scratch = np.full(numbers.scratch + 16, JUNK, DTYPES[dtype])
         passed = [*arrays[: numbers.arrays], *([scratch] if numbers.scratch else [])]
-        assert len(passed) <= len(function.arguments), function.name
         pointers = [ctypes.c_void_p(None if array is None else array.ctypes.data) for array in passed]
-        if not numbers.name:  # functions for some calls only have numbers of their own
+        if not numbers.name:  # functions for some calls only have arrays and numbers of their own
+            assert len(passed) <= len(function.arguments), function.name
             doubles = [name.startswith("double ") for name in function.numbers]
             assert doubles == [isinstance(value, float) for value in numbers.values], function.name
         values = [(ctypes.c_double if isinstance(v, float) else ctypes.c_long)(v) for v in numbers.values]

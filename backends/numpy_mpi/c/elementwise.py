@@ -96,11 +96,11 @@ def loops(formulas: dict[tuple[str, str, str], Formula]) -> Functions:
     found: Functions = {}
     for op, stage, _ in formulas:
         variants = {variant: formula for (*key, variant), formula in formulas.items() if key == [op, stage]}
-        found[op, stage, ""] = partial(_variants, f"{op}_{stage}", variants)
+        found[op, stage, ""] = partial(loop_with_variants, f"{op}_{stage}", variants)
     return found
 
 
-def _variants(name: str, formulas: dict[str, Formula], target: Target, dtype: str) -> CFunction:
+def loop_with_variants(name: str, formulas: dict[str, Formula], target: Target, dtype: str) -> CFunction:
     """The function of variant "", those of the others above it: `NAME_VARIANT_DTYPE`."""
     made = {
         variant: loop(f"{name}_{variant}".rstrip("_"), formula, target, dtype) for variant, formula in formulas.items()
