@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -89,6 +92,8 @@ class EmittedProgram:
         sys.path.insert(0, str(self.folder))
         importlib.invalidate_caches()
         _forget()
+        for folder in (self.folder, self.folder / "kernels", self.folder / "runtime"):
+            sys.path_importer_cache[str(folder)] = FileFinder(str(folder), (_Loader, [".py"]))
         try:
             yield importlib.import_module("train")
         finally:
@@ -96,6 +101,18 @@ class EmittedProgram:
             sys.path[:], sys.dont_write_bytecode = path, flag
             os.environ.clear()
             os.environ.update(environment)
+
+
+class _Loader(SourceFileLoader):
+    """Of a program's modules: most have the text of another program's, and compiling it takes longer than a run."""
+
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
+        return _compiled(bytes(data), os.fsdecode(path).rpartition(os.sep)[2])
+
+
+@lru_cache(maxsize=1024)
+def _compiled(text: bytes, name: str) -> CodeType:
+    return compile(text, name, "exec", dont_inherit=True)
 
 
 def _forget() -> None:
