@@ -31,7 +31,8 @@ class Bound:
     def call(self, key: Key, dtype: str, arrays: Sequence[Any], /, **told: Any) -> bool:
         """Call the function that takes the place of a kernel; False where its binding leaves the call to NumPy."""
         function = self.functions[key, dtype]
-        numbers: Numbers | None = getattr(self.bindings, function.name.removesuffix(f"_{dtype}"))(*arrays, **told)
+        binding = getattr(self.bindings, function.name.removesuffix(f"_{dtype}"), None)
+        numbers: Numbers | None = (binding or getattr(self.bindings, "_".join(key[:2])))(*arrays, **told)
         if numbers is None:
             return False
         scratch = np.full(numbers.scratch + 16, JUNK, DTYPES[dtype])

@@ -18,6 +18,7 @@ from backends.numpy_mpi.c import (
     norms,
     pool,
     recurrence,
+    shapes,
     softmax,
     update,
 )
@@ -38,6 +39,7 @@ GENERAL: Mapping[tuple[str, str, str], Callable[[Target, str], CFunction]] = {
     **norms.FUNCTIONS,
     **pool.FUNCTIONS,
     **recurrence.FUNCTIONS,
+    **shapes.FUNCTIONS,
     **softmax.FUNCTIONS,
     **update.FUNCTIONS,
 }

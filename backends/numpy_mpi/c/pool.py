@@ -171,7 +171,8 @@ static void ${name}_image(const $real *restrict dy, const int *restrict indices,
     memset(dx, 0, height * width * sizeof *dx);
     for (long p = out_height - 1; p >= 0; p--)
         for (long q = out_width - 1; q >= 0; q--) {
-            const long tap = indices[p * out_width + q], i = p * down - top + tap / s, j = q * right - left + tap % s;
+            const int tap = indices[p * out_width + q];
+            const long i = p * down - top + tap / (int)s, j = q * right - left + tap % (int)s;
             if (i >= 0 && i < height && j >= 0 && j < width)
                 dx[i * width + j] += dy[p * out_width + q];
         }

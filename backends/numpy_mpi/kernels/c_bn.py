@@ -76,7 +76,7 @@ def bn_forward(
     """Whole groups alone."""
     call = Call(x, layout, **at)
     scratch = (3 * call.segments + 1) * call.channels
-    return Numbers((*call.numbers, len(batch_mean), call.segments, eps), scratch) if call.whole else None
+    return Numbers((*call.numbers, len(batch_mean), call.segments, float(eps)), scratch) if call.whole else None
 
 
 def bn_inference(
@@ -92,7 +92,7 @@ def bn_inference(
     **_: object,
 ) -> Numbers | None:
     """Any call."""
-    return Numbers((*extents(x, layout), eps))
+    return Numbers((*extents(x, layout), float(eps)))
 
 
 def bn_sums(x: Array, sums: Array, *, layout: str = "NCHW", **at: int) -> Numbers | None:
@@ -125,7 +125,7 @@ def bn_apply(
     """Any call."""
     call = Call(x, layout, **at)
     table = call.table(sums, squares)
-    return Numbers((*call.numbers, len(batch_mean), table[1], eps), call.channels) if table else None
+    return Numbers((*call.numbers, len(batch_mean), table[1], float(eps)), call.channels) if table else None
 
 
 def bn_dx(
@@ -201,11 +201,11 @@ def bn_statistics(
 ) -> Numbers | None:
     """Any call."""
     call = Call(x, layout, group, count, **at)
-    return Numbers((*call.numbers, groups or -(-count // group), eps))
+    return Numbers((*call.numbers, groups or -(-count // group), float(eps)))
 
 
 def bn_update(
     mean: Array, variance: Array, mean_sum: Array, variance_sum: Array, *, momentum: float, **_: object
 ) -> Numbers | None:
     """Any call."""
-    return Numbers((mean.size, momentum))
+    return Numbers((mean.size, float(momentum)))

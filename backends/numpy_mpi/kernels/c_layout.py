@@ -7,8 +7,8 @@ from .native import Numbers
 
 
 def convert(x: Array, y: Array, *, source: str, target: str, **_: object) -> Numbers | None:
-    """Images in two layouts."""
-    if x.ndim != 4 or source == target:
+    """Images of real numbers in two layouts."""
+    if x.ndim != 4 or source == target or x.dtype.name not in ("float32", "float64"):
         return None
     n, c, rows, columns = (x.shape[source.index(axis)] for axis in "NCHW")
     p = rows * columns
