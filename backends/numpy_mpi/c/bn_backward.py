@@ -53,8 +53,8 @@ static inline void ${sums}_rows_dx($declared, $real *restrict dx, const $real *r
         const long me = omp_get_thread_num(), all = omp_get_num_threads();
         for (long s = segments * (me + 1) / all - 1; s >= segments * me / all; s--) {  /* first what was read last */
             const long begin = from + (to - from) * s / segments, end = from + (to - from) * (s + 1) / segments;
-            for (long c = 0; c < channels; c += $narrow) {
-                const long width = least($narrow, channels - c);
+            for (long c = 0; c < channels; c += $wide) {
+                const long width = least($wide, channels - c);
                 long r = begin;
                 for (; r + 4 <= end && channels <= $narrow; r += 4) {
                     const long at = r * channels;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, STATISTIC, Make, Names, parameters
+from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, STATISTIC, WIDE, Make, Names, parameters
 from .source import CFunction, fill
 
 MOMENTS = """\
@@ -18,7 +18,7 @@ static void ${real}_bn_moments(const $real *restrict x, long rows, long apart, l
     $real *restrict offset, $real *restrict squares)
 {
     double e[$block], q[$block];
-    const long chunk = most(8, $chunk / width);
+    const long chunk = most(64, $chunk / width);
     for (long from = 0; from < rows; from += chunk) {
         const long count = least(chunk, rows - from);
         const double share = 1.0 / count, weight = (double)count / (from + count), spread = from * weight;
@@ -176,11 +176,11 @@ static void ${name}_rows(const $real *restrict x, $more_parameters$real *restric
         const long me = omp_get_thread_num(), all = omp_get_num_threads();
         for (long s = segments * (me + 1) / all - 1; s >= segments * me / all; s--) {  /* first what was read last */
             const long to = rows * (s + 1) / segments;
-            for (long c = 0; c < channels; c += $narrow)
+            for (long c = 0; c < channels; c += $wide)
                 for (long r = rows * s / segments; r < to; r += 4) {
                     const long at = r * channels + c;
                     ${name}_four(x + at, ${more_at}y + at, mean + c, factor + c, shift + c,
-                        least($narrow, channels - c), channels, to - r);
+                        least($wide, channels - c), channels, to - r);
                 }
         }
     }
@@ -307,6 +307,7 @@ class Store:
             "chunk": CHUNK,
             "small": SMALL,
             "narrow": NARROW,
+            "wide": WIDE,
             "more_parameters": f"const {real} *restrict {self.operand}, " if self.operand else "",
             "more_at": f"{more}at, " if more else "",
             "more_begin": f"{more}begin, " if more else "",

@@ -16,9 +16,9 @@ BLOCK = 128
 CHUNK = 8192
 """Elements of a chunk: 32 or 64 KiB."""
 
-NARROW = 256
-"""Channels that are normalised together, and up to which that is done with some rows at once: longer rows would be in
-each other's place in the cache."""
+NARROW, WIDE = 64, 1024
+"""Channels up to which some rows are normalised at once, for longer ones are too many streams for the memory; and how
+many channels at most are normalised before the next row: what is known of them stays in the nearest cache."""
 
 SMALL = 16384
 """Elements below which one thread does all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, Make, Names, parameters
+from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, WIDE, Make, Names, parameters
 from .source import CFunction, fill
 from .target import Target
 
@@ -48,11 +48,13 @@ static inline void ${sums}_rows($declared, const $real *restrict mean, $targets,
         for (long s = 0; s < segments; s++)
             for (long c = 0; c < channels; c += $block) {
                 const long from = rows * s / segments, to = rows * (s + 1) / segments;
-                const long width = least($block, channels - c), chunk = most(8, $chunk / width);
+                const long width = least($block, channels - c), chunk = most(64, $chunk / width);
                 double total[$outs * $block] = {0};
                 for (long r = from; r < to; r += chunk) {
                     const long end = least(to, r + chunk);
-                    $real sums[$outs * $block] = {0};
+                    $real sums[$outs * $block];
+                    for (long i = 0; i < $outs; i++)
+                        memset(sums + i * $block, 0, width * sizeof *sums);
                     long k = r;
                     for (; k + 4 <= end; k += 4) {
                         const long at = k * channels + c;
@@ -62,8 +64,9 @@ static inline void ${sums}_rows($declared, const $real *restrict mean, $targets,
                         const long at = k * channels + c;
                         ${sums}_add($passed_at, mean + c, channels, width, 1, sums);
                     }
-                    for (long i = 0; i < $outs * $block; i++)
-                        total[i] += sums[i];
+                    for (long i = 0; i < $outs; i++)
+                        for (long j = i * $block; j < i * $block + width; j++)
+                            total[j] += sums[j];
                 }
                 for (long i = 0; i < $outs; i++)
                     for (long j = 0; j < width; j++)
@@ -146,6 +149,7 @@ class Sums:
             "chunk": CHUNK,
             "small": SMALL,
             "narrow": NARROW,
+            "wide": WIDE,
             "gradient": self.gradient,
             "declared": ", ".join(f"const {real} *restrict {name}" for name in self.reads),
             "passed": ", ".join(self.reads),
