@@ -77,3 +77,28 @@ def test_one_row_says_what_its_kinds_say() -> None:
                 left += len(chosen.codes) < len(table.codes)
             assert columns.of(np.zeros_like(near)) is None
     assert left >= 50
+
+
+def test_what_computing_hides_of_halos_does_not_count() -> None:
+    """Forward as much as inner rows hide, less two calls; backward what the gradient by the weights hides."""
+    where = context(4, laptop(4, overlap=0.5))
+    everything, compared = space(lenet(32), where, list(enumerate_strategies(lenet(32), where, 9))), 0
+    for tables in tables_of(everything)[:6]:
+        given = tables.strategy, tables.fabric, tables.pins, tables.widths, tables.batches, tables.prices.buckets
+        for group in {id(group): group for group in everything.prices.alike.values()}.values():
+            call, stages = tables.prices.call(), {each.node.stage for each in group.example.passes}
+            for kind, open_ in zip(group.kinds, OpTables(*given).of(group), strict=True):
+                table = tables.op(kind)
+                sides = [axis for axis in open_.axes if axis in kind.indexing.halos]
+                cut = np.array([bool({*p} & {*sides}) for p in open_.partitions]).repeat(len(open_.layouts))
+                ahead, back = open_.forward - table.forward, open_.backward - table.backward
+                assert np.array_equal(table.weights, open_.weights)
+                assert not ahead[~cut].any()
+                assert not back[~cut].any()
+                if kind.example.op == "conv" and cut.any():
+                    assert (ahead[cut] >= 0).all()
+                    assert (ahead[cut] + 2 * call <= 0.5 * open_.forward[cut] + 1e-12).all()
+                    assert (back[cut] > 0).all() == ("dx" in stages)
+                    assert (back[cut] <= 0.5 * open_.weights[cut] + 1e-12).all()
+                    compared += int(cut.sum())
+    assert compared >= 20
