@@ -236,13 +236,13 @@ def _results(program: Program, role: Role, entry: str) -> tuple[str, ...]:
     found = []
     for name in dict.fromkeys(wanted.get(entry, ())):
         holders = [other for other in program.roles if any(buffer.name == name for buffer in other.buffers)]
-        writers = [other for other in holders if len(holders) > 1 and _writes(other, entry, name)]
+        writers = [other for other in holders if len(holders) > 1 and makes(other, entry, name)]
         if role in (writers or holders):
             found.append(name)
     return tuple(found)
 
 
-def _writes(role: Role, entry: str, name: str) -> bool:
+def makes(role: Role, entry: str, name: str) -> bool:
     """Whether a role fills a buffer, or one that it is a view of, in an entry point, not with what others send."""
     names = {name}
     while (parent := role.buffer(name).view_of) is not None:

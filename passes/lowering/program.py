@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from dlc.cost.makespan import Cell
+from dlc.ir.check import makes
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import Mesh, shards
 from dlc.ir.plan import Plan
@@ -79,8 +80,15 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
     scalars = (*(value for _, value in graph.metrics), *((graph.loss,) if graph.loss else ()))
     return Lowered(
         overlapped(program, context, plan.kernels == "c"),
-        tuple((*device.outputs.values(), *scalars) for device in made),
+        tuple((*_made(outputs.values(), device, role), *scalars) for device, role in zip(made, roles, strict=True)),
     )
+
+
+def _made(outputs: Iterable[str], device: _Device, role: Role) -> Iterator[str]:
+    """The outputs that a role hands on, and those of others that it makes once more for its own use."""
+    own = frozenset(device.outputs.values())
+    held = {buffer.name for buffer in role.buffers}
+    return (name for name in outputs if name in own or (name in held and makes(role, "predict", name)))
 
 
 def _groups(roles: Sequence[Role], mesh: Mesh, setting: Setting) -> Iterator[CommunicationGroup]:
