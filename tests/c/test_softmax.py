@@ -91,6 +91,16 @@ def test_cross_entropy(built: Bound, dtype: str, smoothing: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_perplexity(built: Bound, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    for shape, batch in BATCHES:
+        logits = 3 * rng.standard_normal(shape).astype(DTYPES[dtype])
+        label = rng.integers(0, shape[-1], batch).astype(np.int32)
+        if logits.size:
+            twice(built, ("perplexity", "forward", ""), dtype, [logits, label], [()])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_accuracy(built: Bound, dtype: str) -> None:
     """With logits that are equal, infinite or not numbers."""
     rng = np.random.default_rng(0)
@@ -112,4 +122,5 @@ def test_calls_that_are_left_to_numpy(built: Bound) -> None:
     assert not built.call(forward, "f64", [logits, short, loss, logits], count=2, origin=origin)
     assert not built.call(forward, "f64", [logits, wide, loss, logits], count=2)
     assert not built.call(("cross_entropy", "dx", ""), "f64", [loss, logits, wide, logits], count=2)
-    assert not built.call(("accuracy", "forward", ""), "f64", [logits, wide, loss])
+    for metric in ("accuracy", "perplexity"):
+        assert not built.call((metric, "forward", ""), "f64", [logits, wide, loss])

@@ -79,6 +79,23 @@ void $name(const $dtype *logits, const int *label, $dtype *correct,
 }
 """
 
+PERPLEXITY = """\
+/* The sum over the samples of their mean of -log softmax(logits) at the label. */
+void $name(const $dtype *logits, const int *label, $dtype *total, $dtype *losses,
+           long rows, long classes, double divisor)
+{
+    #pragma omp parallel for schedule(static) if (rows * classes > $alone)
+    for (long row = 0; row < rows; row++) {
+        const $dtype *x = logits + row * classes, largest = ${dtype}_largest(x, classes);
+        losses[row] = log(${dtype}_mass(x, largest, classes)) - (x[label[row]] - largest);
+    }
+    double sum = 0;
+    for (long row = 0; row < rows; row++)
+        sum += losses[row];
+    *total = sum / divisor;
+}
+"""
+
 LABELS = ("rows", "classes")
 
 FUNCTIONS: Functions = {
@@ -98,6 +115,13 @@ FUNCTIONS: Functions = {
     ),
     ("accuracy", "forward", ""): partial(
         _function, "accuracy_forward", ACCURACY, ("logits", "label", "correct"), (*LABELS, "top", "double divisor")
+    ),
+    ("perplexity", "forward", ""): partial(
+        _function,
+        "perplexity_forward",
+        PERPLEXITY,
+        ("logits", "label", "total", "losses"),
+        (*LABELS, "double divisor"),
     ),
 }
 """(op, pass, variant) -> the generator of its function."""

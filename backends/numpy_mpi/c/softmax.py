@@ -67,6 +67,7 @@ static inline double ${dtype}_$name($parameters, long length)
 SUMS = (
     ("total", "The sum of a row.", "const $dtype *x", "x[j]"),
     ("dot", "The sum of the products of two rows.", "const $dtype *x, const $dtype *y", "x[j] * y[j]"),
+    ("mass", "The sum of e^(x - largest).", "const $dtype *x, $dtype largest", "${dtype}_exp(x[j] - largest)"),
 )
 
 

@@ -43,3 +43,11 @@ def accuracy_forward(logits: Array, label: Array, *_: Array, top: int = 1, **_to
     if label.dtype != "int32":
         return None
     return Numbers((label.size, logits.shape[-1], top, float(divisor(label, 1))))
+
+
+def perplexity_forward(logits: Array, label: Array, _total: Array, **_told: object) -> Numbers | None:
+    """Rows, classes, labels of a sample; a loss of each row is scratch."""
+    if label.dtype != "int32":
+        return None
+    numbers = (label.size, logits.shape[-1], float(divisor(label, 1)))
+    return Numbers(numbers, scratch=max(label.size, 1))
