@@ -123,15 +123,16 @@ def stage_plans(step: Finished) -> tuple[Stage, ...]:
     ranks, again, found = strategy.inner.ranks, sorted(step.recomputed), list[Stage]()
     for index, (first, end) in enumerate(pairwise(step.bounds)):
         device, part = index % strategy.stages, slice(first, end)
-        costs = step.own[device] if step.own else step.solved.line
+        costs = step.own[device] if step.own else step.repeated or step.solved.line
         send = step.sends[index] if index < len(step.sends) else 0.0
+        twice = [op for op in again if first <= op < end] if step.own else []  # else they are in the costs
         found.append(
             Stage(
                 index,
                 device * ranks,
                 strategy.inner.axes,
                 float(costs.forward[part].sum()),
-                float(costs.backward[part].sum()) + sum(float(costs.forward[op]) for op in again if first <= op < end),
+                float(costs.backward[part].sum()) + sum(float(costs.forward[op]) for op in twice),
                 float(costs.weights[part].sum()),
                 send,
                 step.peaks[device],

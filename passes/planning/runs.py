@@ -12,7 +12,7 @@ at two prices next to each other are joined where both have a border.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -61,6 +61,7 @@ class Flow:
 
     net: Network
     barred: frozenset[int]
+    longest_run: int = LONGEST
 
     @cached_property
     def values(self) -> tuple[_Value, ...]:
@@ -95,7 +96,7 @@ class Flow:
     @cached_property
     def width(self) -> int:
         """Ops of the longest run."""
-        return min(len(self.net.addresses), LONGEST)
+        return min(len(self.net.addresses), self.longest_run)
 
     @cached_property
     def needed(self) -> Flags:
@@ -147,7 +148,7 @@ def _bytes(net: Network, tables: Tables, index: int, role: str, option: int) -> 
 
 
 @dataclass(frozen=True)
-class _Runs:
+class Runs:
     """[place, k]: of the run of k + 1 ops that ends at a place, seconds a microbatch, bytes that it frees and those of
     its own results, and what it needs while its backward pass runs; infinite where it may not be."""
 
@@ -163,17 +164,14 @@ class _Runs:
         op = np.arange(count + 1)[:, None] - 1 - np.arange(width)
         return np.asarray(np.where(op < 0, 0.0, found[np.maximum(op, 0), np.arange(width)]))
 
-    @property
-    def tables(self) -> tuple[Array, Array, Array]:
-        """Seconds of runs, and bytes that they free and need."""
-        return self.seconds, self.freed, self.needs
-
     @cached_property
     def seconds(self) -> Array:
+        """Of the ops that are computed again."""
         return self._along(self.flow.needed * self.costs.forward[:, None]).cumsum(axis=1)
 
     @cached_property
     def dropped(self) -> Array:
+        """Bytes of the results that are dropped."""
         import numpy as np
 
         found = np.zeros(self.flow.needed.shape)
@@ -184,6 +182,7 @@ class _Runs:
 
     @cached_property
     def freed(self) -> Array:
+        """Those, less what is kept for the run that nothing else keeps."""
         import numpy as np
 
         found, width = np.zeros(self.flow.needed.shape), self.flow.width
@@ -197,6 +196,7 @@ class _Runs:
 
     @cached_property
     def needs(self) -> Array:
+        """The largest transient, and what is made again."""
         import numpy as np
 
         width = self.flow.width
@@ -205,8 +205,49 @@ class _Runs:
         return np.where(np.arange(width) < self.flow.longest[:, None], needs, np.inf)
 
 
+@dataclass(frozen=True)
+class Part:
+    """The runs within some stretches of ops, which one device has: their tables as in `Runs`, stretch behind stretch.
+
+    `freed` counts a run as often as its stretch is held. All stretches hold `kept` bytes where nothing is computed
+    again, and need `least` while their backward pass runs; `ops` are their ops.
+    """
+
+    ops: Integers
+    seconds: Array
+    freed: Array
+    needs: Array
+    kept: float
+    least: float
+
+    @property
+    def tables(self) -> tuple[Array, Array, Array]:
+        """Seconds of runs, and bytes that they free and need."""
+        return self.seconds, self.freed, self.needs
+
+    def segments(self, choice: Choice) -> Segments:
+        """The ops of runs."""
+        return tuple((int(self.ops[first]), int(self.ops[end - 1]) + 1) for first, end in choice.tolist())
+
+
+def part_of(runs: Runs, stretches: Sequence[tuple[int, int]], held: Sequence[float]) -> Part:
+    """The runs within stretches of ops, each with so many microbatches held."""
+    import numpy as np
+
+    costs, width = runs.costs, runs.flow.width
+    ops = np.concatenate([np.arange(first, end) for first, end in stretches])
+    often = np.concatenate([np.full(end - first, float(n)) for (first, end), n in zip(stretches, held, strict=True)])
+    inside = np.concatenate([np.arange(end - first) for first, end in stretches])
+    seconds, freed, needs = (np.zeros((len(ops) + 1, width)) for _ in range(3))
+    seconds[1:], freed[1:] = runs.seconds[ops + 1], runs.freed[ops + 1] * often[:, None]
+    needs[1:] = np.where(np.arange(width) <= inside[:, None], runs.needs[ops + 1], np.inf)
+    needs[0] = np.inf
+    kept, least = float((often * costs.saved[ops]).sum()), float(costs.transient[ops].max(initial=0.0))
+    return Part(ops, seconds, freed, needs, kept, least)
+
+
 Choice: TypeAlias = "Integers"
-"""Runs, [i]: the first op of the i-th and the one behind its last."""
+"""Runs, [i]: the first op of the i-th and the one behind its last, by their places in a part."""
 
 
 def cheapest_runs(
@@ -215,23 +256,23 @@ def cheapest_runs(
     """The line with the runs computed again that take least seconds, and those runs; None where none are found with
     which it fits `limit` bytes."""
 
-    runs = _Runs(flow, costs, flow.bytes(tables, values))
-    least, room = float(costs.transient.max(initial=0.0)), limit - float(costs.fixed.sum())
+    runs = Runs(flow, costs, flow.bytes(tables, values))
+    part, room = part_of(runs, [(0, len(costs.forward))], [1]), limit - float(costs.fixed.sum())
     best: tuple[float, Choice] | None = None
     for halving in reversed(range(HALVINGS)):
-        most = least + (room - least) * 0.5**halving
-        found = _within(runs, most, room)
+        most = part.least + (room - part.least) * 0.5**halving
+        found = best_runs(part, most, room)
         if found is not None and (best is None or found[0] < best[0]):
             best = found
         elif best is not None and found is not None:
             break
     if best is None:
         return None
-    again = tuple((first, end) for first, end in best[1].tolist())
-    return _line(runs, again), again
+    again = part.segments(best[1])
+    return repeated_line(runs, again), again
 
 
-def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | None:
+def best_runs(runs: Part, most: float, room: float) -> tuple[float, Choice] | None:
     """The best runs that need at most so much while they are computed again."""
     import numpy as np
 
@@ -244,7 +285,7 @@ def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | Non
     over: Choice = np.zeros((0, 2), dtype=np.int64)
     found: tuple[float, Choice] | None = None
     for _ in range(2):
-        choices = _paths(runs, allowed, prices)
+        choices = paths(runs, np.full(len(prices), most), prices)
         fits = [_peak(runs, choice) <= room for choice in choices]
         if not any(fits):
             return found
@@ -258,21 +299,23 @@ def _within(runs: _Runs, most: float, room: float) -> tuple[float, Choice] | Non
     return found
 
 
-def _paths(runs: _Runs, allowed: Flags, prices: Array) -> list[Choice]:
-    """For each price of a byte the runs that take least."""
+def paths(runs: Part, most: Array, prices: Array) -> list[Choice]:
+    """For each price of a byte, and what a run may need at most beside it, the runs that take least."""
     import numpy as np
 
-    count = len(allowed) - 1
+    count = len(runs.ops)
     best = np.zeros((count + 1, len(prices)))
     before = np.zeros((count + 1, len(prices)), dtype=np.int64)  # ops of the run that ends here; 0 where none does
-    every = np.arange(len(prices))
-    lengths = np.where(allowed.any(axis=1), allowed.shape[1] - allowed[:, ::-1].argmax(axis=1), 0).tolist()
-    costs = np.empty((0, allowed.shape[1], len(prices)))
+    every, seconds = np.arange(len(prices)), np.where(runs.freed > 0.0, runs.seconds, np.inf)
+    some = (runs.needs <= most.max(initial=0.0)) & (runs.freed > 0.0)
+    lengths = np.where(some.any(axis=1), some.shape[1] - some[:, ::-1].argmax(axis=1), 0).tolist()
+    costs = np.empty((0, some.shape[1], len(prices)))
     for place in range(1, count + 1):
         at_once = (place - 1) % PLACES
         if not at_once:
-            part = slice(place, place + PLACES)
-            costs = np.where(allowed[part], runs.seconds[part], np.inf)[:, :, None] - runs.freed[part, :, None] * prices
+            part, longest = slice(place, place + PLACES), max(lengths[place : place + PLACES])
+            needs, freed = runs.needs[part, :longest, None], runs.freed[part, :longest, None]
+            costs = np.where(needs <= most, seconds[part, :longest, None] - freed * prices, np.inf)
         best[place] = best[place - 1]
         length = lengths[place]
         if not length:
@@ -297,9 +340,7 @@ def _back(before: list[int]) -> Choice:
     return np.array(found[::-1], dtype=np.int64).reshape(-1, 2)
 
 
-def _better(
-    runs: _Runs, choice: Choice, found: tuple[float, Choice] | None, room: float
-) -> tuple[float, Choice] | None:
+def _better(runs: Part, choice: Choice, found: tuple[float, Choice] | None, room: float) -> tuple[float, Choice] | None:
     """A choice that fits, if it takes less than what was found."""
     seconds = _sum(_of(runs.seconds, choice))
     return (seconds, choice) if (found is None or seconds < found[0]) and _peak(runs, choice) <= room else found
@@ -309,12 +350,12 @@ ROUNDING = 1e-9
 """Relative differences up to this are of sums in another order."""
 
 
-def _joined(runs: _Runs, over: Choice, under: Choice, room: float) -> Iterator[tuple[float, Choice]]:
+def _joined(runs: Part, over: Choice, under: Choice, room: float) -> Iterator[tuple[float, Choice]]:
     """The first runs of one choice and the others of another, both ways, where no run of either is cut and about `room`
     bytes or less are held; with about their seconds."""
     import numpy as np
 
-    least, kept = float(runs.costs.transient.max(initial=0.0)), float(runs.costs.saved.sum())
+    least, kept = runs.least, runs.kept
     for front, back in ((over, under), (under, over)):
         ahead, behind = ([_of(table, each) for table in runs.tables] for each in (front, back))
         before = [np.cumsum(ahead[0]), np.cumsum(ahead[1]), np.maximum.accumulate(ahead[2])]
@@ -339,20 +380,29 @@ def _sum(column: Array) -> float:
     return float(column.cumsum()[-1]) if len(column) else 0.0
 
 
-def _peak(runs: _Runs, choice: Choice) -> float:
+def _peak(runs: Part, choice: Choice) -> float:
     """Bytes beside what is fixed: all that is held, and the largest need."""
-    held = float(runs.costs.saved.sum()) - _sum(_of(runs.freed, choice))
-    return held + float(_of(runs.needs, choice).max(initial=float(runs.costs.transient.max(initial=0.0))))
+    held = runs.kept - _sum(_of(runs.freed, choice))
+    return held + float(_of(runs.needs, choice).max(initial=runs.least))
 
 
-def _line(runs: _Runs, choice: Segments) -> Line:
-    """The line with these runs computed again."""
+def repeated_line(runs: Runs, choice: Segments) -> Line:
+    """The line with these runs computed again: what a run frees is taken off what its ops hold, in proportion."""
+    import numpy as np
+
     costs = runs.costs
+    if not choice:
+        return costs
+    spans = np.array(choice, dtype=np.int64)
+    lengths = spans[:, 1] - spans[:, 0]
+    at, last = (spans[:, 1], lengths - 1), np.repeat(spans[:, 1] - 1, lengths)
+    ops = np.arange(lengths.sum()) + np.repeat(spans[:, 0] - np.append(0, lengths.cumsum()[:-1]), lengths)
+    whole = np.append(0.0, costs.saved.cumsum())
+    whole = whole[spans[:, 1]] - whole[spans[:, 0]]
+    left = np.ones(len(spans))
+    np.divide(whole - runs.freed[at], whole, out=left, where=whole > 0.0)
     saved, transient, backward = costs.saved.copy(), costs.transient.copy(), costs.backward.copy()
-    for first, end in choice:
-        at = end, end - first - 1
-        # What the run frees is taken off its ops in order: only their sum matters.
-        saved[first] -= float(runs.freed[at])
-        transient[first:end] += float(runs.dropped[at])
-        backward[first] += float(runs.seconds[at])
+    saved[ops] *= np.repeat(left, lengths)
+    transient[ops] += np.repeat(runs.dropped[at], lengths)
+    backward[ops] += runs.flow.needed[ops, last - ops] * costs.forward[ops]
     return replace(costs, saved=saved, transient=transient, backward=backward)

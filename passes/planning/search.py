@@ -16,7 +16,7 @@ from math import inf
 from passes.planning.finish import Finished, finish
 from passes.planning.least import floor
 from passes.planning.space import Space, least_bytes, likely_bytes, lower_bound, solve, work_bound
-from passes.planning.stages import fit_stages, hopeless
+from passes.planning.stages import fit_sparing, fit_stages, hopeless
 from passes.planning.strategies import SHARDS, Strategy
 from passes.planning.traffic import solve_sending
 from passes.planning.within import bound_within, within
@@ -59,6 +59,9 @@ class _Queue:
     heap: list[tuple[float, int, int]] = field(default_factory=list)
     known: set[Strategy] = field(default_factory=set)
     doubtful: list[tuple[float, int]] = field(default_factory=list)  # put off, with their bounds
+    lines: set[tuple[object, ...]] = field(
+        default_factory=set
+    )  # of pipelines that compute ops again, tried by one name
     needed: float = inf
 
     def __post_init__(self) -> None:
@@ -128,7 +131,8 @@ def search(
         if level == 0:
             queue.refine(bound, number, best)
             continue
-        tried = _step(space, queue, (bound, level, number), best)
+        sparing = _spares(space, queue.strategies[number])
+        tried = (_sparing if sparing else _step)(space, queue, (bound, level, number), best)
         solved += tried.worked
         lost = min(lost, tried.bound)
         if tried.step is None:
@@ -184,6 +188,21 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
     heappush(queue.heap, (max(bound, solved.bound), 2, number))
     queue.relieve(bound, strategy)
     return _Tried(None)
+
+
+def _spares(space: Space, strategy: Strategy) -> bool:
+    """Whether a pipeline computes some ops again and keeps others, and may send what it likes."""
+    return strategy.stages > 1 and space.spares(strategy) and space.bound_of("communication") == inf
+
+
+def _sparing(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> _Tried:
+    """Solve a pipeline that computes as much again as it must; its variants go into the queue where that fails."""
+    bound, _, number = entry
+    strategy = queue.strategies[number]
+    made, least = fit_sparing(space, strategy, queue.limit, best, queue.lines)
+    if made is None:
+        queue.relieve(bound, strategy)
+    return _Tried(made, max(bound, least), worked=made is not None)
 
 
 UNEVEN = 1.03

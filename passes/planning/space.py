@@ -75,6 +75,7 @@ class Space:
     cuts: dict[tuple[object, ...], Cuts | None] = field(default_factory=dict)  # of lines (`passes.planning.finish`)
     passes: dict[tuple[int, int, str, int], tuple[PassPlan, ...]] = field(default_factory=dict)  # of kinds (`apply`)
     flow: Flow | None = None  # who reads what, where runs of ops are computed again (`passes.planning.runs`)
+    stage_flow: Flow | None = None  # the same for shorter runs, in the stages of a pipeline
     least: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of all ops (`work_bound`)
     floors: dict[tuple[int, int, str, str], float] = field(default_factory=dict)  # bytes (`least.floor`)
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
@@ -134,6 +135,13 @@ class Space:
             for op, index in enumerate(self.network.variables[: len(self.network.addresses)]):
                 self._first.setdefault(index, op)
         return self.orders.repeats(self._first[kind.index], strategy)
+
+    def spares(self, strategy: Strategy) -> bool:
+        """Whether a strategy computes some ops again and keeps others: as few as must be, where nothing is ordered and
+        the devices of a pipeline are alike."""
+        if strategy.recompute == "none" or self.context.request.recompute == "all":
+            return False
+        return strategy.stages == 1 or not (self.orders.again or self.stage_speeds(strategy))
 
     @property
     def overlap(self) -> float:
@@ -285,9 +293,9 @@ def work_bound(found: Space, strategy: Strategy) -> float:
 def lower_bound(found: Space, strategy: Strategy) -> float:
     """Every op by its cheapest option, tensors where they are wanted: no choice under the strategy costs less.
 
-    Without a pipeline ops need not be computed again.
+    What need not be computed again costs nothing more.
     """
-    least = strategy.with_(recompute="none") if strategy.stages == 1 else strategy
+    least = strategy.with_(recompute="none") if strategy.stages == 1 or found.spares(strategy) else strategy
     tables = found.tables(least)
     return max(_at_least(found, tables, column) for column in unary_columns(found, tables))
 
@@ -329,8 +337,11 @@ def solve(found: Space, strategy: Strategy, below: float = inf) -> Solved | None
 
     An option that would cost more even if every other op took its cheapest one is left out, which most are, once a
     good plan is known. Then the choice is made without layouts, whose tables are much smaller; only where that is
-    cheaper, it is made with them.
+    cheaper, it is made with them. Where as few ops as must be are computed again, it is made as if none were.
     """
+    if strategy.stages > 1 and found.spares(strategy):
+        solved = solve(found, strategy.with_(recompute="none"), below)
+        return None if solved is None else replace(solved, strategy=strategy)
     tables, edges = _pruned(found, found.tables(strategy), below * (1 + ROUNDING)), found.network.edge_kinds
     if tables is None:
         return None

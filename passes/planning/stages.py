@@ -3,11 +3,13 @@
 What a stage takes at least under a limit is bounded op by op, with a price on bytes: for every price λ ≥ 0 no options
 of the ops of a stage that fit take less than Σ min (seconds + λ · bytes) - λ · limit. Under 1F1B stage s of p holds
 min(m, p - s) microbatches; GPipe and ZB-H1 hold no fewer, and others are tried only where 1F1B fits. So if stages that
-each go as far as these bounds let them do not reach the end of the line, no plan that fits is faster.
+each go as far as these bounds let them do not reach the end of the line, no plan that fits is faster. An op that may be
+computed again has every option twice: kept, and computed again at the price of a forward pass, for no bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -16,7 +18,8 @@ from passes.planning.elimination import minimise, total
 from passes.planning.evaluate import line
 from passes.planning.finish import Finished, finish
 from passes.planning.network import HomeKind
-from passes.planning.space import Solved, Space, objective
+from passes.planning.space import Solved, Space, objective, unary_tables
+from passes.planning.sparing import Problem, sparing
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 PRICES = 20
 """Prices of a byte that a bound tries."""
+
+SPARING = (0.25, 2.0)
+"""The same where ops may be computed again."""
 
 DEARER = (0.125, 0.5, 2.0, 8.0, 32.0)
 """Prices of a byte that choices are made with, as multiples of a step's seconds by the bytes of all devices."""
@@ -64,8 +70,74 @@ def hopeless(found: Space, strategy: Strategy, limit: float, below: float) -> bo
     return True
 
 
+def bound_stages(found: Space, strategy: Strategy, limit: float) -> float:
+    """No options of a pipeline whose stages all fit `limit` bytes have a smaller J.
+
+    For any prices of the bytes of each stage's device, the ops of all stages take no less than the cheapest of all
+    ways to cut them: each op in a stage its best option, and what the devices have to spare is worth its price.
+    """
+    import numpy as np
+
+    if limit == inf:
+        return 0.0
+    columns = unary_tables(found, found.tables(strategy.with_(recompute="none")))
+    fixed, saved = _columns(found, strategy)[1:]
+    ops = np.array(found.network.variables[: len(found.network.addresses)])
+    best = 0.0
+    for column in columns:
+        seconds = _doubled(found, strategy, column)
+        whole = sum(float(seconds[kind].min(initial=inf)) for kind in ops.tolist())
+        if not whole < inf:
+            return inf
+        prices = whole / (limit * strategy.stages) * np.geomspace(1e-2, 1e2, PRICES)
+        for power in (0.0, 0.5, 1.0):
+            best = max(best, whole, _priced_stages(strategy, seconds, fixed, saved, ops, prices, power, limit))
+    return best
+
+
+def _doubled(found: Space, strategy: Strategy, columns: list[Array]) -> list[Array]:
+    """What options count in J, where some may be computed again as `_columns` has them."""
+    import numpy as np
+
+    tables, again = found.tables(strategy), found.scale(strategy).microbatch
+    made: list[Array] = []
+    for kind, column in zip(found.network.kinds, columns, strict=True):
+        if not isinstance(kind, HomeKind) and found.spares(strategy) and found.repeats(kind, strategy):
+            column = np.concatenate([column, column + again * tables.op(kind).forward])
+        made.append(column)
+    return made
+
+
+def _priced_stages(
+    strategy: Strategy,
+    seconds: list[Array],
+    fixed: list[Array],
+    saved: list[Array],
+    ops: Array,
+    prices: Array,
+    power: float,
+    limit: float,
+) -> float:
+    """The bound for the best price, where a stage that holds h microbatches has it divided by h to a power."""
+    import numpy as np
+
+    least, room = np.zeros((len(prices), len(ops) + 1)), np.zeros(len(prices))
+    for stage in range(strategy.stages):
+        slots = min(strategy.microbatches, strategy.stages - stage)
+        rates = prices / slots**power
+        held = [one + slots * each for one, each in zip(fixed, saved, strict=True)]
+        sums, _ = _sums(seconds, held, ops, rates)
+        # up to each place: the best place for the stage to begin, and its ops from there on
+        least = np.minimum.accumulate(least - sums, axis=1) + sums if stage else sums
+        room += rates * limit
+    return float((least[:, -1] - room).max())
+
+
 def _columns(found: Space, strategy: Strategy) -> tuple[list[Array], list[Array], list[Array]]:
-    """By kind: seconds of all microbatches and an update, bytes that are fixed, and those of a microbatch."""
+    """By kind: seconds of all microbatches and an update, bytes that are fixed, and those of a microbatch.
+
+    Of ops that may be computed again, but need not, first for all options that are kept, then for all that are not.
+    """
     import numpy as np
 
     tables, often = found.tables(strategy), strategy.microbatches * found.batches
@@ -78,8 +150,12 @@ def _columns(found: Space, strategy: Strategy) -> tuple[list[Array], list[Array]
             columns = nothing, nothing, nothing
         else:
             table, again = tables.op(kind), found.repeats(kind, strategy)
-            work = table.forward * (2.0 if again else 1.0) + table.backward + table.weights
-            columns = often * work + table.update, table.fixed, (0.0 if again else 1.0) * table.saved
+            once = often * (table.forward + table.backward + table.weights) + table.update
+            kept, twice = (once, table.fixed, table.saved), (once + often * table.forward, table.fixed, 0 * table.saved)
+            columns = twice if again else kept
+            if again and found.spares(strategy):
+                every, held, passing = (np.concatenate(pair) for pair in zip(kept, twice, strict=True))
+                columns = every, held, passing
         for into, column in zip((seconds, fixed, saved), columns, strict=True):
             into.append(column)
     return seconds, fixed, saved
@@ -97,6 +173,49 @@ def _sums(seconds: list[Array], bytes_: list[Array], ops: Array, prices: Array) 
         priced[:, kind], least[kind] = cost.min(axis=1, initial=inf), bytes_[kind][possible].min(initial=inf)
     start = np.zeros((len(prices), 1))
     return np.hstack([start, priced[:, ops].cumsum(axis=1)]), np.append(0.0, least[ops].cumsum())
+
+
+def fit_sparing(
+    found: Space, strategy: Strategy, limit: float, below: float, known: set[tuple[object, ...]]
+) -> tuple[Finished | None, float]:
+    """A step of a pipeline that computes as much again as it must, and what no step under the strategy costs less than.
+
+    Options are chosen with some prices on bytes; those are taken with which it is estimated to take least. None also
+    where that is `below` or more, or the line is one of the `known` ones: under another name the same was tried.
+    """
+    bound = bound_stages(found, strategy, limit)
+    if bound >= below or hopeless(found, strategy, limit, below):
+        return None, max(bound, below)
+    problems = [Problem(found, solved, limit) for solved in _dearer(found, strategy, limit, below)]
+    bound = max([bound, *(each.solved.bound for each in problems)])
+    best = min(problems, key=lambda each: each.least, default=None)
+    if best is None or best.least >= below or best.key in known:
+        return None, bound
+    known.add(best.key)
+    made = sparing(best, below)
+    return (None if made is None else replace(made, bound=min(bound, made.objective))), bound
+
+
+def _dearer(found: Space, strategy: Strategy, limit: float, below: float) -> Iterator[Solved]:
+    """Choices of options at prices of a byte, each once, as long as they cost less than `below` where all is kept."""
+    tables, sums = found.tables(strategy), objective(found, found.tables(strategy.with_(recompute="none")))
+    _, fixed, saved = _columns(found, strategy)
+    shown, slots = _doubled(found, strategy, sums.shown), (min(strategy.microbatches, strategy.stages) + 1) / 2
+    held = [one + slots * each for one, each in zip(fixed, saved, strict=True)]
+    chosen, least = set[bytes](), 0.0
+    for price in (0.0, *SPARING):
+        rate = price * least / (limit * strategy.stages)
+        priced = (column + rate * size for column, size in zip(shown, held, strict=True))
+        unary = [each.reshape(-1, len(once)).min(axis=0) for each, once in zip(priced, sums.shown, strict=True)]
+        best = minimise(found.structure, unary, sums.pair)
+        values, least = best.values, least or best.cost
+        cost = max(total(found.structure, each, sums.pair, values) for each in (sums.shown, sums.hidden))
+        if least == inf or (chosen and cost >= below):
+            return
+        if values.tobytes() not in chosen:
+            costs = line(found.network, tables, values, sums.once)
+            yield Solved(strategy, tables, values, cost, 0.0 if chosen else least, costs)
+        chosen.add(values.tobytes())
 
 
 def fit_stages(found: Space, strategy: Strategy, limit: float, bound: float, below: float) -> Finished | None:

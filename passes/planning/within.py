@@ -230,9 +230,8 @@ def _options(found: Space, strategy: Strategy) -> _Options:
 
 
 def _ordered(found: Space, strategy: Strategy) -> Strategy:
-    """The strategy in which no more is computed again than must be: in a pipeline, or where that is ordered, all."""
-    free = strategy.stages == 1 and found.context.request.recompute != "all"
-    return strategy.with_(recompute="none") if free else strategy
+    """The strategy in which no more is computed again than must be."""
+    return strategy.with_(recompute="none") if found.spares(strategy) else strategy
 
 
 def _read(found: Space, strategy: Strategy, options: _Options, edge: EdgeKind) -> Array:
