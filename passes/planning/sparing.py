@@ -82,12 +82,14 @@ def sparing(problem: Problem, below: float) -> Finished | None:
 
     None where none was found that fits, or by an estimate none takes less than `below`.
     """
+    found, solved = problem.found, problem.solved
+    if problem.limit == inf:
+        return pipelined(found, solved, solved.line, (), inf, below)
     if problem.least >= below:
         return None
     made, fits = _again_in_stages(problem, [pipe for seconds, pipe in problem.hopeful if seconds < below], below)
     if fits:
         return made
-    found, solved = problem.found, problem.solved
     every = checkpointed(solved.line, found.orders.repeated(solved.strategy))
     return pipelined(found, solved, *every, problem.limit, below)
 
