@@ -37,7 +37,7 @@ def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Fi
             costs, segments = _again(found, solved, (costs, segments), limit)
         made = _alone(found, solved, costs, segments, limit)
     elif found.spares(solved.strategy) and below > -inf:
-        made = sparing(Problem(found, solved, limit), below)
+        made = sparing(Problem(found, solved, limit, below))
     else:
         made = pipelined(found, solved, costs, segments, limit, below)
     most = found.bound_of("communication")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -15,7 +14,7 @@ from passes.planning.pipelined import OTHERS, Units, cut_for, ends, idle, pipeli
 from passes.planning.runs import Flow, Runs
 from passes.planning.segments import checkpointed
 from passes.planning.space import Solved, Space
-from passes.planning.stage_runs import LONGEST, Choices, estimate, free_choices, repeated, run_choices
+from passes.planning.stage_runs import LONGEST, Choices, estimate, fit, free_choices, repeated, run_choices
 from passes.planning.step import Finished
 from passes.planning.strategies import PIPELINE, Strategy
 
@@ -41,6 +40,7 @@ class Problem:
     found: Space
     solved: Solved
     limit: float
+    below: float  # what steps should take less than
 
     @cached_property
     def sends(self) -> Array:
@@ -48,10 +48,16 @@ class Problem:
         return self.found.fabric(self.solved.strategy.mesh).send(self.solved.line.crossing, PIPELINE)
 
     @cached_property
+    def units(self) -> Units:
+        """The line to be cut, with nothing computed again."""
+        return Units(self.solved.line, self.sends, ())
+
+    @cached_property
     def pipes(self) -> tuple[Pipeline, ...]:
         """1F1B first."""
-        units = Units(self.solved.line, self.sends, ())
-        every = (_pipe(self.found, each, units, self.limit) for each in _schedules(self.found, self.solved.strategy))
+        every = (
+            _pipe(self.found, each, self.units, self.limit) for each in _schedules(self.found, self.solved.strategy)
+        )
         return tuple(pipe for pipe in every if pipe is not None)
 
     @cached_property
@@ -61,47 +67,49 @@ class Problem:
 
     @cached_property
     def hopeful(self) -> tuple[tuple[float, Pipeline], ...]:
-        """About how long a pipeline that fits takes at least, the best one first."""
-        tried = ((estimate(self.free, pipe), pipe) for pipe in self.pipes)
+        """About how long a pipeline that fits takes at least, the best one first; those that may take less."""
+        tried = ((estimate(self.free, pipe, self.below), pipe) for pipe in self.pipes)
         return tuple(sorted(((made[0], pipe) for made, pipe in tried if made is not None), key=lambda each: each[0]))
 
     @property
     def least(self) -> float:
-        """About how long the best one takes at least; infinite where none fits."""
+        """About how long the best one takes at least; infinite where none may do."""
         return min((seconds for seconds, _ in self.hopeful), default=inf)
 
     @property
     def key(self) -> tuple[object, ...]:
         """What a step follows from but for the names of mesh axes."""
         strategy = self.solved.strategy
-        return strategy.stages, strategy.microbatches, self.limit, Units(self.solved.line, self.sends, ()).digest
+        return strategy.stages, strategy.microbatches, self.limit, self.units.digest
 
 
-def sparing(problem: Problem, below: float) -> Finished | None:
+def sparing(problem: Problem) -> Finished | None:
     """The best step of a pipeline whose devices compute as much again as they must, or all that may be.
 
     None where none was found that fits, or by an estimate none takes less than `below`.
     """
     found, solved = problem.found, problem.solved
     if problem.limit == inf:
-        return pipelined(found, solved, solved.line, (), inf, below)
-    if problem.least >= below:
+        return pipelined(found, solved, solved.line, (), inf, problem.below)
+    if not problem.hopeful:
         return None
-    made, fits = _again_in_stages(problem, [pipe for seconds, pipe in problem.hopeful if seconds < below], below)
+    made, fits = _again_in_stages(problem)
     if fits:
         return made
     every = checkpointed(solved.line, found.orders.repeated(solved.strategy))
-    return pipelined(found, solved, *every, problem.limit, below)
+    return pipelined(found, solved, *every, problem.limit, problem.below)
 
 
-def _again_in_stages(problem: Problem, pipes: Sequence[Pipeline], below: float) -> tuple[Finished | None, bool]:
-    """The best step with runs computed again, and whether any is estimated to fit; None where none was found."""
-    found, solved = problem.found, problem.solved
+def _again_in_stages(problem: Problem) -> tuple[Finished | None, bool]:
+    """The best step with runs computed again, and whether any is estimated to fit; None where none was found
+    that may take less than `below`."""
+    found, solved, below = problem.found, problem.solved, problem.below
     if found.stage_flow is None:
         found.stage_flow = Flow(found.network, found.orders.kept, LONGEST)
     runs = Runs(found.stage_flow, solved.line, found.stage_flow.bytes(solved.tables, solved.values))
     choices = run_choices(runs, problem.limit)
-    tried = [(*about, pipe) for pipe in pipes if (about := estimate(choices, pipe)) is not None]
+    some = [(estimate(choices, pipe, WORTH * below), pipe) for _, pipe in problem.hopeful]
+    tried = [(*about, pipe) for about, pipe in some if about is not None]
     best: Finished | None = None
     for seconds, bounds, pipe in sorted(tried, key=lambda each: each[0]):
         if seconds > WORTH * (below if best is None else min(below, best.objective)):
@@ -110,7 +118,7 @@ def _again_in_stages(problem: Problem, pipes: Sequence[Pipeline], below: float) 
         made = _recut(problem, strategy, (runs, choices), bounds)
         if made is not None and (best is None or made.objective < best.objective):
             best = made
-    return best, bool(tried)
+    return best, bool(tried) or any(fit(choices, pipe) for _, pipe in problem.hopeful)
 
 
 def _recut(
@@ -119,7 +127,7 @@ def _recut(
     """The best step with runs chosen within stages, and stages cut by the line with these runs, in turn."""
     found, limit, best = problem.found, problem.limit, None
     solved = replace(problem.solved, strategy=strategy)
-    pipe = _pipe(found, strategy, Units(solved.line, problem.sends, ()), limit)
+    pipe = _pipe(found, strategy, problem.units, limit)
     for _ in range(CUTS_TRIED):
         chosen = None if pipe is None else repeated(*again, pipe, bounds)
         if chosen is None:

@@ -32,7 +32,7 @@ LONGEST = 64
 NEEDS = (0.25, 0.125, 0.0625, 0.03125, 0.015625)
 """Limits on what a run may need, as shares of the memory."""
 
-PRICES = 10
+PRICES = 7
 """Prices of a byte beside each of them."""
 
 HALVINGS = 12
@@ -117,23 +117,34 @@ def slots(held: Sequence[Sequence[int]]) -> tuple[float, ...]:
     return tuple(share * count for count in most)
 
 
-def balanced(choices: Choices, pipe: Pipeline) -> tuple[float, tuple[int, ...]] | None:
-    """The least seconds of a microbatch within which stages that fit can reach the end of the line, and their bounds.
+def balanced(choices: Choices, pipe: Pipeline, most: float = inf) -> tuple[float, tuple[int, ...]] | None:
+    """The least seconds of a microbatch, up to `most`, within which stages that fit can reach the end of the line, and
+    their bounds.
 
     Every stage has the best choice for it, and memory as if all chunks of its device were like it. None where no
     stages fit.
     """
-    most = [sum(slots(pipe.held[part % pipe.stages])) for part in range(pipe.parts)]
-    bounds = _reached(choices, pipe, most, inf)
+    held = _held_by(pipe)
+    bounds = _reached(choices, pipe, held, most)
     if bounds is None:
         return None
     whole = choices.seconds[:, -1]
-    low, high = float(whole[0]) / pipe.parts, float(whole.max())
+    low, high = float(whole[0]) / pipe.parts, min(most, float(whole.max()))
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        reached = _reached(choices, pipe, most, middle)
+        reached = _reached(choices, pipe, held, middle)
         low, high, bounds = (middle, high, bounds) if reached is None else (low, middle, reached)
     return high, bounds
+
+
+def fit(choices: Choices, pipe: Pipeline) -> bool:
+    """Whether there are stages that fit, however long they take."""
+    return _reached(choices, pipe, _held_by(pipe), inf) is not None
+
+
+def _held_by(pipe: Pipeline) -> list[float]:
+    """About how many microbatches each stage holds, of as many chunks as its device has."""
+    return [sum(slots(pipe.held[part % pipe.stages])) for part in range(pipe.parts)]
 
 
 def _reached(choices: Choices, pipe: Pipeline, most: Sequence[float], seconds: float) -> tuple[int, ...] | None:
@@ -171,17 +182,15 @@ def _reached(choices: Choices, pipe: Pipeline, most: Sequence[float], seconds: f
     return tuple(bounds) if at == count else None
 
 
-def estimate(choices: Choices, pipe: Pipeline) -> tuple[float, tuple[int, ...]] | None:
-    """About how long a pipeline takes, and bounds of its stages."""
+def estimate(choices: Choices, pipe: Pipeline, below: float = inf) -> tuple[float, tuple[int, ...]] | None:
+    """About how long a pipeline takes, and bounds of its stages; None where none fits that takes less than `below`."""
     import numpy as np
 
-    found = balanced(choices, pipe)
-    if found is None:
-        return None
-    message = pipe.ends * float(np.median(pipe.line.send[1:-1])) if pipe.line.blocks > 1 else 0.0
+    message = 2 * pipe.ends * float(np.median(pipe.line.send[1:-1])) if pipe.line.blocks > 1 else 0.0
     bubble = BUBBLE[pipe.schedule] if pipe.schedule != "interleaved" else 1.0 / pipe.chunks
-    slots = pipe.microbatches + bubble * (pipe.stages - 1)
-    return slots * pipe.chunks * (found[0] + 2 * message), found[1]
+    often = (pipe.microbatches + bubble * (pipe.stages - 1)) * pipe.chunks
+    found = balanced(choices, pipe, below / often - message)
+    return None if found is None else (often * (found[0] + message), found[1])
 
 
 def repeated(runs: Runs, choices: Choices, pipe: Pipeline, bounds: Sequence[int]) -> tuple[Line, Segments] | None:

@@ -49,7 +49,7 @@ def hopeless(found: Space, strategy: Strategy, limit: float, below: float) -> bo
         return False
     ops = np.array(found.network.variables[: len(found.network.addresses)])
     seconds, fixed, saved = _columns(found, strategy)
-    whole = sum(float(seconds[kind].min(initial=inf)) for kind in ops.tolist())
+    whole = _whole(seconds, ops)
     if not whole < inf:
         return True
     prices = np.append(0.0, whole / (limit * strategy.stages) * np.geomspace(1e-2, 1e3, PRICES))
@@ -80,19 +80,28 @@ def bound_stages(found: Space, strategy: Strategy, limit: float) -> float:
 
     if limit == inf:
         return 0.0
-    columns = unary_tables(found, found.tables(strategy.with_(recompute="none")))
-    fixed, saved = _columns(found, strategy)[1:]
     ops = np.array(found.network.variables[: len(found.network.addresses)])
-    best = 0.0
-    for column in columns:
-        seconds = _doubled(found, strategy, column)
-        whole = sum(float(seconds[kind].min(initial=inf)) for kind in ops.tolist())
-        if not whole < inf:
-            return inf
-        prices = whole / (limit * strategy.stages) * np.geomspace(1e-2, 1e2, PRICES)
-        for power in (0.0, 0.5, 1.0):
-            best = max(best, whole, _priced_stages(strategy, seconds, fixed, saved, ops, prices, power, limit))
-    return best
+    columns = unary_tables(found, found.tables(strategy.with_(recompute="none")))
+    whole, number = max((_whole(column, ops), i) for i, column in enumerate(columns))
+    if not whole < inf:
+        return inf
+    seconds = _doubled(found, strategy, columns[number])
+    fixed, saved = _columns(found, strategy)[1:]
+    prices = whole / (limit * strategy.stages) * np.geomspace(1e-2, 1e2, PRICES)
+    least, room = np.zeros((len(prices), len(ops) + 1)), np.zeros(len(prices))
+    for stage in range(strategy.stages):
+        slots = min(strategy.microbatches, strategy.stages - stage)
+        rates = prices / slots**POWER
+        held = [one + slots * each for one, each in zip(fixed, saved, strict=True)]
+        sums, _ = _sums(seconds, held, ops, rates)
+        # up to each place: the best place for the stage to begin, and its ops from there on
+        least = np.minimum.accumulate(least - sums, axis=1) + sums if stage else sums
+        room += rates * limit
+    return max(whole, float((least[:, -1] - room).max()))
+
+
+POWER = 0.5
+"""The price of a byte of a stage that holds h microbatches is divided by h to this power: the best one was near it."""
 
 
 def _doubled(found: Space, strategy: Strategy, columns: list[Array]) -> list[Array]:
@@ -108,29 +117,9 @@ def _doubled(found: Space, strategy: Strategy, columns: list[Array]) -> list[Arr
     return made
 
 
-def _priced_stages(
-    strategy: Strategy,
-    seconds: list[Array],
-    fixed: list[Array],
-    saved: list[Array],
-    ops: Array,
-    prices: Array,
-    power: float,
-    limit: float,
-) -> float:
-    """The bound for the best price, where a stage that holds h microbatches has it divided by h to a power."""
-    import numpy as np
-
-    least, room = np.zeros((len(prices), len(ops) + 1)), np.zeros(len(prices))
-    for stage in range(strategy.stages):
-        slots = min(strategy.microbatches, strategy.stages - stage)
-        rates = prices / slots**power
-        held = [one + slots * each for one, each in zip(fixed, saved, strict=True)]
-        sums, _ = _sums(seconds, held, ops, rates)
-        # up to each place: the best place for the stage to begin, and its ops from there on
-        least = np.minimum.accumulate(least - sums, axis=1) + sums if stage else sums
-        room += rates * limit
-    return float((least[:, -1] - room).max())
+def _whole(seconds: list[Array], ops: Array) -> float:
+    """Every op by its cheapest option."""
+    return sum(float(seconds[kind].min(initial=inf)) for kind in ops.tolist())
 
 
 def _columns(found: Space, strategy: Strategy) -> tuple[list[Array], list[Array], list[Array]]:
@@ -186,13 +175,17 @@ def fit_sparing(
     bound = bound_stages(found, strategy, limit)
     if bound >= below or hopeless(found, strategy, limit, below):
         return None, max(bound, below)
-    problems = [Problem(found, solved, limit) for solved in _dearer(found, strategy, limit, below)]
-    bound = max([bound, *(each.solved.bound for each in problems)])
-    best = min(problems, key=lambda each: each.least, default=None)
-    if best is None or best.least >= below or best.key in known:
+    problems: list[Problem] = []
+    for solved in _dearer(found, strategy, limit, below):
+        problems.append(Problem(found, solved, limit, below))
+        bound = max(bound, solved.bound)
+        if bound >= below or problems[0].key in known:
+            return None, bound
+    if not problems:
         return None, bound
-    known.add(best.key)
-    made = sparing(best, below)
+    known.add(problems[0].key)
+    best = min(problems, key=lambda each: each.least)
+    made = sparing(best)
     return (None if made is None else replace(made, bound=min(bound, made.objective))), bound
 
 
