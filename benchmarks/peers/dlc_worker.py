@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +28,10 @@ BATCHES = 2
 
 
 class Call(NamedTuple):
-    """A kernel that a step called: seconds by the clock, and whether it was compiled C or NumPy's."""
+    """A kernel that a step called: its seconds, and whether it was compiled C or NumPy's.
+
+    With one thread they are the processor's, which other programs do not disturb; with more they are by the clock.
+    """
 
     name: str
     seconds: float
@@ -131,12 +135,13 @@ def time_kernels(train: Any, calls: list[Call], fallen: list[str]) -> None:
 
 def _timed(name: str, function: FunctionType, calls: list[Call], fallen: list[str]) -> Callable[..., Any]:
     dispatched = function.__module__ == "kernels.dispatch"
+    now = time.process_time if os.environ.get("OMP_NUM_THREADS") == "1" else time.perf_counter
 
     def call(*arguments: Any, **told: Any) -> Any:
         fallen.clear()
-        begin = time.perf_counter()
+        begin = now()
         result = function(*arguments, **told)
-        calls.append(Call(name, time.perf_counter() - begin, dispatched and not fallen))
+        calls.append(Call(name, now() - begin, dispatched and not fallen))
         return result
 
     return call
