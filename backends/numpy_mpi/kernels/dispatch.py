@@ -58,10 +58,14 @@ class Kernels:
         def kernel(*arrays: Any, **told: Any) -> None:
             key = tuple(map(id, arrays))
             call = prepared.get(key)
-            if call is None or call.told != told:
-                call = self._prepare(library, otherwise, binding, arrays, told)
-                call.arrays = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
-                prepared[key] = call
+            if call is None:
+                kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
+                call = prepared[key] = _Call(all(map(self._passable, arrays)), kept)
+            if call.told != told:
+                self._tell(
+                    call, library, otherwise.__name__, binding(*arrays, **told) if call.passable else None, arrays
+                )
+                call.told = told
             if call.function is None:
                 otherwise(*arrays, **told)
             else:
@@ -70,18 +74,21 @@ class Kernels:
         kernel.__name__ = otherwise.__name__
         return kernel
 
-    def _prepare(
-        self, library: Library, otherwise: Kernel, binding: Binding, arrays: tuple[Any, ...], told: dict[str, Any]
-    ) -> _Call:
-        numbers = binding(*arrays, **told) if all(map(self._passable, arrays)) else None
+    def _tell(
+        self, call: _Call, library: Library, kernel: str, numbers: Numbers | None, arrays: tuple[Any, ...]
+    ) -> None:
+        """Prepare a call for these numbers; what was found for its arrays before stays."""
         if numbers is None:
-            return _Call(told)
-        passed = [None if each is None else each.ctypes.data for each in arrays[: numbers.arrays]]
-        kept = self._scratch(numbers.scratch) if numbers.scratch else None
-        passed += [] if kept is None else [kept.ctypes.data]
-        arguments = (*map(ctypes.c_void_p, passed), *map(_passed, numbers.values))
-        name = numbers.name or f"{otherwise.__name__}_{SUFFIXES[self.dtype.name]}"
-        return _Call(told, library.function(name), arguments, kept)
+            call.function, call.form = None, None
+            return
+        form = numbers[1:]
+        if call.form != form:
+            pointers = [None if each is None else each.ctypes.data for each in arrays[: numbers.arrays]]
+            call.scratch = self._scratch(numbers.scratch) if numbers.scratch else None
+            pointers += [] if call.scratch is None else [call.scratch.ctypes.data]
+            call.function = library.function(numbers.name or f"{kernel}_{SUFFIXES[self.dtype.name]}")
+            call.form, call.pointers = form, [*map(ctypes.c_void_p, pointers)]
+        call.arguments = (*call.pointers, *map(_passed, numbers.values))
 
     def _passable(self, array: Any) -> bool:
         """Whether C can be given it: nothing, or contiguous elements of the library's type, or indices, or masks."""
@@ -100,13 +107,16 @@ class Kernels:
 
 @dataclass(slots=True)
 class _Call:
-    """A prepared call; without a function it is for NumPy. `scratch` is kept alive."""
+    """A call for certain arrays, as it was told last; without a function it is for NumPy. `scratch` is kept alive."""
 
-    told: dict[str, Any]
+    passable: bool
+    arrays: tuple[object, ...]
+    told: dict[str, Any] | None = None
+    form: tuple[object, ...] | None = None
+    pointers: list[Any] = field(default_factory=list)
     function: Callable[..., None] | None = None
     arguments: tuple[object, ...] = ()
     scratch: Array | None = None
-    arrays: tuple[object, ...] = ()
 
 
 def _passed(number: int | float) -> ctypes.c_long | ctypes.c_double:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from types import SimpleNamespace
 from typing import Any, Protocol
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -259,12 +260,23 @@ def found(arrays: Any, name: str) -> Any:
     return arrays
 
 
-def each(*spaces: tuple[Namespace, str]) -> Iterator[tuple[Values, ...]]:
-    """The arrays in several namespaces with one name but for how it ends in each: `each((w, ""), (s, "_velocity"))`."""
-    known = [dict(_named(space, ending)) for space, ending in spaces]
-    for name in known[0]:
-        if all(name in arrays for arrays in known):
-            yield tuple(arrays[name] for arrays in known)
+def each(*spaces: tuple[Namespace, str]) -> tuple[tuple[Values, ...], ...]:
+    """The arrays in several namespaces with one name but for how it ends in each: `each((w, ""), (s, "_velocity"))`.
+
+    They are looked for once: a namespace has all its arrays from the beginning.
+    """
+    key = tuple((id(space), ending) for space, ending in spaces)
+    if key not in _EACH:
+        known = [dict(_named(space, ending)) for space, ending in spaces]
+        names = [name for name in known[0] if all(name in arrays for arrays in known)]
+        _EACH[key] = tuple(tuple(arrays[name] for arrays in known) for name in names)
+        for space, _ in spaces:
+            finalize(space, _EACH.pop, key, None)
+    return _EACH[key]
+
+
+_EACH: dict[tuple[tuple[int, str], ...], tuple[tuple[Values, ...], ...]] = {}
+"""What `each` has found, by the identities of namespaces that there are."""
 
 
 def _named(space: Namespace, ending: str) -> Iterator[tuple[tuple[Any, ...], Values]]:

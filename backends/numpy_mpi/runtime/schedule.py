@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 _TOKEN = re.compile(r"\s*([A-Za-z_][\w.]*|[()]|\*\s*\d+)")
 
@@ -18,7 +19,7 @@ def rows(text: str, microbatches: int, slots: Mapping[str, int] | None = None) -
     slot 0 where `slots` does not name the segment. ValueError where the text cannot be read.
     """
     runs: dict[str, int] = {}
-    for segment in segments(text):
+    for segment in _segments(text):
         microbatch = runs.get(segment, 0) % microbatches
         runs[segment] = runs.get(segment, 0) + 1
         yield segment, microbatch, microbatch % (slots or {}).get(segment, 1)
@@ -26,6 +27,12 @@ def rows(text: str, microbatches: int, slots: Mapping[str, int] | None = None) -
 
 def segments(text: str) -> list[str]:
     """The segments in order, repetitions written out."""
+    return list(_segments(text))
+
+
+@cache
+def _segments(text: str) -> tuple[str, ...]:
+    """They are asked for at every step."""
     tokens, at = list[str](), 0
     while text[at:].strip():
         found = _TOKEN.match(text, at)
@@ -36,7 +43,7 @@ def segments(text: str) -> list[str]:
     names, rest = _sequence(tokens, 0)
     if rest < len(tokens):
         raise ValueError(f"a bracket is closed that is not open: {text}")
-    return names
+    return tuple(names)
 
 
 def _sequence(tokens: list[str], at: int) -> tuple[list[str], int]:
