@@ -16,19 +16,12 @@ PIECE = 16384
 """Elements that one thread copies sooner than several have started."""
 
 COPY = """\
-/* `rows` rows of `length` elements, which lie apart in both arrays; one row alone is cut into pieces. */
-static inline void ${real}_copy_rows(const $real *restrict from, long from_apart, $real *restrict to, long to_apart,
-    long rows, long length)
+/* `length` elements, cut into pieces. */
+static inline void ${real}_copy(const $real *restrict from, $real *restrict to, long length)
 {
-    if (rows == 1) {
-        #pragma omp parallel for schedule(static) if (length > $piece)
-        for (long i = 0; i < length; i += $piece)
-            memcpy(to + i, from + i, least($piece, length - i) * sizeof *to);
-        return;
-    }
-    #pragma omp parallel for schedule(static) if (rows * length > $piece)
-    for (long r = 0; r < rows; r++)
-        memcpy(to + r * to_apart, from + r * from_apart, length * sizeof *to);
+    #pragma omp parallel for schedule(static) if (length > $piece)
+    for (long i = 0; i < length; i += $piece)
+        memcpy(to + i, from + i, least($piece, length - i) * sizeof *to);
 }
 """
 
@@ -37,8 +30,15 @@ JOIN = """\
 void $name($pointers, $real *restrict y, long rows, $lengths)
 {
     const long apart = $total;
-    long at = 0;
-$joins}
+    if (rows == 1) {
+        long at = 0;
+$joins        return;
+    }
+    #pragma omp parallel for schedule(static) if (rows * apart > $piece)
+    for (long r = 0; r < rows; r++) {
+        $real *at = y + r * apart;
+$row_joins    }
+}
 """
 
 CUT = """\
@@ -46,15 +46,24 @@ CUT = """\
 void $name(const $real *restrict x, $pointers, long rows, $lengths)
 {
     const long apart = $total;
-    long at = 0;
-$cuts}
+    if (rows == 1) {
+        long at = 0;
+$cuts        return;
+    }
+    #pragma omp parallel for schedule(static) if (rows * apart > $piece)
+    for (long r = 0; r < rows; r++) {
+        const $real *at = x + r * apart;
+$row_cuts    }
+}
 """
 
 SLICE = """\
 /* A stretch of each row of x. */
 void $name(const $real *restrict x, $real *restrict y, long rows, long apart, long begin, long length)
 {
-    ${real}_copy_rows(x + begin, apart, y, length, rows, length);
+    #pragma omp parallel for schedule(static) if (rows * length > $piece)
+    for (long r = 0; r < rows; r++)
+        memcpy(y + r * length, x + r * apart + begin, length * sizeof *y);
 }
 """
 
@@ -80,17 +89,20 @@ def _joined(name: str, text: str, parts: int) -> Make:
     def make(target: Target, real: str) -> CFunction:
         cut = text is CUT
         const = "" if cut else "const "
-        step = "    at += n{k};\n"
-        joins = "    ${real}_copy_rows(x{k}, n{k}, y + at, apart, rows, n{k});\n" + step
-        cuts = "    ${real}_copy_rows(x + at, apart, y{k}, n{k}, rows, n{k});\n" + step
+        step = "        at += n{k};\n"
+        texts = {
+            "joins": "        ${real}_copy(x{k}, y + at, n{k});\n" + step,
+            "cuts": "        ${real}_copy(x + at, y{k}, n{k});\n" + step,
+            "row_joins": "        memcpy(at, x{k} + r * n{k}, n{k} * sizeof *at);\n" + step,
+            "row_cuts": "        memcpy(y{k} + r * n{k}, at, n{k} * sizeof *at);\n" + step,
+        }
         values = {
             "parts": parts,
             "name": f"{name}_{parts}_{real}",
             "pointers": ", ".join(f"{const}{real} *restrict {'y' if cut else 'x'}{k}" for k in numbered),
             "lengths": ", ".join(f"long n{k}" for k in numbered),
             "total": " + ".join(f"n{k}" for k in numbered),
-            "joins": "".join(joins.replace("{k}", str(k)) for k in numbered),
-            "cuts": "".join(cuts.replace("{k}", str(k)) for k in numbered),
+            **{key: "".join(each.replace("{k}", str(k)) for k in numbered) for key, each in texts.items()},
         }
         filled = fill(text, real=real, piece=PIECE, **values)
         many = tuple(f"{'y' if cut else 'x'}{k}" for k in numbered)
@@ -103,8 +115,8 @@ def _joined(name: str, text: str, parts: int) -> Make:
 
 def _slice(name: str, text: str, arguments: tuple[str, str]) -> Make:
     def make(target: Target, real: str) -> CFunction:
-        filled, copy = (fill(each, name=f"{name}_{real}", real=real, piece=PIECE) for each in (text, COPY))
-        return CFunction(f"{name}_{real}", filled, arguments, ("rows", "apart", "begin", "length"), shared=(copy,))
+        filled = fill(text, name=f"{name}_{real}", real=real, piece=PIECE)
+        return CFunction(f"{name}_{real}", filled, arguments, ("rows", "apart", "begin", "length"))
 
     return make
 
