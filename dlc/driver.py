@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from dlc.ir.plan import Plan
     from dlc.ir.program import Program
     from passes.context import Context
-    from passes.lowering.program import Lowered
     from passes.planning.plan import Planned
+    from passes.planning.programs import Programs
     from passes.planning.search import Effort
 
 
@@ -107,39 +107,11 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     if refused:
         raise SourcedError(refused, source.texts)
     if given is None:
-        compiled = _allocated(source, job, context, options)
+        compiled = plan_job(source, job, context, options, printed=True)
     else:
         compiled = _applied(source, job, context, options, given)
     _require_sound(compiled, None if given else context.memory.bytes)
     return compiled
-
-
-def _allocated(source: Source, job: Job, context: Context, options: Options) -> Compiled:
-    """The best plan whose Program, too, keeps within the memory; its gap is to the bound under the limit as it is
-    written, not under lower ones that plans are made with to keep it."""
-    from dlc.cost.memory import peak_bytes
-    from passes.planning.allocated import allocating_within
-
-    bounds: list[float] = []
-
-    def planned(asked: Context) -> Compiled:
-        made = plan_job(source, job, asked, options)
-        if made.planned is None or context.request.objective != "step_time":
-            return made
-        found = made.planned.found
-        bounds.append(found.bound)
-        gap = max(made.plan.gap, 1.0 - bounds[0] / found.finished[0].objective)
-        return replace(made, plan=made.plan.with_(gap=gap)) if len(bounds) > 1 else made
-
-    def sizes(made: Compiled) -> tuple[int, int]:
-        return made.plan.predicted.peak_bytes, peak_bytes(emitted_program(made))
-
-    try:
-        return replace(allocating_within(context, planned, sizes), context=context)
-    except SourcedError:
-        raise
-    except DiagnosticError as error:
-        raise SourcedError(error.diagnostics, source.texts) from None
 
 
 def plan_spec(source: Source, options: Options, effort: Effort | None = None) -> Compiled:
@@ -151,17 +123,27 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
     return plan_job(source, job, context, options, effort)
 
 
-def plan_job(source: Source, job: Job, context: Context, options: Options, effort: Effort | None = None) -> Compiled:
-    """The best plan for one job under one context, and its Program; errors as of `plan_spec`."""
-    from passes.lower import lower, with_buckets
+def plan_job(
+    source: Source,
+    job: Job,
+    context: Context,
+    options: Options,
+    effort: Effort | None = None,
+    printed: bool = False,
+) -> Compiled:
+    """The best plan for one job under one context, and its Program; errors as of `plan_spec`.
+
+    The Program keeps within the memory, also as the backend prints it if `printed`.
+    """
+    from passes.lower import with_buckets
     from passes.planning.pinned import inexact_pins, review_pins
-    from passes.planning.plan import decisions
+    from passes.planning.programs import Programs
     from passes.planning.unpriced import unpriced
 
     graph = _trainable(source, job, context, options)
-    programs: list[tuple[Plan, Lowered]] = []
+    programs = Programs(graph, context, printed)
     try:
-        planned = _searched(graph, context, effort, lambda changed: training_graph(job, changed, options), programs)
+        planned = _searched(programs, effort, lambda changed: training_graph(job, changed, options))
         plan = with_buckets(graph, planned.plan, context)
         warnings = (*review_pins(planned), *inexact_pins(graph, context.request), *unpriced(context))
     except DiagnosticError as error:
@@ -171,8 +153,7 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
         parameters=tuple(sorted(options.parameters.items())),
         digests=(*plan.digests, ("spec", source.digest)),
     )
-    known = next((made for simulated, made in programs if decisions(simulated) == decisions(plan)), None)
-    program = known.program() if known else lower(graph, plan, context)
+    program = programs.program(plan)
     return Compiled(source, job, context, graph, plan, program, (*source.spec.warnings, *warnings), planned)
 
 
@@ -199,38 +180,24 @@ def _applied(source: Source, job: Job, context: Context, options: Options, plan:
     return Compiled(source, job, context, graph, plan, lower(graph, plan, context), source.spec.warnings)
 
 
-def _searched(
-    graph: Graph,
-    context: Context,
-    effort: Effort | None,
-    regraph: Callable[[Context], Graph],
-    programs: list[tuple[Plan, Lowered]],
-) -> Planned:
-    """The plan of the search over all strategies, simulated beside the best few others and the baselines.
+def _searched(programs: Programs, effort: Effort | None, regraph: Callable[[Context], Graph]) -> Planned:
+    """The plan of the search over all strategies, simulated beside the best few others and the baselines, whose Program
+    is within the memory.
 
-    `regraph` makes the training graph for another precision, which may be a way out where nothing fits. `programs`
-    takes up those that are simulated.
+    `regraph` makes the training graph for another precision, which may be a way out where nothing fits.
     """
-    from dlc.cost.price import default_price
-    from dlc.cost.timeline import makespan
-    from passes.lower import lower, lower_apart
     from passes.planning.plan import plan
     from passes.planning.search import Effort
     from passes.planning.traffic import keeping_to_it, sent_by
 
-    def seconds(candidate: Plan) -> float:
-        made = lower_apart(graph, candidate, context)
-        programs.append((candidate, made))
-        program = made.apart
-        price = default_price(program, context.cluster, context.profile)
-        overlap = 0.0 if context.request.overlap == "no" else context.cluster.device_of(0).overlap
-        return makespan(program, "train_step", price, overlap)
+    graph, context = programs.graph, programs.context
 
     def planned(asked: Context) -> Planned:
-        return plan(graph, asked, asked.memory.bytes, effort or Effort(), seconds, regraph)
+        limit = asked.memory.bytes
+        return plan(graph, asked, limit, effort or Effort(), programs.seconds, regraph, programs.allocated)
 
     def bytes_sent(made: Planned) -> float:
-        return sent_by(lower(graph, made.plan, context), context.cluster)
+        return sent_by(programs.program(made.plan), context.cluster)
 
     return keeping_to_it(context, planned, bytes_sent)
 

@@ -18,10 +18,10 @@ from passes.planning.baselines import Baseline, baselines
 from passes.planning.finish import Finished, finish
 from passes.planning.least import frugal, scarce, smallest
 from passes.planning.orders import refused
-from passes.planning.repairs import Case
+from passes.planning.repairs import Allocated, Case
 from passes.planning.search import UNEVEN, Effort, Found, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space, work_bound
-from passes.planning.strategies import enumerate_strategies
+from passes.planning.strategies import Strategy, enumerate_strategies
 from passes.planning.traffic import sending_at_most, sent
 from passes.planning.unfit import unfit
 
@@ -69,30 +69,59 @@ def plan(
     effort: Effort,
     simulate: Simulate | None = None,
     regraph: Callable[[Context], Graph] | None = None,
+    allocated: Allocated | None = None,
 ) -> Planned:
     """The best plan for devices of `limit` bytes by J, and by simulation among the best few and all baselines.
+
+    Where `allocated` says what Programs take, that keeps the limit as well, and is what the plan's memory says.
 
     DiagnosticError E0509 where nothing fits, with repairs (for which `regraph` makes the graph for another precision);
     E0512 and E0527 where no plan keeps all orders, and what `refused` finds.
     """
-    record, begin = Record(), time.perf_counter()
     faults = refused(graph, context)
     if faults:
         raise DiagnosticError(faults)
-    case = Case(graph, context, limit, regraph)
-    if context.request.objective != "step_time":
-        return _sparing(case, effort, simulate, record)
+    case = Case(graph, context, limit, regraph, allocated)
+    made = _allocating(case, effort, simulate)
+    if made is None:
+        raise DiagnosticError([unfit(case)])
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What there is to choose from whatever the memory, and the baselines; `seconds` were spent to find it."""
+
+    everything: Space
+    strategies: tuple[Strategy, ...]
+    named: tuple[Baseline, ...]
+    free: bool
+    seconds: float
+
+
+def _offered(case: Case) -> Offered:
+    """What a case's search for the shortest step chooses from."""
+    graph, context, begin = case.graph, case.context, time.perf_counter()
     units = sum(1 for node in graph.nodes if node.stage in ("forward", "loss"))
     free = context.request.strategy.kind == "auto" and not context.request.mesh
-    named = baselines(graph, context, units)
+    named = tuple(baselines(graph, context, units))
     strategies = list(enumerate_strategies(graph, context, units))
     everything = space(graph, context, [*strategies, *(each for group in named for each in group.strategies)])
     if everything.uneven is not None and context.request.strategy.kind in ("auto", "data") and not context.request.mesh:
         strategies.append(everything.uneven)
-    begin = _lap(record, "tables", begin)
-    compared = tuple(_compared(everything, group, limit) for group in named)
+    return Offered(everything, tuple(strategies), named, free, time.perf_counter() - begin)
+
+
+def _plan(case: Case, offered: Offered | None, effort: Effort, simulate: Simulate | None) -> Planned | None:
+    """The best plan whose count is within the case's limit; None where there is none."""
+    record = Record()
+    if offered is None:
+        return _sparing(case, effort, simulate, record)
+    everything, strategies, limit = offered.everything, list(offered.strategies), case.limit
+    record.seconds["tables"], begin = offered.seconds, time.perf_counter()
+    compared = tuple(_compared(everything, group, limit) for group in offered.named)
     begin = _lap(record, "baselines", begin)
-    known = [each.step for each in compared if each.step is not None] if free else []
+    known = [each.step for each in compared if each.step is not None] if offered.free else []
     if scarce(everything, strategies, limit):
         least = smallest(everything, strategies, limit)
         known += [least] if least is not None and least.peak <= limit else []
@@ -100,9 +129,12 @@ def plan(
     found = search(everything, strategies, limit, effort, known)
     begin = _lap(record, "search", begin)
     if not found.finished:
-        everything, found = _squeezed(case, effort)
+        squeezed = _squeezed(case, effort)
+        if squeezed is None:
+            return None
+        everything, found = squeezed
         compared = tuple(Compared(each.name, None, each.note or NOT_KEPT) for each in compared)
-    return _planned(everything, found, compared, simulate, free, record)
+    return _planned(everything, found, compared, simulate, offered.free, record)
 
 
 NOT_KEPT = "does not keep all that is asked for"
@@ -132,18 +164,63 @@ def _planned(
     )
 
 
-def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found]:
+ROUNDS = 6
+"""How often a plan is made for less memory, where the Program of the one before takes more than there is."""
+
+
+def _allocating(case: Case, effort: Effort, simulate: Simulate | None) -> Planned | None:
+    """The plan of a case whose Program fits its memory as well; None where none is found.
+
+    What a Program takes beside its plan's count is set aside, and the plan made again. If nothing fits then, as plans
+    differ in it, half as much more is, and so on; at last any plan that fits is taken. What the first one was proved to
+    be near to bounds them all.
+    """
+    offered = _offered(case) if case.context.request.objective == "step_time" else None
+    first = made = _plan(case.counting(case.limit), offered, effort, simulate)
+    if first is None:
+        return None
+    over, beside, failed = 0.0, 0.0, inf
+    for _ in range(ROUNDS):
+        if made is None:
+            failed = beside
+        else:
+            size = case.measure(made.space, made.step, made.plan)
+            if size <= case.limit:
+                return _measured(made, size, first)
+            over = size - made.step.peak
+        beside = over if failed == inf else 0.5 * (over + failed)
+        made = _plan(case.counting(case.limit - beside), offered, effort, simulate)
+    least = case.best_of(case.limit)
+    if least is None:
+        return None
+    (everything, _), step = least
+    found = Found((step,), step.objective, first.found.solved, first.found.enumerated)
+    made = _planned(everything, found, (), simulate, False, first.record)
+    return _measured(made, case.measure(everything, step), first)
+
+
+def _measured(made: Planned, size: int, first: Planned) -> Planned:
+    """A plan with the bytes of its Program; its gap is to the bound of the first one, made with all memory."""
+    plan, found = made.plan, made.found
+    if made is not first and made.space.context.request.objective == "step_time":
+        found = replace(found, bound=first.found.bound)
+        plan = plan.with_(gap=max(plan.gap, 1.0 - found.bound / found.finished[0].objective))
+    return replace(made, plan=plan.with_(predicted=replace(plan.predicted, peak_bytes=size)), found=found)
+
+
+def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found] | None:
     """The search among strategies that cut the batch into any number of microbatches, and with small workspaces, where
-    that is needed."""
+    that is needed; None where nothing fits."""
     found = case.best_of(case.limit)
     if found is None:
-        raise DiagnosticError([unfit(case)])
+        return None
     (everything, strategies), step = found
     return everything, search(everything, strategies, case.limit, effort, [step])
 
 
-def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned:
-    """For the objectives memory and communication: the least that is needed first, then the fastest plan of no more."""
+def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned | None:
+    """For the objectives memory and communication: the least that is needed first, then the fastest plan of no more;
+    None where nothing fits."""
     begin = time.perf_counter()
     (everything, strategies), limit = case.space(), case.limit
     begin = _lap(record, "tables", begin)
@@ -155,7 +232,7 @@ def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Reco
     else:
         least = frugal(everything, strategies, case.limit)
     if least is None or least.peak > case.limit:
-        raise DiagnosticError([unfit(case)])
+        return None
     if case.context.request.objective == "communication":
         everything.context = sending_at_most(everything.context, sent(everything, least))
     begin = _lap(record, "least", begin)

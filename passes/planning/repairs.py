@@ -9,10 +9,12 @@ from math import ceil, inf
 
 from dlc.diagnostics import Span
 from dlc.ir.graph import Graph
+from dlc.ir.plan import Plan
 from dlc.ir.request import Limit, Request
 from dlc.ir.training import Precision
 from dlc.units import format_bytes, format_seconds
 from passes.context import Context
+from passes.planning.apply import apply
 from passes.planning.conflicts import Order, keeping, without
 from passes.planning.conflicts import orders as all_orders
 from passes.planning.finish import Finished
@@ -41,6 +43,12 @@ MORE_MEMORY = 8
 
 SHOWN = 8
 
+TIGHTER = 4
+"""How often less is asked for, where a Program takes more than its plan counts."""
+
+Allocated = Callable[[Graph, Context, Plan], int]
+"""A graph, its context and a plan -> bytes that the Program allocates on the rank with most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repair:
@@ -54,18 +62,42 @@ class Repair:
 @dataclass(slots=True)
 class Case:
     """A network on a cluster, to be planned under other orders and limits; `regraph` makes its training graph anew for
-    another precision."""
+    another precision, `allocated` says what the Program of a plan takes on the rank with most.
+
+    A Program takes more than its plan counts: what sums need beside their operands, gathered weights, values on their
+    way from one form to another. With `allocated` that counts as well; else only what plans count is within `limit`.
+    """
 
     graph: Graph
     context: Context
     limit: float
     regraph: Callable[[Context], Graph] | None = None
+    allocated: Allocated | None = None
     known: dict[tuple[float, bool], Looked] = field(default_factory=dict)
     smallest: dict[float, tuple[Looked, Finished] | None] = field(default_factory=dict)
+    measured: dict[int, tuple[Finished, int]] = field(default_factory=dict)
 
     def asking(self, request: Request) -> Case:
         """The same under other orders."""
         return replace(self, context=self.context.with_(request=request), known={}, smallest={})
+
+    def counting(self, limit: float) -> Case:
+        """The same where only what plans count is within a limit."""
+        return replace(self, limit=limit, allocated=None, smallest={})
+
+    def needs(self, step: Finished) -> int:
+        """Bytes that a device has to have for a step found here: its plan's count, and those of its Program, where
+        that was measured."""
+        return max(step.peak, self.measured[id(step)][1]) if id(step) in self.measured else step.peak
+
+    def measure(self, everything: Space, step: Finished, plan: Plan | None = None) -> int:
+        """Bytes that the Program of a step allocates; of its plan, where there is one already."""
+        if self.allocated is None:
+            return step.peak
+        if id(step) not in self.measured:
+            size = self.allocated(self.graph, everything.context, plan or apply(everything, step, 0.0))
+            self.measured[id(step)] = step, size
+        return self.measured[id(step)][1]
 
     def strategies(self, every: bool = True) -> tuple[Strategy, ...]:
         """All strategies, with the batch cut into any number of microbatches; or those that pay where memory is not
@@ -104,7 +136,7 @@ class Case:
     def least_of(self, enough: float = -inf) -> tuple[Looked, Finished] | None:
         """That step, and what it was found among."""
         if enough not in self.smallest:
-            self.smallest[enough] = self._least_of(enough)
+            self.smallest[enough] = self._tightened(enough, self._least_of)
         return self.smallest[enough]
 
     def _least_of(self, enough: float) -> tuple[Looked, Finished] | None:
@@ -117,6 +149,26 @@ class Case:
                 break
         return best
 
+    def _tightened(
+        self, limit: float, found: Callable[[float], tuple[Looked, Finished] | None]
+    ) -> tuple[Looked, Finished] | None:
+        """What is found for a limit, or for lower ones while it takes more than that; else what takes least.
+
+        What has too large a count is not measured.
+        """
+        best, room = found(limit), limit
+        made = best
+        for _ in range(TIGHTER):
+            if made is None or best is None or made[1].peak > limit:
+                break
+            size = self.measure(made[0][0], made[1])
+            best = made if self.needs(made[1]) < self.needs(best[1]) else best
+            if size <= limit or made[1].peak > room:
+                break
+            room = made[1].peak - (size - limit)
+            made = found(room)
+        return best
+
     def best(self, limit: float) -> Finished | None:
         """About the shortest step within a limit."""
         found = self.best_of(limit)
@@ -125,12 +177,18 @@ class Case:
     def best_of(self, limit: float) -> tuple[Looked, Finished] | None:
         """That step, and what it was found among: the usual strategies as `plan` searches them, or all that there are
         where none of those fits, at counts of microbatches well apart."""
+        found = self._tightened(limit, self._best_of)
+        if found is not None and self.measure(found[0][0], found[1]) > limit:
+            found = self.least_of(limit)
+        return found if found is not None and self.needs(found[1]) <= limit else None
+
+    def _best_of(self, limit: float) -> tuple[Looked, Finished] | None:
         if refused(self.graph, self.context):
             return None
         everything, strategies = self.space(every=False)
         least = smallest(everything, strategies, limit)
         if least is None or least.peak > limit:
-            found = self.least_of(limit)
+            found = self._least_of(limit)
             if found is None or found[1].peak > limit:
                 return None
             (everything, strategies), least = found
@@ -154,7 +212,7 @@ def repairs(case: Case, least: Finished | None, orders: Sequence[Order], room: i
     fastest = case.best(inf)
     found = [*_memory(case, least, fastest, room), *_devices(case), *_precisions(case)]
     if even_share(case.space()[0], case.context.ranks) <= case.limit:  # else nothing of these helps
-        found += [*_settings(case), *_without(case, orders), *_batches(case)]
+        found += [*_settings(case), *_without(case, orders), *_batches(case, least)]
     found.sort(key=lambda repair: repair.seconds)
     base = fastest.objective if fastest is not None else inf
     return tuple(_in_words(repair, base) for repair in found[:SHOWN])
@@ -172,14 +230,14 @@ def _memory(case: Case, least: Finished | None, fastest: Finished | None, room: 
     """More memory: as much as the smallest plan needs, and the fastest one. A higher limit where devices have it."""
     sizes: dict[str, Finished] = {}
     for step in (fastest, least):
-        far = step is not None and step.peak > MORE_MEMORY * max(room, case.limit)
-        if step is not None and case.limit < step.peak and not (far and step is fastest):
-            unit, size = _unit(step.peak)
-            raised = ceil(step.peak / size)
+        far = step is not None and case.needs(step) > MORE_MEMORY * max(room, case.limit)
+        if step is not None and case.limit < case.needs(step) and not (far and step is fastest):
+            unit, size = _unit(case.needs(step))
+            raised = ceil(case.needs(step) / size)
             sizes[f"{raised} {unit}"] = step if far or step is fastest else case.best(raised * size) or step
     limited = any(limit.subject == "memory" for limit in case.context.request.limits)
     for written, step in sizes.items():
-        if limited and step.peak <= room:
+        if limited and case.needs(step) <= room:
             text = f"allow `limit memory <= {written}`: the device has {format_bytes(room)}"
         else:
             text = f"devices with `memory = {written}`" + f", and `limit memory <= {written}`" * limited
@@ -209,7 +267,7 @@ def _settings(case: Case) -> Iterator[Repair]:
                 }
                 before = order.text.partition(" = ")[2]
                 text = f"`{order.what} = {used[str(order.what)]}` instead of `{before}`"
-                yield Repair(f"{text}: {format_bytes(made.peak)} suffice", made.objective)
+                yield Repair(f"{text}: {format_bytes(case.needs(made))} suffice", made.objective)
 
 
 def _without(case: Case, orders: Sequence[Order]) -> Iterator[Repair]:
@@ -221,7 +279,8 @@ def _without(case: Case, orders: Sequence[Order]) -> Iterator[Repair]:
         made = case.asking(without(request, order)).best(case.limit)
         if made is not None:
             found = True
-            yield Repair(f"remove `{order.text}` at {order.place}: {format_bytes(made.peak)} suffice", made.objective)
+            size = format_bytes(case.needs(made))
+            yield Repair(f"remove `{order.text}` at {order.place}: {size} suffice", made.objective)
     if orders and not found:
         yield from _together(case)
 
@@ -243,11 +302,14 @@ def _together(case: Case) -> Iterator[Repair]:
             away, best = left, step
     if len(away) > 1:
         words = " and ".join(f"`{order.text}` at {order.place}" for order in away)
-        yield Repair(f"remove {words}: {format_bytes(best.peak)} suffice", best.objective)
+        yield Repair(f"remove {words}: {format_bytes(case.needs(best))} suffice", best.objective)
 
 
-def _batches(case: Case) -> Iterator[Repair]:
-    """The largest half, quarter, … of the batch that fits: priced as a strategy of fewer samples."""
+def _batches(case: Case, smallest_: Finished | None) -> Iterator[Repair]:
+    """The largest half, quarter, … of the batch that fits: priced as a strategy of fewer samples, whose Program takes
+    as much more than its plan counts as the smallest one's."""
+    beside = 0 if smallest_ is None else case.needs(smallest_) - smallest_.peak
+    limit = case.limit - beside
     count, whole = case.context.request.microbatches or 1, case.graph.batch
     alone = [each for each in case.strategies() if each.microbatches == count]
     halves = [whole >> n for n in range(1, whole.bit_length()) if (whole >> n) % count == 0]
@@ -256,10 +318,10 @@ def _batches(case: Case) -> Iterator[Repair]:
         return
     made = space(case.graph, case.context, [each for group in smaller.values() for each in group])
     for batch, group in smaller.items():
-        least = smallest(made, group, case.limit)
-        if least is not None and least.peak <= case.limit:
-            best = search(made, group, case.limit, EFFORT, [least]).finished[0]
-            text = f"a batch of {batch} fits: {format_bytes(best.peak)}"
+        least = smallest(made, group, limit)
+        if least is not None and least.peak <= limit:
+            best = search(made, group, limit, EFFORT, [least]).finished[0]
+            text = f"a batch of {batch} fits: {format_bytes(int(best.peak + beside))}"
             yield Repair(text, best.objective * whole / batch, f"the work of a step of {whole} samples")
             return
 

@@ -22,11 +22,20 @@ from passes.planning.traffic import sent
 def unfit(case: Case) -> Diagnostic:
     """The message about a network for which there is no plan within `case.limit` bytes a device."""
     others = [order for order in orders(case.context.request) if not order.bounds_memory]
-    least = case.least(case.limit)
+    least = _least(case, case.limit)
     if least is None:
         blocked = _blocked(case, others)
         return blocked if blocked is not None else _refused(case, _conflict(case, others, None))
     return _too_large(case, least, others)
+
+
+def _least(case: Case, enough: float) -> Finished | None:
+    """The step that needs least memory, measured, or one of at most `enough` bytes."""
+    found = case.least_of(enough)
+    if found is None:
+        return None
+    case.measure(found[0][0], found[1])
+    return found[1]
 
 
 def _conflict(case: Case, found: Sequence[Order], limit: float | None) -> tuple[Order, ...]:
@@ -37,7 +46,7 @@ def _conflict(case: Case, found: Sequence[Order], limit: float | None) -> tuple[
         key = tuple(order for order in found if order in kept)
         if key not in known:
             made = case.asking(keeping(case.context.request, key)).least(inf if limit is None else limit)
-            known[key] = made is not None and (limit is None or made.peak <= limit)
+            known[key] = made is not None and (limit is None or case.needs(made) <= limit)
         return known[key]
 
     return conflict(found, keeps)
@@ -50,7 +59,7 @@ def _too_large(case: Case, least: Finished, others: Sequence[Order]) -> Diagnost
     """
     room, device = case.context.memory, min(case.context.cluster.devices, key=lambda each: each.memory)
     limit, span, whole = case.limit, room.span, float(device.memory)
-    if limit < whole < least.peak and (bare := case.least(whole)) is not None and bare.peak > whole:
+    if limit < whole < case.needs(least) and (bare := _least(case, whole)) is not None and case.needs(bare) > whole:
         limit, span, least = whole, device.span, bare
     share = even_share(case.space()[0], case.context.ranks)
     found = _conflict(case, others, limit) if share <= limit else ()
@@ -69,7 +78,7 @@ def _too_large(case: Case, least: Finished, others: Sequence[Order]) -> Diagnost
         notes=tuple(notes),
         helps=repairs(case, least, found, device.memory),
         limit=format_bytes(int(limit)),
-        needed=format_bytes(least.peak),
+        needed=format_bytes(case.needs(least)),
     )
 
 
@@ -92,6 +101,7 @@ def holdings(case: Case, step: Finished) -> Iterator[tuple[str, float]]:
     yield "optimizer state", states
     yield "activations", max(0.0, step.peak - weights - gradients - states - passing)
     yield "workspace and gradients of activations", passing
+    yield "what is on its way from one form or rank to another", float(case.needs(step) - step.peak)
 
 
 def _blocked(case: Case, found: Sequence[Order]) -> Diagnostic | None:

@@ -87,6 +87,7 @@ def test_a_limit_is_kept_by_the_program(tmp_path: Path, name: str, number: int) 
         assert faults <= {"E0512", "E0527", "E0701"}
         return
     most = peak_bytes(free.program)
+    assert free.plan.predicted.peak_bytes == most
     least = sum(value.type.bytes for value in free.graph.values if value.kind == "weight") / 4
     for step in STEPS:
         limit = int(least + step * (most - least))
@@ -94,4 +95,4 @@ def test_a_limit_is_kept_by_the_program(tmp_path: Path, name: str, number: int) 
         if made is None:
             assert faults == {"E0509"}
         else:
-            assert peak_bytes(made.program) <= limit
+            assert made.plan.predicted.peak_bytes == peak_bytes(made.program) <= limit

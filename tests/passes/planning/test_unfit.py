@@ -117,7 +117,7 @@ def test_what_the_smallest_plan_holds_adds_up(tmp_path: Path) -> None:
 def test_the_orders_that_stand_in_the_way_are_the_fewest(tmp_path: Path) -> None:
     """Without any one of them a plan fits, with the others or without."""
     lines = ["strategy = data", "shard = none", "layout = NHWC", "pin c1.conv { algorithm = im2col }"]
-    limit = "limit memory <= 700 KiB"
+    limit = "limit memory <= 900 KiB"
     found = refused(tmp_path, spec("\n".join([limit, *lines])))
     named = {label.span.line for label in found.secondary}
     first = next(i for i, line in enumerate(spec(limit).split("\n"), 1) if line == limit)
@@ -154,9 +154,9 @@ def applied(text: str, way: str) -> tuple[str, str, int | None]:
 @pytest.mark.parametrize(
     ("more", "limit", "ways"),
     [
-        ("overlap = no", "400 KiB", {"limit", "remove", "instead"}),
+        ("overlap = no", "500 KiB", {"limit", "remove", "instead"}),
         ("pipeline.microbatches = 1", "3 MiB", {"limit", "instead", "devices", "batch"}),
-        ("pipeline.schedule = auto", "360 KiB", {"limit", "remove", "instead"}),
+        ("pipeline.schedule = auto", "500 KiB", {"limit", "remove", "instead"}),
     ],
 )
 def test_every_way_out_is_one(tmp_path: Path, more: str, limit: str, ways: set[str]) -> None:
@@ -237,12 +237,12 @@ def test_a_device_without_a_limit_of_the_plan_is_the_limit(tmp_path: Path) -> No
 
 
 def test_fewer_samples_are_a_way_out(tmp_path: Path) -> None:
-    text = deep("strategy = data\nshard = none\npipeline.microbatches = 8", machine(4, memory="560 KiB"))
+    text = deep("strategy = data\nshard = none\npipeline.microbatches = 8", machine(4, memory="650 KiB"))
     found = refused(tmp_path, text)
     (words,) = (each for each in found.helps if each.startswith("a batch of"))
     batch = int(words.split()[3])
     made = planned(tmp_path, text.replace("batch = 4096", f"batch = {batch}"))
-    assert made.plan.predicted.peak_bytes <= 560 * 1024
+    assert made.plan.predicted.peak_bytes <= 650 * 1024
 
 
 def test_devices_that_a_cluster_cannot_have_are_no_way_out(tmp_path: Path) -> None:
@@ -263,12 +263,12 @@ def test_devices_that_a_cluster_cannot_have_are_no_way_out(tmp_path: Path) -> No
 
 
 def test_activations_of_half_the_bytes_are_a_way_out(tmp_path: Path) -> None:
-    more = "strategy = data\nshard = none\nrecompute = none\npipeline.microbatches = 1\nlimit memory <= 3200 KiB"
+    more = "strategy = data\nshard = none\nrecompute = none\npipeline.microbatches = 1\nlimit memory <= 3400 KiB"
     text = deep(more, machine(4, more="compute.bf16 = 200 GFLOP/s"))
     found = refused(tmp_path, text)
     assert any("`precision = mixed(compute = bf16, master = f32)` in `train`" in each for each in found.helps)
     mixed = text.replace("optimizer = sgd", "optimizer = sgd\n  precision = mixed(compute = bf16, master = f32)")
-    assert planned(tmp_path, mixed).plan.predicted.peak_bytes <= 3200 * 1024
+    assert planned(tmp_path, mixed).plan.predicted.peak_bytes <= 3400 * 1024
 
 
 # --- E0512 and E0527 -------------------------------------------------------------------------------------------------
