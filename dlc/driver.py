@@ -107,11 +107,19 @@ def compile_job(source: Source, job: Job, context: Context, options: Options, gi
     if refused:
         raise SourcedError(refused, source.texts)
     if given is None:
-        compiled = plan_job(source, job, context, options, printed=True)
+        compiled = plan_job(source, job, context, options)
     else:
         compiled = _applied(source, job, context, options, given)
-    _require_sound(compiled, None if given else context.memory.bytes)
+    _require_sound(compiled, None if given or _computes_half(context) else context.memory.bytes)
     return compiled
+
+
+def _computes_half(context: Context) -> bool:
+    """Whether the devices compute half precision as it is, in no arrays of f32 as the printed program does."""
+    from dlc.ir.tensor import NARROW
+    from passes.planning.programs import widens
+
+    return context.compute in NARROW and not widens(context)
 
 
 def plan_spec(source: Source, options: Options, effort: Effort | None = None) -> Compiled:
@@ -123,25 +131,16 @@ def plan_spec(source: Source, options: Options, effort: Effort | None = None) ->
     return plan_job(source, job, context, options, effort)
 
 
-def plan_job(
-    source: Source,
-    job: Job,
-    context: Context,
-    options: Options,
-    effort: Effort | None = None,
-    printed: bool = False,
-) -> Compiled:
-    """The best plan for one job under one context, and its Program; errors as of `plan_spec`.
-
-    The Program keeps within the memory, also as the backend prints it if `printed`.
-    """
+def plan_job(source: Source, job: Job, context: Context, options: Options, effort: Effort | None = None) -> Compiled:
+    """The best plan for one job under one context, and its Program, which keeps within the memory; errors as of
+    `plan_spec`."""
     from passes.lower import with_buckets
     from passes.planning.pinned import inexact_pins, review_pins
     from passes.planning.programs import Programs
     from passes.planning.unpriced import unpriced
 
     graph = _trainable(source, job, context, options)
-    programs = Programs(graph, context, printed)
+    programs = Programs(graph, context)
     try:
         planned = _searched(programs, effort, lambda changed: training_graph(job, changed, options))
         plan = with_buckets(graph, planned.plan, context)

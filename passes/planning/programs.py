@@ -21,12 +21,12 @@ from passes.planning.plan import decisions
 class Programs:
     """Those of the plans of one training graph under one context. What was simulated is not lowered again.
 
-    `printed`: measured as the backend prints them, with the f32 arrays in which kernels compute half precision.
+    On processors they are measured as the backend prints them, with the f32 arrays in which NumPy's kernels compute
+    half precision; other devices compute with it as it is.
     """
 
     graph: Graph
     context: Context
-    printed: bool = False
     apart: list[tuple[Plan, Lowered]] = field(default_factory=list)
     whole: list[tuple[Plan, Program]] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class Programs:
 
     def allocated(self, graph: Graph, context: Context, plan: Plan) -> int:
         """Bytes that the Program of a plan allocates on the rank with most, for this graph or that of a way out."""
-        context = context.with_(widens=self.printed and context.compute in NARROW)
+        context = context.with_(widens=widens(context))
         if graph is self.graph and _lowering(context) == _lowering(self.context):
             return peak_bytes(self.program(plan))
         return peak_bytes(lower(graph, plan, context))
@@ -56,6 +56,11 @@ class Programs:
             return lower(self.graph, plan, self.context)
         self.whole.append((plan, simulated.program()))
         return self.whole[-1][1]
+
+
+def widens(context: Context) -> bool:
+    """Whether the devices compute half precision in arrays of f32, which take memory."""
+    return context.compute in NARROW and context.cluster.device_of(0).kind == "cpu"
 
 
 def _lowering(context: Context) -> tuple[object, ...]:

@@ -34,6 +34,25 @@ def test_a_limit_that_the_plan_just_keeps_is_kept_by_the_program(
     assert made.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("orders", "train"),
+    [("strategy = auto", ""), (ALONE, ""), ("strategy = auto", "precision = mixed(compute = bf16)")],
+    ids=["free", "by options of ops alone", "half precision"],
+)
+def test_a_tight_limit_gives_one_plan_which_is_shown_and_compiled(write: Write, orders: str, train: str) -> None:
+    text = LENET.read_text(encoding="utf-8").partition("plan lenet5 on laptop")[0].replace("batch = 32", "batch = 8", 1)
+    text = text.replace("train lenet5 {", f"train lenet5 {{\n  {train}", 1)
+
+    def job(more: str) -> str:
+        return write(f"{text}plan lenet5 on laptop {{ {orders}{more} }}\n")
+
+    free = plan_spec(read(job("")), Options(ranks=2))
+    path = job(f", limit memory <= {free.plan.predicted.peak_bytes - 1024} B")
+    shown, made = plan_spec(read(path), Options(ranks=2)), compile_spec(read(path), Options(ranks=2))
+    assert shown.plan == made.plan
+    assert made.plan.predicted.peak_bytes == peak_bytes(emitted_program(made)) < free.plan.predicted.peak_bytes
+
+
 def test_the_arrays_that_half_precision_is_computed_in_are_within_the_limit_too(
     write: Write, compiled: Compile
 ) -> None:
