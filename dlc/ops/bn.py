@@ -68,7 +68,8 @@ def _cost(pass_: str, shapes: Shapes) -> Cost:
 
 def _indexing(types: Types, attrs: Attributes) -> Indexing:
     """Channels, or samples and rows; then sums, and after them squares, are summed over the ranks that have a part of a
-    group, and likewise the two sums that the gradients need. Tables have a row for each group of the whole batch."""
+    group, and likewise the two sums that the gradients need, one by one. Tables have a row for each group of the whole
+    batch."""
     names = image_axes(types["x"])
     batch, channel, *spatial = filter(None, names)
     group = integer(attrs, "group")
@@ -79,7 +80,7 @@ def _indexing(types: Types, attrs: Attributes) -> Indexing:
         {"y": names, "x": names, **by_channel, "batch_mean": ("", channel), "batch_rstd": ("", channel)},
         exchanges=(
             Exchange("forward", (batch, *spatial), table, (channel,), times=2, group=group),
-            Exchange("dx", (batch, *spatial), 2 * table, (channel,), group=group),
+            Exchange("dx", (batch, *spatial), table, (channel,), times=2, group=group),
         ),
     )
 

@@ -261,9 +261,8 @@ class Pieces:
             self._call(phase.name, phase.needs, phase.gives)
             for name in phase.summed:
                 self._exchange(name, over)
-            if phase.summed:
                 rounds += 1
-                sizes = [sum(piece.known[name].size for name in phase.summed) for piece in self.pieces]
+                sizes = [piece.known[name].size for piece in self.pieces]
                 parts = prod(self.parts(axis) for axis in rule.along)
                 assert min(sizes) * parts <= rule.elements <= max(sizes) * parts
         assert rounds == rule.times
