@@ -167,11 +167,14 @@ class OpTables:
         )
 
     def _legal(self, group: Alike, cuts: Cuts) -> _Cut:
-        """The cuts that leave every rank something, keep whole what has to stay whole, and obey the pins."""
+        """The cuts that leave every rank something, or ranks of data parallelism without samples nothing, keep whole what has to stay whole, and obey the pins."""
         import numpy as np
 
         indexing, parts = group.example.indexing, cuts.parts
-        extents = group.extents(self.strategy.samples(group.prices.graph.batch))
+        samples = self.strategy.samples(group.prices.graph.batch)
+        extents = group.extents(samples)
+        if BATCH in indexing.axes and BATCH not in indexing.whole and _idle(self.strategy, samples):
+            extents[:, indexing.axes.index(BATCH)] = self.mesh.ranks
         ok = group.possible[:, cuts.rows] & (parts <= extents[:, np.newaxis, :]).all(axis=2)
         for at, axis in enumerate(indexing.axes):
             if axis in indexing.whole:
@@ -407,3 +410,8 @@ def _spanning(group: int, samples: int, counts: Integers) -> Flags:
 
     some, place = np.unique(counts, return_inverse=True)
     return np.array([spans(group, samples, count) for count in some.tolist()], dtype=bool)[place]
+
+
+def _idle(strategy: Strategy, samples: int) -> bool:
+    """Whether it is data parallelism alone with more ranks than samples: some have nothing to do but sums."""
+    return strategy.families == ("data",) and strategy.inner.ranks > samples

@@ -284,6 +284,8 @@ def test_data_parallelism_on_more_ranks_than_samples_leaves_ranks_without() -> N
     graph, only = lenet(2), context(3, laptop(3), strategy=Choice("data", span=PLACE))
     made = planned(graph, only)
     assert made.shards == ((0, 1), (1, 2), (2, 2))
+    two = planned(graph, context(2, laptop(2), strategy=Choice("data", span=PLACE)))
+    assert made.predicted.compute_seconds == pytest.approx(two.predicted.compute_seconds)
     assert check(lower(graph, made, only), graph) == ()
 
 
