@@ -18,10 +18,12 @@ Groups that share a link are priced as if each had it for itself.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 from dlc.ir.problem import Problem, ProblemKind
@@ -105,6 +107,9 @@ class _Meeting:
         return len(self.arrivals) == self.size
 
 
+_end = itemgetter(1)
+
+
 @dataclass(slots=True, eq=False)
 class _Actor:
     """A class of ranks on its way through the schedule."""
@@ -152,10 +157,8 @@ class _Actor:
             self.idle.clear()
 
     def _idle_after(self, start: float) -> Iterator[tuple[float, float]]:
-        first = len(self.idle)
-        while first and self.idle[first - 1][1] > start:
-            first -= 1
-        yield from self.idle[first:]
+        for i in range(bisect_right(self.idle, start, key=_end), len(self.idle)):
+            yield self.idle[i]
         yield self.time, float("inf")
 
 

@@ -52,12 +52,12 @@ class Making:
         if f"{name}.sent" in self.segments:
             self.begun[name, slot] = row
 
-    def sent(self, segment: str, chunk: int, microbatch: int) -> None:
+    def sent(self, segment: str, chunk: int, microbatch: int, slot: int) -> None:
         """Wait for what a chunk sent of a microbatch: that has arrived where an answer to it is awaited."""
         name = self.title(segment, chunk)
-        for begun, slot in list(self.begun):
-            if begun == name and self.begun[begun, slot].microbatch == microbatch:
-                self._settle(name, slot)
+        begun = self.begun.get((name, slot))
+        if begun is not None and begun.microbatch == microbatch:
+            self._settle(name, slot)
 
     def settle(self, segments: Iterable[str] | None = None) -> None:
         """Wait for all that was sent, or for what these segments have sent."""
@@ -82,7 +82,7 @@ def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged:
             if phase == "F":
                 made.run("load", chunk, microbatch, slot)
             if phase == "B":
-                made.sent("forward", chunk, microbatch)
+                made.sent("forward", chunk, microbatch, slot)
             made.run({"F": "forward", "B": "backward", "W": "weights"}[phase], chunk, microbatch, slot)
         made.settle()
     made.run("reduce")
@@ -114,7 +114,9 @@ def _slots(device: tuple[Cell, ...], chunks: int) -> list[int]:
 def _held(device: tuple[Cell, ...], chunk: int) -> Iterator[int]:
     """For each F of a chunk, how many microbatches the oldest that is not yet over lies before it, and one."""
     last = {cell.microbatch: at for at, cell in enumerate(device) if cell.chunk == chunk}
+    oldest = 0
     for at, cell in enumerate(device):
         if cell.phase == "F" and cell.chunk == chunk:
-            open_ = [i for i in range(cell.microbatch + 1) if last[i] > at]
-            yield cell.microbatch - min(open_, default=cell.microbatch) + 1
+            while oldest < cell.microbatch and last[oldest] <= at:
+                oldest += 1
+            yield max(cell.microbatch - oldest, 0) + 1
