@@ -107,8 +107,8 @@ class Around:
 def _loaded(role: Role) -> Iterator[Placement]:
     """How what a role loads is placed: the inputs first, in f32 where half precision is computed with."""
     names = {n: None for s in role.segments for made in s.instructions if isinstance(made, Load) for n in made.buffers}
-    for field in (False, True):
-        yield from (role.buffer(name).placement for name in names if (role.buffer(name).kind == "field") == field)
+    for labels in (False, True):
+        yield from (role.buffer(name).placement for name in names if (role.buffer(name).kind == "field") == labels)
 
 
 def check_shards(program: Program, role: Role, mesh: Mesh, placements: Sequence[Placement]) -> Iterator[Problem]:

@@ -167,7 +167,8 @@ class OpTables:
         )
 
     def _legal(self, group: Alike, cuts: Cuts) -> _Cut:
-        """The cuts that leave every rank something, or ranks of data parallelism without samples nothing, keep whole what has to stay whole, and obey the pins."""
+        """The cuts that leave every rank something, or in data parallelism some nothing where samples are fewer than
+        ranks, keep whole what has to stay whole, and obey the pins."""
         import numpy as np
 
         indexing, parts = group.example.indexing, cuts.parts

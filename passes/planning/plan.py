@@ -112,16 +112,22 @@ def _offered(case: Case) -> Offered:
     return Offered(everything, tuple(strategies), named, free, time.perf_counter() - begin)
 
 
-def _plan(case: Case, offered: Offered | None, effort: Effort, simulate: Simulate | None) -> Planned | None:
-    """The best plan whose count is within the case's limit; None where there is none."""
+def _plan(
+    case: Case, offered: Offered | None, effort: Effort, simulate: Simulate | None, before: Planned | None = None
+) -> Planned | None:
+    """The best plan whose count is within the case's limit; None where there is none. What was found `before`, within a
+    higher limit, and is within this one as well, is not looked for again."""
     record = Record()
     if offered is None:
         return _sparing(case, effort, simulate, record)
     everything, strategies, limit = offered.everything, list(offered.strategies), case.limit
     record.seconds["tables"], begin = offered.seconds, time.perf_counter()
-    compared = tuple(_compared(everything, group, limit) for group in offered.named)
+    fits = {} if before is None else {each.name: each for each in before.compared if _within(each.step, limit)}
+    compared = tuple(fits.get(group.name) or _compared(everything, group, limit) for group in offered.named)
     begin = _lap(record, "baselines", begin)
     known = [each.step for each in compared if each.step is not None] if offered.free else []
+    if before is not None and before.space is everything:
+        known += [step for step in before.found.finished if _within(step, limit)]
     if scarce(everything, strategies, limit):
         least = smallest(everything, strategies, limit)
         known += [least] if least is not None and least.peak <= limit else []
@@ -135,6 +141,10 @@ def _plan(case: Case, offered: Offered | None, effort: Effort, simulate: Simulat
         everything, found = squeezed
         compared = tuple(Compared(each.name, None, each.note or NOT_KEPT) for each in compared)
     return _planned(everything, found, compared, simulate, offered.free, record)
+
+
+def _within(step: Finished | None, limit: float) -> bool:
+    return step is not None and step.peak <= limit
 
 
 NOT_KEPT = "does not keep all that is asked for"
@@ -165,31 +175,37 @@ def _planned(
 
 
 ROUNDS = 6
-"""How often a plan is made for less memory, where the Program of the one before takes more than there is."""
+"""How often a plan is made, for less memory where the Program of the one before takes more than there is."""
+
+FAILURES = 2
+"""How often less is tried where nothing fits: finding that out takes long."""
 
 
 def _allocating(case: Case, effort: Effort, simulate: Simulate | None) -> Planned | None:
     """The plan of a case whose Program fits its memory as well; None where none is found.
 
-    What a Program takes beside its plan's count is set aside, and the plan made again. If nothing fits then, as plans
-    differ in it, half as much more is, and so on; at last any plan that fits is taken. What the first one was proved to
+    What a Program takes beside its plan's count is set aside, and the plan made again; where nothing fits then, as
+    plans differ in it, half of what was too much. At last any plan that fits is taken. What the first one was proved to
     be near to bounds them all.
     """
     offered = _offered(case) if case.context.request.objective == "step_time" else None
     first = made = _plan(case.counting(case.limit), offered, effort, simulate)
     if first is None:
         return None
-    over, beside, failed = 0.0, 0.0, inf
-    for _ in range(ROUNDS):
+    last, aside, over, little, much = first, 0.0, 0.0, 0.0, list[float]()
+    for rounds in range(ROUNDS):
+        if rounds:
+            made = _plan(case.counting(case.limit - aside), offered, effort, simulate, last)
         if made is None:
-            failed = beside
+            much.append(aside)
+            if len(much) == FAILURES:
+                break
         else:
             size = case.measure(made.space, made.step, made.plan)
             if size <= case.limit:
                 return _measured(made, size, first)
-            over = size - made.step.peak
-        beside = over if failed == inf else 0.5 * (over + failed)
-        made = _plan(case.counting(case.limit - beside), offered, effort, simulate)
+            last, little, over = made, aside, float(size - made.step.peak)
+        aside = 0.5 * (little + min(much)) if much and over >= min(much) else over
     least = case.best_of(case.limit)
     if least is None:
         return None

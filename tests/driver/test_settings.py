@@ -306,7 +306,7 @@ DATA = "strategy = data, "
 
 PLANS: dict[str, Callable[[Compiled], bool]] = {
     "objective = step_time": lambda job: True,
-    "objective = memory": lambda job: job.plan.predicted.peak_bytes < 10 * 2**10,
+    "objective = memory": lambda job: job.plan.predicted.peak_bytes < 12 * 2**10,
     "objective = communication": lambda job: job.plan.predicted.communication_seconds < 8e-6,
     "strategy = auto": lambda job: job.plan.mesh == (("data", 2),),
     "strategy = data": in_data,

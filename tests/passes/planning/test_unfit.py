@@ -263,12 +263,12 @@ def test_devices_that_a_cluster_cannot_have_are_no_way_out(tmp_path: Path) -> No
 
 
 def test_activations_of_half_the_bytes_are_a_way_out(tmp_path: Path) -> None:
-    more = "strategy = data\nshard = none\nrecompute = none\npipeline.microbatches = 1\nlimit memory <= 3400 KiB"
+    more = "strategy = data\nshard = none\nrecompute = none\npipeline.microbatches = 1\nlimit memory <= 3700 KiB"
     text = deep(more, machine(4, more="kind = gpu\n    compute.bf16 = 200 GFLOP/s"))
     found = refused(tmp_path, text)
     assert any("`precision = mixed(compute = bf16, master = f32)` in `train`" in each for each in found.helps)
     mixed = text.replace("optimizer = sgd", "optimizer = sgd\n  precision = mixed(compute = bf16, master = f32)")
-    assert planned(tmp_path, mixed).plan.predicted.peak_bytes <= 3400 * 1024
+    assert planned(tmp_path, mixed).plan.predicted.peak_bytes <= 3700 * 1024
 
 
 # --- E0512 and E0527 -------------------------------------------------------------------------------------------------
