@@ -230,7 +230,7 @@ class Arrays:
         mesh = self.role.mesh
         names = mesh.names if mesh is not None else ()
         cut = "+".join(name for name, at in zip(names, buffer.placement, strict=False) if at == axis)
-        count = self.stacked.get(buffer.name.partition("@")[0].removesuffix(".shard"), 1)
+        count = self.stacked.get(buffer.name.partition("@")[0].removesuffix(".shard").removesuffix(".whole"), 1)
         first = axis == buffer.type.names[0]
         held = f"{count}*{extent // count}" if count > 1 and cut and first else str(extent)
         return ("N" if axis == BATCH else held) + (f"/{cut}" if cut else "")
