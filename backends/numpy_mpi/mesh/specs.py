@@ -14,6 +14,7 @@ from math import prod
 from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Ref, Value, Words
 from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
+from dlc.ir.mesh import PARTIAL
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
 from dlc.ir.storage import Storage, of_microbatch, title, touched
 from dlc.ir.tensor import BATCH, NARROW, TensorType
@@ -179,7 +180,10 @@ class Arrays:
 
     def is_part(self, buffer: Buffer, parent: Buffer) -> bool:
         """Whether a buffer is a rank's part of what its parent holds of the same tensor."""
+        cuts = [tuple("" if axis == PARTIAL else axis for axis in each.placement) for each in (parent, buffer)]
         whole = parent.type == buffer.type and parent.placement != buffer.placement
+        if whole and parent.layout != buffer.layout and cuts[0] == cuts[1]:
+            return False  # the same elements, sums and their whole, of images of one pixel in two layouts
         return whole and not self._shares_bytes(parent)
 
     def halo(self, name: str) -> str:
