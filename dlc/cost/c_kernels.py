@@ -51,8 +51,18 @@ PASSES = {
     **{(op, "dx"): 5 / 3 for op in ("bn", "layernorm", "rmsnorm")},
     **{(op, "dx"): 4 / 3 for op in ("softmax", "log_softmax", "cross_entropy")},
     ("bn", "inference"): 1.0,
+    ("dropout", "forward"): 2.4,  # drawing is what takes long
+    ("dropout", "dx"): 1.0,
+    ("lrn", "forward"): 2.0,
+    ("lrn", "dx"): 2.0,
 }
 """(op, pass) -> how often its operands' bytes go through memory: those that are read to be normalised, twice."""
+
+
+FUSED = {"lstm": 0.83, "gru": 0.75, "rnn": 0.75, "attention": 0.8}
+"""Ops that are one call with all their products and what stands between these: the share of the peak that they reach.
+
+Fitted to benchmarks/records/c_products.json."""
 
 
 def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str) -> tuple[Phase, ...]:
@@ -63,6 +73,9 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
             return tuple(_direct(stage, conv, layout))
         if algorithm.startswith("winograd") and layout == "NHWC" and shapes.attrs.get("groups", 1) == 1:
             return tuple(_winograd(stage, conv, 4 if "4" in algorithm else 2))
+    if operator.name in FUSED:
+        cost = operator.cost(stage, shapes)
+        return (Phase(2.0 * cost.macs, cost.bytes, unit="register", share=FUSED[operator.name], calls=CALL),)
     passes = PASSES.get((operator.name, stage))
     if passes is None:
         return phases(operator, stage, shapes, algorithm, layout)

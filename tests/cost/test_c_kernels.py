@@ -12,7 +12,7 @@ import pytest
 from backends.numpy_mpi.c.general import GENERAL
 from benchmarks.c_kernels import LAYERS
 from dlc.cluster.topology import Device
-from dlc.cost.c_kernels import PASSES
+from dlc.cost.c_kernels import FUSED, PASSES
 from dlc.cost.compute import seconds
 from dlc.ir.tensor import tensor
 from dlc.ops import operator
@@ -56,6 +56,6 @@ def test_convolutions_take_what_was_measured() -> None:
     assert all(means[name] < bound for name, bound in WORST.items()), means
 
 
-@pytest.mark.parametrize(("op", "stage"), PASSES)
+@pytest.mark.parametrize(("op", "stage"), [*PASSES, *((op, "forward") for op in FUSED)])
 def test_what_is_priced_as_c_is_there(op: str, stage: str) -> None:
     assert any(key[:2] == (op, stage) for key in GENERAL)

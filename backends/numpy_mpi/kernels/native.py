@@ -77,16 +77,16 @@ def load(source: Path, flags: tuple[str, ...] = ()) -> Library:
     folder = cache_folder()
     path = folder / name
     if not path.is_file():
-        with _alone_in(folder):  # ranks of a node that find it built meanwhile need not build it
+        with _alone_with(source):  # ranks of a node that find it built meanwhile need not build it
             if not path.is_file():
                 _build(compiler, flags, source, path)
     return Library(path, ctypes.CDLL(str(path)))
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_with(source: Path) -> Iterator[None]:
     """While no other process is in here; file systems without locks let several in, which does no harm."""
-    opened = os.open(folder, os.O_RDONLY)
+    opened = os.open(source, os.O_RDONLY)
     try:
         with suppress(OSError):
             fcntl.flock(opened, fcntl.LOCK_EX)
