@@ -104,11 +104,16 @@ class _Place(Nothing):
             if begin or name == "send":
                 for each in names:
                     self._begun[each] = (*self._begun.get(each, ()), *names)
-            held = (more for each in names for more in self._begun.pop(each, ())) if name in ("wait", "sent") else ()
-            self._calls.append((*names, *held))
+            self._calls.append((*names, *(self._ended(names) if name in ("wait", "sent") else ())))
             return arguments[-1:] if name == "needed" else arguments[0] if name == "once" else NOTHING
 
         return noted
+
+    def _ended(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """What is in use until this wait: all that is under way where it is for an array that is not followed."""
+        if not names:
+            return tuple(more for begun in self._begun.values() for more in begun)
+        return tuple(more for each in names for more in self._begun.pop(each, ()))
 
 
 NOTHING = Nothing()
