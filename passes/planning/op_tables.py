@@ -414,5 +414,8 @@ def _spanning(group: int, samples: int, counts: Integers) -> Flags:
 
 
 def _idle(strategy: Strategy, samples: int) -> bool:
-    """Whether it is data parallelism alone with more ranks than samples: some have nothing to do but sums."""
-    return strategy.families == ("data",) and strategy.inner.ranks > samples
+    """Whether it is data parallelism alone with more ranks than samples: some have nothing to do but sums.
+
+    Stages of a pipeline have something to send of every microbatch.
+    """
+    return strategy.stages == 1 and strategy.families == ("data",) and strategy.inner.ranks > samples

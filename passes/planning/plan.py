@@ -113,14 +113,24 @@ def _offered(case: Case) -> Offered:
 
 
 def _plan(
-    case: Case, offered: Offered | None, effort: Effort, simulate: Simulate | None, before: Planned | None = None
+    whole: Case,
+    aside: float,
+    offered: Offered | None,
+    effort: Effort,
+    simulate: Simulate | None,
+    before: Planned | None,
 ) -> Planned | None:
-    """The best plan whose count is within the case's limit; None where there is none. What was found `before`, within a
-    higher limit, and is within this one as well, is not looked for again."""
+    """The best plan whose count leaves so many bytes of a case's limit aside; None where there is none.
+
+    What was found `before`, with less aside, and is within this limit as well, is not looked for again. Nothing is
+    simulated where the Program of the best by J does not fit: another plan follows.
+    """
+    case = whole.counting(whole.limit - aside)
+    limit = case.limit
     record = Record()
     if offered is None:
         return _sparing(case, effort, simulate, record)
-    everything, strategies, limit = offered.everything, list(offered.strategies), case.limit
+    everything, strategies = offered.everything, list(offered.strategies)
     record.seconds["tables"], begin = offered.seconds, time.perf_counter()
     fits = {} if before is None else {each.name: each for each in before.compared if _within(each.step, limit)}
     compared = tuple(fits.get(group.name) or _compared(everything, group, limit) for group in offered.named)
@@ -140,6 +150,9 @@ def _plan(
             return None
         everything, found = squeezed
         compared = tuple(Compared(each.name, None, each.note or NOT_KEPT) for each in compared)
+    first = found.finished[0]
+    if first.peak > NEAR * whole.limit and whole.measure(everything, first) > whole.limit:
+        simulate = None
     return _planned(everything, found, compared, simulate, offered.free, record)
 
 
@@ -174,6 +187,9 @@ def _planned(
     )
 
 
+NEAR = 0.9
+"""From this share of the memory on, a plan's Program may well take more than there is."""
+
 ROUNDS = 6
 """How often a plan is made, for less memory where the Program of the one before takes more than there is."""
 
@@ -189,13 +205,13 @@ def _allocating(case: Case, effort: Effort, simulate: Simulate | None) -> Planne
     be near to bounds them all.
     """
     offered = _offered(case) if case.context.request.objective == "step_time" else None
-    first = made = _plan(case.counting(case.limit), offered, effort, simulate)
+    first = made = _plan(case, 0.0, offered, effort, simulate, None)
     if first is None:
         return None
     last, aside, over, little, much = first, 0.0, 0.0, 0.0, list[float]()
     for rounds in range(ROUNDS):
         if rounds:
-            made = _plan(case.counting(case.limit - aside), offered, effort, simulate, last)
+            made = _plan(case, aside, offered, effort, simulate, last)
         if made is None:
             much.append(aside)
             if len(much) == FAILURES:

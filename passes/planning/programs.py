@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dlc.cost.memory import peak_bytes
 from dlc.cost.price import default_price
@@ -16,10 +18,13 @@ from passes.lower import lower, lower_apart
 from passes.lowering.program import Lowered
 from passes.planning.plan import decisions
 
+KEPT = 8
+"""How many Programs are kept: where nothing fits, many are looked at once."""
+
 
 @dataclass(slots=True)
 class Programs:
-    """Those of the plans of one training graph under one context. What was simulated is not lowered again.
+    """Those of the plans of one training graph under one context. The first `KEPT` are not lowered again.
 
     On processors they are measured as the backend prints them, with the f32 arrays in which NumPy's kernels compute
     half precision; other devices compute with it as it is.
@@ -28,21 +33,28 @@ class Programs:
     graph: Graph
     context: Context
     apart: list[tuple[Plan, Lowered]] = field(default_factory=list)
-    simulated: list[float] = field(default_factory=list)  # seconds of the same
+    simulated: list[tuple[Plan, float]] = field(default_factory=list)
     whole: list[tuple[Plan, Program]] = field(default_factory=list)
 
     def seconds(self, plan: Plan) -> float:
         """Seconds of a plan's simulated step."""
-        alike = decisions(plan)
-        for (other, _), seconds in zip(self.apart, self.simulated, strict=True):
-            if decisions(other) == alike:
-                return seconds
-        made = lower_apart(self.graph, plan, self.context)
-        self.apart.append((plan, made))
-        price = default_price(made.apart, self.context.cluster, self.context.profile)
-        overlap = 0.0 if self.context.request.overlap == "no" else self.context.cluster.device_of(0).overlap
-        self.simulated.append(makespan(made.apart, "train_step", price, overlap))
-        return self.simulated[-1]
+        found = _known(self.simulated, plan)
+        if found is None:
+            made = self._lowered(plan).apart
+            price = default_price(made, self.context.cluster, self.context.profile)
+            overlap = 0.0 if self.context.request.overlap == "no" else self.context.cluster.device_of(0).overlap
+            found = makespan(made, "train_step", price, overlap)
+            self.simulated.append((plan, found))
+        return found
+
+    def _lowered(self, plan: Plan) -> Lowered:
+        """A plan's Program, each array in memory of its own as yet."""
+        found = _known(self.apart, plan)
+        if found is None:
+            found = lower_apart(self.graph, plan, self.context)
+            if len(self.apart) < KEPT:
+                self.apart.append((plan, found))
+        return found
 
     def allocated(self, graph: Graph, context: Context, plan: Plan) -> int:
         """Bytes that the Program of a plan allocates on the rank with most, for this graph or that of a way out."""
@@ -53,15 +65,21 @@ class Programs:
 
     def program(self, plan: Plan) -> Program:
         """The Program of a plan."""
-        alike = decisions(plan)
-        known = next((made for other, made in self.whole if decisions(other) == alike), None)
-        if known is not None:
-            return known
-        simulated = next((made for other, made in self.apart if decisions(other) == alike), None)
-        if simulated is None:
-            return lower(self.graph, plan, self.context)
-        self.whole.append((plan, simulated.program()))
-        return self.whole[-1][1]
+        found = _known(self.whole, plan)
+        if found is None:
+            found = self._lowered(plan).program()
+            if len(self.whole) < KEPT:
+                self.whole.append((plan, found))
+        return found
+
+
+Made = TypeVar("Made")
+
+
+def _known(made: Sequence[tuple[Plan, Made]], plan: Plan) -> Made | None:
+    """What was made of a plan that decides the same."""
+    alike = decisions(plan)
+    return next((each for other, each in made if decisions(other) == alike), None)
 
 
 def widens(context: Context) -> bool:
