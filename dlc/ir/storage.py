@@ -124,14 +124,28 @@ class Storage:
     def allocated(self) -> dict[BufferKind, int]:
         """Bytes by kind of all storages and their copies, as allocated once at the start.
 
-        What the collectives need beside their operands counts as `bucket`.
+        What the collectives need beside their operands counts as `bucket`. Copies in slots that nothing uses are not
+        counted: the system gives memory to pages that are written.
         """
         scratch = sum(self._scratch().values())
         found: dict[BufferKind, int] = {"bucket": scratch} if scratch else {}
         for buffer in self.role.buffers:
             if buffer.view_of is None:
-                copies = self.slots if self.by_slot(buffer.name) else 1
+                copies = self._copies.get(buffer.name, 1) if self.by_slot(buffer.name) else 1
                 found[buffer.kind] = found.get(buffer.kind, 0) + copies * self.bytes(buffer)
+        return found
+
+    @cached_property
+    def _copies(self) -> dict[str, int]:
+        """Storage -> in how many slots segments use it: chunks of a stage have different numbers of microbatches."""
+        slots: dict[str, int] = {}
+        for row in (row for entry in self.role.entries for row in entry.schedule):
+            slots[row.segment] = max(slots.get(row.segment, 1), row.slot + 1)
+        found: dict[str, int] = {}
+        for segment in self.role.segments:
+            for name in (name for made in segment.instructions for name in touched(made)):
+                storage = self.places[name].storage
+                found[storage] = max(found.get(storage, 1), slots.get(segment.name, 1))
         return found
 
     def _scratch(self) -> dict[str, int]:

@@ -28,7 +28,7 @@ def role(microbatches: int = 3) -> Role:
         tuple(range(8)),
         tuple((11 * (r // 4), 11 * (r // 4 + 1)) for r in range(8)),
         buffers,
-        (Segment("f", ()),),
+        (Segment("f", (Copy("x", "y"),)),),
         (Entry("train_step", rows),),
         Mesh((("data", 2), ("model", 4))),
     )
@@ -53,9 +53,10 @@ def test_a_placed_view_takes_its_part_of_a_bucket() -> None:
     assert (place.storage, place.start, place.stop) == ("flat", 0, 72)
 
 
-def test_allocated_has_a_copy_a_slot() -> None:
+def test_allocated_has_a_copy_a_slot_that_is_used() -> None:
+    """x and y are used in both slots, z by no segment of the microbatches."""
     assert Storage(role(), 11).allocated() == {
-        "activation": 2 * (160 + 48 + 160),
+        "activation": 2 * (160 + 48) + 160,
         "weight": 72 + 36,
         "bucket": 72,
     }
