@@ -43,7 +43,7 @@ MORE_MEMORY = 8
 
 SHOWN = 8
 
-TIGHTER = 4
+TIGHTER = 5
 """How often less is asked for, where a Program takes more than its plan counts."""
 
 Allocated = Callable[[Graph, Context, Plan], int]
@@ -154,18 +154,26 @@ class Case:
     ) -> tuple[Looked, Finished] | None:
         """What is found for a limit, or for lower ones while it takes more than that; else what takes least.
 
+        What a Program takes beside its count is set aside; where nothing is found then, half of what was too much.
         What has too large a count is not measured.
         """
-        best, room = found(limit), limit
+        best, room, nothing = found(limit), limit, 0.0
         made = best
         for _ in range(TIGHTER):
-            if made is None or best is None or made[1].peak > limit:
+            wanted = 0.0
+            if made is not None and best is not None:
+                if made[1].peak > limit:
+                    break
+                size = self.measure(made[0][0], made[1])
+                best = made if self.needs(made[1]) < self.needs(best[1]) else best
+                if size <= limit or made[1].peak > room:
+                    break
+                high, wanted = float(made[1].peak), made[1].peak - (size - limit)
+            elif best is None:
                 break
-            size = self.measure(made[0][0], made[1])
-            best = made if self.needs(made[1]) < self.needs(best[1]) else best
-            if size <= limit or made[1].peak > room:
-                break
-            room = made[1].peak - (size - limit)
+            else:
+                nothing = room
+            room = wanted if wanted > nothing else (nothing + high) / 2
             made = found(room)
         return best
 
