@@ -155,7 +155,7 @@ def applied(text: str, way: str) -> tuple[str, str, int | None]:
     ("more", "limit", "ways"),
     [
         ("overlap = no", "500 KiB", {"limit", "remove", "instead"}),
-        ("pipeline.microbatches = 1", "3 MiB", {"limit", "instead", "devices", "batch"}),
+        ("pipeline.microbatches = 1", "3 MiB", {"limit", "remove", "instead", "devices", "batch"}),
         ("pipeline.schedule = auto", "500 KiB", {"limit", "remove", "instead"}),
     ],
 )
