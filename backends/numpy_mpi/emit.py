@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from importlib.resources import files as resources
+from typing import TYPE_CHECKING
 
-from backends.numpy_mpi.c.program import c_kernels
-from backends.numpy_mpi.c.target import target_at_hand
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
 from backends.numpy_mpi.kernels import EXACT_INITIALISE, IN_PARTS, INITIALISE, KEY, Kernel
@@ -15,11 +14,14 @@ from dlc.ir.plan_json import plan_to_json
 from dlc.ir.program import Compute
 from passes.differentiate import operator_of
 
+if TYPE_CHECKING:
+    from backends.numpy_mpi.c.program import Kernels
+
 
 def emit(emission: Emission) -> dict[str, bytes]:
     """File name -> content of the emitted folder; the same emission gives the same bytes."""
     used = _used_kernels(emission)
-    compiled = c_kernels(emission, used, target_at_hand())
+    compiled = _compiled(emission, used)
     replaced = compiled.replaced if compiled else frozenset()
     found = {
         "train.py": train_text(emission, used, _shown(emission), replaced).encode(),
@@ -32,6 +34,16 @@ def emit(emission: Emission) -> dict[str, bytes]:
     found["launch.sh"] = launcher(emission.program.ranks, emission.plan.threads).encode()
     found["ruff.toml"] = resources("backends.numpy_mpi").joinpath("templates/ruff.toml").read_bytes()
     return dict(sorted(found.items()))
+
+
+def _compiled(emission: Emission, used: tuple[Kernel, ...]) -> Kernels | None:
+    """The kernels in C, where the plan asks for them; their generators are loaded for these programs alone."""
+    if emission.plan.kernels != "c":
+        return None
+    from backends.numpy_mpi.c.program import c_kernels
+    from backends.numpy_mpi.c.target import target_at_hand
+
+    return c_kernels(emission, used, target_at_hand())
 
 
 def _used_kernels(emission: Emission) -> tuple[Kernel, ...]:

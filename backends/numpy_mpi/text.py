@@ -21,6 +21,11 @@ def literal(value: object) -> str:
     return repr(value)
 
 
+def counted(first: int, end: int) -> str:
+    """`range(end)`, or from another number than 0 `range(first, end)`."""
+    return f"range({first}, {end})" if first else f"range({end})"
+
+
 def comment(text: str, indent: int = 0) -> str:
     """A comment line; whatever is no printable ASCII-safe character becomes a blank."""
     return f"{' ' * indent}# {re.sub(r'[^ -~→…]', ' ', text)}"

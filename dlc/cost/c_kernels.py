@@ -8,7 +8,6 @@ by hand to benchmarks/records/c_kernels.json, one AVX-512 core.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 
 from dlc.cost.phases import OPERATIONS, Phase, phases
@@ -120,8 +119,3 @@ def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:
     along = conv.channels if stage == "dx" else conv.filters
     filled = -(-along // lanes) * lanes
     yield Phase(2.0 * pairs // along * filled * count * alpha**2, unit="register", share=PRODUCTS, calls=0)
-
-
-def c_conversion(numpys: Phase) -> Phase:
-    """A copy from one layout to another, by squares that are turned in registers."""
-    return replace(numpys, run=VECTOR_BYTES * 2.0, calls=CALL)

@@ -13,7 +13,10 @@ from backends.numpy_mpi.runtime.collectives import ALGORITHMS, scratch_elements
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.ir.storage import collective_scratch
 from passes.streams import stream_key
+from tests.specs.reduced import REDUCED
 
+BACKEND = Path(__file__).parents[2] / "backends" / "numpy_mpi"
+COPIED = (BACKEND / "kernels", BACKEND / "runtime")
 LENET = str(Path(__file__).parents[2] / "specs" / "lenet5.dlspec")
 ONCE = f"""
 import sys, hashlib
@@ -46,14 +49,34 @@ def test_bytes_do_not_depend_on_the_process() -> None:
     assert len(digests) == 1
 
 
-def test_text_is_in_ruffs_style(files: dict[str, bytes], tmp_path: Path) -> None:
+SPECS = ("lenet5", "resnet18", "googlenet")
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "c"])
+@pytest.mark.parametrize("name", SPECS)
+def test_text_is_in_ruffs_style(name: str, kernels: str, tmp_path: Path) -> None:
+    """Blocks that are functions and loops, tables of kernels in C."""
+    parameters = {key: str(value) for key, value in REDUCED[name].items()}
+    path = str(Path(LENET).with_name(f"{name}.dlspec"))
+    options = Options(parameters=parameters, ranks=2, kernels=kernels)
+    check_style(emit_files(compile_spec(read(path, parameters), options)), tmp_path)
+
+
+def test_every_kernel_and_the_runtime_are_in_that_style(files: dict[str, bytes], tmp_path: Path) -> None:
+    every = {
+        f"{folder.name}/{path.name}": path.read_bytes() for folder in COPIED for path in sorted(folder.glob("*.py"))
+    }
+    check_style(every | {"ruff.toml": files["ruff.toml"]}, tmp_path)
+
+
+def check_style(files: dict[str, bytes], folder: Path) -> None:
     for name, content in files.items():
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["format", "--check"], ["check"]):
-        done = subprocess.run([*ruff, *command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run([*ruff, *command, "."], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

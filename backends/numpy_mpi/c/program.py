@@ -116,27 +116,22 @@ class Kernels:
         source = 'Path(__file__).with_name("kernels.c")'
         lines += [call("KERNELS = kernels_of", (source, NUMPY_TYPES[self.dtype], f"scratch={most}"))]
         for kernel, known in rows.items():
-            lines += [
-                "",
-                f"{_table(kernel)} = {{",
-                *(f"    {_row(shape)}: {_row(row)}," for shape, row in known.items()),
-                "}",
-            ]
+            lines += ["", f"{_table(kernel)} = {{", *map(_entry, known.items()), "}"]
         lines += [""]
+        bindings = {kernel: f"{_bindings(kernel)}.{kernel.function}" for kernel in self.general}
         for kernel in rows:
             stage = kernel.function.rpartition("_")[2]
-            binding = f'c_conv.bound("{stage}", {_table(kernel)})'
-            lines += [f"{kernel.function} = KERNELS.replace({kernel.module}.{kernel.function}, {binding})"]
-        for kernel in self.general:
-            binding = f"{_bindings(kernel)}.{kernel.function}"
-            lines += [f"{kernel.function} = KERNELS.replace({kernel.module}.{kernel.function}, {binding})"]
+            bindings[kernel] = f'c_conv.bound("{stage}", {_table(kernel)})'
+        for kernel, binding in bindings.items():
+            name = kernel.function
+            lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", binding))]
         return "\n".join((*lines, ""))
 
 
 def c_kernels(emission: Emission, used: Iterable[Kernel], target: Target) -> Kernels | None:
-    """The kernels in C of a program; None where its plan asks for none, or where its elements are not f32 or f64."""
+    """The kernels in C of a program; None where its numbers are stand-ins, or its elements are not f32 or f64."""
     dtype = emission.program.dtype
-    if emission.plan.kernels != "c" or emission.exact or dtype not in NUMPY_TYPES:
+    if emission.exact or dtype not in NUMPY_TYPES:
         return None
     called, general = frozenset(used), dict[Kernel, list[CFunction]]()
     for (op, stage, variant), make in GENERAL.items():
@@ -220,5 +215,7 @@ def _bindings(kernel: Kernel) -> str:
     return f"c_{PurePath(kernel.module).name}"
 
 
-def _row(values: Function | Shape) -> str:
-    return call(type(values).__name__, [literal(value) for value in values])
+def _entry(row: tuple[Shape, Function]) -> str:
+    """A row of a table, wrapped as ruff wraps it."""
+    shape, function = (tuple(map(literal, values)) for values in row)
+    return call(f"    Shape({', '.join(shape)}): Function", function, tail=",").replace("\n", "\n    ")

@@ -8,8 +8,8 @@ from .c_room import ROOM, TILE, table
 from .layout import Array
 from .native import Numbers
 
-THREADS = os.cpu_count() or 1
-"""No more work together."""
+THREADS = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+"""No more work together: programs set the variable to the cores of their device."""
 
 
 def attention_forward(x: Array, *rest: Array, heads: int, causal: bool, **_: object) -> Numbers:

@@ -119,5 +119,5 @@ class _Call:
     scratch: Array | None = None
 
 
-def _passed(number: int | float) -> ctypes.c_long | ctypes.c_double:
+def _passed(number: float) -> ctypes.c_long | ctypes.c_double:
     return ctypes.c_double(number) if isinstance(number, float) else ctypes.c_long(number)

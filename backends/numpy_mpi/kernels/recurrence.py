@@ -36,7 +36,8 @@ class Walk(Protocol):
     products with the state; `biases` are those of input and state [gate, hidden].
     """
 
-    def __call__(self, track: Track, weight: Array, biases: Sequence[Array]) -> None: ...  # noqa: D102
+    def __call__(self, track: Track, weight: Array, biases: Sequence[Array]) -> None:
+        """From the first element that is read to the last."""
 
 
 class WalkBack(Protocol):
@@ -47,9 +48,10 @@ class WalkBack(Protocol):
     multiple of `truncate` to the one before.
     """
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, track: Track, weight: Array, dstates: Array, dinputs: Array, dproducts: Array, truncate: int
-    ) -> None: ...
+    ) -> None:
+        """From the last element to the first."""
 
 
 @dataclass(frozen=True, slots=True)

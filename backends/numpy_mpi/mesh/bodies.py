@@ -8,6 +8,7 @@ from itertools import groupby
 
 from backends.numpy_mpi.mesh.statements import INFERENCE, TRAINING, Expression, Key, Loop, Ref, Statement, Token
 from backends.numpy_mpi.mesh.tree import Counted, Path
+from backends.numpy_mpi.text import counted
 
 CONDITIONS = {TRAINING: "if training:", INFERENCE: "if not training:"}
 
@@ -81,8 +82,9 @@ def _loop(first: Statement, place: Path, times: int, second: Statement) -> State
     assert following is not None
     step = _number(following) - begin
     last = begin + step * (times - 1)
-    numbers = (str(min(begin, last)), str(max(begin, last) + 1))
-    loop = Loop("for i in range", numbers) if step > 0 else Loop("for i in reversed", (f"range({', '.join(numbers)})",))
+    numbers = counted(min(begin, last), max(begin, last) + 1)
+    head, _, arguments = numbers.removesuffix(")").partition("(")
+    loop = Loop(f"for i in {head}", (arguments,)) if step > 0 else Loop("for i in reversed", (numbers,))
     return replace(_numbered(first, place), loop=loop)
 
 

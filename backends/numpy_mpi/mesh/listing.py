@@ -8,7 +8,7 @@ from itertools import groupby
 
 from backends.numpy_mpi.mesh.statements import Key, Statement, written
 from backends.numpy_mpi.mesh.tree import Path, dotted
-from backends.numpy_mpi.text import WIDTH, literal
+from backends.numpy_mpi.text import WIDTH, counted, literal
 
 NESTED_FROM = 8
 """So many rows of one block have a table of their own."""
@@ -142,7 +142,7 @@ def _numbered(row: Statement, block: Path, indent: int) -> list[str]:
     key, kind = _key(row), row.head[1]
     name = literal(f"{dotted(key.path[len(block) : -1])}[{{i}}]")
     one = replace(row, head=(f"f{name}", kind), numbers=(), tail="")
-    margin, numbers = " " * indent, f"for i in range({row.numbers[0]}, {row.numbers[-1] + 1})"
+    margin, numbers = " " * indent, f"for i in {counted(row.numbers[0], row.numbers[-1] + 1)}"
     found = one.lines(block, indent + 4)
     short = f"{margin}**{{{found[0].strip()} {numbers}}},"
     if len(found) == 1 and len(short) <= WIDTH:
