@@ -114,3 +114,19 @@ def test_no_compiler_at_all_is_told(source: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_cache_that_cannot_be_made_is_replaced(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLC_CACHE", str(source / "no folder"))
     assert load(source).path.is_file()
+
+
+@needs_compiler
+def test_a_compiler_without_openmp_builds_for_one_thread(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Apple's clang and zig do: they fail where OpenMP is asked for."""
+    stub = source.with_name("stub")
+    compiler = " ".join(find_compiler())
+    stub.write_text(
+        f'#!/bin/sh\ncase " $* " in *" -fopenmp "*) echo "error: no omp.h" >&2; exit 1;; esac\n{compiler} "$@"\n'
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("CC", str(stub))
+    source.write_text(
+        "#ifdef _OPENMP\n#error with threads\n#endif\nvoid add(const float *x, const float *y, float *sum, long n) {}\n"
+    )
+    assert load(source).path.is_file()

@@ -30,9 +30,6 @@ GROUPS = ("n", "channels", "pixels", "order", "group", "count", "position", "fir
 STATISTIC = ("batch_mean", "batch_rstd")
 
 SPAN = """\
-int omp_get_thread_num(void);
-int omp_get_num_threads(void);
-
 /* One group of samples as far as it is at hand: samples `from` to `to`, the row of the group in tables, how many values
    a channel has in the whole group, whether its first sample is at hand. */
 struct bn_span { long from, to, row, values, begins; };

@@ -58,8 +58,6 @@ def width(target: Target, dtype: str) -> int:
 
 
 GEMM = """\
-#include <omp.h>
-
 /* Rows of `depth` elements, `row` apart from one another and their elements `k` apart (one of both is 1), to
    [k][width]. What lies in place of rows that are not there is not used; $lanes elements behind may be spoilt. */
 static void ${dtype}_panel(const $dtype *restrict from, long row, long k, long rows, long depth, long width,

@@ -60,6 +60,12 @@ static inline void ${dtype}_store($dtype *p, ${dtype}v v, long count)
 WHOLE_NUMBERS = """\
 #include <math.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#else  /* a compiler without OpenMP: one thread computes all */
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_num_threads(void) { return 1; }
+#endif
 
 #define UNROLL _Pragma("GCC unroll 32")  /* of loops over registers */
 

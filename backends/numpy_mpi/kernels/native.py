@@ -33,7 +33,11 @@ FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno",
 """The compiler's flags, but for the processor's."""
 
 NATIVE = ("-march=native", "-mprefer-vector-width=512")
-"""Flags for the processor at hand; a compiler that does not know one of them is asked without it."""
+"""Flags for the processor at hand."""
+
+SPARED = (NATIVE[1], "-fopenmp")
+"""Flags that a compiler may not know: where it fails, it is asked without the first, then without both. Without
+OpenMP's library (Apple's clang, zig) one thread computes all."""
 
 
 class Numbers(NamedTuple):
@@ -133,11 +137,12 @@ def _digest(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> 
 
 
 def _build(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path, path: Path) -> None:
-    """Compile to a name of its own beside the library, then rename; without flags that this compiler does not know."""
+    """Compile to a name of its own beside the library, then rename; without the flags that it may not know."""
     number, unfinished = tempfile.mkstemp(suffix=".so", prefix=f".{path.stem}-", dir=path.parent)
     os.close(number)
     try:
-        for known in (flags, tuple(flag for flag in flags if flag not in NATIVE[1:])):
+        for spared in ((), SPARED[:1], SPARED):
+            known = [flag for flag in flags if flag not in spared]
             done = _run(*compiler, *known, str(source), "-o", unfinished, "-lm")
             if not done.returncode:
                 break
