@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -18,6 +18,7 @@ from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.kernels.c_conv import Function, Shape
 from backends.numpy_mpi.kernels.conv_matrices import Conv as Told
 from backends.numpy_mpi.text import call, import_line, literal
+from dlc.ir.graph import Attr
 from dlc.ir.program import Compute, Role
 from dlc.ir.storage import Storage, local
 
@@ -133,12 +134,23 @@ def c_kernels(emission: Emission, used: Iterable[Kernel], target: Target) -> Ker
     dtype = emission.program.dtype
     if emission.exact or dtype not in NUMPY_TYPES:
         return None
+    return kernels_in_c(emission.kernels, used, _convolutions(emission, target), target, dtype)
+
+
+def kernels_in_c(
+    known: Mapping[tuple[str, str, str], Kernel],
+    used: Iterable[Kernel],
+    convolutions: dict[Kernel, Made],
+    target: Target,
+    dtype: str,
+) -> Kernels:
+    """Those of the `known` kernels that are `used` and that there are functions in C for, with these convolutions."""
     called, general = frozenset(used), dict[Kernel, list[CFunction]]()
     for (op, stage, variant), make in GENERAL.items():
-        kernel = emission.kernels.get((op, stage, variant)) or emission.kernels[op, stage, ""]
+        kernel = known.get((op, stage, variant)) or known[op, stage, ""]
         if kernel in called:
             general.setdefault(kernel, []).append(make(target, dtype))
-    return Kernels(_convolutions(emission, target), general, target, dtype)
+    return Kernels(convolutions, general, target, dtype)
 
 
 def _convolutions(emission: Emission, target: Target) -> dict[Kernel, Made]:
@@ -155,16 +167,32 @@ def _convolutions(emission: Emission, target: Target) -> dict[Kernel, Made]:
 
 def _add(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype: str) -> None:
     """Make the function for one call, unless there is no generator for it."""
-    _, stage, algorithm = made.kernel
-    make = CONVOLUTIONS.get((algorithm, made.layout, stage))
     names = (*made.inputs, *made.outputs)
-    x, weight = (role.buffer(names[at]) for at in {"forward": (0, 1), "dx": (2, 1), "dw": (1, 2)}[stage])
-    attrs = {name: value for name, value in made.attrs if name in TOLD}
-    told = Told.told(**attrs, layout=made.layout)  # type: ignore[arg-type]
+    x, weight = (role.buffer(names[at]) for at in {"forward": (0, 1), "dx": (2, 1), "dw": (1, 2)}[made.kernel[1]])
+    part, weights = (local(role, buffer, role.largest_shard, cut).shape for buffer in (x, weight))
+    attrs = dict(made.attrs)
+    add_shape(known, made.kernel, made.layout, attrs, (part, x.type.shape), weights, target, dtype, made.address)
+
+
+def add_shape(
+    known: Made,
+    kernel: tuple[str, str, str],
+    layout: str,
+    attrs: Mapping[str, Attr],
+    image: tuple[tuple[int, ...], tuple[int, ...]],
+    weights: tuple[int, ...],
+    target: Target,
+    dtype: str,
+    address: str = "",
+) -> None:
+    """Make the function for one shape, unless there is no generator for it; `image` is x at hand and all of it."""
+    _, stage, algorithm = kernel
+    make = CONVOLUTIONS.get((algorithm, layout, stage))
+    told = Told.told(**{name: value for name, value in attrs.items() if name in TOLD}, layout=layout)  # type: ignore[arg-type]
     if make is None or len(told.window) != 2:
         return
-    part, whole = local(role, x, role.largest_shard, cut).shape, x.type.shape
-    filters, group_channels = local(role, weight, role.largest_shard, cut).shape[:2]
+    part, whole = image
+    filters, group_channels = weights[:2]
     n, channels, _, width = part
     if width != whole[3]:
         return  # columns are cut: what a rank reads of its neighbours is not known here
@@ -172,15 +200,15 @@ def _add(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype
     if groups > 1 and algorithm != "direct":
         return
     shape = Shape(
-        made.layout, channels, filters, width, told.window, told.stride, told.pad[1], told.dilation, groups, told.bias
+        layout, channels, filters, width, told.window, told.stride, told.pad[1], told.dilation, groups, told.bias
     )
     if shape not in known:
         known[shape] = Specialised(
-            make(_conv(shape, whole[2], told, dtype), target, f"{_name(made, shape)}_{len(known)}")
+            make(_conv(shape, whole[2], told, dtype), target, f"{_name(stage, algorithm, shape)}_{len(known)}")
         )
     most = known[shape]
     most.samples, most.rows = max(most.samples, n), max(most.rows, whole[2])
-    most.ops.append(made.address)
+    most.ops.append(address)
 
 
 def _conv(shape: Shape, height: int, told: Told, dtype: str) -> Conv:
@@ -199,11 +227,10 @@ def _conv(shape: Shape, height: int, told: Told, dtype: str) -> Conv:
     )
 
 
-def _name(made: Compute, shape: Shape) -> str:
+def _name(stage: str, algorithm: str, shape: Shape) -> str:
     """A name that says what it computes: `direct_dx_3x3_64_to_128`."""
     window = "x".join(map(str, shape.window))
-    algorithm = made.kernel[2].replace("(", "").replace(")", "")
-    return f"{algorithm}_{made.kernel[1]}_{window}_{shape.channels}_to_{shape.filters}"
+    return f"{algorithm.replace('(', '').replace(')', '')}_{stage}_{window}_{shape.channels}_to_{shape.filters}"
 
 
 def _table(kernel: Kernel) -> str:

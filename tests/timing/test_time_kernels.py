@@ -1,0 +1,93 @@
+"""Kernels are timed by the calls that emitted programs make: the same functions, arrays and keywords."""
+
+from pathlib import Path
+
+import pytest
+
+from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.kernels.native import find_compiler
+from backends.numpy_mpi.mesh.settings import Settings, takes
+from backends.numpy_mpi.text import literal
+from backends.numpy_mpi.timing import Case, NoKernelError, time_kernels
+from backends.numpy_mpi.timing.cases import call_of, folder_of
+from dlc import driver
+from dlc.ir.program import Compute
+from dlc.ir.storage import local
+from dlc.ir.tensor import Axis, TensorType, tensor
+from dlc.ops.operator import Shapes
+
+SPECS = Path(__file__).resolve().parents[2] / "specs"
+NETWORKS = {"lenet5": {"batch": "8"}, "resnet18": {"batch": "2", "size": "64"}, "lstm": {"batch": "2", "hidden": "16"}}
+CONV = {"filters": 32, "window": (3, 3), "stride": (1, 1), "pad": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+
+
+def image(*shape: int) -> TensorType:
+    return TensorType("f32", tuple(map(Axis, ("batch", "channel", "height", "width"), shape)))
+
+
+def convolution(kernels: str, algorithm: str) -> Case:
+    weight = tensor("f32", out=32, **{"in": 16}, height=3, width=3)
+    shapes = Shapes((image(2, 16, 8, 8), weight), (image(2, 32, 8, 8),), {**CONV, "bias": False})
+    return Case("conv", "forward", shapes, algorithm, "NHWC", kernels)
+
+
+def relu(kernels: str) -> Case:
+    return Case(
+        "relu", "forward", Shapes((image(2, 16, 8, 8),), (image(2, 16, 8, 8),), {}), layout="NHWC", kernels=kernels
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_call_is_that_of_the_emitted_program(network: str) -> None:
+    options = driver.Options(kernels="numpy", ranks=1, parameters=NETWORKS[network])
+    made = driver.plan_spec(driver.read(str(SPECS / f"{network}.dlspec"), options.parameters), options)
+    settings = Settings(Emission(made.graph, made.plan, made.program, made.context.training))
+    (role,) = made.program.roles
+    seen = 0
+    for segment in role.segments:
+        for compute in segment.instructions:
+            if not isinstance(compute, Compute) or compute.kernel[0] in ("totals", "sums"):
+                continue
+            types = [tuple(local(role, role.buffer(n), role.largest_shard, 1) for n in names)
+                     for names in (compute.inputs, compute.outputs)]  # fmt: skip
+            op, stage, algorithm = compute.kernel
+            call = call_of(Case(op, stage, Shapes(*types, dict(compute.attrs)), algorithm, compute.layout))
+            told = {name: text for name, text in settings.told(compute).items() if name in call.told}
+            assert call.function == settings.emission.kernel(compute).function or op == "sum"
+            assert told == {name: literal(call.told[name]) for name in told}
+            kernel = settings.emission.kernel(compute)
+            assert {name for name in compute.runtime if takes(kernel, name)} <= call.told.keys()
+            assert len(call.arrays) >= len(compute.inputs) + len(compute.outputs)
+            seen += 1
+    assert seen > 20
+
+
+@pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
+def test_every_case_is_timed_in_its_order() -> None:
+    cases = [
+        convolution("c", "direct"),
+        relu("c"),
+        convolution("c", "winograd(4)"),
+        convolution("numpy", "im2col"),
+        relu("numpy"),
+    ]
+    found = list(time_kernels(cases, rounds=4, seconds=0.2))
+    assert [timing.case for timing in found] == cases
+    assert all(0 < timing.seconds < 1 and timing.spread >= 0 and 3 <= timing.rounds <= 4 for timing in found)
+
+
+def test_kernels_in_c_are_those_of_compiled_py() -> None:
+    folder = folder_of([convolution("c", "direct"), convolution("c", "im2col"), relu("c")])
+    assert [call.module for call in folder.calls] == ["compiled", "kernels.conv_im2col", "compiled"]
+    assert {"kernels.c", "compiled.py", "kernels/dispatch.py"} <= folder.files.keys()
+    assert b"direct_forward_3x3_16_to_32_0" in folder.files["kernels.c"]
+
+
+def test_two_threads_are_set_for_the_process() -> None:
+    (found,) = time_kernels([relu("numpy")], threads=2, rounds=3)
+    assert found.seconds > 0
+
+
+def test_what_has_no_kernel_is_said_before_anything_is_timed() -> None:
+    with pytest.raises(NoKernelError, match="there is no kernel for relu sideways"):
+        list(time_kernels([relu("numpy"), Case("relu", "sideways", relu("numpy").shapes)]))
