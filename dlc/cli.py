@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "compile and train, on as many ranks as the plan has",
     "rehearse": "run all ranks in one process, for clusters one does not own",
     "verify": "compare the parallel program with the serial one, step by step",
+    "validate": "compare predicted with measured step times and memory on this machine",
     "import": "make a spec and weights of an ONNX model",
     "export": "make an ONNX model of a network and its weights",
     "fmt": "put specs into the house style",
@@ -38,7 +39,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """The commands, each a module of `dlc.commands`, in the order of their use."""
 
-LATER = ("calibrate", "validate")
+LATER = ("calibrate",)
 """Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import IO
 
 from dlc.diagnostics import DiagnosticError
 from dlc.messages.e07_run import E0704, E0713
@@ -77,12 +78,14 @@ def launch(
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
     requests: bool = False,
+    output: IO[str] | None = None,
 ) -> int:
     """Run a program to its end; its exit status, TIMED_OUT where `timeout` seconds were not enough.
 
-    Output goes where this process's goes. Interrupts and time-outs end every rank. With `requests` SIGUSR1 and SIGTERM
-    go to the program, which writes a checkpoint, and ends by itself with the latter. E0713 (DiagnosticError) names the
-    ranks without a completion record where mpiexec reported success; ranks on other hosts leave theirs there.
+    Output goes where this process's goes, or what it prints to `output`. Interrupts and time-outs end every rank. With
+    `requests` SIGUSR1 and SIGTERM go to the program, which writes a checkpoint, and ends by itself with the latter.
+    E0713 (DiagnosticError) names the ranks without a completion record where mpiexec reported success; ranks
+    on other hosts leave theirs there.
     """
     command, variables = command_line(folder, ranks, arguments, hostfile=hostfile)
     with tempfile.TemporaryDirectory(prefix="dlc-run-") as records:
@@ -91,7 +94,7 @@ def launch(
         sys.stdout.flush()
         handed = _HandedOn() if requests else None
         process = subprocess.Popen(
-            command, env={**os.environ, **extra}, stdin=subprocess.DEVNULL, start_new_session=True
+            command, env={**os.environ, **extra}, stdin=subprocess.DEVNULL, stdout=output, start_new_session=True
         )
         try:
             with _ended_with_this_process(process.pid, records), handed.to(process.pid) if handed else nullcontext():

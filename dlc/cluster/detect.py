@@ -7,6 +7,7 @@ and the same file must give the same plan. `dlc calibrate` measures.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from dlc.cluster.topology import Cluster, Device, Group, Link
@@ -39,6 +40,20 @@ def detect() -> Cluster:
     return Cluster(
         NAME, (core,), (Link("shm", LINK_BANDWIDTH, LATENCY),), (Group("core", cores, "shm", device="core"),)
     )
+
+
+def machine(ranks: int, threads: int = 1) -> Cluster:
+    """The machine as so many ranks of so many cores each, whether or not it has them."""
+    found = detect()
+    (core,), (group,) = found.devices, found.topology
+    rank = replace(
+        core,
+        cores=threads,
+        memory=usable_memory() // ranks,
+        bandwidth=core.bandwidth * threads,
+        compute=tuple((dtype, rate * threads) for dtype, rate in core.compute),
+    )
+    return replace(found, devices=(rank,), topology=(replace(group, count=ranks),))
 
 
 def usable_cores() -> int:

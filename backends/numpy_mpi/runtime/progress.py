@@ -12,6 +12,7 @@ from .clock import Clock
 from .program import Options
 from .world import World
 
+_WARM = 3  # first steps that do not count, where there are more than twice as many: arrays are touched, calls prepared
 _REFRESH = 0.2  # seconds between updates of a terminal's line
 
 
@@ -73,7 +74,8 @@ class Progress:
     @property
     def step_seconds(self) -> float:
         """The median time of a step so far, 0 before the first."""
-        return median(self._times) if self._times else 0.0
+        counted = self._times[_WARM:] if len(self._times) > 2 * _WARM else self._times
+        return median(counted) if counted else 0.0
 
     def _pace(self, step: int) -> str:
         seconds = self.step_seconds

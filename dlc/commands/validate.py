@@ -1,0 +1,128 @@
+"""Compare what is predicted of a step's time and memory with what it takes on this machine.
+
+Each network is planned for the machine at hand, its program is compiled and run for a few steps, and a row is printed
+with prediction, interval, measurement and error; behind the last one stand the mean and the largest error, and how well
+predictions rank the networks. With --plans N the best few other plans of each network are run as well, which shows
+whether the planner's first choice is the best or within 5 % of it.
+
+exit status: 0 where every plan was run, whatever the errors are; 1 where one could not be planned or run; 130 when
+interrupted, behind the rows that there are by then
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dlc import driver
+from dlc.commands.answer import Answer, Status, UsageError
+from dlc.commands.arguments import add_kernels, add_parameters, budget, parameter, parameters_of, rank_list, ranks
+from dlc.commands.progress import progress
+from dlc.diagnostics import DiagnosticError
+
+if TYPE_CHECKING:
+    from dlc.inspect.trials import Trial
+
+EXAMPLES = """\
+  dlc validate specs/lenet5.dlspec specs/mlp.dlspec
+  dlc validate specs/lenet5.dlspec -P batch=64 -n 1,2 --kernels c
+  dlc validate specs/alexnet.dlspec batch=8 specs/resnet18.dlspec batch=8 group=8
+  dlc validate specs/lenet5.dlspec --plans 4         # is the planner's first the best?
+  dlc validate specs/mlp.dlspec --threads 2 --json"""
+
+FILES = ".dlspec files with a train block, each with NAME=VALUE of its params behind it, where others than -P says"
+
+SECONDS = 3.0
+"""How long a program runs by default."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("files", metavar="FILE [NAME=VALUE]", nargs="+", help=FILES)
+    add_parameters(parser)
+    parser.add_argument(
+        "-n", dest="ranks", metavar="N,N,...", type=rank_list, default=(1,), help="numbers of ranks (default: 1)"
+    )
+    parser.add_argument("--threads", metavar="N", type=ranks, default=1, help="cores of a rank (default: 1)")
+    parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="take the plan block for that cluster")
+    add_kernels(parser)
+    parser.add_argument(
+        "--plans", metavar="N", type=ranks, default=1, help="run so many plans of each network (default: 1)"
+    )
+    parser.add_argument(
+        "--seconds", metavar="S", type=budget, default=SECONDS, help=f"run each program so long (default: {SECONDS:g})"
+    )
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="time steps by the processor's time instead of the clock: for busy machines, one rank of one thread",
+    )
+
+
+def run(arguments: Namespace) -> Answer:
+    """Rows as they are measured, then what they come to."""
+    from dlc.inspect.trials import document, head, summary
+
+    if arguments.processor_time and (arguments.ranks != (1,) or arguments.threads > 1):
+        raise UsageError("`--processor-time` counts what one thread works, not when several are done: use `-n 1`")
+    talks = arguments.format == "text"
+    interrupted = False
+    found: list[Trial] = []
+    if talks:
+        print(head(), flush=True)
+    try:
+        for each in _trials(arguments):
+            found.append(each)
+            if talks:
+                _print(each)
+    except KeyboardInterrupt:
+        interrupted = True
+    failed = Status.MISTAKES if any(each.measured is None for each in found) else Status.DONE
+    status = Status.INTERRUPTED if interrupted else failed
+    return Answer(f"\n{summary(found)}", document(found, interrupted=interrupted), status)
+
+
+def _print(trial: Trial) -> None:
+    from dlc.inspect.trials import line
+
+    print(line(trial), flush=True)
+
+
+def _trials(arguments: Namespace) -> Iterator[Trial]:
+    """A row for each plan of each file on each number of ranks."""
+    for file, parameters in _files(arguments):
+        for count in arguments.ranks:
+            yield from _of_network(file, parameters, count, arguments)
+
+
+def _files(arguments: Namespace) -> list[tuple[str, dict[str, str]]]:
+    """Each file with its parameters."""
+    found = list[tuple[str, dict[str, str]]]()
+    for word in arguments.files:
+        if word.endswith(".dlspec") or "=" not in word:
+            found.append((word, parameters_of(arguments)))
+        elif not found:
+            raise UsageError(f"`{word}` stands before the file that it is for")
+        else:
+            found[-1][1].update([parameter(word)])
+    return found
+
+
+def _of_network(file: str, parameters: dict[str, str], count: int, arguments: Namespace) -> Iterator[Trial]:
+    from dlc.cluster.detect import machine
+    from dlc.inspect.trials import CHOSEN, Trial
+    from dlc.validation import first_error, trial, ways
+
+    clock = "processor" if arguments.processor_time else ""
+
+    try:
+        source = driver.read(file, parameters)
+        options = driver.Options(parameters, cluster=arguments.cluster, kernels=arguments.kernels)
+        for way in ways(source, options, machine(count, arguments.threads), arguments.plans):
+            with progress(f"{file}: running {way.name}"):
+                row = trial(way, arguments.threads, arguments.seconds, clock)
+            yield row
+    except DiagnosticError as error:
+        kernels, why = arguments.kernels or "", first_error(error)
+        yield Trial(file, file, count, arguments.threads, kernels, CHOSEN, why=why)

@@ -1,0 +1,191 @@
+"""`dlc validate`: plans for the machine at hand, their programs run, and what was predicted beside what they took.
+
+A network is planned for so many ranks of this machine, whatever cluster its file names; the plan block's other settings
+stand. What a step takes does not depend on how many samples there are: synthetic ones are few, and none are for tests.
+The time is that of the program's own clock, the median over steps, the first few left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dlc.cluster.topology import Cluster
+from dlc.diagnostics import DiagnosticError
+from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files
+from dlc.folders import write_folder
+from dlc.inspect.trials import CHOSEN, Trial
+from dlc.ir.request import Request, Rule
+from dlc.ir.training import Choice, Training
+from dlc.job import FULL
+from dlc.launch import TIMED_OUT, launch
+from passes.options import Rules, candidates, operations, rules_of
+from passes.planning.plan import decisions
+
+if TYPE_CHECKING:
+    from dlc.expand.spec import Job
+    from dlc.ir.graph import Graph
+    from passes.context import Context
+
+WARM, LEAST, MOST = 3, 7, 300
+"""Steps that are not counted; and of those that are, the least and the most."""
+
+PATIENCE = 60.0
+"""So many times its seconds a program may take, with a minute to begin, before it is given up."""
+
+CLOCK_VARIABLE = "DLC_CLOCK"
+"""Tells a program which clock its steps are timed by, as the runtime's clock.py has it."""
+
+BATCHES = 4
+"""So many of synthetic samples."""
+
+LAYOUTS = ("NCHW", "NHWC", "CHWN")
+FAMILIES = ("direct", "im2col", "winograd", "fft")
+STRATEGIES = ("data", "model", "spatial")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A plan for one network, and what was asked of it."""
+
+    name: str
+    compiled: Compiled
+
+
+class RunError(Exception):
+    """A program that did not come to its end; the text says how it ended."""
+
+
+def first_error(error: DiagnosticError) -> str:
+    """The first sentence that is no warning."""
+    return next(each.message for each in error.diagnostics if each.is_error)
+
+
+def ways(source: Source, options: Options, cluster: Cluster, count: int) -> Iterator[Way]:
+    """The planner's plan of a network on a cluster, and with `count` above 1 the best others that planning finds when a
+    layout, an algorithm or a strategy is asked for; best first by prediction, as many as there are.
+
+    Errors: those of `compile_job`, for the planner's own plan.
+    """
+    job, context = at_hand(source, options, cluster)
+    chosen = compile_job(source, job, context, options)
+    yield Way(CHOSEN, chosen)
+    others = list[Way]()
+    for name, request in _asked(chosen.graph, context) if count > 1 else ():
+        try:
+            others.append(Way(name, compile_job(source, job, context.with_(request=request), options)))
+        except DiagnosticError:
+            continue  # no plan does as this one asks
+    others.sort(key=lambda way: way.compiled.plan.predicted.step_seconds)
+    known = {decisions(chosen.plan)}
+    for way in others:
+        if len(known) < count and decisions(way.compiled.plan) not in known:
+            known.add(decisions(way.compiled.plan))
+            yield way
+
+
+def at_hand(source: Source, options: Options, cluster: Cluster) -> tuple[Job, Context]:
+    """The job and its context on a cluster that the file need not name; `options.cluster` says which plan block."""
+    job, context = context_of(source, replace(options, ranks=None))
+    family = options.kernels or context.request.kernels
+    cluster = cluster.computing_with(family if context.compute in FULL else "numpy")
+    request = replace(context.request, cluster=cluster.name, mesh=())
+    training = replace(context.training, data=_few(context.training, job.graph.batch), checkpoint=None, stop=None)
+    return job, context.with_(training=training, request=request, cluster=cluster, ranks=cluster.ranks, profile=None)
+
+
+def _few(training: Training, batch: int) -> Choice:
+    """The data, none of it for tests; of synthetic samples no more than a few batches."""
+    arguments = dict(training.data.arguments)
+    arguments |= {"test": 0.0} if "test" in arguments else {}
+    if training.data.kind == "synthetic":
+        arguments["samples"] = BATCHES * batch * training.accumulate
+    return replace(training.data, arguments=tuple(arguments.items()))
+
+
+def _asked(graph: Graph, context: Context) -> Iterator[tuple[str, Request]]:
+    """What may be asked of a plan besides: one layout for all images, one family of algorithms wherever it is legal,
+    and on several ranks one strategy."""
+    request, rules = context.request, rules_of(context.request)
+    for layout in LAYOUTS:
+        yield f"layout = {layout}", replace(request, layout=layout)
+    for family in FAMILIES:
+        pins = tuple(_pins(graph, family, rules))
+        if pins:
+            yield f"algorithm = {family}", replace(request, pins=(*request.pins, *pins))
+    for strategy in STRATEGIES if context.ranks > 1 else ():
+        yield f"strategy = {strategy}", replace(request, strategy=Choice(strategy))
+
+
+def _pins(graph: Graph, family: str, rules: Rules) -> Iterator[Rule]:
+    """A pin for each op of which every pass can be computed by a family of algorithms in one layout."""
+    for operation in operations(graph):
+        legal = {(c.node.stage, c.layout) for c in candidates(graph, operation, rules, graph.batch)
+                 if c.excluded is None and c.algorithm.startswith(family)}  # fmt: skip
+        stages = {node.stage for node in operation.passes}
+        pinned = rules.pin(operation.address, "algorithm") is not None
+        span = operation.forward.span
+        if span is None or pinned or not any({(s, layout) for s in stages} <= legal for _, layout in legal):
+            continue
+        yield Rule("algorithm", family, (operation.address,), operation.address, span, span)
+
+
+def measure(way: Way, seconds: float, clock: str = "") -> tuple[float, int]:
+    """Run the program for about so many seconds: the median time of a step, and how many steps it is of.
+
+    `clock` "processor" asks for the processor's time in the process. Errors: RunError where the program fails or takes
+    many times what was predicted.
+    """
+    compiled = way.compiled
+    expected = max(compiled.plan.predicted.step_seconds, 1e-6)
+    steps = WARM + min(MOST, max(LEAST, round(seconds / expected)))
+    with tempfile.TemporaryDirectory(prefix="dlc-validate-") as scratch:
+        folder = os.path.join(scratch, compiled.plan.network)
+        write_folder(emit_files(compiled), folder)
+        found = _run(folder, compiled, steps, PATIENCE * (1.0 + steps * expected), {CLOCK_VARIABLE: clock})
+    return float(found["step_seconds"]), steps - WARM
+
+
+def _run(
+    folder: str, compiled: Compiled, steps: int, timeout: float, environment: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """What a program says at its end."""
+    root = compiled.source.spec.root or os.curdir
+    words = ["--root", root, "--steps", str(steps), "--json"]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        status = launch(folder, compiled.plan.ranks, words, environment=environment, timeout=timeout, output=said)
+        if status == TIMED_OUT:
+            raise RunError(f"it did not make {steps} steps in {timeout:.0f} s")
+        if status:
+            raise RunError(f"its program ended with status {status}")
+        said.seek(0)
+        return dict(json.loads(said.read().splitlines()[-1]))
+
+
+def trial(way: Way, threads: int, seconds: float, clock: str = "") -> Trial:
+    """The row of a plan: run, or why it could not be."""
+    plan = way.compiled.plan
+    predicted = plan.predicted
+    row = Trial(
+        plan.spec,
+        plan.network,
+        plan.ranks,
+        threads,
+        plan.kernels,
+        way.name,
+        predicted.step_seconds,
+        predicted.low_seconds,
+        predicted.high_seconds,
+        predicted.peak_bytes,
+    )
+    try:
+        measured, steps = measure(way, seconds, clock)
+    except RunError as error:
+        return replace(row, why=str(error))
+    except DiagnosticError as error:
+        return replace(row, why=first_error(error))
+    return replace(row, measured=measured, steps=steps)
