@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends.numpy_mpi.c.general import GENERAL
+from backends.numpy_mpi.c.source import file_text
+from backends.numpy_mpi.c.target import PLAIN
 from backends.numpy_mpi.kernels.dispatch import kernels_of
-from backends.numpy_mpi.kernels.native import NoCompilerError, Numbers, find_compiler, load
+from backends.numpy_mpi.kernels.native import NoCompilerError, Numbers, find_compiler, load, parts
 
 SOURCE = """
 void add(const float *x, const float *y, float *sum, long n) {
@@ -130,3 +134,53 @@ def test_a_compiler_without_openmp_builds_for_one_thread(source: Path, monkeypat
         "#ifdef _OPENMP\n#error with threads\n#endif\nvoid add(const float *x, const float *y, float *sum, long n) {}\n"
     )
     assert load(source).path.is_file()
+
+
+PARTED = """
+static long twice(long x) { return 2 * x; }
+
+/* ---- one ---- */
+static long first(void) { return 1; }
+void one(long *y, long n) { *y = twice(n) + first(); }
+
+/* ---- two ---- */
+static long second(void) { return 2; }
+void two(long *y, long n) { *y = twice(n) + second(); }
+
+/* ---- three ---- */
+void three(long *y, long n) { *y = twice(n) + 3; }
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_parts_are_compiled_apart_and_linked(source: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("backends.numpy_mpi.kernels.native.os.sched_getaffinity", lambda _: range(most))
+    monkeypatch.setattr("backends.numpy_mpi.kernels.native.PARTS", 1)
+    source.write_text(PARTED)
+    library, y = load(source), np.zeros(1, np.int64)
+    for number, name in enumerate(("one", "two", "three"), start=1):
+        library.function(name)(ctypes.c_void_p(y.ctypes.data), ctypes.c_long(10))
+        assert y[0] == 20 + number
+    assert len(parts(PARTED, most)) == min(most, 3)
+
+
+@needs_compiler
+def test_compiling_that_takes_long_is_told(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(source)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("backends.numpy_mpi.kernels.native.SILENT", 0.0)
+    source.write_text(PARTED)
+    load(source)
+    assert "compiling kernels.c: 1 of 3 parts" in capsys.readouterr().err
+
+
+@needs_compiler
+def test_what_is_called_from_outside_begins_a_part() -> None:
+    """Also the functions that others bring with them: no two parts have one."""
+    made = [GENERAL["mul", stage, ""](PLAIN, "f32") for stage in ("forward", "dx")]
+    found = parts(file_text(PLAIN, ("f32",), made), 99)
+    assert len(found) == 4
+    assert [part.count("void ") - found[0].count("static inline void ") for part in found] == [1] * 4

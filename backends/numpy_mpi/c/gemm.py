@@ -58,9 +58,11 @@ def width(target: Target, dtype: str) -> int:
 
 
 GEMM = """\
+#define SEPARATE __attribute__((noinline))  /* compiled once, not again into each caller */
+
 /* Rows of `depth` elements, `row` apart from one another and their elements `k` apart (one of both is 1), to
    [k][width]. What lies in place of rows that are not there is not used; $lanes elements behind may be spoilt. */
-static void ${dtype}_panel(const $dtype *restrict from, long row, long k, long rows, long depth, long width,
+static SEPARATE void ${dtype}_panel(const $dtype *restrict from, long row, long k, long rows, long depth, long width,
                            $dtype *restrict to)
 {
     for (long i = 0; i < depth; i += $lanes)
@@ -141,7 +143,7 @@ static inline __attribute__((always_inline)) void ${dtype}_tile_of(
     ${dtype}_part(whole, from, from_pitch, y, pitch, least(rows, count), columns);
 }
 
-static void ${dtype}_tile(long rows, const $dtype *a, const $dtype *restrict b, long depth, const $dtype *from,
+static SEPARATE void ${dtype}_tile(long rows, const $dtype *a, const $dtype *restrict b, long depth, const $dtype *from,
                           long from_pitch, $dtype *y, long pitch, long count, long columns)
 {
     switch (rows) {
@@ -153,7 +155,7 @@ $cases#undef CASE
 /* y [m, n] = from + a·b, for a [m, depth] and b [depth, n], whose elements are so far apart by row and by column (one
    of both is 1 for either); `from` may be missing, a row for all (pitch 0), or y itself. There are `parts` of a and y,
    a_part and y_part elements apart. All threads call it together. */
-static void ${dtype}_gemms(long parts, long a_part, long y_part, long m, long n, long depth, const $dtype *a,
+static SEPARATE void ${dtype}_gemms(long parts, long a_part, long y_part, long m, long n, long depth, const $dtype *a,
                            long a_row, long a_k, const $dtype *b, long b_k, long b_column, const $dtype *from,
                            long from_pitch, $dtype *y, long pitch, $dtype *room)
 {

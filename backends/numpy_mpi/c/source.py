@@ -9,6 +9,9 @@ from string import Template
 
 from .target import WIDTHS, Target
 
+PART = "/* ---- {} ---- */"
+"""A line that begins a part of a file, which is compiled on its own with what all parts share (kernels/native.py)."""
+
 C_TYPES = {"f32": "float", "f64": "double"}
 
 
@@ -170,10 +173,19 @@ def head(target: Target, dtypes: tuple[str, ...]) -> str:
 
 
 def file_text(target: Target, dtypes: tuple[str, ...], functions: Iterable[CFunction]) -> str:
-    """A whole file: its head, what functions share, the functions."""
+    """A whole file: its head, what functions share, the functions; what is called from outside begins a part of it."""
     functions = tuple(functions)
     shared = dict.fromkeys(text for function in functions for text in function.shared)
-    return "\n".join((head(target, dtypes), *shared, *(function.text for function in functions)))
+    called = [*filter(None, map(_called, shared)), *(function.name for function in functions)]
+    texts = [*filter(_called, shared), *(function.text for function in functions)]
+    parts = (f"{PART.format(name)}\n{text}" for name, text in zip(called, texts, strict=True))
+    return "\n".join((head(target, dtypes), *(text for text in shared if not _called(text)), *parts))
+
+
+def _called(text: str) -> str:
+    """The function in a text that is called from outside; nothing where there is none."""
+    found = re.search(r"(?m)^void (\w+)\(", text)
+    return found[1] if found else ""
 
 
 NOTHING_DONE = (

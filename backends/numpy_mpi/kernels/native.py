@@ -6,6 +6,9 @@ node, find the library in the cache. The name of a library there is a digest of 
 compiler and its version, the flags, and the features of the processor. A library gets its name by one atomic rename
 when it is whole; of ranks that start together one compiles and the others wait.
 
+A source is compiled in parts, as many at once as the process has cores: a line `/* ---- NAME ---- */` begins a part,
+and what stands above the first of them belongs to each.
+
 The compiler is `$CC`, or the first of cc, gcc and clang that there is, or Python's ziglang package. The cache is
 `$DLC_CACHE`, or `$XDG_CACHE_HOME/dlc`, or `~/.cache/dlc`; where that cannot be written, a folder for this run alone.
 """
@@ -17,12 +20,15 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -38,6 +44,20 @@ NATIVE = ("-march=native", "-mprefer-vector-width=512")
 SPARED = (NATIVE[1], "-fopenmp")
 """Flags that a compiler may not know: where it fails, it is asked without the first, then without both. Without
 OpenMP's library (Apple's clang, zig) one thread computes all."""
+
+TRIAL = """\
+#ifdef _OPENMP
+#include <omp.h>
+int trial(void) { return omp_get_max_threads(); }
+#endif
+"""
+"""What a compiler is asked with."""
+
+PARTS = 4
+"""So many for each core: some take longer than their length tells."""
+
+SILENT = 4.0
+"""Seconds that compiling may take before it is told of where nobody may be reading."""
 
 
 class Numbers(NamedTuple):
@@ -137,21 +157,95 @@ def _digest(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> 
 
 
 def _build(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path, path: Path) -> None:
-    """Compile to a name of its own beside the library, then rename; without the flags that it may not know."""
+    """Compile the parts to objects and these to one library beside its place, then rename."""
     number, unfinished = tempfile.mkstemp(suffix=".so", prefix=f".{path.stem}-", dir=path.parent)
     os.close(number)
     try:
-        for spared in ((), SPARED[:1], SPARED):
-            known = [flag for flag in flags if flag not in spared]
-            done = _run(*compiler, *known, str(source), "-o", unfinished, "-lm")
-            if not done.returncode:
-                break
-        if done.returncode:
-            told = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise NoCompilerError(f"`{' '.join(compiler)}` does not compile {source.name}: {told}")
+        with tempfile.TemporaryDirectory(prefix="dlc-kernels-") as folder:
+            flags = _known(compiler, flags, Path(folder))
+            objects = _compile(compiler, flags, source, Path(folder))
+            _checked(source, compiler, *flags, *map(str, objects), "-o", unfinished, "-lm")
         os.replace(unfinished, path)
     finally:
         Path(unfinished).unlink(missing_ok=True)
+
+
+def _known(compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """The flags, without those that this compiler does not know."""
+    (folder / "trial.c").write_text(TRIAL, encoding="utf-8")
+    for spared in ((), SPARED[:1], SPARED):
+        known = tuple(flag for flag in flags if flag not in spared)
+        if not _run(*compiler, *known, str(folder / "trial.c"), "-o", str(folder / "trial.so")).returncode:
+            return known
+    return flags
+
+
+def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path, folder: Path) -> list[Path]:
+    """The objects of the parts of a source."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    texts = parts(source.read_text(encoding="utf-8"), PARTS * cores)
+
+    def made(part: tuple[int, str]) -> Path:
+        written = folder / f"{source.stem}{part[0]}.c"
+        written.write_text(part[1], encoding="utf-8")
+        _checked(source, compiler, *flags, "-c", str(written), "-o", str(written.with_suffix(".o")))
+        return written.with_suffix(".o")
+
+    begin, objects, told = time.monotonic(), list[Path](), Told(source.name, len(texts))
+    with ThreadPoolExecutor(cores) as pool, told:
+        waiting = [pool.submit(made, part) for part in enumerate(texts)]
+        try:
+            for done, each in enumerate(as_completed(waiting), start=1):
+                each.result()
+                told(done, time.monotonic() - begin)
+        except NoCompilerError:
+            pool.shutdown(cancel_futures=True)
+            raise
+        objects += [each.result() for each in waiting]
+    return objects
+
+
+def parts(text: str, most: int) -> list[str]:
+    """A source as at most so many, about equally long; each begins with what all of them need."""
+    shared, *functions = re.split(r"(?m)^(?=/\* ---- )", text)
+    if not functions:
+        return [text]
+    found = [""] * min(most, len(functions))
+    for each in sorted(functions, key=len, reverse=True):
+        shortest = min(range(len(found)), key=lambda at: len(found[at]))
+        found[shortest] += each
+    return [shared + each for each in found]
+
+
+class Told:
+    """Tells a person how far compiling is: always on a terminal, and after some seconds anywhere."""
+
+    def __init__(self, name: str, parts: int) -> None:
+        self._name, self._parts, self._next = name, parts, SILENT
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, seconds: float) -> None:
+        """So many parts are compiled after so many seconds."""
+        text = f"compiling {self._name}: {done} of {self._parts} parts, {seconds:.0f} s"
+        if self._terminal:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        elif seconds > self._next:
+            print(text, file=sys.stderr, flush=True)
+            self._next = 2 * seconds
+
+    def __enter__(self) -> Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _checked(source: Path, compiler: tuple[str, ...], *arguments: str) -> None:
+    done = _run(*compiler, *arguments)
+    if done.returncode:
+        told = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+        raise NoCompilerError(f"`{' '.join(compiler)}` does not compile {source.name}: {told}")
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
