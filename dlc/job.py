@@ -45,10 +45,21 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     compute = options.precision or job.training.precision.compute
     training = job.training
     if compute in FULL and not options.exact:
-        cluster = cluster.computing_with(options.kernels or request.kernels)
+        cluster = cluster.computing_with(family_of(options.kernels or request.kernels))
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
     return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))
+
+
+def family_of(kernels: str) -> str:
+    """The family of kernels: of `auto` what `$DLC_KERNELS` says, else C where this machine has a compiler."""
+    from backends.numpy_mpi.kernels.native import find_compiler
+
+    if kernels == "auto":
+        kernels = os.environ.get("DLC_KERNELS", "auto")
+    if kernels != "auto":
+        return kernels
+    return "c" if find_compiler() else "numpy"
 
 
 def _not_resized(cluster: Cluster, ranks: int) -> Diagnostic:

@@ -11,7 +11,7 @@ from dlc.diagnostics import Span
 MAX_DEVICES = 65_536
 """The language's bound on a cluster's size."""
 
-KERNEL_FAMILIES = ("numpy", "c")
+KERNEL_FAMILIES = ("auto", "numpy", "c")
 """What the programs of CPUs compute with."""
 
 

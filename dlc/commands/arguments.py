@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -44,8 +45,11 @@ def add_planning(parser: ArgumentParser) -> None:
 
 
 def add_kernels(parser: ArgumentParser) -> None:
-    """The family of kernels."""
-    help_ = "what CPUs compute with, whatever the plan block says: numpy, or c, compiled where the program runs"
+    """The family of kernels; UsageError where `$DLC_KERNELS` is none."""
+    named = os.environ.get("DLC_KERNELS", "auto")
+    if named not in KERNEL_FAMILIES:
+        raise UsageError(f"`DLC_KERNELS={named}` is no family of kernels: there are {', '.join(KERNEL_FAMILIES)}")
+    help_ = "what CPUs compute with, whatever the plan block says: c, compiled where the program runs, numpy, or auto"
     parser.add_argument("--kernels", choices=KERNEL_FAMILIES, help=help_)
 
 

@@ -77,6 +77,7 @@ def run(arguments: Namespace) -> Answer:
 
 def background(compiled: driver.Compiled) -> Background:
     """What the tables show besides the plan itself."""
+    from backends.numpy_mpi.kernels.native import find_compiler
     from dlc.cost.price import default_price
     from dlc.inspect.background import Background
     from dlc.inspect.communication import exchanges
@@ -89,6 +90,7 @@ def background(compiled: driver.Compiled) -> Background:
         context.memory.bytes,
         exchanges(program, price),
         None if compiled.planned is None else compiled.planned.record,
+        compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
     )
 
 

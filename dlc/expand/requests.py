@@ -41,7 +41,7 @@ SETTINGS = (
     Field("shard", "word", "none", choices=("none", "optimizer", "gradients", "weights")),
     Field("recompute", "word", "auto", choices=("auto", "none", "all")),
     Field("overlap", "flag", "auto", choices=("auto",)),
-    Field("kernels", "word", "numpy", choices=KERNEL_FAMILIES),
+    Field("kernels", "word", "auto", choices=KERNEL_FAMILIES),
 )
 """The settings of a plan block besides `strategy`."""
 

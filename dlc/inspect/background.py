@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """`limit` are the bytes that a device may use; `record` is None where there was only one strategy to look at."""
+    """`limit` are the bytes that a device may use; `record` is None where there was only one strategy to look at.
+
+    `compiler` is False where kernels in C could not be compiled on this machine.
+    """
 
     request: Request
     cluster: Cluster
     limit: int
     exchanges: tuple[Exchange, ...] = ()
     record: Record | None = None
+    compiler: bool = True

@@ -66,7 +66,7 @@ def plan_text(plan: Plan, request: Request | None = None, known: Background | No
 
 def facts_text(plan: Plan, known: Background | None = None) -> str:
     """The strategy, and what a step takes: time, memory, how near to the best it is, and the search behind it."""
-    rows = [*_times(plan), *_proof(plan, known), *_memory(plan, known), *_search(known)]
+    rows = [*_times(plan), *_proof(plan, known), *_memory(plan, known), *_kernels(plan, known), *_search(known)]
     width = max(len(what) for what, _ in rows)
     lines = (f"{what:<{width}}  {text}" for what, text in rows)
     return "\n".join([f"{plan.network} on {plan.cluster}: {strategy(plan)}", *lines])
@@ -109,6 +109,13 @@ def _memory(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
         return
     share = percent(peak / known.limit)
     yield "memory", f"{format_bytes(peak)} at the peak of a rank, {share} of {format_bytes(known.limit)}"
+
+
+def _kernels(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
+    if plan.kernels == "c":
+        yield "kernels", "in C, compiled where the program runs"
+    elif known is not None and not known.compiler:
+        yield "kernels", 'NumPy\'s: there is no C compiler here, `pip install "dlc[c]"` brings one'
 
 
 def _search(known: Background | None) -> Iterator[tuple[str, str]]:

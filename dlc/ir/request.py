@@ -75,7 +75,7 @@ class Request:
     shard: str = "none"
     recompute: str = "auto"
     overlap: str = "auto"
-    kernels: str = "numpy"
+    kernels: str = "auto"
     limits: tuple[Limit, ...] = ()
     pins: tuple[Rule, ...] = ()
     forbids: tuple[Rule, ...] = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -345,12 +344,12 @@ def test_progress_is_told_on_a_terminal_and_erased(monkeypatch: pytest.MonkeyPat
     with os.fdopen(terminal, "w") as stream:
         monkeypatch.setattr("sys.stderr", stream)
         with progress.progress("planning wide"):
-            time.sleep(0.1)
+            told = os.read(leader, 4096).decode()  # waits until something is told
         stream.flush()
-        told = os.read(leader, 4096).decode()
+        erased = os.read(leader, 4096).decode()
     os.close(leader)
     assert "\rplanning wide ... 0 s" in told
-    assert told.endswith(" \r"), "the line is blank again"
+    assert erased.endswith(" \r"), "the line is blank again"
 
 
 def test_nothing_is_told_where_nobody_looks_or_waits(

@@ -32,7 +32,7 @@ def rewritten(section: str, spec: str, folder: Path) -> str:
     """A section with its excerpts and its number of lines as of the program of this spec."""
     path = folder / "resnet50.dlspec"
     path.write_text(spec, encoding="utf-8")
-    compiled = driver.compile_spec(driver.read(str(path)), driver.Options(ranks=RANKS))
+    compiled = driver.compile_spec(driver.read(str(path)), driver.Options(ranks=RANKS, kernels="numpy"))
     text = driver.emit_files(compiled)["train.py"].decode()
     section = _LINES.sub(rf"\g<1>{len(text.splitlines())}\g<2>", section)
     return with_excerpts(section, {"train.py": text})

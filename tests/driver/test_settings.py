@@ -19,6 +19,7 @@ from dlc.expand.requests import LIMITS, SETTINGS, STRATEGIES
 from dlc.expand.settings import Field
 from dlc.expand.training import CHOICES, COUNTS, KEYS, LISTS, Schemas
 from dlc.ir.program import Collective, Compute, Instruction
+from dlc.job import family_of
 from tests.driver.conftest import CLUSTER, NETWORK, TRAIN, Compile, spec
 
 UNITS = {"size": "MiB", "rate": "GB/s", "compute": "GFLOP/s", "time": "us", "length": "epochs"}
@@ -339,6 +340,7 @@ PLANS: dict[str, Callable[[Compiled], bool]] = {
     "overlap = no": waits,
     f"{DATA}overlap = yes": lambda job: not waits(job),
     **{f"kernels = {name}": lambda job, name=name: job.plan.kernels == name for name in ("numpy", "c")},
+    "kernels = auto": lambda job: job.plan.kernels == family_of("auto"),
     "limit memory <= 24 KiB": lambda job: job.plan.predicted.peak_bytes <= 24 * 2**10,
     "limit workspace <= 3 KiB": lambda job: True,
     "limit communication <= 1 KiB": lambda job: 0 < sent_bytes(job) <= 2**10,

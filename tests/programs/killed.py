@@ -145,4 +145,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("DLC_KERNELS", "numpy")
     raise SystemExit(main(sys.argv[1:]))

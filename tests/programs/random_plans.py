@@ -3,11 +3,12 @@
 What the planner says cannot be had is asked for no longer, one request after the other, so that every case ends in a
 plan. A case is a text: what fails is printed as a spec that reproduces it, without the requests and statements that it
 does not take. `python -m tests.programs.random_plans` runs 2,000 cases on virtual ranks and 150 under mpiexec, in an
-hour or two; it may be interrupted and goes on where it was.
+hour or two; it may be interrupted and goes on where it was. Kernels are NumPy's, with `DLC_KERNELS=c` those in C.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
@@ -279,4 +280,5 @@ def _asked(arguments: list[str]) -> Namespace:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("DLC_KERNELS", "numpy")
     raise SystemExit(main(sys.argv[1:]))
