@@ -102,7 +102,7 @@ def _profile(source: Source, cluster: Cluster) -> Profile | None:
     """The measured figures that the cluster's device names; E0416 where its file is none."""
     import json
 
-    from dlc.cost.profile import read_profile
+    from dlc.cost.profile_json import read_profile
     from dlc.messages.e04_cluster import UNREADABLE_PROFILE
 
     device = cluster.device_of(0)

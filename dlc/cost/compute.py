@@ -3,28 +3,59 @@
 A phase takes max(flops / rate, bytes / bandwidth) + calls · overhead, by the rates of `dlc.cost.rates`. What the phases
 are depends on the kind of the device: those of NumPy's kernels on a CPU (`dlc.cost.phases`), those of libraries such as
 cuDNN elsewhere (`dlc.cost.gpu`). A NumPy call costs 1 µs before it does anything, a kernel of another device its
-`launch`. Where a profile of the device has points, they take the place of the formulas.
+`launch`. Where a profile of the device has tables, they take the place of the formulas, and where it has samples of a
+kernel, these say by how much longer it takes than its phases.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from dlc.cluster.topology import Device
 from dlc.cost.c_kernels import c_phases
+from dlc.cost.factors import Factors, Place, fitted, place
 from dlc.cost.gpu import gpu_phases
 from dlc.cost.phases import Phase, conversion, phases
-from dlc.cost.profile import Profile
+from dlc.cost.profile import Profile, Sample
 from dlc.cost.rates import arithmetic_rate, memory_rate
-from dlc.ir.plan import Figure
+from dlc.ir.plan import ANALYTIC_SPREAD, Figure
 from dlc.ir.tensor import TensorType
-from dlc.ops.extents import nothing
+from dlc.ops import operator as operator_of
+from dlc.ops.extents import chosen, nothing
 from dlc.ops.operator import Operator, Shapes
 
 Source = Literal["measured", "interpolated", "analytic"]
+Bound = Literal["compute", "memory", "launch"]
+
+CONVERT = "convert"
+"""How samples of copies from one layout to another are called."""
 
 NUMPY_CALL = 1e-6
 """Seconds of a NumPy call on small arrays: finding the loop, checking shapes and strides."""
+
+
+class Sums(NamedTuple):
+    """What phases come to, in seconds: `compute` and `memory` where one of the two takes longer, and `launch`.
+
+    `arithmetic` and `traffic` are all that is computed and moved, whichever takes longer.
+    """
+
+    compute: float
+    memory: float
+    launch: float
+    arithmetic: float
+    traffic: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.compute + self.memory + self.launch
+
+    @property
+    def place(self) -> Place:
+        """Where a kernel with these phases stands among those that were measured."""
+        return place(self.seconds, self.arithmetic, self.traffic)
 
 
 def seconds(
@@ -42,10 +73,11 @@ def seconds(
     shapes. ValueError where the algorithm has no model.
     """
     if profile is not None:
-        measured = profile.kernel(operator.name, stage, algorithm, layout, shapes)
+        measured = profile.kernel(operator.name, stage, algorithm, layout, shapes, device)
         if measured is not None:
             return measured
-    return priced(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
+    found = summed(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
+    return figure(found, profile, factors(operator.name, stage, algorithm, layout, device, profile))
 
 
 def kernel(
@@ -58,28 +90,72 @@ def kernel(
 
 def conversion_seconds(type_: TensorType, device: Device, profile: Profile | None = None) -> float:
     """The time to copy a value from one layout to another."""
-    return priced((conversion(type_),), type_.dtype, device, profile).seconds
+    found = summed((conversion(type_),), type_.dtype, device, profile)
+    return figure(found, profile, factors(CONVERT, "forward", "", "", device, profile)).seconds
 
 
 def priced(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profile | None = None) -> Figure:
     """The sum over phases; the bound is what most of the time goes to."""
-    spent = {"compute": 0.0, "memory": 0.0, "launch": 0.0}
+    return figure(summed(parts, dtype, device, profile), profile)
+
+
+def figure(found: Sums, profile: Profile | None = None, known: Factors | None = None) -> Figure:
+    """The time of a kernel with these sums: times the factor of those that were measured, where there are any."""
+    factor = 1.0 if known is None else known.at(found.place)
+    spread = ANALYTIC_SPREAD if profile is None else profile.spread if known is None else known.spread
+    source: Source = "interpolated" if known or (profile is not None and profile.interpolates) else "analytic"
+    bound: Bound = "memory" if found.memory > found.compute else "compute"
+    if found.launch >= max(found.compute, found.memory):
+        bound = "launch"
+    return Figure(found.seconds * factor, source, bound, spread)
+
+
+def summed(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profile | None = None) -> Sums:
+    """The phases' sums; extents that are arrays give arrays."""
+    compute = memory = launch = arithmetic = traffic = 0.0
     for part in parts:
-        arithmetic, traffic, launch = spans(part, dtype, device, profile)
-        spent["memory" if traffic > arithmetic else "compute"] += max(arithmetic, traffic)
-        spent["launch"] += launch
-    total = spent["compute"] + spent["memory"] + spent["launch"]
-    source: Source = "interpolated" if profile is not None and profile.interpolates else "analytic"
-    if spent["launch"] >= max(spent["compute"], spent["memory"]):
-        return Figure(total, source, "launch")
-    return Figure(total, source, "memory" if spent["memory"] > spent["compute"] else "compute")
+        computed, moved, called = spans(part, dtype, device, profile)
+        # of the two that go on at the same time the longer one counts
+        compute += chosen(moved > computed, 0.0, computed)
+        memory += chosen(moved > computed, moved, 0.0)
+        launch, arithmetic, traffic = launch + called, arithmetic + computed, traffic + moved
+    return Sums(compute, memory, launch, arithmetic, traffic)
+
+
+def factors(
+    op: str, stage: str, algorithm: str, layout: str, device: Device, profile: Profile | None
+) -> Factors | None:
+    """What the profile's samples of a kernel say of it at other shapes; None where there are none."""
+    if profile is None:
+        return None
+    key = (op, stage, algorithm, layout, device)
+    if key not in profile.factors:
+        samples = profile.alike(op, stage, algorithm, layout, device)
+        fits = [fit for fit in (_fit(sample, device, profile) for sample in samples) if fit is not None]
+        profile.factors[key] = fitted([where for where, _ in fits], [factor for _, factor in fits]) if fits else None
+    return profile.factors[key]
+
+
+def _fit(sample: Sample, device: Device, profile: Profile) -> tuple[Place, float] | None:
+    """Where a sample stands, and how much longer it took than its phases in so many threads; None without phases."""
+    rated = profile.rated(device, sample.threads)
+    if sample.op == CONVERT:
+        parts: tuple[Phase, ...] = (conversion(sample.shapes.inputs[0]),)
+    else:
+        op = operator_of(sample.op)
+        if op is None:
+            return None
+        parts = kernel(op, sample.stage, sample.shapes, sample.algorithm, sample.layout, rated)
+    found = summed(parts, element_type(sample.shapes), replace(rated, cores=sample.threads), profile)
+    return found.place, sample.seconds / found.seconds
 
 
 def spans(part: Phase, dtype: str, device: Device, profile: Profile | None = None) -> tuple[float, float, float]:
     """Seconds of a phase's arithmetic, of its memory traffic, which goes on at the same time, and of its calls."""
+    rated = device if profile is None else profile.rated(device, device.cores)
     return (
-        0.0 if nothing(part.flops) else part.flops / _rate(part, dtype, device, profile),
-        0.0 if nothing(part.bytes) else part.bytes / _bandwidth(part.run, device, profile),
+        0.0 if nothing(part.flops) else part.flops / _rate(part, dtype, rated, profile),
+        0.0 if nothing(part.bytes) else part.bytes / _bandwidth(part.run, rated, profile),
         part.calls * overhead(device, profile),
     )
 
@@ -94,7 +170,7 @@ def overhead(device: Device, profile: Profile | None = None) -> float:
 def _rate(part: Phase, dtype: str, device: Device, profile: Profile | None) -> float:
     """FLOP/s of a phase."""
     if profile is not None and part.unit == "matrix" and part.extents is not None:
-        measured = profile.gemm_rate(dtype, *part.extents)
+        measured = profile.gemm_rate(dtype, *part.extents, threads=device.cores)
         if measured is not None:
             return measured * part.share
     return arithmetic_rate(part, dtype, device)
@@ -102,7 +178,7 @@ def _rate(part: Phase, dtype: str, device: Device, profile: Profile | None) -> f
 
 def _bandwidth(run: float, device: Device, profile: Profile | None) -> float:
     """Bytes per second of a phase that finds `run` bytes together."""
-    measured = profile.bandwidth_of(run) if profile is not None else None
+    measured = profile.bandwidth_of(run, device.cores) if profile is not None else None
     return memory_rate(run, device) if measured is None else measured
 
 

@@ -1,33 +1,36 @@
-"""Measured figures of a device, and what lies between them. Times in seconds, rates per second, sizes in bytes.
+"""Measured figures of a machine, and what lies between them. Times in seconds, rates per second, sizes in bytes.
 
-A profile is a JSON file (`dlc calibrate` writes it):
+`dlc calibrate` writes a profile, a JSON file (`dlc.cost.profile_json` reads it), and `profile = "profile.json"` in a
+device uses it. It has
 
-    {"schema": 1, "device": "core", "call": 1.1e-6, "spread": 0.12,
-     "bandwidth": [{"run": 4, "rate": 3.1e9}, {"run": 4096, "rate": 1.1e10}],
-     "gemm": [{"dtype": "f32", "m": [16, 256], "n": [16, 4096], "k": [32, 512], "rate": [[[…]]]}],
-     "kernels": [{"op": "conv", "pass": "forward", "algorithm": "im2col", "layout": "NHWC",
-                  "attrs": {"stride": [1, 1], …}, "inputs": ["f32[batch = 32, …]", …], "seconds": 0.0021}, …]}
+* `rates`: what so many threads reach at most, which takes the place of the device's own peak and bandwidth;
+* `call`: what a call costs besides its work; `bandwidth` by the run, the bytes that lie together; `gemm`: rates of
+  matrix products over a grid of extents;
+* `kernels`: how long kernels took on certain shapes;
+* `messages`: how long collectives took among processes of this machine.
 
-A kernel measured on these very shapes and attributes counts as `measured`. Else phases are priced from the tables:
+A kernel measured on these very shapes and attributes counts as `measured`. Another is priced by its phases, with
 `rate` of a matrix product linearly between neighbours in the logarithms of m, n and k, `rate` of memory in that of the
-run; outside of a table its nearest edge counts. A table that is missing leaves the analytic formula in place.
+run, outside of a table its nearest edge; what comes out is multiplied by how much longer than that the samples of the
+same kernel took that are most like it (`dlc.cost.factors`). A table that is missing leaves the analytic formula in
+place.
 
-`spread` says how far kernels of other shapes were from what the profile gives for them: a prediction of t seconds
+A `spread` says how far what was measured lay from what the others of its kind say of it: a prediction of t seconds
 stands for t/(1 + spread) to t·(1 + spread). The interval of a sum is the sum of the intervals, the worst case: the same
 formulas and tables price every kernel of a network, so their errors are no independent draws that would cancel out.
-With one spread for all terms that is the interval of the sum itself.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
 
+from dlc.cluster.topology import Device
+from dlc.cost.factors import Factors
 from dlc.ir.graph import Attr
-from dlc.ir.plan import Figure
+from dlc.ir.plan import ANALYTIC_SPREAD, Figure
 from dlc.ops.extents import entry, following, larger, log2, smaller
 from dlc.ops.operator import Shapes
 
@@ -35,9 +38,13 @@ KernelKey = tuple[str, str, str, str, tuple[str, ...], tuple[tuple[str, Attr], .
 """op, pass, algorithm, layout, input types as printed, attributes sorted by name."""
 
 
-ANALYTIC_SPREAD = 0.7
-"""The spread where no profile says another: networks by seven libraries on a Titan X took what is predicted from its
-peak figures within a factor of 1.7 (`tests/published/test_convnet_benchmarks.py`)."""
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What so many threads reach at most: FLOP/s by element type, bytes per second read and written."""
+
+    threads: int
+    compute: tuple[tuple[str, float], ...]
+    bandwidth: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class GemmTable:
     n: tuple[int, ...]
     k: tuple[int, ...]
     rate: tuple[tuple[tuple[float, ...], ...], ...]
+    threads: int = 1
     _flat: array[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,50 +72,130 @@ class GemmTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A kernel that was measured: of which family ("" for any), by how many threads, on what, and its time."""
+
+    op: str
+    stage: str
+    algorithm: str
+    layout: str
+    shapes: Shapes
+    seconds: float
+    spread: float = 0.0
+    kernels: str = ""
+    threads: int = 1
+
+    @property
+    def key(self) -> KernelKey:
+        """What tells it from other kernels, its family and threads apart."""
+        return _key(self.op, self.stage, self.algorithm, self.layout, self.shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Seconds of a collective among so many processes of this machine by the bytes of its operand, rising.
+
+    `algorithm` is "" where the collective has no choice; `spread` that of its measurements.
+    """
+
+    kind: str
+    algorithm: str
+    ranks: int
+    seconds: tuple[tuple[float, float], ...]  # (bytes, seconds)
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """One device's measurements; empty tables say nothing."""
+    """One machine's measurements; empty tables say nothing."""
 
     device: str
     call: float | None = None
     bandwidth: tuple[tuple[float, float], ...] = ()  # (run, rate), by rising run
     gemm: tuple[GemmTable, ...] = ()
-    kernels: tuple[tuple[KernelKey, float], ...] = ()
+    samples: tuple[Sample, ...] = ()
     spread: float = ANALYTIC_SPREAD
-    _kernels: dict[KernelKey, float] = field(init=False, repr=False, compare=False)
-    _measured: frozenset[tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    rates: tuple[Rates, ...] = ()
+    messages: tuple[Messages, ...] = ()
+    fingerprint: tuple[tuple[str, str], ...] = ()
+    _kernels: dict[KernelKey, list[Sample]] = field(init=False, repr=False, compare=False)
+    _by_pass: dict[tuple[str, str], list[Sample]] = field(init=False, repr=False, compare=False)
+    _rated: dict[tuple[Device, int], Device] = field(init=False, repr=False, compare=False)
+    factors: dict[tuple[str, str, str, str, Device], Factors | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_kernels", dict(self.kernels))
-        object.__setattr__(self, "_measured", frozenset(key[:4] for key, _ in self.kernels))
+        known, by_pass = dict[KernelKey, list[Sample]](), dict[tuple[str, str], list[Sample]]()
+        for sample in self.samples:
+            known.setdefault(sample.key, []).append(sample)
+            by_pass.setdefault((sample.op, sample.stage), []).append(sample)
+        for name, value in (("_kernels", known), ("_by_pass", by_pass), ("_rated", {}), ("factors", {})):
+            object.__setattr__(self, name, value)
 
     @property
     def interpolates(self) -> bool:
         """Whether it has a table to interpolate in."""
-        return bool(self.bandwidth or self.gemm)
+        return bool(self.bandwidth or self.gemm or self.rates)
 
-    def kernel(self, op: str, stage: str, algorithm: str, layout: str, shapes: Shapes) -> Figure | None:
-        """The time measured for exactly this kernel, these shapes and attributes."""
-        found = self._kernels.get(_key(op, stage, algorithm, layout, [str(t) for t in shapes.inputs], shapes.attrs))
-        return None if found is None else Figure(found, "measured", "compute")
+    def kernel(self, op: str, stage: str, algorithm: str, layout: str, shapes: Shapes, device: Device) -> Figure | None:
+        """The time measured for exactly this kernel, these shapes and attributes, with the device's threads."""
+        for found in self._kernels.get(_key(op, stage, algorithm, layout, shapes), ()):
+            if found.kernels in ("", device.kernels) and found.threads == device.cores:
+                return Figure(found.seconds, "measured", "compute", found.spread)
+        return None
 
     def measures(self, op: str, stage: str, algorithm: str, layout: str) -> bool:
         """Whether this kernel was measured on any shapes."""
-        return (op, stage, algorithm, layout) in self._measured
+        return any(s.algorithm == algorithm and s.layout == layout for s in self._by_pass.get((op, stage), ()))
+
+    def alike(self, op: str, stage: str, algorithm: str, layout: str, device: Device) -> list[Sample]:
+        """The samples that say most of a kernel.
+
+        They are of its algorithm, and of its layout and the device's family if there are such; of so many threads as
+        the device has or else the next number below.
+        """
+        found = [each for each in self._by_pass.get((op, stage), ()) if each.algorithm == algorithm]
+        own = ("", device.kernels)
+        ways = ((own, (layout,)), (None, (layout,)), (own, None), (None, None))
+        for families, layouts in ways:
+            kept = [
+                each for each in found
+                if (families is None or each.kernels in families) and (layouts is None or each.layout in layouts)
+            ]  # fmt: skip
+            threads = max((each.threads for each in kept if each.threads <= max(1, device.cores)), default=0)
+            if threads:
+                return [each for each in kept if each.threads == threads]
+        return []
+
+    def rated(self, device: Device, threads: int) -> Device:
+        """The device with what so many of its threads were measured to reach, or the next number of them below."""
+        known = self._rated.get((device, threads))
+        if known is None:
+            rates = max((r for r in self.rates if r.threads <= max(1, threads)), key=lambda r: r.threads, default=None)
+            known = device
+            if rates is not None and device.kind == "cpu":
+                compute = tuple({**dict(device.compute), **dict(rates.compute)}.items())
+                known = replace(device, cores=rates.threads, compute=compute, bandwidth=rates.bandwidth)
+            self._rated[device, threads] = known
+        return known
 
     def interval(self, seconds: float) -> tuple[float, float]:
         """From when to when a prediction of so many seconds may come true."""
         return interval(seconds, self)
 
-    def gemm_rate(self, dtype: str, m: int, n: int, k: int) -> float | None:
-        """FLOP/s of a matrix product; None where no table has that element type."""
-        return next((table.at(m, n, k) for table in self.gemm if table.dtype == dtype), None)
+    def gemm_rate(self, dtype: str, m: int, n: int, k: int, threads: int = 1) -> float | None:
+        """FLOP/s of a matrix product by so many threads, or the next number below; None where no table has the type."""
+        tables = [table for table in self.gemm if table.dtype == dtype and table.threads <= max(1, threads)]
+        return max(tables, key=lambda table: table.threads).at(m, n, k) if tables else None
 
-    def bandwidth_of(self, run: float) -> float | None:
-        """Bytes per second where `run` bytes lie together."""
+    def bandwidth_of(self, run: float, threads: int = 1) -> float | None:
+        """Bytes per second where `run` bytes lie together; several threads reach more by what they do in one piece."""
         if not self.bandwidth:
             return None
         runs, rates = ([row[column] for row in self.bandwidth] for column in (0, 1))
-        return sum(share * entry(rates, index) for index, share in _neighbours(runs, run))
+        one = sum(share * entry(rates, index) for index, share in _neighbours(runs, run))
+        known = {each.threads: each.bandwidth for each in self.rates}
+        most = max((count for count in known if count <= threads), default=1)
+        return one * known[most] / known[1] if most > 1 and 1 in known else one
 
 
 def interval(seconds: float, profile: Profile | None = None) -> tuple[float, float]:
@@ -116,44 +204,10 @@ def interval(seconds: float, profile: Profile | None = None) -> tuple[float, flo
     return seconds / (1.0 + spread), seconds * (1.0 + spread)
 
 
-def read_profile(document: Mapping[str, Any]) -> Profile:
-    """A profile from its JSON document; KeyError or ValueError where it has another form."""
-    if document["schema"] != 1:
-        raise ValueError(f"a profile of schema {document['schema']}, this version of dlc reads schema 1")
-    call, spread = document.get("call"), float(document.get("spread", ANALYTIC_SPREAD))
-    if spread < 0:
-        raise ValueError(f"a spread of {spread} is below 0")
-    return Profile(
-        str(document["device"]),
-        None if call is None else float(call),
-        tuple(sorted((float(row["run"]), float(row["rate"])) for row in document.get("bandwidth", ()))),
-        tuple(_gemm_table(table) for table in document.get("gemm", ())),
-        tuple(_kernel(row) for row in document.get("kernels", ())),
-        spread,
-    )
-
-
-def _gemm_table(table: Mapping[str, Any]) -> GemmTable:
-    m, n, k = (tuple(int(extent) for extent in table[name]) for name in "mnk")
-    rate = tuple(tuple(tuple(float(r) for r in row) for row in plane) for plane in table["rate"])
-    if len(rate) != len(m) or any(len(plane) != len(n) or any(len(row) != len(k) for row in plane) for plane in rate):
-        raise ValueError(f"the rates of a gemm table are not {len(m)} x {len(n)} x {len(k)}")
-    return GemmTable(str(table["dtype"]), m, n, k, rate)
-
-
-def _kernel(row: Mapping[str, Any]) -> tuple[KernelKey, float]:
-    attrs = {name: _tuples(value) for name, value in row.get("attrs", {}).items()}
-    return _key(row["op"], row["pass"], row["algorithm"], row["layout"], row["inputs"], attrs), float(row["seconds"])
-
-
-def _key(
-    op: str, stage: str, algorithm: str, layout: str, inputs: Sequence[str], attrs: Mapping[str, Attr]
-) -> KernelKey:
-    return (op, stage, algorithm, layout, tuple(inputs), tuple(sorted(attrs.items(), key=lambda item: item[0])))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _key(op: str, stage: str, algorithm: str, layout: str, shapes: Shapes) -> KernelKey:
+    attrs: Mapping[str, Attr] = shapes.attrs
+    inputs = tuple(map(str, shapes.inputs))
+    return (op, stage, algorithm, layout, inputs, tuple(sorted(attrs.items(), key=lambda item: item[0])))
 
 
 def _neighbours(points: Sequence[float], at: float) -> tuple[tuple[int, float], ...]:

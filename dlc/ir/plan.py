@@ -22,13 +22,24 @@ class Reason:
         return {"chosen": "cheapest", "pinned": f"pinned at {self.place}", "only": "the only one"}[self.kind]
 
 
+ANALYTIC_SPREAD = 0.7
+"""The spread where nothing was measured: networks by seven libraries on a Titan X took what is predicted from its peak
+figures within a factor of 1.7 (`tests/published/test_convnet_benchmarks.py`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A predicted time with its source: measured, interpolated or analytic, and what bounds it."""
+    """A predicted time with its source: measured, interpolated or analytic, what bounds it, and its spread."""
 
     seconds: float
     source: Literal["measured", "interpolated", "analytic"] = "analytic"
     bound: Literal["compute", "memory", "launch"] = "compute"
+    spread: float = ANALYTIC_SPREAD
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """From when to when it may come true."""
+        return self.seconds / (1.0 + self.spread), self.seconds * (1.0 + self.spread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import pytest
 from dlc.cluster.topology import Device
 from dlc.cost.compute import conversion_seconds, priced, seconds
 from dlc.cost.phases import Phase, phases
-from dlc.cost.profile import interval, read_profile
+from dlc.cost.profile import interval
+from dlc.cost.profile_json import read_profile
 from dlc.cost.rates import gemm_efficiency
 from dlc.ir.graph import Attr
 from dlc.ir.tensor import TensorType, tensor
@@ -156,7 +157,7 @@ def test_conversions_cost_more_than_a_copy() -> None:
 # Profiles.
 
 PROFILE = {
-    "schema": 1,
+    "schema": 2,
     "device": "core",
     "call": 2e-6,
     "bandwidth": [{"run": 4096, "rate": 8e9}, {"run": 4, "rate": 1e9}],
@@ -169,6 +170,7 @@ PROFILE = {
             "layout": "",
             "attrs": {},
             "inputs": ["f32[batch = 4, feature = 12]"],
+            "outputs": ["f32[batch = 4, feature = 12]"],
             "seconds": 3e-5,
         }
     ],
@@ -218,7 +220,7 @@ def test_a_profile_says_how_far_its_predictions_are_off() -> None:
 def test_profiles_of_another_form_are_refused() -> None:
     with pytest.raises(ValueError, match="below 0"):
         read_profile({**PROFILE, "spread": -0.1})
-    with pytest.raises(ValueError, match="schema 2"):
-        read_profile({**PROFILE, "schema": 2})
+    with pytest.raises(ValueError, match="schema 1"):
+        read_profile({**PROFILE, "schema": 1})
     with pytest.raises(ValueError, match="2 x 2 x 1"):
         read_profile({**PROFILE, "gemm": [{**PROFILE["gemm"][0], "rate": [[[1e9]]]}]})  # type: ignore[index, dict-item]

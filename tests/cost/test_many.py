@@ -13,7 +13,8 @@ import pytest
 from dlc.cluster.topology import Device
 from dlc.cost.compute import seconds
 from dlc.cost.many import candidate, candidates, seconds_many
-from dlc.cost.profile import Profile, read_profile
+from dlc.cost.profile import Profile
+from dlc.cost.profile_json import read_profile
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops import LAYERS, LOSSES, OPTIMIZERS, operator
 from dlc.ops.operator import LAYOUTS, Operator, Shapes
@@ -24,7 +25,7 @@ GPU = Device("gpu", kind="gpu", bandwidth=9e11, compute=(("f32", 1.57e13), ("f16
 TILED = replace(GPU, name="tiled", cores=80)
 MEASURED = read_profile(
     {
-        "schema": 1,
+        "schema": 2,
         "device": "core",
         "call": 2e-6,
         "bandwidth": [{"run": 4096, "rate": 8e9}, {"run": 4, "rate": 1e9}],
@@ -123,9 +124,10 @@ def test_a_measured_candidate_costs_what_was_measured() -> None:
         "algorithm": "",
         "layout": "",
         "inputs": ["f32[batch = 4, feature = 12]"],
+        "outputs": ["f32[batch = 4, feature = 12]"],
         "seconds": 3e-5,
     }
-    profile = read_profile(json.loads(json.dumps({"schema": 1, "device": "core", "kernels": [kernel]})))
+    profile = read_profile(json.loads(json.dumps({"schema": 2, "device": "core", "kernels": [kernel]})))
     x = TensorType("f32", (Axis("batch", np.array([2, 4, 8])), Axis("feature", 12)))  # type: ignore[arg-type]
     found = seconds_many(op, "forward", Shapes((x,), (x,), {}), "", "", CPU, profile)
     assert found[1] == 3e-5

@@ -93,7 +93,7 @@ class Settings:
             told = {name: literal(value) for name, value in made.attrs if name not in (*PARTS, *OWN, "layout")}
             found = told if found is None else {name: text for name, text in found.items() if told.get(name) == text}
             named.update(dict.fromkeys(self.told(made)))
-        lenient = all(_lets_pass(self.emission.kernel(made)) for made in several)
+        lenient = all(lets_pass(self.emission.kernel(made)) for made in several)
         return {name: text for name, text in (found or {}).items() if name in named and lenient}
 
 
@@ -133,6 +133,6 @@ def takes(kernel: Kernel, name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())
 
 
-def _lets_pass(kernel: Kernel) -> bool:
+def lets_pass(kernel: Kernel) -> bool:
     """Whether a kernel may be told what it does not take."""
     return any(p.kind is p.VAR_KEYWORD for p in _parameters(kernel).values())

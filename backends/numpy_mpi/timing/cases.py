@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from backends.numpy_mpi.c.program import Made, add_shape, kernels_in_c
 from backends.numpy_mpi.folder import kernel_files
 from backends.numpy_mpi.kernels import KERNELS, Kernel
-from backends.numpy_mpi.mesh.settings import PARTS, takes
+from backends.numpy_mpi.mesh.settings import PARTS, lets_pass, takes
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator, optimizer
 from dlc.ops.operator import Operator, Shapes
@@ -84,9 +84,10 @@ def call_of(case: Case, replaced: frozenset[Kernel] = frozenset()) -> Call:
     algorithm = next((a for a in op.algorithms if a.name == case.algorithm), None) if op is not None else None
     stage = FORWARD.get(case.stage, case.stage)
     rooms = algorithm.workspaces(stage, case.shapes, case.layout) if algorithm else ()
+    before, behind = (str(case.shapes.attrs.get(name, case.layout)) for name in ("source", "target"))
     arrays = (
-        *(_filled(t, case) for t in case.shapes.inputs),
-        *(_stored(t, case.layout, "zeros") for t in case.shapes.outputs),
+        *(_filled(t, before, case) for t in case.shapes.inputs),
+        *(_stored(t, behind, "zeros") for t in case.shapes.outputs),
         *(Array(room.type.dtype, room.type.shape, "zeros") for room in rooms),
     )
     module = "compiled" if kernel in replaced else f"kernels.{kernel.module}"
@@ -115,15 +116,17 @@ def _told(case: Case, kernel: Kernel, op: Operator | None) -> Iterator[tuple[str
         told["reached"] = tuple(range(len(case.shapes.inputs)))
     if case.layout:
         told["layout"] = case.layout
-    yield from ((name, value) for name, value in {**told, **given}.items() if takes(kernel, name))
+    told = {name: value for name, value in told.items() if takes(kernel, name)}
+    lenient = lets_pass(kernel)  # a binding may take what NumPy's kernel lets pass
+    yield from ({name: value for name, value in given.items() if lenient or takes(kernel, name)} | told).items()
 
 
-def _filled(type_: TensorType, case: Case) -> Array:
+def _filled(type_: TensorType, layout: str, case: Case) -> Array:
     """Numbers for an input."""
     if type_.dtype.startswith(("f", "bf")):
         above = not type_.batched and PER_CHANNEL.issuperset(type_.names) and len(type_.names) < 3
-        return _stored(type_, case.layout, "above zero" if above else "normal")
-    return _stored(type_, case.layout, "integers", _classes(case))
+        return _stored(type_, layout, "above zero" if above else "normal")
+    return _stored(type_, layout, "integers", _classes(case))
 
 
 def _classes(case: Case) -> int:

@@ -52,7 +52,10 @@ def _prepared(call: Any, rng: np.random.Generator) -> Callable[[], None]:
     def run() -> None:
         kernel(*arrays, **told)
 
-    run()
+    try:
+        run()
+    except Exception as error:
+        raise RuntimeError(f"{function} of {[spec[:2] for spec in specs]}, told {told}: {error}") from error
     return run
 
 

@@ -1,0 +1,73 @@
+"""By how much kernels take longer than their phases say: measured at some shapes, interpolated at others.
+
+A kernel is placed by what its phases come to: the logarithm of their seconds, and that of the share of arithmetic in
+them. The factor at a place is the geometric mean of those of the samples, each with the weight 1/(d² + s²) of its
+distance d (Shepard, *A two-dimensional interpolation function for irregularly-spaced data*, 1968), with a softening s
+of half an octave, since a sample has its own error. Far from all samples it is their mean.
+
+The spread is what leaving one sample out shows: how far the others' prediction of it is off, in the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+from typing import NamedTuple
+
+from dlc.ops import extents
+
+SOFTENING = 0.5
+"""Octaves within which samples are as good as each other."""
+
+LEAST = 1e-7
+"""Seconds below which arithmetic or traffic is as good as none."""
+
+
+class Place(NamedTuple):
+    """Octaves: the seconds of a kernel's phases, and those of arithmetic over those of memory traffic."""
+
+    seconds: float
+    intensity: float
+
+
+def place(seconds: float, arithmetic: float, traffic: float) -> Place:
+    """Where a kernel stands whose phases take so long; numbers or arrays of them."""
+    return Place(extents.log2(seconds + LEAST), extents.log2((arithmetic + LEAST) / (traffic + LEAST)))
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The samples of one kernel: where they stand, and the logarithm of their factor; and their spread."""
+
+    places: tuple[Place, ...]
+    logarithms: tuple[float, ...]
+    spread: float
+
+    def at(self, where: Place) -> float:
+        """The factor of a kernel that stands there; arrays give one for each."""
+        factor: float = 2.0 ** _mean(self.places, self.logarithms, where)
+        return factor
+
+
+def fitted(places: Sequence[Place], factors: Sequence[float]) -> Factors:
+    """What samples with these factors say; ValueError where there are none."""
+    if not places:
+        raise ValueError("there are no samples")
+    logarithms = [log2(factor) for factor in factors]
+    errors = [
+        abs(_mean([*places[:at], *places[at + 1 :]], [*logarithms[:at], *logarithms[at + 1 :]], here) - logarithms[at])
+        for at, here in enumerate(places)
+        if len(places) > 1
+    ]
+    spread = 2.0 ** (sum(errors) / len(errors)) - 1.0 if errors else 1.0
+    return Factors(tuple(places), tuple(logarithms), spread)
+
+
+def _mean(places: Sequence[Place], values: Sequence[float], where: Place) -> float:
+    weights = [
+        1.0 / ((there.seconds - where.seconds) ** 2 + (there.intensity - where.intensity) ** 2 + SOFTENING**2)
+        for there in places
+    ]
+    total = sum(weight * value for weight, value in zip(weights, values, strict=True))
+    return total / sum(weights)
