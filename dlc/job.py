@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dlc.cost.profile import Profile
     from dlc.diagnostics import Diagnostic
     from dlc.expand.spec import Job
+    from dlc.ir.program import Compute, Role
     from dlc.ir.request import MeshAxis, Request
     from passes.context import Context
 
@@ -48,7 +49,15 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
         cluster = cluster.computing_with(family_of(options.kernels or request.kernels))
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
-    return job, Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster))
+    context = Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster), room=_room)
+    return job, context
+
+
+def _room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
+    """What a kernel in C works in; its generators are loaded for plans that have such kernels alone."""
+    from backends.numpy_mpi.c.rooms import room
+
+    return room(made, role, dtype, threads)
 
 
 def family_of(kernels: str) -> str:

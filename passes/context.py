@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from dlc.cluster.topology import Cluster
 from dlc.cost.profile import Profile
 from dlc.diagnostics import Span
+from dlc.ir.program import Compute, Role
 from dlc.ir.request import Request
 from dlc.ir.tensor import NARROW
 from dlc.ir.training import Training
+
+Room = Callable[[Compute, Role, str, int], int | None]
+"""(call, role, element type of the program, threads) -> bytes that a kernel in C works in; None for NumPy's kernels."""
 
 FIRST_SCALE = 2.0**16
 """The first dynamic loss scale, as PyTorch's GradScaler has it."""
@@ -29,7 +34,8 @@ class Context:
 
     `compute` is the element type of activations and gradients, `exact` asks for the integer stand-ins of
     `dlc verify --exact`. `profile` holds measured figures of the device. `widens` asks for a
-    Program whose kernels work in f32 where values are kept in half precision.
+    Program whose kernels work in f32 where values are kept in half precision. `room` tells what kernels in C
+    work in.
     """
 
     training: Training
@@ -40,6 +46,7 @@ class Context:
     exact: bool = False
     profile: Profile | None = None
     widens: bool = False
+    room: Room | None = field(default=None, compare=False)
 
     @property
     def hides(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
 from backends.numpy_mpi.kernels import EXACT_INITIALISE, IN_PARTS, INITIALISE, KEY, Kernel
-from backends.numpy_mpi.mesh.emit import train_text
+from backends.numpy_mpi.mesh.emit import train_texts
 from backends.numpy_mpi.rates import rates_module
 from dlc.ir.plan_json import plan_to_json
 from dlc.ir.program import Compute
@@ -24,7 +24,7 @@ def emit(emission: Emission) -> dict[str, bytes]:
     compiled = _compiled(emission, used)
     replaced = compiled.replaced if compiled else frozenset()
     found = {
-        "train.py": train_text(emission, used, _shown(emission), replaced).encode(),
+        **{name: text.encode() for name, text in train_texts(emission, used, _shown(emission), replaced).items()},
         "rates.py": rates_module(emission.training).encode(),
         **(compiled.files() if compiled else {}),
     }

@@ -33,6 +33,7 @@ from passes.lowering.memory import shared
 from passes.lowering.nodes import Nodes, runs_of
 from passes.lowering.overlap import overlapped
 from passes.lowering.role import Buffers
+from passes.lowering.rooms import with_rooms
 from passes.lowering.setting import PIPELINE, Setting, logical, setting
 from passes.lowering.stages import Stage
 from passes.lowering.totals import Totals, totals
@@ -53,10 +54,13 @@ class Lowered:
 
     apart: Program
     results: tuple[tuple[str, ...], ...]
+    plan: Plan
+    context: Context
 
     def program(self) -> Program:
-        """The Program whose arrays share memory (`passes.lowering.memory`)."""
-        return replace(self.apart, roles=tuple(map(shared, self.apart.roles, self.results)))
+        """The Program whose arrays share memory (`passes.lowering.memory`), with what its kernels work in."""
+        roomy = with_rooms(self.apart, self.plan, self.context)
+        return replace(roomy, roles=tuple(map(shared, roomy.roles, self.results)))
 
 
 def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
@@ -81,6 +85,8 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
     return Lowered(
         overlapped(program, context, plan.kernels == "c"),
         tuple((*_made(outputs.values(), device, role), *scalars) for device, role in zip(made, roles, strict=True)),
+        plan,
+        context,
     )
 
 

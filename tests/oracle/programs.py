@@ -20,7 +20,7 @@ from backends.numpy_mpi.kernels.layout import logical
 from backends.numpy_mpi.runtime.thread_world import run_threads
 
 Arrays = dict[str, NDArray[Any]]
-OWN = ("train", "rates", "compiled", "kernels", "runtime")
+OWN = ("train", "rates", "compiled", "rooms", "kernels", "runtime")
 """Modules of a program's folder: another program has others of the same names."""
 
 

@@ -167,11 +167,16 @@ def _convolutions(emission: Emission, target: Target) -> dict[Kernel, Made]:
 
 def _add(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype: str) -> None:
     """Make the function for one call, unless there is no generator for it."""
+    image, weights = extents(made, role, cut)
+    add_shape(known, made.kernel, made.layout, dict(made.attrs), image, weights, target, dtype, made.address)
+
+
+def extents(made: Compute, role: Role, cut: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, ...]]:
+    """x at hand and all of it, and the weights at hand, of a call on a role whose batch is cut into so many parts."""
     names = (*made.inputs, *made.outputs)
     x, weight = (role.buffer(names[at]) for at in {"forward": (0, 1), "dx": (2, 1), "dw": (1, 2)}[made.kernel[1]])
     part, weights = (local(role, buffer, role.largest_shard, cut).shape for buffer in (x, weight))
-    attrs = dict(made.attrs)
-    add_shape(known, made.kernel, made.layout, attrs, (part, x.type.shape), weights, target, dtype, made.address)
+    return (part, x.type.shape), weights
 
 
 def add_shape(
@@ -186,29 +191,58 @@ def add_shape(
     address: str = "",
 ) -> None:
     """Make the function for one shape, unless there is no generator for it; `image` is x at hand and all of it."""
+    found = called(kernel, layout, attrs, image, weights)
+    if found is None:
+        return
+    shape, (_, stage, algorithm) = found.shape, kernel
+    if shape not in known:
+        name = f"{_name(stage, algorithm, shape)}_{len(known)}"
+        known[shape] = Specialised(found.make(found.conv(dtype), target, name))
+    most = known[shape]
+    most.samples, most.rows = max(most.samples, found.samples), max(most.rows, found.rows)
+    most.ops.append(address)
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A convolution that there is a generator for: its shape, so many samples and rows, and what it is told."""
+
+    make: Callable[..., CFunction]
+    shape: Shape
+    samples: int
+    rows: int
+    told: Told
+
+    def conv(self, dtype: str) -> Conv:
+        """As generators see it."""
+        return _conv(self.shape, self.rows, self.told, dtype)
+
+
+def called(
+    kernel: tuple[str, str, str],
+    layout: str,
+    attrs: Mapping[str, Attr],
+    image: tuple[tuple[int, ...], tuple[int, ...]],
+    weights: tuple[int, ...],
+) -> Called | None:
+    """What a call needs a function for, None where no generator has one; arguments as of `add_shape`."""
     _, stage, algorithm = kernel
     make = CONVOLUTIONS.get((algorithm, layout, stage))
     told = Told.told(**{name: value for name, value in attrs.items() if name in TOLD}, layout=layout)  # type: ignore[arg-type]
     if make is None or len(told.window) != 2:
-        return
+        return None
     part, whole = image
     filters, group_channels = weights[:2]
     n, channels, _, width = part
     if width != whole[3]:
-        return  # columns are cut: what a rank reads of its neighbours is not known here
+        return None  # columns are cut: what a rank reads of its neighbours is not known here
     groups = 1 if told.groups == 1 else channels // group_channels
     if groups > 1 and algorithm != "direct":
-        return
+        return None
     shape = Shape(
         layout, channels, filters, width, told.window, told.stride, told.pad[1], told.dilation, groups, told.bias
     )
-    if shape not in known:
-        known[shape] = Specialised(
-            make(_conv(shape, whole[2], told, dtype), target, f"{_name(stage, algorithm, shape)}_{len(known)}")
-        )
-    most = known[shape]
-    most.samples, most.rows = max(most.samples, n), max(most.rows, whole[2])
-    most.ops.append(address)
+    return Called(make, shape, n, whole[2], told)
 
 
 def _conv(shape: Shape, height: int, told: Told, dtype: str) -> Conv:

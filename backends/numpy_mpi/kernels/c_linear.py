@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .c_room import ROOM, table
+from .c_room import product_room, table
 from .layout import Array
 from .native import Numbers
 
@@ -22,7 +22,8 @@ def linear_forward(x: Array, weight: Array, *rest: Array, transposed: bool = Fal
     rows = rest[-1].size // outputs
     if not fits(rows, outputs):
         return None
-    return _numbers((x, weight, *rest), rows, inputs, outputs, len(rest) == 2, transposed)
+    room = product_room(outputs, inputs)
+    return _numbers((x, weight, *rest), rows, inputs, outputs, len(rest) == 2, transposed, room)
 
 
 def linear_dw(
@@ -32,7 +33,9 @@ def linear_dw(
     inputs, outputs = x.shape[-1], dy.shape[-1]
     if not fits(*dweight.shape):
         return None
-    return _numbers((dy, x, dweight, *dbias), dy.size // outputs, inputs, outputs, bool(dbias), transposed)
+    rows = dy.size // outputs
+    room = product_room(max(inputs, outputs), rows)
+    return _numbers((dy, x, dweight, *dbias), rows, inputs, outputs, bool(dbias), transposed, room)
 
 
 def fits(rows: int, columns: int) -> bool:
@@ -41,6 +44,6 @@ def fits(rows: int, columns: int) -> bool:
 
 
 def _numbers(
-    arrays: tuple[Array, ...], rows: int, inputs: int, outputs: int, biased: bool, transposed: bool
+    arrays: tuple[Array, ...], rows: int, inputs: int, outputs: int, biased: bool, transposed: bool, room: int
 ) -> Numbers:
-    return Numbers((table(arrays), rows, inputs, outputs, int(biased), int(transposed)), ROOM, arrays=0)
+    return Numbers((table(arrays), rows, inputs, outputs, int(biased), int(transposed)), room, arrays=0)

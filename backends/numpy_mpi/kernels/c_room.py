@@ -10,10 +10,15 @@ import numpy as np
 from .layout import Array
 
 ROOM = 3 << 18
-"""Elements that a product of matrices works in."""
+"""Elements that a product of matrices works in at most."""
 
 TILE = 64
 """No tile of results has more rows or columns."""
+
+
+def product_room(columns: int, depth: int) -> int:
+    """Elements that a product works in, whose results have so many columns and are sums over so many products."""
+    return min(ROOM, (columns + TILE) * depth + 2 * TILE)
 
 
 def table(arrays: Iterable[Array]) -> int:

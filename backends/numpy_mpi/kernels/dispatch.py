@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ Kernel = Callable[..., None]
 Binding = Callable[..., Numbers | None]
 
 SUFFIXES = {"float32": "f32", "float64": "f64"}
+
+ROOM = np.dtype("V1")
+"""The type of an array that a call works in: bytes. It is the last one of a call that has one."""
 
 
 def kernels_of(source: Path, dtype: type, scratch: int = 0) -> Kernels:
@@ -48,6 +51,10 @@ class Kernels:
     about: str
     _own: threading.local = field(default_factory=threading.local)
 
+    def rooms(self, scratch: Mapping[str, str], otherwise: Mapping[str, str]) -> Mapping[str, str]:
+        """What kernels work in, by ops: those in C, or those of NumPy where they stand in for all."""
+        return otherwise if self.library is None else scratch
+
     def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
         """The NumPy kernel, or one that calls what the binding names, else `NAME_f32` or `NAME_f64`."""
         library = self.library
@@ -60,14 +67,15 @@ class Kernels:
             call = prepared.get(key)
             if call is None:
                 kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
-                call = prepared[key] = _Call(all(map(self._passable, arrays)), kept)
+                room = arrays[-1] if arrays[-1] is not None and arrays[-1].dtype == ROOM else None
+                passable = all(map(self._passable, arrays if room is None else arrays[:-1]))
+                call = prepared[key] = _Call(passable, kept, room)
             if call.told != told:
-                self._tell(
-                    call, library, otherwise.__name__, binding(*arrays, **told) if call.passable else None, arrays
-                )
+                given = arrays if call.room is None else arrays[:-1]
+                self._tell(call, library, otherwise.__name__, binding(*given, **told) if call.passable else None, given)
                 call.told = told
             if call.function is None:
-                otherwise(*arrays, **told)
+                otherwise(*(arrays if call.room is None else arrays[:-1]), **told)
             else:
                 call.function(*call.arguments)
 
@@ -84,7 +92,7 @@ class Kernels:
         form = numbers[1:]
         if call.form != form:
             pointers = [None if each is None else each.ctypes.data for each in arrays[: numbers.arrays]]
-            call.scratch = self._scratch(numbers.scratch) if numbers.scratch else None
+            call.scratch = self._scratch(call, numbers.scratch) if numbers.scratch else None
             pointers += [] if call.scratch is None else [call.scratch.ctypes.data]
             call.function = library.function(numbers.name or f"{kernel}_{SUFFIXES[self.dtype.name]}")
             call.form, call.pointers = form, [*map(ctypes.c_void_p, pointers)]
@@ -97,8 +105,10 @@ class Kernels:
         known = (self.dtype, np.int32, np.uint8)
         return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.dtype in known
 
-    def _scratch(self, elements: int) -> Array:
-        """What a call may work in: one array for all calls of a thread, as large as the largest wants it."""
+    def _scratch(self, call: _Call, elements: int) -> Array:
+        """What a call may work in: what it is given, or one array for all calls of a thread that are given none."""
+        if call.room is not None and call.room.size >= elements * self.dtype.itemsize:
+            return call.room
         kept: Array | None = getattr(self._own, "scratch", None)
         if kept is None or kept.size < elements:
             kept = self._own.scratch = np.empty(max(elements, self.scratch), self.dtype)
@@ -111,6 +121,7 @@ class _Call:
 
     passable: bool
     arrays: tuple[object, ...]
+    room: Array | None = None
     told: dict[str, Any] | None = None
     form: tuple[object, ...] | None = None
     pointers: list[Any] = field(default_factory=list)

@@ -53,6 +53,16 @@ TABLES = {
 }
 """What tables and functions name, by the module of the runtime that has it."""
 
+ROOMS = '''\
+"""What kernels work in where kernels.c cannot be built: as SCRATCH in train.py, for NumPy's kernels."""
+{% for role in roles if role.scratch %}
+
+SCRATCH{{ role.suffix }} = {
+{{ role.rooms }}
+}
+{% endfor %}
+'''
+
 TITLES_OF_BLOCKS = {
     "forward": "The forward pass",
     "backward": "The backward pass",
@@ -64,17 +74,24 @@ TITLES_OF_BLOCKS = {
 }
 
 
-def train_text(
+def train_texts(
     emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel], replaced: Collection[Kernel]
-) -> str:
-    """The text of train.py: Python decides here, the template prints. `replaced` are the kernels in C."""
+) -> dict[str, str]:
+    """The text of train.py: Python decides here, the template prints. `replaced` are the kernels in C.
+
+    With it that of rooms.py where both kernels in C and those of NumPy that stand in for them work in something.
+    """
     import jinja2
 
     source = resources("backends.numpy_mpi").joinpath("templates/train.py.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    return environment.from_string(source).render(_fields(emission, used, shown, replaced))
+    fields = _fields(emission, used, shown, replaced)
+    found = {"train.py": environment.from_string(source).render(fields)}
+    if fields["has_rooms"]:
+        found["rooms.py"] = environment.from_string(ROOMS).render(fields)
+    return found
 
 
 def _fields(
@@ -120,6 +137,7 @@ def _fields(
         "levels": literal_map({group.name: group.levels for group in program.groups if group.levels}),
         "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
         "compiled": bool(replaced),
+        "has_rooms": bool(replaced) and any(role["scratch"] for role in roles_),
         "imports": list(_imports(emission, used, replaced, runtime, f"{text} Stage(")),
         "sample": "INPUTS" if sample == inputs else literal_map(sample),
         "classes": literal_map(classes(graph)),
@@ -167,6 +185,7 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
         "suffix": part.suffix,
         "rows": "\n".join(listing.lines(rows.body, ())),
         "scratch": "\n".join(scratch.lines(part.rows.scratch())),
+        "rooms": "\n".join(scratch.lines(part.rows.scratch(compiled=False))),
         "states": literal(part.rows.states),
         "segments": segments,
         "functions": functions.strip(),

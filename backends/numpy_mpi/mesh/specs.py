@@ -74,7 +74,7 @@ class Arrays:
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
     is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo; `windows` collects the
     constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `rooms`
-    the workspaces of each op's kernels by pass.
+    the calls of each op's kernels that work in something, by pass.
     """
 
     role: Role
@@ -88,7 +88,7 @@ class Arrays:
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     halos: dict[str, Collective] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
-    rooms: dict[tuple[Path, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    rooms: dict[tuple[Path, str], dict[str, Compute]] = field(default_factory=dict)
     bundled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class Arrays:
         path, rest = self.blocks.locate(made.address.partition("@")[0])
         rooms = self.rooms.setdefault((path, f"{identifier(rest)}{SCRATCH}"), {})
         room, number = made.kernel[1], 2
-        while rooms.setdefault(room, made.workspaces) != made.workspaces:
+        while rooms.setdefault(room, made).workspaces != made.workspaces:
             room, number = f"{made.kernel[1]}{number}", number + 1
         self.bundled.update(made.workspaces)
         return ("*", Ref("a", path, f"{identifier(rest)}{SCRATCH}"), f".{room}")

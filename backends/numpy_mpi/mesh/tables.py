@@ -7,7 +7,7 @@ by has no place here: the program finds it when it starts (`runtime/memory.py`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -19,9 +19,10 @@ from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Key, Keywords
 from backends.numpy_mpi.mesh.tree import Path, dotted
 from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Graph
-from dlc.ir.program import Buffer
-from dlc.ir.tensor import DTYPE_BYTES
+from dlc.ir.program import Buffer, Compute
+from dlc.ir.tensor import DTYPE_BYTES, TensorType
 from passes.lowering.memory import SHARED
+from passes.lowering.rooms import ROOM, of_numpy
 
 STARTS = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
 """What `initialise` is told of each kind of first weights."""
@@ -256,26 +257,39 @@ class Rows:
         within = self._within(path, tensor)
         return literal(f"/{tensor}") if within is None else Key(path, within)
 
-    def scratch(self) -> dict[Path, str]:
-        """What the kernels of each op work in, by passes; "" where none of them needs anything."""
+    def scratch(self, *, compiled: bool = True) -> dict[Path, str]:
+        """What the kernels of each op work in, by passes; "" where none of them needs anything.
+
+        Where they are not `compiled`, NumPy's kernels stand in for those in C.
+        """
         told = {
             (*path, attribute.removesuffix(SCRATCH)): "; ".join(
-                f"{room} {self._sizes(names)}" for room, names in rooms.items() if names
+                f"{room} {self._sizes(types)}"
+                for room, made in rooms.items()
+                if (types := self._room_types(made, compiled))
             )
             for (path, attribute), rooms in self.arrays.rooms.items()
         }
         return dict(sorted(told.items(), key=lambda item: self._op_order(item[0])))
 
+    def _room_types(self, made: Compute, compiled: bool) -> list[TensorType]:
+        role = self.arrays.role
+        in_c = not made.workspaces or made.workspaces[0].endswith(ROOM)
+        if in_c and not compiled:
+            return [each.type for each in of_numpy(made, role)]
+        return [role.buffer(name).type for name in made.workspaces]
+
     def _op_order(self, op: Path) -> tuple[int, ...]:
         return self.arrays.blocks.order(op[:-1], str(op[-1]))
 
-    def _sizes(self, names: tuple[str, ...]) -> str:
-        """How many elements buffers have, those that are equal together, with their types where these are others."""
+    def _sizes(self, types: Iterable[TensorType]) -> str:
+        """How many elements arrays have, those that are equal together, with their types where these are others."""
         found = []
-        for each, several in groupby(self.arrays.role.buffer(name).type for name in names):
+        for each, several in groupby(types):
             times = len(list(several))
             size = f"{each.elements}*{times}" if times > 1 else str(each.elements)
-            found.append(size if each.dtype == self.arrays.dtype else f"{size}:{NUMPY_TYPES[each.dtype]}")
+            dtype = "V1" if each.dtype == "u8" else NUMPY_TYPES[each.dtype]
+            found.append(size if each.dtype == self.arrays.dtype else f"{size}:{dtype}")
         return " ".join(found)
 
     # --- order ---------------------------------------------------------------------------------------------------
