@@ -118,7 +118,7 @@ def _told(case: Case, kernel: Kernel, op: Operator | None) -> Iterator[tuple[str
         told["layout"] = case.layout
     told = {name: value for name, value in told.items() if takes(kernel, name)}
     lenient = lets_pass(kernel)  # a binding may take what NumPy's kernel lets pass
-    yield from ({name: value for name, value in given.items() if lenient or takes(kernel, name)} | told).items()
+    yield from (told | {name: value for name, value in given.items() if lenient or takes(kernel, name)}).items()
 
 
 def _filled(type_: TensorType, layout: str, case: Case) -> Array:
