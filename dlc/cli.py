@@ -43,7 +43,6 @@ LATER = ("calibrate",)
 """Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "plan": ("--tune",),
     "run": ("--emulate",),
     "inspect": ("--html",),
 }

@@ -12,7 +12,7 @@ from dlc.messages import e07_run as e07
 from dlc.source import Options, Source, SourcedError
 
 if TYPE_CHECKING:
-    from dlc.cluster.topology import Cluster
+    from dlc.cluster.topology import Cluster, Device
     from dlc.cost.profile import Profile
     from dlc.diagnostics import Diagnostic
     from dlc.expand.spec import Job
@@ -49,8 +49,8 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
         cluster = cluster.computing_with(family_of(options.kernels or request.kernels))
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
-    context = Context(training, request, cluster, ranks, compute, options.exact, _profile(source, cluster), room=_room)
-    return job, context
+    profile = _profile(source, cluster, options)
+    return job, Context(training, request, cluster, ranks, compute, options.exact, profile, room=_room)
 
 
 def _room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
@@ -107,14 +107,21 @@ def _resized_mesh(mesh: tuple[MeshAxis, ...], before: Cluster, after: Cluster) -
     return tuple(replace(axis, extent=sizes[axis.group]) if axis.extent == whole[axis.group] else axis for axis in mesh)
 
 
-def _profile(source: Source, cluster: Cluster) -> Profile | None:
-    """The measured figures that the cluster's device names; E0416 where its file is none."""
+def _profile(source: Source, cluster: Cluster, options: Options) -> Profile | None:
+    """The measured figures that the cluster's device names, E0416 where its file is none; and those of `options`."""
+    from dlc.cost.profile import with_samples
+
+    device = cluster.device_of(0)
+    return with_samples(_file(source, device), options.measured, device.name)
+
+
+def _file(source: Source, device: Device) -> Profile | None:
+    """The measured figures of a device's file; E0416 where it is none."""
     import json
 
     from dlc.cost.profile_json import read_profile
     from dlc.messages.e04_cluster import UNREADABLE_PROFILE
 
-    device = cluster.device_of(0)
     if device.profile is None:
         return None
     try:

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 from dlc.diagnostics import Diagnostic, DiagnosticError, Sources
 
 if TYPE_CHECKING:
+    from dlc.cost.profile import Sample
     from dlc.expand.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line adds to a spec: `-P` overrides, ranks, the cluster, and what `verify` changes."""
+    """What the command line adds to a spec: `-P` overrides, ranks, the cluster, and what `verify` changes.
+
+    `measured` are kernels that were timed on this machine, in place of what the device's profile says.
+    """
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     ranks: int | None = None
@@ -24,6 +28,7 @@ class Options:
     precision: str | None = None
     exact: bool = False
     kernels: str | None = None
+    measured: tuple[Sample, ...] = ()
     dump_after: str | None = None
     dump: Callable[[str], None] = print
 

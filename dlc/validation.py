@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlc.cluster.topology import Cluster
+from dlc.cost.profile import with_kernels
 from dlc.diagnostics import DiagnosticError
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files
 from dlc.folders import write_folder
@@ -60,6 +61,11 @@ class RunError(Exception):
     """A program that did not come to its end; the text says how it ended."""
 
 
+def chosen(source: Source, options: Options, cluster: Cluster) -> Compiled:
+    """The planner's own plan of a network on a cluster; errors: those of `compile_job`."""
+    return compile_job(source, *at_hand(source, options, cluster), options)
+
+
 def first_error(error: DiagnosticError) -> str:
     """The first sentence that is no warning."""
     return next(each.message for each in error.diagnostics if each.is_error)
@@ -72,16 +78,16 @@ def ways(source: Source, options: Options, cluster: Cluster, count: int) -> Iter
     Errors: those of `compile_job`, for the planner's own plan.
     """
     job, context = at_hand(source, options, cluster)
-    chosen = compile_job(source, job, context, options)
-    yield Way(CHOSEN, chosen)
+    own = compile_job(source, job, context, options)
+    yield Way(CHOSEN, own)
     others = list[Way]()
-    for name, request in _asked(chosen.graph, context) if count > 1 else ():
+    for name, request in _asked(own.graph, context) if count > 1 else ():
         try:
             others.append(Way(name, compile_job(source, job, context.with_(request=request), options)))
         except DiagnosticError:
             continue  # no plan does as this one asks
     others.sort(key=lambda way: way.compiled.plan.predicted.step_seconds)
-    known = {decisions(chosen.plan)}
+    known = {decisions(own.plan)}
     for way in others:
         if len(known) < count and decisions(way.compiled.plan) not in known:
             known.add(decisions(way.compiled.plan))
@@ -95,7 +101,8 @@ def at_hand(source: Source, options: Options, cluster: Cluster) -> tuple[Job, Co
     cluster = cluster.computing_with(family if context.compute in FULL else "numpy")
     request = replace(context.request, cluster=cluster.name, mesh=())
     training = replace(context.training, data=_few(context.training, job.graph.batch), checkpoint=None, stop=None)
-    return job, context.with_(training=training, request=request, cluster=cluster, ranks=cluster.ranks, profile=None)
+    profile = with_kernels(None, options.measured, cluster.device_of(0).name)
+    return job, context.with_(training=training, request=request, cluster=cluster, ranks=cluster.ranks, profile=profile)
 
 
 def _few(training: Training, batch: int) -> Choice:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from passes.planning.search import Effort
 
 
+TUNING_SECONDS = 60.0
+"""How long kernels are measured by default."""
+
+
 def add_format(parser: ArgumentParser) -> None:
     """`--format` and its short form."""
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how to answer (default: text)")
@@ -41,6 +45,7 @@ def add_planning(parser: ArgumentParser) -> None:
     parser.add_argument("-n", dest="ranks", metavar="RANKS", type=ranks, help="plan for so many ranks")
     parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="the cluster to plan for, by name")
     add_kernels(parser)
+    parser.set_defaults(tune=False)  # of commands that measure nothing
     parser.add_argument("--dump-after", metavar="PASS", help="print the graph as it is after that pass")
 
 
@@ -51,6 +56,23 @@ def add_kernels(parser: ArgumentParser) -> None:
         raise UsageError(f"`DLC_KERNELS={named}` is no family of kernels: there are {', '.join(KERNEL_FAMILIES)}")
     help_ = "what CPUs compute with, whatever the plan block says: c, compiled where the program runs, numpy, or auto"
     parser.add_argument("--kernels", choices=KERNEL_FAMILIES, help=help_)
+
+
+def add_tuning(parser: ArgumentParser) -> None:
+    """Whether kernels are measured first."""
+    tuning = parser.add_argument_group("measuring")
+    tuning.add_argument(
+        "--tune",
+        action="store_true",
+        help="measure every kernel that may be chosen, on this machine; they are kept in $DLC_CACHE or ~/.cache/dlc",
+    )
+    tuning.add_argument(
+        "--tune-budget",
+        metavar="SECONDS",
+        type=budget,
+        default=TUNING_SECONDS,
+        help=f"measure for so long at most (default: {TUNING_SECONDS:g})",
+    )
 
 
 def add_search(parser: ArgumentParser) -> None:

@@ -9,7 +9,8 @@ from argparse import ArgumentParser, Namespace
 
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
-from dlc.commands.arguments import add_planning, nearest, options_of
+from dlc.commands.arguments import add_planning, add_tuning, nearest, options_of
+from dlc.commands.tuning import tuned
 from dlc.folders import write_folder
 
 EXAMPLES = """\
@@ -26,6 +27,7 @@ def configure(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE|plan.json", help="a .dlspec file with a train block, or a plan of one")
     add_planning(parser)
+    add_tuning(parser)
     parser.add_argument("--backend", default="numpy", metavar="BACKEND", help="numpy (the default)")
     parser.add_argument("-o", dest="out", metavar="FOLDER", required=True, help="the folder to write, such as build/")
 
@@ -53,6 +55,11 @@ def compiled_file(arguments: Namespace) -> driver.Compiled:
     """The program of a .dlspec file, or of a plan.json, which leaves nothing to other options."""
     options = options_of(arguments)
     decided = options.parameters or options.ranks is not None or options.cluster is not None
-    if arguments.file.endswith(".json") and decided:
-        raise UsageError("a plan.json is applied exactly: leave `-P`, `-n` and `--on` away, or name the .dlspec file")
+    if not arguments.file.endswith(".json"):
+        source = driver.read(arguments.file, options.parameters)
+        return driver.compile_spec(source, tuned(source, options, arguments))
+    if decided or arguments.tune:
+        raise UsageError(
+            "a plan.json is applied exactly: leave `-P`, `-n`, `--on` and `--tune` away, or name the .dlspec file"
+        )
     return driver.compile_file(arguments.file, options)

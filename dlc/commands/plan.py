@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from dlc import driver
 from dlc.commands.answer import Answer, UsageError
-from dlc.commands.arguments import add_planning, add_search, effort_of, options_of, sizes, what_if
+from dlc.commands.arguments import add_planning, add_search, add_tuning, effort_of, options_of, sizes, what_if
 from dlc.commands.progress import progress
+from dlc.commands.tuning import tuned
 from dlc.folders import write_plan
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ EXAMPLES = """\
   dlc plan specs/lenet5.dlspec -n 4 -P batch=128
   dlc plan specs/lenet5.dlspec -o plan.json           # dlc compile plan.json applies it exactly
   dlc plan specs/gpt2_xl.dlspec --gap 1 --budget 10   # good enough, and soon
+  dlc plan specs/lenet5.dlspec --tune                 # with kernels measured on this machine
   dlc plan specs/alexnet.dlspec --devices 2..16       # how far does it scale?
   dlc plan specs/alexnet.dlspec --what-if link.pcie.bandwidth=12GB/s --what-if device.gtx580.memory=6GiB
   dlc plan specs/lenet5.dlspec --json"""
@@ -35,6 +37,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .dlspec file with a train block")
     add_planning(parser)
     add_search(parser)
+    add_tuning(parser)
     asked = parser.add_argument_group("comparing")
     asked.add_argument(
         "--devices",
@@ -62,6 +65,7 @@ def run(arguments: Namespace) -> Answer:
 
     options, effort = options_of(arguments), effort_of(arguments)
     source = driver.read(arguments.file, dict(options.parameters))
+    options = tuned(source, options, arguments, effort)
     begin = time.perf_counter()
     with progress(f"planning {arguments.file}"):
         compiled = driver.plan_spec(source, options, effort)
@@ -98,7 +102,11 @@ def _compared(arguments: Namespace) -> Answer:
     """A table of the plans for other machines."""
     from dlc.commands.machines import scaling, sensitivity
 
-    for given, name in ((arguments.out, "-o"), (arguments.dump_after, "--dump-after")):
+    for given, name in (
+        (arguments.out, "-o"),
+        (arguments.dump_after, "--dump-after"),
+        (arguments.tune or None, "--tune"),
+    ):
         if given is not None:
             raise UsageError(f"`{name}` is about one plan, `--devices` and `--what-if` make several")
     if arguments.devices and arguments.what_if:

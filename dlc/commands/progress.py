@@ -36,3 +36,23 @@ def _tell(what: str, done: threading.Event) -> None:
         print(f"\r{text:<{width}}", end="", file=sys.stderr, flush=True)
     if width:
         print(f"\r{'':<{width}}\r", end="", file=sys.stderr, flush=True)
+
+
+class Line:
+    """A line on a terminal that is written again and again, and gone at the end."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
+
+    def show(self, text: str) -> None:
+        """Write the line; nothing where the standard error is no terminal."""
+        if sys.stderr.isatty():
+            self._width = max(self._width, len(text))
+            print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 
 from dlc import driver
 from dlc.commands.answer import Answer, Status, UsageError, show
-from dlc.commands.arguments import add_planning, parameters_of, steps
+from dlc.commands.arguments import add_planning, add_tuning, parameters_of, steps
 from dlc.commands.compile import compiled_file
 from dlc.diagnostics import DiagnosticError
 from dlc.folders import read_plan, write_folder
@@ -40,6 +40,7 @@ def configure(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE|build/", help="a .dlspec file, a plan.json, or a folder of `dlc compile`")
     add_planning(parser)
+    add_tuning(parser)
     parser.add_argument("--steps", metavar="N", type=steps, help="train for N steps (0: none)")
     parser.add_argument("--load", metavar="W.npz", help="start from these weights, .npz or .safetensors")
     parser.add_argument("--save", metavar="W.npz", help="write the weights at the end, as .npz or .safetensors")
@@ -101,9 +102,9 @@ def _compiled_before(arguments: Namespace) -> tuple[int, str]:
     """The ranks of a program's folder, and the folder that its data paths start in: the spec's, where that is known."""
     if not os.path.isfile(os.path.join(arguments.file, "train.py")):
         raise DiagnosticError((E0705.at(None, path=arguments.file, what="folder that `dlc compile` wrote"),))
-    if arguments.parameters or arguments.cluster or arguments.dump_after:
+    if arguments.parameters or arguments.cluster or arguments.dump_after or arguments.tune:
         raise UsageError(
-            "a compiled program is run as it stands: `-P`, `--on` and `--dump-after` go with a .dlspec file"
+            "a compiled program is run as it stands: `-P`, `--on`, `--tune` and `--dump-after` go with a .dlspec file"
         )
     plan = read_plan(os.path.join(arguments.file, "plan.json"))
     if arguments.ranks not in (None, plan.ranks):

@@ -13,15 +13,27 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlc import driver
 from dlc.commands.answer import Answer, Status, UsageError
-from dlc.commands.arguments import add_kernels, add_parameters, budget, parameter, parameters_of, rank_list, ranks
+from dlc.commands.arguments import (
+    add_kernels,
+    add_parameters,
+    add_tuning,
+    budget,
+    parameter,
+    parameters_of,
+    rank_list,
+    ranks,
+)
 from dlc.commands.progress import progress
+from dlc.commands.tuning import measured
 from dlc.diagnostics import DiagnosticError
 
 if TYPE_CHECKING:
+    from dlc.cluster.topology import Cluster
     from dlc.inspect.trials import Trial
 
 EXAMPLES = """\
@@ -47,6 +59,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", metavar="N", type=ranks, default=1, help="cores of a rank (default: 1)")
     parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="take the plan block for that cluster")
     add_kernels(parser)
+    add_tuning(parser)
     parser.add_argument(
         "--plans", metavar="N", type=ranks, default=1, help="run so many plans of each network (default: 1)"
     )
@@ -96,6 +109,18 @@ def _trials(arguments: Namespace) -> Iterator[Trial]:
             yield from _of_network(file, parameters, count, arguments)
 
 
+def _tuned(source: driver.Source, options: driver.Options, cluster: Cluster, arguments: Namespace) -> driver.Options:
+    """The options with the kernels measured that plans for this cluster ask for."""
+    from dlc.validation import at_hand, chosen
+
+    _, context = at_hand(source, options, cluster)
+    device = context.cluster.device_of(0)
+    kernels = measured(
+        lambda kernels: chosen(source, replace(options, measured=kernels), cluster), device, arguments.tune_budget
+    )
+    return replace(options, measured=kernels)
+
+
 def _files(arguments: Namespace) -> list[tuple[str, dict[str, str]]]:
     """Each file with its parameters."""
     found = list[tuple[str, dict[str, str]]]()
@@ -119,7 +144,10 @@ def _of_network(file: str, parameters: dict[str, str], count: int, arguments: Na
     try:
         source = driver.read(file, parameters)
         options = driver.Options(parameters, cluster=arguments.cluster, kernels=arguments.kernels)
-        for way in ways(source, options, machine(count, arguments.threads), arguments.plans):
+        cluster = machine(count, arguments.threads)
+        if arguments.tune:
+            options = _tuned(source, options, cluster, arguments)
+        for way in ways(source, options, cluster, arguments.plans):
             with progress(f"{file}: running {way.name}"):
                 row = trial(way, arguments.threads, arguments.seconds, clock)
             yield row

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device
@@ -38,7 +38,7 @@ from dlc.ir.ranks import Neighbours
 from dlc.ir.storage import Storage, local, operand_bytes, placed
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator
-from dlc.ops.operator import Shapes
+from dlc.ops.operator import Operator, Shapes
 
 if TYPE_CHECKING:
     from dlc.cluster.fabric import Fabric
@@ -121,22 +121,25 @@ class Prices:
         return self._kernels[key]
 
     def _called(self, compute: Compute, shapes: Shapes, device: Device) -> float:
-        name, stage, algorithm = compute.kernel
-        if name == "convert":
+        if compute.kernel[0] == "convert":
             return conversion_seconds(shapes.inputs[0], device, self.profile)
-        op = operator(name)
-        if op is None:  # an instruction of the program's own, such as adding up totals: a call and no work to speak of
+        if (
+            operator(compute.kernel[0]) is None
+        ):  # of the program's own, such as adding up totals: a call, next to no work
             return overhead(device, self.profile)
-        stage = STAGES.get(op.role, stage) if stage == "forward" else stage
-        parts = shapes.attrs.get("parts", 1)
-        if compute.rows:
-            several = _cut(shapes, compute.rows)
-            return sum(seconds(op, stage, s, algorithm, compute.layout, device, self.profile).seconds for s in several)
-        if isinstance(parts, int) and parts > 1:  # as many calls, each of a part of the samples
-            inputs, outputs = (tuple(_part(t, parts) for t in types) for types in (shapes.inputs, shapes.outputs))
-            shapes = Shapes(inputs, outputs, shapes.attrs)
-            return parts * seconds(op, stage, shapes, algorithm, compute.layout, device, self.profile).seconds
-        return seconds(op, stage, shapes, algorithm, compute.layout, device, self.profile).seconds
+        found = 0.0
+        for call in calls(compute, shapes):
+            algorithm, layout = compute.kernel[2], compute.layout
+            figure = seconds(call.operator, call.stage, call.shapes, algorithm, layout, device, self.profile)
+            found += call.times * figure.seconds
+        return found
+
+    def kernels(self, compute: Compute, role: Role) -> tuple[Call, ...]:
+        """The calls that an instruction of a role makes of an operator's kernel, on the rank with most samples."""
+        types = ([self._local(role, name, role.largest_shard) for name in names]
+                 for names in (compute.inputs, compute.outputs))  # fmt: skip
+        inputs, outputs = map(tuple, types)
+        return tuple(calls(compute, Shapes(inputs, outputs, dict(compute.attrs))))
 
     def _copy(self, types: list[TensorType], device: Device) -> float:
         """All is read and written once."""
@@ -226,6 +229,32 @@ class Prices:
             names = dict.fromkeys(self.devices[rank] for rank in role.ranks)
             self._slowest[role.name] = min(names, key=lambda name: self.cluster.device(name).peak("f32"))
         return self._slowest[role.name]
+
+
+class Call(NamedTuple):
+    """A kernel as `dlc.cost.compute.seconds` prices it, and how often it is called."""
+
+    operator: Operator
+    stage: str
+    shapes: Shapes
+    times: int = 1
+
+
+def calls(compute: Compute, shapes: Shapes) -> Iterator[Call]:
+    """What an instruction calls of an operator's kernel on these shapes; nothing where it is of no operator."""
+    name, stage, _ = compute.kernel
+    op = operator(name)
+    if op is None:
+        return
+    stage = STAGES.get(op.role, stage) if stage == "forward" else stage
+    parts = shapes.attrs.get("parts", 1)
+    if compute.rows:
+        yield from (Call(op, stage, each) for each in _cut(shapes, compute.rows))
+    elif isinstance(parts, int) and parts > 1:  # as many calls, each of a part of the samples
+        inputs, outputs = (tuple(_part(t, parts) for t in types) for types in (shapes.inputs, shapes.outputs))
+        yield Call(op, stage, Shapes(inputs, outputs, shapes.attrs), parts)
+    else:
+        yield Call(op, stage, shapes)
 
 
 def _part(type_: TensorType, parts: int) -> TensorType:

@@ -198,6 +198,14 @@ class Profile:
         return one * known[most] / known[1] if most > 1 and 1 in known else one
 
 
+def with_samples(profile: Profile | None, samples: tuple[Sample, ...], device: str) -> Profile | None:
+    """A device's profile, if it has one, with these kernels before its own."""
+    if not samples:
+        return profile
+    known = profile or Profile(device)
+    return replace(known, samples=(*samples, *known.samples))
+
+
 def interval(seconds: float, profile: Profile | None = None) -> tuple[float, float]:
     """From when to when a prediction of so many seconds may come true, by a profile or without one."""
     spread = ANALYTIC_SPREAD if profile is None else profile.spread

@@ -1,0 +1,265 @@
+"""`--tune`: the kernels that matter to one network, measured on this machine and kept for the next time.
+
+A plan is made, then all that might have been chosen in its place is timed as its program would call it: for each pass
+of an op on what a rank has of it, every legal algorithm in every layout. Identical kernels are timed once. With these
+figures the plan is made again, which may ask for others, until it asks for no more. Kernels are timed where they can
+change the choice: those that by their intervals may be the fastest way to compute something, the longest passes first.
+
+Figures are kept in the cache's folder, in a file for this machine, family of kernels and number of threads. With all of
+them there nothing is timed, and the plan is always the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dlc
+from backends.numpy_mpi.kernels.native import cache_folder, find_compiler, processor
+from backends.numpy_mpi.timing import Case, NoKernelError, time_kernels
+from dlc.cost.compute import seconds as predicted_seconds
+from dlc.cost.price import Call, Prices, default_price
+from dlc.cost.profile import ANALYTIC_SPREAD, KernelKey, Profile, kernel_key, kernel_row, read_profile
+from dlc.ir.program import Compute
+from dlc.ir.ranks import schedule
+from dlc.ops import operator
+from passes.options import candidates, operations, rules_of
+
+if TYPE_CHECKING:
+    from dlc.cluster.topology import Device
+    from dlc.driver import Compiled
+    from dlc.ir.program import Role
+
+Measured = tuple[tuple[KernelKey, float], ...]
+"""Kernels with their seconds, as a profile holds them."""
+
+SHARE = 0.95
+"""Kernels without a choice are timed that together take so much of what all of them take."""
+
+ROUNDS = 4
+"""How often the plan is made again; it seldom asks for others more than once."""
+
+AT_ONCE, SECONDS = 24, 1.0
+"""So many kernels take turns in a process, which lasts about so long."""
+
+DTYPES = ("f32", "f64")
+LAYOUTS = ("NCHW", "NHWC", "CHWN")
+
+
+@dataclass(slots=True)
+class Ask:
+    """All ways to compute one pass of an op on the same operands, by prediction; the plan spends `seconds` a step."""
+
+    cases: tuple[Case, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning came to: kernels with their seconds; how many kinds of calls were timed now, and how many were left
+    out because the time was over."""
+
+    kernels: Measured
+    timed: int
+    left_out: int
+
+
+def tune(
+    plan: Callable[[Measured], Compiled],
+    device: Device,
+    budget: float,
+    report: Callable[[int, int], None] = lambda done, all_: None,
+) -> Tuned:
+    """Measure what a plan for a device asks for; `plan` makes it with kernels that are measured.
+
+    `budget` bounds the seconds that are spent on timing; `report` is told how many kernels of how many were timed.
+    Errors: those of `plan`; OSError or RuntimeError where the process that times kernels fails.
+    """
+    kept = Kept(device)
+    known, spent, timed = dict(kept.read()), 0.0, 0
+    made, left = plan(tuple(known.items())), list[Case]()
+    for _ in range(ROUNDS):
+        wanted = {key_of(case): case for ask in asks(made) for case in ask.cases}
+        left = [case for key, case in wanted.items() if key not in known]
+        if not left:
+            break
+        while left and spent < budget:
+            report(timed, timed + len(left))
+            begin = time.perf_counter()
+            group, left = left[:AT_ONCE], left[AT_ONCE:]
+            for timing in time_kernels(group, device.cores, seconds=SECONDS):
+                known |= dict.fromkeys(_keys(timing.case), timing.seconds)
+            timed, spent = timed + len(group), spent + time.perf_counter() - begin
+            kept.write(known)
+        if left:
+            break
+        made = plan(tuple(known.items()))
+    return Tuned(tuple(known.items()), timed, len(left))
+
+
+# --- what a plan asks for ------------------------------------------------------------------------------------------
+
+
+def asks(made: Compiled) -> tuple[Ask, ...]:
+    """What to measure for a plan, what takes longest first: every pass with a choice, and the longest of the others."""
+    context, program = made.context, made.program
+    prices = default_price(program, context.cluster, context.profile)
+    ways, found = _ways(made), dict[KernelKey, Ask]()
+    for role in program.roles:
+        device = context.cluster.device(prices.devices[role.ranks[0]])
+        for compute, call in _calls(role, prices):
+            case = _case(call, compute.kernel[2], compute.layout, device)
+            if case is None:
+                continue
+            key = key_of(case)
+            if key not in found:
+                legal = ways.get((compute.address.partition(".chunk")[0], call.stage), ())
+                found[key] = Ask(
+                    _near_best(call, ((compute.kernel[2], compute.layout), *legal), device, context.profile)
+                )
+            found[key].seconds += call.times * _predicted(case, call, device, context.profile)
+    chosen = [ask for ask in found.values() if len(ask.cases) > 1]
+    return tuple(sorted((*chosen, *_longest(found.values())), key=lambda ask: -ask.seconds))
+
+
+def _calls(role: Role, prices: Prices) -> Iterator[tuple[Compute, Call]]:
+    """The kernels of a training step of a role, as often as they are called."""
+    segments = {segment.name: segment for segment in role.segments}
+    for row in schedule(role, "train_step"):
+        for instruction in segments[row.segment].instructions:
+            if isinstance(instruction, Compute):
+                yield from ((instruction, call) for call in prices.kernels(instruction, role))
+
+
+def _ways(made: Compiled) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
+    """(address of an op, pass) -> every legal (algorithm, layout)."""
+    graph, rules = made.graph, rules_of(made.context.request, made.context.exact)
+    found: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+    for operation in operations(graph):
+        legal = [c for c in candidates(graph, operation, rules, graph.batch) if c.excluded is None]
+        for candidate in legal:
+            for address in (operation.address, candidate.node.address):
+                key = (address, candidate.node.stage)
+                found[key] = (*found.get(key, ()), (candidate.algorithm, candidate.layout))
+    return found
+
+
+def _near_best(
+    call: Call, ways: Iterable[tuple[str, str]], device: Device, profile: Profile | None
+) -> tuple[Case, ...]:
+    """The first way, and of the others those whose interval begins before that of the fastest one ends."""
+    spread = ANALYTIC_SPREAD if profile is None else profile.spread
+    known = {key_of(case): case for way in ways if (case := _case(call, *way, device)) is not None}
+    first, *_ = known
+    if call.operator.elementwise:
+        return (known[first],)
+    times = {key: _predicted(case, call, device, profile) for key, case in known.items()}
+    limit = min(times.values()) * (1.0 + spread) ** 2
+    return tuple(known[key] for key in sorted(times, key=lambda key: times[key]) if key == first or times[key] <= limit)
+
+
+def _longest(found: Iterable[Ask]) -> list[Ask]:
+    """Of those without a choice the longest, until they make up most of what all take."""
+    alone = sorted((ask for ask in found if len(ask.cases) == 1), key=lambda ask: -ask.seconds)
+    total, taken, kept = sum(ask.seconds for ask in alone), 0.0, list[Ask]()
+    for ask in alone:
+        if taken >= SHARE * total:
+            break
+        kept.append(ask)
+        taken += ask.seconds
+    return kept
+
+
+def _case(call: Call, algorithm: str, layout: str, device: Device) -> Case | None:
+    """What is timed of a call; None for views, other element types, and what has no kernel."""
+    case = Case(call.operator.name, call.stage, call.shapes, algorithm, layout, device.kernels)
+    floats = {t.dtype for t in (*call.shapes.inputs, *call.shapes.outputs) if t.dtype.startswith(("f", "bf", "tf"))}
+    if call.operator.view or not floats <= set(DTYPES):
+        return None
+    try:
+        case.kernel  # noqa: B018  it is looked for here
+    except NoKernelError:
+        return None
+    return case
+
+
+def _predicted(case: Case, call: Call, device: Device, profile: Profile | None) -> float:
+    return predicted_seconds(
+        call.operator, case.stage, case.shapes, case.algorithm, case.layout, device, profile
+    ).seconds
+
+
+def key_of(case: Case) -> KernelKey:
+    """What a profile knows a case by."""
+    return kernel_key(case.op, case.stage, case.algorithm, case.layout, case.shapes)
+
+
+def _keys(case: Case) -> Iterator[KernelKey]:
+    """All that a case tells of: kernels that go over elements in the order of memory are the same in every layout."""
+    op = operator(case.op)
+    layouts = LAYOUTS if case.layout and op is not None and op.elementwise else (case.layout,)
+    for layout in layouts:
+        yield kernel_key(case.op, case.stage, case.algorithm, layout, case.shapes)
+
+
+# --- what is kept --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The file of what was measured on this machine, with a device's family of kernels and number of threads."""
+
+    device: Device
+
+    @property
+    def path(self) -> Path:
+        """In the cache's folder."""
+        kernels = self.device.kernels
+        return cache_folder() / f"tuned-{fingerprint(kernels)}-{kernels}-{self.device.cores}.json"
+
+    def read(self) -> Measured:
+        """What it holds; nothing where there is no such file, or one that is damaged."""
+        try:
+            return read_profile(json.loads(self.path.read_text(encoding="utf-8"))).kernels
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return ()
+
+    def write(self, kernels: dict[KernelKey, float]) -> None:
+        """Keep these besides what others have added meanwhile: a new file takes the old one's place."""
+        path, every = self.path, {**dict(self.read()), **kernels}
+        rows = [json.dumps(kernel_row(key, seconds)) for key, seconds in sorted(every.items(), key=str)]
+        head, body = (
+            json.dumps({"schema": 1, "device": f"{self.device.kernels}, {self.device.cores} threads"}),
+            ",\n".join(rows),
+        )
+        text = f'{head[:-1]}, "kernels": [\n{body}\n]}}\n'
+        number, fresh = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+        with open(number, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(fresh, path)
+
+
+def fingerprint(kernels: str) -> str:
+    """A digest of what times depend on besides shapes: processor, cores, compiler, the versions of dlc and NumPy."""
+    import numpy as np
+
+    compiler = " ".join(find_compiler()) if kernels == "c" else ""
+    parts = (_model(), processor(), str(os.cpu_count()), dlc.__version__, np.__version__, compiler)
+    return sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _model() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
