@@ -22,7 +22,7 @@ from dlc.folders import write_folder
 from dlc.inspect.trials import CHOSEN, Trial
 from dlc.ir.request import Request, Rule
 from dlc.ir.training import Choice, Training
-from dlc.job import FULL
+from dlc.job import FULL, family_of
 from dlc.launch import TIMED_OUT, launch
 from passes.options import Rules, candidates, operations, rules_of
 from passes.planning.plan import decisions
@@ -97,7 +97,7 @@ def ways(source: Source, options: Options, cluster: Cluster, count: int) -> Iter
 def at_hand(source: Source, options: Options, cluster: Cluster) -> tuple[Job, Context]:
     """The job and its context on a cluster that the file need not name; `options.cluster` says which plan block."""
     job, context = context_of(source, replace(options, ranks=None))
-    family = options.kernels or context.request.kernels
+    family = family_of(options.kernels or context.request.kernels)
     cluster = cluster.computing_with(family if context.compute in FULL else "numpy")
     request = replace(context.request, cluster=cluster.name, mesh=())
     training = replace(context.training, data=_few(context.training, job.graph.batch), checkpoint=None, stop=None)

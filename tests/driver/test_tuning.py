@@ -29,7 +29,7 @@ class Planner:
     """Plans LeNet-5 and counts how often."""
 
     def __init__(self, **options: object) -> None:
-        self.options = Options(parameters={"batch": "4"}, ranks=1, **options)  # type: ignore[arg-type]
+        self.options = Options(parameters={"batch": "4"}, ranks=1, kernels="numpy", **options)  # type: ignore[arg-type]
         self.source, self.made = driver.read(str(SPECS / "lenet5.dlspec"), self.options.parameters), list[Compiled]()
 
     def __call__(self, kernels: Measured) -> Compiled:
