@@ -24,13 +24,16 @@ from typing import TYPE_CHECKING
 
 import dlc
 from backends.numpy_mpi.kernels.native import cache_folder, find_compiler, processor
-from backends.numpy_mpi.timing import Case, NoKernelError, time_kernels
-from dlc.cost.compute import seconds as predicted_seconds
+from backends.numpy_mpi.timing import Case, NoKernelError, Timing, time_kernels
+from dlc.cost.compute import seconds as priced
 from dlc.cost.price import Call, Prices, default_price
-from dlc.cost.profile import ANALYTIC_SPREAD, KernelKey, Profile, kernel_key, kernel_row, read_profile
+from dlc.cost.profile import KernelKey, Profile, Sample
+from dlc.cost.profile_json import profile_document, read_profile
+from dlc.ir.plan import Figure
 from dlc.ir.program import Compute
 from dlc.ir.ranks import schedule
 from dlc.ops import operator
+from dlc.ops.operator import LAYOUTS
 from passes.options import candidates, operations, rules_of
 
 if TYPE_CHECKING:
@@ -38,8 +41,8 @@ if TYPE_CHECKING:
     from dlc.driver import Compiled
     from dlc.ir.program import Role
 
-Measured = tuple[tuple[KernelKey, float], ...]
-"""Kernels with their seconds, as a profile holds them."""
+Measured = tuple[Sample, ...]
+"""Kernels that were timed, as a profile holds them."""
 
 SHARE = 0.95
 """Kernels without a choice are timed that together take so much of what all of them take."""
@@ -51,7 +54,6 @@ AT_ONCE, SECONDS = 24, 1.0
 """So many kernels take turns in a process, which lasts about so long."""
 
 DTYPES = ("f32", "f64")
-LAYOUTS = ("NCHW", "NHWC", "CHWN")
 
 
 @dataclass(slots=True)
@@ -84,8 +86,8 @@ def tune(
     Errors: those of `plan`; OSError or RuntimeError where the process that times kernels fails.
     """
     kept = Kept(device)
-    known, spent, timed = dict(kept.read()), 0.0, 0
-    made, left = plan(tuple(known.items())), list[Case]()
+    known, spent, timed = kept.read(), 0.0, 0
+    made, left = plan(tuple(known.values())), list[Case]()
     for _ in range(ROUNDS):
         wanted = {key_of(case): case for ask in asks(made) for case in ask.cases}
         left = [case for key, case in wanted.items() if key not in known]
@@ -96,13 +98,13 @@ def tune(
             begin = time.perf_counter()
             group, left = left[:AT_ONCE], left[AT_ONCE:]
             for timing in time_kernels(group, device.cores, seconds=SECONDS):
-                known |= dict.fromkeys(_keys(timing.case), timing.seconds)
+                known |= {sample.key: sample for sample in _samples(timing, device.cores)}
             timed, spent = timed + len(group), spent + time.perf_counter() - begin
             kept.write(known)
         if left:
             break
-        made = plan(tuple(known.items()))
-    return Tuned(tuple(known.items()), timed, len(left))
+        made = plan(tuple(known.values()))
+    return Tuned(tuple(known.values()), timed, len(left))
 
 
 # --- what a plan asks for ------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ def asks(made: Compiled) -> tuple[Ask, ...]:
                 found[key] = Ask(
                     _near_best(call, ((compute.kernel[2], compute.layout), *legal), device, context.profile)
                 )
-            found[key].seconds += call.times * _predicted(case, call, device, context.profile)
+            found[key].seconds += call.times * _predicted(case, call, device, context.profile).seconds
     chosen = [ask for ask in found.values() if len(ask.cases) > 1]
     return tuple(sorted((*chosen, *_longest(found.values())), key=lambda ask: -ask.seconds))
 
@@ -155,15 +157,15 @@ def _ways(made: Compiled) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
 def _near_best(
     call: Call, ways: Iterable[tuple[str, str]], device: Device, profile: Profile | None
 ) -> tuple[Case, ...]:
-    """The first way, and of the others those whose interval begins before that of the fastest one ends."""
-    spread = ANALYTIC_SPREAD if profile is None else profile.spread
+    """The first way, and of the others those whose interval begins before that of the fastest one ends, by time."""
     known = {key_of(case): case for way in ways if (case := _case(call, *way, device)) is not None}
     first, *_ = known
     if call.operator.elementwise:
         return (known[first],)
-    times = {key: _predicted(case, call, device, profile) for key, case in known.items()}
-    limit = min(times.values()) * (1.0 + spread) ** 2
-    return tuple(known[key] for key in sorted(times, key=lambda key: times[key]) if key == first or times[key] <= limit)
+    figures = {key: _predicted(case, call, device, profile) for key, case in known.items()}
+    limit = min(figure.interval[1] for figure in figures.values())
+    near = [key for key, figure in figures.items() if key == first or figure.interval[0] <= limit]
+    return tuple(known[key] for key in sorted(near, key=lambda key: figures[key].seconds))
 
 
 def _longest(found: Iterable[Ask]) -> list[Ask]:
@@ -191,23 +193,24 @@ def _case(call: Call, algorithm: str, layout: str, device: Device) -> Case | Non
     return case
 
 
-def _predicted(case: Case, call: Call, device: Device, profile: Profile | None) -> float:
-    return predicted_seconds(
-        call.operator, case.stage, case.shapes, case.algorithm, case.layout, device, profile
-    ).seconds
+def _predicted(case: Case, call: Call, device: Device, profile: Profile | None) -> Figure:
+    return priced(call.operator, case.stage, case.shapes, case.algorithm, case.layout, device, profile)
 
 
 def key_of(case: Case) -> KernelKey:
     """What a profile knows a case by."""
-    return kernel_key(case.op, case.stage, case.algorithm, case.layout, case.shapes)
+    return Sample(case.op, case.stage, case.algorithm, case.layout, case.shapes, 0.0).key
 
 
-def _keys(case: Case) -> Iterator[KernelKey]:
-    """All that a case tells of: kernels that go over elements in the order of memory are the same in every layout."""
-    op = operator(case.op)
-    layouts = LAYOUTS if case.layout and op is not None and op.elementwise else (case.layout,)
-    for layout in layouts:
-        yield kernel_key(case.op, case.stage, case.algorithm, layout, case.shapes)
+def _samples(timing: Timing, threads: int) -> Iterator[Sample]:
+    """All that a timing tells of: kernels that go over elements in the order of memory are alike in every layout.
+
+    Four digits are kept, as in the file, so that those that were timed now give the plan that they give later.
+    """
+    case, op = timing.case, operator(timing.case.op)
+    seconds, spread = float(f"{timing.seconds:.4g}"), float(f"{timing.spread:.4g}")
+    for layout in LAYOUTS if case.layout and op is not None and op.elementwise else (case.layout,):
+        yield Sample(case.op, case.stage, case.algorithm, layout, case.shapes, seconds, spread, case.kernels, threads)
 
 
 # --- what is kept --------------------------------------------------------------------------------------------------
@@ -225,25 +228,21 @@ class Kept:
         kernels = self.device.kernels
         return cache_folder() / f"tuned-{fingerprint(kernels)}-{kernels}-{self.device.cores}.json"
 
-    def read(self) -> Measured:
+    def read(self) -> dict[KernelKey, Sample]:
         """What it holds; nothing where there is no such file, or one that is damaged."""
         try:
-            return read_profile(json.loads(self.path.read_text(encoding="utf-8"))).kernels
+            profile = read_profile(json.loads(self.path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return ()
+            return {}
+        return {sample.key: sample for sample in profile.samples}
 
-    def write(self, kernels: dict[KernelKey, float]) -> None:
+    def write(self, samples: dict[KernelKey, Sample]) -> None:
         """Keep these besides what others have added meanwhile: a new file takes the old one's place."""
-        path, every = self.path, {**dict(self.read()), **kernels}
-        rows = [json.dumps(kernel_row(key, seconds)) for key, seconds in sorted(every.items(), key=str)]
-        head, body = (
-            json.dumps({"schema": 1, "device": f"{self.device.kernels}, {self.device.cores} threads"}),
-            ",\n".join(rows),
-        )
-        text = f'{head[:-1]}, "kernels": [\n{body}\n]}}\n'
+        path, every = self.path, {**samples, **self.read()}
+        kept = Profile("this machine", samples=tuple(every[key] for key in sorted(every, key=str)))
         number, fresh = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
         with open(number, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            json.dump({name: value for name, value in profile_document(kept).items() if value}, stream)
         os.replace(fresh, path)
 
 
