@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device
+from dlc.cost.c_kernels import CALL
 from dlc.cost.communication import processing
 from dlc.cost.compute import conversion_seconds, overhead, priced, seconds
 from dlc.cost.phases import Phase
@@ -38,6 +39,7 @@ from dlc.ir.ranks import Neighbours
 from dlc.ir.storage import Storage, local, operand_bytes, placed
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator
+from dlc.ops.fusion import fusion_of
 from dlc.ops.operator import Operator, Shapes
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Prices:
 
     def _seconds(self, instruction: Instruction, role: Role, samples: int, device: Device) -> float:
         match instruction:
+            case Compute(members=members) if members:
+                return self._fused(instruction, role, samples, device)
             case Compute():
                 return self._kernel(instruction, role, samples, device)
             case Load(buffers=buffers):
@@ -119,6 +123,13 @@ class Prices:
         if key not in self._kernels:
             self._kernels[key] = self._called(compute, Shapes(inputs, outputs, dict(compute.attrs)), device)
         return self._kernels[key]
+
+    def _fused(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
+        """Its members' seconds without the calls and the traffic that it saves, but no less than the longest takes."""
+        each = [self._kernel(made, role, samples, device) for made in compute.members]
+        inner = self._local(role, compute.inner[0], samples)
+        saved = Phase(bytes=fusion_of(compute).saved * inner.bytes, calls=CALL * (len(each) - 1))
+        return max(*each, sum(each) - priced((saved,), inner.dtype, device, self.profile).seconds)
 
     def _called(self, compute: Compute, shapes: Shapes, device: Device) -> float:
         if compute.kernel[0] == "convert":

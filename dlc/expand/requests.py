@@ -41,6 +41,7 @@ SETTINGS = (
     Field("shard", "word", "none", choices=("none", "optimizer", "gradients", "weights")),
     Field("recompute", "word", "auto", choices=("auto", "none", "all")),
     Field("overlap", "flag", "auto", choices=("auto",)),
+    Field("fusion", "flag", "auto", choices=("auto",)),
     Field("kernels", "word", "auto", choices=KERNEL_FAMILIES),
 )
 """The settings of a plan block besides `strategy`."""
@@ -125,8 +126,9 @@ def _settings(item: ast.Plan, cluster: Cluster, reader: Reader) -> dict[str, Any
         return None
     found = {key.removeprefix("pipeline."): value for key, value in values}
     found["microbatches"] = None if found["microbatches"] == "auto" else found["microbatches"]
-    if isinstance(found["overlap"], bool):
-        found["overlap"] = "yes" if found["overlap"] else "no"
+    for key in ("overlap", "fusion"):
+        if isinstance(found[key], bool):
+            found[key] = "yes" if found[key] else "no"
     return {**found, "strategy": strategy}
 
 

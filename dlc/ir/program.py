@@ -76,6 +76,12 @@ class Compute:
     runtime: tuple[str, ...] = ()
     layout: str = ""
     reason: str = ""
+    members: tuple[Compute, ...] = ()
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The buffers that members hand to one another and that nothing else sees."""
+        return tuple(name for member in self.members for name in member.outputs if name not in self.outputs)
 
     @property
     def rows(self) -> str:
@@ -208,11 +214,13 @@ class Role:
     mesh: Mesh | None = None  # of its ranks, where buffers have placements
     _buffers: dict[str, Buffer] = field(init=False, repr=False, compare=False)
     _segments: dict[str, Segment] = field(init=False, repr=False, compare=False)
+    _unstored: frozenset[str] = field(init=False, repr=False, compare=False)
     _uneven: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_buffers", {buffer.name: buffer for buffer in self.buffers})
         object.__setattr__(self, "_segments", {segment.name: segment for segment in self.segments})
+        object.__setattr__(self, "_unstored", _unstored(self.segments))
         sizes = [stop - start for start, stop in self.shards] or [0]
         object.__setattr__(self, "_uneven", len(set(self.shards)) if max(sizes) - min(sizes) > 1 else 0)
 
@@ -225,6 +233,11 @@ class Role:
         return self._segments[name]
 
     @property
+    def unstored(self) -> frozenset[str]:
+        """The buffers that no instruction names but as what a fused call's members hand on: they have no memory."""
+        return self._unstored
+
+    @property
     def uneven(self) -> int:
         """How many different shards there are, where they differ by more than the remainder of a division; else 0."""
         return self._uneven
@@ -233,6 +246,12 @@ class Role:
     def largest_shard(self) -> int:
         """Samples of the batch on the rank that has most."""
         return max(stop - start for start, stop in self.shards)
+
+
+def _unstored(segments: tuple[Segment, ...]) -> frozenset[str]:
+    calls = [made for segment in segments for made in segment.instructions if isinstance(made, Compute)]
+    inner = {name for made in calls if made.members for name in made.inner}
+    return frozenset(inner.difference(*((*made.inputs, *made.outputs) for made in calls))) if inner else frozenset()
 
 
 @dataclass(frozen=True, slots=True)

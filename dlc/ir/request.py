@@ -75,6 +75,7 @@ class Request:
     shard: str = "none"
     recompute: str = "auto"
     overlap: str = "auto"
+    fusion: str = "auto"
     kernels: str = "auto"
     limits: tuple[Limit, ...] = ()
     pins: tuple[Rule, ...] = ()

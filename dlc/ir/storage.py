@@ -87,6 +87,8 @@ class Storage:
 
     def bytes(self, buffer: Buffer) -> int:
         """Bytes of one copy. Workspaces are as large as the largest shard needs, whatever this rank holds."""
+        if buffer.name in self.role.unstored:
+            return 0
         if buffer.kind == "workspace" and not buffer.placement:
             return buffer.type.bytes
         size, batch, held = DTYPE_BYTES[buffer.type.dtype], BATCH in buffer.type.names, placed(self.role, buffer)

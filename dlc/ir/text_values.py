@@ -25,6 +25,7 @@ from dlc.diagnostics import Span
 from dlc.ir.graph import Init
 from dlc.ir.mesh import Mesh
 from dlc.ir.plan import Alternative, Bounds, Figure, PassPlan, Prediction, Reason, Stage
+from dlc.ir.program import Compute
 from dlc.ir.request import Split
 from dlc.ir.tensor import DTYPE_BYTES, Axis, TensorType
 
@@ -40,6 +41,7 @@ RECORDS: dict[str, type[Any]] = {
     "bounds": Bounds,
     "alternative": Alternative,
     "span": Span,
+    "compute": Compute,
 }
 """Dataclasses that are written inside a line, by their word."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.storage import begins, title, touched
-from dlc.proof import by_rows, casts, exchanges, kernels, updates
+from dlc.proof import by_rows, casts, exchanges, fusions, kernels, updates
 from dlc.proof.memory import Content
 from dlc.proof.neighbours import Around
 from dlc.proof.state import At, State
@@ -186,7 +186,10 @@ class Walk:
 
 
 def _compute(state: State, at: At, made: Compute) -> None:
-    """A kernel: one that works in place, one that gives squares for norms, or any other."""
+    """A kernel: one that works in place, one that gives squares for norms, or any other; a fused one by its members."""
+    if made.members:
+        fusions.compute(state, at, made, _compute)
+        return
     if state.changes.casts:
         casts.check_kernel(state, at, made)
     node = state.changes.nodes.get(made.address)

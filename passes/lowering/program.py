@@ -29,6 +29,7 @@ from dlc.ir.tensor import BATCH, tensor
 from passes.context import Context
 from passes.lowering import schedule
 from passes.lowering.forms import Form, whole
+from passes.lowering.fuse import fused_program
 from passes.lowering.memory import shared
 from passes.lowering.nodes import Nodes, runs_of
 from passes.lowering.overlap import overlapped
@@ -82,11 +83,23 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
         graph.metrics,
     )
     scalars = (*(value for _, value in graph.metrics), *((graph.loss,) if graph.loss else ()))
+    program = overlapped(program, context, plan.kernels == "c")
     return Lowered(
-        overlapped(program, context, plan.kernels == "c"),
+        fused_program(program) if fuses(plan, context) else program,
         tuple((*_made(outputs.values(), device, role), *scalars) for device, role in zip(made, roles, strict=True)),
         plan,
         context,
+    )
+
+
+FUSED_TYPES = ("f32", "f64")
+"""Element types that there are kernels in C for."""
+
+
+def fuses(plan: Plan, context: Context) -> bool:
+    """Whether kernels of a program are fused: those in C are, unless the plan forbids it."""
+    return (
+        plan.kernels == "c" and context.request.fusion != "no" and context.compute in FUSED_TYPES and not context.exact
     )
 
 

@@ -22,7 +22,7 @@ VECTORS = ("scale", "shift", "mean", "variance")
 READS = {
     "bn_relu_forward": ("x", *VECTORS),
     "bn_relu_inference": ("x", *VECTORS),
-    "bn_relu_dx": ("dy", "x", "y", "scale", "batch_mean", "batch_rstd"),
+    "bn_relu_dx": ("dy", "y", "x", "scale", "batch_mean", "batch_rstd"),
     "bn_add_relu_forward": ("x", *VECTORS, "added"),
     "bn_add_relu_inference": ("x", *VECTORS, "added"),
 }
@@ -62,7 +62,7 @@ def test_numpy_kernels_do_what_the_single_ones_do() -> None:
         assert np.array_equal(y, second)
         assert np.array_equal(tables, saved)
         found, expected = ([np.empty_like(x), np.empty(shape[1]), np.empty(shape[1])] for _ in range(2))
-        bn_fused.bn_relu_dx(dy, x, y, vectors[0], *tables, *found, **told)
+        bn_fused.bn_relu_dx(dy, y, x, vectors[0], *tables, *found, **told)
         relu_dx(dy, second, first)
         bn.bn_dx(first, x, vectors[0], *saved, *expected, **told)
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -136,28 +136,28 @@ DX_BODY = """\
 def gradients(name: str, reads: tuple[str, ...] = (), dy: str = "dy[i]") -> Sums:
     """Sums of dy and of dy·(x - mean); `dy` is what stands for it, from more arrays that are read."""
     terms = (dy, f"({dy}) * (x[i] - $mean)")
-    return Sums(name, "dy and dy·(x - mean)", ("dy", "x", *reads), terms, ("dy_sums", "dyx_sums"), dy)
+    return Sums(name, "dy and dy·(x - mean)", ("dy", *reads, "x"), terms, ("dy_sums", "dyx_sums"), dy)
 
 
 GRADIENTS = gradients("bn_gradient")
 
 
 def grad_sums(op: str = "bn", sums: Sums = GRADIENTS) -> Make:
-    """dy, x, [operand], batch_mean, batch_rstd -> dy_sums, dyx_sums."""
+    """dy, [operand], x, batch_mean, batch_rstd -> dy_sums, dyx_sums."""
     reads = (*sums.reads, *STATISTIC)
     title = "Sums of dy and of dy·x̂ by groups of samples."
     return phase(f"{op}_grad_sums", title, sums, GRAD_SUMS_BODY, reads, sums.targets, SUMS, SPAN_SUMS)
 
 
 def grad_apply(op: str = "bn", sums: Sums = GRADIENTS) -> Make:
-    """dy, x, [operand], scale, batch_mean, batch_rstd, dy_sums, dyx_sums -> dx, dscale, dshift."""
+    """dy, [operand], x, scale, batch_mean, batch_rstd, dy_sums, dyx_sums -> dx, dscale, dshift."""
     reads = (*sums.reads, "scale", *STATISTIC, *sums.targets)
     title = "dx, and dscale = Σ dy·x̂ and dshift = Σ dy over the groups begun here."
     return phase(f"{op}_grad_apply", title, sums, GRAD_APPLY_BODY, reads, ("dx", "dscale", "dshift"), SLOPES)
 
 
 def dx(op: str = "bn", sums: Sums = GRADIENTS) -> Make:
-    """dy, x, [operand], scale, batch_mean, batch_rstd -> dx, dscale, dshift."""
+    """dy, [operand], x, scale, batch_mean, batch_rstd -> dx, dscale, dshift."""
     reads = (*sums.reads, "scale", *STATISTIC)
     title = "dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)), dscale = Σ dy·x̂ and dshift = Σ dy."
     return phase(f"{op}_dx", title, sums, DX_BODY, reads, ("dx", "dscale", "dshift"), SUMS, SLOPES)

@@ -121,6 +121,8 @@ KERNELS: Kernels = {
     ("bn", "inference", ""): Kernel("bn", "bn_inference"),
     ("bn", "statistics", ""): Kernel("bn", "bn_statistics"),
     ("bn", "update", ""): Kernel("bn", "bn_update"),
+    **_kernels("bn_fused", "bn_relu", "forward", "apply", "inference", "dx"),
+    **_kernels("bn_fused", "bn_add_relu", "forward", "apply", "inference"),
     **_kernels("norms", "layernorm", "forward", "dx", "dw"),
     **_kernels("norms", "rmsnorm", "forward", "dx", "dw"),
     **_kernels("norms", "groupnorm", "forward", "dx", "dw"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .bn import bn_dx, bn_forward, bn_inference
+from .bn import bn_apply, bn_dx, bn_forward, bn_inference
 from .layout import Array
 
 
@@ -48,6 +48,40 @@ def bn_add_relu_forward(
     np.maximum(y, 0, out=y)
 
 
+def bn_relu_apply(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    **told: Any,
+) -> None:
+    """y = max(bn(x), 0) with whole sums and sums of squares."""
+    bn_apply(x, scale, shift, sums, squares, y, batch_mean, batch_rstd, **told)
+    np.maximum(y, 0, out=y)
+
+
+def bn_add_relu_apply(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
+    added: Array,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    **told: Any,
+) -> None:
+    """y = max(bn(x) + added, 0) with whole sums and sums of squares."""
+    bn_apply(x, scale, shift, sums, squares, y, batch_mean, batch_rstd, **told)
+    np.add(y, added, out=y)
+    np.maximum(y, 0, out=y)
+
+
 def bn_relu_inference(
     x: Array, scale: Array, shift: Array, mean: Array, variance: Array, y: Array, **told: Any
 ) -> None:
@@ -67,8 +101,8 @@ def bn_add_relu_inference(
 
 def bn_relu_dx(
     dy: Array,
-    x: Array,
     y: Array,
+    x: Array,
     scale: Array,
     batch_mean: Array,
     batch_rstd: Array,

@@ -18,6 +18,7 @@ from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Attrs
 from dlc.ir.program import INNER, OUTER, Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.tensor import BATCH
+from dlc.ops.fusion import main_of
 from passes.lowering.widen import WIDE
 
 PADDED = ".padded"
@@ -226,7 +227,7 @@ class Calls:
 
     def _decided(self, made: Compute) -> Iterator[Expression]:
         kernel = self.emission.kernel(made)
-        grouped = made.kernel[0] == "bn" and "position" in made.runtime
+        grouped = main_of(made).kernel[0] == "bn" and "position" in made.runtime
         over = literal(self._samples_over(made)) if "position" in made.runtime else ""
         together = grouped and "count" in made.runtime and takes(kernel, "count")
         if together:

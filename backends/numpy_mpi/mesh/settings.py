@@ -13,6 +13,7 @@ from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.text import literal
 from dlc.ir.program import BORDER, ROWS, Compute
+from dlc.ops.fusion import main_of
 
 CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_im2col", "conv_winograd")
 """The modules of kernels that are told what is not usual only."""
@@ -81,7 +82,8 @@ class Settings:
                 yield from (each for each in segment.instructions if isinstance(each, Compute))
 
     def _name(self, made: Compute) -> str:
-        """An optimizer's updates are told one thing, all else that an op's kernels compute another."""
+        """An optimizer's updates are told one thing, all else that an op's kernels compute another, fused or not."""
+        made = main_of(made)
         op = made.kernel[1] if made.kernel[0] == "sums" else made.kernel[0]
         return op.upper()
 

@@ -74,7 +74,7 @@ class Rows:
         implied = {name for tensor in self.weights for name in self._implied(tensor)}
         for buffer in self.arrays.role.buffers:
             name = buffer.name
-            if name == SHARED or name in implied or name in self.arrays.bundled:
+            if name == SHARED or name in implied or name in self.arrays.bundled or name in self.arrays.role.unstored:
                 continue
             tensor = self.held.get(name, "")
             if tensor in self.weights:

@@ -1,0 +1,186 @@
+"""Calls that are one: of kernels one behind the other, whose values in between nothing else reads.
+
+The chains are those of `dlc.ops.fusion`. A call stands where its last member stood; what reads another result of a
+member and stood between them comes behind it. Messages keep their places in the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from dlc.ir.program import Compute, Instruction, Program, Role, Segment
+from dlc.ir.storage import reads, title, touched, writes
+from dlc.ops.fusion import BEGINNINGS, FUSIONS, fused
+
+BACKWARD = ("backward", "weights")
+"""How the segments begin that read what the forward pass keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Calls that a kernel could do in one, and why they are not one."""
+
+    members: tuple[Compute, ...]
+    reason: str
+
+
+def fused_program(program: Program) -> Program:
+    """The program with all chains as calls of fused kernels, where nothing stands against it."""
+    return replace(program, roles=tuple(_Fusing(role, _results(program)).fused() for role in program.roles))
+
+
+def missed(program: Program) -> Iterator[Missed]:
+    """What a program leaves apart, role by role."""
+    for role in program.roles:
+        yield from _Fusing(role, _results(program)).missed()
+
+
+def _results(program: Program) -> frozenset[str]:
+    """What is read when an entry is over."""
+    loss = (program.loss,) if program.loss else ()
+    return frozenset((*(name for _, name in (*program.outputs, *program.metrics)), *loss))
+
+
+@dataclass(slots=True)
+class _Line:
+    """The instructions of a segment, and where each buffer is read."""
+
+    instructions: Sequence[Instruction]
+    readers: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for at, made in enumerate(self.instructions):
+            for name in reads(made):
+                self.readers.setdefault(name, []).append(at)
+
+    def calls(self, chain: Sequence[int]) -> tuple[Compute, ...]:
+        """The calls at these places."""
+        found = (self.instructions[at] for at in chain)
+        return tuple(made for made in found if isinstance(made, Compute))
+
+    def chain(self, first: int) -> tuple[int, ...]:
+        """The longest chain that there is a kernel for, from a call on; () where there is none."""
+        made = self.instructions[first]
+        if not isinstance(made, Compute) or (_key(made),) not in BEGINNINGS:
+            return ()
+        found, keys, longest = [first], [_key(made)], 0
+        while (following := self._following(found[-1], keys)) is not None:
+            at, key = following
+            found.append(at)
+            keys.append(key)
+            longest = len(found) if tuple(keys) in FUSIONS else longest
+        return tuple(found[:longest])
+
+    def _following(self, last: int, keys: Sequence[tuple[str, str]]) -> tuple[int, tuple[str, str]] | None:
+        """Where the next call of a chain is, and what it computes."""
+        for at in self.readers.get(writes(self.instructions[last])[0], ()):
+            made = self.instructions[at]
+            if at > last and isinstance(made, Compute) and (*keys, _key(made)) in BEGINNINGS:
+                return at, _key(made)
+        return None
+
+
+def _key(made: Compute) -> tuple[str, str]:
+    return made.kernel[:2]
+
+
+@dataclass(slots=True)
+class _Fusing:
+    """One role. `kept` has the segment that reads of a buffer what another one has left there, `roots` the storage of
+    each view."""
+
+    role: Role
+    results: frozenset[str]
+    kept: dict[str, str] = field(default_factory=dict)
+    viewed: set[str] = field(default_factory=set)
+    roots: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.viewed.update(buffer.view_of for buffer in self.role.buffers if buffer.view_of is not None)
+        for segment in self.role.segments:
+            written = set[str]()
+            for made in segment.instructions:
+                self.kept.update((name, segment.name) for name in reads(made) if name not in written)
+                written.update(writes(made))
+
+    def fused(self) -> Role:
+        """The role with fused calls."""
+        return replace(self.role, segments=tuple(map(self._segment, self.role.segments)))
+
+    def missed(self) -> Iterator[Missed]:
+        """The chains of its segments that are not one call."""
+        for segment in self.role.segments:
+            line = _Line(segment.instructions)
+            for at in range(len(segment.instructions)):
+                chain = line.chain(at)
+                if chain:
+                    made = self._together(line, chain)
+                    yield Missed(line.calls(chain), made if isinstance(made, str) else "the plan forbids it")
+
+    def _segment(self, segment: Segment) -> Segment:
+        at, instructions = 0, segment.instructions
+        line = _Line(instructions)
+        while at < len(instructions):
+            chain = line.chain(at)
+            made = self._together(line, chain) if chain else ""
+            if isinstance(made, str):
+                at += 1
+            else:
+                instructions = (*instructions[:at], *made, *instructions[chain[-1] + 1 :])
+                line = _Line(instructions)
+        return replace(segment, instructions=instructions)
+
+    def _together(self, line: _Line, chain: Sequence[int]) -> tuple[Instruction, ...] | str:
+        """The instructions from the first of a chain to its last, with one call for it; else what stands against it."""
+        members = line.calls(chain)
+        for one, other in pairwise(members):
+            fault = self._not_alone(line, one.outputs[0], other)
+            if fault:
+                return fault
+        call = fused(members, self.role.buffer)
+        if call is None:
+            return "there is no kernel for these operands"
+        before: list[Instruction] = []
+        behind: list[Instruction] = []
+        for at, made in enumerate(line.instructions[chain[0] : chain[-1] + 1], chain[0]):
+            member = at in chain
+            others = behind if member else [*members[: sum(each < at for each in chain)], *behind]
+            if not any(self._meet(made, other) for other in others):
+                before += [] if member else [made]
+            elif member or not isinstance(made, Compute):
+                return f"`{title(behind[0] if member else made)}` stands between"
+            else:
+                behind.append(made)
+        return (*before, call, *behind)
+
+    def _not_alone(self, line: _Line, name: str, reader: Compute) -> str:
+        """Who needs a value besides its reader in the chain; "" where that is all."""
+        others = [line.instructions[at] for at in line.readers[name] if line.instructions[at] is not reader]
+        if others:
+            return f"`{title(others[0])}` reads `{name}`, too"
+        if name in self.results:
+            return f"`{name}` is a result"
+        if name in self.kept:
+            kept = self.kept[name]
+            return "kept for the backward pass" if kept.startswith(BACKWARD) else f"`{name}` is kept for `{kept}`"
+        return f"`{name}` is read under other axes" if self._is_viewed(name) else ""
+
+    def _is_viewed(self, name: str) -> bool:
+        return name in self.viewed or self.role.buffer(name).view_of is not None
+
+    def _meet(self, one: Instruction, other: Instruction) -> bool:
+        """Whether the order of two instructions matters: one of them changes what the other touches."""
+        changed = [self._storages(writes(each) or touched(each)) for each in (one, other)]
+        named = [self._storages(touched(each)) for each in (one, other)]
+        return not changed[0].isdisjoint(named[1]) or not changed[1].isdisjoint(named[0])
+
+    def _storages(self, names: Iterable[str]) -> set[str]:
+        return {self._root(name) for name in names}
+
+    def _root(self, name: str) -> str:
+        if name not in self.roots:
+            parent = self.role.buffer(name).view_of
+            self.roots[name] = name if parent is None else self._root(parent)
+        return self.roots[name]
