@@ -213,11 +213,12 @@ def _require_sound(compiled: Compiled, memory: int | None) -> None:
 
 
 def serial(compiled: Compiled) -> Compiled:
-    """The same network on one rank with the same algorithms and layouts: what a parallel program must equal."""
+    """The same network on one rank with the same algorithms and layouts, each kernel by itself: what a parallel
+    program must equal."""
     from passes.lower import lower
 
     plan = compiled.plan.serial()
-    context = compiled.context.with_(ranks=1)
+    context = compiled.context.with_(ranks=1, request=replace(compiled.context.request, fusion="no"))
     return replace(compiled, context=context, plan=plan, program=lower(compiled.graph, plan, context))
 
 

@@ -85,6 +85,7 @@ def background(compiled: driver.Compiled) -> Background:
     from dlc.cost.price import default_price
     from dlc.inspect.background import Background
     from dlc.inspect.communication import exchanges
+    from dlc.inspect.fusions import chains
 
     context, program = compiled.context, compiled.program
     price = default_price(program, context.cluster, context.profile)
@@ -93,6 +94,7 @@ def background(compiled: driver.Compiled) -> Background:
         context.cluster,
         context.memory.bytes,
         exchanges(program, price),
+        chains(program, price),
         None if compiled.planned is None else compiled.planned.record,
         compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlc.inspect.communication import Exchange
+from dlc.inspect.fusions import Chain
 
 if TYPE_CHECKING:
     from dlc.cluster.topology import Cluster
@@ -24,5 +25,6 @@ class Background:
     cluster: Cluster
     limit: int
     exchanges: tuple[Exchange, ...] = ()
+    chains: tuple[Chain, ...] = ()
     record: Record | None = None
     compiler: bool = True

@@ -21,6 +21,7 @@ from dlc.inspect.decisions import (
     summary,
 )
 from dlc.inspect.folding import Fold, folded, ranges
+from dlc.inspect.fusions import chains_text
 from dlc.inspect.plan_document import plan_document, ratio, reaches
 from dlc.inspect.stages import stages_text
 from dlc.inspect.tables import percent, table
@@ -51,6 +52,8 @@ def plan_text(plan: Plan, request: Request | None = None, known: Background | No
         parts.append(buckets_text(plan))
     if known is not None and sum(each.times for each in known.exchanges) > len(plan.buckets):
         parts.append(communication_text(known.exchanges))
+    if known is not None and plan.kernels == "c" and known.chains:
+        parts.append(chains_text(known.chains))
     if request is not None and (request.pins or request.forbids):
         parts.append(rules_text(request))
     parts.append(bounds_text(plan))

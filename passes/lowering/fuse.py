@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from dlc.ir.program import Compute, Instruction, Program, Role, Segment
-from dlc.ir.storage import reads, title, touched, writes
+from dlc.ir.program import Collective, Compute, Instruction, Program, Role, Segment
+from dlc.ir.storage import reads, touched, writes
 from dlc.ops.fusion import BEGINNINGS, FUSIONS, fused
 
 BACKWARD = ("backward", "weights")
 """How the segments begin that read what the forward pass keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """Calls that a kernel could do in one, and why they are not one."""
+Missed = tuple[Role, Segment, tuple[Compute, ...], str]
+"""Calls that a kernel could do in one, where they are, and why they are not one."""
 
-    members: tuple[Compute, ...]
-    reason: str
+
+UNASKED = "the plan does not ask for it"
+"""What stands against a chain that could be one call."""
 
 
 def fused_program(program: Program) -> Program:
@@ -86,6 +86,13 @@ def _key(made: Compute) -> tuple[str, str]:
     return made.kernel[:2]
 
 
+def _said(made: Instruction) -> str:
+    """`bn dx`, `allreduce`, `send`."""
+    if isinstance(made, Compute):
+        return " ".join(dict.fromkeys(made.kernel[:2]))
+    return made.kind if isinstance(made, Collective) else type(made).__name__.lower()
+
+
 @dataclass(slots=True)
 class _Fusing:
     """One role. `kept` has the segment that reads of a buffer what another one has left there, `roots` the storage of
@@ -117,7 +124,7 @@ class _Fusing:
                 chain = line.chain(at)
                 if chain:
                     made = self._together(line, chain)
-                    yield Missed(line.calls(chain), made if isinstance(made, str) else "the plan forbids it")
+                    yield self.role, segment, line.calls(chain), made if isinstance(made, str) else UNASKED
 
     def _segment(self, segment: Segment) -> Segment:
         at, instructions = 0, segment.instructions
@@ -150,7 +157,7 @@ class _Fusing:
             if not any(self._meet(made, other) for other in others):
                 before += [] if member else [made]
             elif member or not isinstance(made, Compute):
-                return f"`{title(behind[0] if member else made)}` stands between"
+                return f"{_said(behind[0] if member else made)} stands between"
             else:
                 behind.append(made)
         return (*before, call, *behind)
@@ -159,13 +166,12 @@ class _Fusing:
         """Who needs a value besides its reader in the chain; "" where that is all."""
         others = [line.instructions[at] for at in line.readers[name] if line.instructions[at] is not reader]
         if others:
-            return f"`{title(others[0])}` reads `{name}`, too"
+            return f"also read by {_said(others[0])}"
         if name in self.results:
-            return f"`{name}` is a result"
+            return "a result"
         if name in self.kept:
-            kept = self.kept[name]
-            return "kept for the backward pass" if kept.startswith(BACKWARD) else f"`{name}` is kept for `{kept}`"
-        return f"`{name}` is read under other axes" if self._is_viewed(name) else ""
+            return "kept for the backward pass" if self.kept[name].startswith(BACKWARD) else "read later"
+        return "read under other axes" if self._is_viewed(name) else ""
 
     def _is_viewed(self, name: str) -> bool:
         return name in self.viewed or self.role.buffer(name).view_of is not None

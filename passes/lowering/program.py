@@ -93,14 +93,13 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
 
 
 FUSED_TYPES = ("f32", "f64")
-"""Element types that there are kernels in C for."""
+"""Element types that kernels compute with as they are."""
 
 
 def fuses(plan: Plan, context: Context) -> bool:
-    """Whether kernels of a program are fused: those in C are, unless the plan forbids it."""
-    return (
-        plan.kernels == "c" and context.request.fusion != "no" and context.compute in FUSED_TYPES and not context.exact
-    )
+    """Whether kernels of a program are fused: those in C are, unless the plan forbids it; NumPy's where it asks."""
+    wanted = {"yes": True, "no": False}.get(context.request.fusion, plan.kernels == "c")
+    return wanted and context.compute in FUSED_TYPES and not context.exact
 
 
 def _made(outputs: Iterable[str], device: _Device, role: Role) -> Iterator[str]:

@@ -339,6 +339,7 @@ PLANS: dict[str, Callable[[Compiled], bool]] = {
     "overlap = auto": waits,
     "overlap = no": waits,
     f"{DATA}overlap = yes": lambda job: not waits(job),
+    **{f"fusion = {word}": lambda job: True for word in ("auto", "yes", "no")},  # there is nothing to fuse
     **{f"kernels = {name}": lambda job, name=name: job.plan.kernels == name for name in ("numpy", "c")},
     "kernels = auto": lambda job: job.plan.kernels == family_of("auto"),
     "limit memory <= 24 KiB": lambda job: job.plan.predicted.peak_bytes <= 24 * 2**10,
@@ -385,6 +386,16 @@ def test_plan_settings_are_refused(compiled: Compile, plan: str) -> None:
     assert outcome(compiled, spec(plan)) is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "fuses"),
+    [("kernels = numpy, fusion = yes", True), ("kernels = numpy", False), ("kernels = c", True)]
+    + [("kernels = c, fusion = no", False), ("kernels = c, fusion = auto", True)],
+)
+def test_kernels_are_fused_as_the_plan_says(compiled: Compile, settings: str, fuses: bool) -> None:
+    job = compiled(spec(settings, network=NETWORK.replace("-> relu", "-> bn(group = batch) -> relu", 1)))
+    assert any(isinstance(i, Compute) and i.members for i in instructions(job)) == fuses
+
+
 def test_a_hierarchical_allreduce_goes_by_nodes(compiled: Compile) -> None:
     job = compiled(spec(f"{DATA}allreduce = hierarchical", cluster=WIDE))
     assert sums(job) == {"hierarchical"}
@@ -405,6 +416,8 @@ def test_every_plan_setting_has_a_case() -> None:
     words = {f"{field.key} = {word}" for field in SETTINGS for word in field.choices} | {
         "overlap = yes",
         "overlap = no",
+        "fusion = yes",
+        "fusion = no",
     }
     assert {word for word in words if word not in cases} == set()
     assert {kind for kind in STRATEGIES if not any(case.startswith(f"strategy = {kind}") for case in cases)} == set()

@@ -10,7 +10,7 @@ POSITIVE = "t < 0 ? 0 : t"  # as NumPy's maximum: not a number stays that
 
 RELU = Store("bn_relu", "y = max(bn(x), 0) by groups of samples.", stored=POSITIVE)
 ADD_RELU = Store("bn_add_relu", "y = max(bn(x) + added, 0) by groups of samples.", operand="added", stored=POSITIVE)
-RELU_GRADIENTS = gradients("bn_relu_gradient", ("y",), "y[i] > 0 ? dy[i] : 0")
+RELU_GRADIENTS = gradients("bn_relu_gradient", ("y",), "dy[i] * (y[i] > 0)")
 
 FUNCTIONS: dict[tuple[str, str, str], Make] = {
     ("bn_relu", "forward", ""): forward(RELU),

@@ -1,0 +1,84 @@
+"""Which kernels of a program's training step are one call, what that saves, and what stands against others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from dlc.inspect.tables import table
+from dlc.ir.program import Compute, Instruction, Program, Role
+from dlc.units import format_seconds
+from passes.lowering.fuse import missed
+
+STEP = "train_step"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Alike chains of kernels: (op, pass) of their members, and by members the addresses of each chain.
+
+    `calls` are those of a step, `seconds` what they save of it on a rank; `reason` says why chains are none, "" of what
+    is fused.
+    """
+
+    kernels: tuple[tuple[str, str], ...]
+    members: tuple[tuple[str, ...], ...]
+    calls: int
+    seconds: float
+    reason: str = ""
+
+
+def chains(program: Program, price: Callable[[Instruction, Role, int], float]) -> tuple[Chain, ...]:
+    """The chains of a step, what saves most first, then what is not fused; `price` gives an instruction's seconds."""
+    found: dict[tuple[tuple[tuple[str, str], ...], str], Chain] = {}
+    for members, calls, seconds, reason in (*_fused(program, price), *_missed(program)):
+        kernels = tuple((made.kernel[0], made.kernel[1]) for made in members)
+        known = found.get((kernels, reason), Chain(kernels, (), 0, 0.0, reason))
+        addresses = (*known.members, tuple(made.address for made in members))
+        found[kernels, reason] = Chain(kernels, addresses, known.calls + calls, known.seconds + seconds, reason)
+    return tuple(sorted(found.values(), key=lambda chain: (bool(chain.reason), -chain.seconds)))
+
+
+Found = tuple[tuple[Compute, ...], int, float, str]
+"""Members, calls a step, seconds that they save, why not."""
+
+
+def _fused(program: Program, price: Callable[[Instruction, Role, int], float]) -> Iterator[Found]:
+    for role in program.roles:
+        for name, often in _runs(role).items():
+            for made in role.segment(name).instructions:
+                if isinstance(made, Compute) and made.members:
+                    apart = sum(price(each, role, role.largest_shard) for each in made.members)
+                    yield made.members, often, often * (apart - price(made, role, role.largest_shard)), ""
+
+
+def _missed(program: Program) -> Iterator[Found]:
+    for role, segment, members, reason in missed(program):
+        often = _runs(role)[segment.name]
+        if often:
+            yield members, often, 0.0, reason
+
+
+def _runs(role: Role) -> Counter[str]:
+    """How often a step runs each segment."""
+    return Counter(row.segment for entry in role.entries if entry.name == STEP for row in entry.schedule)
+
+
+def chains_document(found: tuple[Chain, ...]) -> list[dict[str, object]]:
+    """The chains as JSON; seconds."""
+    return [asdict(each) for each in found]
+
+
+def chains_text(found: tuple[Chain, ...]) -> str:
+    """One row for alike chains."""
+    header = ("chain", "calls", "saves", "first", "why not")
+    return table(header, [_row(each) for each in found], right=(1, 2))
+
+
+def _row(each: Chain) -> tuple[str, ...]:
+    stages = tuple(dict.fromkeys(stage for _, stage in each.kernels))
+    name = " + ".join(op if len(stages) == 1 else f"{op} {stage}" for op, stage in each.kernels)
+    title = f"{name} {stages[0]}" if len(stages) == 1 else name
+    seconds = "" if each.reason else format_seconds(each.seconds)
+    return title, f"{each.calls:,}", seconds, each.members[0][-1], each.reason
