@@ -171,10 +171,7 @@ class _Fusing:
             return "a result"
         if name in self.kept:
             return "kept for the backward pass" if self.kept[name].startswith(BACKWARD) else "read later"
-        return "read under other axes" if self._is_viewed(name) else ""
-
-    def _is_viewed(self, name: str) -> bool:
-        return name in self.viewed or self.role.buffer(name).view_of is not None
+        return "read under other axes" if name in self.viewed or self._parent(name) else ""
 
     def _meet(self, one: Instruction, other: Instruction) -> bool:
         """Whether the order of two instructions matters: one of them changes what the other touches."""
@@ -187,6 +184,11 @@ class _Fusing:
 
     def _root(self, name: str) -> str:
         if name not in self.roots:
-            parent = self.role.buffer(name).view_of
+            parent = self._parent(name)
             self.roots[name] = name if parent is None else self._root(parent)
         return self.roots[name]
+
+    def _parent(self, name: str) -> str | None:
+        """What a buffer is a view of, but for the memory that unrelated ones share."""
+        parent = self.role.buffer(name).view_of
+        return None if parent is None or self.role.buffer(parent).kind == "workspace" else parent

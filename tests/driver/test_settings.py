@@ -388,8 +388,13 @@ def test_plan_settings_are_refused(compiled: Compile, plan: str) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "fuses"),
-    [("kernels = numpy, fusion = yes", True), ("kernels = numpy", False), ("kernels = c", True)]
-    + [("kernels = c, fusion = no", False), ("kernels = c, fusion = auto", True)],
+    [
+        ("kernels = numpy, fusion = yes", True),
+        ("kernels = numpy", False),
+        ("kernels = c", True),
+        ("kernels = c, fusion = no", False),
+        ("kernels = c, fusion = auto", True),
+    ],
 )
 def test_kernels_are_fused_as_the_plan_says(compiled: Compile, settings: str, fuses: bool) -> None:
     job = compiled(spec(settings, network=NETWORK.replace("-> relu", "-> bn(group = batch) -> relu", 1)))

@@ -85,6 +85,14 @@ def normalised() -> Graph:
     return trained(net, net("global_avgpool", net("bn", net("conv", x, filters=4, window=1), group=2)))
 
 
+def residual() -> Graph:
+    """Batch norm with a ReLU, and with an addition and a ReLU behind it."""
+    net = Network(8)
+    x = net("relu", net("bn", net("conv", net.image(2, 4, 4), filters=4, window=3, pad="same", bias=False), group=2))
+    y = net("bn", net("conv", x, filters=4, window=3, pad="same"), group=2)
+    return trained(net, net("global_avgpool", net("relu", net("add", x, y))))
+
+
 PIPELINE: Case = {"microbatches": 4, "stages": 2}
 CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     "data": (mlp, {"mesh": {"data": 2}, "rule": DATA, "overlap": 0.9}),
@@ -97,6 +105,8 @@ CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     ),
     "samples and rows": (convolutions, {"mesh": TWO, "rule": by(data="batch", model="height")}),
     "batch norm": (normalised, {"mesh": TWO, "rule": by(data="batch", model="height")}),
+    "fused": (residual, {"mesh": {"data": 2}, "rule": DATA, "kernels": "c", "microbatches": 2}),
+    "fused, over ranks": (normalised, {"mesh": TWO, "rule": by(data="batch", model="height"), "kernels": "c"}),
     "ZeRO 1": (mlp, {"mesh": TWO, "rule": BOTH, "shard": "optimizer"}),
     "ZeRO 2": (mlp, {"mesh": {"data": 2}, "rule": DATA, "shard": "gradients", "microbatches": 2, "overlap": 0.9}),
     "ZeRO 3": (mlp, {"mesh": TWO, "rule": BOTH, "shard": "weights", "microbatches": 2}),

@@ -21,6 +21,7 @@ from dlc.ir.mesh import PARTIAL, Mesh, shards
 from dlc.ir.program import Buffer, Collective, Compute, Copy, Load, Program, Receive, Role, Row, Send, Wait
 from dlc.ir.storage import Storage, of_microbatch
 from dlc.ir.tensor import BATCH, DTYPE_BYTES
+from dlc.ops.fusion import main_of
 from dlc.ops.indexing import Halo
 from passes.layouts import is_image
 from tests.kernels.calling import kernel
@@ -489,7 +490,7 @@ class Call:
                     found["pad"] = self._pads(attrs)
                 case _:
                     raise AssertionError(f"{self.made.address} wants {name}")
-        if self.made.kernel[0] == "bn" and "position" in self.made.runtime:
+        if main_of(self.made).kernel[0] == "bn" and "position" in self.made.runtime:
             x = self.memory.role.buffer(self.made.inputs[0]).type
             found |= {"first": self.row.microbatch * (batch // self.memory.microbatches)}
             found |= {"pixels": int(np.prod(x.shape[2:]))}

@@ -1,0 +1,138 @@
+"""Fused calls: what is fused, what stands against it, and what that changes in memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from dlc.cost.price import default_price
+from dlc.ir.graph import Graph
+from dlc.ir.program import Compute, Program, Send
+from dlc.ir.storage import Storage
+from dlc.ops.fusion import FUSIONS, fused
+from dlc.proof import check
+from passes.lower import lower
+from passes.lowering.fuse import UNASKED, missed
+from tests.mutation.bases import Case, normalised, residual
+from tests.passes.lowering.compared import drawn, largest_error, parallel, serial
+from tests.passes.lowering.plans import by, on, plan_of, trained
+from tests.passes.sample_networks import Network, context
+
+DATA = by(data="batch")
+TWO = {"data": 2, "model": 2}
+CASES: dict[str, Case] = {
+    "serial": {"mesh": {"data": 1}, "rule": DATA},
+    "data": {"mesh": {"data": 2}, "rule": DATA, "microbatches": 2},
+    "channels": {"mesh": TWO, "rule": by(data="batch", model="channel")},
+    "rows": {"mesh": TWO, "rule": by(data="batch", model="height")},
+    "pipeline": {"mesh": {"pipeline": 2}, "rule": DATA, "schedule": "one_f_one_b", "microbatches": 2, "stages": 2},
+    "recompute": {"mesh": {"data": 2}, "rule": DATA, "recompute": "all", "microbatches": 2},
+}
+
+
+def made(graph: Graph, fusion: str = "auto", **choices: object) -> Program:
+    plan = plan_of(graph, choices.pop("mesh", {"data": 1}), choices.pop("rule", DATA), kernels="c", **choices)  # type: ignore[arg-type]
+    return lower(graph, plan, on(plan.ranks, context(fusion=fusion)))
+
+
+def calls(program: Program) -> Iterator[Compute]:
+    for role in program.roles:
+        for segment in role.segments:
+            yield from (each for each in segment.instructions if isinstance(each, Compute))
+
+
+def kernels(program: Program) -> set[tuple[str, str]]:
+    return {each.kernel[:2] for each in calls(program) if each.members}
+
+
+WHOLE = {case: choices | {"microbatches": 1} for case, choices in list(CASES.items())[:4]}
+"""Plans for groups of a batch norm that are the whole batch."""
+
+
+@pytest.mark.parametrize(
+    ("network", "choices"),
+    [pytest.param(residual, choices, id=case) for case, choices in CASES.items()]
+    + [pytest.param(normalised, choices, id=f"groups, {case}") for case, choices in WHOLE.items()],
+)
+def test_programs_with_fused_calls_compute_the_same(network: Callable[[], Graph], choices: Case) -> None:
+    graph, choices = network(), dict(choices)
+    given = drawn(graph)
+    plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), kernels="c", **choices)
+    world = parallel(graph, plan, given)
+    assert kernels(world.program)
+    error, name = largest_error(graph, world, serial(graph, given))
+    assert error < 1e-9, name
+
+
+def test_all_kinds_of_chains_are_fused() -> None:
+    found = kernels(made(residual())) | kernels(made(residual(), **CASES["rows"]))
+    assert found == {(fusion.op, fusion.stage) for fusion in FUSIONS.values()}
+
+
+def test_what_is_handed_on_takes_no_memory_and_time_goes_down() -> None:
+    graph = residual()
+    apart, together = made(graph, fusion="no"), made(graph)
+    (role,) = together.roles
+    storage = Storage(role, role.largest_shard)
+    assert role.unstored
+    assert not apart.roles[0].unstored
+    assert all(storage.bytes(role.buffer(name)) == 0 for name in role.unstored)
+    before = Storage(apart.roles[0], role.largest_shard).allocated()
+    assert sum(storage.allocated().values()) <= sum(before.values())
+    price = default_price(together, on(1, context()).cluster)
+    for call in calls(together):
+        if call.members:
+            seconds = [price(each, role, role.largest_shard) for each in call.members]
+            assert max(seconds) <= price(call, role, role.largest_shard) < sum(seconds)
+
+
+def against(program: Program) -> set[tuple[tuple[str, ...], str]]:
+    return {(tuple(each.kernel[0] for each in members), why) for _, _, members, why in missed(program)}
+
+
+def test_what_is_not_fused_says_why() -> None:
+    net = Network(4)
+    x = net("bn", net("conv", net.image(2, 4, 4), filters=4, window=3, pad="same"), group=4)
+    graph = trained(net, net("add", net("relu", x), net("tanh", x)))
+    found = against(made(graph))
+    assert (("bn", "relu"), "also read by tanh forward") in found
+    assert (("bn", "relu"), UNASKED) in against(made(residual(), fusion="no"))
+    assert not against(made(normalised()))
+
+
+def test_a_repeated_operand_is_added_by_a_kernel_of_its_own() -> None:
+    """Of `add` operands that are repeated along an axis, no kernel with batch norm knows."""
+    program = made(residual())
+    call = next(each for each in calls(program) if each.kernel[0] == "bn_add_relu")
+    (role,) = program.roles
+    added = call.inputs[-1]
+    assert fused(call.members, role.buffer) == call
+
+    def narrow(name: str) -> object:
+        buffer = role.buffer(name)
+        return replace(buffer, type=buffer.type.with_extent("width", 1)) if name == added else buffer
+
+    assert fused(call.members, narrow) is None  # type: ignore[arg-type]
+
+
+def test_messages_keep_their_places() -> None:
+    """A chain with a message between its calls, of what the first one gives, is none."""
+    graph = residual()
+    program = made(graph, fusion="no")
+    (role,) = program.roles
+    forward = role.segment("forward")
+    at, call = next((at, i) for at, i in enumerate(forward.instructions)
+                    if isinstance(i, Compute) and i.kernel[:2] == ("bn", "forward"))  # fmt: skip
+    send = Send("statistics", "data", 1, call.outputs[1], 0)
+    changed = replace(forward, instructions=(*forward.instructions[: at + 1], send, *forward.instructions[at + 1 :]))
+    segments = tuple(changed if each is forward else each for each in role.segments)
+    found = against(replace(program, roles=(replace(role, segments=segments),)))
+    assert (("bn", "relu"), "send stands between") in found
+
+
+def test_programs_with_fused_calls_are_sound() -> None:
+    for case in CASES.values():
+        graph = residual()
+        assert check(made(graph, **case), graph) == ()
