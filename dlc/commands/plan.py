@@ -94,8 +94,8 @@ def background(compiled: driver.Compiled) -> Background:
         context.cluster,
         context.memory.bytes,
         exchanges(program, price),
-        chains(program, price),
         None if compiled.planned is None else compiled.planned.record,
+        chains(program, price),
         compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
     )
 

@@ -25,6 +25,6 @@ class Background:
     cluster: Cluster
     limit: int
     exchanges: tuple[Exchange, ...] = ()
-    chains: tuple[Chain, ...] = ()
     record: Record | None = None
+    chains: tuple[Chain, ...] = ()
     compiler: bool = True

@@ -397,7 +397,8 @@ def test_plan_settings_are_refused(compiled: Compile, plan: str) -> None:
     ],
 )
 def test_kernels_are_fused_as_the_plan_says(compiled: Compile, settings: str, fuses: bool) -> None:
-    job = compiled(spec(settings, network=NETWORK.replace("-> relu", "-> bn(group = batch) -> relu", 1)))
+    network = NETWORK.replace("-> relu", "-> bn(group = batch) -> relu", 1)
+    job = compiled(spec(f"layout = NCHW, {settings}", network=network))
     assert any(isinstance(i, Compute) and i.members for i in instructions(job)) == fuses
 
 
