@@ -133,12 +133,13 @@ def asks(made: Compiled) -> tuple[Ask, ...]:
 
 
 def _calls(role: Role, prices: Prices) -> Iterator[tuple[Compute, Call]]:
-    """The kernels of a training step of a role, as often as they are called."""
+    """The kernels of a training step of a role, as often as they are called; of fused ones those that they are of."""
     segments = {segment.name: segment for segment in role.segments}
     for row in schedule(role, "train_step"):
         for instruction in segments[row.segment].instructions:
             if isinstance(instruction, Compute):
-                yield from ((instruction, call) for call in prices.kernels(instruction, role))
+                for made in instruction.members or (instruction,):
+                    yield from ((made, call) for call in prices.kernels(made, role))
 
 
 def _ways(made: Compiled) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
