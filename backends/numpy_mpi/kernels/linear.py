@@ -6,13 +6,19 @@ import numpy as np
 
 from .layout import Array
 
+FEW = 16
+"""Rows that a bias is added to one by one, without the buffer that NumPy takes for adding it to all."""
+
 
 def linear_forward(x: Array, weight: Array, *rest: Array, transposed: bool = False, **_: object) -> None:
     """x [..., in], weight, [bias] -> y [..., out]."""
     *bias, y = rest
     rows = y.reshape(-1, y.shape[-1])
     np.matmul(x.reshape(-1, x.shape[-1]), weight if transposed else weight.T, out=rows)
-    if bias:
+    if bias and len(rows) <= FEW:
+        for row in rows:
+            np.add(row, bias[0], out=row)
+    elif bias:
         np.add(rows, bias[0], out=rows)
 
 

@@ -18,7 +18,8 @@ program.py (the entry)
              resume: bool; checkpoint: str | None; json, profile, quiet: bool; root: str (where data paths start);
              stall_seconds: float;
              predicts_only: bool (outputs of given weights are asked for, and no training)
-    Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {})
+    Result(steps: int, loss: float, metrics: dict[str, float], step_seconds: float, profile: dict[str, float] = {},
+           memory: Footprint | None = None)
     Clock().now() -> float (seconds)
     ProgramError(text, *, code="", notes=(), help=""): the user's or a file's mistake: printed, no traceback
 
@@ -91,6 +92,7 @@ stages.py, schedule.py, tensors.py, tensor_files.py
 job.py
     Job(stages, place, clock, *, dtype, last, outputs): stage, tables, tensors, w, s, g, profile, last
         run(schedule, batch);  evaluation(samples, metrics);  write_outputs(samples, file, progress);  load, save(file)
+        measure(options), footprint(options) -> Footprint | None
 
 trace.py
     Trace(...): what `dlc verify` compares, written by --record

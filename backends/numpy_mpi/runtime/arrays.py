@@ -83,6 +83,10 @@ class Arrays:
             self._views[samples, slot] = nested(self._together(made))
         return self._views[samples, slot]
 
+    def memory(self) -> Iterator[Values]:
+        """What the arrays lie in."""
+        return iter(self._memory.values())
+
     def _together(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays, and those called alike but for a last word together, in the order of the table.
 

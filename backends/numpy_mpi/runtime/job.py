@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from .arrays import Arrays, found
 from .clock import Clock
 from .data import Loader, Samples
 from .files import save_arrays
+from .footprint import Footprint, Gauge, blocks_of
 from .place import At, Place
+from .program import Options
 from .progress import Profile, Progress
 from .stages import Stage
 from .tensor_files import load_tensors, save_tensors
@@ -43,11 +46,11 @@ class Job:
         self.place, self.profile = place, Profile(clock)
         self.tables = [stage.tables() for stage in stages]
         self.stage, held = stages[place.stage], self.tables[place.stage]
-        self.w, self.s, self.g = (
-            Arrays(each, place, dtype).at() for each in (held.weights, held.states, held.gradients)
-        )
+        kept = [Arrays(each, place, dtype) for each in (held.weights, held.states, held.gradients)]
+        self.w, self.s, self.g = (each.at() for each in kept)
         slots, functions = self.stage.slot_count, self.stage.functions
         self._arrays = Arrays(held.activations, place, dtype, slots=slots, functions=functions)
+        self._gauge = Gauge(blocks_of(memory for each in (*kept, self._arrays) for memory in each.memory()))
         self.tensors = Tensors(place, self.tables, self.w, self.s, self.g, dtype)
         self.last = place.stage == last
         self._last, self._outputs = last, outputs
@@ -57,6 +60,19 @@ class Job:
         for function, at, slot in self.stage.steps(schedule, batch):
             function(self._arrays.at(at.samples, slot), self.w, self.g, self.s, at, self.place)
             self.profile.lap(function.__name__)
+
+    def measure(self, options: Options) -> None:
+        """Begin to measure what the process grows by, where that is asked for."""
+        if options.profile:
+            self._gauge.begin()
+
+    def footprint(self, options: Options) -> Footprint | None:
+        """What the process of the rank that grew most grew by since, where that is asked for: all ranks call it."""
+        if not options.profile:
+            return None
+        own = self._gauge.end()
+        found = self.place.world.allgather(asdict(own) if own else {})
+        return max((Footprint(**each) for each in found if each), key=lambda each: each.grown, default=None)
 
     def load(self, file: str) -> None:
         """Take the weights of a file."""

@@ -9,13 +9,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .clock import Clock
 from .failures import ProgramError
 from .files import Files, require_place
+from .footprint import Footprint
 from .guard import Guard, Unsupervised, fail
 from .rehearsal import rehearse
 from .requests import SUSPENDED, Suspended, listen_to
@@ -68,13 +69,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to: the same on all ranks, so that rank 0 can report it. `profile`: seconds by segment."""
+    """What a run came to: the same on all ranks, so that rank 0 can report it. `profile`: seconds by segment.
+
+    `memory` is that of the rank whose process grew most.
+    """
 
     steps: int
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     step_seconds: float = 0.0
     profile: Mapping[str, float] = field(default_factory=dict)
+    memory: Footprint | None = None
 
     def to_json(self) -> str:
         """One line; numbers that JSON has no word for become null."""
@@ -87,6 +92,8 @@ class Result:
         }
         if self.profile:
             values["profile"] = {name: _number(value) for name, value in self.profile.items()}
+        if self.memory is not None:
+            values["memory"] = asdict(self.memory)
         return json.dumps(values)
 
 
@@ -128,7 +135,7 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
     add("--resume", action="store_true", help="go on from the last whole checkpoint, where there is one")
     add("--checkpoint", metavar="DIR", help="write checkpoints to DIR: on SIGUSR1, on SIGTERM, which ends, at the end")
     add("--json", action="store_true", help="print the result as one JSON object on the last line")
-    add("--profile", action="store_true", help="print the median time of each part of a step")
+    add("--profile", action="store_true", help="print the median time of each part of a step, and the memory")
     add("--quiet", action="store_true", help="print no progress")
     add("--root", default=".", metavar="DIR", help="folder in which data paths begin (default: the current one)")
     add("--record", metavar="DIR", help="write the state, loss and gradients of each step (for `dlc verify`)")
@@ -253,6 +260,8 @@ def _show_result(result: Result, options: Options) -> None:
         total = sum(result.profile.values())
         for segment, seconds in result.profile.items():
             print(f"{segment:>16} {seconds * 1e3:10.3f} ms {seconds / total if total else 0:6.1%}")
+        if result.memory is not None:
+            print(result.memory)
     if options.json:
         print((result if options.profile else replace(result, profile={})).to_json())
 

@@ -1,0 +1,108 @@
+"""What processes of emitted programs really take: their growth against the plan's, and what a step allocates."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backends.numpy_mpi.kernels.native import find_compiler
+from dlc.driver import Compiled, Options, compile_spec, emit_files, read
+from dlc.folders import write_folder
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what a process takes")
+
+WITH_C = pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
+
+SPEC = """dlspec 1
+
+network net {{
+{network}
+  output logits
+}}
+
+train net {{
+  data      = synthetic(samples = 128, classes = 10, test = 0)
+  loss      = cross_entropy(logits, data.label)
+  optimizer = {optimizer}
+  lr        = constant(0.001)
+  steps     = 4
+}}
+
+cluster box {{
+  device core {{ kind = cpu, memory = 4 GiB, bandwidth = 10 GB/s, compute.f32 = 100 GFLOP/s }}
+  link shm {{ bandwidth = 8 GB/s, latency = 1 us }}
+  topology {{ core[{ranks}] over shm }}
+}}
+
+plan net on box {{
+  kernels = {kernels}
+  {plan}
+}}
+"""
+
+IMAGES = """  input image: f32[32, channel = 3, height = 96, width = 96]
+  stem = image -> conv(32, 3x3, pad = 1) -> bn(group = 16) -> relu -> conv(32, 3x3, pad = 1) -> relu
+  pool = stem -> maxpool(2x2) -> conv(64, 3x3, pad = 1) -> bn(group = 16) -> relu -> conv(64, 1x1)
+  logits = pool -> global_avgpool -> flatten -> linear(10)"""
+
+LINES = """  input row: f32[64, feature = 1024]
+  body   = row -> linear(3072) -> tanh -> linear(3072) -> tanh -> linear(2048) -> tanh
+  logits = body -> linear(10)"""
+
+CASES = {
+    "images, C": (IMAGES, "sgd(momentum = 0.9)", "c", 1, ""),
+    "lines, C": (LINES, "adam", "c", 1, ""),
+    "lines, NumPy": (LINES, "sgd(momentum = 0.9)", "numpy", 1, ""),
+    "data parallel, C": (LINES, "sgd(momentum = 0.9)", "c", 2, "mesh { data = core }"),
+    "pipeline, NumPy": (LINES, "sgd(momentum = 0.9)", "numpy", 2, "mesh { pipeline = core }; pipeline.microbatches = 2"),
+}
+
+WITHIN = 0.05
+"""How far the growth may be from what was predicted."""
+
+
+def made(case: str, folder: Path) -> Compiled:
+    """The program of a case, written."""
+    network, optimizer, kernels, ranks, plan = CASES[case]
+    spec = folder / "net.dlspec"
+    spec.write_text(SPEC.format(network=network, optimizer=optimizer, kernels=kernels, ranks=ranks, plan=plan))
+    compiled = compile_spec(read(str(spec), {}), Options())
+    write_folder(emit_files(compiled), str(folder / "program"))
+    return compiled
+
+
+@WITH_C
+@pytest.mark.parametrize("case", CASES)
+def test_a_process_grows_by_what_its_plan_predicts(case: str, tmp_path: Path) -> None:
+    compiled = made(case, tmp_path)
+    ranks = ["mpiexec", "-n", "2"] if compiled.plan.ranks == 2 else []
+    words = [*ranks, sys.executable, "-I", "program/train.py", "--profile", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True)
+    memory = json.loads(done.stdout.splitlines()[-1])["memory"]
+    predicted = compiled.plan.predicted.peak_bytes
+    assert predicted > 60e6  # the process's own fluctuations are a megabyte or two
+    assert memory["arrays"] == pytest.approx(predicted, rel=0.005)
+    assert memory["grown"] == pytest.approx(predicted, rel=WITHIN)
+    assert memory["base"] > 20e6
+
+
+@WITH_C
+def test_steps_ask_the_allocator_for_no_arrays(tmp_path: Path) -> None:
+    """A library before that of C counts each request of 4 KiB and more, in steps behind the first."""
+    made("lines, C", tmp_path)
+    here = Path(__file__).parent
+    library = tmp_path / "allocations.so"
+    subprocess.run(
+        [*find_compiler(), "-O2", "-shared", "-fPIC", "-o", library, here / "allocations.c"], check=True, timeout=60
+    )
+    words = [sys.executable, "-I", here / "counted_steps.py", "program", "4", "4096"]
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 3
+    assert found == [[0, 0, 0]] * 3
