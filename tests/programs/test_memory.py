@@ -59,7 +59,7 @@ CASES = {
     "lines, C": (LINES, "adam", "c", 1, ""),
     "lines, NumPy": (LINES, "sgd(momentum = 0.9)", "numpy", 1, ""),
     "data parallel, C": (LINES, "sgd(momentum = 0.9)", "c", 2, "mesh { data = core }"),
-    "pipeline, NumPy": (LINES, "sgd(momentum = 0.9)", "numpy", 2, "mesh { pipeline = core }; pipeline.microbatches = 2"),
+    "pipeline, NumPy": (LINES, "adam", "numpy", 2, "mesh { pipeline = core }; pipeline.microbatches = 2"),
 }
 
 WITHIN = 0.05

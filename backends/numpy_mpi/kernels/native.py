@@ -33,7 +33,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 """The compiler's flags, but for the processor's."""
@@ -233,7 +233,7 @@ class Told:
             print(text, file=sys.stderr, flush=True)
             self._next = 2 * seconds
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
