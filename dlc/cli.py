@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "compile and train, on as many ranks as the plan has",
     "rehearse": "run all ranks in one process, for clusters one does not own",
     "verify": "compare the parallel program with the serial one, step by step",
+    "calibrate": "measure this machine into a profile that plans rest on",
     "validate": "compare predicted with measured step times and memory on this machine",
     "import": "make a spec and weights of an ONNX model",
     "export": "make an ONNX model of a network and its weights",
@@ -38,9 +39,6 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "check this machine for all that dlc needs",
 }
 """The commands, each a module of `dlc.commands`, in the order of their use."""
-
-LATER = ("calibrate",)
-"""Commands of the language that this version does not have."""
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "run": ("--emulate",),
@@ -108,11 +106,9 @@ def _dispatch(words: Sequence[str]) -> int:
     if not first:
         print(overview(), file=sys.stderr)
         return Status.USAGE
-    if first in LATER:
-        raise UsageError(f"this version of dlc does not have `{first}` yet")
     if first not in COMMANDS:
         what = "option" if first.startswith("-") else "command"
-        raise UsageError(f"there is no {what} `{first}`{nearest(first, (*COMMANDS, *LATER))}")
+        raise UsageError(f"there is no {what} `{first}`{nearest(first, COMMANDS)}")
     return _run(first, words)
 
 

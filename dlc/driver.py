@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlc.diagnostics import Diagnostic, DiagnosticError
-from dlc.job import context_of, quoted
+from dlc.job import context_of, measured_elsewhere, quoted
 from dlc.messages import e07_run as e07
 from dlc.messages import e08_onnx as e08
 from dlc.source import Options, Source, SourcedError, check_file, read
@@ -144,7 +144,12 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
     try:
         planned = _searched(programs, effort, lambda changed: training_graph(job, changed, options))
         plan = with_buckets(graph, planned.plan, context)
-        warnings = (*review_pins(planned), *inexact_pins(graph, context.request), *unpriced(context))
+        warnings = (
+            *review_pins(planned),
+            *inexact_pins(graph, context.request),
+            *unpriced(context),
+            *measured_elsewhere(context),
+        )
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None
     plan = plan.with_(

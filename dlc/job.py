@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -113,6 +113,18 @@ def _profile(source: Source, cluster: Cluster, options: Options) -> Profile | No
 
     device = cluster.device_of(0)
     return with_samples(_file(source, device), options.measured, device.name)
+
+
+def measured_elsewhere(context: Context) -> Iterator[Diagnostic]:
+    """W0401 where the profile is that of another machine."""
+    from dlc.cluster.fingerprint import differences
+    from dlc.messages.e04_cluster import OTHER_MACHINE
+
+    device = context.cluster.device_of(0)
+    other = differences(context.profile.fingerprint) if context.profile is not None else ()
+    if other:
+        way_out = ("`dlc calibrate` measures this one",)
+        yield OTHER_MACHINE.at(device.span, path=device.profile, notes=other, helps=way_out)
 
 
 def _file(source: Source, device: Device) -> Profile | None:

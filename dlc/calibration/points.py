@@ -6,7 +6,7 @@ several sizes of each op, from what the first cache holds to what no cache does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -50,8 +50,14 @@ SMALL_CONVOLUTIONS = (
 )
 """Those that samples as vectors are for."""
 
-PLAIN_CONVOLUTIONS = (*CONVOLUTIONS[:3:2], *CONVOLUTIONS[4:6], CONVOLUTIONS[7], *SMALL_CONVOLUTIONS[1:3])
-"""Those that NumPy's kernels are measured on."""
+PLAIN_CONVOLUTIONS = (
+    Convolution(2, 40, 24, 56, 3),
+    Convolution(2, 112, 13, 96, 3),
+    Convolution(4, 3, 60, 32, 7, 2),
+    Convolution(4, 88, 15, 144, 1),
+    *SMALL_CONVOLUTIONS[1:3],
+)
+"""Those that NumPy's kernels are measured on, which are slower."""
 
 C_WAYS = {
     ("direct", "NHWC"): CONVOLUTIONS,
@@ -67,6 +73,9 @@ NUMPY_WAYS = dict.fromkeys(
 
 SIZES = ((4, 24, 10), (8, 56, 22), (4, 104, 56))
 """Samples, channels, rows and columns of images of three sizes: 38 KB, 870 KB, 5 MB."""
+
+SAMPLES_INSIDE = ((40, 6, 26), (24, 16, 10), (64, 24, 22), (4, 56, 22))
+"""The same for layouts with samples innermost, which are for many of them."""
 
 IMAGE_OPS: Mapping[str, Mapping[str, Any]] = {
     "relu": {},
@@ -112,14 +121,62 @@ LINEARS = (
 RECURRENCES = ((8, 12, 80, 96), (16, 24, 200, 240), (20, 20, 420, 460))
 """Samples, tokens, width, hidden."""
 
+MOVING = ("add", "mul", "relu", "sum", "sgd")
+"""Ops that do nothing but go through memory."""
+
 CLASSES = ((24, 10), (48, 240), (16, 2400))
 UPDATES = (900, 60_000, 1_600_000)
 """Elements of a weight."""
 
 
-def points(kernels: str) -> Iterator[Case]:
-    """All that is measured of a family, those that are like each other in a row."""
-    for case in (*_convolutions(kernels), *_images(kernels), *_texts(kernels), *_others(kernels), *_updates(kernels)):
+GEMM = (6, 40, 200, 900)
+"""Extents m, n and k of the grid of matrix products."""
+
+RUNS = (1, 4, 16, 64, 512, 4096)
+"""Values of f32 that lie together in the copies that bandwidth is measured by."""
+
+COPIED = 2**21
+"""Values of such a copy."""
+
+
+def convolutions(kernels: str) -> list[Case]:
+    """Convolutions of a family, each algorithm, layout and pass."""
+    return list(_known(_convolutions(kernels)))
+
+
+def others(kernels: str) -> list[Case]:
+    """Everything else of a family."""
+    return list(_known((*_images(kernels), *_texts(kernels), *_others(kernels), *_updates(kernels))))
+
+
+def products(dtype: str) -> list[Case]:
+    """Matrix products over the grid: a linear layer's gradient by its input is one and nothing else."""
+    found = []
+    for m, n, k in product(GEMM, repeat=3):
+        weight = tensor(dtype, **{"out": k, "in": n})
+        dy, dx = tensor(dtype, batch=m, feature=k), tensor(dtype, batch=m, feature=n)
+        found.append(Case("linear", "dx", Shapes((dy, weight), (dx,), {"features": k, "bias": False})))
+    return found
+
+
+def copies() -> list[Case]:
+    """Copies of one half of each row, by the length of these."""
+    found = []
+    for run in RUNS:
+        x, y = (tensor("f32", batch=COPIED // run, feature=extent) for extent in (2 * run, run))
+        found.append(Case("slice", "forward", Shapes((x,), (y,), {"axis": 1, "start": 0, "step": 1, "stop": run})))
+    return found
+
+
+def call() -> Case:
+    """A call with next to no work."""
+    x = tensor("f32", batch=1, feature=1)
+    return Case("relu", "forward", Shapes((x,), (x,), {}))
+
+
+def _known(found: Iterable[Case]) -> Iterator[Case]:
+    """Those that there are kernels for."""
+    for case in found:
         try:
             case.kernel  # noqa: B018  it is looked for here
         except NoKernelError:
@@ -141,15 +198,16 @@ def _convolutions(kernels: str) -> Iterator[Case]:
 
 
 def _images(kernels: str) -> Iterator[Case]:
-    for name, (n, channels, extent) in product(IMAGE_OPS, SIZES):
+    for name in IMAGE_OPS:
         op = _operator(name)
-        x = tensor("f32", batch=n, channel=channels, height=extent, width=extent)
-        operands = (x,) * (2 if name in ("add", "concat") else 1)
-        layouts = ("NHWC", "CHWN") if kernels == "c" else LAYOUTS
+        layouts = ("NHWC", "CHWN") if kernels == "c" else ("NCHW", "NHWC")
         for layout in layouts[:1] if op.elementwise else layouts:
-            yield from cases(op, operands, IMAGE_OPS[name], "", layout, kernels)
-            if name == "add":
-                yield Case("sum", "sum", Shapes((x, x), (x,), {}), "", layout, kernels)
+            for n, channels, extent in SAMPLES_INSIDE if layout == "CHWN" else SIZES:
+                x = tensor("f32", batch=n, channel=channels, height=extent, width=extent)
+                args = {**IMAGE_OPS[name], "group": n} if name == "bn" else IMAGE_OPS[name]
+                yield from cases(op, (x,) * (2 if name in ("add", "concat") else 1), args, "", layout, kernels)
+                if name == "add":
+                    yield Case("sum", "sum", Shapes((x, x), (x,), {}), "", layout, kernels)
 
 
 def _texts(kernels: str) -> Iterator[Case]:

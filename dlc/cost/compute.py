@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from dlc.cluster.topology import Device
 from dlc.cost.c_kernels import c_phases
-from dlc.cost.factors import Factors, Place, fitted, place
+from dlc.cost.factors import LANES, Factors, Place, fitted, place
 from dlc.cost.gpu import gpu_phases
 from dlc.cost.phases import Phase, conversion, phases
 from dlc.cost.profile import Profile, Sample
@@ -22,7 +22,7 @@ from dlc.cost.rates import arithmetic_rate, memory_rate
 from dlc.ir.plan import ANALYTIC_SPREAD, Figure
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator as operator_of
-from dlc.ops.extents import chosen, nothing
+from dlc.ops.extents import chosen, nothing, smaller
 from dlc.ops.operator import Operator, Shapes
 
 Source = Literal["measured", "interpolated", "analytic"]
@@ -52,10 +52,9 @@ class Sums(NamedTuple):
         """All of it."""
         return self.compute + self.memory + self.launch
 
-    @property
-    def place(self) -> Place:
-        """Where a kernel with these phases stands among those that were measured."""
-        return place(self.seconds, self.arithmetic, self.traffic)
+    def place(self, inner: int = LANES) -> Place:
+        """Where a kernel with these phases and this innermost extent stands among those that were measured."""
+        return place(self.seconds, self.arithmetic, self.traffic, inner)
 
 
 def seconds(
@@ -77,7 +76,8 @@ def seconds(
         if measured is not None:
             return measured
     found = summed(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
-    return figure(found, profile, factors(operator.name, stage, algorithm, layout, device, profile))
+    known = factors(operator.name, stage, algorithm, layout, device, profile)
+    return figure(found, profile, known, inner_extent(shapes, layout))
 
 
 def kernel(
@@ -99,9 +99,9 @@ def priced(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profil
     return figure(summed(parts, dtype, device, profile), profile)
 
 
-def figure(found: Sums, profile: Profile | None = None, known: Factors | None = None) -> Figure:
+def figure(found: Sums, profile: Profile | None = None, known: Factors | None = None, inner: int = LANES) -> Figure:
     """The time of a kernel with these sums: times the factor of those that were measured, where there are any."""
-    factor = 1.0 if known is None else known.at(found.place)
+    factor = 1.0 if known is None else known.at(found.place(inner))
     spread = ANALYTIC_SPREAD if profile is None else profile.spread if known is None else known.spread
     source: Source = "interpolated" if known or (profile is not None and profile.interpolates) else "analytic"
     bound: Bound = "memory" if found.memory > found.compute else "compute"
@@ -136,6 +136,18 @@ def factors(
     return profile.factors[key]
 
 
+def inner_extent(shapes: Shapes, layout: str) -> int:
+    """How many values of an op's smallest image lie together along the innermost axis; that of a vector without one."""
+    axis = {"NCHW": 3, "NHWC": 1, "CHWN": 0}.get(layout)
+    if axis is None:
+        return LANES
+    images = [t.axes[axis].extent for t in (*shapes.inputs, *shapes.outputs) if len(t.axes) == 4 and t.batched]
+    found = LANES
+    for extent in images:
+        found = smaller(found, extent)
+    return found
+
+
 def _fit(sample: Sample, device: Device, profile: Profile) -> tuple[Place, float] | None:
     """Where a sample stands, and how much longer it took than its phases in so many threads; None without phases."""
     rated = profile.rated(device, sample.threads)
@@ -147,7 +159,7 @@ def _fit(sample: Sample, device: Device, profile: Profile) -> tuple[Place, float
             return None
         parts = kernel(op, sample.stage, sample.shapes, sample.algorithm, sample.layout, rated)
     found = summed(parts, element_type(sample.shapes), replace(rated, cores=sample.threads), profile)
-    return found.place, sample.seconds / found.seconds
+    return found.place(inner_extent(sample.shapes, sample.layout)), sample.seconds / found.seconds
 
 
 def spans(part: Phase, dtype: str, device: Device, profile: Profile | None = None) -> tuple[float, float, float]:

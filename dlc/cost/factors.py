@@ -1,9 +1,10 @@
 """By how much kernels take longer than their phases say: measured at some shapes, interpolated at others.
 
-A kernel is placed by what its phases come to: the logarithm of their seconds, and that of the share of arithmetic in
-them. The factor at a place is the geometric mean of those of the samples, each with the weight 1/(d² + s²) of its
-distance d (Shepard, *A two-dimensional interpolation function for irregularly-spaced data*, 1968), with a softening s
-of half an octave, since a sample has its own error. Far from all samples it is their mean.
+A kernel is placed by what its phases come to, the logarithms of their seconds and of arithmetic over memory traffic,
+and by how long the innermost loop over an image is, up to what fills a vector. The factor at a place is the geometric
+mean of those of the samples, each with the weight 1/(d² + s²) of its distance d (Shepard, *A two-dimensional
+interpolation function for irregularly-spaced data*, 1968), with a softening s of half an octave, since a sample has its
+own error. Far from all samples it is their mean.
 
 The spread is what leaving one sample out shows: how far the others' prediction of it is off, in the mean.
 """
@@ -20,20 +21,25 @@ from dlc.ops import extents
 SOFTENING = 0.5
 """Octaves within which samples are as good as each other."""
 
+LANES = 16
+"""Values of f32 in the widest vectors."""
+
 LEAST = 1e-7
 """Seconds below which arithmetic or traffic is as good as none."""
 
 
 class Place(NamedTuple):
-    """Octaves: the seconds of a kernel's phases, and those of arithmetic over those of memory traffic."""
+    """Octaves: the seconds of a kernel's phases, those of arithmetic over those of memory traffic, the inner extent."""
 
     seconds: float
     intensity: float
+    inner: float = 0.0
 
 
-def place(seconds: float, arithmetic: float, traffic: float) -> Place:
-    """Where a kernel stands whose phases take so long; numbers or arrays of them."""
-    return Place(extents.log2(seconds + LEAST), extents.log2((arithmetic + LEAST) / (traffic + LEAST)))
+def place(seconds: float, arithmetic: float, traffic: float, inner: int = LANES) -> Place:
+    """Where a kernel stands whose phases take so long, with an innermost extent; numbers or arrays of them."""
+    filled = extents.log2(extents.smaller(inner, LANES))
+    return Place(extents.log2(seconds + LEAST), extents.log2((arithmetic + LEAST) / (traffic + LEAST)), filled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,13 @@ def fitted(places: Sequence[Place], factors: Sequence[float]) -> Factors:
 
 def _mean(places: Sequence[Place], values: Sequence[float], where: Place) -> float:
     weights = [
-        1.0 / ((there.seconds - where.seconds) ** 2 + (there.intensity - where.intensity) ** 2 + SOFTENING**2)
+        1.0
+        / (
+            (there.seconds - where.seconds) ** 2
+            + (there.intensity - where.intensity) ** 2
+            + (there.inner - where.inner) ** 2
+            + SOFTENING**2
+        )
         for there in places
     ]
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import element_type, factors, kernel, summed
+from dlc.cost.compute import element_type, factors, inner_extent, kernel, summed
 from dlc.cost.gpu import BY_LAYOUT
 from dlc.cost.profile import Profile
 from dlc.ir.tensor import Axis, TensorType
@@ -36,7 +36,7 @@ def seconds_many(
     found = summed(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
     known = factors(operator.name, stage, algorithm, layout, device, profile)
     total = np.zeros(candidates(shapes))
-    total += found.seconds if known is None else found.seconds * known.at(found.place)
+    total += found.seconds if known is None else found.seconds * known.at(found.place(inner_extent(shapes, layout)))
     if profile is not None and profile.measures(operator.name, stage, algorithm, layout):
         for index in range(len(total)):
             measured = profile.kernel(operator.name, stage, algorithm, layout, candidate(shapes, index), device)

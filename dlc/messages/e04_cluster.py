@@ -119,8 +119,18 @@ children names a link even where it stands once.""",
 UNREADABLE_PROFILE = Message(
     "E0416",
     "the profile `{path}` cannot be read: {cause}",
-    """A device's `profile` names a JSON file of measured figures, beside the spec or below it; the docstring of
-`dlc/cost/profile.py` gives its form. Without a profile, plans are made from the device's peak figures.""",
+    """A device's `profile` names a JSON file of measured figures, beside the spec or below it. `dlc calibrate`
+writes one; the docstring of `dlc/cost/profile_json.py` gives its form. Without a profile, plans are made from the
+device's peak figures.""",
+)
+
+OTHER_MACHINE = Message(
+    "W0401",
+    "the profile `{path}` was measured on another machine than this one",
+    """A profile holds the fingerprint of the machine that it was measured on: the processor, its vector instructions,
+how many cores may be used, and NumPy's version. Plans for that machine rest on it rightly, wherever they are made; for
+this one they may choose what is slow here, and the times that they predict are those of the other. `dlc calibrate`
+measures this machine, in two minutes at most.""",
 )
 
 MESSAGES = (
@@ -140,4 +150,5 @@ MESSAGES = (
     NO_TOPOLOGY,
     NO_COMMON_LINK,
     UNREADABLE_PROFILE,
+    OTHER_MACHINE,
 )

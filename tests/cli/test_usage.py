@@ -11,7 +11,7 @@ import pytest
 
 import dlc as package
 from dlc import driver
-from dlc.cli import COMMANDS, LATER, LATER_OPTIONS, command, main, parser_of
+from dlc.cli import COMMANDS, LATER_OPTIONS, command, main, parser_of
 from dlc.commands.answer import Answer, refusal, style_of
 from dlc.diagnostics import COLOURED, PLAIN, DiagnosticError, render
 from dlc.messages.e05_plan import NO_FIT
@@ -61,13 +61,6 @@ def test_misspelt_command(dlc: Dlc, typed: str, meant: str) -> None:
     assert said.status == 2
     assert f"there is no command `{typed}`" in said.err
     assert f"`{meant}`" in said.err
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_later_commands_say_so(dlc: Dlc, name: str) -> None:
-    said = dlc(name, "file")
-    assert said.status == 2
-    assert f"this version of dlc does not have `{name}` yet" in said.err
 
 
 @pytest.mark.parametrize(

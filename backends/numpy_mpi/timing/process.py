@@ -34,6 +34,7 @@ class Timing:
     seconds: float
     spread: float
     rounds: int
+    best: float  # of all rounds: what it takes where nothing else runs
 
 
 def time_kernels(cases: Sequence[Case], threads: int = 1, *, rounds: int = 9, seconds: float = 1.0) -> Iterator[Timing]:
@@ -50,7 +51,7 @@ def time_kernels(cases: Sequence[Case], threads: int = 1, *, rounds: int = 9, se
             _write(group, Path(folder))
             found = _rounds(Path(folder), threads, rounds, seconds)
         for case, taken in zip(group, zip(*found, strict=True), strict=True):
-            yield Timing(case, median(taken), _spread(taken), len(taken))
+            yield Timing(case, median(taken), _spread(taken), len(taken), min(taken))
 
 
 def _family(case: Case) -> tuple[str, str]:

@@ -1,0 +1,256 @@
+"""Measures a machine part by part. What is there when it is interrupted, is a profile too."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import log2
+
+from backends.numpy_mpi.kernels.native import find_compiler
+from backends.numpy_mpi.timing import Case, Timing, time_kernels
+from backends.numpy_mpi.timing.messages import Message, time_messages
+from dlc.calibration import points
+from dlc.cluster.detect import BANDWIDTH, SPEED, usable_cores
+from dlc.cluster.fingerprint import fingerprint
+from dlc.cluster.topology import Device
+from dlc.cost.compute import factors
+from dlc.cost.profile import GemmTable, Messages, Profile, Rates, Sample
+from dlc.ir.plan import ANALYTIC_SPREAD
+from dlc.launch import find_mpiexec, mpi_flags
+
+PARTS = ("calls", "bandwidth", "gemm", "c", "numpy", "mpi")
+"""What can be measured, in this order; `--only` names some of them."""
+
+UNSTEADY = 0.5
+"""A spread from which on a figure says more of what else the machine did: it is left out."""
+
+SLOWER = 1.25
+"""Nothing takes so many times longer with several threads than with one, unless others hold the cores: left out."""
+
+CORE = Device("core", bandwidth=BANDWIDTH, compute=(("f32", SPEED),))
+"""What stands for a core whose rates were not measured."""
+
+Watch = Callable[[str], AbstractContextManager[None]]
+"""Tells what is being measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured: `rounds` at most, `seconds` of a part at most, every `step`-th shape, messages so long.
+
+    When `whole` seconds are over, nothing more is begun.
+    """
+
+    rounds: int = 5
+    seconds: float = 6.0
+    step: int = 1
+    messages: float = 5.0
+    whole: float = 100.0
+
+
+THOROUGH, QUICK = Effort(), Effort(rounds=3, seconds=2.0, step=2, messages=2.0, whole=50.0)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was measured so far; `left_out` are those that were too unsteady, `notes` what could not be measured."""
+
+    call: Timing | None = None
+    copies: list[Timing] = field(default_factory=list)
+    products: dict[tuple[str, int], list[Timing]] = field(default_factory=dict)  # by element type and threads
+    kernels: list[tuple[int, Timing]] = field(default_factory=list)  # (threads, what they took)
+    messages: list[Message] = field(default_factory=list)
+    left_out: int = 0
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    def profile(self) -> Profile:
+        """The profile that they make; its spread is the mean of those of all kernels."""
+        one = self.products.get(("f32", 1), [])
+        made = Profile(
+            device=f"{fingerprint()['processor']}, {usable_cores()} cores",
+            call=None if self.call is None else self.call.seconds,
+            bandwidth=tuple(
+                (4.0 * run, _copied(timing)) for run, timing in zip(points.RUNS, self.copies, strict=False)
+            ),
+            gemm=tuple(_table(dtype, threads, found) for (dtype, threads), found in self.products.items()),
+            samples=tuple(_sample(threads, timing) for threads, timing in self.kernels),
+            rates=tuple(self._rates()) if one and self.copies else (),
+            messages=tuple(_messages(self.messages)),
+            fingerprint=tuple(fingerprint().items()),
+        )
+        return _with_spread(made)
+
+    def _rates(self) -> Iterator[Rates]:
+        """What so many threads reach at most; memory as one thread does, times what large copies gain by more."""
+        bandwidth = max(map(_copied, self.copies))
+        for threads in sorted({threads for _, threads in self.products}):
+            compute = {
+                dtype: max(map(_rate, found)) for (dtype, count), found in self.products.items() if count == threads
+            }
+            yield Rates(threads, tuple(compute.items()), bandwidth * self._gain(threads))
+
+    def _gain(self, threads: int) -> float:
+        """How much faster so many threads add large arrays than one does, in the median; 1 where that is not known."""
+        alone = {_name(timing.case): timing.seconds for count, timing in self.kernels if count == 1}
+        gains = sorted(
+            alone[_name(timing.case)] / timing.best
+            for count, timing in self.kernels
+            if count == threads and timing.case.op in points.MOVING and alone.get(_name(timing.case), 0.0) > 1e-4
+        )
+        return max(1.0, gains[len(gains) // 2]) if gains and threads > 1 else 1.0
+
+
+def measure(parts: Sequence[str], effort: Effort, watch: Watch) -> Findings:
+    """Measure these parts; an interrupt ends it with what there is, and nothing is begun when the time is over."""
+    found, end = Findings(), time.monotonic() + effort.whole
+    steps = _steps(usable_cores(), effort, found)
+    try:
+        for part, title, step in (each for each in steps if each[0] in parts):
+            if time.monotonic() > end:
+                found.notes.append(f"{title}: not measured, the time was over; `--only {part}` measures them")
+                continue
+            with watch(title):
+                step()
+    except KeyboardInterrupt:
+        found.interrupted = True
+    return found
+
+
+def _steps(cores: int, effort: Effort, found: Findings) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    """(part, title, what measures it), in order: what one thread does comes first."""
+    yield "calls", "calls", partial(_calls, effort, found)
+    yield "bandwidth", "copies", partial(_bandwidth, effort, found)
+    for dtype in ("f32", "f64"):
+        yield "gemm", f"matrix products, {dtype}, 1 thread", partial(_products, dtype, 1, effort, found)
+    convolutions, others = points.convolutions("c"), points.others("c")
+    yield "c", "convolutions in C, 1 thread", partial(_kernels, convolutions, 1, effort, found)
+    yield "c", "other kernels in C, 1 thread", partial(_kernels, others, 1, effort, found)
+    yield "mpi", "messages, 2 ranks", partial(_between_ranks, 2, effort, found)
+    yield "numpy", "convolutions of NumPy, 1 thread", partial(_kernels, points.convolutions("numpy"), 1, effort, found)
+    yield "numpy", "other kernels of NumPy, 1 thread", partial(_kernels, points.others("numpy"), 1, effort, found)
+    if cores > 1:
+        yield "gemm", f"matrix products, f32, {cores} threads", partial(_products, "f32", cores, effort, found)
+        yield "c", f"convolutions in C, {cores} threads", partial(_kernels, convolutions, cores, effort, found)
+        yield "c", f"other kernels in C, {cores} threads", partial(_kernels, others, cores, effort, found)
+    for ranks in sorted({min(4, cores), cores} - {1, 2}):
+        yield "mpi", f"messages, {ranks} ranks", partial(_between_ranks, ranks, effort, found)
+
+
+def _calls(effort: Effort, found: Findings) -> None:
+    (found.call,) = time_kernels([points.call()], rounds=4 * effort.rounds)
+
+
+def _bandwidth(effort: Effort, found: Findings) -> None:
+    found.copies = list(time_kernels(points.copies(), rounds=effort.rounds, seconds=effort.seconds))
+
+
+def _products(dtype: str, threads: int, effort: Effort, found: Findings) -> None:
+    timed = list(time_kernels(points.products(dtype), threads, rounds=effort.rounds, seconds=effort.seconds))
+    if threads > 1 and _held(timed, found.products.get((dtype, 1), ())):
+        found.left_out += len(timed)
+        return
+    found.products[dtype, threads] = timed
+
+
+def _held(several: Sequence[Timing], one: Sequence[Timing]) -> bool:
+    """Whether the large products took longer with several threads: others hold the cores."""
+    pairs = list(zip(several, one, strict=False))[-8:]
+    return any(many.best > SLOWER * alone.seconds for many, alone in pairs)
+
+
+def _kernels(cases: Sequence[Case], threads: int, effort: Effort, found: Findings) -> None:
+    if any(case.kernels == "c" for case in cases) and not find_compiler():
+        found.notes.append("kernels in C: not measured, there is no C compiler")
+        return
+    known = {_name(timing.case): timing.seconds for count, timing in found.kernels if count == 1}
+    chosen = cases[:: effort.step]
+    for timing in time_kernels(chosen, threads, rounds=effort.rounds, seconds=effort.seconds):
+        steady = timing.spread <= UNSTEADY or timing.seconds < 2e-5
+        if threads > 1:
+            steady = timing.best <= SLOWER * known.get(_name(timing.case), timing.best)
+        if steady:
+            found.kernels.append((threads, timing))
+        else:
+            found.left_out += 1
+
+
+def _between_ranks(ranks: int, effort: Effort, found: Findings) -> None:
+    mpiexec = find_mpiexec()
+    if mpiexec is None:
+        found.notes.append("messages: not measured, there is no mpiexec")
+        return
+    flags, variables = mpi_flags(mpiexec)
+    command = ["env", *(f"{name}={value}" for name, value in variables.items()), mpiexec, *flags]
+    try:
+        timed = time_messages(command, ranks, seconds=effort.messages)
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        found.notes.append(f"messages, {ranks} ranks: not measured, {error}")
+        return
+    found.messages += timed
+
+
+# --- what the profile has of it ------------------------------------------------------------------------------------
+
+
+def _name(case: Case) -> tuple[object, ...]:
+    """What tells a case from others."""
+    attrs = tuple(sorted((name, str(value)) for name, value in case.shapes.attrs.items()))
+    return case.kernels, case.op, case.stage, case.algorithm, case.layout, case.shapes.inputs, attrs
+
+
+def _sample(threads: int, timing: Timing) -> Sample:
+    """Of several threads the best round counts: they wait for each other, and so for all that others do."""
+    case, seconds = timing.case, timing.best if threads > 1 else timing.seconds
+    return Sample(
+        case.op, case.stage, case.algorithm, case.layout, case.shapes, seconds, timing.spread, case.kernels, threads
+    )
+
+
+def _copied(timing: Timing) -> float:
+    """Bytes per second, read and written."""
+    return 2.0 * timing.case.shapes.outputs[0].bytes / timing.seconds
+
+
+def _rate(timing: Timing) -> float:
+    """FLOP/s of a matrix product."""
+    dy, weight = timing.case.shapes.inputs
+    return 2.0 * dy.elements * weight.shape[1] / timing.seconds
+
+
+def _table(dtype: str, threads: int, found: Sequence[Timing]) -> GemmTable:
+    count = len(points.GEMM)
+    rates = iter([float(f"{_rate(timing):.4g}") for timing in found])
+    grid = tuple(tuple(tuple(next(rates) for _ in range(count)) for _ in range(count)) for _ in range(count))
+    return GemmTable(dtype, points.GEMM, points.GEMM, points.GEMM, grid, threads)
+
+
+def _messages(found: Sequence[Message]) -> Iterator[Messages]:
+    """By collective, algorithm and ranks; those of one size that were too unsteady are left out."""
+    kinds = dict.fromkeys((each.kind, each.algorithm, each.ranks) for each in found)
+    for kind, algorithm, ranks in kinds:
+        rows = [each for each in found if (each.kind, each.algorithm, each.ranks) == (kind, algorithm, ranks)]
+        spread = sorted(each.spread for each in rows)[len(rows) // 2]
+        yield Messages(kind, algorithm, ranks, tuple((float(each.bytes), each.seconds) for each in rows), spread)
+
+
+def _with_spread(made: Profile) -> Profile:
+    """The profile with the mean of its kernels' spreads, in the logarithm, each by its samples."""
+    keys: dict[tuple[str, str, str, str, str], int] = {}
+    for sample in made.samples:
+        key = sample.op, sample.stage, sample.algorithm, sample.layout, sample.kernels
+        keys[key] = keys.get(key, 0) + 1
+    total, weight = 0.0, 0
+    for (op, stage, algorithm, layout, kernels), count in keys.items():
+        known = factors(op, stage, algorithm, layout, replace(CORE, kernels=kernels), made) if count > 1 else None
+        if known is not None:
+            total, weight = total + count * log2(1.0 + known.spread), weight + count
+    return replace(made, spread=2.0 ** (total / weight) - 1.0 if weight else ANALYTIC_SPREAD)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"

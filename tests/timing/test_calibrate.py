@@ -1,0 +1,107 @@
+"""`dlc calibrate`: what is measured becomes a profile that can be read, whatever of it there is."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from backends.numpy_mpi.timing import Case, Timing
+from backends.numpy_mpi.timing.cases import call_of
+from dlc.calibration import measure, points
+from dlc.calibration.report import report
+from dlc.cli import main
+from dlc.cost.compute import seconds
+from dlc.cost.profile_json import profile_document, read_profile
+from dlc.ops import operator
+
+
+def timings(cases: list[Case], factor: float = 2.0) -> list[Timing]:
+    """As if each kernel took so many times what its phases say."""
+    found = []
+    for case in cases:
+        op = operator(case.op)
+        if op is None or case.op == "convert":
+            continue
+        taken = factor * seconds(op, case.stage, case.shapes, case.algorithm, case.layout, measure.CORE).seconds
+        found.append(Timing(case, taken, 0.05, 5, taken))
+    return found
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "c"])
+def test_every_point_is_a_call_and_named_once(kernels: str) -> None:
+    cases = [*points.convolutions(kernels), *points.others(kernels)]
+    assert all(call_of(case).arrays for case in cases)
+    names = [measure._name(case) for case in cases]
+    assert len(set(names)) == len(names) > 250
+    assert {case.op for case in cases} >= {"conv", "bn", "lstm", "attention", "linear", "sgd", "cross_entropy"}
+    assert [measure._name(case) for case in (*points.convolutions(kernels), *points.others(kernels))] == names
+
+
+def test_a_profile_comes_back_as_it_was_written() -> None:
+    found = measure.Findings(kernels=[(1, timing) for timing in timings(points.others("numpy"))])
+    profile = found.profile()
+    again = read_profile(json.loads(json.dumps(profile_document(profile))))
+    assert [sample.key for sample in again.samples] == [sample.key for sample in profile.samples]
+    assert again.fingerprint == profile.fingerprint
+    assert json.dumps(profile_document(again)) == json.dumps(profile_document(profile))
+
+
+def test_kernels_of_other_shapes_take_what_those_measured_say() -> None:
+    """All took twice what their phases say: so do others, and leaving one out finds nothing off."""
+    profile = measure.Findings(kernels=[(1, timing) for timing in timings(points.others("numpy"))]).profile()
+    assert profile.spread < 1e-6
+    op = operator("relu")
+    assert op is not None
+    other = next(case for case in points.others("c") if case.op == "relu")
+    shapes = other.shapes.__class__(
+        tuple(t.with_extent("batch", 7) for t in other.shapes.inputs),
+        tuple(t.with_extent("batch", 7) for t in other.shapes.outputs),
+        {},
+    )
+    plain, known = (seconds(op, "forward", shapes, "", "NHWC", measure.CORE, each) for each in (None, profile))
+    assert known.seconds == pytest.approx(2 * plain.seconds, rel=1e-3)
+    assert (plain.source, known.source) == ("analytic", "interpolated")
+    assert known.interval[0] <= known.seconds <= known.interval[1]
+
+
+def test_an_interrupt_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "_bandwidth", interrupted)
+    found = measure.measure(("calls", "bandwidth", "gemm"), measure.QUICK, lambda _: nullcontext())
+    assert found.interrupted
+    profile = found.profile()
+    assert profile.call is not None
+    assert (profile.gemm, profile.bandwidth) == ((), ())
+    assert "a call of NumPy" in report(profile, found)
+
+
+def test_what_was_unsteady_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = points.others("numpy")[:4]
+    rough = [Timing(case, 1e-3, 0.9 if at == 1 else 0.1, 5, 8e-4) for at, case in enumerate(cases)]
+    monkeypatch.setattr(measure, "time_kernels", lambda *_, **__: iter(rough))
+    found = measure.Findings()
+    measure._kernels(cases, 1, measure.QUICK, found)
+    assert (len(found.kernels), found.left_out) == (3, 1)
+    slow = [Timing(case, 2e-3, 0.0, 5, 2e-3) for case in cases]
+    monkeypatch.setattr(measure, "time_kernels", lambda *_, **__: iter(slow))
+    measure._kernels(cases, 2, measure.QUICK, found)
+    assert found.left_out == 1 + 3  # slower than with one thread; of the fourth that is not known
+    assert found.kernels[-1][0] == 2
+
+
+def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "profile.json"
+    assert main(["calibrate", "--quick", "--only", "calls,bandwidth", "-o", str(out)]) == 0
+    profile = read_profile(json.loads(out.read_text(encoding="utf-8")))
+    assert profile.call is not None
+    assert 0 < profile.call < 1e-3
+    assert [run for run, _ in profile.bandwidth] == [4.0 * run for run in points.RUNS]
+    assert "`profile = " in capsys.readouterr().out
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--only", "gemm,disk"]) == 2
+    assert "there is no part `disk`" in capsys.readouterr().err
