@@ -55,19 +55,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    print(
-        f"{'network':12} {'kernels':7} {'predicted':>10} {'grown':>10} {'error':>7} {'base':>8} {'live':>10} {'packing':>7}"
-    )
+    titles = ("predicted", "grown", "error", "base", "live", "packing")
+    print(f"{'network':12} {'kernels':7} " + " ".join(map("{:>10}".format, titles)))
     rows = []
     for name in options.only.split(","):
         for family in options.kernels.split(","):
             row = measured(name, family, options.steps)
             rows.append(row)
-            print(
-                f"{row.network:12} {row.kernels:7} {row.predicted / 1e6:7.1f} MB {row.grown / 1e6:7.1f} MB "
-                f"{row.error:+7.1%} {row.base / 1e6:5.0f} MB {row.live / 1e6:7.1f} MB {row.packing:7.3f}",
-                flush=True,
-            )
+            figures = [f"{size / 1e6:7.1f} MB" for size in (row.predicted, row.grown, row.base, row.live)]
+            figures[2:2], figures[5:] = [f"{row.error:+10.1%}"], [f"{row.packing:10.3f}"]
+            print(f"{row.network:12} {row.kernels:7} {' '.join(figures)}", flush=True)
     if options.record:
         told = [{**asdict(row), "error": round(row.error, 4), "packing": round(row.packing, 4)} for row in rows]
         recording.write("memory", "bytes", rows=told)

@@ -141,8 +141,18 @@ def _pins(graph: Graph, family: str, rules: Rules) -> Iterator[Rule]:
         yield Rule("algorithm", family, (operation.address,), operation.address, span, span)
 
 
-def measure(way: Way, seconds: float, clock: str = "") -> tuple[float, int]:
-    """Run the program for about so many seconds: the median time of a step, and how many steps it is of.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The median time of so many steps; what the process of the rank that grew most grew by, and its base."""
+
+    seconds: float
+    steps: int
+    grown_bytes: int | None = None
+    base_bytes: int | None = None
+
+
+def measure(way: Way, seconds: float, clock: str = "") -> Measured:
+    """Run the program for about so many seconds.
 
     `clock` "processor" asks for the processor's time in the process. Errors: RunError where the program fails or takes
     many times what was predicted.
@@ -154,7 +164,8 @@ def measure(way: Way, seconds: float, clock: str = "") -> tuple[float, int]:
         folder = os.path.join(scratch, compiled.plan.network)
         write_folder(emit_files(compiled), folder)
         found = _run(folder, compiled, steps, PATIENCE * (1.0 + steps * expected), {CLOCK_VARIABLE: clock})
-    return float(found["step_seconds"]), steps - WARM
+    memory = found.get("memory", {})
+    return Measured(float(found["step_seconds"]), steps - WARM, memory.get("grown"), memory.get("base"))
 
 
 def _run(
@@ -162,7 +173,7 @@ def _run(
 ) -> Mapping[str, Any]:
     """What a program says at its end."""
     root = compiled.source.spec.root or os.curdir
-    words = ["--root", root, "--steps", str(steps), "--json"]
+    words = ["--root", root, "--steps", str(steps), "--json", "--profile"]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         status = launch(folder, compiled.plan.ranks, words, environment=environment, timeout=timeout, output=said)
         if status == TIMED_OUT:
@@ -190,9 +201,11 @@ def trial(way: Way, threads: int, seconds: float, clock: str = "") -> Trial:
         predicted.peak_bytes,
     )
     try:
-        measured, steps = measure(way, seconds, clock)
+        found = measure(way, seconds, clock)
     except RunError as error:
         return replace(row, why=str(error))
     except DiagnosticError as error:
         return replace(row, why=first_error(error))
-    return replace(row, measured=measured, steps=steps)
+    return replace(
+        row, measured=found.seconds, steps=found.steps, measured_bytes=found.grown_bytes, base_bytes=found.base_bytes
+    )
