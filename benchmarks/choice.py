@@ -1,166 +1,287 @@
-"""The analytic model against the kernels: every candidate of every op of a network, predicted and measured here.
+"""What the planner's choice of algorithms and layouts is worth, against all of them measured.
 
-    python -m benchmarks.choice lenet --batch 16 --peak 100e9 --bandwidth 20e9
+    python -m benchmarks.choice [--only lenet5,nin] [--kernels numpy,c] [--repeats 3] [--budget 300] [--record]
 
-One thread (OPENBLAS_NUM_THREADS=1 is set before NumPy is imported). Prints a line for each kernel, then by algorithm
-and layout the geometric mean and spread of predicted / measured, and the time of each op's measured best choice against
-that of the predicted one: what the model's errors cost.
+For each network, on one rank of one thread, every legal algorithm of every pass of every op is timed in every layout,
+and conversions between these. With these figures the planner's joint search, which is exact, gives the best plan that
+there is. It is compared with the plan without any measurement, with that of `--tune`, which measures only what may
+change the choice, and with the greedy one: each op by itself in the layout in which its own passes are fastest. All
+plans are compared by what was measured (kernels and conversions, `model`) and by the steps of their programs, which
+take turns (`step`, the processor's time). Ratios are to the best plan: at most 1.05 is the aim, and below the greedy one's.
+
+Behind that, single convolutions for which another algorithm than direct is the fastest. `--record` writes
+benchmarks/records/choice.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import import_module
-from math import exp, log
-from typing import Any
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
-import numpy as np
-
-from backends.numpy_mpi.kernels import KERNELS
-from dlc.cluster.topology import Cluster, Device, Group, Link
+from backends.numpy_mpi.timing import Case, time_kernels
+from benchmarks import recording
+from dlc import driver
+from dlc.cluster.detect import machine
 from dlc.cost.compute import seconds
-from dlc.ir.graph import Graph, Node
-from dlc.ir.plan import Figure
-from dlc.ir.tensor import TensorType
-from passes.differentiate import operator_of
-from passes.layouts import is_image
-from passes.options import Candidate, candidates, local_shapes, operations, rules_of
-from tests.passes import sample_networks
+from dlc.cost.price import default_price
+from dlc.cost.timeline import makespan
+from dlc.driver import Compiled, Options
+from dlc.ir.request import Rule
+from dlc.ir.tensor import Axis, TensorType, tensor
+from dlc.ops import operator
+from dlc.ops.operator import LAYOUTS, Shapes
+from dlc.tuning import Measured, asks, key_of, tune
+from dlc.validation import RunError, Way, at_hand, measure
+from passes.options import candidates, local_shapes, operations, rules_of
 
-DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
-ORDER = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 2, 3, 1), "CHWN": (1, 2, 3, 0)}
+SPECS = Path(__file__).resolve().parent.parent / "specs"
+
+NETWORKS: Mapping[str, dict[str, str]] = {
+    "lenet5": {"batch": "16"},
+    "nin": {"batch": "4"},
+    "alexnet": {"batch": "4", "size": "131", "hidden": "256", "classes": "100"},
+    "resnet18": {"batch": "4", "size": "64", "group": "4", "classes": "100"},
+    "squeezenet": {"batch": "4", "size": "96", "classes": "100"},
+    "treenet": {"batch": "8"},
+}
+"""Networks of many kinds of convolution, small enough that every way to compute them can be timed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kernels:
-    """The candidates of each op of a network, to be priced on a device."""
+class Row:
+    """A network: seconds of a step by the measured kernels and by the program's clock, and ratios to the best plan."""
 
-    graph: Graph
-    device: Device
-    candidates: list[tuple[Candidate, ...]]
+    network: str
+    kernels: str
+    timed: int
+    timed_by_tune: int
+    model: dict[str, float]
+    step: dict[str, float]
+    model_ratio: dict[str, float]
+    step_ratio: dict[str, float]
 
-    def figure(self, candidate: Candidate) -> Figure:
-        node = candidate.node
-        shapes = local_shapes(self.graph, node, self.graph.batch)
-        return seconds(operator_of(node), node.stage, shapes, candidate.algorithm, candidate.layout, self.device)
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """A convolution, with the seconds of each algorithm in its best layout."""
+
+    algorithm: str
+    kernels: str
+    shape: str
+    seconds: dict[str, float]
+
+    @property
+    def fastest(self) -> str:
+        """The algorithm that takes least."""
+        return min(self.seconds, key=lambda name: self.seconds[name])
 
 
 def main() -> None:
     options = _arguments()
-    graph = getattr(sample_networks, options.network)(options.batch)
-    core = Device("core", bandwidth=options.bandwidth, compute=(("f32", options.peak),))
-    cluster = Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", 1, "shm", device="core"),))
-    asked = sample_networks.context(1, cluster).request
-    found = Kernels(
-        graph, core, [tuple(candidates(graph, op, rules_of(asked), graph.batch)) for op in operations(graph)]
-    )
-    ratios, measured = defaultdict[str, list[float]](list), dict[tuple[str, str, str, str], float]()
-    for candidate, taken in _measured(found, options.only, options.budget):
-        predicted = found.figure(candidate)
-        name = f"{candidate.node.op} {candidate.node.stage} {candidate.algorithm} {candidate.layout}".replace("  ", " ")
-        ratios[name].append(predicted.seconds / taken)
-        measured[candidate.node.base, candidate.node.stage, candidate.layout, candidate.algorithm] = taken
-        shape = "x".join(map(str, graph.type(candidate.node.inputs[0]).shape))
-        print(
-            f"{name:38} {shape:18} measured {taken * 1e6:10.1f} us, predicted {predicted.seconds * 1e6:10.1f} us"
-            f" ({predicted.bound}), {predicted.seconds / taken:.2f}"
+    rows = list[Row]()
+    print(f"{'network':12} {'kernels':8} {'timed':>6}   of the best plan's, by model / by steps")
+    for name in options.only.split(",") if options.only else NETWORKS:
+        for kernels in options.kernels.split(","):
+            rows.append(_network(name, kernels, options))
+            print(_line(rows[-1]), flush=True)
+    won = list(_cases())
+    for case in won:
+        times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in case.seconds.items())
+        print(f"{case.algorithm:8} {case.kernels:6} {case.shape:45} fastest: {case.fastest}; {times}", flush=True)
+    if options.record:
+        cases = [{**asdict(case), "fastest": case.fastest} for case in won]
+        recording.write(
+            "choice", "seconds of a step; ratios to the best plan", rows=[asdict(r) for r in rows], won=cases
         )
-    print()
-    for name, values in sorted(ratios.items()):
-        mean = exp(sum(map(log, values)) / len(values))
-        print(f"{name:38} {mean:5.2f}  ({min(values):.2f} to {max(values):.2f}, {len(values)} kernels)")
-    _regret(found, measured)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", nargs="?", default="lenet")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--peak", type=float, default=100e9, help="FLOP/s of a core")
-    parser.add_argument("--bandwidth", type=float, default=20e9, help="bytes per second, read and written")
-    parser.add_argument("--only", default="", help="one op, for example conv")
-    parser.add_argument("--budget", type=float, default=0.05, help="seconds for each kernel")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="NAMES", help=f"some of {', '.join(NETWORKS)}")
+    parser.add_argument("--kernels", default="numpy,c", help="families (default: numpy,c)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each program (default: 3)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of a turn (default: 1)")
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds to time a network's kernels")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/records/choice.json")
     return parser.parse_args()
 
 
-def _measured(found: Kernels, only: str, budget: float) -> Iterator[tuple[Candidate, float]]:
-    """Each distinct kernel once; equal ops share their time."""
-    known: dict[object, float] = {}
-    for ways in found.candidates:
-        for candidate in ways:
-            node = candidate.node
-            key = (node.op, node.stage, candidate.algorithm)
-            if candidate.excluded or key not in KERNELS or only not in ("", node.op):
-                continue
-            shapes = local_shapes(found.graph, node, found.graph.batch)
-            same = (key, candidate.layout, shapes.inputs, node.attrs)
-            if same not in known:
-                known[same] = _time(_call(found.graph, candidate), budget)
-            yield candidate, known[same]
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans one network for one thread of this machine."""
+
+    source: driver.Source
+    options: Options
+
+    @classmethod
+    def of(cls, network: str, kernels: str) -> Planner:
+        given = NETWORKS[network]
+        options = Options(parameters=given, kernels=kernels, precision="f32")
+        return cls(driver.read(str(SPECS / f"{network}.dlspec"), given), options)
+
+    def __call__(self, kernels: Measured, pins: tuple[Rule, ...] = ()) -> Compiled:
+        options = replace(self.options, measured=kernels)
+        job, context = at_hand(self.source, options, machine(1))
+        request = replace(context.request, pins=(*context.request.pins, *pins))
+        return driver.compile_job(self.source, job, context.with_(request=request), options)
+
+    def tuned(self, options: argparse.Namespace, *, exhaustive: bool) -> tuple[Measured, int]:
+        """The kernels that are measured for it, in a cache of their own."""
+        with tempfile.TemporaryDirectory(prefix="dlc-choice-") as cache:
+            before = os.environ.get("DLC_CACHE")
+            os.environ["DLC_CACHE"] = cache
+            try:
+                device = self(()).context.cluster.device_of(0)
+                found = tune(self, device, options.budget, _say, exhaustive=exhaustive)
+            finally:
+                _restore(before)
+        if found.left_out:
+            sys.exit(f"{found.left_out} kernels are left: --budget allows more time")
+        return found.kernels, found.timed
 
 
-def _call(graph: Graph, candidate: Candidate) -> Callable[[], None]:
-    """The kernel with its arrays, ready to run."""
-    node, operator = candidate.node, operator_of(candidate.node)
-    rng = np.random.default_rng(0)
-    inputs = [_array(graph.type(name), candidate.layout, rng) for name in node.inputs]
-    outputs = [_array(graph.type(name), candidate.layout, rng) for name in node.outputs]
-    algorithm = next((a for a in operator.algorithms if a.name == candidate.algorithm), None)
-    shapes = local_shapes(graph, node, graph.batch)
-    scratch = algorithm.workspaces(node.stage, shapes, candidate.layout) if algorithm else ()
-    workspaces = [np.zeros(w.type.shape, DTYPES[w.type.dtype]) for w in scratch]
-    entry = KERNELS[node.op, node.stage, candidate.algorithm]
-    function = getattr(import_module(f"backends.numpy_mpi.kernels.{entry.module}"), entry.function)
-    keywords: dict[str, Any] = {**dict(node.attrs), **_runtime(node, operator.runtime, graph.batch)}
-    if any(is_image(graph.type(name)) for name in (*node.inputs, *node.outputs)):
-        keywords["layout"] = candidate.layout
-    return lambda: function(*inputs, *outputs, *workspaces, **keywords)
+def _restore(cache: str | None) -> None:
+    if cache is None:
+        del os.environ["DLC_CACHE"]
+    else:
+        os.environ["DLC_CACHE"] = cache
 
 
-def _runtime(node: Node, names: tuple[str, ...], batch: int) -> dict[str, Any]:
-    values = {"count": batch, "position": 0, "step": 0, "lr": 0.1}
-    found: dict[str, Any] = {name: values[name] for name in names if name in values}
-    return found | ({"key": (1, 2)} if node.op == "dropout" else {})
+def _network(name: str, kernels: str, options: argparse.Namespace) -> Row:
+    """All plans of a network."""
+    planner = Planner.of(name, kernels)
+    every, timed = planner.tuned(options, exhaustive=True)
+    best = planner(every)
+    wanted = {key_of(case) for ask in asks(planner(())) for case in ask.cases}
+    few = tuple(sample for sample in every if sample.key in wanted)  # what --tune times, as it was timed
+    plans = {
+        "best": best,
+        "unmeasured": planner(()),
+        "tuned": planner(few),
+        "greedy": planner(every, tuple(_greedy(best))),
+    }
+    model = {way: _by_kernels(made, best) for way, made in plans.items()}
+    step = _by_turns(plans, options)
+    return Row(
+        name,
+        kernels,
+        timed,
+        len(few),
+        model,
+        step,
+        {way: round(seconds / model["best"], 4) for way, seconds in model.items()},
+        {way: round(seconds / step["best"], 4) for way, seconds in step.items()},
+    )
 
 
-def _array(type_: TensorType, layout: str, rng: np.random.Generator) -> Any:
-    shape = tuple(type_.shape[axis] for axis in ORDER[layout]) if is_image(type_) else type_.shape
-    if type_.dtype in ("i32", "u8"):
-        return np.zeros(shape, DTYPES[type_.dtype])
-    return rng.random(shape).astype(DTYPES[type_.dtype])
+def _greedy(best: Compiled) -> Iterator[Rule]:
+    """A pin of each op to the layout in which its own passes take least, whatever its neighbours have."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    graph, profile = best.graph, best.context.profile
+    assert profile is not None
+    device, rules = best.context.cluster.device_of(0), rules_of(best.context.request)
+    spans = {}
+    for operation in operations(graph):
+        for each in candidates(graph, operation, rules, graph.batch):
+            if each.excluded is None and each.layout and rules.pin(operation.address, "layout") is None:
+                op, shapes = operator(each.node.op), local_shapes(graph, each.node, graph.batch)
+                assert op is not None
+                taken = seconds(op, each.node.stage, shapes, each.algorithm, each.layout, device, profile).seconds
+                ways = found.setdefault(operation.address, {}).setdefault(each.layout, {})
+                ways[each.node.stage] = min(taken, ways.get(each.node.stage, taken))
+                spans[operation.address] = operation.forward.span
+    for address, layouts in found.items():
+        most = max(len(stages) for stages in layouts.values())
+        whole = {layout: sum(stages.values()) for layout, stages in layouts.items() if len(stages) == most}
+        layout, span = min(whole, key=lambda name: whole[name]), spans[address]
+        if span is not None and len(whole) > 1:
+            yield Rule("layout", layout, (address,), address, span, span)
 
 
-def _time(run: Callable[[], None], budget: float) -> float:
-    """The median of as many runs as fit the budget, three at least."""
-    run()
-    times, end = list[float](), time.perf_counter() + budget
-    while len(times) < 3 or (time.perf_counter() < end and len(times) < 200):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2]
+def _by_kernels(made: Compiled, best: Compiled) -> float:
+    """Seconds of a plan's simulated step, by everything that was measured."""
+    context = best.context
+    return makespan(made.program, "train_step", default_price(made.program, context.cluster, context.profile))
 
 
-def _regret(found: Kernels, measured: dict[tuple[str, str, str, str], float]) -> None:
-    """Per op and pass: the measured time of the predicted best candidate against the measured best."""
-    chosen, best = 0.0, 0.0
-    for ways in found.candidates:
-        by_stage = defaultdict[str, list[tuple[float, float]]](list)
-        for c in ways:
-            taken = measured.get((c.node.base, c.node.stage, c.layout, c.algorithm))
-            if taken is not None:
-                by_stage[c.node.stage].append((found.figure(c).seconds, taken))
-        for pairs in by_stage.values():
-            chosen += min(pairs)[1]
-            best += min(taken for _, taken in pairs)
-    print(f"\nby predicted choice {chosen * 1e3:.2f} ms, by measured choice {best * 1e3:.2f} ms: {chosen / best:.2f}x")
+def _by_turns(plans: Mapping[str, Compiled], options: argparse.Namespace) -> dict[str, float]:
+    """The median step of each plan's program; equal programs are run once."""
+    folders = {way: driver.emit_files(made)["train.py"] for way, made in plans.items()}
+    first = {text: way for way, text in reversed(folders.items())}
+    times: dict[str, list[float]] = {way: [] for way in first.values()}
+    for turn in range(options.repeats):
+        for way, taken in times.items():
+            _say(turn, options.repeats)
+            try:
+                taken.append(measure(Way(way, plans[way]), options.seconds, "processor")[0])
+            except RunError as error:
+                sys.exit(f"{way}: {error}")
+    _hush()
+    return {way: median(times[first[text]]) for way, text in folders.items()}
+
+
+CASES = (
+    ("im2col", "numpy", (64, 1, 28, 28), (16, 5, 5)),
+    ("winograd", "c", (4, 128, 56, 56), (128, 3, 3)),
+    ("winograd", "numpy", (4, 128, 56, 56), (128, 3, 3)),
+    ("fft", "numpy", (2, 16, 128, 128), (16, 31, 31)),
+    ("fft", "numpy", (2, 48, 64, 64), (48, 15, 15)),
+)
+"""(algorithm that is to win, kernels, x, filters and window); results are as large as x."""
+
+
+def _cases() -> Iterator[Won]:
+    """Convolutions for which another algorithm than direct is fastest, forward, each algorithm in its best layout."""
+    for algorithm, kernels, x, (filters, *window) in CASES:
+        pads = tuple(((extent - 1) // 2, extent // 2) for extent in window)
+        told = {"stride": (1, 1), "dilation": (1, 1), "groups": 1, "bias": False}
+        attrs = {"filters": filters, "window": tuple(window), "pad": pads, **told}
+        weight = tensor("f32", **{"out": filters, "in": x[1], "height": window[0], "width": window[1]})
+        images = (TensorType("f32", tuple(map(Axis, AXES, (x[0], c, *x[2:])))) for c in (x[1], filters))
+        (image, result) = images
+        shapes = Shapes((image, weight), (result,), attrs)
+        conv = operator("conv")
+        assert conv is not None
+        ways = [
+            Case("conv", "forward", shapes, each.name, layout, kernels)
+            for each in conv.algorithms
+            for layout in LAYOUTS
+            if each.excluded("forward", shapes) is None and layout in each.layouts and "cpu" in each.devices
+        ]
+        seconds: dict[str, float] = {}
+        for timing in time_kernels(ways, rounds=5, seconds=10.0):
+            name = timing.case.algorithm
+            seconds[name] = min(timing.seconds, seconds.get(name, timing.seconds))
+        ordered = dict(sorted(seconds.items(), key=lambda pair: pair[1]))
+        shape = f"{'x'.join(map(str, x))}, {filters} of {'x'.join(map(str, window))}"
+        yield Won(algorithm, kernels, shape, ordered)
+
+
+AXES = ("batch", "channel", "height", "width")
+
+
+def _line(row: Row) -> str:
+    ways = ", ".join(
+        f"{way} {row.model_ratio[way]:.3f} / {row.step_ratio[way]:.3f}" for way in row.model if way != "best"
+    )
+    best = f"best {row.step['best'] * 1e3:.2f} ms"
+    return f"{row.network:12} {row.kernels:8} {row.timed:6}   {ways}; {best}; --tune times {row.timed_by_tune}"
+
+
+def _say(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{done} of {of}", end="", file=sys.stderr, flush=True)
+
+
+def _hush() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import dlc
 from backends.numpy_mpi.kernels.native import cache_folder, find_compiler, processor
 from backends.numpy_mpi.timing import Case, NoKernelError, Timing, time_kernels
+from dlc.cost.compute import CONVERT
 from dlc.cost.compute import seconds as priced
 from dlc.cost.price import Call, Prices, default_price
 from dlc.cost.profile import KernelKey, Profile, Sample
@@ -33,7 +34,7 @@ from dlc.ir.plan import Figure
 from dlc.ir.program import Compute
 from dlc.ir.ranks import schedule
 from dlc.ops import operator
-from dlc.ops.operator import LAYOUTS
+from dlc.ops.operator import LAYOUTS, Shapes
 from passes.options import candidates, operations, rules_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ AT_ONCE, SECONDS = 24, 1.0
 """So many kernels take turns in a process, which lasts about so long."""
 
 DTYPES = ("f32", "f64")
+
+TURNED = (("NCHW", "NHWC"), ("NHWC", "NCHW"), ("NCHW", "CHWN"), ("CHWN", "NCHW"))
+"""Conversions that are timed."""
 
 
 @dataclass(slots=True)
@@ -79,17 +83,20 @@ def tune(
     device: Device,
     budget: float,
     report: Callable[[int, int], None] = lambda done, all_: None,
+    *,
+    exhaustive: bool = False,
 ) -> Tuned:
     """Measure what a plan for a device asks for; `plan` makes it with kernels that are measured.
 
-    `budget` bounds the seconds that are spent on timing; `report` is told how many kernels of how many were timed.
+    `budget` bounds the seconds that are spent on timing; `report` is told how many kernels of how many were timed. With
+    `exhaustive` every legal way is measured, whatever is predicted of it.
     Errors: those of `plan`; OSError or RuntimeError where the process that times kernels fails.
     """
     kept = Kept(device)
     known, spent, timed = kept.read(), 0.0, 0
     made, left = plan(tuple(known.values())), list[Case]()
     for _ in range(ROUNDS):
-        wanted = {key_of(case): case for ask in asks(made) for case in ask.cases}
+        wanted = {key_of(case): case for ask in asks(made, exhaustive=exhaustive) for case in ask.cases}
         left = [case for key, case in wanted.items() if key not in known]
         if not left:
             break
@@ -110,8 +117,11 @@ def tune(
 # --- what a plan asks for ------------------------------------------------------------------------------------------
 
 
-def asks(made: Compiled) -> tuple[Ask, ...]:
-    """What to measure for a plan, what takes longest first: every pass with a choice, and the longest of the others."""
+def asks(made: Compiled, *, exhaustive: bool = False) -> tuple[Ask, ...]:
+    """What to measure for a plan, what takes longest first: every pass with a choice, and the longest of the others.
+
+    Conversions are last: of three sizes, which tell what others take.
+    """
     context, program = made.context, made.program
     prices = default_price(program, context.cluster, context.profile)
     ways, found = _ways(made), dict[KernelKey, Ask]()
@@ -125,11 +135,33 @@ def asks(made: Compiled) -> tuple[Ask, ...]:
             if key not in found:
                 legal = ways.get((compute.address.partition(".chunk")[0], call.stage), ())
                 found[key] = Ask(
-                    _near_best(call, ((compute.kernel[2], compute.layout), *legal), device, context.profile)
+                    _near_best(call, ((compute.kernel[2], compute.layout), *legal), device, context.profile, exhaustive)
                 )
             found[key].seconds += call.times * _predicted(case, call, device, context.profile).seconds
     chosen = [ask for ask in found.values() if len(ask.cases) > 1]
-    return tuple(sorted((*chosen, *_longest(found.values())), key=lambda ask: -ask.seconds))
+    rest = found.values() if exhaustive else _longest(found.values())
+    several = dict.fromkeys(id(ask) for ask in chosen)
+    rest = [ask for ask in rest if id(ask) not in several]
+    return (*sorted((*chosen, *rest), key=lambda ask: -ask.seconds), *_conversions(made, found.values()))
+
+
+def _conversions(made: Compiled, found: Iterable[Ask]) -> Iterator[Ask]:
+    """Copies of images between layouts, where some op has a choice: of the smallest, a middling and the largest."""
+    device = made.context.cluster.device_of(0)
+    images = {
+        case.shapes.inputs[0]: case.shapes.inputs[0].bytes
+        for ask in found
+        for case in ask.cases
+        if case.op == "conv" and case.stage == "forward" and len({each.layout for each in ask.cases}) > 1
+    }
+    ordered = sorted(images, key=lambda type_: (images[type_], str(type_)))
+    for at in dict.fromkeys((0, len(ordered) // 2, len(ordered) - 1)) if ordered else ():
+        shapes = [
+            Shapes((ordered[at],), (ordered[at],), {"source": source, "target": target}) for source, target in TURNED
+        ]
+        yield Ask(
+            tuple(Case(CONVERT, "forward", each, "", str(each.attrs["target"]), device.kernels) for each in shapes)
+        )
 
 
 def _calls(role: Role, prices: Prices) -> Iterator[tuple[Compute, Call]]:
@@ -156,16 +188,17 @@ def _ways(made: Compiled) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
 
 
 def _near_best(
-    call: Call, ways: Iterable[tuple[str, str]], device: Device, profile: Profile | None
+    call: Call, ways: Iterable[tuple[str, str]], device: Device, profile: Profile | None, exhaustive: bool
 ) -> tuple[Case, ...]:
-    """The first way, and of the others those whose interval begins before that of the fastest one ends, by time."""
+    """The first way, and of the others those whose interval begins before that of the fastest one ends, by time; all of
+    them where the search is to be exhaustive."""
     known = {key_of(case): case for way in ways if (case := _case(call, *way, device)) is not None}
     first, *_ = known
     if call.operator.elementwise:
         return (known[first],)
     figures = {key: _predicted(case, call, device, profile) for key, case in known.items()}
     limit = min(figure.interval[1] for figure in figures.values())
-    near = [key for key, figure in figures.items() if key == first or figure.interval[0] <= limit]
+    near = [key for key, figure in figures.items() if exhaustive or key == first or figure.interval[0] <= limit]
     return tuple(known[key] for key in sorted(near, key=lambda key: figures[key].seconds))
 
 

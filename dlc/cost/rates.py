@@ -3,7 +3,7 @@
 On a CPU the kernels are those of NumPy. A matrix product of extents m ≤ n and k comes to the share m/(m + 2) ·
 n/(n + 8) · k/(k + 24) of the peak, other arithmetic to a fifth of it, fast Fourier transforms to a twentieth; memory is
 moved at run/(run + 32 bytes) of the bandwidth where an inner loop goes over `run` bytes. The constants were fitted to
-OpenBLAS and NumPy 2.4 on one AVX-512 core (`benchmarks/choice.py` prints the fit).
+OpenBLAS and NumPy 2.4 on one AVX-512 core (docs/decisions/0002).
 
 On a GPU a matrix product is computed in tiles of its result, one a multiprocessor at a time, and the library chooses
 their extents. Its share of the peak is the product of four: r·c/(r·c + (r + c)·h) for the operands that a tile of r x c
