@@ -114,13 +114,12 @@ class Folding:
     roots: Sequence[Node]
     titles: Mapping[Path, str]
     functions: list[Function] = field(default_factory=list)
-    _by_place: dict[tuple[Path, str], Node] = field(default_factory=dict)
+    _bodies: dict[tuple[str, Path], list[Statement]] = field(default_factory=dict)  # by function and block
 
     def __post_init__(self) -> None:
         nodes = [node for root in self.roots for node in root.nodes()]
         for number, node in enumerate(nodes):
             node.number = number
-            self._by_place.setdefault((node.path, node.kind), node)
         levels: dict[int, list[Node]] = {}
         for node in nodes:
             levels.setdefault(node.height, []).append(node)
@@ -137,7 +136,7 @@ class Folding:
 
         Levels are nodes by how deep blocks lie in them, the innermost first.
         """
-        self.functions, firsts = [], {}
+        self.functions, self._bodies, firsts = [], {}, {}
         for level in levels:
             for node in level:
                 node.body, node.call, node.mode = list(_flat(node)), None, ""
@@ -180,14 +179,11 @@ class Folding:
             for statement in body:
                 if statement.calls:
                     calls[statement.calls] += 1
-                    inline = self._by_place[_place(statement), self._kind(statement.calls)].body
+                    inline = self._bodies[statement.calls, _place(statement)]
                     saved[statement.calls] += _length(inline, block) - _length([statement], block)
         useless = [f for f in self.functions if saved[f.name] <= _length(f.body, f.path) + OVERHEAD]
         never = {firsts[function.name] for function in useless if calls[function.name] <= 1}
         return never or {firsts[function.name] for function in useless[:1]}
-
-    def _kind(self, name: str) -> str:
-        return next(function.kind for function in self.functions if function.name == name)
 
     def _function(self, group: Sequence[Node]) -> Function | None:
         """What nodes with the same statements have in common, with the call that stands for each."""
@@ -206,6 +202,7 @@ class Folding:
             arguments += [(token,) for token in found.arrays(at)]
             head = (Key(node.path), f": {name}") if is_table else (name,)
             node.call = Statement(head, tuple(arguments), found.values(at), tail="," if is_table else "", calls=name)
+            self._bodies.setdefault((name, node.path), node.body)
         parameters = (*spaces, *told, *found.signature())
         places = tuple(node.path for node in group)
         return Function(name, first.path, parameters, found.defaults(), body, places, first.kind)
