@@ -7,7 +7,8 @@ and conversions between these. With these figures the planner's joint search, wh
 there is. It is compared with the plan without any measurement, with that of `--tune`, which measures only what may
 change the choice, and with the greedy one: each op by itself in the layout in which its own passes are fastest. All
 plans are compared by what was measured (kernels and conversions, `model`) and by the steps of their programs, which
-take turns (`step`, the processor's time). Ratios are to the best plan: at most 1.05 is the aim, and below the greedy one's.
+take turns (`step`, the processor's time). Ratios are to the best plan: at most 1.05 is the aim, and no more than the
+greedy one's.
 
 Behind that, single convolutions for which another algorithm than direct is the fastest. `--record` writes
 benchmarks/records/choice.json.
@@ -219,7 +220,7 @@ def _by_turns(plans: Mapping[str, Compiled], options: argparse.Namespace) -> dic
         for way, taken in times.items():
             _say(turn, options.repeats)
             try:
-                taken.append(measure(Way(way, plans[way]), options.seconds, "processor")[0])
+                taken.append(measure(Way(way, plans[way]), options.seconds, "processor").seconds)
             except RunError as error:
                 sys.exit(f"{way}: {error}")
     _hush()

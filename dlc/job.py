@@ -49,7 +49,7 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
         cluster = cluster.computing_with(family_of(options.kernels or request.kernels))
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
-    profile = _profile(source, cluster, options)
+    profile = profile_of(source, cluster, options)
     return job, Context(training, request, cluster, ranks, compute, options.exact, profile, room=_room)
 
 
@@ -107,7 +107,7 @@ def _resized_mesh(mesh: tuple[MeshAxis, ...], before: Cluster, after: Cluster) -
     return tuple(replace(axis, extent=sizes[axis.group]) if axis.extent == whole[axis.group] else axis for axis in mesh)
 
 
-def _profile(source: Source, cluster: Cluster, options: Options) -> Profile | None:
+def profile_of(source: Source, cluster: Cluster, options: Options) -> Profile | None:
     """The measured figures that the cluster's device names, E0416 where its file is none; and those of `options`."""
     from dlc.cost.profile import with_samples
 

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlc.cluster.topology import Cluster
-from dlc.cost.profile import with_samples
 from dlc.diagnostics import DiagnosticError
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files
 from dlc.folders import write_folder
 from dlc.inspect.trials import CHOSEN, Trial
 from dlc.ir.request import Request, Rule
 from dlc.ir.training import Choice, Training
-from dlc.job import FULL, family_of
+from dlc.job import FULL, family_of, profile_of
 from dlc.launch import TIMED_OUT, launch
 from dlc.ops.operator import LAYOUTS
 from passes.options import Rules, candidates, operations, rules_of
@@ -101,7 +100,7 @@ def at_hand(source: Source, options: Options, cluster: Cluster) -> tuple[Job, Co
     cluster = cluster.computing_with(family if context.compute in FULL else "numpy")
     request = replace(context.request, cluster=cluster.name, mesh=())
     training = replace(context.training, data=_few(context.training, job.graph.batch), checkpoint=None, stop=None)
-    profile = with_samples(None, options.measured, cluster.device_of(0).name)
+    profile = profile_of(source, cluster, options)
     return job, context.with_(training=training, request=request, cluster=cluster, ranks=cluster.ranks, profile=profile)
 
 

@@ -11,6 +11,7 @@ interrupted, behind the rows that there are by then
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,7 +42,7 @@ EXAMPLES = """\
   dlc validate specs/lenet5.dlspec -P batch=64 -n 1,2 --kernels c
   dlc validate specs/alexnet.dlspec batch=8 specs/resnet18.dlspec batch=8 group=8
   dlc validate specs/lenet5.dlspec --plans 4         # is the planner's first the best?
-  dlc validate specs/mlp.dlspec --threads 2 --json"""
+  dlc validate specs/mlp.dlspec --threads 2 --profile profile.json --json"""
 
 FILES = ".dlspec files with a train block, each with NAME=VALUE of its params behind it, where others than -P says"
 
@@ -60,6 +61,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--on", dest="cluster", metavar="CLUSTER", help="take the plan block for that cluster")
     add_kernels(parser)
     add_tuning(parser)
+    parser.add_argument("--profile", metavar="profile.json", help="what `dlc calibrate` measured on this machine")
     parser.add_argument(
         "--plans", metavar="N", type=ranks, default=1, help="run so many plans of each network (default: 1)"
     )
@@ -145,6 +147,9 @@ def _of_network(file: str, parameters: dict[str, str], count: int, arguments: Na
         source = driver.read(file, parameters)
         options = driver.Options(parameters, cluster=arguments.cluster, kernels=arguments.kernels)
         cluster = machine(count, arguments.threads)
+        if arguments.profile:
+            path = os.path.abspath(arguments.profile)
+            cluster = replace(cluster, devices=tuple(replace(device, profile=path) for device in cluster.devices))
         if arguments.tune:
             options = _tuned(source, options, cluster, arguments)
         for way in ways(source, options, cluster, arguments.plans):

@@ -20,6 +20,8 @@ def test_predictions_stand_beside_measurements(dlc: Dlc) -> None:
     assert 0 < row["measured"] < 1
     assert row["low"] < row["predicted"] < row["high"]
     assert row["error"] == pytest.approx(row["predicted"] / row["measured"] - 1)
+    assert row["measured_bytes"] > 0
+    assert row["base_bytes"] > row["measured_bytes"]
     assert said.document["mean_error"] == said.document["largest_error"] == abs(row["error"])
 
 
@@ -52,11 +54,11 @@ def test_an_interrupt_leaves_what_is_done(dlc: Dlc, monkeypatch: pytest.MonkeyPa
 
     measured = validation.measure
 
-    def once(*arguments: object) -> tuple[float, int]:
+    def once(*arguments: object) -> validation.Measured:
         monkeypatch.setattr(validation, "measure", interrupt)
         return measured(*arguments)  # type: ignore[arg-type]
 
-    def interrupt(*_: object) -> tuple[float, int]:
+    def interrupt(*_: object) -> validation.Measured:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(validation, "measure", once)
