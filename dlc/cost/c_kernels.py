@@ -8,9 +8,10 @@ by hand to benchmarks/records/c_kernels.json, one AVX-512 core.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 
-from dlc.cost.phases import OPERATIONS, Phase, phases
+from dlc.cost.phases import OPERATIONS, TRANSPOSED_RUN, Phase, phases
 from dlc.ir.tensor import DTYPE_BYTES
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, tiling
 from dlc.ops.operator import Operator, Shapes
@@ -33,8 +34,15 @@ REACHED = 0.7
 STRIP = 12.0
 """Products that moving one value of an image into the strip that tiles read takes the time of."""
 
-PRODUCTS, TRANSFORMS = 0.85, 0.35
+PRODUCTS, TRANSFORMS = {"forward": 0.85, "dx": 0.85, "dw": 0.72}, 0.35
 """Shares of the peak of Winograd's products and transforms."""
+
+FILTER_PASSES = 3.0
+"""How often the transformed filters go through memory: written, which reads first, and read, in a program in which
+other ops fill the cache between."""
+
+PACKED = 0.9
+"""BLAS copies what direct sums read where it lies: NumPy's product of a 1x1 convolution against theirs."""
 
 ONCE = (
     *("add", "sub", "mul", "div"),
@@ -70,6 +78,8 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
         conv = conv_shape(stage, shapes)
         if algorithm == "direct":
             return tuple(_direct(stage, conv, layout))
+        if algorithm == "im2col" and conv.plain:
+            return tuple(_product(stage, conv, layout))
         if algorithm.startswith("winograd") and layout == "NHWC" and shapes.attrs.get("groups", 1) == 1:
             return tuple(_winograd(stage, conv, 4 if "4" in algorithm else 2))
     if operator.name in FUSED:
@@ -100,6 +110,15 @@ def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
     yield Phase(bytes=REACHED * size * (conv.y_values + pixels * conv.channels + 3.0 * conv.weights), calls=0)
 
 
+def _product(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
+    """NumPy's product of a 1x1 convolution: matrices of few rows or columns are padded there as they are here."""
+    register, memory = _direct(stage, conv, "NHWC")
+    yield replace(register, share=register.share * PACKED)
+    yield memory
+    if layout == "NHWC":
+        yield Phase(bytes=2.0 * DTYPE_BYTES[conv.dtype] * conv.weights, run=TRANSPOSED_RUN)
+
+
 def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:
     """Filters to α² positions and back from them, which go through memory; tiles, which stay in the cache; products."""
     size, alpha = DTYPE_BYTES[conv.dtype], m + 2
@@ -107,7 +126,7 @@ def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:
     count = conv.batch * prod(tiles.count)
     yield Phase(
         2.0 * pairs * alpha * (9 + 3 * alpha),
-        size * pairs * (9 + 2.0 * alpha**2),
+        size * pairs * (9 + FILTER_PASSES * alpha**2),
         unit="register",
         share=TRANSFORMS,
         calls=CALL,
@@ -118,4 +137,4 @@ def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:
     lanes = VECTOR_BYTES // size
     along = conv.channels if stage == "dx" else conv.filters
     filled = -(-along // lanes) * lanes
-    yield Phase(2.0 * pairs // along * filled * count * alpha**2, unit="register", share=PRODUCTS, calls=0)
+    yield Phase(2.0 * pairs // along * filled * count * alpha**2, unit="register", share=PRODUCTS[stage], calls=0)

@@ -56,6 +56,20 @@ def test_convolutions_take_what_was_measured() -> None:
     assert all(means[name] < bound for name, bound in WORST.items()), means
 
 
+def test_direct_sums_are_chosen_before_products_of_numpy_where_they_are_faster() -> None:
+    """1x1 convolutions of few channels, for which BLAS pads its tiles: in each the record has the same order."""
+    conv = operator("conv")
+    assert conv is not None
+    for row in json.loads(RECORD.read_text())["rows"]:
+        if "1x1" in row["layer"]:
+            known, _ = shapes(row["layer"], row["stage"])
+            direct, numpy = (
+                seconds(conv, row["stage"], known, way, "NHWC", CORE).seconds for way in ("direct", "im2col")
+            )
+            assert direct < numpy
+            assert row["rates"]["c direct"] > 0.95 * row["rates"]["numpy"]
+
+
 @pytest.mark.parametrize(("op", "stage"), [*PASSES, *((op, "forward") for op in FUSED)])
 def test_what_is_priced_as_c_is_there(op: str, stage: str) -> None:
     assert any(key[:2] == (op, stage) for key in GENERAL)
