@@ -54,6 +54,9 @@ CASES = (
     Case("layernorm", 4, 128, 512, {}),
     Case("linear", 4, 128, 512, {"features": 2048}),
     Case("linear", 1, 32, 64, {"features": 128}),
+    Case("linear", 1, 4, 2048, {"features": 1000}),
+    Case("linear", 1, 4, 25088, {"features": 4096}),
+    Case("linear", 1, 16, 9216, {"features": 4096}),
 )
 
 
@@ -104,7 +107,7 @@ def kernel_calls(case: Case, folder: Path) -> dict[str, tuple[Call, Call]]:
     attrs = dict(op.inferred.attrs)
     passes = {"forward": (*op.inputs, *op.outputs)}
     passes |= {g.suffix: (*op.needs(g), *(f"d{r}" for r in given(g, op.roles))) for g in known.gradients}
-    made = [GENERAL[case.op, stage, ""](target, "f32") for stage in passes if (case.op, stage, "") in GENERAL]
+    made = [make(target, "f32") for (name, stage, _), make in GENERAL.items() if name == case.op and stage in passes]
     into = folder / str(case).replace(" ", "_").replace(",", "")
     into.mkdir()
     library = build(made, target, ("f32",), into)

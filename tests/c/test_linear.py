@@ -18,8 +18,11 @@ pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
 BOUNDS = {"f32": 4e-6, "f64": 1e-14}
 """Largest errors as parts of the largest result."""
 
-SHAPES = ((32, 1, 32), (45, 7, 60), (70, 800, 96), (33, 40, 3000), (300, 33, 31))
-"""Rows, inputs, outputs: more than a panel of either operand is deep or wide, and no multiples of a tile."""
+SHAPES = (
+    *((32, 1, 32), (45, 7, 60), (70, 800, 96), (33, 40, 3000), (300, 33, 31)),
+    *((1, 1, 1), (1, 40, 9), (4, 3000, 33), (7, 35, 3001), (15, 6, 5), (16, 5000, 130)),
+)
+"""Rows, inputs, outputs: more than a panel of either operand is deep or wide, and no multiples of a tile; few rows."""
 
 
 @pytest.fixture(scope="module", params=each_target())
@@ -36,6 +39,7 @@ def drawn(shape: tuple[int, int, int], transposed: bool, dtype: Any) -> dict[str
     shapes = {"x": (rows, inputs), "dy": (rows, outputs), "weight": weight, "bias": (outputs,)}
     arrays = {name: rng.standard_normal(extents) for name, extents in shapes.items()}
     arrays |= {"y": np.full((rows, outputs), JUNK), "dweight": np.full(weight, JUNK), "dbias": np.full(outputs, JUNK)}
+    arrays["dx"] = np.full((rows, inputs), JUNK)
     return {name: array.astype(np.float32).astype(dtype) for name, array in arrays.items()}
 
 
@@ -47,7 +51,8 @@ def test_as_numpy_in_float64(
 ) -> None:
     exact = drawn(shape, transposed, np.float64)
     found = [drawn(shape, transposed, DTYPES[dtype]) for _ in (1, 2)]
-    stages = {"forward": ("x", "weight", *["bias"] * biased, "y"), "dw": ("dy", "x", "dweight", *["dbias"] * biased)}
+    stages = {"forward": ("x", "weight", *["bias"] * biased, "y"), "dx": ("dy", "weight", "dx")}
+    stages["dw"] = ("dy", "x", "dweight", *["dbias"] * biased)
     for stage, names in stages.items():
         kernel("linear", stage)(*(exact[name] for name in names), transposed=transposed)
         for count, arrays in enumerate(found, start=1):
@@ -63,5 +68,6 @@ def test_as_numpy_in_float64(
 
 def test_what_would_leave_tiles_empty_is_for_blas(library: Bound) -> None:
     narrow = drawn((64, 20, 10), False, np.float32)
-    for stage, names in {"forward": ("x", "weight", "y"), "dw": ("dy", "x", "dweight")}.items():
+    stages = {"forward": ("x", "weight", "y"), "dx": ("dy", "weight", "dx"), "dw": ("dy", "x", "dweight")}
+    for stage, names in stages.items():
         assert not library.call(("linear", stage, ""), "f32", [narrow[name] for name in names])

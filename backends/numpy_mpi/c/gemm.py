@@ -31,7 +31,7 @@ def gemm(target: Target, dtype: str) -> str:
     most, lanes = rows(target), target.lanes(dtype)
     depth = LEFT_BYTES // (most * WIDTHS[dtype]) // lanes * lanes
     cases = "".join(f"        CASE({p})\n" for p in range(1, most + 1))
-    return fill(
+    return SEPARATE + fill(
         GEMM,
         dtype=dtype,
         aligned=ALIGNED,
@@ -57,9 +57,14 @@ def width(target: Target, dtype: str) -> int:
     return VECTORS * target.lanes(dtype)
 
 
-GEMM = """\
+SEPARATE = """\
+#ifndef SEPARATE
 #define SEPARATE __attribute__((noinline))  /* compiled once, not again into each caller */
+#endif
 
+"""
+
+GEMM = """\
 /* Rows of `depth` elements, `row` apart from one another and their elements `k` apart (one of both is 1), to
    [k][width]. What lies in place of rows that are not there is not used; $lanes elements behind may be spoilt. */
 static SEPARATE void ${dtype}_panel(const $dtype *restrict from, long row, long k, long rows, long depth, long width,

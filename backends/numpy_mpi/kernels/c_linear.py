@@ -1,10 +1,15 @@
-"""What linear maps in C are told; those whose tiles would be mostly empty are left to BLAS."""
+"""What linear maps in C are told, and which of their functions a call is for; mostly empty tiles are left to BLAS."""
 
 from __future__ import annotations
 
 from .c_room import product_room, table
 from .layout import Array
 from .native import Numbers
+
+FEW = 16
+"""So many rows of x at most are computed all at once, while the weight is read."""
+
+SUFFIXES = {"float32": "f32", "float64": "f64"}
 
 ROWS = 16
 """Fewer rows of x are not worth packing the weight for."""
@@ -20,10 +25,20 @@ def linear_forward(x: Array, weight: Array, *rest: Array, transposed: bool = Fal
     """x, weight, [bias] -> y."""
     inputs, outputs = x.shape[-1], rest[-1].shape[-1]
     rows = rest[-1].size // outputs
-    if not fits(rows, outputs):
-        return None
-    room = product_room(outputs, inputs)
-    return _numbers((x, weight, *rest), rows, inputs, outputs, len(rest) == 2, transposed, room)
+    values = (table((x, weight, *rest)), rows, inputs, outputs, int(len(rest) == 2), int(transposed))
+    if 0 < rows <= FEW:
+        return Numbers(values, arrays=0, name=f"linear_forward_few_{SUFFIXES[x.dtype.name]}")
+    return Numbers(values, product_room(outputs, inputs), arrays=0) if fits(rows, outputs) else None
+
+
+def linear_dx(dy: Array, weight: Array, dx: Array, *, transposed: bool = False, **_: object) -> Numbers | None:
+    """dy, weight -> dx."""
+    inputs, outputs = dx.shape[-1], dy.shape[-1]
+    rows = dy.size // outputs
+    values = (table((dy, weight, dx)), rows, inputs, outputs, 0, int(transposed))
+    if 0 < rows <= FEW:
+        return Numbers(values, arrays=0, name=f"linear_dx_few_{SUFFIXES[dy.dtype.name]}")
+    return Numbers(values, product_room(inputs, outputs), arrays=0) if fits(rows, inputs) else None
 
 
 def linear_dw(
@@ -34,16 +49,10 @@ def linear_dw(
     if not fits(*dweight.shape):
         return None
     rows = dy.size // outputs
-    room = product_room(max(inputs, outputs), rows)
-    return _numbers((dy, x, dweight, *dbias), rows, inputs, outputs, bool(dbias), transposed, room)
+    values = (table((dy, x, dweight, *dbias)), rows, inputs, outputs, int(bool(dbias)), int(transposed))
+    return Numbers(values, product_room(max(inputs, outputs), rows), arrays=0)
 
 
 def fits(rows: int, columns: int) -> bool:
     """Whether a product with so many rows and columns fills its tiles."""
     return rows >= ROWS and columns / (-(-columns // COLUMNS) * COLUMNS) >= FILLED
-
-
-def _numbers(
-    arrays: tuple[Array, ...], rows: int, inputs: int, outputs: int, biased: bool, transposed: bool, room: int
-) -> Numbers:
-    return Numbers((table(arrays), rows, inputs, outputs, int(biased), int(transposed)), room, arrays=0)
