@@ -14,6 +14,7 @@ from math import prod
 from dlc.cost.phases import OPERATIONS, TRANSPOSED_RUN, Phase, phases
 from dlc.ir.tensor import DTYPE_BYTES
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, tiling
+from dlc.ops.extents import chosen
 from dlc.ops.operator import Operator, Shapes
 
 CALL = 3.0
@@ -72,11 +73,11 @@ FUSED = {"lstm": 0.83, "gru": 0.75, "rnn": 0.75, "attention": 0.8}
 Fitted to benchmarks/records/c_products.json."""
 
 
-LINEAR, FEW_ROWS = {"forward": 0.85, "dx": 0.85, "dw": 0.8}, 16
-"""Shares of the peak of linear maps; with so few rows at most the weight is read once, as it lies."""
+LINEAR = 0.83
+"""Share of the peak of linear maps, with whole tiles of two vectors."""
 
-TILED = 0.85
-"""The least part of tiles of columns that results fill: products of others are BLAS'."""
+FEW_ROWS, OF_FEW = 16, 0.5
+"""With so few rows at most the weight is read once, as it lies, at this share of the peak."""
 
 
 def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str) -> tuple[Phase, ...]:
@@ -92,8 +93,8 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
     if operator.name in FUSED:
         cost = operator.cost(stage, shapes)
         return (Phase(2.0 * cost.macs, cost.bytes, unit="register", share=FUSED[operator.name], calls=CALL),)
-    if operator.name == "linear" and (mapped := _linear(operator, stage, shapes)):
-        return (mapped,)
+    if operator.name == "linear":
+        return (_linear(operator, stage, shapes),)
     passes = PASSES.get((operator.name, stage))
     if passes is None:
         return phases(operator, stage, shapes, algorithm, layout)
@@ -101,19 +102,20 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
     return (Phase(cost.work * OPERATIONS.get(operator.name, 1.0), cost.bytes * passes, calls=CALL),)
 
 
-def _linear(operator: Operator, stage: str, shapes: Shapes) -> Phase | None:
-    """One product, the bias in the same call; None where it is NumPy's."""
+def _linear(operator: Operator, stage: str, shapes: Shapes) -> Phase:
+    """One product, the bias in the same call; columns that do not fill tiles are computed by BLAS, which pads as much.
+
+    Of the weight's gradient the memory that is written is read first.
+    """
     cost = operator.cost(stage, shapes)
     weight = shapes.outputs[0] if stage == "dw" else shapes.inputs[1]
     fan_out, fan_in = weight.shape[::-1] if "transposed" in shapes.attrs else weight.shape
     rows, tile = cost.macs // (fan_in * fan_out), 2 * VECTOR_BYTES // DTYPE_BYTES[weight.dtype]
-    if stage != "dw" and rows <= FEW_ROWS:
-        return Phase(2.0 * cost.macs, cost.bytes, unit="register", share=0.5, calls=CALL)
     columns = {"forward": fan_out, "dx": fan_in, "dw": weight.shape[-1]}[stage]
-    if (fan_out if stage == "dw" else rows) < FEW_ROWS or columns < TILED * -(-columns // tile) * tile:
-        return None
-    written = weight.bytes if stage == "dw" else 0  # memory that is written is read first
-    return Phase(2.0 * cost.macs, cost.bytes + written, unit="register", share=LINEAR[stage], calls=CALL)
+    padded = 1.0 / columns * (-(-columns // tile) * tile)
+    more = padded if stage == "dw" else chosen(rows <= FEW_ROWS, LINEAR / OF_FEW, padded)
+    moved = cost.bytes + (weight.bytes if stage == "dw" else 0)
+    return Phase(2.0 * cost.macs * more, moved, unit="register", share=LINEAR, calls=CALL)
 
 
 def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
