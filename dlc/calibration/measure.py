@@ -34,6 +34,9 @@ SLOWER = 1.25
 CORE = Device("core", bandwidth=BANDWIDTH, compute=(("f32", SPEED),))
 """What stands for a core whose rates were not measured."""
 
+LONG = 1e-4
+"""Seconds from which on a kernel counts for how far predictions of others are off."""
+
 Watch = Callable[[str], AbstractContextManager[None]]
 """Tells what is being measured."""
 
@@ -239,17 +242,15 @@ def _messages(found: Sequence[Message]) -> Iterator[Messages]:
 
 
 def _with_spread(made: Profile) -> Profile:
-    """The profile with the mean of its kernels' spreads, in the logarithm, each by its samples."""
-    keys: dict[tuple[str, str, str, str, str], int] = {}
-    for sample in made.samples:
-        key = sample.op, sample.stage, sample.algorithm, sample.layout, sample.kernels
-        keys[key] = keys.get(key, 0) + 1
-    total, weight = 0.0, 0
-    for (op, stage, algorithm, layout, kernels), count in keys.items():
-        known = factors(op, stage, algorithm, layout, replace(CORE, kernels=kernels), made) if count > 1 else None
+    """The profile with what leaving one out shows of kernels that take long, in the mean: steps are made of them."""
+    keys = dict.fromkeys((s.op, s.stage, s.algorithm, s.layout, s.kernels) for s in made.samples)
+    errors: list[float] = []
+    for op, stage, algorithm, layout, kernels in keys:
+        known = factors(op, stage, algorithm, layout, replace(CORE, kernels=kernels), made)
         if known is not None:
-            total, weight = total + count * log2(1.0 + known.spread), weight + count
-    return replace(made, spread=2.0 ** (total / weight) - 1.0 if weight else ANALYTIC_SPREAD)
+            pairs = zip(known.places, known.errors, strict=False)
+            errors += [error for where, error in pairs if where.seconds > log2(LONG)]
+    return replace(made, spread=2.0 ** (sum(errors) / len(errors)) - 1.0 if errors else ANALYTIC_SPREAD)
 
 
 def _threads(count: int) -> str:

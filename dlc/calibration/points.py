@@ -42,6 +42,9 @@ CONVOLUTIONS = (
 )
 """Of a stem, of 3x3 windows on large and small images, of 1x1 windows, with strides, and a small one."""
 
+IMAGE_CHANNELS = 3
+"""Those of the images that networks are given."""
+
 SMALL_CONVOLUTIONS = (
     Convolution(48, 1, 30, 8, 5),
     Convolution(48, 10, 13, 20, 5),
@@ -193,7 +196,8 @@ def _convolutions(kernels: str) -> Iterator[Case]:
             args = {"filters": each.filters, "window": (each.window,) * 2, "stride": (each.stride,) * 2,
                     "pad": ((each.window // 2,) * 2,) * 2, "bias": False}  # fmt: skip
             for case in cases(op, (x,), args, algorithm, layout, kernels):
-                if rules.excluded(case.stage, case.shapes) is None and layout in rules.layouts:
+                first = case.stage == "dx" and each.channels <= IMAGE_CHANNELS  # no network asks for it
+                if not first and rules.excluded(case.stage, case.shapes) is None and layout in rules.layouts:
                     yield case
 
 

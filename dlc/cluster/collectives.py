@@ -14,7 +14,7 @@ others the vector that each rank has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -33,16 +33,42 @@ Line = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What an algorithm of allreduce took among so many ranks of one machine: (bytes, seconds), by rising size."""
+
+    algorithm: str
+    ranks: int
+    seconds: tuple[tuple[float, float], ...]
+    spread: float = 0.0
+
+    def prices(self) -> Iterator[Price]:
+        """A line between each two sizes; below the first it takes as long as there, above the last it goes on."""
+        (size, taken), *others = self.seconds
+        yield Price(self.algorithm, ((taken, 0.0),), -1.0, size, self.spread)
+        slope = taken / size
+        for number, (larger, longer) in enumerate(others):
+            longer = max(taken, longer)  # more takes no less: what seems so is noise
+            slope = (longer - taken) / (larger - size)
+            high = larger if number < len(others) - 1 else inf
+            yield Price(self.algorithm, ((taken - slope * size, slope),), size, high, self.spread)
+            size, taken = larger, longer
+        if not others:
+            yield Price(self.algorithm, ((0.0, slope),), size, inf, self.spread)
+
+
+@dataclass(frozen=True, slots=True)
 class Processing:
     """What a message costs its sender and receiver besides the link.
 
     `call` is the seconds that a program spends to start and end one exchange; `reduce` the seconds to add one received
-    byte to an own one; `copy` the seconds to read and write one byte of memory. All are zero in §4.
+    byte to an own one; `copy` the seconds to read and write one byte of memory. All are zero in §4. `measured` are
+    allreduces among ranks that share a memory, which count in place of the formulas.
     """
 
     call: float = 0.0
     reduce: float = 0.0
     copy: float = 0.0
+    measured: tuple[Measured, ...] = ()
 
 
 FREE = Processing()
@@ -50,12 +76,16 @@ FREE = Processing()
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """An algorithm's time: the largest of its lines, for operands above `low` and up to `high` bytes."""
+    """An algorithm's time: the largest of its lines, for operands above `low` and up to `high` bytes.
+
+    `spread` is that of what was measured, None of a formula.
+    """
 
     algorithm: str
     lines: tuple[Line, ...]
     low: float = -1.0
     high: float = inf
+    spread: float | None = None
 
     def seconds(self, size: float) -> float:
         """The time for one size; inf outside its range."""
@@ -118,11 +148,23 @@ def prices(kind: str, groups: Groups, processing: Processing = FREE, algorithm: 
         else:
             plan = plans[name]
             found += [] if plan is None else [Price(name, _lines(plan, groups, processing))]
+    known = {each.algorithm: each for each in _measured(kind, groups, processing)}
+    if known:
+        found = [
+            p for price in found for p in (known[price.algorithm].prices() if price.algorithm in known else [price])
+        ]
     if not found and algorithm == "hierarchical" and kind == "allreduce":  # one level: what it does across nodes
         return prices(kind, groups, processing, "rabenseifner")
     if not found:
         raise ValueError(f"the algorithm {algorithm!r} of {kind} is not for such groups")
     return tuple(found)
+
+
+def _measured(kind: str, groups: Groups, processing: Processing) -> list[Measured]:
+    """What was measured of a group's allreduce, where it is alone in its memory."""
+    if kind != "allreduce" or not processing.measured or groups.count > 1 or not groups.in_one_memory:
+        return []
+    return [each for each in processing.measured if each.ranks == groups.ranks.shape[1]]
 
 
 def exchange(pattern: Pattern, groups: Groups, processing: Processing, calls: int = 1) -> tuple[Line, ...]:

@@ -57,6 +57,10 @@ class Fabric:
             found[price.algorithm] = min(price.seconds(size), found.get(price.algorithm, float("inf")))
         return found
 
+    def spread(self, kind: str, algorithm: str, axes: Axes) -> float | None:
+        """How far the measurements of an algorithm lay apart; None where its price is a formula's."""
+        return next((p.spread for p in self._table(kind, axes).prices if p.algorithm == algorithm), None)
+
     def levels(self, axes: Axes) -> tuple[int, ...]:
         """The extents by which ranks of these groups count through the nesting, outermost first, as hierarchical
         algorithms do; () for groups in one level and where the nesting is uneven."""

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlc.cluster.collectives import Processing, lower_bound, shares_memory
+from dlc.cluster.collectives import Measured, Processing, lower_bound, shares_memory
 from dlc.cluster.topology import Cluster, Device
+from dlc.cost.profile import Profile
 
 PYTHON_EXCHANGE = 4e-6
 """Seconds that one exchange of mpi4py costs a Python program besides the wire (kind `cpu`): measured, 2 ranks."""
 
 
-def processing(device: Device) -> Processing:
-    """What a device adds to a message: adding reads two bytes and writes one, copying reads and writes one."""
+def processing(device: Device, profile: Profile | None = None) -> Processing:
+    """What a device adds to a message: adding reads two bytes and writes one, copying reads and writes one.
+
+    With the allreduces that were measured, among processes of one machine.
+    """
     call = PYTHON_EXCHANGE if device.kind == "cpu" else device.launch
-    return Processing(call, 3.0 / device.bandwidth, 2.0 / device.bandwidth)
+    messages = profile.messages if profile is not None and device.kind == "cpu" else ()
+    measured = (Measured(m.algorithm, m.ranks, m.seconds, m.spread) for m in messages if m.kind == "allreduce")
+    return Processing(call, 3.0 / device.bandwidth, 2.0 / device.bandwidth, tuple(measured))
 
 
 def allreduce_bound(size: float, ranks: tuple[int, ...], cluster: Cluster, device: Device) -> float:

@@ -2,7 +2,7 @@
 
 A kernel is placed by what its phases come to, the logarithms of their seconds and of arithmetic over memory traffic,
 and by how long the innermost loop over an image is, up to what fills a vector. The factor at a place is the geometric
-mean of those of the samples, each with the weight 1/(d² + s²) of its distance d (Shepard, *A two-dimensional
+mean of those of the samples, each with the weight 1/(d² + s²)² of its distance d (Shepard, *A two-dimensional
 interpolation function for irregularly-spaced data*, 1968), with a softening s of half an octave, since a sample has its
 own error. Far from all samples it is their mean.
 
@@ -44,11 +44,19 @@ def place(seconds: float, arithmetic: float, traffic: float, inner: int = LANES)
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The samples of one kernel: where they stand, and the logarithm of their factor; and their spread."""
+    """The samples of one kernel: where they stand, the logarithm of their factor, and how far each is off.
+
+    `errors` are in octaves, by what the others say of a sample.
+    """
 
     places: tuple[Place, ...]
     logarithms: tuple[float, ...]
-    spread: float
+    errors: tuple[float, ...]
+
+    @property
+    def spread(self) -> float:
+        """What leaving one out shows, in the mean; 1, a factor of two, for a single sample."""
+        return 2.0 ** (sum(self.errors) / len(self.errors)) - 1.0 if self.errors else 1.0
 
     def at(self, where: Place) -> float:
         """The factor of a kernel that stands there; arrays give one for each."""
@@ -66,8 +74,7 @@ def fitted(places: Sequence[Place], factors: Sequence[float]) -> Factors:
         for at, here in enumerate(places)
         if len(places) > 1
     ]
-    spread = 2.0 ** (sum(errors) / len(errors)) - 1.0 if errors else 1.0
-    return Factors(tuple(places), tuple(logarithms), spread)
+    return Factors(tuple(places), tuple(logarithms), tuple(errors))
 
 
 def _mean(places: Sequence[Place], values: Sequence[float], where: Place) -> float:
@@ -79,6 +86,7 @@ def _mean(places: Sequence[Place], values: Sequence[float], where: Place) -> flo
             + (there.inner - where.inner) ** 2
             + SOFTENING**2
         )
+        ** 2
         for there in places
     ]
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))

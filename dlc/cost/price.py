@@ -174,7 +174,7 @@ class Prices:
             pairs = (pair for ranks in groups for pair in pairwise(ranks))
             return max((self._sent(made.bytes, *pair) for pair in pairs), default=0.0)
         kind = made.algorithm if made.kind == "allreduce" else made.kind
-        extra = processing(device)
+        extra = processing(device, self.profile)
         return max(collective_seconds(kind, made.bytes, ranks, self.cluster, extra) for ranks in groups)
 
     def _members(self, role: Role, group: str) -> tuple[tuple[int, ...], ...]:
@@ -218,7 +218,7 @@ class Prices:
         if key not in self._fabrics:
             from dlc.cluster.fabric import Fabric
 
-            self._fabrics[key] = Fabric(self.cluster, mesh, processing(device))
+            self._fabrics[key] = Fabric(self.cluster, mesh, processing(device, self.profile))
         return self._fabrics[key]
 
     def _local(self, role: Role, name: str, samples: int) -> TensorType:

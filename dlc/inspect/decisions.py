@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dlc.ir.plan import OpPlan, Plan
+from dlc.inspect.tables import percent
+from dlc.ir.plan import Figure, OpPlan, Plan
 from dlc.units import format_bytes, format_count, format_seconds
 
 SCHEDULES: Mapping[str, str] = {
@@ -118,6 +119,14 @@ def partition(found: Splits) -> str:
 def short_partition(found: Splits) -> str:
     """`batch/data feature/model`: the same in few letters, for tables."""
     return " ".join(f"{axis}/{over}" for axis, over in found) or "replicate"
+
+
+def source(figure: Figure) -> str:
+    """Where a figure comes from and, where something was measured, how far it may be off: `interpolated 12 %`.
+
+    What nothing was measured for may take 1.7 times as long, or as short.
+    """
+    return figure.source if figure.source == "analytic" else f"{figure.source} {percent(figure.spread)}"
 
 
 def seconds(op: OpPlan) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from dlc.inspect.decisions import partition, reason, short_partition
+from dlc.inspect.decisions import partition, reason, short_partition, source
 from dlc.inspect.tables import table
 from dlc.ir.request import Split
 from dlc.units import format_bytes, format_seconds
@@ -186,7 +186,7 @@ def _legal_row(candidate: Priced) -> tuple[str, ...]:
     assert candidate.figure is not None
     figure = candidate.figure
     mark = "*" if candidate.taken else ""
-    return (mark, candidate.algorithm, format_seconds(figure.seconds), f"{figure.bound}, {figure.source}", "")
+    return (mark, candidate.algorithm, format_seconds(figure.seconds), f"{figure.bound}, {source(figure)}", "")
 
 
 def _price(candidate: Priced) -> float:

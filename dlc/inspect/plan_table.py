@@ -16,6 +16,7 @@ from dlc.inspect.decisions import (
     seconds,
     shares_of_step,
     short_partition,
+    source,
     splits,
     strategy,
     summary,
@@ -192,7 +193,7 @@ def _fold_row(fold: Fold, row: tuple[str, ...], stage: dict[str, int]) -> tuple[
 
 def _op_row(op: OpPlan, divided: str) -> tuple[str, ...]:
     cells = {part.stage: f"{part.algorithm} {format_seconds(part.figure.seconds)}".strip() for part in op.passes}
-    sources = dict.fromkeys(part.figure.source for part in op.passes)
+    sources = dict.fromkeys(source(part.figure) for part in op.passes)
     again = {"forward": " twice"} if op.recompute else {}
     return (
         op.layout,

@@ -117,7 +117,7 @@ def setting(graph: Graph, plan: Plan, context: Context) -> Setting:
     types, numbers = _types(graph, plan.microbatches)
     kinds = Kinds(graph, plan, context, mesh, types, numbers)
     device = context.cluster.device_of(0)
-    fabric = Fabric(context.cluster, mesh, processing(device), context.request.allreduce)
+    fabric = Fabric(context.cluster, mesh, processing(device, context.profile), context.request.allreduce)
     redistributions = Redistributions(fabric, device)
     found = Setting(graph, plan, context, mesh, devices, plan.chunks, cut, kinds, fabric, redistributions)
     _settle(found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal
 
 from dlc.ir.plan import Bucket, Figure, Reason
+from passes.lowering.buckets import Bucket as Summed
 from passes.lowering.buckets import Total, alike, buckets_of, kind_of, totals_of
 from passes.lowering.schedule import cells
 from passes.lowering.setting import Setting
@@ -24,14 +26,22 @@ def bucket_table(setting: Setting) -> tuple[Bucket, ...]:
         for made in buckets_of(setting, totals):
             if not made.axes:
                 continue
-            prices = setting.fabric.algorithms(kind_of(made.sharded), made.bytes, made.axes)
-            figure = Figure(prices[made.algorithm], "analytic", "memory" if made.bytes > MEMORY_BOUND else "launch")
+            figure = _figure(setting, made)
             reason = Reason("chosen") if request.allreduce == "auto" or made.sharded else pinned
             members = tuple(total.value for total in made.members)
             stage = totals[0].stage % setting.devices
             group = "+".join(made.axes)
             found.append(Bucket(made.name, group, members, made.bytes, made.algorithm, figure, reason, stage))
     return tuple(found)
+
+
+def _figure(setting: Setting, made: Summed) -> Figure:
+    """What a bucket's sum takes; between sizes that were measured it is interpolated."""
+    kind, algorithm = kind_of(made.sharded), made.algorithm
+    seconds = setting.fabric.algorithms(kind, made.bytes, made.axes)[algorithm]
+    bound: Literal["memory", "launch"] = "memory" if made.bytes > MEMORY_BOUND else "launch"
+    spread = setting.fabric.spread(kind, algorithm, made.axes)
+    return Figure(seconds, bound=bound) if spread is None else Figure(seconds, "interpolated", bound, spread)
 
 
 def bucket_faults(setting: Setting) -> Iterator[str]:

@@ -161,7 +161,9 @@ class Space:
     def fabric(self, mesh: Mesh) -> Fabric:
         """Prices of communication on a mesh."""
         if mesh not in self.fabrics:
-            self.fabrics[mesh] = Fabric(self.cluster, mesh, processing(self.device), self.context.request.allreduce)
+            self.fabrics[mesh] = Fabric(
+                self.cluster, mesh, processing(self.device, self.context.profile), self.context.request.allreduce
+            )
         return self.fabrics[mesh]
 
     def tables(self, strategy: Strategy) -> Tables:

@@ -2,17 +2,25 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backends.numpy_mpi.runtime.collectives import ALGORITHMS
 from backends.numpy_mpi.timing import Case, Timing
 from backends.numpy_mpi.timing.cases import call_of
 from dlc.calibration import measure, points
 from dlc.calibration.report import report
 from dlc.cli import main
+from dlc.cluster.fabric import Fabric
+from dlc.cluster.topology import Cluster, Group, Link
+from dlc.cost.communication import processing
 from dlc.cost.compute import seconds
+from dlc.cost.profile import Messages, Profile
 from dlc.cost.profile_json import profile_document, read_profile
+from dlc.ir.mesh import Mesh
+from dlc.launch import find_mpiexec
 from dlc.ops import operator
 
 
@@ -105,3 +113,38 @@ def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.Capt
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "--only", "gemm,disk"]) == 2
     assert "there is no part `disk`" in capsys.readouterr().err
+
+
+MESSAGES = (Messages("allreduce", "ring", 2, ((1e3, 1e-5), (1e5, 9e-5), (1e6, 8e-5)), 0.2),)
+
+
+def test_measured_messages_take_the_place_of_the_formulas() -> None:
+    core = replace(measure.CORE, cores=1)
+    cluster = Cluster("pair", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", 4, "shm", device="core"),))
+    profile = Profile("pair", messages=MESSAGES)
+    two = replace(cluster, topology=(replace(cluster.topology[0], count=2),))
+    of_two = Fabric(two, Mesh((("data", 2),)), processing(core, profile))
+    found = of_two.algorithms("allreduce", 1e5, ("data",))
+    plain = Fabric(of_two.cluster, of_two.mesh, processing(core)).algorithms("allreduce", 1e5, ("data",))
+    assert found["ring"] == pytest.approx(9e-5)
+    assert {name: found[name] for name in found if name != "ring"} == {n: plain[n] for n in plain if n != "ring"}
+    assert of_two.algorithms("allreduce", 1.0, ("data",))["ring"] == pytest.approx(1e-5)  # latency alone
+    assert of_two.algorithms("allreduce", 50.5e3, ("data",))["ring"] == pytest.approx(5e-5)  # half way
+    assert of_two.algorithms("allreduce", 1e7, ("data",))["ring"] == pytest.approx(9e-5)  # what falls is noise
+    assert of_two.spread("allreduce", "ring", ("data",)) == 0.2
+    assert of_two.spread("allreduce", "tree", ("data",)) is None
+    several = Fabric(cluster, Mesh((("data", 2), ("model", 2))), processing(core, profile))
+    other = Fabric(cluster, Mesh((("data", 2), ("model", 2))), processing(core))
+    assert several.algorithms("allreduce", 1e5, ("data",)) == other.algorithms("allreduce", 1e5, ("data",))
+
+
+@pytest.mark.mpi
+def test_messages_are_timed_between_processes() -> None:
+    mpiexec = find_mpiexec()
+    assert mpiexec is not None
+    found = measure.Findings()
+    measure._between_ranks(2, measure.QUICK, found)
+    assert found.notes == []
+    assert {each.algorithm for each in found.messages if each.kind == "allreduce"} == {*ALGORITHMS}
+    assert all(0 < each.seconds < 1 for each in found.messages)
+    assert [m.kind for m in found.profile().messages].count("exchange") == 1
