@@ -148,11 +148,10 @@ def prices(kind: str, groups: Groups, processing: Processing = FREE, algorithm: 
         else:
             plan = plans[name]
             found += [] if plan is None else [Price(name, _lines(plan, groups, processing))]
-    known = {each.algorithm: each for each in _measured(kind, groups, processing)}
-    if known:
-        found = [
-            p for price in found for p in (known[price.algorithm].prices() if price.algorithm in known else [price])
-        ]
+    for each in _measured(kind, groups, processing):
+        known = [at for at, price in enumerate(found) if price.algorithm == each.algorithm]
+        if known:
+            found[known[0] : known[-1] + 1] = each.prices()
     if not found and algorithm == "hierarchical" and kind == "allreduce":  # one level: what it does across nodes
         return prices(kind, groups, processing, "rabenseifner")
     if not found:
