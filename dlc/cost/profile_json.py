@@ -101,14 +101,18 @@ def profile_document(profile: Profile) -> dict[str, Any]:
 
 
 def _sample_row(sample: Sample) -> dict[str, Any]:
-    return {
-        "op": sample.op,
-        "pass": sample.stage,
+    """What may be left out is, where it says nothing."""
+    told = {
         "algorithm": sample.algorithm,
         "layout": sample.layout,
         "kernels": sample.kernels,
-        "threads": sample.threads,
         "attrs": dict(sample.shapes.attrs),
+    }
+    return {
+        "op": sample.op,
+        "pass": sample.stage,
+        **{name: value for name, value in told.items() if value},
+        **({"threads": sample.threads} if sample.threads > 1 else {}),
         "inputs": [str(type_) for type_ in sample.shapes.inputs],
         "outputs": [str(type_) for type_ in sample.shapes.outputs],
         "seconds": _short(sample.seconds),
