@@ -52,30 +52,30 @@ NETWORKS = {
 """Name -> what it is. Batch norms work on the whole batch, as PyTorch's do."""
 
 
-def compiled(network: Network, kernels: str, threads: int) -> Compiled:
-    """The network's training in f32 on one rank of so many cores; images are synthetic, nothing is tested or stored."""
+def compiled(network: Network, kernels: str, threads: int, ranks: int = 1) -> Compiled:
+    """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored."""
     source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
     options = Options(precision="f32", kernels=kernels)
     job, context = context_of(source, options)
     training = replace(
         context.training, data=_data(context.training.data, network), checkpoint=None, precision=Precision("f32", "f32")
     )
-    cluster = machine(threads).computing_with(kernels)
+    cluster = machine(threads, ranks).computing_with(kernels)
     request = Request(context.request.network, cluster.name)
-    context = context.with_(training=training, cluster=cluster, request=request, ranks=1, profile=None)
+    context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks, profile=None)
     return compile_job(source, job, context, options)
 
 
-def machine(threads: int) -> Cluster:
-    """One device of so many cores."""
+def machine(threads: int, ranks: int = 1) -> Cluster:
+    """Devices of so many cores, one a rank."""
     core = Device(
         "cores",
-        memory=usable_memory(),
+        memory=usable_memory() // ranks,
         cores=threads,
         bandwidth=BANDWIDTH * (1.0 if threads == 1 else 1.5),
         compute=(("f32", threads * COMPUTE),),
     )
-    return Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", 1, "shm", device="cores"),))
+    return Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", ranks, "shm", device="cores"),))
 
 
 def write_program(made: Compiled, folder: Path) -> None:
