@@ -86,7 +86,7 @@ class Findings:
             messages=tuple(_messages(self.messages)),
             fingerprint=tuple(fingerprint().items()),
         )
-        return _with_spread(made)
+        return with_spread(made)
 
     def _rates(self) -> Iterator[Rates]:
         """What so many threads reach at most; memory as one thread does, times what large copies gain by more."""
@@ -241,7 +241,7 @@ def _messages(found: Sequence[Message]) -> Iterator[Messages]:
         yield Messages(kind, algorithm, ranks, tuple((float(each.bytes), each.seconds) for each in rows), spread)
 
 
-def _with_spread(made: Profile) -> Profile:
+def with_spread(made: Profile) -> Profile:
     """The profile with what leaving one out shows of kernels that take long, in the mean: steps are made of them."""
     keys = dict.fromkeys((s.op, s.stage, s.algorithm, s.layout, s.kernels) for s in made.samples)
     errors: list[float] = []

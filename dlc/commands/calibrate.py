@@ -13,9 +13,13 @@ import json
 import os
 import time
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from dlc.commands.answer import Answer, Status
 from dlc.commands.progress import progress
+
+if TYPE_CHECKING:
+    from dlc.cost.profile import Profile
 
 EXAMPLES = """\
   dlc calibrate                            # writes profile.json
@@ -35,12 +39,14 @@ def configure(parser: ArgumentParser) -> None:
         "--only",
         metavar="PART,PART",
         type=_parts,
-        help="measure some of: calls, bandwidth, gemm, c, numpy (the families of kernels), mpi",
+        help="measure some of calls, bandwidth, gemm, c, numpy (the families of kernels), mpi, and keep what the file "
+        "has of the others",
     )
 
 
 def run(arguments: Namespace) -> Answer:
     """The profile, written, and a table of it; status 130 where it was interrupted."""
+    from dlc.calibration.joined import joined
     from dlc.calibration.measure import PARTS, QUICK, THOROUGH, measure
     from dlc.calibration.report import document, report
     from dlc.cost.profile_json import profile_document
@@ -48,8 +54,9 @@ def run(arguments: Namespace) -> Answer:
     before, begin = _load(), time.perf_counter()
     found = measure(arguments.only or PARTS, QUICK if arguments.quick else THOROUGH, progress)
     taken, profile = time.perf_counter() - begin, found.profile()
+    kept = _before(arguments.out) if arguments.only else None
     with open(arguments.out, "w", encoding="utf-8") as stream:
-        stream.write(_lines(profile_document(profile)))
+        stream.write(_lines(profile_document(profile if kept is None else joined(kept, profile))))
     closing = [f'wrote {arguments.out} in {taken:.0f} s; a device uses it: `profile = "{arguments.out}"`']
     if before > BUSY:
         closing.append(f"the machine was busy, {before:.1f} processes were running: measure again when it is not")
@@ -70,6 +77,19 @@ def _lines(document: dict[str, object]) -> str:
             continue
         parts.append(f"{json.dumps(name)}: [\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n ]")
     return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+def _before(path: str) -> Profile | None:
+    """The profile that is there, if it is one of this machine."""
+    from dlc.cluster.fingerprint import differences
+    from dlc.cost.profile_json import read_profile
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = read_profile(json.load(stream))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if found.fingerprint and not differences(found.fingerprint) else None
 
 
 def _load() -> float:

@@ -11,6 +11,7 @@ from backends.numpy_mpi.runtime.collectives import ALGORITHMS
 from backends.numpy_mpi.timing import Case, Timing
 from backends.numpy_mpi.timing.cases import call_of
 from dlc.calibration import measure, points
+from dlc.calibration.joined import joined
 from dlc.calibration.report import report
 from dlc.cli import main
 from dlc.cluster.fabric import Fabric
@@ -108,6 +109,30 @@ def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.Capt
     assert 0 < profile.call < 1e-3
     assert [run for run, _ in profile.bandwidth] == [4.0 * run for run in points.RUNS]
     assert "`profile = " in capsys.readouterr().out
+
+
+def test_what_a_file_has_of_other_parts_stays(tmp_path: Path) -> None:
+    out = tmp_path / "profile.json"
+    for parts in ("calls", "bandwidth"):
+        assert main(["calibrate", "--quick", "--only", parts, "-o", str(out)]) == 0
+    profile = read_profile(json.loads(out.read_text(encoding="utf-8")))
+    assert profile.call is not None
+    assert len(profile.bandwidth) == len(points.RUNS)
+    elsewhere = replace(profile, fingerprint=(("processor", "Imaginary 9000"),))
+    out.write_text(json.dumps(profile_document(elsewhere)), encoding="utf-8")
+    assert main(["calibrate", "--quick", "--only", "calls", "-o", str(out)]) == 0
+    assert read_profile(json.loads(out.read_text(encoding="utf-8"))).bandwidth == ()
+
+
+def test_joined_samples_are_the_newer_ones() -> None:
+    older, newer = (
+        measure.Findings(kernels=[(1, t) for t in timings(points.others("numpy")[:6], f)]) for f in (2.0, 3.0)
+    )
+    newer.kernels = newer.kernels[:2]
+    both = joined(older.profile(), newer.profile())
+    assert [sample.key for sample in both.samples] == [sample.key for sample in older.profile().samples]
+    assert [s.seconds for s in both.samples[:2]] == [s.seconds for s in newer.profile().samples]
+    assert [s.seconds for s in both.samples[2:]] == [s.seconds for s in older.profile().samples[2:]]
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
