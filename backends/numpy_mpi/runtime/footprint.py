@@ -1,4 +1,4 @@
-"""What the process grows by while it trains, beside what its arrays were placed in, and what it has before.
+"""What the process grows by in steps of training, beside what its arrays were placed in, and what it has before.
 
 The system gives memory to pages that are touched. The base is all that the process has when the first step begins but
 for the pages of its arrays: interpreter, libraries, compiled kernels, MPI, the samples. Memory that ranks share counts
@@ -46,6 +46,7 @@ class Gauge:
     blocks: list[Array]
     before: int = 0
     base: int | None = None
+    found: Footprint | None = None
 
     def begin(self) -> None:
         """The base; the peak is that of what comes from here on."""
@@ -60,12 +61,12 @@ class Gauge:
             self.base = status["VmRSS"] - touched
 
     def end(self) -> Footprint | None:
-        """What the process has grown by since, at most at once; None where that is not known."""
-        if self.base is None:
-            return None
-        status, shared = _status(), _shared()
-        peak = status["VmHWM"] - status["RssFile"] - status["RssShmem"] + shared
-        return Footprint(sum(block.nbytes for block in self.blocks), peak - self.before, self.base)
+        """What the process had grown by when this was first asked; None where that is not known."""
+        if self.base is not None and self.found is None:
+            status, shared = _status(), _shared()
+            peak = status["VmHWM"] - status["RssFile"] - status["RssShmem"] + shared
+            self.found = Footprint(sum(block.nbytes for block in self.blocks), peak - self.before, self.base)
+        return self.found
 
 
 def blocks_of(arrays: Iterable[Array]) -> list[Array]:

@@ -62,7 +62,7 @@ class Job:
             self.profile.lap(function.__name__)
 
     def measure(self, options: Options) -> None:
-        """Begin to measure what the process grows by, where that is asked for."""
+        """Begin to measure what the process grows by, where that is asked for: in steps, up to an evaluation."""
         if options.profile:
             self._gauge.begin()
 
@@ -84,6 +84,7 @@ class Job:
 
     def evaluation(self, samples: Samples, metrics: Mapping[str, Show]) -> tuple[float, dict[str, float]]:
         """Loss and metrics over a whole set, every sample once."""
+        self._gauge.end()
         if self.last:
             self.g.totals.fill(0)
         self._copy_weights()
