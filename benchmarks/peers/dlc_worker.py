@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     turns, calls = Turns(), list[Call]()
     sys.path.insert(0, options.folder)
-    fallen = _watch_dispatch() if options.profile else []
+    fallen = _watch_dispatch() if options.profile and Path(options.folder, "kernels.c").exists() else []
     train = importlib.import_module("train")
     program, files, clock, world = (
         importlib.import_module(f"runtime.{name}") for name in ("program", "files", "clock", "world")

@@ -11,9 +11,9 @@ device uses it. It has
 
 A kernel measured on these very shapes and attributes counts as `measured`. Another is priced by its phases, with
 `rate` of a matrix product linearly between neighbours in the logarithms of m, n and k, `rate` of memory in that of the
-run, outside of a table its nearest edge; what comes out is multiplied by how much longer than that the samples of the
-same kernel took that are most like it (`dlc.cost.factors`). A table that is missing leaves the analytic formula in
-place.
+run; above a table its edge's rate, below it its edge's time: a weight is read whole for one sample as for six. What
+comes out is multiplied by how much longer than that the samples of the same kernel took that are most like it
+(`dlc.cost.factors`). A table that is missing leaves the analytic formula in place.
 
 A `spread` says how far what was measured lay from what the others of its kind say of it: a prediction of t seconds
 stands for t/(1 + spread) to t·(1 + spread). The interval of a sum is the sum of the intervals, the worst case: the same
@@ -63,11 +63,13 @@ class GemmTable:
         object.__setattr__(self, "_flat", array("d", (r for plane in self.rate for row in plane for r in row)))
 
     def at(self, m: int, n: int, k: int) -> float:
-        """The rate between the eight neighbours of (m, n, k)."""
+        """The rate between the eight neighbours of (m, n, k); below the least extents the time there."""
         along = [_neighbours(points, at) for points, at in ((self.m, m), (self.n, n), (self.k, k))]
         found = 0.0
         for (i, a), (j, b), (l, c) in product(*along):
             found += a * b * c * entry(self._flat, (i * len(self.n) + j) * len(self.k) + l)
+        for points, extent in ((self.m, m), (self.n, n), (self.k, k)):
+            found *= smaller(1.0, extent / points[0])
         return found
 
 
@@ -192,7 +194,7 @@ class Profile:
         if not self.bandwidth:
             return None
         runs, rates = ([row[column] for row in self.bandwidth] for column in (0, 1))
-        one = sum(share * entry(rates, index) for index, share in _neighbours(runs, run))
+        one = sum(share * entry(rates, index) for index, share in _neighbours(runs, run)) * smaller(1.0, run / runs[0])
         known = {each.threads: each.bandwidth for each in self.rates}
         most = max((count for count in known if count <= threads), default=1)
         return one * known[most] / known[1] if most > 1 and 1 in known else one

@@ -192,10 +192,12 @@ def test_rates_are_interpolated_between_neighbours() -> None:
     assert profile.gemm_rate("f32", 16, 16, 64) == 1e9
     assert profile.gemm_rate("f32", 32, 16, 64) == pytest.approx(2e9)  # half way in the logarithm
     assert profile.gemm_rate("f32", 32, 128, 64) == pytest.approx(3.5e9)
-    assert profile.gemm_rate("f32", 1000, 9999, 7) == 8e9  # beyond the edges
+    assert profile.gemm_rate("f32", 1000, 9999, 640) == 8e9  # beyond the edges
+    assert profile.gemm_rate("f32", 1000, 9999, 16) == 2e9  # and before them, where it takes as long as with 64
     assert profile.gemm_rate("f64", 16, 16, 64) is None
     assert profile.bandwidth_of(128) == pytest.approx(4.5e9)
-    assert profile.bandwidth_of(1) == 1e9
+    assert profile.bandwidth_of(4) == 1e9
+    assert profile.bandwidth_of(1) == 2.5e8  # a jump takes as long whatever lies between two
     assert profile.bandwidth_of(float("inf")) == 8e9
 
 
