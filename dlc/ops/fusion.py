@@ -7,7 +7,7 @@ what the rule makes of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from dlc.ir.program import Buffer, Compute
@@ -20,14 +20,19 @@ Chain = tuple[tuple[str, str], ...]
 class Fusion:
     """The kernel for a chain: its op and pass, and which member gives it attributes and runtime values.
 
-    `saved` is how often the bytes of one inner value need not go through memory: all are of one size.
+    `saved` is how often the bytes of one inner value need not go through memory: all are of one size. `ways` are the
+    (algorithm, layout) of that member that there is a kernel for, "" standing for any layout.
     """
 
     op: str
     stage: str
     main: int
     saved: float
+    ways: tuple[tuple[str, str], ...] = (("", ""),)
 
+
+IN_REGISTERS = tuple((algorithm, "NHWC") for algorithm in ("direct", "winograd(2)", "winograd(4)"))
+"""Ways to convolve whose sums are in registers when they are complete."""
 
 FUSIONS: dict[Chain, Fusion] = {
     **{
@@ -39,6 +44,10 @@ FUSIONS: dict[Chain, Fusion] = {
         for stage in ("forward", "inference", "apply")
     },
     (("relu", "dx"), ("bn", "dx")): Fusion("bn_relu", "dx", 1, 1.0),
+    **{
+        (("conv", stage), ("relu", stage)): Fusion("conv_relu", stage, 0, 2.0, IN_REGISTERS)
+        for stage in ("forward", "dx")
+    },
 }
 """Chain -> its kernel."""
 
@@ -59,7 +68,9 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
     if fusion is None or not all(map(_is_plain, members)):
         return None
     main, others = members[fusion.main], (made for at, made in enumerate(members) if at != fusion.main)
-    if any(made.attrs or made.runtime for made in others):
+    if any(made.attrs or made.runtime or made.workspaces for made in others):
+        return None
+    if not {(main.kernel[2], main.layout), (main.kernel[2], "")}.intersection(fusion.ways):
         return None
     inputs, outputs = members[0].inputs, members[0].outputs
     for before, made in pairwise(members):
@@ -72,11 +83,9 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
         first = () if made.kernel[0] in COMMUTES else made.inputs[:at]
         inputs = (*first, *inputs, *(name for name in made.inputs[len(first) :] if name != inner))
         outputs = (*made.outputs, *outputs[1:])
-    kernel = (fusion.op, fusion.stage, "")
-    return Compute(
-        members[-1].address, kernel, inputs, outputs, (), main.attrs, main.runtime, main.layout, main.reason,
-        tuple(members),
-    )  # fmt: skip
+    kernel = (fusion.op, fusion.stage, main.kernel[2])
+    last = members[-1].address
+    return replace(main, address=last, kernel=kernel, inputs=inputs, outputs=outputs, members=tuple(members))
 
 
 def fusion_of(made: Compute) -> Fusion:
@@ -94,7 +103,7 @@ UNFUSED = ("once", "averaged", "parts", "rows", "border")
 
 
 def _is_plain(made: Compute) -> bool:
-    return not made.workspaces and not made.members and not any(name in UNFUSED for name, _ in made.attrs)
+    return not made.members and not any(name in UNFUSED for name, _ in made.attrs)
 
 
 def _alike(first: Buffer, *others: Buffer) -> bool:

@@ -9,6 +9,7 @@ from dlc.ir.program import Buffer, Compute, Instruction, Program, Role
 from dlc.ir.storage import Storage, local
 from dlc.ir.tensor import tensor
 from dlc.ops import operator
+from dlc.ops.fusion import main_of
 from dlc.ops.operator import Shapes, Workspace
 from passes.context import Context
 
@@ -47,7 +48,8 @@ def _role(role: Role, dtype: str, threads: int, context: Context) -> Role:
 
 
 def of_numpy(made: Compute, role: Role) -> tuple[Workspace, ...]:
-    """What NumPy's kernel for a call works in."""
+    """What NumPy's kernel for a call works in; a fused one as the member that it is named after."""
+    made = main_of(made)
     op, stage, name = made.kernel
     known = operator(op)
     algorithm = next((each for each in known.algorithms if each.name == name), None) if known else None

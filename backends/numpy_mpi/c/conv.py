@@ -25,6 +25,7 @@ class Conv:
     groups: int = 1
     bias: bool = False
     dtype: str = "f32"
+    relu: bool = False  # whether results pass a ReLU; dx is then that of what a ReLU gave
 
     @property
     def reach(self) -> Pair:

@@ -44,7 +44,9 @@ def dx(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = Non
 def _function(of: Correlation, tile: tuple[int, int] | None) -> CFunction:
     widest = max(of.columns(taps)[1] for taps in of.x.phases)
     text = Text(of, *(tile or tiles(of.target, of.vectors, widest)[0]))
-    names = ("dy", "weight", "dx") if of.backward else ("x", "weight", *(["bias"] * of.bias), "y")
+    names = (
+        ("dy", "weight", *(["y"] * of.conv.relu), "dx") if of.backward else ("x", "weight", *(["bias"] * of.bias), "y")
+    )
     return CFunction(of.name, text.function(), names, NUMBERS, of.scratch)
 
 
@@ -93,6 +95,7 @@ class Text:
             "values": conv.window[0] * conv.window[1] * of.c,
             "begin_bias": of.packed - conv.groups * of.padded_k,
             "packed": of.packed,
+            **shifts(conv.relu and of.backward),
         }
 
     def function(self) -> str:
@@ -110,11 +113,17 @@ class Text:
             P=tile.columns,
             V=tile.vectors,
             start="*(const ${dtype}u *)(bias + v * $lanes)" if self.of.bias else "(${dtype}v){0}",
-            store="*(${dtype}u *)(y[t] + p * $result_step + v * $lanes) = a[t][p][v]"
+            store=f"*(${{dtype}}u *)(y[t] + {PLACE}) = {self.stored('')}"
             if whole
-            else "${dtype}_store(y[t] + p * $result_step + v * $lanes, a[t][p][v], lanes - v * $lanes)",
+            else f"${{dtype}}_store(y[t] + {PLACE}, {self.stored(LANES_LEFT)}, {LANES_LEFT})",
             **self.values,
         )
+
+    def stored(self, left: str) -> str:
+        """What becomes of sums before they are stored; `left` is how many of a vector count, "" for all."""
+        if not self.of.conv.relu:
+            return "a[t][p][v]"
+        return relu("a[t][p][v]", f"y[t] + {PLACE} + shift" if self.of.backward else "", left)
 
     def rows(self, y: Taps, x: Taps, begin: int) -> str:
         """The function of a phase."""
@@ -157,10 +166,11 @@ class Text:
             else (self.of.c, x.count, x.apart * self.of.pixel)
         )
         numbers = f"{y.count}, {y.apart * self.of.pitch}, {run[1]}, {run[2]}, {run[0] if y.count else 0}"
+        shift = shifts(self.of.conv.relu and self.of.backward)["shifted"]
 
         def call(size: int) -> str:
             self.tiles[Tile(rows, size, vectors)] = None
-            return f"${{name}}_tile{rows}x{size}x{vectors}(x, w, b, y, {numbers}, $k - k0);\n"
+            return f"${{name}}_tile{rows}x{size}x{vectors}(x, w, b, y, {numbers}, $k - k0{shift});\n"
 
         if whole == 1 and not rest:
             return call(width)
@@ -192,7 +202,7 @@ class Text:
                 calls.append(
                     f"${{name}}_rows{self.phase(y, x)}(strip, image, scratch + {begin}, {bias},"
                     " to, result_rows,\n"
-                    f"    samples, begin, {low}, {high}, behind);\n"
+                    f"    samples, begin, {low}, {high}, behind${{shifted}});\n"
                 )
         return fill(
             MAIN,
@@ -204,6 +214,27 @@ class Text:
             calls=indented("".join(calls), 4),
             **self.values,
         )
+
+
+PLACE, LANES_LEFT = "p * $result_step + v * $lanes", "lanes - v * $lanes"
+
+
+def relu(sums: str, given: str = "", left: str = "") -> str:
+    """Sums behind a ReLU; as gradients of what one gave, which is `given`, of whose vector `left` elements count."""
+    if not given:
+        return f"${{dtype}}_positive({sums})"
+    mask = f"${{dtype}}_load({given}, {left})" if left else f"*(const ${{dtype}}u *)({given})"
+    return f"${{dtype}}_where({sums}, {mask})"
+
+
+def shifts(masked: bool) -> dict[str, object]:
+    """How functions are told how far what a ReLU gave lies from dx."""
+    return {
+        "shift": ", long shift" * masked,
+        "shifted": ", shift" * masked,
+        "mask": "const $dtype *restrict y, " * masked,
+        "begin_shift": "\n    const long shift = y - dx;" * masked,
+    }
 
 
 PACK = """\
@@ -277,7 +308,7 @@ TILE = """\
    one another, and `run` elements of each. */
 static void ${name}_tile${T}x${P}x${V}(const $dtype *const x[$T], const $dtype *restrict w, const $dtype *restrict bias,
                                        $dtype *const y[$T], long taps_y, long apart, long taps_x, long aside, long run,
-                                       long lanes)
+                                       long lanes$shift)
 {
     ${dtype}v a[$T][$P][$V];
     UNROLL for (long t = 0; t < $T; t++)
@@ -302,7 +333,7 @@ ROWS = """\
 /* The $columns results of the phase in each of the rows lo to hi; the strip begins with row `begin`. */
 static void ${name}_rows$phase(const $dtype *restrict strip, long image, const $dtype *restrict packed,
                                const $dtype *restrict bias, $dtype *restrict result, long result_rows,
-                               long samples, long begin, long lo, long hi, long behind)
+                               long samples, long begin, long lo, long hi, long behind$shift)
 {
     const long count = samples * (hi - lo);
     #pragma omp for collapse(2) schedule(static) nowait
@@ -323,7 +354,7 @@ $calls        }
 """
 
 FORWARD_ARGUMENTS = "const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y"
-BACKWARD_ARGUMENTS = "const $dtype *restrict dy, const $dtype *restrict weight, $dtype *restrict dx"
+BACKWARD_ARGUMENTS = "const $dtype *restrict dy, const $dtype *restrict weight, $mask$dtype *restrict dx"
 
 FORWARD_EXTENTS = """\
     const $dtype *source = x;
@@ -333,7 +364,7 @@ FORWARD_EXTENTS = """\
 
 BACKWARD_EXTENTS = """\
     const $dtype *source = dy;
-    $dtype *result = dx;
+    $dtype *result = dx;$begin_shift
     const long source_rows = most(0, lowered(rows + pad_top + pad_bottom - $reach, $row_stride) + 1);
     const long result_rows = rows, above = $span - 1, behind = pad_top;
     const long start = lowered(pad_top, $spread), end = lowered(rows - 1 + pad_top, $spread) + 1;"""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .conv import Conv
-from .conv_direct import NUMBERS, PACK_BIAS, TILE
+from .conv_direct import NUMBERS, PACK_BIAS, TILE, relu, shifts
 from .correlation import PAGE
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target, tiles
@@ -180,6 +180,12 @@ class _Winograd:
         each = self.positions * sum(map(self.pitch, self.channels)) * WIDTHS[self.conv.dtype]
         return -(-max(LEAST_TILES, BLOCK_BYTES // each) // pixels) * pixels
 
+    def stored(self, left: str) -> str:
+        """What becomes of sums before they are stored; `left` is how many of a vector count, "" for all."""
+        if not self.conv.relu:
+            return "o[b]"
+        return relu("o[b]", "to + b * $k + shift" if self.backward else "", left)
+
     def function(self, tile: tuple[int, int] | None) -> CFunction:
         if not fits(self.conv):
             raise ValueError("Winograd's algorithm is for windows of 3x3, stride 1, dilation 1 and one group")
@@ -199,8 +205,9 @@ class _Winograd:
             "left": 2 - self.conv.pad[1][0] if self.backward else self.conv.pad[1][0],
             "load": "*(const ${dtype}u *)(at[a][b] + c)" if c % self.lanes == 0
             else "${dtype}_load(at[a][b] + c, $c - c)",
-            "put": "*(${dtype}u *)(to + b * $k) = o[b]" if k % self.lanes == 0
-            else "${dtype}_store(to + b * $k, o[b], $k - k)",
+            "put": f"*(${{dtype}}u *)(to + b * $k) = {self.stored('')}" if k % self.lanes == 0
+            else f"${{dtype}}_store(to + b * $k, {self.stored('$k - k')}, $k - k)",
+            **shifts(self.conv.relu and self.backward),
             "bias_value": "*(const ${dtype}u *)(bias + k)" if self.bias else "(${dtype}v){0}",
             "bias_argument": "const $dtype *restrict bias, " * self.bias,
             "pack_bias": indented(PACK_BIAS, 2) * self.bias,
@@ -212,7 +219,9 @@ class _Winograd:
         }  # fmt: skip
         lines = [line(what, self.m, values) for what in ("data", "filters", "output")]
         last = vectors % width
-        products = [fill(TILE, T=1, P=pixels, V=v, **values) for v in ((width, last) if last else (width,))]
+        products = [
+            fill(TILE, T=1, P=pixels, V=v, **values | {"shift": ""}) for v in ((width, last) if last else (width,))
+        ]
         call = "${name}_tile1x${pixels}x%d(&from, w, bias, &to, 1, 0, 1, 0, $c, $lanes);"
         calls = (call % width).replace("bias", "w")
         if last:
@@ -221,7 +230,11 @@ class _Winograd:
             *lines, *products, STEPS, fill(TRANSFORM, letter="V", what="data", ins=self.m + 2, **values),
             fill(PRODUCTS, calls=indented(calls, 4).lstrip(), **values), MAIN,
         ]  # fmt: skip
-        names = ("dy", "weight", "dx") if self.backward else ("x", "weight", *(["bias"] * self.bias), "y")
+        names = (
+            ("dy", "weight", *(["y"] * self.conv.relu), "dx")
+            if self.backward
+            else ("x", "weight", *(["bias"] * self.bias), "y")
+        )
         total = values["begin_product"]
         assert isinstance(total, int)
         size = total + self.positions * block * self.pitch(k)
@@ -345,7 +358,7 @@ static void ${name}_M(const $dtype *restrict v, const $dtype *restrict u, $dtype
 
 /* M, transformed back, to the result. */
 static void ${name}_Y(const $dtype *restrict product, const $dtype *restrict bias, $dtype *restrict y,
-                      long first, long count, long tiles_y, long rows)
+                      long first, long count, long tiles_y, long rows$shift)
 {
     #pragma omp for schedule(static) nowait
     for (long tile = 0; tile < count; tile++) {
@@ -386,11 +399,11 @@ void $name(const $dtype *restrict x, const $dtype *restrict weight, $bias_argume
     const long source_rows = rows, result_rows = rows + pad_top + pad_bottom - 2, above = pad_top;"""
 
 BACKWARD = """\
-void $name(const $dtype *restrict dy, const $dtype *restrict weight, $dtype *restrict dx,
+void $name(const $dtype *restrict dy, const $dtype *restrict weight, $mask$dtype *restrict dx,
            $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
 {
     const $dtype *source = dy;
-    $dtype *result = dx;
+    $dtype *result = dx;$begin_shift
     const long source_rows = most(0, rows + pad_top + pad_bottom - 2), result_rows = rows, above = 2 - pad_top;"""
 
 MAIN = """\
@@ -409,7 +422,7 @@ $pack_bias        #pragma omp for schedule(static)
             const long count = least($block, tiles - first);
             ${name}_V(source, scratch + $zeros, v, first, count, tiles_y, source_rows, above);
             ${name}_M(v, scratch, product, count);
-            ${name}_Y(product, $bias, result, first, count, tiles_y, result_rows);
+            ${name}_Y(product, $bias, result, first, count, tiles_y, result_rows$shifted);
         }
     }
 }

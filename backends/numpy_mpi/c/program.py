@@ -42,6 +42,9 @@ CONVOLUTIONS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
 TOLD = ("window", "stride", "pad", "dilation", "groups", "bias")
 """What kernels of convolution are told of the op."""
 
+CONV, CONV_RELU = ("conv", "conv_relu"), "conv_relu"
+"""Ops that convolve, and the one with a ReLU."""
+
 NUMPY_TYPES = {"f32": "np.float32", "f64": "np.float64"}
 
 HEADER = (
@@ -122,7 +125,8 @@ class Kernels:
         bindings = {kernel: f"{_bindings(kernel)}.{kernel.function}" for kernel in self.general}
         for kernel in rows:
             stage = kernel.function.rpartition("_")[2]
-            bindings[kernel] = f'c_conv.bound("{stage}", {_table(kernel)})'
+            relu = ", relu=True" if kernel.module == "conv_fused" else ""
+            bindings[kernel] = f'c_conv.bound("{stage}", {_table(kernel)}{relu})'
         for kernel, binding in bindings.items():
             name = kernel.function
             lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", binding))]
@@ -160,7 +164,7 @@ def _convolutions(emission: Emission, target: Target) -> dict[Kernel, Made]:
         cut = Storage(role, 0).microbatches
         for segment in role.segments:
             for made in segment.instructions:
-                if isinstance(made, Compute) and made.kernel[0] == "conv":
+                if isinstance(made, Compute) and made.kernel[0] in CONV:
                     _add(found.setdefault(emission.kernel(made), {}), made, role, cut, target, emission.program.dtype)
     return {kernel: made for kernel, made in found.items() if made}
 
@@ -174,7 +178,8 @@ def _add(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype
 def extents(made: Compute, role: Role, cut: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, ...]]:
     """x at hand and all of it, and the weights at hand, of a call on a role whose batch is cut into so many parts."""
     names = (*made.inputs, *made.outputs)
-    x, weight = (role.buffer(names[at]) for at in {"forward": (0, 1), "dx": (2, 1), "dw": (1, 2)}[made.kernel[1]])
+    places = {"forward": (0, 1), "dx": (2 + (made.kernel[0] == CONV_RELU), 1), "dw": (1, 2)}
+    x, weight = (role.buffer(names[at]) for at in places[made.kernel[1]])
     part, weights = (local(role, buffer, role.largest_shard, cut).shape for buffer in (x, weight))
     return (part, x.type.shape), weights
 
@@ -226,7 +231,7 @@ def called(
     weights: tuple[int, ...],
 ) -> Called | None:
     """What a call needs a function for, None where no generator has one; arguments as of `add_shape`."""
-    _, stage, algorithm = kernel
+    op, stage, algorithm = kernel
     make = CONVOLUTIONS.get((algorithm, layout, stage))
     told = Told.told(**{name: value for name, value in attrs.items() if name in TOLD}, layout=layout)  # type: ignore[arg-type]
     if make is None or len(told.window) != 2:
@@ -240,7 +245,17 @@ def called(
     if groups > 1 and algorithm != "direct":
         return None
     shape = Shape(
-        layout, channels, filters, width, told.window, told.stride, told.pad[1], told.dilation, groups, told.bias
+        layout,
+        channels,
+        filters,
+        width,
+        told.window,
+        told.stride,
+        told.pad[1],
+        told.dilation,
+        groups,
+        told.bias,
+        op == CONV_RELU,
     )
     return Called(make, shape, n, whole[2], told)
 
@@ -258,13 +273,15 @@ def _conv(shape: Shape, height: int, told: Told, dtype: str) -> Conv:
         shape.groups,
         shape.bias,
         dtype,
+        shape.relu,
     )
 
 
 def _name(stage: str, algorithm: str, shape: Shape) -> str:
     """A name that says what it computes: `direct_dx_3x3_64_to_128`."""
     window = "x".join(map(str, shape.window))
-    return f"{algorithm.replace('(', '').replace(')', '')}_{stage}_{window}_{shape.channels}_to_{shape.filters}"
+    title = f"{algorithm.replace('(', '').replace(')', '')}{'_relu' if shape.relu else ''}_{stage}"
+    return f"{title}_{window}_{shape.channels}_to_{shape.filters}"
 
 
 def _table(kernel: Kernel) -> str:

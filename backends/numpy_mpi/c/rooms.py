@@ -13,7 +13,7 @@ from pathlib import PurePath
 import numpy as np
 
 from backends.numpy_mpi.c.conv import Conv
-from backends.numpy_mpi.c.program import CONVOLUTIONS, NUMPY_TYPES, called, extents
+from backends.numpy_mpi.c.program import CONV, CONVOLUTIONS, NUMPY_TYPES, called, extents
 from backends.numpy_mpi.c.target import WIDTHS, target_at_hand
 from backends.numpy_mpi.kernels import KERNELS
 from backends.numpy_mpi.kernels.dispatch import Binding
@@ -34,7 +34,7 @@ def room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
     if dtype not in NUMPY_TYPES or made.rows or dict(made.attrs).get("parts", 1) != 1 or _in_pieces(made, role):
         return None
     op, cut = made.kernel[0], Storage(role, 0).microbatches
-    if op == "conv":
+    if op in CONV:
         found = called(made.kernel, made.layout, dict(made.attrs), *extents(made, role, cut))
         elements = None if found is None else _of_conv(made.kernel, made.layout, found.conv(dtype), found.samples)
     elif op in ASKED and "origin" not in made.runtime:

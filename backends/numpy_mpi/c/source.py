@@ -50,6 +50,18 @@ static inline ${dtype}v ${dtype}_load(const $dtype *p, long count)
     return v;
 }
 
+/* max(v, 0); what is not a number stays that. */
+static inline ${dtype}v ${dtype}_positive(${dtype}v v)
+{
+    return (${dtype}v)((${dtype}i)v & ~(${dtype}i)(v < 0));
+}
+
+/* v where y > 0, else v * 0. */
+static inline ${dtype}v ${dtype}_where(${dtype}v v, ${dtype}v y)
+{
+    return v * (${dtype}v)((${dtype}i)((${dtype}v){0} + 1) & (${dtype}i)(y > 0));
+}
+
 static inline void ${dtype}_store($dtype *p, ${dtype}v v, long count)
 {
     if (count >= $lanes)

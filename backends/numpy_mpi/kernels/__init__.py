@@ -43,6 +43,9 @@ CONV_ALGORITHMS = {
 }
 """Algorithm -> module, and its name in function names."""
 
+IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
+"""Algorithms whose C functions may change sums before they store them."""
+
 DISTANCES = ("mse", "half_mse", "l1", "huber", "bce", "reconstruction")
 """Losses that compare two values element by element."""
 
@@ -121,6 +124,11 @@ KERNELS: Kernels = {
     ("bn", "inference", ""): Kernel("bn", "bn_inference"),
     ("bn", "statistics", ""): Kernel("bn", "bn_statistics"),
     ("bn", "update", ""): Kernel("bn", "bn_update"),
+    **{
+        ("conv_relu", stage, name): Kernel("conv_fused", f"conv_relu_{CONV_ALGORITHMS[name][1]}_{stage}")
+        for name in IN_REGISTERS
+        for stage in ("forward", "dx")
+    },
     **_kernels("bn_fused", "bn_relu", "forward", "apply", "inference", "dx"),
     **_kernels("bn_fused", "bn_add_relu", "forward", "apply", "inference"),
     **_kernels("norms", "layernorm", "forward", "dx", "dw"),

@@ -27,6 +27,7 @@ class Shape(NamedTuple):
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     bias: bool = False
+    relu: bool = False
 
 
 class Function(NamedTuple):
@@ -46,27 +47,38 @@ IMAGES = {"forward": 0, "dx": 2, "dw": 1}
 WEIGHTS = {"forward": 1, "dx": 1, "dw": 2}
 
 
-def bound(stage: str, functions: Functions) -> Binding:
+def bound(stage: str, functions: Functions, relu: bool = False) -> Binding:
     """The binding of a pass: `forward` has x, weight, [bias] -> y; `dx` dy, weight -> dx; `dw` dy, x -> dweight,
-    [dbias]."""
+    [dbias]. With `relu` dx has what a ReLU gave as a third operand."""
+    further = int(relu and stage == "dx")
 
     def binding(*arrays: Array, **attrs: Any) -> Numbers | None:
         conv = Conv.told(**attrs)
         if len(conv.window) != 2 or conv.layout == "NCHW":
             return None
-        x, weight = arrays[IMAGES[stage]], arrays[WEIGHTS[stage]]
+        x, weight = arrays[IMAGES[stage] + further], arrays[WEIGHTS[stage]]
         n, rows, width, channels = (x.shape[conv.layout.index(axis)] for axis in "NHWC")
         filters, group_channels = weight.shape[:2]
         groups = 1 if conv.groups == 1 else channels // group_channels
         (top, bottom), sides = conv.pad
         found = functions.get(
             Shape(
-                conv.layout, channels, filters, width, conv.window, conv.stride, sides, conv.dilation, groups, conv.bias
+                conv.layout,
+                channels,
+                filters,
+                width,
+                conv.window,
+                conv.stride,
+                sides,
+                conv.dilation,
+                groups,
+                conv.bias,
+                relu,
             )
         )
         if found is None or n > found.samples or rows > found.rows:
             return None
-        count = 3 + (conv.bias and stage != "dx")
+        count = 3 + (conv.bias and stage != "dx") + further
         return Numbers((n, rows, top, bottom), found.scratch, count, found.name)
 
     return binding

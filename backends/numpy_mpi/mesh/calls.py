@@ -200,7 +200,7 @@ class Calls:
             pairs = [(self._at(name), name.endswith(PADDED)) for name in made.workspaces]
             around = ("[", "]") if made.rows else ("*place.needed(pad, ", ")")
             return [(around[0], *at, around[1]) if padded else at for at, padded in pairs]
-        rooms = self.arrays.scratch(made) if made.workspaces or made.kernel[0] in WORKING else None
+        rooms = self.arrays.scratch(made) if made.workspaces or main_of(made).kernel[0] in WORKING else None
         return [rooms] if rooms is not None else []
 
     def _all_gradients(self, made: Compute, inputs: list[Expression]) -> list[Expression]:

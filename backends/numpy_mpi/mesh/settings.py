@@ -15,7 +15,7 @@ from backends.numpy_mpi.text import literal
 from dlc.ir.program import BORDER, ROWS, Compute
 from dlc.ops.fusion import main_of
 
-CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_im2col", "conv_winograd")
+CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_fused", "conv_im2col", "conv_winograd")
 """The modules of kernels that are told what is not usual only."""
 
 PARTS = ("once", "averaged", "parts", "copies", ROWS, BORDER)

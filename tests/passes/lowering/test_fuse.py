@@ -9,13 +9,14 @@ import pytest
 
 from dlc.cost.price import default_price
 from dlc.ir.graph import Graph
+from dlc.ir.plan import Plan
 from dlc.ir.program import Compute, Program, Send
 from dlc.ir.storage import Storage
 from dlc.ops.fusion import FUSIONS, fused
 from dlc.proof import check
 from passes.lower import lower
 from passes.lowering.fuse import UNASKED, missed
-from tests.mutation.bases import Case, normalised, residual
+from tests.mutation.bases import Case, convolutions, normalised, residual
 from tests.passes.lowering.compared import drawn, largest_error, parallel, serial
 from tests.passes.lowering.plans import by, on, plan_of, trained
 from tests.passes.sample_networks import Network, context
@@ -68,7 +69,19 @@ def test_programs_with_fused_calls_compute_the_same(network: Callable[[], Graph]
 
 def test_all_kinds_of_chains_are_fused() -> None:
     found = kernels(made(residual())) | kernels(made(residual(), **CASES["rows"]))
-    assert found == {(fusion.op, fusion.stage) for fusion in FUSIONS.values()}
+    assert found == {(fusion.op, fusion.stage) for fusion in FUSIONS.values() if fusion.op != "conv_relu"}
+    graph = convolutions()
+    plan = plan_of(graph, {"data": 1}, DATA, kernels="c", layouts={"conv": "NHWC", "relu": "NHWC"})
+    assert kernels(lower(graph, directly(plan), on(1))) == {("conv_relu", "forward")}  # dx of the first is not needed
+
+
+def directly(plan: Plan) -> Plan:
+    """The plan with direct convolutions."""
+    ops = (
+        replace(op, passes=tuple(replace(each, algorithm=each.algorithm and "direct") for each in op.passes))
+        for op in plan.ops
+    )
+    return plan.with_(ops=tuple(ops))
 
 
 def test_what_is_handed_on_takes_no_memory_and_time_goes_down() -> None:
