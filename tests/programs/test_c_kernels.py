@@ -28,7 +28,7 @@ network net {{
   left  = wide -> bn(group = {group}) -> relu -> conv(20, 1x1) -> bn(group = {group})
   right = stem -> conv(20, 3x3, pad = same, groups = 4) -> tanh
   join  = left + right
-  y     = join -> relu -> maxpool(2x2) -> conv(17, 2x2) -> sigmoid
+  y     = join -> relu -> conv(20, 3x3, pad = 1) -> relu -> maxpool(2x2) -> conv(17, 2x2) -> sigmoid
   logits = concat(y, y) -> avgpool(2x2, stride = 1) -> flatten -> linear(5)
   output logits
 }}
@@ -88,6 +88,10 @@ def test_a_program_computes_what_numpy_does(plan: str, precision: str, tmp_path:
     if "pin" in lines and "NCHW" not in lines:
         algorithm = lines.partition("algorithm = ")[2][:6]
         assert re.search(rf'Function\(\s*"{algorithm}', files["compiled.py"].decode())
+    if plan == "direct NHWC":
+        fused = set(re.findall(r"\b(?:bn|conv)_(?:add_)?relu\w*(?=\()", files["train.py"].decode()))
+        assert {"bn_relu_forward", "bn_add_relu_forward", "bn_relu_dx", "conv_relu_direct_forward"} <= fused
+        assert "conv_relu_direct_dx" in fused
     verdict = compare(made, files, plan, 2, run=in_turns)
     assert verdict.passed, verdict
 
