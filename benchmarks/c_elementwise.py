@@ -9,8 +9,6 @@ time of C over theirs. `--record` writes benchmarks/records/c_elementwise.json.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -153,13 +151,7 @@ def row(case: Case, known: dict[Key, tuple[Any, Any]], torch: Any, repeats: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", default="", help="cases whose name begins so")
-    parser.add_argument("--record", action="store_true")
-    options = parser.parse_args()
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    options = recording.options_of_kernels(__doc__, "cases").parse_args()
     sys.path.insert(0, str(ROOT))
     try:
         import torch

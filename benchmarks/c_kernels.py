@@ -9,9 +9,7 @@ channels_last) over the best of C; without PyTorch, that of NumPy. `--record` wr
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -192,14 +190,9 @@ def torch_call(torch: Any, stage: str, arrays: Any, stride: int, pad: int) -> Ca
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", default="", help="layers whose name begins so")
+    parser = recording.options_of_kernels(__doc__, "layers")
     parser.add_argument("--stage", choices=STAGES)
-    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
     sys.path.insert(0, str(ROOT))
     found = []
     print(f"{'layer':24} {'pass':8} {'best C':18} {'C':>6} {'NCHW':>6} {'c_last':>6} {'numpy':>6} {'ratio':>6}")

@@ -9,9 +9,7 @@ microseconds of the one thread that works, medians; `ratio` is C's time over tha
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -163,13 +161,7 @@ def torch_call(key: tuple[str, str, str], arrays: list[Any], told: dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", default="", help="kernels whose name begins so")
-    parser.add_argument("--record", action="store_true")
-    options = parser.parse_args()
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    options = recording.options_of_kernels(__doc__, "kernels").parse_args()
     sys.path.insert(0, str(ROOT))
     found = []
     print(f"{'kernel':28} {'C':>8} {'numpy':>9} {'torch':>8} {'copy':>8} {'ratio':>6}")

@@ -10,9 +10,7 @@ the functions here are faster. `--record` writes benchmarks/records/c_products.j
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -169,13 +167,7 @@ def torch_calls(case: Case) -> dict[str, Call]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", default="", help="cases whose name begins so")
-    parser.add_argument("--record", action="store_true")
-    options = parser.parse_args()
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    options = recording.options_of_kernels(__doc__, "cases").parse_args()
     sys.path.insert(0, str(ROOT))
     found = []
     print(f"{'':44} {'pass':8} {'C':>9} {'NumPy':>9} {'torch':>9} {'ratio':>6}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -14,6 +15,17 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "records"
 PACKAGES = ("numpy", "scipy", "mpi4py", "mpich", "lark", "torch")
+
+
+def options_of_kernels(description: str | None, only: str) -> argparse.ArgumentParser:
+    """What benchmarks of single kernels take; `only` says whose names `--only` begins. They work in one thread."""
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # read where NumPy and PyTorch are imported, which is later
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9, help="rounds (default: 9)")
+    parser.add_argument("--only", default="", metavar="NAME", help=f"{only} whose name begins so")
+    parser.add_argument("--record", action="store_true", help="write the record of this benchmark")
+    return parser
 
 
 def write(name: str, unit: str, **figures: Any) -> None:
