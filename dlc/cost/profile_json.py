@@ -79,10 +79,17 @@ def profile_document(profile: Profile) -> dict[str, Any]:
         "schema": SCHEMA,
         "device": profile.device,
         "spread": _short(profile.spread),
-        "call": profile.call,
+        "call": None if profile.call is None else _short(profile.call),
         "fingerprint": dict(profile.fingerprint),
-        "rates": [{"threads": r.threads, "compute": dict(r.compute), "bandwidth": r.bandwidth} for r in profile.rates],
-        "bandwidth": [{"run": run, "rate": rate} for run, rate in profile.bandwidth],
+        "rates": [
+            {
+                "threads": r.threads,
+                "compute": {t: _short(rate) for t, rate in r.compute},
+                "bandwidth": _short(r.bandwidth),
+            }
+            for r in profile.rates
+        ],
+        "bandwidth": [{"run": run, "rate": _short(rate)} for run, rate in profile.bandwidth],
         "gemm": [
             {"dtype": t.dtype, "threads": t.threads, "m": t.m, "n": t.n, "k": t.k, "rate": t.rate} for t in profile.gemm
         ],
@@ -92,7 +99,7 @@ def profile_document(profile: Profile) -> dict[str, Any]:
                 "kind": m.kind,
                 "algorithm": m.algorithm,
                 "ranks": m.ranks,
-                "seconds": m.seconds,
+                "seconds": [(size, _short(taken)) for size, taken in m.seconds],
                 "spread": _short(m.spread),
             }
             for m in profile.messages

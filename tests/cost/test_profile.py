@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +120,12 @@ def test_sources_say_how_far_figures_may_be_off() -> None:
     assert source(Figure(1.0, "measured", "compute", 0.02)) == "measured 2 %"
     assert source(Figure(1.0)) == "analytic"
     assert Figure(1.0, spread=0.25).interval == (0.8, 1.25)
+
+
+def test_the_recorded_profile_can_be_read() -> None:
+    record = Path(__file__).resolve().parents[2] / "benchmarks" / "records" / "profile.json"
+    profile = read_profile(json.loads(record.read_text(encoding="utf-8")))
+    assert len(profile.samples) > 300
+    assert profile.gemm
+    assert profile.call is not None
+    assert priced(10_000, replace(CORE, kernels="c"), profile).source == "interpolated"

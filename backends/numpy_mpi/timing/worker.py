@@ -1,9 +1,10 @@
 """The process that times kernels: `python worker.py FOLDER`, run by process.py; it needs nothing of dlc.
 
 FOLDER has the modules of the kernels and calls.pickle. Rounds go over all calls, so that each finds the caches as other
-kernels leave them and a busy machine slows all alike; short kernels are called several times in a round. After each
-round a line of JSON says how long each call took in it. With one thread the seconds are the processor's, which other
-programs do not disturb; with more they are the clock's.
+kernels leave them and a busy machine slows all alike; short kernels are called several times in a round. Those that
+work on little are called once before, since the networks that they make most of stay in the cache. After each round a
+line of JSON says how long each call took in it. With one thread the seconds are the processor's, which other programs
+do not disturb; with more they are the clock's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ AT_ONCE = 1e-4
 
 MOST_CALLS = 100
 
+LITTLE = 2**19
+"""Bytes of all arrays of a call that networks of such calls find in the cache."""
+
 
 def main() -> None:
     """Times until it has made as many rounds as it is told, or its time is over."""
@@ -37,9 +41,10 @@ def main() -> None:
     with np.errstate(all="ignore"):
         ready = [_prepared(call, rng) for call in calls]
         counts = [_count(call) for call in ready]
+        warm = [sum(_bytes(spec) for spec in call[2]) <= LITTLE for call in calls]
         begin, made = time.perf_counter(), 0
         while made < rounds and (made < 3 or time.perf_counter() - begin < budget):
-            print(json.dumps([_turn(call, count, now) for call, count in zip(ready, counts, strict=True)]), flush=True)
+            print(json.dumps([_turn(*each, now) for each in zip(ready, counts, warm, strict=True)]), flush=True)
             made += 1
 
 
@@ -61,23 +66,30 @@ def _prepared(call: Any, rng: np.random.Generator) -> Callable[[], None]:
 
 def _count(run: Callable[[], None]) -> int:
     """How many calls a turn has."""
+    run()
     begin = time.perf_counter()
     run()
     return max(1, min(MOST_CALLS, int(AT_ONCE / max(time.perf_counter() - begin, 1e-7))))
 
 
-def _turn(run: Callable[[], None], count: int, now: Callable[[], float]) -> float:
+def _turn(run: Callable[[], None], count: int, warm: bool, now: Callable[[], float]) -> float:
     """Seconds of one call of a turn."""
+    if warm:
+        run()
     begin = now()
     for _ in range(count):
         run()
     return (now() - begin) / count
 
 
+def _bytes(spec: Any) -> int:
+    """Of an array."""
+    return int(np.prod(spec[1], dtype=np.int64)) * np.dtype(TYPES[spec[0]]).itemsize
+
+
 def _array(rng: np.random.Generator, dtype: str, shape: tuple[int, ...], kind: str, below: int) -> Any:
     """An array whose pages are there, where a cache line begins."""
-    type_ = np.dtype(TYPES[dtype])
-    size = int(np.prod(shape, dtype=np.int64)) * type_.itemsize
+    type_, size = np.dtype(TYPES[dtype]), _bytes((dtype, shape))
     raw = np.ones(size + ALIGNED, np.uint8)
     start = -raw.ctypes.data % ALIGNED
     array = raw[start : start + size].view(type_).reshape(shape)
