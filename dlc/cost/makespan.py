@@ -140,6 +140,26 @@ def occupancy(rows: Rows) -> tuple[tuple[tuple[int, ...], ...], ...]:
     return tuple(_maximal(_counts(row, last)) for row in rows)
 
 
+def slots(row: tuple[Cell, ...]) -> tuple[int, ...]:
+    """How many copies each chunk of a device has of what a microbatch needs from its F to its last cell.
+
+    Microbatches take turns in them: for each F, how many the oldest that is not yet over lies before it, and one.
+    """
+    return tuple(
+        max((held for held in _spans(row, chunk)), default=1) for chunk in range(1 + max(cell.chunk for cell in row))
+    )
+
+
+def _spans(row: tuple[Cell, ...], chunk: int) -> Iterator[int]:
+    last = {cell.microbatch: at for at, cell in enumerate(row) if cell.chunk == chunk}
+    oldest = 0
+    for at, cell in enumerate(row):
+        if cell.phase == "F" and cell.chunk == chunk:
+            while oldest < cell.microbatch and last[oldest] <= at:
+                oldest += 1
+            yield max(cell.microbatch - oldest, 0) + 1
+
+
 def _counts(row: tuple[Cell, ...], last: Phase) -> Iterator[tuple[int, ...]]:
     """What each chunk holds before each release that follows a growth."""
     held = [0] * (1 + max(cell.chunk for cell in row))

@@ -36,6 +36,7 @@ from dlc.cost.makespan import (
     occupied,
     sends_under_way,
     separate,
+    slots,
 )
 from dlc.ir.mesh import shards
 
@@ -54,6 +55,7 @@ __all__ = [
     "occupied",
     "sends_under_way",
     "separate",
+    "slots",
     "step_seconds",
     "table",
 ]

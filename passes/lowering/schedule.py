@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from dlc.cost.makespan import Cell, Phase, Rows, Work
+from dlc.cost.makespan import Cell, Phase, Rows, Work, slots
 from dlc.cost.schedules import occupied, table
 from dlc.ir.plan import Plan
 from dlc.ir.program import Entry, Row
@@ -74,11 +74,11 @@ class Making:
 
 def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged: bool, batches: int = 1) -> Entry:
     """A step of training on one device: all microbatches of so many batches, one batch after another."""
-    made, slots = Making(names, chunks, staged), _slots(device, chunks)
+    made, copies = Making(names, chunks, staged), slots(device)
     made.run("begin")
     for _ in range(batches):
         for phase, microbatch, chunk in device:
-            slot = microbatch % slots[chunk]
+            slot = microbatch % copies[chunk]
             if phase == "F":
                 made.run("load", chunk, microbatch, slot)
             if phase == "B":
@@ -104,19 +104,3 @@ def infer(
                 made.run(step, chunk, microbatch)
     made.settle()
     return Entry(name, tuple(made.rows))
-
-
-def _slots(device: tuple[Cell, ...], chunks: int) -> list[int]:
-    """How many copies each chunk has of what a microbatch needs from F to its last cell."""
-    return [max(_held(device, chunk), default=1) for chunk in range(chunks)]
-
-
-def _held(device: tuple[Cell, ...], chunk: int) -> Iterator[int]:
-    """For each F of a chunk, how many microbatches the oldest that is not yet over lies before it, and one."""
-    last = {cell.microbatch: at for at, cell in enumerate(device) if cell.chunk == chunk}
-    oldest = 0
-    for at, cell in enumerate(device):
-        if cell.phase == "F" and cell.chunk == chunk:
-            while oldest < cell.microbatch and last[oldest] <= at:
-                oldest += 1
-            yield max(cell.microbatch - oldest, 0) + 1

@@ -139,7 +139,7 @@ def _shares(pipe: Pipeline, bounds: tuple[int, ...]) -> list[tuple[float, ...]]:
 
 def _most(pipe: Pipeline, part: int) -> int:
     """The most microbatches that a virtual stage holds."""
-    return max(counts[part // pipe.stages] for counts in pipe.held[part % pipe.stages])
+    return pipe.held[part % pipe.stages][part // pipe.stages]
 
 
 class _Reach(NamedTuple):

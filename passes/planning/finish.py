@@ -22,13 +22,15 @@ __all__ = ["Finished", "Parts", "finish"]
 
 
 def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Finished | None:
-    """The step of a solved strategy on devices of `limit` bytes; None where it does not fit, or sends too much.
+    """The step of a solved strategy on devices of `limit` bytes, less what is set aside for its Program (`Space.room`);
+    None where it does not fit, or sends too much.
 
     One that takes `below` or more need not be the best, or there is none; with `below` at minus infinity 1F1B is all
     that is tried of a pipeline without a written schedule, and segments are all that is tried of what may be computed
     again.
     """
     costs: Line = solved.line
+    limit = limit if solved.strategy.stages > 1 else found.room(solved.strategy, limit)
     segments: Segments = ()
     if solved.strategy.recompute == "all" or found.orders.again:
         costs, segments = checkpointed(costs, found.orders.repeated(solved.strategy))

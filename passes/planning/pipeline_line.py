@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from math import inf
 from typing import Any
 
-from dlc.cost.schedules import Schedule, Work, occupancy, occupied, step_seconds, table
+from dlc.cost.schedules import Schedule, Work, occupied, slots, step_seconds, table
 
 ASTRAY = 1e30
 """Counts as so many bytes too many: a cut one block from where it may be."""
@@ -117,18 +117,18 @@ class Pipeline:
         return self.stages * self.chunks
 
     @cached_property
-    def held(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """Per device, the most microbatches held by each chunk, at each moment when memory may peak."""
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """Per device, how many microbatches each chunk has memory for."""
         p, m = self.stages, self.microbatches
         match self.schedule:
             case "interleaved":
                 return _interleaved(p, m, self.chunks)
             case "gpipe":
-                return (((m,),),) * p
+                return ((m,),) * p
             case "one_f_one_b":
-                return tuple(((min(m, p - d),),) for d in range(p))
+                return tuple((min(m, p - d),) for d in range(p))
             case "zero_bubble":
-                return (((min(m, p),),),) * p
+                return ((min(m, p),),) * p
 
     def ahead(self, part: int) -> int:
         """How many forward passes virtual stage `part` does before its first backward one, with one chunk a device."""
@@ -150,11 +150,11 @@ class Pipeline:
         """The peak of a device that holds these blocks, one pair (b, e) for each of its first chunks."""
         at, ranks = self.line, self.ranks[device] if self.ranks else 1
         if self.chunks == 1:
-            ((b, e),), ((held,),) = stages, self.held[device]
+            ((b, e),), (held,) = stages, self.held[device]
             return at.fixed[e] - at.fixed[b] + (held * (at.saved[e] - at.saved[b]) + at.peak(b, e)) / ranks
         fixed = sum(at.fixed[e] - at.fixed[b] for b, e in stages)
         saved = [at.saved[e] - at.saved[b] for b, e in stages]
-        most = max(sum(n * size for n, size in zip(counts, saved, strict=False)) for counts in self.held[device])
+        most = sum(n * size for n, size in zip(self.held[device], saved, strict=False))
         return fixed + (most + max(at.peak(b, e) for b, e in stages)) / ranks
 
     def all_bytes(self, bounds: Sequence[int]) -> tuple[float, ...]:
@@ -209,5 +209,5 @@ def fastest(slow: Line, own: Line) -> float:
 
 
 @lru_cache(maxsize=32)
-def _interleaved(stages: int, microbatches: int, chunks: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    return occupancy(table("interleaved", stages, microbatches, chunks))
+def _interleaved(stages: int, microbatches: int, chunks: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(slots, table("interleaved", stages, microbatches, chunks)))

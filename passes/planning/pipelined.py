@@ -114,7 +114,7 @@ def cut_for(found: Space, strategy: Strategy, units: Units, limit: float) -> tup
 
     They are found once for equal lines: meshes of one stage between which ops make no difference give the same.
     """
-    speeds = found.stage_speeds(strategy)
+    speeds, limit = found.stage_speeds(strategy), found.room(strategy, limit)
     key = strategy.stages, strategy.microbatches, strategy.schedule, strategy.chunks, speeds, limit, units.digest
     if key not in found.cuts:
         found.cuts[key] = _found_cuts(found, strategy, units, limit, speeds)

@@ -19,7 +19,7 @@ from passes.planning.finish import Finished, finish
 from passes.planning.least import frugal, scarce, smallest
 from passes.planning.orders import refused
 from passes.planning.repairs import Allocated, Case
-from passes.planning.search import UNEVEN, Effort, Found, relieved, search
+from passes.planning.search import UNEVEN, Effort, Found, Search, relieved, search
 from passes.planning.space import Space, least_bytes, lower_bound, solve, space, work_bound
 from passes.planning.strategies import Strategy, enumerate_strategies
 from passes.planning.traffic import sending_at_most, sent
@@ -82,7 +82,10 @@ def plan(
     if faults:
         raise DiagnosticError(faults)
     case = Case(graph, context, limit, regraph, allocated)
-    made = _allocating(case, effort, simulate)
+    if context.request.objective == "step_time":
+        made = _fastest(case, effort, simulate)
+    else:
+        made = _fitting(case, lambda less: _sparing(less, effort, simulate))
     if made is None:
         raise DiagnosticError([unfit(case)])
     return made
@@ -112,52 +115,59 @@ def _offered(case: Case) -> Offered:
     return Offered(everything, tuple(strategies), named, free, time.perf_counter() - begin)
 
 
-def _plan(
-    whole: Case,
-    aside: float,
-    offered: Offered | None,
-    effort: Effort,
-    simulate: Simulate | None,
-    before: Planned | None,
-) -> Planned | None:
-    """The best plan whose count leaves so many bytes of a case's limit aside; None where there is none.
+def _fastest(case: Case, effort: Effort, simulate: Simulate | None) -> Planned | None:
+    """The fastest plan whose Program fits; None where none is found.
 
-    What was found `before`, with less aside, and is within this limit as well, is not looked for again. Nothing is
-    simulated where the Program of the best by J does not fit: another plan follows.
+    Of the steps that a search finds the best one's Program is made. Where it does not fit, the strategies to which that
+    matters are searched again with as much set aside. All bounds are those of plans' counts.
     """
-    case = whole.counting(whole.limit - aside)
-    limit = case.limit
-    record = Record()
-    if offered is None:
-        return _sparing(case, effort, simulate, record)
-    everything, strategies = offered.everything, list(offered.strategies)
+    offered, limit, record = _offered(case), case.limit, Record()
+    everything, strategies = offered.everything, offered.strategies
     record.seconds["tables"], begin = offered.seconds, time.perf_counter()
-    fits = {} if before is None else {each.name: each for each in before.compared if _within(each.step, limit)}
-    compared = tuple(fits.get(group.name) or _compared(everything, group, limit) for group in offered.named)
+    compared = tuple(_compared(everything, group, limit) for group in offered.named)
     begin = _lap(record, "baselines", begin)
     known = [each.step for each in compared if each.step is not None] if offered.free else []
-    if before is not None and before.space is everything:
-        known += [step for step in before.found.finished if _within(step, limit)]
     if scarce(everything, strategies, limit):
         least = smallest(everything, strategies, limit)
         known += [least] if least is not None and least.peak <= limit else []
-        strategies = strategies if known else []
-    found = search(everything, strategies, limit, effort, known)
-    begin = _lap(record, "search", begin)
-    if not found.finished:
-        squeezed = _squeezed(case, effort)
-        if squeezed is None:
-            return None
-        everything, found = squeezed
-        compared = tuple(Compared(each.name, None, each.note or NOT_KEPT) for each in compared)
-    first = found.finished[0]
-    if first.peak > NEAR * whole.limit and whole.measure(everything, first) > whole.limit:
-        simulate = None
-    return _planned(everything, found, compared, simulate, offered.free, record)
+        strategies = strategies if known else ()
+    searched = Search(everything, limit, effort, strategies, known)
+    for _ in range(ROUNDS):
+        found = searched.run()
+        if not found.finished:
+            break
+        step = found.finished[0]
+        size = case.measure(everything, step) if step.peak > NEAR * limit else step.peak
+        if size > limit:
+            searched.refuse(step, size)
+        elif step.peak <= NEAR * limit or not searched.allow(step, size):
+            compared = _also_fitting(offered, searched, compared, limit)
+            begin = _lap(record, "search", begin)
+            made = _planned(everything, found, compared, simulate, offered.free, record)
+            size, begin = case.measure(everything, made.step, made.plan), time.perf_counter()
+            if size <= limit:
+                return _measured(made, size, found.bound)
+            searched.refuse(made.step, size)
+    if not searched.done and not everything.aside:
+        return _fitting(case, lambda less: _squeezed(less, effort, simulate, compared, record))
+    fits = sorted(searched.fitting, key=lambda step: step.objective)[:1]
+    return _any(case, (everything, fits[0]) if fits else None, searched.run(), record)
 
 
-def _within(step: Finished | None, limit: float) -> bool:
-    return step is not None and step.peak <= limit
+def _also_fitting(
+    offered: Offered, searched: Search, compared: tuple[Compared, ...], limit: float
+) -> tuple[Compared, ...]:
+    """The baselines; those that seem better than what fits, or to be simulated faster, but do not fit, anew."""
+    everything, best, made = offered.everything, searched.best, list[Compared]()
+    for each in compared:
+        step = each.step
+        wanted = step is not None and (step.objective < best or step.strategy in everything.aside)
+        if step is not None and wanted and step.peak > everything.room(step.strategy, limit):
+            group = next(group for group in offered.named if group.name == each.name)
+            made.append(_compared(everything, group, limit))
+        else:
+            made.append(each)
+    return tuple(made)
 
 
 NOT_KEPT = "does not keep all that is asked for"
@@ -190,28 +200,27 @@ def _planned(
 NEAR = 0.9
 """From this share of the memory on, a plan's Program may well take more than there is."""
 
-ROUNDS = 6
+ROUNDS = 12
 """How often a plan is made, for less memory where the Program of the one before takes more than there is."""
 
 FAILURES = 2
 """How often less is tried where nothing fits: finding that out takes long."""
 
 
-def _allocating(case: Case, effort: Effort, simulate: Simulate | None) -> Planned | None:
-    """The plan of a case whose Program fits its memory as well; None where none is found.
+def _fitting(case: Case, make: Callable[[Case], Planned | None]) -> Planned | None:
+    """The plan that `make` finds, or one whose Program fits its memory as well; None where none is found.
 
     What a Program takes beside its plan's count is set aside, and the plan made again; where nothing fits then, as
     plans differ in it, half of what was too much. At last any plan that fits is taken. What the first one was proved to
     be near to bounds them all.
     """
-    offered = _offered(case) if case.context.request.objective == "step_time" else None
-    first = made = _plan(case, 0.0, offered, effort, simulate, None)
+    first = made = make(case.counting(case.limit))
     if first is None:
         return None
-    last, aside, over, little, much = first, 0.0, 0.0, 0.0, list[float]()
+    aside, over, little, much = 0.0, 0.0, 0.0, list[float]()
     for rounds in range(ROUNDS):
         if rounds:
-            made = _plan(case, aside, offered, effort, simulate, last)
+            made = make(case.counting(case.limit - aside))
         if made is None:
             much.append(aside)
             if len(much) == FAILURES:
@@ -219,41 +228,52 @@ def _allocating(case: Case, effort: Effort, simulate: Simulate | None) -> Planne
         else:
             size = case.measure(made.space, made.step, made.plan)
             if size <= case.limit:
-                return _measured(made, size, first)
-            last, little, over = made, aside, float(size - made.step.peak)
+                return _measured(made, size, first.found.bound)
+            little, over = aside, float(size - made.step.peak)
         aside = 0.5 * (little + min(much)) if much and over >= min(much) else over
-    least = case.best_of(case.limit)
-    if least is None:
-        return None
-    (everything, _), step = least
-    found = Found((step,), step.objective, first.found.solved, first.found.enumerated)
-    made = _planned(everything, found, (), simulate, False, first.record)
-    return _measured(made, case.measure(everything, step), first)
+    return _any(case, None, first.found, first.record)
 
 
-def _measured(made: Planned, size: int, first: Planned) -> Planned:
-    """A plan with the bytes of its Program; its gap is to the bound of the first one, made with all memory."""
+def _any(case: Case, known: tuple[Space, Finished] | None, found: Found, record: Record) -> Planned | None:
+    """A plan whose Program fits: the one that is known, or any."""
+    if known is None:
+        least = case.best_of(case.limit)
+        if least is None:
+            return None
+        known = least[0][0], least[1]
+    everything, step = known
+    made = _planned(everything, Found((step,), step.objective, found.solved, found.enumerated), (), None, False, record)
+    return _measured(made, case.measure(everything, step), found.bound)
+
+
+def _measured(made: Planned, size: int, bound: float) -> Planned:
+    """A plan with the bytes of its Program; nothing costs less than `bound`."""
     plan, found = made.plan, made.found
-    if made is not first and made.space.context.request.objective == "step_time":
-        found = replace(found, bound=first.found.bound)
-        plan = plan.with_(gap=max(plan.gap, 1.0 - found.bound / found.finished[0].objective))
+    if made.space.context.request.objective == "step_time" and bound < found.bound:
+        found = replace(found, bound=bound)
+        plan = plan.with_(gap=max(plan.gap, 1.0 - bound / found.finished[0].objective))
     return replace(made, plan=plan.with_(predicted=replace(plan.predicted, peak_bytes=size)), found=found)
 
 
-def _squeezed(case: Case, effort: Effort) -> tuple[Space, Found] | None:
-    """The search among strategies that cut the batch into any number of microbatches, and with small workspaces, where
+def _squeezed(
+    case: Case, effort: Effort, simulate: Simulate | None, compared: tuple[Compared, ...], record: Record
+) -> Planned | None:
+    """The plan among strategies that cut the batch into any number of microbatches, and with small workspaces, where
     that is needed; None where nothing fits."""
-    found = case.best_of(case.limit)
-    if found is None:
+    begin, least = time.perf_counter(), case.best_of(case.limit)
+    if least is None:
         return None
-    (everything, strategies), step = found
-    return everything, search(everything, strategies, case.limit, effort, [step])
+    (everything, strategies), step = least
+    found = search(everything, strategies, case.limit, effort, [step])
+    _lap(record, "search", begin)
+    none = tuple(Compared(each.name, None, each.note or NOT_KEPT) for each in compared)
+    return _planned(everything, found, none, simulate, True, record)
 
 
-def _sparing(case: Case, effort: Effort, simulate: Simulate | None, record: Record) -> Planned | None:
+def _sparing(case: Case, effort: Effort, simulate: Simulate | None) -> Planned | None:
     """For the objectives memory and communication: the least that is needed first, then the fastest plan of no more;
     None where nothing fits."""
-    begin = time.perf_counter()
+    begin, record = time.perf_counter(), Record()
     (everything, strategies), limit = case.space(), case.limit
     begin = _lap(record, "tables", begin)
     if case.context.request.objective == "memory":

@@ -49,6 +49,10 @@ class Found:
     needed: float = inf
 
 
+_Entry = tuple[float, int, int]
+"""(bound, how closely it was looked at, number) of a strategy."""
+
+
 @dataclass(slots=True)
 class _Queue:
     """Strategies by (bound, how closely it was looked at, number)."""
@@ -56,11 +60,12 @@ class _Queue:
     space: Space
     limit: float
     strategies: list[Strategy]
-    heap: list[tuple[float, int, int]] = field(default_factory=list)
+    heap: list[_Entry] = field(default_factory=list)
     known: set[Strategy] = field(default_factory=set)
     doubtful: list[tuple[float, int]] = field(default_factory=list)  # put off, with their bounds
-    lines: set[tuple[object, ...]] = field(
-        default_factory=set
+    passed: list[tuple[_Entry, float]] = field(default_factory=list)  # of which none was found that costs less than so
+    lines: dict[tuple[object, ...], Strategy] = field(
+        default_factory=dict
     )  # of pipelines that compute ops again, tried by one name
     needed: float = inf
 
@@ -87,7 +92,9 @@ class _Queue:
             return
         if likely_bytes(self.space, strategy) > self.limit:
             self.relieve(bound, strategy)
-            if not hopeless(self.space, strategy, self.limit, best):
+            if hopeless(self.space, strategy, self.limit, best):
+                self.passed.append(((max(bound, best), 1, number), best))
+            else:
                 self.doubtful.append((bound, number))
             return
         heappush(self.heap, (bound, 1, number))
@@ -96,6 +103,13 @@ class _Queue:
         """Take up what was put off, when nothing else is left."""
         self.heap.extend((bound, 1, number) for bound, number in self.doubtful)
         self.doubtful.clear()
+        heapify(self.heap)
+
+    def reopen(self, best: float) -> None:
+        """Take up what was left as it costs no less than what is not to be had: the best that is takes `best`."""
+        again = [entry for entry, below in self.passed if below < best]
+        self.passed = [(entry, below) for entry, below in self.passed if below >= best]
+        self.heap.extend(again)
         heapify(self.heap)
 
     def relieve(self, bound: float, strategy: Strategy) -> None:
@@ -107,6 +121,12 @@ class _Queue:
             self.strategies.append(variant)
             heappush(self.heap, (min(bound, work_bound(self.space, variant)), 0, len(self.strategies) - 1))
 
+    @property
+    def least(self) -> float:
+        """What nothing that waits costs less than."""
+        waiting = (*self.heap, *self.doubtful, *(entry for entry, _ in self.passed))
+        return min((entry[0] for entry in waiting), default=inf)
+
 
 def search(
     space: Space, strategies: Sequence[Strategy], limit: float, effort: Effort, known: Sequence[Finished] = ()
@@ -117,44 +137,132 @@ def search(
     communicate inside, then solved. Where its best choice does not fit the memory, variants of it follow that shard
     states and weights or compute activations again. `known` steps are compared with.
     """
-    begin, solved, done = time.perf_counter(), 0, [*known]  # what is known bounds nothing: its strategy waits as well
-    best, lost = min((step.objective for step in done), default=inf), inf
-    queue = _Queue(space, limit, list(strategies))
-    while queue.heap or queue.doubtful:
-        if not queue.heap or queue.heap[0][0] >= best * (1 - effort.gap):
-            queue.resume()
-        bound, level, number = heappop(queue.heap)
-        late = time.perf_counter() - begin > effort.seconds or solved >= effort.strategies
-        if bound >= best * (1 - effort.gap) or (done and late):
-            heappush(queue.heap, (bound, level, number))
-            break
-        if level == 0:
-            queue.refine(bound, number, best)
-            continue
-        sparing = _spares(space, queue.strategies[number])
-        tried = (_sparing if sparing else _step)(space, queue, (bound, level, number), best)
-        solved += tried.worked
-        lost = min(lost, tried.bound)
-        if tried.step is None:
-            continue
-        done.append(tried.step)
-        best = min(best, tried.step.objective)
-    done.sort(key=lambda step: step.objective)
-    left = min((entry[0] for entry in (*queue.heap, *queue.doubtful)), default=inf)
-    proved = min([left, lost, *(step.bound for step in done if not any(step is other for other in known))])
-    return Found(tuple(done), min(proved, best), solved, len(queue.strategies), queue.needed)
+    return Search(space, limit, effort, strategies, known).run()
+
+
+@dataclass(slots=True)
+class _Done:
+    """A step that was found, and where in the queue its strategy was; None for one that was known before."""
+
+    step: Finished
+    entry: _Entry | None
+
+
+class Search:
+    """A search that goes on where steps turn out not to be had: their Programs take more memory than they count."""
+
+    def __init__(
+        self, space: Space, limit: float, effort: Effort, strategies: Sequence[Strategy], known: Sequence[Finished]
+    ) -> None:
+        self.space, self.limit, self.effort = space, limit, effort
+        self.queue = _Queue(space, limit, list(strategies))
+        self.done = [_Done(step, None) for step in known]
+        self.solved, self.seconds = 0, 0.0
+        self.fitting: list[Finished] = []  # whose Programs are known to fit
+        self.allowed: list[Strategy] = []
+        self.proved: dict[int, float] = {}  # by strategy: no step under it costs less
+
+    @property
+    def best(self) -> float:
+        """The least J of all steps."""
+        return min((each.step.objective for each in self.done), default=inf)
+
+    def run(self) -> Found:
+        """What is the best now."""
+        begin, solved, best, queue = time.perf_counter() - self.seconds, 0, self.best, self.queue
+        while queue.heap or queue.doubtful:
+            if not queue.heap or queue.heap[0][0] >= best * (1 - self.effort.gap):
+                queue.resume()
+            bound, level, number = heappop(queue.heap)
+            late = time.perf_counter() - begin > self.effort.seconds or solved >= self.effort.strategies
+            if bound >= best * (1 - self.effort.gap) or (self.done and late):
+                heappush(queue.heap, (bound, level, number))
+                break
+            if level == 0:
+                queue.refine(bound, number, best)
+                continue
+            solved += self._try((bound, level, number), best)
+            best = self.best
+        self.solved += solved
+        self.seconds = time.perf_counter() - begin
+        self.done.sort(key=lambda each: each.step.objective)
+        steps = tuple(each.step for each in self.done)
+        # what was known bounds nothing: its strategy waits as well
+        proved = min((queue.least, *(self.proved[each.entry[2]] for each in self.done if each.entry)), default=inf)
+        return Found(steps, min(proved, best), self.solved, len(queue.strategies), queue.needed)
+
+    def _try(self, entry: _Entry, best: float) -> bool:
+        """Solve a strategy; whether it was much work."""
+        bound, level, number = entry
+        strategy, queue = self.queue.strategies[number], self.queue
+        sparing = _spares(self.space, strategy)
+        tried = (_sparing if sparing else _step)(self.space, queue, entry, best)
+        # the cuts of a line are proved to be the best for the room that there is beside what is set aside
+        certain = sparing or strategy.stages == 1 or not self.space.aside
+        proved = min(tried.bound, best) if certain else 0.0
+        bound = self.proved[number] = max(bound, self.proved.get(number, 0.0), proved)
+        if tried.step is not None:
+            bound = self.proved[number] = min(bound, tried.step.objective)
+            self.done.append(_Done(tried.step, (bound, level, number)))
+        elif not tried.follows:
+            queue.passed.append(((bound, level, number), best))
+        return tried.worked
+
+    def refuse(self, step: Finished, size: int) -> None:
+        """A step's Program takes `size` bytes, which is too much: so are all steps without as much room beside them.
+
+        Their strategies, and those that were left for them, are taken up again by `run`.
+        """
+        self.space.set_aside(step.strategy, float(size - step.peak))
+        gone = [each for each in self.done if each.step is step or not self._has_room(each.step)]
+        self.done = [each for each in self.done if all(each is not other for other in gone)]
+        self._again(gone)
+        self.queue.reopen(self.best)
+
+    def allow(self, step: Finished, size: int) -> bool:
+        """A step's Program takes `size` bytes, which fit: it stays. Whether its strategy is taken up again, as by far
+        more was set aside than it needs."""
+        self.fitting.append(step)
+        beside, room = max(0.0, float(size - step.peak)), self.space.room(step.strategy, self.limit)
+        if self.limit - beside <= room + SLACK * self.limit or self.allowed.count(step.strategy) == LOOSENED:
+            return False
+        self.allowed.append(step.strategy)
+        self.space.set_aside(step.strategy, beside)
+        self._again([each for each in self.done if each.step is step])
+        return True
+
+    def know(self, step: Finished) -> None:
+        """Compare with a step."""
+        self.done.append(_Done(step, None))
+
+    def _again(self, made: Sequence[_Done]) -> None:
+        for entry in (each.entry for each in made if each.entry is not None):
+            heappush(self.queue.heap, entry)
+
+    def _has_room(self, step: Finished) -> bool:
+        fits = any(step is other for other in self.fitting)
+        return fits or step.peak <= self.space.room(step.strategy, self.limit)
+
+
+SLACK = 0.002
+"""The share of the memory that may be left over."""
+
+LOOSENED = 3
+"""How often a strategy is taken up again as more was set aside than it needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """What came of solving a strategy: a step, or no step that costs less than `bound`; whether it was much work."""
+    """What came of solving a strategy: a step, or no step that costs less than `bound`; whether it was much work, and
+    whether the strategy waits in the queue to be looked at closer."""
 
     step: Finished | None
     bound: float = inf
     worked: bool = True
+    follows: bool = False
 
 
-def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> _Tried:
+def _step(space: Space, queue: _Queue, entry: _Entry, best: float) -> _Tried:
     """Solve a strategy: freely first, then within the memory, and within a limit on communication where there is one;
     its variants go into the queue where it does not fit."""
     bound, level, number = entry
@@ -184,10 +292,10 @@ def _step(space: Space, queue: _Queue, entry: tuple[float, int, int], best: floa
         return _Tried(made, made.bound)
     if space.bound_of("communication") < inf:
         heappush(queue.heap, (bound, 3, number))
-        return _Tried(None)
+        return _Tried(None, bound, follows=True)
     heappush(queue.heap, (max(bound, solved.bound), 2, number))
     queue.relieve(bound, strategy)
-    return _Tried(None)
+    return _Tried(None, bound, follows=True)
 
 
 def _spares(space: Space, strategy: Strategy) -> bool:
@@ -195,7 +303,7 @@ def _spares(space: Space, strategy: Strategy) -> bool:
     return strategy.stages > 1 and space.spares(strategy) and space.bound_of("communication") == inf
 
 
-def _sparing(space: Space, queue: _Queue, entry: tuple[float, int, int], best: float) -> _Tried:
+def _sparing(space: Space, queue: _Queue, entry: _Entry, best: float) -> _Tried:
     """Solve a pipeline that computes as much again as it must; its variants go into the queue where that fails."""
     bound, _, number = entry
     strategy = queue.strategies[number]

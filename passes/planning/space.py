@@ -81,6 +81,7 @@ class Space:
     speeds: tuple[float, ...] = ()  # of each rank, where devices differ; the slowest is 1
     others: dict[str, Prices] = field(default_factory=dict)  # of devices that are faster (`passes.planning.unlike`)
     uneven: Strategy | None = None  # data parallelism in shares by speed, where devices differ
+    aside: dict[object, float] = field(default_factory=dict)  # by strategy, and by what is alike (`room`)
     _first: dict[int, int] = field(default_factory=dict)  # kind -> the first op of it
 
     @property
@@ -111,6 +112,15 @@ class Space:
         """How often the seconds of a microbatch and of a step count in J; no bubble where stages differ in speed."""
         found = self._scale(strategy)
         return Scale(self.batches * found.microbatch, found.step)
+
+    def room(self, strategy: Strategy, limit: float) -> float:
+        """What plans under a strategy may count where their Programs are to take `limit` bytes: less what is set aside
+        for it, or else for the last one with the same schedule."""
+        return limit - self.aside.get(strategy, self.aside.get(_alike(strategy), 0.0))
+
+    def set_aside(self, strategy: Strategy, size: float) -> None:
+        """What the Program of a plan takes beside its count."""
+        self.aside[strategy] = self.aside[_alike(strategy)] = size
 
     @property
     def batches(self) -> int:
@@ -186,6 +196,11 @@ class Space:
                 self.overlap,
             )
         return self.made[strategy]
+
+
+def _alike(strategy: Strategy) -> object:
+    """What Programs that take about as much beside their plans' counts have in common."""
+    return strategy.stages, strategy.schedule, strategy.chunks
 
 
 def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Space:

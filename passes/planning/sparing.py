@@ -161,6 +161,7 @@ def _pipe(found: Space, strategy: Strategy, units: Units, limit: float) -> Pipel
     if windows is None:
         return None
     schedule: Schedule = strategy.schedule  # type: ignore[assignment]
+    limit = found.room(strategy, limit)
     pipe = pipeline(units.line, strategy.stages, strategy.microbatches, schedule, limit=limit, chunks=strategy.chunks)
     pipe = replace(pipe, ends=ends(found))
     if found.orders.staged:

@@ -38,9 +38,6 @@ PRICES = 7
 HALVINGS = 12
 """Times that are tried for a stage."""
 
-SMALLER = 4
-"""How often runs of several chunks are chosen with less room, where chunks hold the most at different moments."""
-
 
 @dataclass(frozen=True)
 class Choices:
@@ -109,14 +106,6 @@ def run_choices(runs: Runs, limit: float) -> Choices:
     return _choices(costs, np.repeat(needs, PRICES + 1), lines)
 
 
-def slots(held: Sequence[Sequence[int]]) -> tuple[float, ...]:
-    """About how many microbatches of each chunk a device holds, as if it held the most of each at once: as many
-    together as there are when it holds most."""
-    most = [max(counts) for counts in zip(*held, strict=True)]
-    share = max(sum(counts) for counts in held) / sum(most)
-    return tuple(share * count for count in most)
-
-
 def balanced(choices: Choices, pipe: Pipeline, most: float = inf) -> tuple[float, tuple[int, ...]] | None:
     """The least seconds of a microbatch, up to `most`, within which stages that fit can reach the end of the line, and
     their bounds.
@@ -144,7 +133,7 @@ def fit(choices: Choices, pipe: Pipeline) -> bool:
 
 def _held_by(pipe: Pipeline) -> list[float]:
     """About how many microbatches each stage holds, of as many chunks as its device has."""
-    return [sum(slots(pipe.held[part % pipe.stages])) for part in range(pipe.parts)]
+    return [sum(pipe.held[part % pipe.stages]) for part in range(pipe.parts)]
 
 
 def _reached(choices: Choices, pipe: Pipeline, most: Sequence[float], seconds: float) -> tuple[int, ...] | None:
@@ -207,35 +196,18 @@ def repeated(runs: Runs, choices: Choices, pipe: Pipeline, bounds: Sequence[int]
 
 
 def _of_device(
-    runs: Runs,
-    choices: Choices,
-    stretches: Sequence[tuple[int, int]],
-    held: Sequence[Sequence[int]],
-    limit: float,
+    runs: Runs, choices: Choices, stretches: Sequence[tuple[int, int]], held: Sequence[int], limit: float
 ) -> Segments | None:
     """The runs that one device computes again."""
-    costs, counts = runs.costs, slots(held)
-    room = limit - sum(float(costs.fixed[first:end].sum()) for first, end in stretches)
-    part, left = part_of(runs, stretches, counts), room
-    for _ in range(SMALLER):
-        segments: Segments = ()
-        if part.kept + part.least > left:
-            chosen = _cheapest(choices, part, stretches, counts, left)
-            if chosen is None:
-                return None
-            segments = part.segments(chosen)
-        over = _held(repeated_line(runs, segments), stretches, held) - room
-        if over <= 0.0:
-            return segments
-        left -= over
-    return None
-
-
-def _held(costs: Line, stretches: Sequence[tuple[int, int]], held: Sequence[Sequence[int]]) -> float:
-    """Bytes beside those that are fixed, at the moment when a device holds most."""
-    saved = [float(costs.saved[first:end].sum()) for first, end in stretches]
-    most = max(sum(n * size for n, size in zip(counts, saved, strict=True)) for counts in held)
-    return most + max(float(costs.transient[first:end].max()) for first, end in stretches)
+    costs = runs.costs
+    room, part = (
+        limit - sum(float(costs.fixed[first:end].sum()) for first, end in stretches),
+        part_of(runs, stretches, held),
+    )
+    if part.kept + part.least <= room:
+        return ()
+    chosen = _cheapest(choices, part, stretches, held, room)
+    return None if chosen is None else part.segments(chosen)
 
 
 def _cheapest(

@@ -165,12 +165,12 @@ def _sums(seconds: list[Array], bytes_: list[Array], ops: Array, prices: Array) 
 
 
 def fit_sparing(
-    found: Space, strategy: Strategy, limit: float, below: float, known: set[tuple[object, ...]]
+    found: Space, strategy: Strategy, limit: float, below: float, known: dict[tuple[object, ...], Strategy]
 ) -> tuple[Finished | None, float]:
     """A step of a pipeline that computes as much again as it must, and what no step under the strategy costs less than.
 
     Options are chosen with some prices on bytes; those are taken with which it is estimated to take least. None also
-    where that is `below` or more, or the line is one of the `known` ones: under another name the same was tried.
+    where that is `below` or more, or the line is `known` as that of another strategy: the same, by another name.
     """
     bound = bound_stages(found, strategy, limit)
     if bound >= below or hopeless(found, strategy, limit, below):
@@ -179,11 +179,11 @@ def fit_sparing(
     for solved in _dearer(found, strategy, limit, below):
         problems.append(Problem(found, solved, limit, below))
         bound = max(bound, solved.bound)
-        if bound >= below or problems[0].key in known:
+        if bound >= below or known.get(problems[0].key, strategy) != strategy:
             return None, bound
     if not problems:
         return None, bound
-    known.add(problems[0].key)
+    known[problems[0].key] = strategy
     best = min(problems, key=lambda each: each.least)
     made = sparing(best)
     return (None if made is None else replace(made, bound=min(bound, made.objective))), bound

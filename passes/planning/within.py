@@ -75,13 +75,17 @@ def within(
     useful = _useful(found, strategy, options, limit, below)
     best: Finished | None = None
     bound, share, low, high = 0.0, 0.0, 0.0, inf
-    for _ in range(TRIES if options.repeated else 1):
-        problem = _Problem(found.structure, found.network.variables, options, useful, share, limit, gap, below)
-        made, least = problem.solve()
-        if share == 0.0:
-            if made is None or least >= below:
-                return None, min(least, below)
-            bound = min(least, below)  # none asks for less
+    room = found.room(strategy, limit)
+    problem = _Problem(found.structure, found.network.variables, options, useful, share, limit, gap, below)
+    made, least = problem.solve()
+    if made is None or least >= below:
+        return None, min(least, below)
+    bound = min(least, below)  # none asks for less
+    for tries in range(TRIES if options.repeated else 1):
+        if tries or room < limit:
+            made, least = replace(problem, share=share, limit=room).solve()
+        if share == 0.0 and (made is None or least >= below):
+            break
         step = None if made is None else _step(found, strategy, options, made, least, limit)
         if step is not None and (best is None or step.objective < best.objective):
             best = step

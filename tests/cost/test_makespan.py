@@ -9,7 +9,7 @@ from math import inf
 import networkx as nx
 import pytest
 
-from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy, occupied, sends_under_way
+from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy, occupied, sends_under_way, slots
 from dlc.cost.schedules import SCHEDULES, Schedule, table
 
 
@@ -108,6 +108,12 @@ def test_what_is_held_by_chunk() -> None:
     row = tuple(Cell(phase, i, c) for phase, i, c in (("F", 0, 0), ("F", 1, 0), ("B", 0, 0), ("F", 0, 1), ("B", 0, 1)))
     assert occupancy((row,)) == (((2, 0), (1, 1)),)
     assert in_flight((row,)) == (2,)
+
+
+def test_microbatches_take_turns_in_slots() -> None:
+    """The third one begins while the second is held: its slot is not free, though only two are held at once."""
+    cells = (("F", 0, 0), ("F", 1, 0), ("B", 1, 0), ("F", 2, 0), ("B", 0, 0), ("B", 2, 0), ("F", 0, 1), ("B", 0, 1))
+    assert slots(tuple(Cell(phase, i, c) for phase, i, c in cells)) == (3, 1)
 
 
 def test_stages_and_boundaries_must_fit() -> None:

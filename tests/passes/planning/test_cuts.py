@@ -10,7 +10,7 @@ from math import inf
 
 import pytest
 
-from dlc.cost.schedules import SCHEDULES, Schedule, Work, makespan, occupancy, table
+from dlc.cost.schedules import SCHEDULES, Schedule, Work, makespan, occupancy, slots, table
 from passes.planning.cuts import Cuts, Unit, best_schedule, cut, pipeline
 from passes.planning.pipeline_bounds import longest_path
 
@@ -37,7 +37,8 @@ def all_cuts(
             Work(*(sum(getattr(unit, phase) for unit in group) / speeds[i % p] for phase in Work.__slots__))
             for i, group in enumerate(groups)
         ]
-        held = occupancy(table(schedule, p, m, v))
+        rows = table(schedule, p, m, v)
+        held = tuple((slots(row),) for row in rows) if schedule == "interleaved" else occupancy(rows)
         if all(peak(groups[d::p], held[d]) <= limits[d] for d in range(p)):
             best = min(best, makespan(table(schedule, p, m, v, works, sends), works, sends))
     return best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, pairwise, product
@@ -18,7 +17,6 @@ from passes.planning.pipelined import Units, ends, staged
 from passes.planning.runs import Flow, Runs, repeated_line
 from passes.planning.segments import Segments
 from passes.planning.space import Solved, Space
-from passes.planning.stage_runs import slots
 from passes.planning.stages import fit_sparing
 from passes.planning.strategies import PIPELINE, Strategy
 from tests.passes.planning.exhaustive import every, restrict
@@ -100,7 +98,7 @@ def check(seeds: range, most: int) -> tuple[int, int]:
         for share in (0.1, 0.4):
             limit = low + share * (high - low) + 1.0
             best = min(cost for cost, peak in points if peak <= limit)
-            step, bound = fit_sparing(everything, strategy.with_(recompute="all"), limit, inf, set())
+            step, bound = fit_sparing(everything, strategy.with_(recompute="all"), limit, inf, {})
             assert bound <= best * (1 + ROUNDING), (strategy, share, bound, best)
             count += 1
             if step is None:
@@ -140,12 +138,3 @@ def test_runs_of_a_line_are_as_counted_value_by_value() -> None:
         assert made.saved.sum() >= counted.saved.sum() * (1 - ROUNDING)
         count += 1
     assert count >= 10
-
-
-def test_held_microbatches_of_chunks_are_as_many_as_at_the_fullest_moment() -> None:
-    rng = random.Random(1)
-    for _ in range(20):
-        held = [tuple(rng.randint(0, 6) for _ in range(3)) for _ in range(4)]
-        if any(map(sum, held)):
-            assert sum(slots(held)) == pytest.approx(max(map(sum, held)))
-    assert slots(((4,),)) == (4.0,)
