@@ -20,7 +20,7 @@ from passes.planning.conflicts import orders as all_orders
 from passes.planning.finish import Finished
 from passes.planning.least import even_share, extreme, floor, likely, smallest
 from passes.planning.orders import refused
-from passes.planning.search import Effort, search
+from passes.planning.search import Effort, Search, search
 from passes.planning.space import Space, space, work_bound
 from passes.planning.strategies import Strategy, enumerate_strategies, spaced
 
@@ -188,23 +188,50 @@ class Case:
         found = self._tightened(limit, self._best_of)
         if found is not None and self.measure(found[0][0], found[1]) > limit:
             found = self.least_of(limit)
-        return found if found is not None and self.needs(found[1]) <= limit else None
+        other = self._going_on(limit)
+        both = [each for each in (found, other) if each is not None and self.needs(each[1]) <= limit]
+        return min(both, key=lambda each: each[1].objective, default=None)
 
     def _best_of(self, limit: float) -> tuple[Looked, Finished] | None:
-        if refused(self.graph, self.context):
+        """About the shortest step that fits by its count."""
+        searched = self._searching(limit)
+        return None if searched is None else (searched[0], searched[1].run().finished[0])
+
+    def _going_on(self, limit: float) -> tuple[Looked, Finished] | None:
+        """The same by its Program, where the search goes on with as much set aside for each that does not fit; None
+        where those of all that are tried take more."""
+        searched = self._searching(limit)
+        if searched is None:
             return None
-        everything, strategies = self.space(every=False)
-        least = smallest(everything, strategies, limit)
-        if least is None or least.peak > limit:
-            found = self._least_of(limit)
-            if found is None or found[1].peak > limit:
-                return None
-            (everything, strategies), least = found
-            strategies = spaced(strategies)
+        looked, search = searched
+        for _ in range(TIGHTER):
+            best = next(iter(search.run().finished), None)
+            if best is None or self.measure(looked[0], best) <= limit:
+                return None if best is None else (looked, best)
+            search.refuse(best, self.measure(looked[0], best))
+        return None
+
+    def _searching(self, limit: float) -> tuple[Looked, Search] | None:
+        """What is searched for the shortest step within a limit; None where nothing fits by its count."""
+        looked = None if refused(self.graph, self.context) else self._looked(limit)
+        if looked is None:
+            return None
+        (everything, strategies), least = looked
         ranked = sorted(strategies, key=lambda each: work_bound(everything, each))
         tried = (each for each in ranked if _may_fit(everything, extreme(everything, each), limit))
-        best = search(everything, tuple(islice(tried, PRICED)), limit, EFFORT, [least]).finished[0]
-        return (everything, strategies), best
+        alone = replace(everything, aside={})
+        return looked[0], Search(alone, limit, EFFORT, tuple(islice(tried, PRICED)), [least])
+
+    def _looked(self, limit: float) -> tuple[Looked, Finished] | None:
+        """What to search in for a limit, and the step of it that needs least; None where none fits by its count."""
+        everything, strategies = self.space(every=False)
+        least = smallest(everything, strategies, limit)
+        if least is not None and least.peak <= limit:
+            return (everything, strategies), least
+        found = self._least_of(limit)
+        if found is None or found[1].peak > limit:
+            return None
+        return (found[0][0], spaced(found[0][1])), found[1]
 
 
 def _may_fit(everything: Space, strategy: Strategy, limit: float) -> bool:
