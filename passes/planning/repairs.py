@@ -185,29 +185,33 @@ class Case:
     def best_of(self, limit: float) -> tuple[Looked, Finished] | None:
         """That step, and what it was found among: the usual strategies as `plan` searches them, or all that there are
         where none of those fits, at counts of microbatches well apart."""
+        made = self._going_on(limit)
+        if made is not None and made[2]:
+            return made[0], made[1]
         found = self._tightened(limit, self._best_of)
         if found is not None and self.measure(found[0][0], found[1]) > limit:
             found = self.least_of(limit)
-        other = self._going_on(limit)
-        both = [each for each in (found, other) if each is not None and self.needs(each[1]) <= limit]
-        return min(both, key=lambda each: each[1].objective, default=None)
+        tried = (found, None if made is None else (made[0], made[1]))
+        fits = [each for each in tried if each is not None and self.needs(each[1]) <= limit]
+        return min(fits, key=lambda each: each[1].objective, default=None)
 
     def _best_of(self, limit: float) -> tuple[Looked, Finished] | None:
         """About the shortest step that fits by its count."""
         searched = self._searching(limit)
         return None if searched is None else (searched[0], searched[1].run().finished[0])
 
-    def _going_on(self, limit: float) -> tuple[Looked, Finished] | None:
-        """The same by its Program, where the search goes on with as much set aside for each that does not fit; None
-        where those of all that are tried take more."""
+    def _going_on(self, limit: float) -> tuple[Looked, Finished, bool] | None:
+        """The same by its Program, where the search goes on with as much set aside for each that does not fit, and
+        whether it was found by that; None where those of all that are tried take more."""
         searched = self._searching(limit)
         if searched is None:
             return None
         looked, search = searched
+        known = search.done[0].step
         for _ in range(TIGHTER):
             best = next(iter(search.run().finished), None)
             if best is None or self.measure(looked[0], best) <= limit:
-                return None if best is None else (looked, best)
+                return None if best is None else (looked, best, best is not known)
             search.refuse(best, self.measure(looked[0], best))
         return None
 
