@@ -191,16 +191,21 @@ def _fold_row(fold: Fold, row: tuple[str, ...], stage: dict[str, int]) -> tuple[
     return (fold.name, fold.times, stages, *row)
 
 
+SOURCES = ("measured", "interpolated", "analytic")
+"""Of figures, the best first."""
+
+
 def _op_row(op: OpPlan, divided: str) -> tuple[str, ...]:
     cells = {part.stage: f"{part.algorithm} {format_seconds(part.figure.seconds)}".strip() for part in op.passes}
-    sources = dict.fromkeys(source(part.figure) for part in op.passes)
+    figures = sorted((part.figure for part in op.passes), key=lambda figure: figure.spread)
+    sources = {figure.source: source(figure) for figure in figures}  # of one source, the widest
     again = {"forward": " twice"} if op.recompute else {}
     return (
         op.layout,
         divided,
         *(cells[stage] + again.get(stage, "") if stage in cells else "-" for stage in PASSES),
         format_seconds(seconds(op)),
-        ", ".join(sources),
+        ", ".join(sources[name] for name in SOURCES if name in sources),
         reason(op),
     )
 
