@@ -237,8 +237,8 @@ def _fitting(case: Case, make: Callable[[Case], Planned | None]) -> Planned | No
 def _any(case: Case, known: tuple[Space, Finished] | None, found: Found, record: Record) -> Planned | None:
     """A plan whose Program fits: the one that is known, or any."""
     if known is None:
-        least = case.best_of(case.limit)
-        if least is None:
+        least = case.best_of(case.limit) or case.smallest_program(case.limit)
+        if least is None or case.measure(least[0][0], least[1]) > case.limit:
             return None
         known = least[0][0], least[1]
     everything, step = known

@@ -43,6 +43,9 @@ MORE_MEMORY = 8
 
 SHOWN = 8
 
+TIMES = 3
+"""How often a smaller Program is looked for: that of the plan which counts least is not always the smallest."""
+
 TIGHTER = 5
 """How often less is asked for, where a Program takes more than its plan counts."""
 
@@ -74,7 +77,7 @@ class Case:
     regraph: Callable[[Context], Graph] | None = None
     allocated: Allocated | None = None
     known: dict[tuple[float, bool], Looked] = field(default_factory=dict)
-    smallest: dict[float, tuple[Looked, Finished] | None] = field(default_factory=dict)
+    smallest: dict[tuple[float, str], tuple[Looked, Finished] | None] = field(default_factory=dict)
     measured: dict[int, tuple[Finished, int]] = field(default_factory=dict)
 
     def asking(self, request: Request) -> Case:
@@ -135,9 +138,10 @@ class Case:
 
     def least_of(self, enough: float = -inf) -> tuple[Looked, Finished] | None:
         """That step, and what it was found among."""
-        if enough not in self.smallest:
-            self.smallest[enough] = self._tightened(enough, self._least_of)
-        return self.smallest[enough]
+        key = (enough, "count")
+        if key not in self.smallest:
+            self.smallest[key] = self._tightened(enough, self._least_of)
+        return self.smallest[key]
 
     def _least_of(self, enough: float) -> tuple[Looked, Finished] | None:
         best: tuple[Looked, Finished] | None = None
@@ -194,6 +198,17 @@ class Case:
         tried = (found, None if made is None else (made[0], made[1]))
         fits = [each for each in tried if each is not None and self.needs(each[1]) <= limit]
         return min(fits, key=lambda each: each[1].objective, default=None)
+
+    def smallest_program(self, enough: float) -> tuple[Looked, Finished] | None:
+        """The step with the smallest Program that is found: that of the least count, or of at most `enough` bytes, or
+        one among the fastest within what that one needs."""
+        key = (enough, "Program")
+        if key not in self.smallest:
+            made = self.smallest[key] = self.least_of(enough)
+            for _ in range(TIMES):
+                made = None if made is None else self.best_of(self.measure(made[0][0], made[1]) - 1)
+                self.smallest[key] = made or self.smallest[key]
+        return self.smallest[key]
 
     def _best_of(self, limit: float) -> tuple[Looked, Finished] | None:
         """About the shortest step that fits by its count."""

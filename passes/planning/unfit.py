@@ -22,11 +22,11 @@ from passes.planning.traffic import sent
 def unfit(case: Case) -> Diagnostic:
     """The message about a network for which there is no plan within `case.limit` bytes a device."""
     others = [order for order in orders(case.context.request) if not order.bounds_memory]
-    least = _least(case, case.limit)
-    if least is None:
+    found = case.smallest_program(case.limit)
+    if found is None:
         blocked = _blocked(case, others)
         return blocked if blocked is not None else _refused(case, _conflict(case, others, None))
-    return _too_large(case, least, others)
+    return _too_large(case, found[1], others)
 
 
 def _least(case: Case, enough: float) -> Finished | None:
@@ -59,7 +59,6 @@ def _too_large(case: Case, least: Finished, others: Sequence[Order]) -> Diagnost
     """
     room, device = case.context.memory, min(case.context.cluster.devices, key=lambda each: each.memory)
     limit, span, whole = case.limit, room.span, float(device.memory)
-    least = _smaller(case, least)
     if limit < whole < case.needs(least) and (bare := _least(case, whole)) is not None and case.needs(bare) > whole:
         limit, span, least = whole, device.span, bare
     share = even_share(case.space()[0], case.context.ranks)
@@ -81,20 +80,6 @@ def _too_large(case: Case, least: Finished, others: Sequence[Order]) -> Diagnost
         limit=format_bytes(int(limit)),
         needed=format_bytes(case.needs(least)),
     )
-
-
-TIMES = 3
-"""How often a smaller program is looked for: that of the plan which counts least is not always the smallest."""
-
-
-def _smaller(case: Case, least: Finished) -> Finished:
-    """The step with the smallest Program that is found among the fastest within what the one of least count needs."""
-    for _ in range(TIMES):
-        made = case.best(case.needs(least) - 1)
-        if made is None:
-            break
-        least = made
-    return least
 
 
 def holdings(case: Case, step: Finished) -> Iterator[tuple[str, float]]:

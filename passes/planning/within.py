@@ -366,7 +366,7 @@ def _larger(
     first_share = 1.0 if _least(graph, sums[1]) > _least(graph, sums[0]) else 0.0
     for blend in range(BLENDS):
         share = (first_share, 1.0 - first_share)[blend] if blend < 2 else 0.5 * (ends[0] + ends[1])
-        unary = [share * other + (1.0 - share) * one for one, other in zip(*sums, strict=True)]
+        unary = [_mean(one, other, share) for one, other in zip(*sums, strict=True)]
         made = minimise_limited(graph, unary, pair, held[0], limit, gap=gap, pair_sizes=held[1], work=WORK)
         if made is None:
             return None
@@ -379,6 +379,13 @@ def _larger(
         ends[1 if first > second else 0] = share
     assert best is not None
     return _Within(best.cost, best.values, min(best.cost, bound))
+
+
+def _mean(one: Array, other: Array, share: float) -> Array:
+    """The weighted mean; what has no part in it has none where it is infinite, too."""
+    if share in (0.0, 1.0):
+        return other if share else one
+    return share * other + (1.0 - share) * one
 
 
 def _least(graph: Structure, unary: list[Array]) -> float:

@@ -13,6 +13,7 @@ import pytest
 from backends.numpy_mpi.kernels.native import find_compiler
 from dlc.driver import Compiled, Options, compile_spec, emit_files, read
 from dlc.folders import write_folder
+from dlc.launch import command_line
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what a process takes")
 
@@ -80,9 +81,9 @@ def made(case: str, folder: Path) -> Compiled:
 @pytest.mark.parametrize("case", CASES)
 def test_a_process_grows_by_what_its_plan_predicts(case: str, tmp_path: Path) -> None:
     compiled = made(case, tmp_path)
-    ranks = ["mpiexec", "-n", "2"] if compiled.plan.ranks == 2 else []
-    words = [*ranks, sys.executable, "-I", "program/train.py", "--profile", "--json"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True)
+    words, variables = command_line(str(tmp_path / "program"), compiled.plan.ranks, ["--profile", "--json"])
+    environment = {**os.environ, **variables}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=True)
     memory = json.loads(done.stdout.splitlines()[-1])["memory"]
     predicted = compiled.plan.predicted.peak_bytes
     assert predicted > 60e6  # the process's own fluctuations are a megabyte or two
