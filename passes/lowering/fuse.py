@@ -6,6 +6,7 @@ member and stood between them comes behind it. Messages keep their places in the
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -45,15 +46,26 @@ def _results(program: Program) -> frozenset[str]:
 
 @dataclass(slots=True)
 class _Line:
-    """The instructions of a segment, and where each buffer is read."""
+    """The instructions of a segment, and where each buffer is read; places may become empty."""
 
-    instructions: Sequence[Instruction]
+    instructions: list[Instruction | None]
     readers: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for at, made in enumerate(self.instructions):
-            for name in reads(made):
+            for name in () if made is None else reads(made):
                 self.readers.setdefault(name, []).append(at)
+
+    def put(self, first: int, last: int, instead: Sequence[Instruction]) -> None:
+        """Others in place of the instructions from the first to the last, not more of them."""
+        for at in range(first, last + 1):
+            before = self.instructions[at]
+            for name in () if before is None else reads(before):
+                self.readers[name].remove(at)
+        self.instructions[first : last + 1] = [*instead, *[None] * (last + 1 - first - len(instead))]
+        for at, made in enumerate(instead, first):
+            for name in reads(made):
+                insort(self.readers.setdefault(name, []), at)
 
     def calls(self, chain: Sequence[int]) -> tuple[Compute, ...]:
         """The calls at these places."""
@@ -75,7 +87,8 @@ class _Line:
 
     def _following(self, last: int, keys: Sequence[tuple[str, str]]) -> tuple[int, tuple[str, str]] | None:
         """Where the next call of a chain is, and what it computes."""
-        for at in self.readers.get(writes(self.instructions[last])[0], ()):
+        made = self.instructions[last]
+        for at in () if made is None else self.readers.get(writes(made)[0], ()):
             made = self.instructions[at]
             if at > last and isinstance(made, Compute) and (*keys, _key(made)) in BEGINNINGS:
                 return at, _key(made)
@@ -119,7 +132,7 @@ class _Fusing:
     def missed(self) -> Iterator[Missed]:
         """The chains of its segments that are not one call."""
         for segment in self.role.segments:
-            line = _Line(segment.instructions)
+            line = _Line([*segment.instructions])
             for at in range(len(segment.instructions)):
                 chain = line.chain(at)
                 if chain:
@@ -127,17 +140,15 @@ class _Fusing:
                     yield self.role, segment, line.calls(chain), made if isinstance(made, str) else UNASKED
 
     def _segment(self, segment: Segment) -> Segment:
-        at, instructions = 0, segment.instructions
-        line = _Line(instructions)
-        while at < len(instructions):
+        at, line = 0, _Line([*segment.instructions])
+        while at < len(line.instructions):
             chain = line.chain(at)
             made = self._together(line, chain) if chain else ""
             if isinstance(made, str):
                 at += 1
             else:
-                instructions = (*instructions[:at], *made, *instructions[chain[-1] + 1 :])
-                line = _Line(instructions)
-        return replace(segment, instructions=instructions)
+                line.put(at, chain[-1], made)
+        return replace(segment, instructions=tuple(made for made in line.instructions if made is not None))
 
     def _together(self, line: _Line, chain: Sequence[int]) -> tuple[Instruction, ...] | str:
         """The instructions from the first of a chain to its last, with one call for it; else what stands against it."""
@@ -152,6 +163,8 @@ class _Fusing:
         before: list[Instruction] = []
         behind: list[Instruction] = []
         for at, made in enumerate(line.instructions[chain[0] : chain[-1] + 1], chain[0]):
+            if made is None:
+                continue
             member = at in chain
             others = behind if member else [*members[: sum(each < at for each in chain)], *behind]
             if not any(self._meet(made, other) for other in others):
@@ -164,9 +177,10 @@ class _Fusing:
 
     def _not_alone(self, line: _Line, name: str, reader: Compute) -> str:
         """Who needs a value besides its reader in the chain; "" where that is all."""
-        others = [line.instructions[at] for at in line.readers[name] if line.instructions[at] is not reader]
-        if others:
-            return f"also read by {_said(others[0])}"
+        readers = (line.instructions[at] for at in line.readers[name])
+        other = next((made for made in readers if made is not None and made is not reader), None)
+        if other is not None:
+            return f"also read by {_said(other)}"
         if name in self.results:
             return "a result"
         if name in self.kept:
