@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.expand.networks.expansion import Expansion, expansion, network
+from tests.work import counted
 
 SPECS = Path(__file__).parents[3] / "specs"
 
@@ -63,16 +63,15 @@ def test_mutated_samples_give_graphs_or_messages(name: str) -> None:
     draw = random.Random(name)
     text = networks_of(name)
     refused = 0
-    for _ in range(100):
-        begin = time.perf_counter()
-        found = expansion(mutated(text, draw))
+    for _ in range(40):
+        with counted(1_000 * len(text)):
+            found = expansion(mutated(text, draw))
         check(found)
         refused += bool(found.errors)
-        assert time.perf_counter() - begin < 10
-    assert refused > 30
+    assert refused > 10
 
 
-MANY = 12_000
+MANY = 3_000
 
 
 @pytest.mark.parametrize(
@@ -100,9 +99,9 @@ MANY = 12_000
     ids=lambda body: body[:24],
 )
 def test_deep_and_long_expressions(body: str) -> None:
-    begin = time.perf_counter()
-    check(network(body))
-    assert time.perf_counter() - begin < 20
+    with counted(100_000 + 500 * len(body)):
+        found = network(body)
+    check(found)
 
 
 @pytest.mark.parametrize("nesting", ["repeat 1 { relu -> ", "(x + ", "relu(", "max(1, "])
@@ -134,7 +133,7 @@ def test_a_long_circle_is_shortened() -> None:
 
 
 def test_thousands_of_mistakes_end_soon() -> None:
-    begin = time.perf_counter()
-    found = network("y = x" + "".join(f"\nb{n} = c{n} -> relu" for n in range(8_000)))
+    text = "y = x" + "".join(f"\nb{n} = c{n} -> relu" for n in range(2_000))
+    with counted(200 * len(text)):
+        found = network(text)
     assert len(found.errors) == 100
-    assert time.perf_counter() - begin < 20
