@@ -1,0 +1,178 @@
+"""Calls of kernels on a device: a binding says with which launches and products it computes what the call asks for.
+
+A *binding* has the name and the arguments of a NumPy kernel and gives the steps of the call, or None where there is no
+CUDA kernel for it: then the NumPy kernel is called, on copies of the arrays. A call is prepared once for its arrays and
+for what it is told: from the second time on it costs a lookup and the launches. What is prepared lives as long as its
+arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple, Protocol
+from weakref import ref
+
+Array = Any
+"""An array on the device, CuPy's or what stands for it."""
+
+THREADS = 256
+"""Threads of a block where nothing speaks for another number."""
+
+BLOCKS = 132 * 16
+"""Blocks of a launch that goes through elements, at most: what the largest devices run at a time."""
+
+ALIGNMENT = 64
+"""Elements: rooms begin on multiples of them."""
+
+
+class Launch(NamedTuple):
+    """One launch: so many blocks of so many threads along x, y, z.
+
+    `arguments` are arrays (None is passed as NULL), rooms, whole numbers (i64 in the text) and others (real). `kernel`
+    is the function of kernels.cu, "" for the one that is called as the NumPy kernel is, or an instance of a template
+    such as `conv_direct_forward<6, 5>`; where kernels.cu does not have it, the call is for NumPy.
+    """
+
+    arguments: tuple[Any, ...]
+    blocks: tuple[int, ...]
+    threads: tuple[int, ...] = (THREADS,)
+    kernel: str = ""
+
+
+class Product(NamedTuple):
+    """out = left · right, of matrices or of stacks of them, by the library for matrices."""
+
+    left: Array
+    right: Array
+    out: Array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Room:
+    """So many elements that the launches of one call work in, holding anything; the same room is the same memory."""
+
+    elements: int
+
+
+Steps = tuple[Launch | Product, ...]
+Binding = Callable[..., Steps | None]
+Kernel = Callable[..., None]
+
+
+def each(size: int, *arguments: Any, numbers: Sequence[float] = (), kernel: str = "") -> Steps:
+    """A launch with a thread an element: NAME(arguments…, size, numbers…). None where there are no elements."""
+    if not size:
+        return ()
+    blocks = min(-(-size // THREADS), BLOCKS)
+    return (Launch((*arguments, size, *numbers), (blocks,), kernel=kernel),)
+
+
+def rows(count: int, *arguments: Any, kernel: str = "", threads: int = THREADS) -> Steps:
+    """A launch with a block a row: NAME(arguments…). None where there are no rows."""
+    return (Launch(arguments, (count,), (threads,), kernel),) if count else ()
+
+
+class Engine(Protocol):
+    """What runs steps: a device (gpu.py), or a processor in its place (on_cpu.py)."""
+
+    about: str
+
+    def has(self, kernel: str) -> bool:
+        """Whether there is a kernel, or an instance of a template, of that name."""
+
+    def launcher(self, kernel: str) -> Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]:
+        """What launches a kernel: (blocks, threads, arguments)."""
+
+    def product(self, left: Array, right: Array, out: Array) -> None:
+        """out = left · right."""
+
+    def room(self, elements: int) -> Array:
+        """Memory that all calls work in, one after the other."""
+
+    def passable(self, array: Array) -> bool:
+        """Whether a kernel can be given it."""
+
+    def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
+        """Call a NumPy kernel, where there is none in CUDA for a call."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels of a program on an engine; `about` is a line for people."""
+
+    engine: Engine
+
+    @property
+    def about(self) -> str:
+        """What computes."""
+        return self.engine.about
+
+    def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
+        """The kernel that takes the place of one of NumPy's."""
+        engine, prepared = self.engine, dict[tuple[int, ...], _Call]()
+        name = otherwise.__name__
+
+        def kernel(*arrays: Any, **told: Any) -> None:
+            key = tuple(map(id, arrays))
+            call = prepared.get(key)
+            if call is None or call.told != told:
+                kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
+                call = prepared[key] = _Call(kept, told, _prepared(engine, name, binding, arrays, told))
+            if call.runs is None:
+                engine.otherwise(otherwise, arrays, told)
+                return
+            for run, arguments in call.runs:
+                run(*arguments)
+
+        kernel.__name__ = name
+        return kernel
+
+
+Runs = tuple[tuple[Callable[..., None], tuple[Any, ...]], ...]
+"""(function, arguments) of each step."""
+
+
+class _Call(NamedTuple):
+    """A call for certain arrays, as it was told last; without `runs` it is for NumPy."""
+
+    arrays: tuple[object, ...]
+    told: dict[str, Any]
+    runs: Runs | None
+
+
+def _prepared(
+    engine: Engine, name: str, binding: Binding, arrays: tuple[Array | None, ...], told: dict[str, Any]
+) -> Runs | None:
+    """What a call runs; None where it is for NumPy."""
+    if not all(engine.passable(each) for each in arrays if each is not None):
+        return None
+    steps = binding(*arrays, **told)
+    if steps is None:
+        return None
+    launches = [step._replace(kernel=step.kernel or name) if isinstance(step, Launch) else step for step in steps]
+    if not all(engine.has(step.kernel) for step in launches if isinstance(step, Launch)):
+        return None
+    places = _places(engine, [step for step in launches if isinstance(step, Launch)])
+    return tuple(
+        (engine.product, step)
+        if isinstance(step, Product)
+        else (engine.launcher(step.kernel), (step.blocks, step.threads, tuple(_placed(step.arguments, places))))
+        for step in launches
+    )
+
+
+def _places(engine: Engine, launches: Sequence[Launch]) -> dict[Room, Array]:
+    """Where rooms are: one behind the other in the memory that all calls share."""
+    rooms = dict.fromkeys(each for launch in launches for each in launch.arguments if isinstance(each, Room))
+    ends = list(accumulate(-(-room.elements // ALIGNMENT) * ALIGNMENT for room in rooms))
+    if not ends:
+        return {}
+    memory = engine.room(ends[-1])
+    begins = (0, *ends)
+    return {room: memory[begin : begin + room.elements] for room, begin in zip(rooms, begins, strict=False)}
+
+
+def _placed(arguments: tuple[Any, ...], places: dict[Room, Array]) -> Iterator[Any]:
+    return (places[each] if isinstance(each, Room) else each for each in arguments)

@@ -1,0 +1,115 @@
+"""Calls CUDA kernels as emitted programs do, their text on the processor (kernels/on_cpu.h), beside the NumPy twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from backends.cupy_mpi.kernels.launch import Kernels, Launch
+from backends.cupy_mpi.kernels.on_cpu import OnCpu, find_compiler
+from backends.cupy_mpi.source import whole_text
+from backends.numpy_mpi.kernels import KERNELS
+from tests.kernels.calling import kernel
+
+Array = npt.NDArray[Any]
+Key = tuple[str, str, str]
+
+DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
+GUARD = 96
+"""Elements before and behind each array, which nobody may write; those of numbers are none, so reading them shows."""
+
+needs_compiler = pytest.mark.skipif(not find_compiler(), reason="there is no C++ compiler to run CUDA's text with")
+
+
+@cache
+def engine(module: str, dtype: str, instances: tuple[str, ...] = ()) -> OnCpu:
+    """The kernels of `MODULE.cu` on the processor, with these instances of its templates."""
+    return OnCpu(whole_text(module, dtype, instances), DTYPES[dtype])
+
+
+def compare(key: Key, dtype: str, arrays: Sequence[Array | None], bound: float = 8, **told: Any) -> None:
+    """Call the CUDA kernel of (op, pass, algorithm) on these arrays and compare what all of them hold then.
+
+    The arrays are given in double precision (or as integers) in the order of the NumPy kernel's call; results hold
+    whatever they begin with, such as `empty(...)` below. The twin computes in double precision. `bound` is in units of
+    the last place of the largest element of each array. Threads and blocks run forwards and backwards, which must give
+    the same bits: a barrier that is missing, or an order of blocks that is relied on, shows. Nothing may be written
+    beside the arrays.
+    """
+    calls = launches(key, arrays, **told)
+    assert calls is not None, f"{key} has no CUDA kernel for a call with {told}"
+    instances = sorted({each.kernel for each in calls if "<" in each.kernel})
+    found = [_called(key, dtype, arrays, tuple(instances), backwards, told) for backwards in (False, True)]
+    expected = [None if each is None else each.copy() for each in arrays]
+    kernel(*key)(*expected, **told)
+    for at, (one, two, right) in enumerate(zip(*found, expected, strict=True)):
+        if right is None or one is None or two is None:
+            continue
+        assert np.array_equal(one, two, equal_nan=True), f"array {at} depends on the order of threads or blocks"
+        scale = np.max(np.abs(right), initial=0, where=np.isfinite(right)) * np.finfo(DTYPES[dtype]).eps
+        np.testing.assert_allclose(one, right, rtol=0, atol=bound * scale, err_msg=f"array {at} of {key}, {told}")
+
+
+def bound_kernel(key: Key, dtype: str, instances: tuple[str, ...] = ()) -> tuple[Callable[..., None], OnCpu]:
+    """The kernel as compiled.py has it, on the processor; a call that CUDA has no code for fails."""
+    found, runs = KERNELS[key], engine(KERNELS[key].module, dtype, instances)
+
+    def refused(*_: Any, **told: Any) -> None:
+        raise AssertionError(f"{key} has no CUDA kernel for a call with {told}")
+
+    refused.__name__ = found.function
+    return Kernels(runs).replace(refused, binding(key)), runs
+
+
+def binding(key: Key) -> Callable[..., Any]:
+    """The binding of (op, pass, algorithm)."""
+    found = KERNELS[key]
+    bound: Callable[..., Any] = getattr(import_module(f"backends.cupy_mpi.kernels.cu_{found.module}"), found.function)
+    return bound
+
+
+def launches(key: Key, arrays: Sequence[Any], **told: Any) -> list[Launch] | None:
+    """The launches of a call, without its products; None where it is left to NumPy."""
+    steps = binding(key)(*arrays, **told)
+    return None if steps is None else [step for step in steps if isinstance(step, Launch)]
+
+
+def empty(*shape: int, dtype: Any = np.float64) -> Array:
+    """A result before the call: not-a-numbers, or for integers a number that is in the way."""
+    return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 77, dtype)
+
+
+def _called(
+    key: Key,
+    dtype: str,
+    arrays: Sequence[Array | None],
+    instances: tuple[str, ...],
+    backwards: bool,
+    told: dict[str, Any],
+) -> list[Array | None]:
+    """What the arrays hold after a call."""
+    call, runs = bound_kernel(key, dtype, instances)
+    guarded = [None if each is None else _guarded(each, dtype) for each in arrays]
+    before = [None if each is None else each[0].copy() for each in guarded]
+    runs.backwards = backwards
+    call(*(None if each is None else each[1] for each in guarded), **told)
+    for at, (each, old) in enumerate(zip(guarded, before, strict=True)):
+        if each is not None and old is not None:
+            for part in (slice(0, GUARD), slice(-GUARD, None)):
+                assert np.array_equal(each[0][part], old[part], equal_nan=True), f"{key} writes beside array {at}"
+    return [None if each is None else each[1] for each in guarded]
+
+
+def _guarded(array: Array, dtype: str) -> tuple[Array, Array]:
+    """(memory, the array in the middle of it), in the element type of the program where it holds numbers."""
+    wanted = np.dtype(DTYPES[dtype]) if array.dtype.kind == "f" else array.dtype
+    memory = empty(array.size + 2 * GUARD, dtype=wanted)
+    inside = memory[GUARD : GUARD + array.size].reshape(array.shape)
+    inside[...] = array
+    return memory, inside

@@ -1,0 +1,37 @@
+"""Every CUDA text is compiled for GPUs by NVIDIA's own compiler, and every kernel in it belongs to a binding."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.resources import files
+
+import pytest
+
+from backends.cupy_mpi.source import blocks, kernel_of, whole_text
+from tests.cuda.nvrtc import ARCHITECTURES, MISSING, compiled, library
+
+MODULES = sorted(
+    each.name.removesuffix(".cu")
+    for each in files("backends.cupy_mpi.kernels").iterdir()
+    if each.name.endswith(".cu") and each.name != "head.cu"
+)
+
+
+@pytest.mark.skipif(library() is None, reason=MISSING)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("module", MODULES)
+def test_it_is_compiled_for_a_gpu(module: str, dtype: str, architecture: str) -> None:
+    text = whole_text(module, dtype)
+    code = compiled(text, architecture)
+    for name in filter(None, map(kernel_of, blocks(module))):
+        assert name.encode() in code
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_kernel_belongs_to_a_binding(module: str) -> None:
+    """By its name: as that of the binding, or with more words behind a `_`."""
+    bindings = vars(import_module(f"backends.cupy_mpi.kernels.cu_{module}"))
+    for name in filter(None, map(kernel_of, blocks(module))):
+        assert any(callable(each) and name in (known, *[name] * name.startswith(f"{known}_"))
+                   for known, each in bindings.items()), name  # fmt: skip
