@@ -95,7 +95,7 @@ def background(compiled: driver.Compiled) -> Background:
         context.memory.bytes,
         exchanges(program, price),
         None if compiled.planned is None else compiled.planned.record,
-        chains(program, price),
+        chains(program, price) if compiled.plan.kernels == "c" else (),
         compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
     )
 

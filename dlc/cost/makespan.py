@@ -17,9 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from math import inf
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
 
 Phase = Literal["F", "B", "W"]
 
@@ -78,6 +85,77 @@ def makespan(rows: Rows, works: Sequence[Work], sends: Sequence[float], blocking
     if len(works) % len(rows) or len(sends) != len(works) - 1:
         raise ValueError(f"{len(works)} stages and {len(sends)} boundaries do not fit {len(rows)} devices")
     return max(_rendezvous(rows, works, sends) if blocking else _flow(rows, works, sends))
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A table's cells, numbered from 1 by layers: all that a cell waits for is in earlier ones, which number 0 is in.
+
+    `steps` has for each layer its cells, and of each of them the one before it on its device and the one whose result
+    it reads; `kinds` of each cell is 3 · virtual stage + 0, 1 or 2 for F, B and W.
+    """
+
+    kinds: Integers
+    steps: tuple[tuple[slice, Integers, Integers], ...]
+    whole: bool  # B holds W
+
+    def seconds(self, works: Sequence[Work]) -> float:
+        """The makespan where sends take no time, bit for bit that of `makespan`: all cells of a layer at once."""
+        import numpy as np
+
+        taken = [(w.forward, w.backward + w.weights if self.whole else w.backward, w.weights) for w in works]
+        seconds = np.array(taken, dtype=np.float64).ravel()[self.kinds]
+        ends = np.zeros(len(seconds) + 1)
+        for cells, before, read in self.steps:
+            ends[cells] = np.maximum(ends[before], ends[read]) + seconds[cells.start - 1 : cells.stop - 1]
+        return float(ends.max())
+
+
+def layers(rows: Rows) -> Layers:
+    """The layers of a table; ValueError where devices wait for ever."""
+    import numpy as np
+
+    p, length = len(rows), len(rows[0])
+    phases, *numbers = zip(*chain.from_iterable(rows), strict=True)
+    microbatches, chunks = (np.fromiter(column, np.int64, p * length) for column in numbers)
+    count, m = p * length, int(microbatches.max()) + 1
+    letters = np.frombuffer("".join(phases).encode(), dtype=np.uint8)
+    stage, phase = chunks * p + np.arange(count) // length, np.searchsorted(np.frombuffer(b"BFW", np.uint8), letters)
+    stages = int(stage.max()) + 1
+    place = np.full((3, stages + 1, m), count)  # [B, F or W; virtual stage; microbatch]: the cell, `count` for none
+    place[phase, stage, microbatches] = np.arange(count)
+    last = np.where(stage + 1 == stages, place[1, stage, microbatches], place[0, stage + 1, microbatches])
+    first = np.where(stage == 0, count, place[1, stage - 1, microbatches])
+    reads = np.where(phase == 0, last, np.where(phase == 1, first, count))
+    order = list(_in_layers(reads, p))
+    if sum(map(len, order)) < count:
+        raise ValueError("devices wait for each other for ever")
+    cells, number = np.concatenate(order), np.zeros(count + 1, dtype=np.int64)
+    number[cells] = np.arange(1, count + 1)
+    before, read = np.where(cells % length == 0, 0, number[cells - 1]), number[reads[cells]]
+    ends = np.cumsum([0, *map(len, order)]).tolist()
+    steps = tuple((slice(a + 1, b + 1), before[a:b], read[a:b]) for a, b in pairwise(ends))
+    return Layers(3 * stage[cells] + np.array([1, 0, 2])[phase[cells]], steps, not separate(rows))
+
+
+def _in_layers(reads: Integers, devices: int) -> Iterator[Integers]:
+    """Each device's next cell, wherever what it reads is done, again and again."""
+    import numpy as np
+
+    count = len(reads)
+    length = count // devices
+    done = np.zeros(count + 1, dtype=np.bool_)
+    done[count] = True
+    position = np.arange(devices) * length
+    ends = position + length
+    while True:
+        waiting = position[position < ends]
+        ready = waiting[done[reads[waiting]]]
+        if not len(ready):
+            return
+        yield ready
+        done[ready] = True
+        position[ready // length] += 1
 
 
 def needs_nonblocking(rows: Rows) -> bool:

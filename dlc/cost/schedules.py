@@ -26,10 +26,12 @@ from typing import Literal, get_args
 
 from dlc.cost.makespan import (
     Cell,
+    Layers,
     Phase,
     Rows,
     Work,
     in_flight,
+    layers,
     makespan,
     needs_nonblocking,
     occupancy,
@@ -104,6 +106,15 @@ def _table(schedule: Schedule, p: int, m: int, v: int) -> Rows:
             return _interleaved(p, m, v)
         case "zero_bubble":
             return tuple(_zero_bubble(p, m, row) for row in _table("one_f_one_b", p, m, 1))
+
+
+@lru_cache(maxsize=32)
+def _layers(schedule: Schedule, p: int, m: int, v: int) -> Layers:
+    return layers(_table(schedule, p, m, v))
+
+
+WIDE = 16
+"""From so many devices on a table's cells are evaluated layer by layer: one by one takes longer."""
 
 
 def _forwards(groups: Sequence[range], chunks: int) -> list[Cell]:
@@ -221,8 +232,12 @@ def step_seconds(
         backward = max([work.backward + work.weights for work in works] + [*sends])
         return sum(work.total for work in works) + 2 * sum(sends) + (microbatches - 1) * (forward + backward)
     chunks = len(works) // stages
-    if not any(sends) and all(work == works[0] for work in works):
-        seconds = even_seconds(schedule, stages, microbatches, works[0], chunks)
+    if not any(sends):
+        even = all(work == works[0] for work in works)
+        seconds = even_seconds(schedule, stages, microbatches, works[0], chunks) if even else None
         if seconds is not None:
             return seconds
+        fixed = schedule != "zero_bubble" or 3 * stages * microbatches > MOST_FILLED
+        if fixed and stages >= WIDE:
+            return _layers(schedule, stages, microbatches, chunks).seconds(works)
     return makespan(table(schedule, stages, microbatches, chunks, works, sends), works, sends)

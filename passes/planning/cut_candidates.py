@@ -35,12 +35,12 @@ def candidates(pipe: Pipeline) -> list[tuple[int, ...]]:
     found = dict.fromkeys(_even(pipe))
     free = max(pipe.limits) == inf or pipe.chunks > 1
     if free:
-        found |= dict.fromkeys(_all_shortest(pipe))
+        found |= dict.fromkeys(_shortest(pipe, None))
     if min(pipe.limits) < inf:
         for shares in _shares(pipe, next(reversed(found))):
             reaches = _reaches(pipe, shares)
             if reaches is not None or not free:
-                found |= dict.fromkeys(_all_shortest(pipe) if reaches is None else _shortest(pipe, reaches))
+                found |= dict.fromkeys(_shortest(pipe, reaches))
     if pipe.windows:
         found = dict.fromkeys(_confined(pipe, bounds) for bounds in found)
     return sorted(found, key=lambda bounds: estimate(pipe, bounds))
@@ -76,14 +76,6 @@ def _even(pipe: Pipeline) -> Iterator[tuple[int, ...]]:
     yield (*bounds, at.blocks)
 
 
-def _all_shortest(pipe: Pipeline) -> tuple[tuple[int, ...], ...]:
-    """`_shortest` where any memory will do: the same for all schedules with as many stages."""
-    key = pipe.stages, pipe.chunks, pipe.microbatches, pipe.speeds
-    if key not in pipe.line.cuts:
-        pipe.line.cuts[key] = tuple(_shortest(pipe, None))
-    return pipe.line.cuts[key]
-
-
 def _shortest(pipe: Pipeline, reaches: list[_Reach] | None) -> Iterator[tuple[int, ...]]:
     """Cuts with the cheapest sends for the least longest stage, and for some longer ones."""
     at, m = pipe.line, pipe.microbatches
@@ -94,7 +86,7 @@ def _shortest(pipe: Pipeline, reaches: list[_Reach] | None) -> Iterator[tuple[in
         tau = least * slack
         if least == inf or (slack > 1 and (m - 1) * (tau - least) > saving * (1 + 1e-9)):
             return
-        bounds = _window(pipe, tau, reaches)
+        bounds = _cheapest(pipe, tau, reaches)
         if bounds is None:
             continue
         yield bounds
@@ -104,25 +96,37 @@ def _shortest(pipe: Pipeline, reaches: list[_Reach] | None) -> Iterator[tuple[in
 
 
 def _least(pipe: Pipeline, reaches: list[_Reach] | None) -> float:
-    """The least bound on the longest stage for which cuts exist, infinite where memory allows none."""
+    """The least bound on the longest stage for which cuts exist, infinite where memory allows none.
+
+    That of any memory is found once for a line; where it does, none is less.
+    """
+    key = pipe.chunks, pipe.speeds
+    if key not in pipe.line.least:
+        pipe.line.least[key] = _least_of(pipe, None)
+    free = pipe.line.least[key]
+    return free if reaches is None or _enough(pipe, reaches, free) else _least_of(pipe, reaches)
+
+
+def _least_of(pipe: Pipeline, reaches: list[_Reach] | None) -> float:
     at = pipe.line
-
-    def enough(tau: float) -> bool:
-        b = 0
-        for part in range(pipe.parts):
-            e = bisect_right(at.total, at.total[b] + tau * pipe.speeds[part % pipe.stages]) - 1
-            b = e if reaches is None else min(e, int(reaches[part].last[b]))
-            if b == at.blocks:
-                return True
-        return False
-
     low, high = at.total[-1] / pipe.chunks / sum(pipe.speeds), at.total[-1] / min(pipe.speeds) * (1 + 1e-9)
-    if not enough(high):
+    if not _enough(pipe, reaches, high):
         return inf
     while high - low > 1e-9 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if _enough(pipe, reaches, middle) else (middle, high)
     return high
+
+
+def _enough(pipe: Pipeline, reaches: list[_Reach] | None, tau: float) -> bool:
+    """Whether stages that each go as far as `tau` and memory allow reach the end."""
+    at, b = pipe.line, 0
+    for part in range(pipe.parts):
+        e = bisect_right(at.total, at.total[b] + tau * pipe.speeds[part % pipe.stages]) - 1
+        b = e if reaches is None else min(e, int(reaches[part].last[b]))
+        if b == at.blocks:
+            return True
+    return False
 
 
 def _shares(pipe: Pipeline, bounds: tuple[int, ...]) -> list[tuple[float, ...]]:
@@ -163,7 +167,7 @@ def _reach(pipe: Pipeline, held: int, limit: float) -> _Reach:
 
     at = pipe.line
     ends = np.arange(at.blocks + 1)
-    static, transient = np.asarray(at.fixed) + held * np.asarray(at.saved), np.asarray(at.transient)
+    static, transient = at.array("fixed") + held * at.array("saved"), at.array("transient")
     if limit == inf or static[-1] - static[0] + transient.max(initial=0.0) <= limit:
         return _Reach(np.full(at.blocks + 1, at.blocks), np.zeros(at.blocks + 1, dtype=np.int64))
     # What fits with the largest transient fits, what does not with the smallest does not.
@@ -181,49 +185,74 @@ def _reach(pipe: Pipeline, held: int, limit: float) -> _Reach:
     return _Reach(low, np.searchsorted(low, ends, side="left"))
 
 
-def _window(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> tuple[int, ...] | None:
-    """The cuts with the least sum of stages and sends among those with no stage longer than `tau`.
+def _cheapest(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> tuple[int, ...] | None:
+    """The cuts with the least sum of stages and sends among those with no stage longer than `tau`; found once for a
+    line where memory allows all such stages."""
+    import numpy as np
+
+    total = pipe.line.array("total")
+    by_speed = {speed: np.searchsorted(total, total - tau * speed, side="left") for speed in set(pipe.speeds)}
+    firsts = [by_speed[pipe.speeds[part % pipe.stages]] for part in range(pipe.parts)]
+    if reaches is not None:
+        limits = {(id(a), id(b)): (a, b) for a, (_, b) in zip(firsts, reaches, strict=True)}
+        if any((b > a).any() for a, b in limits.values()):
+            later = {key: np.maximum(*pair) for key, pair in limits.items()}
+            return _window(pipe, tau, [later[id(a), id(b)] for a, (_, b) in zip(firsts, reaches, strict=True)], reaches)
+    key = pipe.chunks, pipe.speeds, tau
+    if key not in pipe.line.windows:
+        pipe.line.windows[key] = _window(pipe, tau, firsts, None)
+    return pipe.line.windows[key]
+
+
+def _window(pipe: Pipeline, tau: float, firsts: list[Places], reaches: list[_Reach] | None) -> tuple[int, ...] | None:
+    """The same by dynamic programming: `firsts` is for each virtual stage the first block that it may begin with, by
+    the position that it ends at.
 
     Behind each stage only those positions count that can be reached and from which the end can be.
     """
     import numpy as np
 
     at = pipe.line
-    total, sends = np.asarray(at.total), 2 * np.asarray(at.send)
-    firsts = _firsts(pipe, tau, reaches)
+    total, sends = at.array("total"), 2 * at.array("send")
+    taken = {speed: total / speed for speed in set(pipe.speeds)}
     spans = _spans(pipe, tau, reaches, firsts)
     if spans is None:
         return None
+    ranges = _ranges(firsts, spans)
     cost = np.zeros(1)
-    steps: list[tuple[Floats, Places, Places]] = []
+    values: list[Floats] = []
     for part, ((low, high), (start, end)) in enumerate(pairwise(spans)):
-        speed = pipe.speeds[part % pipe.stages]
-        ends = np.arange(start, end + 1)
-        first, behind = np.maximum(firsts[part][start : end + 1], low) - low, np.minimum(ends, high + 1) - low
-        value = cost - total[low : high + 1] / speed
-        steps.append((value, first, behind))
-        some = first < behind
-        best = _least_within(value, np.where(some, first, 0), np.where(some, behind, 1))
-        cost = np.where(some, best, np.inf) + total[ends] / speed + sends[ends]
+        seconds, (starts, stops, none) = taken[pipe.speeds[part % pipe.stages]], ranges[part]
+        value = cost - seconds[low : high + 1]
+        values.append(value)
+        cost = _least_within(value, starts, stops) + seconds[start : end + 1] + sends[start : end + 1]
+        cost[none] = np.inf
     if not np.isfinite(cost[-1]):
         return None
     bounds = [at.blocks]
-    for (value, first, behind), (low, _), (start, _) in reversed(list(zip(steps, spans, spans[1:], strict=False))):
-        e = bounds[-1] - start
-        bounds.append(low + int(first[e] + np.argmin(value[first[e] : behind[e]])))
+    for part, value in reversed(list(enumerate(values))):
+        (starts, stops, _), low, e = ranges[part], spans[part][0], bounds[-1] - spans[part + 1][0]
+        bounds.append(low + int(starts[e] + np.argmin(value[starts[e] : stops[e]])))
     return tuple(reversed(bounds))
 
 
-def _firsts(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> list[Places]:
-    """For each virtual stage, the first block that it may begin with, by the position that it ends at."""
+def _ranges(firsts: list[Places], spans: list[tuple[int, int]]) -> list[tuple[Places, Places, Places]]:
+    """For each virtual stage, by the position that it ends at: where the range of positions that it may begin at
+    starts and stops, counted from the first one that counts; and the ends for which there is none."""
     import numpy as np
 
-    total = np.asarray(pipe.line.total)
-    by_speed = {speed: np.searchsorted(total, total - tau * speed, side="left") for speed in set(pipe.speeds)}
-    found = [by_speed[pipe.speeds[part % pipe.stages]] for part in range(pipe.parts)]
-    if reaches is None:
-        return found
-    return [np.maximum(first, reach.first) for first, reach in zip(found, reaches, strict=True)]
+    lows, highs = np.array(spans[:-1]).T
+    starts, ends = np.array(spans[1:]).T
+    sizes = ends - starts + 1
+    split = np.cumsum(sizes)
+    end = np.arange(split[-1]) + np.repeat(starts - split + sizes, sizes)
+    low, high = np.repeat(lows, sizes), np.repeat(highs, sizes)
+    first = np.concatenate([each[a : b + 1] for each, (a, b) in zip(firsts, spans[1:], strict=True)])
+    begin, behind = np.maximum(first, low) - low, np.minimum(end, high + 1) - low
+    some = begin < behind
+    begin, behind = np.where(some, begin, 0), np.where(some, behind, 1)
+    made = zip(*(np.split(each, split[:-1]) for each in (begin, behind, ~some)), strict=True)
+    return list(made)
 
 
 def _spans(
@@ -232,7 +261,7 @@ def _spans(
     """The first and last positions that count before the first stage and behind each one; None where one has none."""
     import numpy as np
 
-    total, lows, highs = np.asarray(pipe.line.total), [pipe.line.blocks], [0]
+    total, lows, highs = pipe.line.array("total"), [pipe.line.blocks], [0]
     for first in reversed(firsts):
         lows.append(int(first[lows[-1]]))
     if lows[-1] > 0:

@@ -57,8 +57,10 @@ def cut(
     ends: int = 0,
     own: Sequence[Sequence[Unit]] = (),
     near: bool = True,
+    below: float = inf,
 ) -> Cuts | None:
-    """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits.
+    """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits, or
+    where a lower bound says that none takes `below` or less.
 
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
     there are none; `work` is what may be spent; `within` are the places that cuts are confined to; of each message so
@@ -73,11 +75,14 @@ def cut(
         pipe = confined(pipe, within)
     if pipe.line.blocks < pipe.parts or not pipe.possible:
         return None
-    first = candidates(pipe)
+    alike = pipe
     if own:
         lines = {id(each): line(each) for each in own}
         mine = tuple(lines[id(each)] for each in own)
         pipe = replace(pipe, own=mine, speeds=tuple(fastest(pipe.line, each) for each in mine))
+    if below < inf and lower_bound(pipe, below * (1 + 3 * EQUAL), near=False) > below * (1 + EQUAL):
+        return None
+    first = candidates(alike)
     search = Search(pipe, work)
     search.improve(first)
     bound = lower_bound(pipe, search.seconds, near=near) if search.found else 0.0

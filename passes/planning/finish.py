@@ -21,9 +21,9 @@ from passes.planning.traffic import sent
 __all__ = ["Finished", "Parts", "finish"]
 
 
-def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Finished | None:
+def finish(found: Space, solved: Solved, limit: float, below: float = inf, enough: float = inf) -> Finished | None:
     """The step of a solved strategy on devices of `limit` bytes, less what is set aside for its Program (`Space.room`);
-    None where it does not fit, or sends too much.
+    None where it does not fit, or sends too much, or is a pipeline that surely takes more than `enough`.
 
     One that takes `below` or more need not be the best, or there is none; with `below` at minus infinity 1F1B is all
     that is tried of a pipeline without a written schedule, and segments are all that is tried of what may be computed
@@ -41,7 +41,7 @@ def finish(found: Space, solved: Solved, limit: float, below: float = inf) -> Fi
     elif found.spares(solved.strategy) and below > -inf:
         made = sparing(Problem(found, solved, limit, below))
     else:
-        made = pipelined(found, solved, costs, segments, limit, below)
+        made = pipelined(found, solved, costs, segments, limit, below, enough)
     most = found.bound_of("communication")
     return made if made is None or most == inf or sent(found, made) <= most * (1 + ROUNDING) + 1 else None
 

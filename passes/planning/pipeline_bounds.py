@@ -123,11 +123,26 @@ def lower_bound(pipe: Pipeline, known: float, near: bool = True) -> float:
 
 
 def _simple_bound(pipe: Pipeline) -> float:
-    """All devices busy all the time; one microbatch alone; the longest block on the fastest device."""
+    """All devices busy all the time; one microbatch alone; the longest block on the fastest device; the filling.
+
+    What keeps devices busy are also the messages, over as many different cuts as there are. With one chunk a device,
+    each device waits for the way of a microbatch through those before it, and is busy with all of them: whatever the
+    stages, one of them ends no earlier than T / (1 - (1 - 1/m)^p), where one microbatch alone takes T. GPipe takes T
+    and the longest stage m - 1 times.
+    """
     at, m, fastest = pipe.line, pipe.microbatches, max(pipe.speeds)
-    one = (at.forward[-1] + at.backward[-1]) / fastest + 2 * (pipe.parts - 1) * at.cheapest
+    sent = 2 * at.sent[pipe.parts - 1]
+    kept, messages = pipe.ends * sent, max(1, pipe.ends) * sent
+    busy = m * (at.total[-1] + min(pipe.speeds) * kept) / sum(pipe.speeds)
+    one = (at.forward[-1] + at.backward[-1]) / fastest + messages
     block = max(b - a for a, b in pairwise(at.total)) / fastest
-    return max(m * at.total[-1] / sum(pipe.speeds), one, m * block)
+    simple = max(busy, one, m * block)
+    if pipe.chunks > 1 or pipe.schedule == "zero_bubble":
+        return simple
+    whole = at.total[-1] / fastest
+    if pipe.schedule == "gpipe":
+        return max(simple, whole + messages + (m - 1) * (whole + kept) / pipe.stages)
+    return max(simple, (whole + kept) / (1 - (1 - 1 / m) ** pipe.stages))
 
 
 def _reaches(pipe: Pipeline, seconds: float) -> bool:

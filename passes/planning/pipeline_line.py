@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlc.cost.schedules import Schedule, Work, occupied, slots, step_seconds, table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 ASTRAY = 1e30
 """Counts as so many bytes too many: a cut one block from where it may be."""
@@ -50,17 +56,32 @@ class Line:
     fixed: tuple[float, ...]
     send: tuple[float, ...]
     transient: tuple[float, ...]  # of each block, not summed
-    cuts: dict[object, tuple[tuple[int, ...], ...]] = field(default_factory=dict, compare=False)  # `cut_candidates`
+    least: dict[object, float] = field(default_factory=dict, compare=False)  # bounds on stages (`cut_candidates`)
+    windows: dict[object, tuple[int, ...] | None] = field(default_factory=dict, compare=False)  # cuts by bound
+    arrays: dict[str, Floats] = field(default_factory=dict, compare=False)
 
     @property
     def blocks(self) -> int:
         """How many blocks there are."""
         return len(self.units) - 1
 
+    def array(self, name: str) -> Floats:
+        """A column."""
+        import numpy as np
+
+        if name not in self.arrays:
+            self.arrays[name] = np.array(getattr(self, name), dtype=np.float64)
+        return self.arrays[name]
+
     @cached_property
     def cheapest(self) -> float:
         """The cheapest cut."""
         return min(self.send[1:-1], default=0.0)
+
+    @cached_property
+    def sent(self) -> tuple[float, ...]:
+        """Entry k is what k cuts at different places cost at least."""
+        return tuple(accumulate(sorted(self.send[1:-1]), initial=0.0))
 
     @cached_property
     def _peaks(self) -> tuple[tuple[float, ...], ...]:

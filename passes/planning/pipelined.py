@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def pipelined(
-    found: Space, solved: Solved, costs: Line, again: Segments, limit: float, below: float
+    found: Space, solved: Solved, costs: Line, again: Segments, limit: float, below: float, enough: float = inf
 ) -> Finished | None:
     """The step of a solved strategy with the best cuts of the line, in whose costs segments are computed again; None
-    where stages of it do not fit `limit` bytes."""
+    where stages of it do not fit `limit` bytes, or where all cuts of it surely take more than `enough` seconds."""
     strategy = solved.strategy
     sends = found.fabric(strategy.mesh).send(costs.crossing, PIPELINE)
     own = stage_lines(found, solved)
     if again and own:
         own = tuple(checkpointed(each, found.orders.repeated(strategy))[0] for each in own)
-    chosen = _cut(found, strategy, Units(costs, sends, own), limit, below)
+    chosen = _cut(found, strategy, Units(costs, sends, own), limit, (below, enough / found.batches))
     if chosen is None:
         return None
     return staged(found, replace(solved, strategy=chosen[0]), costs, again, sends, chosen[1], own)
@@ -92,37 +92,51 @@ class Units:
         self.digest = hashed.digest()
 
 
-def _cut(found: Space, strategy: Strategy, units: Units, limit: float, below: float) -> tuple[Strategy, Cuts] | None:
-    """The best cuts of the schedule asked for, or of the best one.
+def _cut(
+    found: Space, strategy: Strategy, units: Units, limit: float, wanted: tuple[float, float]
+) -> tuple[Strategy, Cuts] | None:
+    """The best cuts of the schedule asked for, or of the best one, as far as they may take no more than `enough`.
 
-    Other schedules than 1F1B are tried where one without any bubble would take less than `below`.
+    Other schedules than 1F1B are tried where one without any bubble would take less than `below`, and only as far as
+    they may be better than one before: those first that mostly are.
     """
-    asked = found.context.request.schedule
+    (below, enough), asked = wanted, found.context.request.schedule
     if asked != "auto":
-        return cut_for(found, strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1), units, limit)
-    first = cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, limit)
+        strategy = strategy.with_(schedule=asked, chunks=2 if asked == "interleaved" else 1)
+        return cut_for(found, strategy, units, limit, enough)
+    first = cut_for(found, strategy.with_(schedule="one_f_one_b", chunks=1), units, limit, enough)
     rate = sum(found.stage_speeds(strategy) or (1.0,) * strategy.stages)
     ideal = strategy.microbatches * sum(unit.forward + unit.backward + unit.weights for unit in units.slow) / rate
     if ideal >= below and (first is not None or below == -inf):
         return first
-    tried = [first, *(cut_for(found, strategy.with_(schedule=s, chunks=c), units, limit) for s, c in OTHERS)]
-    return min((each for each in tried if each is not None), key=lambda each: each[1].makespan, default=None)
+    tried = {0: first}
+    for i, (schedule, chunks) in reversed(list(enumerate(OTHERS, start=1))):
+        least = min((each[1].makespan for each in tried.values() if each is not None), default=enough)
+        tried[i] = cut_for(found, strategy.with_(schedule=schedule, chunks=chunks), units, limit, min(least, enough))
+    made = (tried[i] for i in range(len(tried)))  # of equal ones the first
+    return min((each for each in made if each is not None), key=lambda each: each[1].makespan, default=None)
 
 
-def cut_for(found: Space, strategy: Strategy, units: Units, limit: float) -> tuple[Strategy, Cuts] | None:
-    """The best cuts of a schedule in which ops are in the stages that pins name, and no more idles than may.
+def cut_for(
+    found: Space, strategy: Strategy, units: Units, limit: float, below: float = inf
+) -> tuple[Strategy, Cuts] | None:
+    """The best cuts of a schedule in which ops are in the stages that pins name, and no more idles than may; None also
+    where all surely take more than `below`.
 
     They are found once for equal lines: meshes of one stage between which ops make no difference give the same.
     """
     speeds, limit = found.stage_speeds(strategy), found.room(strategy, limit)
     key = strategy.stages, strategy.microbatches, strategy.schedule, strategy.chunks, speeds, limit, units.digest
-    if key not in found.cuts:
-        found.cuts[key] = _found_cuts(found, strategy, units, limit, speeds)
-    cuts = found.cuts[key]
+    if key not in found.cuts or found.cuts[key][0] < below:
+        cuts = _found_cuts(found, strategy, units, limit, speeds, below)
+        found.cuts[key] = (below if cuts is None else inf), cuts
+    cuts = found.cuts[key][1]
     return None if cuts is None else (strategy, cuts)
 
 
-def _found_cuts(found: Space, strategy: Strategy, units: Units, limit: float, speeds: tuple[float, ...]) -> Cuts | None:
+def _found_cuts(
+    found: Space, strategy: Strategy, units: Units, limit: float, speeds: tuple[float, ...], below: float
+) -> Cuts | None:
     windows = found.orders.windows(strategy.stages * strategy.chunks)
     if windows is None:
         return None
@@ -138,6 +152,7 @@ def _found_cuts(found: Space, strategy: Strategy, units: Units, limit: float, sp
         ends=ends(found),
         own=units.own,
         near=False,
+        below=below,
     )
     each = units.own or (units.slow,) * strategy.stages
     if cuts is None or idle(strategy, each, cuts, ends(found)) > found.bound_of("bubble"):

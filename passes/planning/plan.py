@@ -316,7 +316,7 @@ def _compared(everything: Space, group: Baseline, limit: float) -> Compared:
                     heappush(queue, (max(bound, lower_bound(everything, strategy)), 1, number))
                 continue
             solved = solve(everything, strategy, best * (UNEVEN if strategy.stages > 1 else 1.0))
-            made = finish(everything, solved, limit, -inf) if solved else None
+            made = finish(everything, solved, limit, -inf, best) if solved else None
             if made is not None and made.objective < inf:  # else what one op has cannot become what the next reads
                 steps.append(made)
                 best = min(best, made.objective)

@@ -72,7 +72,7 @@ class Space:
     fabrics: dict[Mesh, Fabric] = field(default_factory=dict)
     moves: dict[Mesh, Redistributions] = field(default_factory=dict)
     made: dict[Strategy, Tables] = field(default_factory=dict)
-    cuts: dict[tuple[object, ...], Cuts | None] = field(default_factory=dict)  # of lines (`passes.planning.finish`)
+    cuts: dict[tuple[object, ...], tuple[float, Cuts | None]] = field(default_factory=dict)  # of lines (`pipelined`)
     passes: dict[tuple[int, int, str, int], tuple[PassPlan, ...]] = field(default_factory=dict)  # of kinds (`apply`)
     flow: Flow | None = None  # who reads what, where runs of ops are computed again (`passes.planning.runs`)
     stage_flow: Flow | None = None  # the same for shorter runs, in the stages of a pipeline

@@ -9,8 +9,8 @@ from math import inf
 import networkx as nx
 import pytest
 
-from dlc.cost.makespan import Cell, Rows, Work, in_flight, makespan, occupancy, occupied, sends_under_way, slots
-from dlc.cost.schedules import SCHEDULES, Schedule, table
+from dlc.cost.makespan import Cell, Rows, Work, in_flight, layers, makespan, occupancy, occupied, sends_under_way, slots
+from dlc.cost.schedules import SCHEDULES, Schedule, step_seconds, table
 
 
 def transfer(p: int, stages: int, d: int, cell: Cell, receives: bool) -> tuple[str, int, int] | None:
@@ -122,13 +122,35 @@ def test_stages_and_boundaries_must_fit() -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_large_tables_are_evaluated_quickly(schedule: Schedule) -> None:
-    """64 stages x 512 microbatches; the limit leaves room for a busy machine."""
-    rows = table(schedule, 64, 512)
+@pytest.mark.parametrize(("p", "m"), [(1, 3), (2, 1), (3, 8), (5, 2), (16, 40)])
+def test_layers_end_when_cells_one_by_one_do(schedule: Schedule, p: int, m: int) -> None:
+    """Bit for bit, where messages take no time."""
+    rng = random.Random(f"{schedule} {p} {m}")
+    for chunks in (2, 3) if schedule == "interleaved" else (1,):
+        rows = table(schedule, p, m, chunks)
+        works = [Work(rng.random(), 2 * rng.random(), rng.random()) for _ in range(p * chunks)]
+        assert layers(rows).seconds(works) == makespan(rows, works, [0.0] * (p * chunks - 1))
+        assert step_seconds(schedule, p, m, works, [0.0] * (p * chunks - 1)) <= layers(rows).seconds(works) * (1 + 1e-9)
+
+
+def test_devices_that_wait_for_each_other_have_no_layers() -> None:
+    forward, backward = (Cell("F", 0), Cell("B", 0)), (Cell("B", 0), Cell("F", 0))
+    assert makespan((backward, forward), [Work(1, 1)] * 2, [0.0]) == inf
+    with pytest.raises(ValueError, match="for ever"):
+        layers((backward, forward))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_large_tables_take_as_much_longer_as_they_have_more_cells(schedule: Schedule) -> None:
+    """64 stages; 512 microbatches take some four times as long as 128."""
+
+    def seconds(microbatches: int) -> float:
+        rows, found = table(schedule, 64, microbatches), inf
+        for _ in range(3):
+            start = time.process_time()
+            makespan(rows, works, [0.1] * 63)
+            found = min(found, time.process_time() - start)
+        return found
+
     works = [Work(1 + d / 64, 2 - d / 64, 0.5) for d in range(64)]
-    best = inf
-    for _ in range(3):
-        start = time.perf_counter()
-        makespan(rows, works, [0.1] * 63)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.5
+    assert seconds(512) < 3 * 4 * seconds(128)

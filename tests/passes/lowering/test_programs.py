@@ -365,16 +365,23 @@ def test_a_program_grows_with_neither_ranks_nor_microbatches() -> None:
 
 
 @pytest.mark.slow
-def test_thirteen_thousand_nodes_are_lowered_in_time() -> None:
+def test_twelve_thousand_nodes_take_no_more_than_as_much_longer_as_they_are() -> None:
     from dlc.driver import Options, context_of, read, training_graph
 
-    job, base = context_of(read("specs/resnet1001.dlspec"), Options(ranks=1))
-    graph = training_graph(job, base, Options())
-    plan = plan_of(graph, {"data": 8, "model": 2}, BOTH)
-    begin = process_time()
-    made = lower(graph, plan, on(16, base))
-    assert process_time() - begin < 3.0  # 0.9 s where nothing else runs
-    assert sum(len(segment.instructions) for segment in made.roles[0].segments) > len(graph.nodes)
+    def lowered(blocks: int) -> tuple[int, float]:
+        parameters = {"blocks": str(blocks)}
+        job, base = context_of(read("specs/resnet1001.dlspec", parameters), Options(ranks=1, parameters=parameters))
+        graph = training_graph(job, base, Options())
+        plan, begin = plan_of(graph, {"data": 8, "model": 2}, BOTH), process_time()
+        made = lower(graph, plan, on(16, base))
+        seconds = process_time() - begin
+        assert sum(len(segment.instructions) for segment in made.roles[0].segments) > len(graph.nodes)
+        return len(graph.nodes), seconds
+
+    lowered(2)
+    (few, short), (many, long) = lowered(14), lowered(111)
+    assert many > 12_000
+    assert long < 3 * many / few * short
 
 
 # --- golden texts -----------------------------------------------------------------------------------------------
