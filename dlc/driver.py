@@ -227,13 +227,15 @@ def serial(compiled: Compiled) -> Compiled:
     return replace(compiled, context=context, plan=plan, program=lower(compiled.graph, plan, context))
 
 
-def emit_files(compiled: Compiled) -> dict[str, bytes]:
-    """File name -> content of the program's folder."""
+def emit_files(compiled: Compiled, backend: str = "numpy") -> dict[str, bytes]:
+    """File name -> content of the program's folder; the backend is `numpy` or `cupy`."""
+    from backends.cupy_mpi.emit import emit as emit_cupy
     from backends.numpy_mpi.emission import Emission
     from backends.numpy_mpi.emit import emit
 
     program, context = emitted_program(compiled), compiled.context
-    return emit(Emission(compiled.graph, compiled.plan, program, context.training, exact=context.exact))
+    emission = Emission(compiled.graph, compiled.plan, program, context.training, exact=context.exact)
+    return emit_cupy(emission) if backend == "cupy" else emit(emission)
 
 
 def emitted_program(compiled: Compiled) -> Program:

@@ -24,13 +24,17 @@ def accumulates(made: Instruction) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """All that the text of a program depends on. `exact` asks for the integer stand-ins of `dlc verify --exact`."""
+    """All that the text of a program depends on. `exact` asks for the integer stand-ins of `dlc verify --exact`.
+
+    `library` has the arrays: NumPy or CuPy.
+    """
 
     graph: Graph
     plan: Plan
     program: Program
     training: Training
     exact: bool = False
+    library: str = "NumPy"
 
     @property
     def kernels(self) -> Mapping[tuple[str, str, str], Kernel]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files as resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.folder import kernel_files, launcher, runtime_files
@@ -20,8 +21,26 @@ if TYPE_CHECKING:
 
 def emit(emission: Emission) -> dict[str, bytes]:
     """File name -> content of the emitted folder; the same emission gives the same bytes."""
-    used = _used_kernels(emission)
-    compiled = _compiled(emission, used)
+    return folder(emission, _compiled(emission, used_kernels(emission)))
+
+
+class Compiled(Protocol):
+    """The kernels of a program that are compiled where it runs."""
+
+    @property
+    def replaced(self) -> frozenset[Kernel]:
+        """The NumPy kernels that train.py imports from compiled.py."""
+
+    def files(self) -> dict[str, bytes]:
+        """compiled.py and what it compiles."""
+
+    def modules(self) -> Iterable[Kernel]:
+        """What compiled.py imports besides the NumPy kernels."""
+
+
+def folder(emission: Emission, compiled: Compiled | None) -> dict[str, bytes]:
+    """The folder with these kernels, or with NumPy's alone."""
+    used = used_kernels(emission)
     replaced = compiled.replaced if compiled else frozenset()
     found = {
         **{name: text.encode() for name, text in train_texts(emission, used, _shown(emission), replaced).items()},
@@ -46,7 +65,7 @@ def _compiled(emission: Emission, used: tuple[Kernel, ...]) -> Kernels | None:
     return c_kernels(emission, used, target_at_hand())
 
 
-def _used_kernels(emission: Emission) -> tuple[Kernel, ...]:
+def used_kernels(emission: Emission) -> tuple[Kernel, ...]:
     """Each kernel that some instruction calls and those of the first weights, once, in the order of the program."""
     called = (
         emission.kernel(instruction)

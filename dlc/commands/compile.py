@@ -17,10 +17,10 @@ EXAMPLES = """\
   dlc compile specs/lenet5.dlspec -o build/lenet5
   dlc compile specs/lenet5.dlspec -n 4 -o build/four
   dlc compile plan.json -o build/planned
+  dlc compile specs/lenet5.dlspec --backend cupy -o build/gpu
   dlc run build/lenet5                             # or: mpiexec -n 2 python -I build/lenet5/train.py"""
 
-BACKENDS = ("numpy",)
-LATER = ("cupy",)
+BACKENDS = ("numpy", "cupy")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE|plan.json", help="a .dlspec file with a train block, or a plan of one")
     add_planning(parser)
     add_tuning(parser)
-    parser.add_argument("--backend", default="numpy", metavar="BACKEND", help="numpy (the default)")
+    parser.add_argument("--backend", default="numpy", metavar="BACKEND", help="numpy (the default), or cupy for GPUs")
     parser.add_argument("-o", dest="out", metavar="FOLDER", required=True, help="the folder to write, such as build/")
 
 
@@ -37,11 +37,14 @@ def run(arguments: Namespace) -> Answer:
     from dlc.inspect.plan_table import summary
 
     if arguments.backend not in BACKENDS:
-        known = arguments.backend in LATER
-        why = "this version of dlc does not have it yet" if known else f"the backends are {', '.join(BACKENDS)}"
+        why = f"the backends are {', '.join(BACKENDS)}"
         raise UsageError(f"there is no backend `{arguments.backend}`{nearest(arguments.backend, BACKENDS)}: {why}")
+    if arguments.backend == "cupy":
+        if arguments.kernels not in (None, "auto"):
+            raise UsageError("`--kernels` chooses among those of processors, the backend `cupy` has kernels in CUDA")
+        arguments.kernels = "numpy"  # the plan's ops are those of NumPy's kernels, one by one
     compiled = compiled_file(arguments)
-    files = driver.emit_files(compiled)
+    files = driver.emit_files(compiled, arguments.backend)
     write_folder(files, arguments.out)
     ranks = compiled.plan.ranks
     text = (

@@ -85,7 +85,7 @@ def test_later_options_say_so(dlc: Dlc, lenet5: Path, name: str, option: str) ->
         (("verify", "a", "-n", "1,,2"), "`` is not a number of ranks"),
         (("verify", "a", "--steps", "0"), "`--steps` must be 1 or more"),
         (("plan", "a", "--dump-after", "differentiat"), "there is one with a similar name: `differentiate`"),
-        (("compile", "a", "-o", "b", "--backend", "cupy"), "this version of dlc does not have it yet"),
+        (("compile", "a", "-o", "b", "--backend", "cupy", "--kernels", "c"), "the backend `cupy` has kernels in CUDA"),
         (("compile", "a", "-o", "b", "--backend", "nump"), "there is one with a similar name: `numpy`"),
         (("compile", "a"), "the following arguments are required: -o"),
         (("compile", "plan.json", "-o", "b", "-n", "2"), "a plan.json is applied exactly"),

@@ -8,7 +8,8 @@ arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -75,7 +76,7 @@ def rows(count: int, *arguments: Any, kernel: str = "", threads: int = THREADS) 
 
 
 class Engine(Protocol):
-    """What runs steps: a device (gpu.py), or a processor in its place (on_cpu.py)."""
+    """What runs steps: a device (gpu.py), or a processor in its place (on_cpu.py). `about` is a line for people."""
 
     about: str
 
@@ -83,7 +84,10 @@ class Engine(Protocol):
         """Whether there is a kernel, or an instance of a template, of that name."""
 
     def launcher(self, kernel: str) -> Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]:
-        """What launches a kernel: (blocks, threads, arguments)."""
+        """What launches a kernel: (blocks, threads, arguments as `passed` gives them)."""
+
+    def passed(self, value: Any) -> Any:
+        """An argument as a launch takes it: a pointer, an i64 or a real."""
 
     def product(self, left: Array, right: Array, out: Array) -> None:
         """out = left · right."""
@@ -100,13 +104,13 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The kernels of a program on an engine; `about` is a line for people."""
+    """The kernels of a program on an engine."""
 
     engine: Engine
 
     @property
     def about(self) -> str:
-        """What computes."""
+        """A line for people: what computes."""
         return self.engine.about
 
     def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
@@ -127,6 +131,15 @@ class Kernels:
                 run(*arguments)
 
         kernel.__name__ = name
+        return kernel
+
+    def on_processor(self, otherwise: Kernel) -> Kernel:
+        """One of NumPy's, which works on copies of the arrays."""
+
+        def kernel(*arrays: Any, **told: Any) -> None:
+            self.engine.otherwise(otherwise, arrays, told)
+
+        kernel.__name__ = otherwise.__name__
         return kernel
 
 
@@ -155,12 +168,15 @@ def _prepared(
     if not all(engine.has(step.kernel) for step in launches if isinstance(step, Launch)):
         return None
     places = _places(engine, [step for step in launches if isinstance(step, Launch)])
-    return tuple(
-        (engine.product, step)
-        if isinstance(step, Product)
-        else (engine.launcher(step.kernel), (step.blocks, step.threads, tuple(_placed(step.arguments, places))))
-        for step in launches
-    )
+    return tuple(_run(engine, step, places) for step in launches)
+
+
+def _run(engine: Engine, step: Launch | Product, places: dict[Room, Array]) -> tuple[Callable[..., None], Any]:
+    """What does a step, and with which arguments."""
+    if isinstance(step, Product):
+        return engine.product, step
+    arguments = (places[each] if isinstance(each, Room) else each for each in step.arguments)
+    return engine.launcher(step.kernel), (step.blocks, step.threads, tuple(map(engine.passed, arguments)))
 
 
 def _places(engine: Engine, launches: Sequence[Launch]) -> dict[Room, Array]:
@@ -174,5 +190,7 @@ def _places(engine: Engine, launches: Sequence[Launch]) -> dict[Room, Array]:
     return {room: memory[begin : begin + room.elements] for room, begin in zip(rooms, begins, strict=False)}
 
 
-def _placed(arguments: tuple[Any, ...], places: dict[Room, Array]) -> Iterator[Any]:
-    return (places[each] if isinstance(each, Room) else each for each in arguments)
+def kernels_in(source: str) -> list[str]:
+    """The kernels of a CUDA text, and of templates the instances that it lists: `/* instance NAME<6, 5>: … */`."""
+    plain = re.findall(r'^extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(', source, re.MULTILINE)
+    return [*plain, *re.findall(r"^/\* instance (\w+<[^>]*>)", source, re.MULTILINE)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .launch import Array, Kernel
+from .launch import Array, Kernel, kernels_in
 
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fwrapv", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w")
 
@@ -43,7 +42,7 @@ class OnCpu:
         self.about = "the kernels are in CUDA, the processor stands for a device: this is slow, and for checking"
         self._library = ctypes.CDLL(str(_built(source)))
         self._numbers = {name: number for number, name in enumerate(kernels_in(source))}
-        self._room = np.empty(0, self.dtype)
+        self._rooms = [np.empty(0, self.dtype)]
 
     def has(self, kernel: str) -> bool:
         """Whether the text defines it."""
@@ -56,23 +55,30 @@ class OnCpu:
 
         def launch(blocks: tuple[int, ...], threads: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
             shape = (ctypes.c_uint * 6)(*_three(blocks), *_three(threads))
-            passed = [self._passed(each) for each in arguments]
-            pointers = (ctypes.c_void_p * len(passed))(*(ctypes.addressof(each) for each in passed))
+            pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
             wrong = function(shape, int(self.backwards), pointers)
             if wrong:
                 raise ValueError(f"{kernel}: {wrong.decode()}")
 
         return launch
 
+    def passed(self, value: Any) -> Any:
+        """As C types of the same sizes."""
+        if isinstance(value, int):
+            return ctypes.c_longlong(value)
+        if isinstance(value, float):
+            return (ctypes.c_float if self.dtype == np.float32 else ctypes.c_double)(value)
+        return ctypes.c_void_p(None if value is None else value.ctypes.data)
+
     def product(self, left: Array, right: Array, out: Array) -> None:
         """NumPy's."""
         np.matmul(left, right, out=out)
 
     def room(self, elements: int) -> Array:
-        """Not-a-numbers, so that what is read before it is written is found."""
-        if self._room.size < elements:
-            self._room = np.full(elements, np.nan, self.dtype)
-        return self._room
+        """Not-a-numbers, so that what is read before it is written is found; what was given before stays."""
+        if self._rooms[-1].size < elements:
+            self._rooms.append(np.full(elements, np.nan, self.dtype))
+        return self._rooms[-1]
 
     def passable(self, array: Array) -> bool:
         """Contiguous elements of the program's type, or indices, or masks."""
@@ -82,23 +88,9 @@ class OnCpu:
         """On the arrays themselves: they are NumPy's."""
         kernel(*arrays, **told)
 
-    def _passed(self, value: Any) -> Any:
-        """As the kernel takes it: a pointer, an i64 or a real."""
-        if isinstance(value, int):
-            return ctypes.c_longlong(value)
-        if isinstance(value, float):
-            return (ctypes.c_float if self.dtype == np.float32 else ctypes.c_double)(value)
-        return ctypes.c_void_p(None if value is None else value.ctypes.data)
-
 
 def _three(extents: tuple[int, ...]) -> tuple[int, ...]:
     return (*extents, 1, 1)[:3]
-
-
-def kernels_in(source: str) -> list[str]:
-    """The kernels of a CUDA text, and of templates the instances that it lists: `/* instance NAME<6, 5>: … */`."""
-    plain = re.findall(r'^extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(', source, re.MULTILINE)
-    return [*plain, *re.findall(r"^/\* instance (\w+<[^>]*>)", source, re.MULTILINE)]
 
 
 def find_compiler() -> tuple[str, ...]:

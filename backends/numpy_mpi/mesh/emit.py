@@ -77,7 +77,7 @@ TITLES_OF_BLOCKS = {
 def train_texts(
     emission: Emission, used: tuple[Kernel, ...], shown: Mapping[str, Kernel], replaced: Collection[Kernel]
 ) -> dict[str, str]:
-    """The text of train.py: Python decides here, the template prints. `replaced` are the kernels in C.
+    """The text of train.py: Python decides here, the template prints. `replaced` are those of compiled.py.
 
     With it that of rooms.py where both kernels in C and those of NumPy that stand in for them work in something.
     """
@@ -137,7 +137,8 @@ def _fields(
         "levels": literal_map({group.name: group.levels for group in program.groups if group.levels}),
         "mesh_words": ", ".join(f"{extent} along `{name}`" for name, extent in plan.mesh),
         "compiled": bool(replaced),
-        "has_rooms": bool(replaced) and any(role["scratch"] for role in roles_),
+        "library": emission.library,
+        "has_rooms": plan.kernels == "c" and bool(replaced) and any(role["scratch"] for role in roles_),
         "imports": list(_imports(emission, used, replaced, runtime, f"{text} Stage(")),
         "sample": "INPUTS" if sample == inputs else literal_map(sample),
         "classes": literal_map(classes(graph)),

@@ -12,6 +12,7 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .memory import Calls, Named, offsets
 from .spec import Box, Grid, N, Shape, Slices, Spec, extents, spec_of, together, view
 from .tables import Array, Bucket, Member, Part, Scratch, Table, Temporary, View
@@ -110,7 +111,9 @@ class Arrays:
             size, dtype, several = self._elements(row, self._where.number), self._type(row.dtype), slots
         for slot in range(several):
             self._memory[name, slot] = (
-                self._where.shared_memory(name, size, dtype, row.shared) if row.shared else np.zeros(size, dtype)
+                self._where.shared_memory(name, size, dtype, row.shared)
+                if row.shared and device.SHARED
+                else device.zeros(size, dtype)
             )
         self._memory.update(((name, slot), self._memory[name, 0]) for slot in range(several, slots))
 
@@ -126,7 +129,7 @@ class Arrays:
                 found.update((f"{name} {part}", (n, self._type(dtype or None))) for part, n, dtype in row.sizes())
         sizes = {name: -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, (size, dtype) in found.items()}
         total, begins = offsets(functions, sizes, self._stand_ins)
-        room = np.zeros(total, np.uint8)
+        room = device.zeros(total, np.uint8)
         for name, (size, dtype) in found.items():
             memory = room[begins[name] : begins[name] + size * dtype.itemsize].view(dtype)
             self._memory.update(((name, slot), memory) for slot in range(slots))
@@ -288,7 +291,7 @@ def _named(space: Namespace, ending: str) -> Iterator[tuple[tuple[Any, ...], Val
     for step, value in vars(space).items():
         if isinstance(value, Namespace):
             yield from (((step, *name), array) for name, array in _named(value, ending))
-        elif isinstance(value, np.ndarray) and step.endswith(ending):
+        elif device.is_array(value) and step.endswith(ending):
             yield (step[: len(step) - len(ending)],), value
 
 

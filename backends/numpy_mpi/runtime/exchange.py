@@ -10,12 +10,14 @@ hold the same get the same bits.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from . import device
 from .collectives import Array, Step, Steps
 from .spec import Box, Grid, Spec, blocks, extents, view
 
@@ -34,7 +36,8 @@ class Known(NamedTuple):
 class Pool:
     """Flat memory for messages, taken and given back; after the first steps nothing new is allocated."""
 
-    def __init__(self) -> None:
+    def __init__(self, zeros: Callable[[int, npt.DTypeLike], Array] = device.zeros) -> None:
+        self._zeros = zeros
         self._free: list[tuple[int, int, Array]] = []
         self.bytes = 0
 
@@ -45,7 +48,7 @@ class Pool:
                 del self._free[at]
                 return memory
         self.bytes += size
-        return np.empty(size, np.uint8)
+        return self._zeros(size, np.uint8)
 
     def give(self, memory: Array) -> None:
         """It may be taken again."""
@@ -79,7 +82,7 @@ class Parcel:
             return self.direct, None
         memory = pool.take(self.size)
         for block, place in self.views(memory):
-            np.copyto(place, block)
+            device.copy(place, block)
         return memory[: self.size], memory
 
     def room(self, pool: Pool) -> tuple[Array | None, Array | None]:
@@ -95,7 +98,7 @@ class Parcel:
             if sums:
                 np.add(block, place, out=block)
             else:
-                np.copyto(block, place)
+                device.copy(block, place)
 
 
 def _places(blocks: Iterable[Array]) -> Iterator[tuple[int, int]]:
@@ -129,7 +132,7 @@ class Exchange:
         for target in self.cleared:
             target.fill(0)
         for origin, target in self.own:
-            np.copyto(target, origin)
+            device.copy(target, origin)
         for rounds in (self.rounds,) if self.at_once and self.rounds else ((each,) for each in self.rounds):
             packed = [each.sent.packed(pool) for each in rounds]
             rooms = [each.received.room(pool) for each in rounds]
@@ -223,8 +226,7 @@ def _all_give(source: int, target: int) -> bool:
 
 def _same(source: Array, target: Array) -> bool:
     """Whether both are the same elements of the same memory."""
-    pointers = [array.__array_interface__["data"][0] for array in (source, target)]
-    return pointers[0] == pointers[1] and source.strides == target.strides
+    return device.pointer(source) == device.pointer(target) and source.strides == target.strides
 
 
 def _require_shape(known: Known, box: Box) -> None:

@@ -70,10 +70,12 @@ class Gauge:
 
 
 def blocks_of(arrays: Iterable[Array]) -> list[Array]:
-    """The memory that arrays lie in, each block once."""
+    """The processor's memory that arrays lie in, each block once."""
     found: dict[int, Array] = {}
     for array in arrays:
         block = array
+        if not isinstance(array, np.ndarray):
+            continue
         while isinstance(block.base, np.ndarray):
             block = block.base
         found[id(block)] = block

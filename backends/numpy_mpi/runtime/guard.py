@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .failures import ProgramError
 from .position import Position, Reading
 from .star import show
@@ -115,7 +116,8 @@ def require_finite(
 def first_not_finite(arrays: SimpleNamespace | None) -> str | None:
     """The name of the first array, scalars apart, with an element that is infinite or not a number."""
     for name, array in vars(arrays or SimpleNamespace()).items():
-        if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind == "f" and not np.isfinite(array).all():
+        numbers = device.is_array(array) and array.ndim and array.dtype.kind == "f"
+        if numbers and not np.isfinite(device.host(array)).all():
             return name
     return None
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .by_rows import Rows, rows_of
 from .collectives import Array, Steps, broadcast
 from .data import Loader
@@ -156,7 +157,10 @@ class Place:
             assert axis is not None
             start, stop = box[axis][0] if box[axis] else (0, 0)
             part = tuple(slice(runs[0][0], runs[-1][1]) if runs else slice(0, 0) for runs in box)
-            at.loader.fill_part(at.indices[at.first + start : at.first + stop], name, array, axis, part)
+            room = device.staging(array)
+            at.loader.fill_part(at.indices[at.first + start : at.first + stop], name, room, axis, part)
+            if room is not array:
+                device.copy(array, room)
 
     def pads(self, array: Array, pad: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """The pads of this rank's part of an array with halos: those of the whole, `pad`, at its outer borders."""
@@ -441,4 +445,4 @@ def _axes(over: str) -> tuple[str, ...]:
 
 
 def _several(arrays: Arrays) -> tuple[Array, ...]:
-    return (arrays,) if isinstance(arrays, np.ndarray) else tuple(arrays)
+    return (arrays,) if device.is_array(arrays) else tuple(arrays)

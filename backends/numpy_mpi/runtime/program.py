@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from . import device
 from .clock import Clock
 from .failures import ProgramError
 from .files import Files, require_place
@@ -53,6 +54,7 @@ class Options:
     checkpoint: str | None = None
     rehearse: bool = False
     stall_seconds: float = 300.0
+    emulate: str | None = None  # of programs on GPUs
 
     @property
     def predicts_only(self) -> bool:
@@ -149,6 +151,7 @@ def parse(name: str, ranks: int, description: str, arguments: Sequence[str] | No
         metavar="S",
         help="end the job when a rank waits that long for others (default: 300, or DLC_STALL_SECONDS)",
     )
+    device.add_arguments(parser)
     options = Options(**vars(parser.parse_args(arguments)))
     if options.input and not options.predict:
         parser.error("--input goes with --predict OUT.npz")
@@ -183,6 +186,7 @@ def _run_rank(
             return 1
         guard.join(world)
         listen_to(world.position)
+        _begin_on_device(rank, options)
         if rank == 0:
             for path in filter(None, (options.save, options.predict)):
                 require_place(path)
@@ -208,6 +212,7 @@ def _rehearse(main: Main, ranks: int, options: Options) -> int:
     """All ranks here."""
     guard = Unsupervised()
     try:
+        _begin_on_device(0, options)
         result = rehearse(main, Path(main.__code__.co_filename).parent, ranks, options)
         _show_result(result, options)
         sys.stdout.flush()
@@ -215,6 +220,12 @@ def _rehearse(main: Main, ranks: int, options: Options) -> int:
     except BaseException as failure:
         fail(guard, None, failure)
     return 0
+
+
+def _begin_on_device(rank: int, options: Options) -> None:
+    about = device.begin(rank)
+    if about and rank == 0 and not options.quiet and not options.json:
+        print(about)
 
 
 def _connect(guard: Guard, options: Options) -> World:

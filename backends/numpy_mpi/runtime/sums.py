@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .collectives import ALGORITHMS, HIERARCHICAL, Array, Step, Steps, hierarchical, scratch_elements
 from .exchange import Pool
 from .world import World
@@ -24,6 +25,7 @@ class Sums:
 
     def __init__(self, groups: Mapping[Axes, World], levels: Mapping[Axes, tuple[int, ...]], pool: Pool) -> None:
         self._groups, self._levels, self.pool = groups, levels, pool
+        self._host = Pool(np.zeros)
         self._shared: dict[int, Array] = {}
         self._rooms: dict[tuple[Axes, int, int], Array] = {}
 
@@ -35,14 +37,14 @@ class Sums:
         line = 64 // np.dtype(dtype).itemsize  # rows begin on cache lines
         rows = group.shared_array((group.size, max(1, -(-elements // line)) * line), dtype, name)
         values: Array = rows[group.rank, :elements]
-        self._shared[_pointer(values)] = rows
+        self._shared[device.pointer(values)] = rows
         return values
 
     def steps(self, sources: Sequence[Array], targets: Sequence[Array], axes: tuple[str, ...], algorithm: str) -> Steps:
         """The sum of all sources, in the targets, over the group along these axes."""
         for source, target in zip(sources, targets, strict=True):
             if source is not target:
-                np.copyto(target, source)
+                device.copy(target, source)
         group = self._groups[axes]
         size = sum(target.size for target in targets)
         if group.size == 1 or not size:
@@ -53,10 +55,10 @@ class Sums:
         memory = self.pool.take(size * targets[0].itemsize)
         values = memory[: size * targets[0].itemsize].view(targets[0].dtype)
         for target, place in _one_behind_the_other(targets, values):
-            np.copyto(place, target)
+            device.copy(place, target)
         yield from self._allreduce(group, axes, values, algorithm)
         for target, place in _one_behind_the_other(targets, values):
-            np.copyto(target, place)
+            device.copy(target, place)
         self.pool.give(memory)
 
     def largest(self, values: Array, axes: tuple[str, ...]) -> Steps:
@@ -72,8 +74,12 @@ class Sums:
         levels = self._levels.get(axes, ()) if algorithm in HIERARCHICAL else ()
         if algorithm in HIERARCHICAL and not levels:
             algorithm = "rabenseifner"
+        if algorithm == "mpi":
+            yield from self._by_library(group, values)
+            return
         size = scratch_elements(algorithm, group.size, values.size) * values.itemsize
-        memory = self.pool.take(size)
+        pool = self._host if algorithm == "shared" else self.pool
+        memory = pool.take(size)
         scratch = memory[:size].view(values.dtype)
         if levels:
             yield from hierarchical(group.rank, levels, values, scratch, *HIERARCHICAL[algorithm])
@@ -81,22 +87,31 @@ class Sums:
             yield from self._in_shared_memory(group, axes, values, scratch)
         else:
             yield from ALGORITHMS[algorithm](group, values, scratch)
-        self.pool.give(memory)
+        pool.give(memory)
+
+    def _by_library(self, group: World, values: Array) -> Steps:
+        """The library's sum, of values that it reaches."""
+        reached = device.staging(values)
+        if reached is not values:
+            device.copy(reached, values)
+        yield from group.library(reached)
+        if reached is not values:
+            device.copy(values, reached)
 
     def _in_shared_memory(self, group: World, axes: tuple[str, ...], values: Array, scratch: Array) -> Steps:
         """The sum where the values lie, or, where that is no shared memory, in a copy there."""
-        rows = self._shared.get(_pointer(values))
+        rows = self._shared.get(device.pointer(values))
         if rows is not None:
             yield from ALGORITHMS["shared"](group, rows[:, : values.size], scratch)
             return
-        key = (axes, _pointer(values), values.size)
+        key = (axes, device.pointer(values), values.size)
         if key not in self._rooms:
             number = sum(known[0] == axes for known in self._rooms)  # the same on all ranks of the group
             self._rooms[key] = self.memory(f"room {number} over {'+'.join(axes)}", values.size, values.dtype, axes)
         room = self._rooms[key]
-        np.copyto(room, values)
-        yield from ALGORITHMS["shared"](group, self._shared[_pointer(room)][:, : values.size], scratch)
-        np.copyto(values, room)
+        device.copy(room, values)
+        yield from ALGORITHMS["shared"](group, self._shared[device.pointer(room)][:, : values.size], scratch)
+        device.copy(values, room)
 
 
 def _one_behind_the_other(arrays: Sequence[Array], values: Array) -> Iterator[tuple[Array, Array]]:
@@ -104,8 +119,3 @@ def _one_behind_the_other(arrays: Sequence[Array], values: Array) -> Iterator[tu
     for array in arrays:
         yield array, values[start : start + array.size].reshape(array.shape)
         start += array.size
-
-
-def _pointer(array: Array) -> int:
-    """Where an array's memory begins."""
-    return int(array.__array_interface__["data"][0])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .failures import ProgramError
 from .files import save_npz
 from .tables import Tables
@@ -91,8 +92,9 @@ class Trace:
         for name, title in self._state.items():
             own = self._tensors.own(name)
             if own is not None and title.startswith("w.") and own.dtype.kind == "f":
-                moved = own * (1 + self._unit) if self._unit else np.nextafter(own, np.inf)
-                own[...] = np.where(noise.random(own.shape) < 0.5, own, moved)
+                known = device.host(own)
+                moved = known * (1 + self._unit) if self._unit else np.nextafter(known, np.inf)
+                device.copy(own, np.where(noise.random(own.shape) < 0.5, known, moved))
         return indices
 
     def _whole(self, prefix: str, names: Mapping[str, str]) -> Arrays:

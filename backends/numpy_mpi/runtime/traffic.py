@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import device
 from .collectives import Array, Step, Steps
 from .exchange import Parcel, Pool
 from .world import World
@@ -21,16 +23,21 @@ class Running:
     size: int = 0
     done: bool = False
     _started: list[Any] = field(default_factory=list)
+    _landings: list[Callable[[], None]] = field(default_factory=list)
 
     def advance(self) -> bool:
         """As far as it goes without waiting; whether it is over."""
         while not self.done and self.world.test(self._started):
+            for land in self._landings:
+                land()
+            self._landings = []
             step = next(self.steps, None)
             if step is None:
                 self.done = True
             else:
-                at_once = (step, *step.more)
-                self._started = [each for one in at_once for each in self.world.start(one, self.name, self.serial)]
+                passages = [device.passage(one) for one in (step, *step.more)]
+                self._landings = [landing for _, landing in passages if landing is not None]
+                self._started = [each for one, _ in passages for each in self.world.start(one, self.name, self.serial)]
         return self.done
 
 

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .collectives import Array
 from .spec import Box, Grid, Shape, Slices, Spec, blocks, extents, view
 from .traffic import Traffic
@@ -34,7 +35,7 @@ class Wholes:
                 if rank != root:
                     self.traffic.run(self.traffic.received(part, rank), "a part of a tensor")
                 for here, there in places:
-                    whole[view(there)] = part[view(here)]
+                    device.copy(whole[view(there)], part[view(here)])
         return whole
 
     def spread(self, spec: Spec, samples: int, stage: int, own: Array | None, whole: Array | None) -> None:
@@ -49,7 +50,7 @@ class Wholes:
                 )
                 assert part is not None
                 for here, there in places:
-                    part[view(here)] = whole[view(there)]
+                    device.copy(part[view(here)], whole[view(there)])
                 if rank:
                     self.traffic.run(self.traffic.sent(part, rank), "a part of a tensor")
 
@@ -57,7 +58,7 @@ class Wholes:
         """This rank's part of a whole tensor."""
         box = self.grid.box(spec, self.world.rank % self.grid.size, 0)
         for here, there in blocks(box, _whole(self.grid.whole(spec))):
-            own[view(here)] = whole[view(there)]
+            device.copy(own[view(here)], whole[view(there)])
 
     def handed(self, array: Array | None, stage: int) -> Array | None:
         """On rank 0 what number 0 of a stage has, or None where that has nothing."""

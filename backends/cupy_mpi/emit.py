@@ -1,0 +1,35 @@
+"""Program to folder: as for processors, but for arrays on a device and kernels in CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.resources import files as resources
+
+from backends.cupy_mpi.program import cuda_kernels
+from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.emit import folder
+
+ENGINES = ("engines.py", "gpu.py", "launch.py", "on_cpu.h", "on_cpu.py")
+"""What runs kernels, in any program."""
+
+
+def emit(emission: Emission) -> dict[str, bytes]:
+    """File name -> content of the emitted folder; the same emission gives the same bytes."""
+    emission = replace(emission, library="CuPy", plan=emission.plan.with_(kernels="cuda"))
+    kernels = cuda_kernels(emission)
+    found = folder(emission, kernels)
+    found |= {f"kernels/{name}": _kernel_file(name) for name in (*ENGINES, *kernels.bindings())}
+    found |= dict(_runtime())
+    return dict(sorted(found.items()))
+
+
+def _kernel_file(name: str) -> bytes:
+    return resources("backends.cupy_mpi.kernels").joinpath(name).read_bytes()
+
+
+def _runtime() -> Iterator[tuple[str, bytes]]:
+    """The runtime's modules that are others on a device."""
+    for file in resources("backends.cupy_mpi.runtime").iterdir():
+        if file.name.endswith(".py") and file.name != "__init__.py":
+            yield f"runtime/{file.name}", file.read_bytes()

@@ -1,0 +1,71 @@
+"""kernels.cu on a GPU: compiled for it by NVRTC when the first kernel is launched; CuPy keeps what was compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .launch import Array, Kernel, kernels_in
+
+
+class Gpu:
+    """The kernels of a CUDA text for arrays of one element type. `device` is the runtime's module of that name."""
+
+    def __init__(self, source: str, dtype: type, device: Any) -> None:
+        self.dtype, self._device, self._cp = np.dtype(dtype), device, device.cp
+        self.about = "the kernels are in CUDA; products of matrices are cuBLAS's"
+        self._names = kernels_in(source)
+        self._source = source
+        self._module: Any = None
+        self._rooms: list[Array] = []
+
+    def has(self, kernel: str) -> bool:
+        """Whether the text defines it."""
+        return kernel in self._names
+
+    def launcher(self, kernel: str) -> Callable[..., None]:
+        """What launches a kernel on the current stream."""
+        if self._module is None:
+            instances = [name for name in self._names if "<" in name]
+            self._module = self._cp.RawModule(
+                code=self._source, options=("-std=c++17",), name_expressions=instances or None
+            )
+        function = self._module.get_function(kernel)
+
+        def launch(blocks: tuple[int, ...], threads: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+            function(blocks, threads, arguments)
+
+        return launch
+
+    def passed(self, value: Any) -> Any:
+        """As NumPy's numbers of the same sizes; an array is where it begins, so that no call keeps one alive."""
+        if isinstance(value, int):
+            return np.int64(value)
+        if isinstance(value, float):
+            return self.dtype.type(value)
+        return np.uint64(0 if value is None else value.data.ptr)
+
+    def product(self, left: Array, right: Array, out: Array) -> None:
+        """cuBLAS's."""
+        self._cp.matmul(left, right, out=out)
+
+    def room(self, elements: int) -> Array:
+        """One array for all calls, which follow each other on one stream; what was given before stays."""
+        if not self._rooms or self._rooms[-1].size < elements:
+            self._rooms.append(self._cp.empty(elements, self.dtype))
+        return self._rooms[-1]
+
+    def passable(self, array: Array) -> bool:
+        """Contiguous elements of the program's type, or indices, or masks."""
+        return bool(array.flags.c_contiguous) and array.dtype in (self.dtype, np.int32, np.uint8)
+
+    def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
+        """On copies of the processor; what has changed goes back."""
+        given = [self._device.host(each) if self._device.on_device(each) else each for each in arrays]
+        before = [None if each is None else each.tobytes() for each in given]
+        kernel(*given, **told)
+        for array, now, old in zip(arrays, given, before, strict=True):
+            if now is not None and now.tobytes() != old:
+                self._device.copy(array, now)

@@ -1,0 +1,117 @@
+"""What a program has in CUDA: kernels.cu, and compiled.py, from which train.py imports in place of NumPy's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+
+from backends.cupy_mpi.source import file_text
+from backends.numpy_mpi.emission import Emission
+from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.text import call, import_line
+from dlc.ir.program import Compute
+
+NUMPY_TYPES = {"f32": "np.float32", "f64": "np.float64"}
+
+HEADER = "/* Kernels of this program. compiled.py launches them, and has them compiled for the GPU that is there. */\n"
+
+ALONE = 4
+"""So many ops stand above a kernel by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The kernels that a program calls, with their ops, and which of them are in CUDA."""
+
+    ops: Mapping[Kernel, tuple[str, ...]]
+    dtype: str
+
+    @property
+    def replaced(self) -> frozenset[Kernel]:
+        """The NumPy kernels that train.py imports from compiled.py: all that work on arrays of the device."""
+        return frozenset(self.ops)
+
+    @property
+    def in_cuda(self) -> tuple[Kernel, ...]:
+        """Those with a binding."""
+        return tuple(kernel for kernel in self.ops if is_bound(kernel))
+
+    def files(self) -> dict[str, bytes]:
+        """`kernels.cu` and `compiled.py`."""
+        return {"kernels.cu": self._source().encode(), "compiled.py": self._module().encode()}
+
+    def modules(self) -> Iterable[Kernel]:
+        """Nothing but the NumPy kernels themselves: what launches is no part of theirs."""
+        return ()
+
+    def bindings(self) -> list[str]:
+        """The files of the bindings."""
+        return sorted({f"{_bindings(kernel)}.py" for kernel in self.in_cuda})
+
+    def _source(self) -> str:
+        wanted: dict[str, dict[str, tuple[str, ...]]] = {}
+        for kernel in self.in_cuda:
+            wanted.setdefault(kernel.module, {})[kernel.function] = _named(self.ops[kernel])
+        return f"{HEADER}\n{file_text(self.dtype, wanted)}"
+
+    def _module(self) -> str:
+        """The text of compiled.py."""
+        missing = sorted({kernel.function for kernel in self.ops} - {kernel.function for kernel in self.in_cuda})
+        names = sorted({kernel.module for kernel in self.ops} | {_bindings(kernel) for kernel in self.in_cuda})
+        lines = [
+            '"""The kernels of this program in CUDA: kernels.cu, for the GPU at hand or what stands for it."""',
+            "",
+            "from pathlib import Path",
+            "",
+            "import numpy as np",
+            "",
+            import_line("kernels", names),
+            import_line("kernels.engines", ("kernels_of",)),
+            import_line("runtime", ("device",)),
+            "",
+            call(
+                "KERNELS = kernels_of",
+                ('Path(__file__).with_name("kernels.cu")', NUMPY_TYPES[self.dtype], "device"),
+            ),
+            "",
+        ]
+        for kernel in self.in_cuda:
+            name = kernel.function
+            lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", f"{_bindings(kernel)}.{name}"))]
+        if missing:
+            lines += ["", "# Without a kernel in CUDA: NumPy's, on copies of the arrays in the processor's memory."]
+        for kernel in self.ops:
+            if kernel not in self.in_cuda:
+                name = kernel.function
+                lines += [call(f"{name} = KERNELS.on_processor", (f"{kernel.module}.{name}",))]
+        return "\n".join((*lines, ""))
+
+
+def cuda_kernels(emission: Emission) -> Kernels:
+    """The kernels that a program's instructions call."""
+    ops: dict[Kernel, dict[str, None]] = {}
+    for role in emission.program.roles:
+        for segment in role.segments:
+            for made in segment.instructions:
+                if isinstance(made, Compute):
+                    ops.setdefault(emission.kernel(made), {})[made.address] = None
+    return Kernels({kernel: tuple(addresses) for kernel, addresses in ops.items()}, emission.program.dtype)
+
+
+def is_bound(kernel: Kernel) -> bool:
+    """Whether there are kernels in CUDA for calls of one of NumPy's."""
+    module = f"backends.cupy_mpi.kernels.{_bindings(kernel)}"
+    return find_spec(module) is not None and hasattr(import_module(module), kernel.function)
+
+
+def _bindings(kernel: Kernel) -> str:
+    """The module that has the binding of a kernel."""
+    return f"cu_{kernel.module}"
+
+
+def _named(ops: tuple[str, ...]) -> tuple[str, ...]:
+    """The first ones, and how many more there are."""
+    more = len(ops) - ALONE
+    return (*ops[:ALONE], f"and {more} more") if more > 0 else ops

@@ -1,0 +1,185 @@
+"""Where the arrays of a program lie: on a GPU, as CuPy's; with `--emulate` in NumPy's that stand for them.
+
+`--emulate` computes with NumPy's kernels, `--emulate cuda` with the CUDA text of kernels.cu, compiled as C++. Messages
+between ranks go through pinned memory of the processor.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .failures import ProgramError
+
+if TYPE_CHECKING:
+    from .collectives import Step
+
+Array = Any
+
+OPTION, VARIABLE = "--emulate", "DLC_EMULATE"
+STAND_INS = ("numpy", "cuda")
+
+
+def _stand_in() -> str:
+    """What stands for a GPU in this run: it must be known before arguments are read; "" where there is to be one."""
+    for at, word in enumerate(sys.argv):
+        if word == OPTION:
+            following = sys.argv[at + 1 : at + 2]
+            return following[0] if following and following[0] in STAND_INS else STAND_INS[0]
+    return os.environ.get(VARIABLE, "")
+
+
+STAND_IN = _stand_in()
+
+cp: Any = importlib.import_module(".emulated", __package__) if STAND_IN else importlib.import_module("cupy")
+"""CuPy, or what stands for it."""
+
+SHARED = False
+"""No gradient is born in memory that ranks share: it would be the processor's."""
+
+LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+"""How launchers tell a process which it is on its node."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what stands for a GPU."""
+    parser.add_argument(
+        OPTION,
+        nargs="?",
+        choices=STAND_INS,
+        const=STAND_INS[0],
+        help="compute on the processor: with NumPy's kernels, or (slowly, for checking) with the CUDA text itself",
+    )
+
+
+def begin(rank: int) -> str:
+    """Takes this rank's GPU, its number on the node; ProgramError where there is none."""
+    if STAND_IN:
+        return "the processor stands for a GPU"
+    try:
+        count = cp.cuda.runtime.getDeviceCount()
+    except cp.cuda.runtime.CUDARuntimeError as error:
+        raise ProgramError(
+            f"there is no GPU that CuPy can use: {error}", help="`--emulate` computes on the processor, as a check"
+        ) from None
+    local = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), rank)
+    cp.cuda.Device(local % count).use()
+    cp.cuda.Stream(non_blocking=True).use()
+    name = cp.cuda.runtime.getDeviceProperties(local % count)["name"].decode()
+    return f"{name}, {count} of them on this node; messages go through pinned memory"
+
+
+def zeros(elements: int, dtype: npt.DTypeLike) -> Array:
+    """A flat array of the device."""
+    return cp.zeros(elements, dtype)
+
+
+def on_device(array: object) -> bool:
+    """Whether it is an array of the device."""
+    return isinstance(array, cp.ndarray)
+
+
+def is_array(value: object) -> bool:
+    """Whether it is an array of the device or of the processor."""
+    return isinstance(value, np.ndarray) or on_device(value)
+
+
+def pointer(array: Array) -> int:
+    """Where an array's memory begins."""
+    return int(array.data.ptr if on_device(array) else array.__array_interface__["data"][0])
+
+
+def copy(target: Array, source: Array) -> None:
+    """The elements of one array to another, which may be on either side; they broadcast as NumPy's do."""
+    if not on_device(target):
+        np.copyto(target, host(source))
+    elif on_device(source):
+        np.copyto(target, source)
+    elif target.flags.c_contiguous and target.shape == source.shape and target.dtype == source.dtype:
+        target.set(np.ascontiguousarray(source))
+    else:
+        target[...] = cp.asarray(np.broadcast_to(source, target.shape))
+
+
+def host(array: Array) -> Array:
+    """The same elements where the processor can read them; who writes them puts them back with `copy`."""
+    return array.get() if on_device(array) else array
+
+
+def settle() -> None:
+    """Returns when the device has done all that it was given."""
+    if not STAND_IN:
+        cp.cuda.get_current_stream().synchronize()
+
+
+# --- memory that the device copies from and to ----------------------------------------------------------------------
+
+
+class Pinned:
+    """Memory of the processor for what comes from the device and goes there, taken and given back."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Array]] = {}
+        self._of: dict[int, tuple[Array, Array]] = {}
+
+    def take(self, like: Array) -> Array:
+        """An array of the processor like one of the device."""
+        free = self._free.get(like.nbytes)
+        memory = free.pop() if free else _pinned(like.nbytes)
+        return memory[: like.nbytes].view(like.dtype).reshape(like.shape)
+
+    def give(self, array: Array) -> None:
+        """It may be taken again."""
+        self._free.setdefault(array.nbytes, []).append(array.reshape(-1).view(np.uint8))
+
+    def of(self, array: Array) -> Array:
+        """The one that belongs to an array of the device, for as long as that is there."""
+        if id(array) not in self._of:
+            self._of[id(array)] = (array, self.take(array))
+        return self._of[id(array)][1]
+
+
+PINNED = Pinned()
+
+
+def _pinned(size: int) -> Array:
+    if STAND_IN or not size:
+        return np.empty(size, np.uint8)
+    return np.frombuffer(cp.cuda.alloc_pinned_memory(size), np.uint8, size)
+
+
+def staging(array: Array) -> Array:
+    """Where the processor writes what is to be in an array: `copy` brings it there if this is not the array itself."""
+    if not on_device(array):
+        return array
+    settle()  # what was written here before may still be on its way
+    return PINNED.of(array)
+
+
+def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
+    """A step whose messages are where the message library reaches them, and what brings home what has come."""
+    sent, received = step.sent, step.received
+    if not on_device(sent) and not on_device(received):
+        return step, None
+    if on_device(sent):
+        sent = PINNED.take(step.sent)
+        copy(sent, step.sent)
+    if on_device(received):
+        received = PINNED.take(step.received)
+
+    def land() -> None:
+        if received is not step.received:
+            copy(step.received, received)
+            settle()
+            PINNED.give(received)
+        if sent is not step.sent:
+            PINNED.give(sent)
+
+    return step._replace(sent=sent, received=received, more=()), land

@@ -1,0 +1,133 @@
+"""What stands for CuPy with `--emulate`: arrays that lie in NumPy's but are as strict as those of a device.
+
+What CuPy refuses, this refuses: to compute with arrays of the processor and of the device together, and to be taken
+for an array of the processor. So what runs here has no copy too few, though there is no device.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+FUNCTIONS = (np.copyto, np.empty_like, np.zeros_like)
+"""NumPy's functions that take these arrays."""
+
+
+class Memory(NamedTuple):
+    """Where an array begins."""
+
+    ptr: int
+
+
+class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
+    """An array "on the device"; `values` are what it holds."""
+
+    __slots__ = ("__weakref__", "values")
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("shape", "size", "ndim", "dtype", "itemsize", "nbytes", "strides", "flags", "item", "tolist"):
+            return getattr(self.values, name)
+        if name in ("tobytes", "fill"):
+            return getattr(self.values, name)
+        raise AttributeError(name)
+
+    @property
+    def data(self) -> Memory:
+        """As of CuPy's arrays."""
+        return Memory(self.values.ctypes.data)
+
+    @property
+    def T(self) -> ndarray:  # noqa: N802
+        """A view with the axes turned round."""
+        return ndarray(self.values.T)
+
+    def reshape(self, *shape: Any) -> ndarray:
+        """A view, or a copy, of another shape."""
+        return ndarray(self.values.reshape(*shape))
+
+    def transpose(self, *axes: Any) -> ndarray:
+        """A view with the axes in another order."""
+        return ndarray(self.values.transpose(*axes))
+
+    def view(self, dtype: Any) -> ndarray:
+        """The same memory as elements of another type."""
+        return ndarray(self.values.view(dtype))
+
+    def copy(self) -> ndarray:
+        """A new array."""
+        return ndarray(self.values.copy())
+
+    def get(self) -> Any:
+        """A copy for the processor."""
+        return self.values.copy()
+
+    def set(self, values: Any) -> None:
+        """Take the elements of an array of the processor, of the same shape and type."""
+        if not self.flags.c_contiguous or values.shape != self.shape or values.dtype != self.dtype:
+            raise ValueError("only whole arrays of the same shape and type are set")
+        self.values[...] = values
+
+    def __getitem__(self, place: Any) -> ndarray:
+        return ndarray(self.values[place])
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self.values[place] = _unwrapped(value)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __float__(self) -> float:
+        return float(self.values)
+
+    def __int__(self) -> int:
+        return int(self.values)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("arrays of the device are no arrays of the processor: use .get()")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        out = keywords.pop("out", None)
+        if out is not None:
+            keywords["out"] = tuple(map(_unwrapped, out))
+        found = getattr(ufunc, method)(*map(_unwrapped, inputs), **keywords)
+        return out[0] if out is not None else ndarray(found)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        if function not in FUNCTIONS:
+            raise TypeError(f"numpy.{function.__name__} takes no arrays of the device here")
+        found = function(*map(_unwrapped, arguments), **keywords)
+        return None if found is None else ndarray(found)
+
+
+def zeros(shape: Any, dtype: Any) -> ndarray:
+    """An array of zeros on the device."""
+    return ndarray(np.zeros(shape, dtype))
+
+
+def empty(shape: Any, dtype: Any) -> ndarray:
+    """An array that holds anything."""
+    return ndarray(np.empty(shape, dtype))
+
+
+def asarray(values: Any) -> ndarray:
+    """A copy on the device."""
+    return ndarray(np.array(values))
+
+
+def matmul(left: ndarray, right: ndarray, out: ndarray) -> None:
+    """The library's product of matrices."""
+    np.matmul(left.values, right.values, out=out.values)
+
+
+def _unwrapped(value: Any) -> Any:
+    """The values of an array of the device, or a number; TypeError for an array of the processor."""
+    if isinstance(value, ndarray):
+        return value.values
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("an array of the processor is given where one of the device is needed")
+    return value

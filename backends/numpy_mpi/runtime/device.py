@@ -1,0 +1,67 @@
+"""Where the arrays of a program lie: in the processor's memory, as NumPy's.
+
+Programs on GPUs have another module of this name and with the same functions in its place. What other modules do to
+arrays they do through these functions, wherever arrays of the device and of the processor may meet.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from .collectives import Array, Step
+
+SHARED = True
+"""Whether gradients can be born in memory that the ranks of a node share."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what only programs on such a device can be told: nothing."""
+
+
+def begin(rank: int) -> str:
+    """Called once on each rank before any array is made; a line about the device, "" where there is nothing to say."""
+    return ""
+
+
+def zeros(elements: int, dtype: npt.DTypeLike) -> Array:
+    """A flat array of the device."""
+    return np.zeros(elements, dtype)
+
+
+def is_array(value: object) -> TypeGuard[Array]:
+    """Whether it is an array of the device or of the processor."""
+    return isinstance(value, np.ndarray)
+
+
+def pointer(array: Array) -> int:
+    """Where an array's memory begins."""
+    return int(array.__array_interface__["data"][0])
+
+
+def copy(target: Array, source: Array) -> None:
+    """The elements of one array to another, which may be on either side; they broadcast as NumPy's do."""
+    np.copyto(target, source)
+
+
+def host(array: Array) -> Array:
+    """The same elements where the processor can read them; who writes them puts them back with `copy`."""
+    return array
+
+
+def staging(array: Array) -> Array:
+    """Where the processor writes what is to be in an array: `copy` brings it there if this is not the array itself."""
+    return array
+
+
+def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
+    """A step whose messages are where the message library reaches them, and what brings home what has come."""
+    return step, None
+
+
+def settle() -> None:
+    """Returns when the device has done all that it was given."""

@@ -1,0 +1,91 @@
+"""Whole programs of the backend `cupy` without a GPU: NumPy's kernels stand for it, or the CUDA text itself does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlc.driver import Options, compile_spec, emit_files, read
+from dlc.folders import write_folder
+from tests.cuda.calling import needs_compiler
+from tests.cuda.nvrtc import ARCHITECTURES, MISSING, compiled, library
+
+SPECS = Path(__file__).parents[2] / "specs"
+NETWORKS = ("lenet5", "mlp")
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A network on two ranks for both backends."""
+    job = compile_spec(read(str(SPECS / f"{request.param}.dlspec")), Options(ranks=2, kernels="numpy"))
+    made = {backend: tmp_path_factory.mktemp(request.param) / backend for backend in ("numpy", "cupy")}
+    for backend, folder in made.items():
+        write_folder(emit_files(job, backend), str(folder))
+    return made
+
+
+def trained(folder: Path, *arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The result of some steps of both ranks in one process, and the weights behind them."""
+    file = folder.parent / "weights.npz"
+    command = [
+        sys.executable,
+        "-I",
+        str(folder / "train.py"),
+        "--rehearse",
+        "--steps",
+        "4",
+        "--save",
+        str(file),
+        "--json",
+    ]
+    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=90, check=False)
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout.splitlines()[-1])
+    return {name: result[name] for name in ("steps", "loss", "metrics")}, dict(np.load(file))
+
+
+def test_with_numpy_in_place_of_cupy_it_computes_the_same(folders: dict[str, Path]) -> None:
+    """To the bit: arrays, buffers, the order of calls and messages are those of the other backend."""
+    (result, weights), (right, known) = trained(folders["cupy"], "--emulate"), trained(folders["numpy"])
+    assert result == right
+    assert weights.keys() == known.keys()
+    assert all(np.array_equal(weights[name], known[name]) for name in known)
+
+
+@needs_compiler
+def test_with_the_text_of_its_kernels_it_computes_nearly_the_same(folders: dict[str, Path]) -> None:
+    (result, weights), (right, known) = trained(folders["cupy"], "--emulate", "cuda"), trained(folders["numpy"])
+    assert result["loss"] == pytest.approx(right["loss"], rel=1e-5)
+    for name in known:
+        np.testing.assert_allclose(weights[name], known[name], rtol=0, atol=1e-5 * np.abs(known[name]).max())
+
+
+@pytest.mark.skipif(library() is None, reason=MISSING)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_its_kernels_are_compiled_for_gpus(folders: dict[str, Path], architecture: str) -> None:
+    assert compiled((folders["cupy"] / "kernels.cu").read_text(encoding="utf-8"), architecture)
+
+
+def test_the_text_is_the_same_but_for_its_kernels(folders: dict[str, Path]) -> None:
+    """train.py calls the same functions with the same arguments, from another module."""
+    texts = [(folders[backend] / "train.py").read_text(encoding="utf-8") for backend in ("numpy", "cupy")]
+    numpy, cupy = (text[text.index("\nMESH = ") : text.index("    progress.note(")] for text in texts)
+    assert numpy == cupy
+    assert "from compiled import" in texts[1]
+
+
+def test_without_a_gpu_it_says_so(folders: dict[str, Path]) -> None:
+    pytest.importorskip("cupy")
+    without = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(folders["cupy"] / "train.py"), "--rehearse", "--steps", "1"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=without)
+    assert ran.returncode
+    assert "there is no GPU that CuPy can use" in ran.stderr
+    assert "--emulate" in ran.stderr
