@@ -11,6 +11,10 @@ from itertools import chain
 REAL = {"f32": "float", "f64": "double"}
 """The element type of a program's arrays -> `real` in the text."""
 
+FILES = {"bn_fused": "bn"}
+"""Modules of kernels whose CUDA text is in another's file."""
+
+_ALSO = re.compile(r"Also of ([\w,\s]+)\.")
 _NAME = re.compile(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(")
 
 
@@ -19,26 +23,41 @@ def file_text(
 ) -> str:
     """kernels.cu for one element type: of each file the kernels that belong to a wanted name, with their ops above.
 
-    A kernel belongs to a name that it has, or begins with before a `_`: `bn_forward_sums` to `bn_forward`. `instances`
-    has those of templates, such as `conv_direct_forward<6, 5>`, with their ops.
+    A kernel belongs to a name that it has, or begins with before a `_`: `bn_forward_sums` to `bn_forward`; and to those
+    that its comment names, `Also of bn_sums, bn_squares.` `instances` has those of templates, such as
+    `conv_direct_forward<6, 5>`, with their ops.
     """
     parts = [f"typedef {REAL[dtype]} real; /* the elements of all arrays but indices and masks */", *blocks("head")]
+    by_file: dict[str, dict[str, Iterable[str]]] = {}
     for module in sorted(wanted):
+        by_file.setdefault(file_of(module), {}).update(wanted[module])
+    for module, names in by_file.items():
         parts.append(f"/* ---- {module} ---- */")
         for block in blocks(module):
-            name = kernel_of(block)
-            owner = next((each for each in wanted[module] if name and belongs(name, each)), None)
-            if name is None:
+            owners = [each for each in names if belongs(block, each)]
+            if kernel_of(block) is None:
                 parts.append(block)
-            elif owner is not None:
-                parts += [*_about("", wanted[module][owner]), block]
+            elif owners:
+                parts += [*_about("", chain.from_iterable(names[each] for each in owners)), block]
     listed = (_about(f"instance {name}: ", ops) or (f"/* instance {name} */",) for name, ops in instances.items())
     return "\n".join((*(part.strip("\n") + "\n" for part in parts), *chain.from_iterable(listed)))
 
 
-def belongs(kernel: str, name: str) -> bool:
-    """Whether a kernel in CUDA is one of those that a kernel of NumPy's stands for."""
-    return kernel == name or kernel.startswith(f"{name}_")
+def belongs(block: str, name: str) -> bool:
+    """Whether a block's kernel is one of those that a kernel of NumPy's stands for."""
+    kernel = kernel_of(block)
+    return kernel is not None and (kernel == name or kernel.startswith(f"{name}_") or name in also(block))
+
+
+def also(block: str) -> frozenset[str]:
+    """The kernels of NumPy's that a block's comment names."""
+    found = _ALSO.search(block)
+    return frozenset(re.findall(r"\w+", found.group(1)) if found else ())
+
+
+def file_of(module: str) -> str:
+    """The file with the CUDA text of a module's kernels."""
+    return FILES.get(module, module)
 
 
 def _about(what: str, ops: Iterable[str]) -> tuple[str, ...]:
@@ -62,5 +81,6 @@ def blocks(module: str) -> tuple[str, ...]:
 
 def whole_text(module: str, dtype: str, instances: Iterable[str] = ()) -> str:
     """All kernels of a file, as tests and checks take them, and some instances of its templates."""
+    module = file_of(module)
     wanted = {name: () for name in map(kernel_of, blocks(module)) if name is not None}
     return file_text(dtype, {module: wanted}, dict.fromkeys(instances, ()))

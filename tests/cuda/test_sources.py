@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from backends.cupy_mpi.source import blocks, kernel_of, whole_text
+from backends.cupy_mpi.source import FILES, also, belongs, blocks, kernel_of, whole_text
 from tests.cuda.nvrtc import ARCHITECTURES, MISSING, compiled, library
 
 MODULES = sorted(
@@ -30,8 +30,9 @@ def test_it_is_compiled_for_a_gpu(module: str, dtype: str, architecture: str) ->
 
 @pytest.mark.parametrize("module", MODULES)
 def test_each_kernel_belongs_to_a_binding(module: str) -> None:
-    """By its name: as that of the binding, or with more words behind a `_`."""
-    bindings = vars(import_module(f"backends.cupy_mpi.kernels.cu_{module}"))
-    for name in filter(None, map(kernel_of, blocks(module))):
-        assert any(callable(each) and name in (known, *[name] * name.startswith(f"{known}_"))
-                   for known, each in bindings.items()), name  # fmt: skip
+    """By its name: as that of the binding, or with more words behind a `_`; and to all that its comment names."""
+    modules = (module, *(other for other, file in FILES.items() if file == module))
+    known = {name for each in modules for name in vars(import_module(f"backends.cupy_mpi.kernels.cu_{each}"))}
+    for block in filter(kernel_of, blocks(module)):
+        assert any(belongs(block, name) for name in known), kernel_of(block)
+        assert also(block) <= known, kernel_of(block)

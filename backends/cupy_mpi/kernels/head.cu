@@ -8,6 +8,12 @@ typedef long long i64;
 #define EACH(i, size)                                                               \
     for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x, stride = gridDim.x * (i64)blockDim.x; i < (size); i += stride)
 
+/* n/d without a division, for n < 2^31: `reciprocal` is that of d in launch.py. */
+__device__ __forceinline__ unsigned quotient(unsigned n, i64 reciprocal)
+{
+    return (unsigned)((n * (unsigned long long)(reciprocal & 0xffffffff)) >> (reciprocal >> 32));
+}
+
 template <typename T> __device__ T least(T a, T b) { return a < b ? a : b; }
 template <typename T> __device__ T most(T a, T b) { return a > b ? a : b; }
 

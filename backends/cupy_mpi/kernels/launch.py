@@ -24,6 +24,9 @@ THREADS = 256
 BLOCKS = 132 * 16
 """Blocks of a launch that goes through elements, at most: what the largest devices run at a time."""
 
+MOST_COUNTED = 2**31
+"""Places below it are divided without a division: `quotient` of head.cu."""
+
 ALIGNMENT = 64
 """Elements: rooms begin on multiples of them."""
 
@@ -73,6 +76,16 @@ def each(size: int, *arguments: Any, numbers: Sequence[float] = (), kernel: str 
 def rows(count: int, *arguments: Any, kernel: str = "", threads: int = THREADS) -> Steps:
     """A launch with a block a row: NAME(arguments…). None where there are no rows."""
     return (Launch(arguments, (count,), (threads,), kernel),) if count else ()
+
+
+def reciprocal(divisor: int) -> int:
+    """What `quotient(n, …)` of head.cu divides by, for n < 2³¹: a rounded 2^shift/divisor, and the shift above it.
+
+    An extent of 0 has none; there are no places then. T. Granlund, P. Montgomery, "Division by Invariant Integers
+    using Multiplication", 1994.
+    """
+    shift = 31 + (divisor - 1).bit_length()
+    return shift << 32 | -(-(1 << shift) // divisor) if divisor else 0
 
 
 class Engine(Protocol):
