@@ -1,0 +1,149 @@
+"""Launches of pools: in every layout images are [outer, depth, height, width, inner]."""
+
+from __future__ import annotations
+
+from math import prod
+
+from .launch import MOST_COUNTED, THREADS, Array, Launch, Steps, each, reciprocal
+
+Extents = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+
+def maxpool_forward(
+    x: Array,
+    y: Array,
+    indices: Array,
+    *,
+    window: Extents,
+    stride: Extents,
+    pad: Pads,
+    layout: str = "NCHW",
+    **_: object,
+) -> Steps | None:
+    """A thread an output."""
+    return _windows((x, y, indices), x, y, y, window, stride, pad, layout)
+
+
+def maxpool_dx(
+    dy: Array,
+    indices: Array,
+    dx: Array,
+    *,
+    window: Extents,
+    stride: Extents,
+    pad: Pads,
+    layout: str = "NCHW",
+    **_: object,
+) -> Steps | None:
+    """A thread an input."""
+    return _windows((dy, indices, dx), dx, dy, dx, window, stride, pad, layout)
+
+
+def avgpool_forward(
+    x: Array,
+    y: Array,
+    *,
+    window: Extents,
+    stride: Extents,
+    pad: Pads,
+    layout: str = "NCHW",
+    count_pad: bool = True,
+    **_: object,
+) -> Steps | None:
+    """A thread an output."""
+    return _windows((x, y), x, y, y, window, stride, pad, layout, (int(count_pad), *_behind(pad)))
+
+
+def avgpool_dx(
+    dy: Array,
+    dx: Array,
+    *,
+    window: Extents,
+    stride: Extents,
+    pad: Pads,
+    layout: str = "NCHW",
+    count_pad: bool = True,
+    **_: object,
+) -> Steps | None:
+    """A thread an input."""
+    return _windows((dy, dx), dx, dy, dx, window, stride, pad, layout, (int(count_pad), *_behind(pad)))
+
+
+def global_avgpool_forward(x: Array, y: Array, *, layout: str = "NCHW", **_: object) -> Steps:
+    """A warp a channel's image where its pixels lie together, else a thread."""
+    rows, pixels, columns = _global(x, layout)
+    if columns == 1:
+        return _warps(rows, x, y, rows, pixels)
+    return each(y.size, x, y, numbers=(pixels, columns), kernel="global_avgpool_forward_columns")
+
+
+def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> Steps | None:
+    """A thread an input."""
+    _, pixels, columns = _global(dx, layout)
+    if dx.size >= MOST_COUNTED:
+        return None
+    numbers = (pixels, columns, reciprocal(pixels * columns), reciprocal(columns))
+    return each(dx.size, dy, dx, numbers=numbers)
+
+
+def global_maxpool_forward(x: Array, y: Array, indices: Array, *, layout: str = "NCHW", **_: object) -> Steps:
+    """A warp a channel's image."""
+    _, pixels, columns = _global(x, layout)
+    return _warps(y.size, x, y, indices, y.size, pixels, columns)
+
+
+def global_maxpool_dx(dy: Array, indices: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> Steps:
+    """A thread an input."""
+    _, pixels, columns = _global(dx, layout)
+    return each(dx.size, dy, indices, dx, numbers=(pixels, columns))
+
+
+def _windows(
+    arrays: tuple[Array, ...],
+    image: Array,
+    pooled: Array,
+    result: Array,
+    window: Extents,
+    stride: Extents,
+    pad: Pads,
+    layout: str,
+    more: tuple[int, ...] = (),
+) -> Steps | None:
+    """A thread an element of the result: how windows lie along each axis, and what places are divided by."""
+    if result.size >= MOST_COUNTED:
+        return None
+    (inputs, _), (outputs, inner) = _extents(image, layout), _extents(pooled, layout)
+    before = tuple(first for first, _ in pad)
+    along = zip(inputs, outputs, _three(window), _three(stride), (*(0,) * (3 - len(pad)), *before), strict=True)
+    extents, _ = _extents(result, layout)
+    numbers = (*(number for axis in along for number in axis), inner, *map(reciprocal, (*extents, inner)), *more)
+    return each(result.size, *arrays, numbers=numbers)
+
+
+def _warps(count: int, *arguments: Array) -> Steps:
+    """A warp for each of so many."""
+    return (Launch(arguments, (-(-count * 32 // THREADS),)),) if count else ()
+
+
+def _behind(pad: Pads) -> Extents:
+    return (*(0,) * (3 - len(pad)), *(behind for _, behind in pad))
+
+
+def _extents(x: Array, layout: str) -> tuple[Extents, int]:
+    """(depth, height, width), and how many elements lie together at a pixel."""
+    if x.ndim != 4 or layout == "NCHW":
+        return _three(x.shape[2:]), 1
+    return _three(x.shape[1:3]), x.shape[3]
+
+
+def _global(x: Array, layout: str) -> tuple[int, int, int]:
+    """(rows, pixels, columns) of [outer, …, inner]."""
+    extents, inner = _extents(x, layout)
+    pixels = prod(extents)
+    return x.size // max(1, pixels * inner), pixels, inner
+
+
+def _three(extents: Extents) -> Extents:
+    """With ones before them."""
+    return (*(1,) * (3 - len(extents)), *extents)
