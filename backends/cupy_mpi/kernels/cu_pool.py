@@ -72,15 +72,15 @@ def avgpool_dx(
 
 def global_avgpool_forward(x: Array, y: Array, *, layout: str = "NCHW", **_: object) -> Steps:
     """A warp a channel's image where its pixels lie together, else a thread."""
-    rows, pixels, columns = _global(x, layout)
+    pixels, columns = _global(x, layout)
     if columns == 1:
-        return _warps(rows, x, y, rows, pixels)
+        return _warps(y.size, x, y, y.size, pixels)
     return each(y.size, x, y, numbers=(pixels, columns), kernel="global_avgpool_forward_columns")
 
 
 def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> Steps | None:
     """A thread an input."""
-    _, pixels, columns = _global(dx, layout)
+    pixels, columns = _global(dx, layout)
     if dx.size >= MOST_COUNTED:
         return None
     numbers = (pixels, columns, reciprocal(pixels * columns), reciprocal(columns))
@@ -89,13 +89,13 @@ def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object
 
 def global_maxpool_forward(x: Array, y: Array, indices: Array, *, layout: str = "NCHW", **_: object) -> Steps:
     """A warp a channel's image."""
-    _, pixels, columns = _global(x, layout)
+    pixels, columns = _global(x, layout)
     return _warps(y.size, x, y, indices, y.size, pixels, columns)
 
 
 def global_maxpool_dx(dy: Array, indices: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> Steps:
     """A thread an input."""
-    _, pixels, columns = _global(dx, layout)
+    pixels, columns = _global(dx, layout)
     return each(dx.size, dy, indices, dx, numbers=(pixels, columns))
 
 
@@ -137,11 +137,10 @@ def _extents(x: Array, layout: str) -> tuple[Extents, int]:
     return _three(x.shape[1:3]), x.shape[3]
 
 
-def _global(x: Array, layout: str) -> tuple[int, int, int]:
-    """(rows, pixels, columns) of [outer, …, inner]."""
+def _global(x: Array, layout: str) -> tuple[int, int]:
+    """(pixels, columns) of [outer, …, inner]."""
     extents, inner = _extents(x, layout)
-    pixels = prod(extents)
-    return x.size // max(1, pixels * inner), pixels, inner
+    return prod(extents), inner
 
 
 def _three(extents: Extents) -> Extents:
