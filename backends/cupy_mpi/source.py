@@ -14,6 +14,7 @@ REAL = {"f32": "float", "f64": "double"}
 FILES = {"bn_fused": "bn"}
 """Modules of kernels whose CUDA text is in another's file."""
 
+_NEEDS = re.compile(r"// needs (.+)\n")
 _ALSO = re.compile(r"Also of ([\w,\s]+)\.")
 _NAME = re.compile(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(")
 
@@ -25,13 +26,16 @@ def file_text(
 
     A kernel belongs to a name that it has, or begins with before a `_`: `bn_forward_sums` to `bn_forward`; and to those
     that its comment names, `Also of bn_sums, bn_squares.` `instances` has those of templates, such as
-    `conv_direct_forward<6, 5>`, with their ops.
+    `conv_direct_forward<6, 5>`, with their ops. What a file says it needs comes whole.
     """
     parts = [f"typedef {REAL[dtype]} real; /* the elements of all arrays but indices and masks */", *blocks("head")]
     by_file: dict[str, dict[str, Iterable[str]]] = {}
     for module in sorted(wanted):
         by_file.setdefault(file_of(module), {}).update(wanted[module])
-    for module, names in by_file.items():
+    whole = dict.fromkeys(chain.from_iterable(map(needed, by_file)))
+    for module in whole:
+        parts += [f"/* ---- {module} ---- */", *blocks(module)]
+    for module, names in ((each, names) for each, names in by_file.items() if each not in whole):
         parts.append(f"/* ---- {module} ---- */")
         for block in blocks(module):
             owners = [each for each in names if belongs(block, each)]
@@ -75,8 +79,19 @@ def kernel_of(block: str) -> str | None:
 @cache
 def blocks(module: str) -> tuple[str, ...]:
     """The blocks of a file: each begins with a comment at the beginning of a line."""
-    text = resources("backends.cupy_mpi.kernels").joinpath(f"{module}.cu").read_text(encoding="utf-8")
-    return tuple(block for block in re.split(r"(?m)^(?=/\*)", text) if block.strip())
+    return tuple(block for block in re.split(r"(?m)^(?=/\*)", _NEEDS.sub("", _text(module))) if block.strip())
+
+
+@cache
+def needed(module: str) -> tuple[str, ...]:
+    """The files whose text stands before that of a file, which names them in its first line: `// needs conv_parts`."""
+    found = _NEEDS.match(_text(module))
+    names = found.group(1).split(", ") if found else []
+    return tuple(dict.fromkeys(each for name in names for each in (*needed(name), name)))
+
+
+def _text(module: str) -> str:
+    return resources("backends.cupy_mpi.kernels").joinpath(f"{module}.cu").read_text(encoding="utf-8")
 
 
 def whole_text(module: str, dtype: str, instances: Iterable[str] = ()) -> str:

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from backends.cupy_mpi.kernels.launch import kernels_in
+
 ARCHITECTURES = ("sm_80", "sm_90")
 MISSING = "NVRTC is not installed: `pip install dlc[cuda-check]` has it"
 
@@ -26,11 +28,16 @@ def library() -> ctypes.CDLL | None:
 
 
 def compiled(source: str, architecture: str, options: Sequence[str] = ()) -> bytes:
-    """The code of a text for an architecture; AssertionError with the compiler's words where it says any."""
+    """The code of a text, and of the instances of templates that it lists, for an architecture.
+
+    AssertionError with the compiler's words where it says any.
+    """
     lib = library()
     assert lib is not None
     program = ctypes.c_void_p()
     assert not lib.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
+    for name in filter("<".__contains__, kernels_in(source)):
+        assert not lib.nvrtcAddNameExpression(program, name.encode())
     told = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17", *(each.encode() for each in options)]
     status = lib.nvrtcCompileProgram(program, len(told), (ctypes.c_char_p * len(told))(*told))
     said = _read(lib, program, "ProgramLog").rstrip(b"\0").decode()

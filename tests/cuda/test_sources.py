@@ -16,13 +16,16 @@ MODULES = sorted(
     if each.name.endswith(".cu") and each.name != "head.cu"
 )
 
+INSTANCES: dict[str, tuple[str, ...]] = {}
+"""Of templates some that programs ask for."""
+
 
 @pytest.mark.skipif(library() is None, reason=MISSING)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("module", MODULES)
 def test_it_is_compiled_for_a_gpu(module: str, dtype: str, architecture: str) -> None:
-    text = whole_text(module, dtype)
+    text = whole_text(module, dtype, INSTANCES.get(module, ()))
     code = compiled(text, architecture)
     for name in filter(None, map(kernel_of, blocks(module))):
         assert name.encode() in code

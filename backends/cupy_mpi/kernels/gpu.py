@@ -41,6 +41,8 @@ class Gpu:
 
     def passed(self, value: Any) -> Any:
         """As NumPy's numbers of the same sizes; an array is where it begins, so that no call keeps one alive."""
+        if isinstance(value, tuple):
+            return np.array(value, np.int32)  # CuPy passes it by value, as a struct
         if isinstance(value, int):
             return np.int64(value)
         if isinstance(value, float):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import prod
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
@@ -34,9 +35,10 @@ ALIGNMENT = 64
 class Launch(NamedTuple):
     """One launch: so many blocks of so many threads along x, y, z.
 
-    `arguments` are arrays (None is passed as NULL), rooms, whole numbers (i64 in the text) and others (real). `kernel`
-    is the function of kernels.cu, "" for the one that is called as the NumPy kernel is, or an instance of a template
-    such as `conv_direct_forward<6, 5>`; where kernels.cu does not have it, the call is for NumPy.
+    `arguments` are arrays (None is passed as NULL), rooms, whole numbers (i64 in the text), others (real) and tuples of
+    whole numbers (a struct whose members are ints). `kernel` is the function of kernels.cu, "" for the one that is
+    called as the NumPy kernel is, or an instance of a template such as `conv_direct_forward<6, 5>`; where kernels.cu
+    does not have it, the call is for NumPy.
     """
 
     arguments: tuple[Any, ...]
@@ -45,19 +47,28 @@ class Launch(NamedTuple):
     kernel: str = ""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Room:
+    """So many elements that the steps of one call work in, holding anything; the same room is the same memory."""
+
+    elements: int
+
+
+class Matrices(NamedTuple):
+    """A matrix, or a stack of them, in a room, of that shape from an element on; `turned` swaps rows and columns."""
+
+    room: Room
+    shape: tuple[int, ...]
+    begin: int = 0
+    turned: bool = False
+
+
 class Product(NamedTuple):
     """out = left · right, of matrices or of stacks of them, by the library for matrices."""
 
-    left: Array
-    right: Array
-    out: Array
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Room:
-    """So many elements that the launches of one call work in, holding anything; the same room is the same memory."""
-
-    elements: int
+    left: Array | Matrices
+    right: Array | Matrices
+    out: Array | Matrices
 
 
 Steps = tuple[Launch | Product, ...]
@@ -100,7 +111,7 @@ class Engine(Protocol):
         """What launches a kernel: (blocks, threads, arguments as `passed` gives them)."""
 
     def passed(self, value: Any) -> Any:
-        """An argument as a launch takes it: a pointer, an i64 or a real."""
+        """An argument as a launch takes it: a pointer, an i64, a real or a struct of ints."""
 
     def product(self, left: Array, right: Array, out: Array) -> None:
         """out = left · right."""
@@ -180,21 +191,32 @@ def _prepared(
     launches = [step._replace(kernel=step.kernel or name) if isinstance(step, Launch) else step for step in steps]
     if not all(engine.has(step.kernel) for step in launches if isinstance(step, Launch)):
         return None
-    places = _places(engine, [step for step in launches if isinstance(step, Launch)])
+    places = _places(engine, launches)
     return tuple(_run(engine, step, places) for step in launches)
 
 
 def _run(engine: Engine, step: Launch | Product, places: dict[Room, Array]) -> tuple[Callable[..., None], Any]:
     """What does a step, and with which arguments."""
     if isinstance(step, Product):
-        return engine.product, step
+        return engine.product, tuple(_matrices(each, places) for each in step)
     arguments = (places[each] if isinstance(each, Room) else each for each in step.arguments)
     return engine.launcher(step.kernel), (step.blocks, step.threads, tuple(map(engine.passed, arguments)))
 
 
-def _places(engine: Engine, launches: Sequence[Launch]) -> dict[Room, Array]:
+def _matrices(operand: Array | Matrices, places: dict[Room, Array]) -> Array:
+    """The array that a product works on."""
+    if not isinstance(operand, Matrices):
+        return operand
+    array = places[operand.room][operand.begin : operand.begin + prod(operand.shape)].reshape(operand.shape)
+    outer = range(len(operand.shape) - 2)
+    return array.transpose(*outer, len(outer) + 1, len(outer)) if operand.turned else array
+
+
+def _places(engine: Engine, steps: Sequence[Launch | Product]) -> dict[Room, Array]:
     """Where rooms are: one behind the other in the memory that all calls share."""
-    rooms = dict.fromkeys(each for launch in launches for each in launch.arguments if isinstance(each, Room))
+    arguments = (each for step in steps for each in (step.arguments if isinstance(step, Launch) else step))
+    named = (each.room if isinstance(each, Matrices) else each for each in arguments)
+    rooms = dict.fromkeys(each for each in named if isinstance(each, Room))
     ends = list(accumulate(-(-room.elements // ALIGNMENT) * ALIGNMENT for room in rooms))
     if not ends:
         return {}

@@ -64,6 +64,8 @@ class OnCpu:
 
     def passed(self, value: Any) -> Any:
         """As C types of the same sizes."""
+        if isinstance(value, tuple):
+            return (ctypes.c_int * len(value))(*value)
         if isinstance(value, int):
             return ctypes.c_longlong(value)
         if isinstance(value, float):
