@@ -1,0 +1,444 @@
+"""Launches of batch normalisation: those of each group that has samples at hand.
+
+Parts of a channel's values are summed up by a block each; then a warp a channel adds up what these know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any, NamedTuple
+
+from .launch import MOST_COUNTED, Array, Launch, Room, Steps, each, reciprocal, rows
+
+ENOUGH_BLOCKS = 132 * 8
+"""More parts than give so many blocks are not made."""
+
+PART = 2048
+"""Values of the smallest part of a channel, or 32 times the rows of it."""
+
+
+class Group(NamedTuple):
+    """The samples of a group that are at hand, and how they lie in memory (bn.cu)."""
+
+    row: int  # of the group in tables
+    first: bool  # whether its first sample is at hand
+    adds: bool  # whether the first sample of one before it is, too
+    share: float  # of the pixels of whole images that is at hand
+    values: int  # of a channel in the whole group
+    size: int  # elements at hand
+    samples: slice
+    inmost: bool  # samples lie along the last axis
+    runs: tuple[int, ...]  # () for rows [row, channel]
+    places: tuple[int, ...]
+    channels: int
+
+    def of(self, x: Array) -> Array:
+        """The group's part of an array like x, from its first element on."""
+        return x[..., self.samples] if self.inmost else x[self.samples]
+
+    def sums(self, kernel: str, width: int, *arrays: Array) -> tuple[Steps, Room, int]:
+        """The launch that sums up parts into [part, channel] of so many numbers each, its result and the parts."""
+        values = self.size // max(1, self.channels)
+        if self.runs:
+            columns, most = self.channels, -(-values // PART)
+        else:
+            columns, most = -(-self.channels // 32), -(-values // (PART // 32))
+        parts = max(1, min(-(-ENOUGH_BLOCKS // max(1, columns)), most))
+        room = Room(width * parts * self.channels)
+        numbers = self.runs or (values, self.channels)
+        name = kernel if self.runs else f"{kernel}_rows"
+        return (Launch((*arrays, room, *numbers), (columns, parts), kernel=name),), room, parts
+
+    def finish(self, kernel: str, *arguments: Any) -> Steps:
+        """A warp a channel."""
+        return rows(self.channels, *arguments, kernel=kernel, threads=32)
+
+    def each_channel(self, kernel: str, *arrays: Array | Room, numbers: tuple[float, ...]) -> Steps:
+        """A thread a channel."""
+        return each(self.channels, *arrays, numbers=numbers, kernel=kernel)
+
+    def each_value(self, kernel: str, *arrays: Array | Room | None, more: float) -> Steps:
+        """A thread an element."""
+        return each(self.size, *arrays, numbers=(*self.places, more), kernel=kernel)
+
+
+def bn_forward(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    mean: Array,
+    variance: Array,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    **told: Any,
+) -> Steps | None:
+    """Sums, then values."""
+    return normalise(x, scale, shift, None, y, batch_mean, batch_rstd, 0, **told)
+
+
+def normalise(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    added: Array | None,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    relu: int,
+    *,
+    eps: float,
+    **told: Any,
+) -> Steps | None:
+    """y of a group's own mean and variance."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps = zeros(groups, scale.size, batch_mean, batch_rstd)
+    for group in groups:
+        mean, rstd = batch_mean[group.row], batch_rstd[group.row]
+        summed, known, parts = group.sums("bn_forward_moments", 3, group.of(x))
+        finished = group.finish("bn_forward_finish", known, mean, rstd, parts, float(eps))
+        steps += (*summed, *finished, *values_of(group, x, mean, rstd, scale, shift, added, y, relu))
+    return steps
+
+
+def values_of(
+    group: Group,
+    x: Array,
+    mean: Array,
+    rstd: Array | Room,
+    scale: Array,
+    shift: Array,
+    added: Array | None,
+    y: Array,
+    relu: int,
+) -> Steps:
+    """y of a mean and 1/√(variance + ε) by channel."""
+    also = None if added is None else group.of(added)
+    arrays = (group.of(x), mean, rstd, scale, shift, also, group.of(y))
+    return group.each_value("bn_forward_values", *arrays, more=relu)
+
+
+def bn_sums(x: Array, sums: Array, **told: Any) -> Steps | None:
+    """Of the samples at hand."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps = zeros(groups, channels_of(x, **told), sums)
+    for group in groups:
+        summed, known, parts = group.sums("bn_forward_moments", 3, group.of(x))
+        steps += (*summed, *group.finish("bn_sums_finish", known, sums[group.row], parts))
+    return steps
+
+
+def bn_squares(x: Array, sums: Array, squares: Array, **told: Any) -> Steps | None:
+    """Of the samples at hand, around the mean of all."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps = zeros(groups, channels_of(x, **told), squares)
+    for group in groups:
+        summed, known, parts = group.sums("bn_forward_moments", 3, group.of(x))
+        tables = (sums[group.row], squares[group.row])
+        steps += (*summed, *group.finish("bn_squares_finish", known, *tables, parts, float(group.values)))
+    return steps
+
+
+def bn_apply(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    **told: Any,
+) -> Steps | None:
+    """Values of whole sums."""
+    return apply(x, scale, shift, sums, squares, None, y, batch_mean, batch_rstd, 0, **told)
+
+
+def apply(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    sums: Array,
+    squares: Array,
+    added: Array | None,
+    y: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    relu: int,
+    *,
+    eps: float,
+    **told: Any,
+) -> Steps | None:
+    """y of a group's whole sums and sums of squares."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps = zeros(groups, scale.size, batch_mean, batch_rstd)
+    for group in groups:
+        mean, rstd = batch_mean[group.row], batch_rstd[group.row]
+        tables = (sums[group.row], squares[group.row], mean, rstd)
+        steps += group.each_channel("bn_apply_finish", *tables, numbers=(float(group.values), float(eps)))
+        steps += values_of(group, x, mean, rstd, scale, shift, added, y, relu)
+    return steps
+
+
+def bn_inference(
+    x: Array, scale: Array, shift: Array, mean: Array, variance: Array, y: Array, **told: Any
+) -> Steps | None:
+    """Values of the running averages."""
+    return infer(x, scale, shift, mean, variance, None, y, 0, **told)
+
+
+def infer(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    mean: Array,
+    variance: Array,
+    added: Array | None,
+    y: Array,
+    relu: int,
+    *,
+    eps: float,
+    layout: str = "NCHW",
+    **_: object,
+) -> Steps | None:
+    """y of the running averages."""
+    steps: Steps = ()
+    samples = x.shape[3] if x.ndim == 4 and layout == "CHWN" else x.shape[0]
+    groups = groups_of(x, max(1, samples), samples, layout=layout)
+    if groups is None:
+        return None
+    for group in groups:
+        rstd = Room(group.channels)
+        steps += group.each_channel("bn_inference_finish", variance, rstd, numbers=(float(eps),))
+        steps += values_of(group, x, mean, rstd, scale, shift, added, y, relu)
+    return steps
+
+
+def bn_dx(
+    dy: Array,
+    x: Array,
+    scale: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dx: Array,
+    dscale: Array,
+    dshift: Array,
+    **told: Any,
+) -> Steps | None:
+    """Sums, then values."""
+    return gradients(dy, None, x, scale, batch_mean, batch_rstd, dx, dscale, dshift, **told)
+
+
+def gradients(
+    dy: Array,
+    y: Array | None,
+    x: Array,
+    scale: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dx: Array,
+    dscale: Array,
+    dshift: Array,
+    **told: Any,
+) -> Steps | None:
+    """The gradients by x, scale and shift; where y is given dy counts where y > 0."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps: Steps = ()
+    for group in groups:
+        sums, products = Room(group.channels), Room(group.channels)
+        steps += sums_of_dy(group, dy, y, x, batch_mean, batch_rstd, sums, products)
+        steps += values_of_dx(group, dy, y, x, scale, batch_mean, batch_rstd, sums, products, dx)
+        steps += shares_of(group, sums, products, dscale, dshift)
+    return (*zero_unless_begun(groups, dscale, dshift), *steps)
+
+
+def sums_of_dy(
+    group: Group,
+    dy: Array,
+    y: Array | None,
+    x: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dy_sums: Array | Room,
+    dyx_sums: Array | Room,
+) -> Steps:
+    """Σ dy and Σ dy·x̂ of a group's samples at hand."""
+    mean, rstd = batch_mean[group.row], batch_rstd[group.row]
+    slopes = (group.of(dy), None if y is None else group.of(y))
+    summed, known, parts = group.sums("bn_dx_sums", 2, *slopes, group.of(x), mean)
+    return (*summed, *group.finish("bn_dx_finish", known, rstd, dy_sums, dyx_sums, parts))
+
+
+def values_of_dx(
+    group: Group,
+    dy: Array,
+    y: Array | None,
+    x: Array,
+    scale: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dy_sums: Array | Room,
+    dyx_sums: Array | Room,
+    dx: Array,
+) -> Steps:
+    """The gradient by x, of whole sums."""
+    slopes = (group.of(dy), None if y is None else group.of(y), group.of(x), scale)
+    tables = (batch_mean[group.row], batch_rstd[group.row], dy_sums, dyx_sums)
+    return group.each_value("bn_dx_values", *slopes, *tables, group.of(dx), more=1 / group.values)
+
+
+def shares_of(group: Group, dy_sums: Array | Room, dyx_sums: Array | Room, dscale: Array, dshift: Array) -> Steps:
+    """What a group that begins here adds to the gradients by scale and shift."""
+    numbers = (int(group.adds), group.share)
+    return group.each_channel("bn_dx_shares", dy_sums, dyx_sums, dscale, dshift, numbers=numbers) if group.first else ()
+
+
+def bn_grad_sums(
+    dy: Array, x: Array, batch_mean: Array, batch_rstd: Array, dy_sums: Array, dyx_sums: Array, **told: Any
+) -> Steps | None:
+    """Of the samples at hand."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps = zeros(groups, batch_mean.shape[-1], dy_sums, dyx_sums)
+    for group in groups:
+        tables = (dy_sums[group.row], dyx_sums[group.row])
+        steps += sums_of_dy(group, dy, None, x, batch_mean, batch_rstd, *tables)
+    return steps
+
+
+def bn_grad_apply(
+    dy: Array,
+    x: Array,
+    scale: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    dy_sums: Array,
+    dyx_sums: Array,
+    dx: Array,
+    dscale: Array,
+    dshift: Array,
+    **told: Any,
+) -> Steps | None:
+    """Values of whole sums."""
+    groups = groups_of(x, **told)
+    if groups is None:
+        return None
+    steps = zero_unless_begun(groups, dscale, dshift)
+    for group in groups:
+        tables = (dy_sums[group.row], dyx_sums[group.row])
+        steps += values_of_dx(group, dy, None, x, scale, batch_mean, batch_rstd, *tables, dx)
+        steps += shares_of(group, *tables, dscale, dshift)
+    return steps
+
+
+def bn_statistics(
+    x: Array,
+    batch_mean: Array,
+    batch_rstd: Array,
+    mean_sum: Array,
+    variance_sum: Array,
+    *,
+    group: int,
+    count: int,
+    eps: float,
+    groups: int | None = None,
+    **told: Any,
+) -> Steps | None:
+    """A group after the other."""
+    found = groups_of(x, group, count, **told)
+    if found is None:
+        return None
+    steps = zero_unless_begun(found, mean_sum, variance_sum)
+    for one in (begun for begun in found if begun.first):
+        tables = (batch_mean[one.row], batch_rstd[one.row], mean_sum, variance_sum)
+        unbiased = one.values / max(1, one.values - 1)
+        numbers = (int(one.adds), float(groups or -(-count // group)), unbiased, float(eps))
+        steps += one.each_channel("", *tables, numbers=numbers)
+    return steps
+
+
+def bn_update(
+    mean: Array, variance: Array, mean_sum: Array, variance_sum: Array, *, momentum: float, **_: object
+) -> Steps:
+    """A thread a channel."""
+    return each(mean.size, mean, variance, mean_sum, variance_sum, numbers=(float(momentum),))
+
+
+def shape_of(x: Array, layout: str) -> tuple[int, int, int]:
+    """(samples, channels, pixels)."""
+    if x.ndim == 4 and layout == "NHWC":
+        return x.shape[0], x.shape[3], x.shape[1] * x.shape[2]
+    if x.ndim == 4 and layout == "CHWN":
+        return x.shape[3], x.shape[0], x.shape[1] * x.shape[2]
+    return x.shape[0], x.shape[1], prod(x.shape[2:])
+
+
+def channels_of(x: Array, layout: str = "NCHW", **_: object) -> int:
+    """How many there are."""
+    return shape_of(x, layout)[1]
+
+
+def groups_of(
+    x: Array,
+    group: int,
+    count: int,
+    position: int = 0,
+    first: int = 0,
+    pixels: int | None = None,
+    layout: str = "NCHW",
+    **_: object,
+) -> list[Group] | None:
+    """The groups that the samples of x belong to, in order; None where there are too many elements to be counted."""
+    return list(_groups(x, group, count, position, first, pixels, layout)) if x.size < MOST_COUNTED else None
+
+
+def _groups(
+    x: Array, group: int, count: int, position: int, first: int, pixels: int | None, layout: str
+) -> Iterator[Group]:
+    samples, channels, here = shape_of(x, layout)
+    start, end, inmost, adds = position, position + samples, x.ndim == 4 and layout == "CHWN", False
+    while start < end:
+        row = (start - first) // group
+        begin = first + row * group
+        stop = min(end, begin + group)
+        size = (stop - start) * channels * here
+        runs: tuple[int, ...] = ()
+        inner, length, whole = 1, max(1, size), 0
+        if inmost:
+            runs = ((stop - start) * here, stop - start, samples, here * samples, reciprocal(stop - start))
+            inner, length, whole = here * (stop - start), stop - start, samples
+        elif layout != "NHWC" or x.ndim != 4:
+            runs = ((stop - start) * here, here, channels * here, here, reciprocal(here)) if here > 1 else ()
+            inner = here
+        places = (length, whole, reciprocal(length), channels, reciprocal(inner), reciprocal(channels))
+        part = slice(start - position, stop - position)
+        values = min(group, count - begin) * (here if pixels is None else pixels)
+        share = 1.0 if pixels is None else here / pixels
+        yield Group(row, start == begin, adds, share, values, size, part, inmost, runs, places, channels)
+        start, adds = stop, adds or start == begin
+
+
+def zeros(groups: list[Group], channels: int, *tables: Array) -> Steps:
+    """The rows of tables that no group at hand fills."""
+    filled = {group.row for group in groups}
+    empty = [table[row] for table in tables for row in range(len(table)) if row not in filled]
+    return tuple(step for table in empty for step in each(channels, table, kernel="bn_forward_zero"))
+
+
+def zero_unless_begun(groups: list[Group], *sums: Array) -> Steps:
+    """Zeros where no group begins here that would write."""
+    if any(group.first for group in groups):
+        return ()
+    return tuple(step for array in sums for step in each(array.size, array, kernel="bn_forward_zero"))
