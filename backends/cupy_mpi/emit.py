@@ -19,7 +19,7 @@ def emit(emission: Emission) -> dict[str, bytes]:
     emission = replace(emission, library="CuPy", plan=emission.plan.with_(kernels="cuda"))
     kernels = cuda_kernels(emission)
     found = folder(emission, kernels)
-    found |= {f"kernels/{name}": _kernel_file(name) for name in (*ENGINES, *kernels.bindings())}
+    found |= {f"kernels/{name}": _kernel_file(name) for name in (*ENGINES, *kernels.launching())}
     found |= dict(_runtime())
     return dict(sorted(found.items()))
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 
+from backends.cupy_mpi.calls import binding, bindings, instances
 from backends.cupy_mpi.source import file_text
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
@@ -23,9 +22,10 @@ ALONE = 4
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The kernels that a program calls, with their ops, and which of them are in CUDA."""
+    """The kernels that a program calls, with their ops, and the instances of templates in CUDA that it needs."""
 
     ops: Mapping[Kernel, tuple[str, ...]]
+    instances: Mapping[str, tuple[str, ...]]
     dtype: str
 
     @property
@@ -36,7 +36,7 @@ class Kernels:
     @property
     def in_cuda(self) -> tuple[Kernel, ...]:
         """Those with a binding."""
-        return tuple(kernel for kernel in self.ops if is_bound(kernel))
+        return tuple(kernel for kernel in self.ops if binding(kernel))
 
     def files(self) -> dict[str, bytes]:
         """`kernels.cu` and `compiled.py`."""
@@ -46,20 +46,20 @@ class Kernels:
         """Nothing but the NumPy kernels themselves: what launches is no part of theirs."""
         return ()
 
-    def bindings(self) -> list[str]:
+    def launching(self) -> list[str]:
         """The files of the bindings."""
-        return sorted({f"{_bindings(kernel)}.py" for kernel in self.in_cuda})
+        return sorted({f"{bindings(kernel)}.py" for kernel in self.in_cuda})
 
     def _source(self) -> str:
         wanted: dict[str, dict[str, tuple[str, ...]]] = {}
         for kernel in self.in_cuda:
             wanted.setdefault(kernel.module, {})[kernel.function] = _named(self.ops[kernel])
-        return f"{HEADER}\n{file_text(self.dtype, wanted)}"
+        return f"{HEADER}\n{file_text(self.dtype, wanted, {name: _named(ops) for name, ops in self.instances.items()})}"
 
     def _module(self) -> str:
         """The text of compiled.py."""
         missing = sorted({kernel.function for kernel in self.ops} - {kernel.function for kernel in self.in_cuda})
-        names = sorted({kernel.module for kernel in self.ops} | {_bindings(kernel) for kernel in self.in_cuda})
+        names = sorted({kernel.module for kernel in self.ops} | {bindings(kernel) for kernel in self.in_cuda})
         lines = [
             '"""The kernels of this program in CUDA: kernels.cu, for the GPU at hand or what stands for it."""',
             "",
@@ -79,7 +79,7 @@ class Kernels:
         ]
         for kernel in self.in_cuda:
             name = kernel.function
-            lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", f"{_bindings(kernel)}.{name}"))]
+            lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", f"{bindings(kernel)}.{name}"))]
         if missing:
             lines += ["", "# Without a kernel in CUDA: NumPy's, on copies of the arrays in the processor's memory."]
         for kernel in self.ops:
@@ -97,18 +97,8 @@ def cuda_kernels(emission: Emission) -> Kernels:
             for made in segment.instructions:
                 if isinstance(made, Compute):
                     ops.setdefault(emission.kernel(made), {})[made.address] = None
-    return Kernels({kernel: tuple(addresses) for kernel, addresses in ops.items()}, emission.program.dtype)
-
-
-def is_bound(kernel: Kernel) -> bool:
-    """Whether there are kernels in CUDA for calls of one of NumPy's."""
-    module = f"backends.cupy_mpi.kernels.{_bindings(kernel)}"
-    return find_spec(module) is not None and hasattr(import_module(module), kernel.function)
-
-
-def _bindings(kernel: Kernel) -> str:
-    """The module that has the binding of a kernel."""
-    return f"cu_{kernel.module}"
+    calls = {kernel: tuple(addresses) for kernel, addresses in ops.items()}
+    return Kernels(calls, instances(emission), emission.program.dtype)
 
 
 def _named(ops: tuple[str, ...]) -> tuple[str, ...]:

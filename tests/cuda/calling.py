@@ -80,6 +80,12 @@ def launches(key: Key, arrays: Sequence[Any], **told: Any) -> list[Launch] | Non
     return None if steps is None else [step for step in steps if isinstance(step, Launch)]
 
 
+def drawn(dtype: str, *shape: int) -> Array:
+    """Normally distributed numbers that the element type has."""
+    values = np.random.default_rng([1, *shape]).standard_normal(shape)
+    return np.asarray(values).astype(DTYPES[dtype]).astype(np.float64)
+
+
 def empty(*shape: int, dtype: Any = np.float64) -> Array:
     """A result before the call: not-a-numbers, or for integers a number that is in the way."""
     return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 77, dtype)
