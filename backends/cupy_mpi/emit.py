@@ -9,8 +9,11 @@ from importlib.resources import files as resources
 from backends.cupy_mpi.program import cuda_kernels
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.emit import folder
+from backends.numpy_mpi.folder import module_files
 
-ENGINES = ("engines.py", "gpu.py", "launch.py", "on_cpu.h", "on_cpu.py")
+KERNELS = "backends.cupy_mpi.kernels"
+
+ENGINES = ("engines", "gpu", "on_cpu")
 """What runs kernels, in any program."""
 
 
@@ -19,13 +22,10 @@ def emit(emission: Emission) -> dict[str, bytes]:
     emission = replace(emission, library="CuPy", plan=emission.plan.with_(kernels="cuda"))
     kernels = cuda_kernels(emission)
     found = folder(emission, kernels)
-    found |= {f"kernels/{name}": _kernel_file(name) for name in (*ENGINES, *kernels.launching())}
+    found |= module_files(KERNELS, (*ENGINES, *kernels.launching()))
+    found["kernels/on_cpu.h"] = resources(KERNELS).joinpath("on_cpu.h").read_bytes()
     found |= dict(_runtime())
     return dict(sorted(found.items()))
-
-
-def _kernel_file(name: str) -> bytes:
-    return resources("backends.cupy_mpi.kernels").joinpath(name).read_bytes()
 
 
 def _runtime() -> Iterator[tuple[str, bytes]]:

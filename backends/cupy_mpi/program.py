@@ -47,8 +47,8 @@ class Kernels:
         return ()
 
     def launching(self) -> list[str]:
-        """The files of the bindings."""
-        return sorted({f"{bindings(kernel)}.py" for kernel in self.in_cuda})
+        """The modules of the bindings."""
+        return sorted({bindings(kernel) for kernel in self.in_cuda})
 
     def _source(self) -> str:
         wanted: dict[str, dict[str, tuple[str, ...]]] = {}

@@ -12,14 +12,20 @@ from dlc.ir.training import Choice
 
 def kernel_files(kernels: Iterable[Kernel]) -> dict[str, bytes]:
     """`kernels/…` with the modules of these kernels and those that they import in turn."""
-    pending, found = sorted({kernel.module for kernel in kernels}), dict[str, bytes]()
+    found = module_files("backends.numpy_mpi.kernels", {kernel.module for kernel in kernels})
+    found["kernels/__init__.py"] = b'"""The kernels that this program calls."""\n'
+    return found
+
+
+def module_files(package: str, modules: Iterable[str]) -> dict[str, bytes]:
+    """`kernels/…` with modules of a package and those of it that they import in turn."""
+    pending, found = sorted(modules), dict[str, bytes]()
     while pending:
         module = pending.pop()
         path = f"kernels/{module}.py"
         if path not in found:
-            found[path] = resources("backends.numpy_mpi.kernels").joinpath(f"{module}.py").read_bytes()
+            found[path] = resources(package).joinpath(f"{module}.py").read_bytes()
             pending.extend(_siblings(found[path]))
-    found["kernels/__init__.py"] = b'"""The kernels that this program calls."""\n'
     return found
 
 
