@@ -1,4 +1,4 @@
-"""Rows of tables in C, and sums of gradients, against the NumPy kernels."""
+"""Rows of tables in C, sums of gradients and their clipping, against the NumPy kernels."""
 
 from __future__ import annotations
 
@@ -72,3 +72,37 @@ def test_sums_that_are_left_to_numpy(sums: Bound) -> None:
     x = np.ones((2, 3))
     assert not sums.call(("sum", "sum", ""), "f64", [x, x])
     assert not sums.call(("sum", "sum", ""), "f64", [x] * (gradients.MOST + 2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bound_", [0.5, 1e9, 0.0])
+def test_clipping(sums: Bound, dtype: str, bound_: float) -> None:
+    rng, eps = np.random.default_rng(3), np.finfo(DTYPES[dtype]).eps
+    start = [rng.standard_normal(size).astype(DTYPES[dtype]) for size in (1, 0, 7, 16, 33, 70_001)]
+    right = [each.astype(np.float64) for each in start]
+    kernel("clip", "clip")(*right, kind="norm", bound=bound_)
+    found = []
+    for count in (1, 2):
+        threads(sums.library, count)
+        gradients_ = [each.copy() for each in start]
+        assert sums.call(("clip", "clip", ""), dtype, gradients_, kind="norm", bound=bound_)
+        for each, expected in zip(gradients_, right, strict=True):
+            assert np.all(np.abs(each - expected) <= 4 * eps * np.abs(expected))
+        found.append(np.concatenate(gradients_))
+    assert np.array_equal(*found), "the number of threads changes the result"
+
+
+def test_clipping_of_what_is_no_number(sums: Bound) -> None:
+    """As NumPy's: a sum that is no number leaves all, an infinite one ends all."""
+    for wrong in (np.nan, np.inf):
+        one, two = (np.array([1.0, wrong, 3.0]) for _ in (1, 2))
+        assert sums.call(("clip", "clip", ""), "f64", [one], kind="norm", bound=1.0)
+        with np.errstate(invalid="ignore"):
+            kernel("clip", "clip")(two, kind="norm", bound=1.0)
+        assert np.array_equal(one, two, equal_nan=True)
+
+
+def test_clipping_that_is_left_to_numpy(sums: Bound) -> None:
+    x = np.ones(3)
+    assert not sums.call(("clip", "clip", ""), "f64", [x], kind="value", bound=1.0)
+    assert not sums.call(("clip", "clip", ""), "f64", [x, x[:1]], kind="norm", bound=1.0, copies=(1,))

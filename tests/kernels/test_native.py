@@ -16,7 +16,7 @@ from backends.numpy_mpi.c.general import GENERAL
 from backends.numpy_mpi.c.source import file_text
 from backends.numpy_mpi.c.target import PLAIN
 from backends.numpy_mpi.kernels.dispatch import kernels_of
-from backends.numpy_mpi.kernels.native import NoCompilerError, Numbers, find_compiler, load, parts
+from backends.numpy_mpi.kernels.native import WAITING, NoCompilerError, Numbers, find_compiler, load, parts
 
 SOURCE = """
 void add(const float *x, const float *y, float *sum, long n) {
@@ -28,6 +28,14 @@ import sys
 from pathlib import Path
 from backends.numpy_mpi.kernels.native import load
 print(load(Path(sys.argv[1])).path)
+"""
+
+SET = """
+import os, sys
+from pathlib import Path
+from backends.numpy_mpi.kernels.native import WAITING, load
+load(Path(sys.argv[1]))
+print(*(os.environ.get(name) for name in WAITING))
 """
 
 needs_compiler = pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
@@ -184,3 +192,18 @@ def test_what_is_called_from_outside_begins_a_part() -> None:
     found = parts(file_text(PLAIN, ("f32",), made), 99)
     assert len(found) == 4
     assert [part.count("void ") - found[0].count("static inline void ") for part in found] == [1] * 4
+
+
+@needs_compiler
+def test_idle_threads_leave_the_cores_soon(source: Path) -> None:
+    """Unless somebody has said otherwise."""
+    unset = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *WAITING)}
+    expected = {
+        (): " ".join(WAITING.values()),
+        (("GOMP_SPINCOUNT", "7"),): "7 0",
+        (("OMP_WAIT_POLICY", "active"),): "None None",
+    }
+    for given, answer in expected.items():
+        command = [sys.executable, "-c", SET, str(source)]
+        done = subprocess.run(command, env={**unset, **dict(given)}, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == answer

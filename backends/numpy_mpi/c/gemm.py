@@ -165,9 +165,11 @@ static SEPARATE void ${dtype}_gemms(long parts, long a_part, long y_part, long m
                            long from_pitch, $dtype *y, long pitch, $dtype *room)
 {
     const long blocks = raised(m, $rows), rows = raised(m, most(1, blocks));
-    const long chunks = raised(blocks, $blocks), most_rows = most(1, raised(blocks, most(1, chunks)) * rows);
+    const long threads = omp_get_num_threads(), few = parts * raised(blocks, $blocks) < threads;
+    const long shares = few || parts % threads == 0 ? 1 : threads;  /* as many chunks for each thread */
+    const long chunk = most(1, raised(blocks, most(1, raised(raised(blocks, $blocks), shares) * shares)));
+    const long chunks = raised(blocks, chunk), most_rows = chunk * rows, sides = few ? threads : 1;
     const long deep = most(1, raised(depth, most(1, raised(depth, $depth))));
-    const long sides = parts * chunks < omp_get_num_threads() ? omp_get_num_threads() : 1;
     room = ($dtype *)(((size_t)room + $aligned - 1) / $aligned * $aligned);
     for (long n0 = 0; n0 < n; n0 += $columns)
         for (long k0 = 0; k0 == 0 || k0 < depth; k0 += deep) {

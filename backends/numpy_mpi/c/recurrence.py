@@ -204,7 +204,7 @@ static void ${name}_walk(${dtype}_way way, const $dtype *biases, $dtype *packed,
                 ${dtype}_panel(way.states + (t * batch + back + i) * pitch, pitch, 1, batch - i, hidden, rows,
                                panels + i * (hidden + $lanes));
         }
-        #pragma omp for schedule(static)
+        #pragma omp for collapse(2) schedule(static)
         for (long block = 0; block < hidden; block += $width)
             for (long i = 0; i < batch; i += rows) {
                 const long count = least(rows, batch - i), columns = least($width, hidden - block);
@@ -308,7 +308,7 @@ $statements            }
                 ${dtype}_panel(from + (t * batch + i) * hidden, hidden, 1, batch - i, hidden, rows,
                                panels + i * (depth + $lanes) + g * hidden * rows);
             }
-        #pragma omp for schedule(static)
+        #pragma omp for collapse(2) schedule(static)
         for (long c = 0; c < hidden; c += $width)
             for (long i = 0; i < batch; i += rows) {
                 $dtype *to = dstates + (t * batch + back + i) * pitch + c;

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
-from .c_room import ROOM, TILE, table
+from .c_room import ROOM, THREADS, TILE, table
 from .layout import Array
 from .native import Numbers
-
-THREADS = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-"""No more work together: programs set the variable to the cores of their device."""
 
 
 def attention_forward(x: Array, *rest: Array, heads: int, causal: bool, threads: int = THREADS, **_: object) -> Numbers:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 
 from .layout import Array
+
+THREADS = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+"""No more work together: programs set the variable to the cores of their device."""
 
 ROOM = 3 << 18
 """Elements that a product of matrices works in at most."""
@@ -26,6 +30,11 @@ def table(arrays: Iterable[Array]) -> int:
     return _kept(tuple(array.ctypes.data for array in arrays)).ctypes.data
 
 
+def lengths(arrays: Iterable[Array]) -> int:
+    """The address of the numbers of elements of arrays."""
+    return _kept(tuple(array.size for array in arrays)).ctypes.data
+
+
 @cache
-def _kept(addresses: tuple[int, ...]) -> Array:
-    return np.array(addresses, np.int64)
+def _kept(numbers: tuple[int, ...]) -> Array:
+    return np.array(numbers, np.int64)

@@ -45,6 +45,10 @@ SPARED = (NATIVE[1], "-fopenmp")
 """Flags that a compiler may not know: where it fails, it is asked without the first, then without both. Without
 OpenMP's library (Apple's clang, zig) one thread computes all."""
 
+WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
+"""How long threads that have nothing to do keep their cores, for the OpenMP of gcc and of clang: about as long as it
+takes to wake one, some 50 us. By themselves they would wait for milliseconds, while others need the core."""
+
 TRIAL = """\
 #ifdef _OPENMP
 #include <omp.h>
@@ -104,6 +108,9 @@ def load(source: Path, flags: tuple[str, ...] = ()) -> Library:
         with _alone_with(source):  # ranks of a node that find it built meanwhile need not build it
             if not path.is_file():
                 _build(compiler, flags, source, path)
+    if "OMP_WAIT_POLICY" not in os.environ:  # OpenMP's library reads these when it is loaded
+        for variable, value in WAITING.items():
+            os.environ.setdefault(variable, value)
     return Library(path, ctypes.CDLL(str(path)))
 
 
