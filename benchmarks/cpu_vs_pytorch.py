@@ -1,14 +1,17 @@
 """Whole training steps on CPUs: the emitted program against the best of PyTorch's ways, from the same weights.
 
-    python -m benchmarks.cpu_vs_pytorch [--only lenet5,resnet18] [--threads 1,2] [--repeats 15] [--no-compile]
-                                        [--profile resnet18] [--json] [--record]
+    python -m benchmarks.cpu_vs_pytorch [--only lenet5,resnet18] [--threads 1,2] [--repeats 15] [--numpy]
+                                        [--peers eager,channels_last,compile] [--profile resnet18] [--json] [--record]
 
 A step is forward, backward and update, in float32, on synthetic samples. Each way is a process that is kept alive; the
-ways take turns step by step, and while one works the others wait. At the first steps the losses of PyTorch and of dlc
-are compared, with the same weights, samples and dropout masks, so that the same thing is timed; these and two more are
-not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy machine disturbs
-less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. `--profile NETWORK` tells which
-kernels dlc's time goes to, in place of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch.json.
+ways take turns, and while one works the others wait. A turn is one step, or where steps are short as many as fill
+TURN, behind one that is not counted: it finds the threads asleep and the caches cold. At the first steps the losses of
+PyTorch and of dlc are compared, with the same weights, samples and dropout masks, so that the same thing is timed;
+these and two more are not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy
+machine disturbs less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. A peer that fails,
+or whose first step takes longer than `--patience`, is left out of its network's row, which says why; networks that
+`--minutes` leave no time for are named at the end. `--profile NETWORK` tells which kernels dlc's time goes to, in place
+of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch.json.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log
@@ -38,6 +42,13 @@ TOLERANCE = 2e-3
 
 COMPARED = 2
 """So many first steps are compared: the second one sees the first update."""
+
+TURN, MOST_STEPS = 0.03, 25
+"""Seconds that a turn of short steps lasts, and its most steps."""
+
+PAUSE = 0.05
+"""Seconds before a turn where ways have several threads: those of the last way wait for work, on a core, for up to
+8 ms (OpenMP of PyTorch) or 26 ms (OpenBLAS)."""
 
 OWN = {"c": "dlc", "numpy": "dlc, numpy"}
 """Kernel family -> the name of its way."""
@@ -85,13 +96,18 @@ def main() -> None:
         return
     if importlib.util.find_spec("torch") is None:
         sys.exit("PyTorch is not installed: `pip install torch`")
-    peers, left_out = _peers(options.no_compile)
+    peers, left_out = _peers(options.peers.split(","))
+    print(f"peers: {', '.join(TORCH[peer] for peer in peers)}")
     for name, reason in left_out.items():
         print(f"without {name}: {reason}")
     print(HEAD)
-    rows = []
-    for name in names:
-        for threads in map(int, options.threads.split(",")):
+    rows, late = [], time.monotonic() + 60 * options.minutes
+    for threads in map(int, options.threads.split(",")):
+        for name in names:
+            if time.monotonic() > late:
+                left_out[f"{name}, {threads}"] = f"the {options.minutes:g} minutes are over"
+                print(f"{name:12} {threads:>7}  left out: the {options.minutes:g} minutes are over")
+                continue
             try:
                 rows.append(_compare(name, NETWORKS[name], threads, peers, options))
                 print(_line(rows[-1]), flush=True)
@@ -121,8 +137,12 @@ def _arguments() -> argparse.Namespace:
     add("--threads", default="1,2", help="numbers of threads (default: 1,2)")
     add("--repeats", type=int, default=15, help="steps of each way that count (default: 15)")
     add("--seconds", type=float, default=60.0, help="stop a network's turns after so long, with 3 at least")
-    add("--no-compile", action="store_true", help="leave torch.compile out, which takes minutes")
-    add("--no-numpy", action="store_true", help="leave the program with NumPy's kernels out")
+    add("--minutes", type=float, default=60.0, help="begin no network after so long (default: 60)")
+    add(
+        "--patience", type=float, default=300.0, help="seconds for a way's first step, which may compile (default: 300)"
+    )
+    add("--peers", default=",".join(TORCH), help="some of PyTorch's ways, of which torch.compile takes minutes")
+    add("--numpy", action="store_true", help="time the program with NumPy's kernels too")
     add("--profile", default="", metavar="NAME", help="show where dlc's time of this network goes, and end")
     add("--json", action="store_true", help="end with one line of JSON")
     add("--record", action="store_true", help="write benchmarks/records/cpu_vs_pytorch.json")
@@ -149,13 +169,14 @@ def _profile(options: argparse.Namespace) -> None:
     print("\n".join(profile.lines(found, step)))
 
 
-def _peers(no_compile: bool) -> tuple[list[str], dict[str, str]]:
+def _peers(asked: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """PyTorch's ways that are compared, and why others are not."""
-    if no_compile:
-        return ["eager", "channels_last"], {TORCH["compile"]: "--no-compile"}
-    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        return ["eager", "channels_last"], {TORCH["compile"]: "there is no C++ compiler"}
-    return list(TORCH), {}
+    if unknown := [way for way in asked if way not in TORCH]:
+        sys.exit(f"there is no peer `{unknown[0]}`; there are {', '.join(TORCH)}")
+    left_out = {TORCH[way]: "not in --peers" for way in TORCH if way not in asked}
+    if "compile" in asked and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        left_out[TORCH["compile"]] = "there is no C++ compiler"
+    return [way for way in TORCH if TORCH[way] not in left_out], left_out
 
 
 def _compare(name: str, network: Network, threads: int, peers: Sequence[str], options: argparse.Namespace) -> Row:
@@ -164,7 +185,7 @@ def _compare(name: str, network: Network, threads: int, peers: Sequence[str], op
         folder, ways = Path(temporary), list[Way]()
         try:
             for family, title in OWN.items():
-                if family == "numpy" and options.no_numpy:
+                if family == "numpy" and not options.numpy:
                     continue
                 _say(f"{name}: compiling for {family}")
                 made = compiled(network, family, threads)
@@ -173,6 +194,8 @@ def _compare(name: str, network: Network, threads: int, peers: Sequence[str], op
             write_torch(made, folder)
             images = any(node.op == "conv" for node in made.graph.nodes)
             ways += [torch_way(way, folder, threads) for way in peers if images or way != "channels_last"]
+            for way in ways:
+                way.patience = options.patience
             measured, failed = _by_turns(name, ways, options)
         finally:
             for way in ways:
@@ -199,14 +222,24 @@ def _by_turns(
         _say(f"{name}: step {number + 1} of {options.repeats}")
         for way in ways:
             if way.name not in failed:
-                _some(way, 1, turns, failed)
-                spent += turns[way.name][-1].wall if turns[way.name] else 0.0
+                spent += _turn(way, turns, failed)
     known = {
         way: Measured(found[COMPARED + WARM :], [turn.loss for turn in found[:COMPARED]])
         for way, found in turns.items()
         if way not in failed
     }
     return known, failed
+
+
+def _turn(way: Way, turns: dict[str, list[Turn]], failed: dict[str, str]) -> float:
+    """A turn of steps that count; its seconds."""
+    if way.threads > 1:
+        time.sleep(PAUSE)
+    begin, steps = time.perf_counter(), min(MOST_STEPS, int(TURN / turns[way.name][-1].wall))
+    if steps > 1:
+        _some(way, 1, {way.name: []}, failed)
+    _some(way, max(1, steps), turns, failed)
+    return time.perf_counter() - begin
 
 
 def _some(way: Way, count: int, turns: dict[str, list[Turn]], failed: dict[str, str]) -> None:

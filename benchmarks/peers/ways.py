@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,12 +47,13 @@ class Turn:
 
 @dataclass
 class Way:
-    """A worker. It is started at its first step."""
+    """A worker. It is started at its first step, and must make each within its `patience`, seconds."""
 
     name: str
     module: str
     arguments: Sequence[str]
     threads: int
+    patience: float = 600.0
     _process: subprocess.Popen[str] | None = None
     _log: Any = field(default=None)
 
@@ -61,6 +65,8 @@ class Way:
         try:
             process.stdin.write("\n")
             process.stdin.flush()
+            if not select.select([process.stdout], [], [], self.patience)[0]:
+                raise WayError(f"{self.name} made no step within {self.patience:g} s")
             line = process.stdout.readline()
         except OSError:
             line = ""
@@ -74,12 +80,13 @@ class Way:
         """Ends the process."""
         if self._process is not None:
             assert self._process.stdin is not None
-            self._process.stdin.close()
-            try:
+            with suppress(OSError):
+                self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            with suppress(ProcessLookupError):  # what it has started ends too, such as compilers
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
             self._log.close()
             self._process = None
 
@@ -89,7 +96,7 @@ class Way:
         environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", self.module, *self.arguments]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
-        self._process = subprocess.Popen(command, env=environment, text=True, cwd=ROOT, **pipes)
+        self._process = subprocess.Popen(command, env=environment, text=True, cwd=ROOT, start_new_session=True, **pipes)
         return self._process
 
     def _last_words(self) -> str:

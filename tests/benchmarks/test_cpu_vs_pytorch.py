@@ -26,7 +26,8 @@ def ran(*arguments: str) -> str:
 @pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed: there is nothing to compare with")
 @pytest.mark.oracle
 def test_a_network_is_compared() -> None:
-    text = ran("--only", "mlp", "--threads", "1", "--repeats", "2", "--no-compile", "--no-numpy", "--json")
+    text = ran("--only", "mlp", "--threads", "1", "--repeats", "2", "--peers", "eager", "--json")
+    assert "without torch.compile: not in --peers" in text
     told = json.loads(text.splitlines()[-1])
     (row,) = told["rows"]
     assert row["network"] == "mlp"
