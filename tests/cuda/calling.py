@@ -33,7 +33,14 @@ def engine(module: str, dtype: str, instances: tuple[str, ...] = ()) -> OnCpu:
     return OnCpu(whole_text(module, dtype, instances), DTYPES[dtype])
 
 
-def compare(key: Key, dtype: str, arrays: Sequence[Array | None], bound: float = 8, **told: Any) -> None:
+def compare(
+    key: Key,
+    dtype: str,
+    arrays: Sequence[Array | None],
+    bound: float = 8,
+    workspaces: Sequence[Array] = (),
+    **told: Any,
+) -> None:
     """Call the CUDA kernel of (op, pass, algorithm) on these arrays and compare what all of them hold then.
 
     The arrays are given in double precision (or as integers) in the order of the NumPy kernel's call; results hold
@@ -42,13 +49,15 @@ def compare(key: Key, dtype: str, arrays: Sequence[Array | None], bound: float =
     the same bits: a barrier that is missing, or an order of blocks that is relied on, shows. Nothing may be written
     beside the arrays.
     """
-    calls = launches(key, arrays, **told)
+    calls = launches(key, (*arrays, *workspaces), **told)
     assert calls is not None, f"{key} has no CUDA kernel for a call with {told}"
     instances = sorted({each.kernel for each in calls if "<" in each.kernel})
-    found = [_called(key, dtype, arrays, tuple(instances), backwards, told) for backwards in (False, True)]
+    found = [
+        _called(key, dtype, (*arrays, *workspaces), tuple(instances), backwards, told) for backwards in (False, True)
+    ]
     expected = [None if each is None else each.copy() for each in arrays]
-    kernel(*key)(*expected, **told)
-    for at, (one, two, right) in enumerate(zip(*found, expected, strict=True)):
+    kernel(*key)(*expected, *(each.copy() for each in workspaces), **told)
+    for at, (one, two, right) in enumerate(zip(*found, expected, strict=False)):
         if right is None or one is None or two is None:
             continue
         assert np.array_equal(one, two, equal_nan=True), f"array {at} depends on the order of threads or blocks"

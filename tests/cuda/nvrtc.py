@@ -36,7 +36,7 @@ def compiled(source: str, architecture: str, options: Sequence[str] = ()) -> byt
     assert lib is not None
     program = ctypes.c_void_p()
     assert not lib.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
-    for name in filter("<".__contains__, kernels_in(source)):
+    for name in (each for each in kernels_in(source) if "<" in each):
         assert not lib.nvrtcAddNameExpression(program, name.encode())
     told = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17", *(each.encode() for each in options)]
     status = lib.nvrtcCompileProgram(program, len(told), (ctypes.c_char_p * len(told))(*told))

@@ -16,7 +16,13 @@ MODULES = sorted(
     if each.name.endswith(".cu") and each.name != "head.cu"
 )
 
-INSTANCES: dict[str, tuple[str, ...]] = {}
+INSTANCES: dict[str, tuple[str, ...]] = {
+    "conv_implicit": (
+        "conv_implicit_gemm_forward<32, false>",
+        "conv_implicit_gemm_dx<128, true>",
+        "conv_implicit_gemm_dw<64, true>",
+    ),
+}
 """Of templates some that programs ask for."""
 
 

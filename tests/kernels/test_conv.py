@@ -19,7 +19,8 @@ from tests.kernels.calling import Known, Op, image, linear_gradient, relative_er
 ALGORITHMS = tuple(CONV_ALGORITHMS)
 WAYS = tuple((algorithm, layout) for algorithm in ALGORITHMS for layout in LAYOUTS)
 
-ROUNDING = {"direct": 2e-6, "im2col": 2e-6, "fft": 2e-6, "fft_tiled": 2e-6, "winograd(2)": 2e-6, "winograd(4)": 2e-5}
+ROUNDING = {"direct": 2e-6, "im2col": 2e-6, "fft": 2e-6, "fft_tiled": 2e-6, "winograd(2)": 2e-6, "winograd(4)": 2e-5,
+            "implicit_gemm": 2e-6}  # fmt: skip
 """Relative error in f32; reliability.md gives 7e-6 as the largest of F(4,3), here with a margin for the weights'
 gradient, which sums over all pixels."""
 

@@ -40,6 +40,7 @@ CONV_ALGORITHMS = {
     "fft_tiled": ("conv_fft", "fft_tiled"),
     "winograd(2)": ("conv_winograd", "winograd2"),
     "winograd(4)": ("conv_winograd", "winograd4"),
+    "implicit_gemm": ("conv_implicit", "implicit_gemm"),
 }
 """Algorithm -> module, and its name in function names."""
 
