@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .cublas import Cublas
 from .launch import Array, Kernel, kernels_in
 
 
@@ -20,6 +21,7 @@ class Gpu:
         self._source = source
         self._module: Any = None
         self._rooms: list[Array] = []
+        self._cublas: Cublas | None = None
 
     def has(self, kernel: str) -> bool:
         """Whether the text defines it."""
@@ -51,7 +53,9 @@ class Gpu:
 
     def product(self, left: Array, right: Array, out: Array) -> None:
         """cuBLAS's."""
-        self._cp.matmul(left, right, out=out)
+        if self._cublas is None:
+            self._cublas = Cublas(self._cp)
+        self._cublas.product(left, right, out)
 
     def room(self, elements: int) -> Array:
         """One array for all calls, which follow each other on one stream; what was given before stays."""

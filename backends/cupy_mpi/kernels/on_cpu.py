@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .cublas import order
 from .launch import Array, Kernel, kernels_in
 
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fwrapv", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w")
@@ -73,7 +74,9 @@ class OnCpu:
         return ctypes.c_void_p(None if value is None else value.ctypes.data)
 
     def product(self, left: Array, right: Array, out: Array) -> None:
-        """NumPy's."""
+        """NumPy's, of what cuBLAS takes."""
+        for each in (left, right, out):
+            order(each)
         np.matmul(left, right, out=out)
 
     def room(self, elements: int) -> Array:

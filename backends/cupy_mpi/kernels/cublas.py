@@ -1,0 +1,104 @@
+"""Products of matrices by cuBLAS, called by its C interface: CuPy's own calls cannot be captured in a graph.
+
+Matrices lie row by row here and column by column there, so each of cuBLAS's is one of ours turned over: for
+out = left · right it is asked for outᵀ = rightᵀ · leftᵀ.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from .launch import Array
+
+LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
+WORKSPACE = 32 * 2**20
+"""Bytes that cuBLAS works in; given to it, so that it allocates nothing while a graph is captured."""
+
+FUNCTIONS = {
+    "float32": ("cublasSgemmStridedBatched", ctypes.c_float),
+    "float64": ("cublasDgemmStridedBatched", ctypes.c_double),
+}
+
+
+class Order(NamedTuple):
+    """How matrices lie: `turned` where columns lie in one piece and not rows; those that do not begin `leading` apart,
+    matrices of a stack `apart` elements."""
+
+    turned: bool
+    leading: int
+    apart: int
+
+
+class Cublas:
+    """A handle on the current device, with a workspace of its own. `cp` is CuPy."""
+
+    def __init__(self, cp: Any, library: Any = None) -> None:
+        self._cp, self._library = cp, library or _library()
+        self._handle = ctypes.c_void_p()
+        self._checked("cublasCreate_v2", ctypes.byref(self._handle))
+        self._workspace = cp.empty(WORKSPACE, "uint8")
+        self._stream: int | None = None
+
+    def product(self, left: Array, right: Array, out: Array) -> None:
+        """out = left · right, of matrices [m, k] and [k, n] or of stacks of as many; in full precision, not in TF32."""
+        rows, columns = out.shape[-2:]
+        inner, count = left.shape[-1], out.size // max(1, rows * columns)
+        if not out.size:
+            return
+        if not inner:
+            out.fill(0)
+            return
+        self._on_stream()
+        name, real = FUNCTIONS[out.dtype.name]
+        one, zero = ctypes.byref(real(1)), ctypes.byref(real(0))
+        (a, *given_a), (b, *given_b), (c, *given_c) = map(_operand, (right, left, out))
+        if c:
+            raise ValueError("the rows of a product must lie in one piece")
+        extents = (columns, rows, inner)
+        self._checked(name, self._handle, a, b, *extents, one, *given_a, *given_b, zero, *given_c, count)
+
+    def _on_stream(self) -> None:
+        """The current stream, whose work it is a part of; setting one takes the workspace away."""
+        stream = self._cp.cuda.get_current_stream().ptr
+        if stream != self._stream:
+            self._checked("cublasSetStream_v2", self._handle, ctypes.c_void_p(stream))
+            workspace = ctypes.c_void_p(self._workspace.data.ptr)
+            self._checked("cublasSetWorkspace_v2", self._handle, workspace, ctypes.c_size_t(WORKSPACE))
+            self._stream = stream
+
+    def _checked(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            raise RuntimeError(f"{name} ends with status {status}")
+
+
+def order(array: Array) -> Order:
+    """How an array [m, n] or [count, m, n] lies of which rows or columns are in one piece; ValueError for others."""
+    size, (rows, columns) = array.itemsize, array.shape[-2:]
+    down, along = (stride // size for stride in array.strides[-2:])
+    if array.ndim > 3:
+        raise ValueError("a stack of matrices has one axis")
+    apart = array.strides[0] // size if array.ndim == 3 else 0
+    if along == 1 or columns == 1:
+        return Order(False, down if rows > 1 else columns, apart)
+    if down == 1 or rows == 1:
+        return Order(True, along, apart)
+    raise ValueError(f"neither rows nor columns of an array with strides {array.strides} lie in one piece")
+
+
+def _operand(array: Array) -> tuple[int, ctypes.c_void_p, int, ctypes.c_longlong]:
+    """Whether it is turned, and what is said of its memory."""
+    turned, leading, apart = order(array)
+    return int(turned), ctypes.c_void_p(array.data.ptr), leading, ctypes.c_longlong(apart)
+
+
+def _library() -> Any:
+    import_module("cupy_backends.cuda.libs.cublas")  # it loads the library
+    for name in LIBRARIES:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise OSError(f"there is no cuBLAS: none of {', '.join(LIBRARIES)}")

@@ -1,0 +1,100 @@
+"""What cuBLAS is told of products, by a library that does as its documentation says, in NumPy's memory."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.cupy_mpi.kernels.cublas import Cublas, order
+from backends.cupy_mpi.runtime.emulated import ndarray
+
+
+class Library:
+    """Column by column, as cuBLAS has matrices; the arrays are NumPy's."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def called(*arguments: Any) -> int:
+            self.calls.append(name)
+            if "gemm" in name:
+                self.product(*arguments)
+            return 0
+
+        return called
+
+    def product(self, _handle: Any, ta: int, tb: int, m: int, n: int, k: int, _one: Any, *rest: Any) -> None:
+        a, lda, apart_a, b, ldb, apart_b, _zero, c, ldc, apart_c, count = rest
+        for i in range(count):
+            left = columns(a, i * apart_a.value, lda, *((k, m) if ta else (m, k)))
+            right = columns(b, i * apart_b.value, ldb, *((n, k) if tb else (k, n)))
+            columns(c, i * apart_c.value, ldc, m, n)[...] = (left.T if ta else left) @ (right.T if tb else right)
+
+
+def columns(pointer: Any, begin: int, leading: int, rows: int, count: int) -> Any:
+    """A matrix of doubles whose columns begin `leading` apart."""
+    assert leading >= rows
+    memory = (ctypes.c_double * ((count - 1) * leading + rows)).from_address(pointer.value + 8 * begin)
+    return np.lib.stride_tricks.as_strided(np.frombuffer(memory), (rows, count), (8, 8 * leading))
+
+
+@pytest.fixture
+def cublas() -> Cublas:
+    stream = SimpleNamespace(ptr=7)
+    cuda = SimpleNamespace(get_current_stream=lambda: stream)
+    cp = SimpleNamespace(cuda=cuda, empty=lambda size, dtype: ndarray(np.empty(8, dtype)))
+    return Cublas(cp, Library())
+
+
+def drawn(*shape: int) -> Any:
+    return np.random.default_rng([3, *shape]).standard_normal(shape)
+
+
+SHAPES = [(1, 1, 1), (3, 5, 2), (1, 4, 6), (4, 1, 6), (5, 3, 1)]
+
+
+@pytest.mark.parametrize(("m", "k", "n"), SHAPES)
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+def test_products(cublas: Cublas, m: int, k: int, n: int, turned: tuple[bool, bool]) -> None:
+    left = drawn(k, m).T if turned[0] else drawn(m, k)
+    right = drawn(n, k).T if turned[1] else drawn(k, n)
+    for one, two in ((left, right), (np.stack([left, left + 1]), np.stack([right, right - 1]))):
+        one, two = (each if each.ndim == 2 else _stack(each, by) for each, by in ((one, turned[0]), (two, turned[1])))
+        out = np.full((*one.shape[:-1], n), np.nan)
+        cublas.product(ndarray(one), ndarray(two), ndarray(out))
+        np.testing.assert_allclose(out, one @ two)
+
+
+def _stack(array: Any, turned: bool) -> Any:
+    return np.ascontiguousarray(array.swapaxes(1, 2)).swapaxes(1, 2) if turned else array
+
+
+def test_parts_of_larger_matrices(cublas: Cublas) -> None:
+    left, right, out = drawn(6, 9)[1:4, 2:7], drawn(5, 8)[:, 3:], np.zeros((3, 7))
+    cublas.product(ndarray(left), ndarray(right), ndarray(out[:, 1:6]))
+    np.testing.assert_allclose(out[:, 1:6], left @ right)
+    assert not out[:, [0, 6]].any()
+
+
+def test_sums_of_nothing_are_zeros(cublas: Cublas) -> None:
+    out = np.ones((2, 3))
+    cublas.product(ndarray(np.ones((2, 0))), ndarray(np.ones((0, 3))), ndarray(out))
+    assert not out.any()
+
+
+def test_the_stream_is_set_once_and_the_workspace_behind_it(cublas: Cublas) -> None:
+    for _ in range(2):
+        cublas.product(ndarray(drawn(2, 2)), ndarray(drawn(2, 2)), ndarray(np.empty((2, 2))))
+    calls = cublas._library.calls
+    assert calls[:3] == ["cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2"]
+    assert calls[3:] == ["cublasDgemmStridedBatched"] * 2
+
+
+def test_what_lies_neither_by_rows_nor_by_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither rows nor columns"):
+        order(np.zeros((4, 8))[::2, ::2])
