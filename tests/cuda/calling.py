@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -39,6 +39,7 @@ def compare(
     arrays: Sequence[Array | None],
     bound: float = 8,
     workspaces: Sequence[Array] = (),
+    also: Mapping[str, Any] | None = None,
     **told: Any,
 ) -> None:
     """Call the CUDA kernel of (op, pass, algorithm) on these arrays and compare what all of them hold then.
@@ -47,8 +48,9 @@ def compare(
     whatever they begin with, such as `empty(...)` below. The twin computes in double precision. `bound` is in units of
     the last place of the largest element of each array. Threads and blocks run forwards and backwards, which must give
     the same bits: a barrier that is missing, or an order of blocks that is relied on, shows. Nothing may be written
-    beside the arrays.
+    beside the arrays. `also` has what the kernel is told by names that this function has arguments of.
     """
+    told = {**(also or {}), **told}
     calls = launches(key, (*arrays, *workspaces), **told)
     assert calls is not None, f"{key} has no CUDA kernel for a call with {told}"
     instances = sorted({each.kernel for each in calls if "<" in each.kernel})
@@ -83,7 +85,7 @@ def binding(key: Key) -> Callable[..., Any]:
     return bound
 
 
-def launches(key: Key, arrays: Sequence[Any], **told: Any) -> list[Launch] | None:
+def launches(key: Key, arrays: Sequence[Any], /, **told: Any) -> list[Launch] | None:
     """The launches of a call, without its products; None where it is left to NumPy."""
     steps = binding(key)(*arrays, **told)
     return None if steps is None else [step for step in steps if isinstance(step, Launch)]
