@@ -26,7 +26,7 @@ from passes.planning.alike import Alike, alike
 from passes.planning.network import Network, OpKind
 from passes.planning.partitions import Cuts, codes_of, key_of, local_extents, signature
 from passes.planning.parts import in_parts, parts_of, scratch_bytes
-from passes.planning.spent import Layouts, Spent, cheaper
+from passes.planning.spent import Layouts, Spent, cheaper, distinct
 from passes.planning.strategies import Strategy
 from passes.planning.sums import Buckets, Key, buckets, loads
 from passes.planning.update_rules import UpdateRule, update_rules
@@ -192,22 +192,25 @@ class Prices:
         return kind.operator.name, str(passes), types, kind.weights, kind.layouts, legal
 
     def _price(self, kinds: Sequence[OpKind]) -> None:
-        """Find the seconds of kinds that are alike, for all rows of all of them."""
+        """Find the seconds of kinds that are alike, for all rows of all of them; once for rows that leave a rank with
+        the same."""
         import numpy as np
 
         example, ends = kinds[0], np.cumsum([len(self.rows[kind.indexing.axes]) for kind in kinds])
-        local = {role: self._local(kinds, role) for role in example.types}
+        whole = {role: self._local(kinds, role) for role in example.types}
+        rows, places = distinct([extent for type_ in whole.values() for extent in type_.shape], int(ends[-1]))
+        local = {role: _of_rows(type_, rows) for role, type_ in whole.items()}
         legal = self.legal(example)
         layouts = tuple(layout for layout in example.layouts if all(legal[s, layout] for s in _stages(example)))
-        update = self._updates(example, local, ends[-1])
+        update = self._updates(example, local, len(rows))
         first, *others = (
             self._in_parts(example, local, legal, layouts, update, parts, allowed)
-            for parts, allowed in parts_of(self.rules, example, _samples(local, ends[-1]))
+            for parts, allowed in parts_of(self.rules, example, _samples(local, len(rows)))
         )
         for other in others:
             first = cheaper(first, other)
         for kind, start, end in zip(kinds, (0, *ends[:-1]), ends, strict=True):
-            self.spent[kind.index] = first.of(slice(start, end))
+            self.spent[kind.index] = first.of(places[start:end])
 
     def _in_parts(
         self,
@@ -367,6 +370,12 @@ def _samples(local: Mapping[str, TensorType], count: int) -> Integers:
 
     extent = next((type_.extent(BATCH) for type_ in local.values() if type_.batched), 1)
     return np.broadcast_to(np.asarray(extent, dtype=np.int64), (count,))
+
+
+def _of_rows(type_: TensorType, rows: Integers) -> TensorType:
+    """A type of many rows for some of them."""
+    axes = ((axis.name, axis.extent) for axis in type_.axes)
+    return TensorType(type_.dtype, tuple(Axis(name, e if isinstance(e, int) else e[rows]) for name, e in axes))
 
 
 def _stages(kind: OpKind) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class Spent:
     workspace: Array  # [layout, row]: bytes of the largest pass
     parts: Integers  # [layout, row]: in so many parts a rank goes through its samples
 
-    def of(self, rows: slice) -> Spent:
+    def of(self, rows: Integers) -> Spent:
         """Those of some rows."""
         tables = {name: getattr(self, name)[:, rows] for name in TABLES}
         return replace(self, update=self.update[rows], **tables)
@@ -45,3 +46,21 @@ def cheaper(one: Spent, other: Spent) -> Spent:
     better = totals[1] < totals[0]
     columns = {name: np.where(better, getattr(other, name), getattr(one, name)) for name in TABLES}
     return replace(one, **columns)
+
+
+def distinct(columns: Sequence[int | Integers], count: int) -> tuple[Integers, Integers]:
+    """(rows, places): of `count` rows the first of all that are equal in every column, of numbers from 0 on, and for
+    each row which of these it is equal to. A column that is one number is the same for all rows."""
+    import numpy as np
+
+    keys, span = np.zeros(count, dtype=np.int64), 1
+    for column in columns:
+        if isinstance(column, int):
+            continue
+        size = int(column.max()) + 1
+        if span > 2**62 // size:
+            keys = np.unique(keys, return_inverse=True)[1].reshape(-1)
+            span = int(keys.max()) + 1
+        keys, span = keys * size + column, span * size
+    _, rows, places = np.unique(keys, return_index=True, return_inverse=True)
+    return rows, places.reshape(-1)
