@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from passes.planning.pipeline_line import Pipeline
+from passes.planning.pipeline_line import Line, Pipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,9 @@ def _least(pipe: Pipeline, reaches: list[_Reach] | None) -> float:
     if key not in pipe.line.least:
         pipe.line.least[key] = _least_of(pipe, None)
     free = pipe.line.least[key]
-    return free if reaches is None or _enough(pipe, reaches, free) else _least_of(pipe, reaches)
+    if reaches is None or not _binds(reaches, _firsts(pipe, free)) or _enough(pipe, reaches, free):
+        return free
+    return _least_of(pipe, reaches)
 
 
 def _least_of(pipe: Pipeline, reaches: list[_Reach] | None) -> float:
@@ -146,11 +149,55 @@ def _most(pipe: Pipeline, part: int) -> int:
     return pipe.held[part % pipe.stages][part // pipe.stages]
 
 
-class _Reach(NamedTuple):
-    """What memory allows a virtual stage: the last position by first block, the first block by last position."""
+class _Reach:
+    """What memory allows a virtual stage that holds so many microbatches: the last position by first block, the first
+    block by last position."""
 
-    last: Places
-    first: Places
+    def __init__(self, line: Line, held: int, limit: float) -> None:
+        self.line, self.limit = line, limit
+        self.static = line.array("fixed") + held * line.array("saved")
+        self.transient = float(line.array("transient").max(initial=0.0))
+
+    @property
+    def everything(self) -> bool:
+        """Whether all blocks fit."""
+        return self.limit == inf or bool(self.static[-1] - self.static[0] + self.transient <= self.limit)
+
+    def binds(self, first: Places) -> bool:
+        """Whether memory does not allow all stages that begin with these blocks, by the position that they end at."""
+        if self.everything or (self.static - self.static[first] + self.transient <= self.limit).all():
+            return False
+        return bool((self.first > first).any())
+
+    @cached_property
+    def first(self) -> Places:
+        """The first block by last position."""
+        import numpy as np
+
+        return np.searchsorted(self.last, np.arange(self.line.blocks + 1), side="left")
+
+    @cached_property
+    def last(self) -> Places:
+        """The last position by first block."""
+        import numpy as np
+
+        at, static, limit = self.line, self.static, self.limit
+        ends, transient = np.arange(at.blocks + 1), at.array("transient")
+        if self.everything:
+            return np.full(at.blocks + 1, at.blocks)
+        # What fits with the largest transient fits, what does not with the smallest does not.
+        low, far = (
+            np.maximum(np.searchsorted(static, static + (limit - size), side="right") - 1, ends)
+            for size in (self.transient, transient.min(initial=0.0))
+        )
+        peaks = _sparse(-transient)
+        while np.any(low < far):
+            middle = (low + far + 1) // 2
+            b = np.minimum(ends, middle - 1)
+            fits = static[middle] - static[b] - _minima(peaks, b, middle) <= limit
+            open_ = low < far
+            low, far = np.where(open_ & fits, middle, low), np.where(open_ & ~fits, middle - 1, far)
+        return low
 
 
 def _reaches(pipe: Pipeline, shares: tuple[float, ...]) -> list[_Reach] | None:
@@ -158,31 +205,8 @@ def _reaches(pipe: Pipeline, shares: tuple[float, ...]) -> list[_Reach] | None:
     wanted = [
         (_most(pipe, part), pipe.limits[part % pipe.stages] * shares[part // pipe.stages]) for part in range(pipe.parts)
     ]
-    found = {pair: _reach(pipe, *pair) for pair in dict.fromkeys(wanted)}
-    return None if all(reach.last[0] == pipe.line.blocks for reach in found.values()) else [found[p] for p in wanted]
-
-
-def _reach(pipe: Pipeline, held: int, limit: float) -> _Reach:
-    import numpy as np
-
-    at = pipe.line
-    ends = np.arange(at.blocks + 1)
-    static, transient = at.array("fixed") + held * at.array("saved"), at.array("transient")
-    if limit == inf or static[-1] - static[0] + transient.max(initial=0.0) <= limit:
-        return _Reach(np.full(at.blocks + 1, at.blocks), np.zeros(at.blocks + 1, dtype=np.int64))
-    # What fits with the largest transient fits, what does not with the smallest does not.
-    low, far = (
-        np.maximum(np.searchsorted(static, static + (limit - size), side="right") - 1, ends)
-        for size in (transient.max(initial=0.0), transient.min(initial=0.0))
-    )
-    peaks = _sparse(-transient)
-    while np.any(low < far):
-        middle = (low + far + 1) // 2
-        b = np.minimum(ends, middle - 1)
-        fits = static[middle] - static[b] - _minima(peaks, b, middle) <= limit
-        open_ = low < far
-        low, far = np.where(open_ & fits, middle, low), np.where(open_ & ~fits, middle - 1, far)
-    return _Reach(low, np.searchsorted(low, ends, side="left"))
+    found = {pair: _Reach(pipe.line, *pair) for pair in dict.fromkeys(wanted)}
+    return None if all(reach.everything for reach in found.values()) else [found[pair] for pair in wanted]
 
 
 def _cheapest(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> tuple[int, ...] | None:
@@ -190,18 +214,31 @@ def _cheapest(pipe: Pipeline, tau: float, reaches: list[_Reach] | None) -> tuple
     line where memory allows all such stages."""
     import numpy as np
 
-    total = pipe.line.array("total")
-    by_speed = {speed: np.searchsorted(total, total - tau * speed, side="left") for speed in set(pipe.speeds)}
-    firsts = [by_speed[pipe.speeds[part % pipe.stages]] for part in range(pipe.parts)]
-    if reaches is not None:
-        limits = {(id(a), id(b)): (a, b) for a, (_, b) in zip(firsts, reaches, strict=True)}
-        if any((b > a).any() for a, b in limits.values()):
-            later = {key: np.maximum(*pair) for key, pair in limits.items()}
-            return _window(pipe, tau, [later[id(a), id(b)] for a, (_, b) in zip(firsts, reaches, strict=True)], reaches)
+    firsts = _firsts(pipe, tau)
+    if reaches is not None and _binds(reaches, firsts):
+        later = {(id(a), id(b)): (a, b) for a, b in zip(firsts, reaches, strict=True)}
+        made = {key: np.maximum(first, reach.first) for key, (first, reach) in later.items()}
+        return _window(pipe, tau, [made[id(a), id(b)] for a, b in zip(firsts, reaches, strict=True)], reaches)
     key = pipe.chunks, pipe.speeds, tau
     if key not in pipe.line.windows:
         pipe.line.windows[key] = _window(pipe, tau, firsts, None)
     return pipe.line.windows[key]
+
+
+def _firsts(pipe: Pipeline, tau: float) -> list[Places]:
+    """For each virtual stage, the first block that it may begin with if it is no longer than `tau`, by the position
+    that it ends at."""
+    import numpy as np
+
+    total = pipe.line.array("total")
+    by_speed = {speed: np.searchsorted(total, total - tau * speed, side="left") for speed in set(pipe.speeds)}
+    return [by_speed[pipe.speeds[part % pipe.stages]] for part in range(pipe.parts)]
+
+
+def _binds(reaches: list[_Reach], firsts: list[Places]) -> bool:
+    """Whether memory does not allow all stages that begin with these blocks."""
+    pairs = {(id(a), id(b)): (a, b) for a, b in zip(firsts, reaches, strict=True)}
+    return any(reach.binds(first) for first, reach in pairs.values())
 
 
 def _window(pipe: Pipeline, tau: float, firsts: list[Places], reaches: list[_Reach] | None) -> tuple[int, ...] | None:

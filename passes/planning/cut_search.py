@@ -48,6 +48,12 @@ class Search:
         if excess < self.excess or seconds < self.seconds * (1 - EQUAL):
             self.bounds, self.excess, self.seconds = bounds, excess, seconds
 
+    def hopeless(self, candidates: Sequence[tuple[int, ...]], below: float) -> bool:
+        """Whether there is work enough for the first candidate alone, and that takes more than `below`."""
+        if below == inf or not self.cells or self.work >= 2 * self.pipe.parts + self.cells or self._few:
+            return False
+        return self.pipe.excess(candidates[0]) == 0 and longest_path(self.pipe, candidates[0]) > below * (1 + EQUAL)
+
     def improve(self, candidates: Sequence[tuple[int, ...]]) -> None:
         """Take the best candidate, and move one cut at a time for as long as that helps, in ever smaller steps."""
         for bounds in candidates:
@@ -71,11 +77,16 @@ class Search:
 
     def exhaust(self) -> bool:
         """Go through all cuts that no bound excludes; False where the work did not suffice, or plainly cannot."""
-        if comb(self.pipe.line.blocks - 1, self.pipe.parts - 1) > 100 * self.work:
+        if not self._few:
             return False
         self.left = self.work
         self._descend((0,), Before())
         return self.left >= 0
+
+    @property
+    def _few(self) -> bool:
+        """Whether there are so few cuts that a bound might exclude nearly all."""
+        return comb(self.pipe.line.blocks - 1, self.pipe.parts - 1) <= 100 * self.work
 
     def _descend(self, bounds: tuple[int, ...], before: Before) -> None:
         pipe, part, b = self.pipe, len(bounds) - 1, bounds[-1]

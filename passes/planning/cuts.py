@@ -60,7 +60,7 @@ def cut(
     below: float = inf,
 ) -> Cuts | None:
     """The cuts into `stages · chunks` parts of at least one unit each with the least makespan; None where none fits, or
-    where a lower bound says that none takes `below` or less.
+    where a lower bound says that none, or none that would be found, takes `below` or less.
 
     `limit` is the memory of a device in bytes, or one for each; `speeds` are relative, one for each device, all 1 if
     there are none; `work` is what may be spent; `within` are the places that cuts are confined to; of each message so
@@ -84,6 +84,8 @@ def cut(
         return None
     first = candidates(alike)
     search = Search(pipe, work)
+    if search.hopeless(first, below):
+        return None
     search.improve(first)
     bound = lower_bound(pipe, search.seconds, near=near) if search.found else 0.0
     exact = search.seconds <= bound * (1 + EQUAL) or search.exhaust()
