@@ -6,13 +6,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any, NamedTuple
 
+from .cu_sums import columns_of_blocks, parts_of_rows, parts_of_values
 from .launch import MOST_COUNTED, Array, Launch, Room, Steps, each, reciprocal, rows
-
-ENOUGH_BLOCKS = 132 * 8
-"""More parts than give so many blocks are not made."""
-
-PART = 2048
-"""Values of the smallest part of a channel, or 32 times the rows of it."""
 
 
 class Group(NamedTuple):
@@ -38,10 +33,9 @@ class Group(NamedTuple):
         """The launch that sums up parts into [part, channel] of so many numbers each, its result and the parts."""
         values = self.size // max(1, self.channels)
         if self.runs:
-            columns, most = self.channels, -(-values // PART)
+            columns, parts = self.channels, parts_of_values(self.channels, values)
         else:
-            columns, most = -(-self.channels // 32), -(-values // (PART // 32))
-        parts = max(1, min(-(-ENOUGH_BLOCKS // max(1, columns)), most))
+            columns, parts = columns_of_blocks(self.channels), parts_of_rows(self.channels, values)
         room = Room(width * parts * self.channels)
         numbers = self.runs or (values, self.channels)
         name = kernel if self.runs else f"{kernel}_rows"
