@@ -77,8 +77,12 @@ def chains_text(found: tuple[Chain, ...]) -> str:
 
 
 def _row(each: Chain) -> tuple[str, ...]:
+    seconds = "" if each.reason else format_seconds(each.seconds)
+    (op, stage), *others = each.kernels
+    if not {(op, stage)}.symmetric_difference(others):
+        title = f"{op} {stage} of {len(each.kernels):,}"
+        return title, f"{each.calls:,}", seconds, each.members[0][-1], each.reason
     stages = tuple(dict.fromkeys(stage for _, stage in each.kernels))
     name = " + ".join(op if len(stages) == 1 else f"{op} {stage}" for op, stage in each.kernels)
     title = f"{name} {stages[0]}" if len(stages) == 1 else name
-    seconds = "" if each.reason else format_seconds(each.seconds)
     return title, f"{each.calls:,}", seconds, each.members[0][-1], each.reason

@@ -21,7 +21,7 @@ from dlc.ir.ranks import schedule
 from dlc.ir.storage import Storage, begins, reads, title, writes
 
 CHANGES_GRADIENTS = ("unscale", "regularise", "clip")
-CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update")
+CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update", "updates")
 """Passes that may only see gradients summed over all ranks."""
 
 GIVES_PARTS = ("sums", "squares", "grad_sums")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from dlc.ir.program import Buffer, Compute
+from dlc.ir.program import Buffer, Compute, Instruction
 
 Chain = tuple[tuple[str, str], ...]
 """(op, pass) of each member."""
@@ -34,7 +34,32 @@ class Fusion:
 IN_REGISTERS = tuple((algorithm, "NHWC") for algorithm in ("direct", "winograd(2)", "winograd(4)"))
 """Ways to convolve whose sums are in registers when they are complete."""
 
+OF_RESULTS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
+"""Activations that are differentiated from their results: nothing keeps what they are of."""
+
+OF_OPERANDS = ("gelu", "silu", "hard_swish")
+"""Those that are differentiated from their operands."""
+
+ELEMENTWISE: dict[Chain, Fusion] = {
+    (("dropout", "forward"), ("add", "forward")): Fusion("dropout_add", "forward", 0, 2.0),
+    **{(("add", "forward"), (op, "forward")): Fusion(f"add_{op}", "forward", 1, 2.0) for op in OF_RESULTS},
+    **{
+        chain: fusion
+        for op in (*OF_RESULTS, *OF_OPERANDS)
+        for chain, fusion in (
+            ((("sum", "sum"), (op, "dx")), Fusion(f"sum_{op}", "dx", 1, 2.0)),
+            (((op, "dx"), ("sum", "sum")), Fusion(f"{op}_sum", "sum", 0, 2.0)),
+        )
+    },
+    **{
+        (("dropout", "dx"), (op, "dx")): Fusion(f"dropout_{op}", "dx", 0, 2.0)
+        for op in ("relu", "tanh", "sigmoid", "silu", "hard_swish")  # which are told nothing, as dropout is
+    },
+}
+"""Of what is done element by element: sums are of two."""
+
 FUSIONS: dict[Chain, Fusion] = {
+    **ELEMENTWISE,
     **{
         (("bn", stage), ("relu", "forward")): Fusion("bn_relu", stage, 0, 2.0)
         for stage in ("forward", "inference", "apply")
@@ -54,8 +79,14 @@ FUSIONS: dict[Chain, Fusion] = {
 BEGINNINGS = frozenset(chain[:end] for chain in FUSIONS for end in range(1, len(chain) + 1))
 """The chains, and what they begin with."""
 
-COMMUTES = ("add",)
-"""Ops whose operands may change places."""
+COMMUTES = ("add", "sum")
+"""Ops whose operands, two of them, may change places."""
+
+UPDATE, UPDATES = "update", "updates"
+"""The pass that updates one weight, and the one that updates many in a call."""
+
+ELEMENT_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw")
+"""Optimizers that change each element of a weight by itself: a call may update any number of weights."""
 
 
 def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Compute | None:
@@ -64,6 +95,8 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
     Its operands are those of the last member, in which the operands of the one before stand for its result; of an `add`
     they come first. Its results are those of the last member, then what is left of the others'.
     """
+    if updates_alone(members[0]):
+        return _updates(members)
     fusion = FUSIONS.get(tuple((made.kernel[0], made.kernel[1]) for made in members))
     if fusion is None or not all(map(_is_plain, members)):
         return None
@@ -72,12 +105,12 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
         return None
     if not {(main.kernel[2], main.layout), (main.kernel[2], "")}.intersection(fusion.ways):
         return None
+    if not all(_adds_alike(made, buffer) for made in members if made.kernel[0] in COMMUTES):
+        return None
     inputs, outputs = members[0].inputs, members[0].outputs
     for before, made in pairwise(members):
         inner = before.outputs[0]
         if made.inputs.count(inner) != 1 or made.layout != before.layout:
-            return None
-        if made.kernel[0] in COMMUTES and not _alike(*(buffer(name) for name in (*made.inputs, *made.outputs))):
             return None
         at = made.inputs.index(inner)
         first = () if made.kernel[0] in COMMUTES else made.inputs[:at]
@@ -88,8 +121,36 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
     return replace(main, address=last, kernel=kernel, inputs=inputs, outputs=outputs, members=tuple(members))
 
 
+def updates_alone(made: Compute) -> bool:
+    """Whether a call updates one weight, element by element."""
+    return made.kernel[0] in ELEMENT_RULES and made.kernel[1] == UPDATE and not made.outputs and _is_plain(made)
+
+
+def updated_alike(one: Compute, other: Compute) -> bool:
+    """Whether two calls update weights by one rule with the same attributes."""
+    told = [(made.kernel, made.attrs, made.runtime, made.layout, len(made.inputs)) for made in (one, other)]
+    return told[0] == told[1] and not one.workspaces and not other.workspaces
+
+
+def one_by_one(made: Instruction) -> tuple[Instruction, ...]:
+    """The updates that are one call; any other instruction itself."""
+    return made.members if isinstance(made, Compute) and made.kernel[1] == UPDATES else (made,)
+
+
+def _updates(members: Sequence[Compute]) -> Compute | None:
+    """Updates by one rule as one call, whose operands are those of all: weight, gradient, states of each in turn."""
+    first = members[0]
+    if len(members) < 2 or not all(updates_alone(made) and updated_alike(first, made) for made in members):
+        return None
+    inputs = tuple(name for made in members for name in made.inputs)
+    kernel = (first.kernel[0], UPDATES, first.kernel[2])
+    return replace(first, address=members[-1].address, kernel=kernel, inputs=inputs, members=tuple(members))
+
+
 def fusion_of(made: Compute) -> Fusion:
     """The fusion that a call with members is by; KeyError where it is by none."""
+    if made.kernel[1] == UPDATES:
+        return Fusion(made.kernel[0], UPDATES, 0, 0.0)
     return FUSIONS[tuple((member.kernel[0], member.kernel[1]) for member in made.members)]
 
 
@@ -104,6 +165,12 @@ UNFUSED = ("once", "averaged", "parts", "rows", "border")
 
 def _is_plain(made: Compute) -> bool:
     return not made.members and not any(name in UNFUSED for name, _ in made.attrs)
+
+
+def _adds_alike(made: Compute, buffer: Callable[[str], Buffer]) -> bool:
+    """Whether a call adds up two of one size, and stores the sum in another place."""
+    alike = _alike(*(buffer(name) for name in (*made.inputs, *made.outputs)))
+    return alike and len(made.inputs) == 2 and made.outputs[0] not in made.inputs
 
 
 def _alike(first: Buffer, *others: Buffer) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from dlc.ir.program import Collective, Compute, Instruction, Program, Role, Segment
+from dlc.ir.program import Buffer, Collective, Compute, Instruction, Program, Role, Segment
 from dlc.ir.storage import reads, touched, writes
-from dlc.ops.fusion import BEGINNINGS, FUSIONS, fused
+from dlc.ops.fusion import BEGINNINGS, FUSIONS, fused, updated_alike, updates_alone
 
 BACKWARD = ("backward", "weights")
 """How the segments begin that read what the forward pass keeps."""
@@ -95,6 +95,35 @@ class _Line:
         return None
 
 
+def _with_updates(instructions: Iterable[Instruction]) -> Iterator[Instruction]:
+    """The instructions, of which updates by one rule that follow each other are one call.
+
+    No two weights share memory, nor do their gradients and states: the order of their updates does not matter.
+    """
+    alike: list[Compute] = []
+    for made in instructions:
+        joins = isinstance(made, Compute) and updates_alone(made)
+        if alike and not (joins and isinstance(made, Compute) and updated_alike(alike[0], made)):
+            yield _together(alike)
+            alike = []
+        if joins and isinstance(made, Compute):
+            alike.append(made)
+        else:
+            yield made
+    if alike:
+        yield _together(alike)
+
+
+def _together(updates: Sequence[Compute]) -> Compute:
+    call = fused(updates, _no_buffer) if len(updates) > 1 else None
+    return updates[0] if call is None else call
+
+
+def _no_buffer(name: str) -> Buffer:
+    """The rule of updates asks for none."""
+    raise KeyError(name)
+
+
 def _key(made: Compute) -> tuple[str, str]:
     return made.kernel[:2]
 
@@ -132,6 +161,9 @@ class _Fusing:
     def missed(self) -> Iterator[Missed]:
         """The chains of its segments that are not one call."""
         for segment in self.role.segments:
+            for call in _with_updates(segment.instructions):
+                if isinstance(call, Compute) and call.members and call not in segment.instructions:
+                    yield self.role, segment, call.members, UNASKED
             line = _Line([*segment.instructions])
             for at in range(len(segment.instructions)):
                 chain = line.chain(at)
@@ -140,7 +172,7 @@ class _Fusing:
                     yield self.role, segment, line.calls(chain), made if isinstance(made, str) else UNASKED
 
     def _segment(self, segment: Segment) -> Segment:
-        at, line = 0, _Line([*segment.instructions])
+        at, line = 0, _Line([*_with_updates(segment.instructions)])
         while at < len(line.instructions):
             chain = line.chain(at)
             made = self._together(line, chain) if chain else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from backends.numpy_mpi.c.elementwise import ALONE
 from backends.numpy_mpi.c.update import FUNCTIONS
+from backends.numpy_mpi.kernels.dispatch import Kernels
+from backends.numpy_mpi.kernels.native import Library
 from tests.c.bound import DTYPES, Bound, bound
 from tests.c.building import each_target, runnable, threads
 from tests.kernels.calling import kernel
@@ -54,3 +57,34 @@ def test_rules(built: Bound, rule: str, states: int, attrs: dict[str, Any], dtyp
         for first, second, expected in zip(one, two, right, strict=True):
             assert np.array_equal(first, second), "the number of threads changes the result"
             assert np.max(np.abs(first - expected) / (1 + np.abs(expected)), initial=0) <= 16 * eps, (rule, size)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rule", "states", "attrs"), RULES)
+def test_many_updates_are_one_call(
+    built: Bound, rule: str, states: int, attrs: dict[str, Any], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit what they are one by one; a row that C cannot be given is NumPy's, and no other one."""
+    rng = np.random.default_rng(0)
+    rows = [[rng.random(size).astype(DTYPES[dtype]) for _ in range(2 + states)] for size in (*SIZES, 40)]
+    alone = [[each.copy() for each in row] for row in rows]
+    rows[-1] = [np.repeat(each, 2)[::2] for each in rows[-1]]
+    passed: list[int] = []
+    plain = kernel(rule, "updates")
+
+    def numpys(*others: list[Any], **told: Any) -> None:
+        passed.append(len(others))
+        plain(*others, **told)
+
+    monkeypatch.setattr(numpys, "__name__", plain.__name__)
+    kernels = Kernels(Library(Path(), built.library), np.dtype(DTYPES[dtype]), 0, "")
+    update = kernels.replace_rows(numpys, getattr(built.bindings, plain.__name__))
+    for step in range(2):
+        told = attrs | {"lr": 0.1 / (step + 1), "step": step}
+        update(*rows, **told)
+        for row in alone[:-1]:
+            assert built.call((rule, "update", ""), dtype, row, **told)
+        kernel(rule, "update")(*alone[-1], **told)
+    assert passed == [1, 1]
+    for row, expected in zip(rows, alone, strict=True):
+        assert all(map(np.array_equal, row, expected))

@@ -93,6 +93,20 @@ def residual() -> Graph:
     return trained(net, net("global_avgpool", net("relu", net("add", x, y))))
 
 
+def chained() -> Graph:
+    """Element-wise ops one behind the other: sums, activations and dropout, forward and back."""
+    net = Network(4)
+
+    def convolved(x: str) -> str:
+        return net("conv", x, filters=2, window=3, pad="same")
+
+    once = net("tanh", convolved(net.image(2, 4, 4)))
+    twice = convolved(net("add", net("dropout", convolved(once), p=0.25), once))
+    x = net("add", net("sigmoid", twice), convolved(twice))
+    y = convolved(net("dropout", net("relu", convolved(x)), p=0.25))
+    return trained(net, net("global_avgpool", net("relu", net("add", x, y))))
+
+
 PIPELINE: Case = {"microbatches": 4, "stages": 2}
 CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     "data": (mlp, {"mesh": {"data": 2}, "rule": DATA, "overlap": 0.9}),
@@ -107,6 +121,7 @@ CASES: dict[str, tuple[Callable[[], Graph], Case]] = {
     "batch norm": (normalised, {"mesh": TWO, "rule": by(data="batch", model="height")}),
     "fused": (residual, {"mesh": {"data": 2}, "rule": DATA, "kernels": "c", "microbatches": 2}),
     "fused, over ranks": (normalised, {"mesh": TWO, "rule": by(data="batch", model="height"), "kernels": "c"}),
+    "fused, element by element": (chained, {"mesh": {"data": 2}, "rule": DATA, "kernels": "c"}),
     "ZeRO 1": (mlp, {"mesh": TWO, "rule": BOTH, "shard": "optimizer"}),
     "ZeRO 2": (mlp, {"mesh": {"data": 2}, "rule": DATA, "shard": "gradients", "microbatches": 2, "overlap": 0.9}),
     "ZeRO 3": (mlp, {"mesh": TWO, "rule": BOTH, "shard": "weights", "microbatches": 2}),

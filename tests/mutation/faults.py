@@ -56,7 +56,7 @@ from tests.mutation.collectives import (
     wrong_target,
 )
 from tests.mutation.editing import Edit, spread
-from tests.mutation.fused import left_apart, read_between, wrong_member
+from tests.mutation.fused import left_apart, read_between, updated_twice, wrong_member
 from tests.mutation.kernels import (
     added_everywhere,
     doubled_sum,
@@ -105,7 +105,7 @@ HALOS: tuple[Fault, ...] = (halo_rows, halo_axis, halo_direction, narrow_window,
 KERNELS: tuple[Fault, ...] = (
     dropped_kernel, doubled_sum, doubled_update, part_left_out, wrong_operand, swapped_operands, wrong_result,
     wrong_pass, wrong_attribute, added_everywhere, not_told, early_kernel, wrong_layout, scaled_twice, wrong_state,
-    left_unregularised, wrong_member, left_apart, read_between,
+    left_unregularised, wrong_member, left_apart, read_between, updated_twice,
 )  # fmt: skip
 MESSAGES: tuple[Fault, ...] = (
     swapped_messages, dropped_message, doubled_message, wrong_peer, wrong_message, late_message, wrong_name,

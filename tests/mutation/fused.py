@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dlc.ir.program import Compute, Program
-from dlc.ops.fusion import fused
+from dlc.ops.fusion import UPDATES, fused
 from tests.mutation.editing import Edit, Site, sites, twins_of
 
 
@@ -36,6 +36,15 @@ def _with(site: Site, made: Compute, number: int, member: Compute) -> Iterator[E
     call = fused(members, site.owner.buffer)
     if call is not None:
         yield f"{member.address} in {site.name}", site.instead(call)
+
+
+def updated_twice(program: Program) -> Iterator[Edit]:
+    """Of the updates that are one call, one is done twice, or is left out."""
+    for site, made in _calls(program):
+        for members in ((*made.members, made.members[0]), made.members[1:]) if made.kernel[1] == UPDATES else ():
+            call = fused(members, site.owner.buffer)
+            if call is not None:
+                yield f"{len(members)} of {len(made.members)} in {site.name}", site.instead(call)
 
 
 def left_apart(program: Program) -> Iterator[Edit]:

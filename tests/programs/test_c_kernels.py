@@ -89,8 +89,8 @@ def test_a_program_computes_what_numpy_does(plan: str, precision: str, tmp_path:
         algorithm = lines.partition("algorithm = ")[2][:6]
         assert re.search(rf'Function\(\s*"{algorithm}', files["compiled.py"].decode())
     if plan == "direct NHWC":
-        fused = set(re.findall(r"\b(?:bn|conv)_(?:add_)?relu\w*(?=\()", files["train.py"].decode()))
-        assert {"bn_relu_forward", "bn_add_relu_forward", "bn_relu_dx", "conv_relu_direct_forward"} <= fused
+        fused = set(re.findall(r"\b(?:bn|conv|sum)_(?:add_)?relu\w*(?=\()", files["train.py"].decode()))
+        assert {"bn_relu_forward", "bn_add_relu_forward", "sum_relu_dx", "conv_relu_direct_forward"} <= fused
         assert "conv_relu_direct_dx" in fused
     verdict = compare(made, files, plan, 2, run=in_turns)
     assert verdict.passed, verdict

@@ -37,8 +37,8 @@ static inline void philox(unsigned step, unsigned row, unsigned quarter, unsigne
 """
 
 FORWARD = """\
-/* y = x mask scale, the mask 0 where the number of a row's column is below `least_kept`, else 1. */
-void $name(const $dtype *x, $dtype *y, unsigned char *mask,
+/* y = x mask scale$plus, the mask 0 where the number of a row's column is below `least_kept`, else 1. */
+void $name(const $dtype *x, $added$dtype *y, unsigned char *mask,
            long rows, long columns, long position, long step, long key0, long key1, long least_kept, double scale)
 {
     #pragma omp parallel for collapse(2) schedule(static) if (rows * columns > $alone)
@@ -47,24 +47,45 @@ void $name(const $dtype *x, $dtype *y, unsigned char *mask,
             const long count = least($stretch, columns - start), at = row * columns + start;
             unsigned words[$stretch];
             philox(step, position + row, start / 4, key0, key1, words);
-            #pragma omp simd
+$between            #pragma omp simd
             for (long i = 0; i < count; i++) {
                 const unsigned kept = (words[i] >> 8) >= (unsigned)least_kept;
                 mask[at + i] = kept;
-                y[at + i] = x[at + i] * ($dtype)(int)kept * ($dtype)scale;
+                $result = x[at + i] * ($dtype)(int)kept * ($dtype)scale;
             }
-        }
+$then        }
 }
+"""
+
+THEN = """\
+            #pragma omp simd
+            for (long i = 0; i < count; i++)
+                y[at + i] = between[i] + added[at + i];
 """
 
 
 def forward(target: Target, dtype: str) -> CFunction:
     """`dropout_forward_DTYPE(x, y, mask, rows, columns, position, step, key0, key1, least_kept, scale)`."""
-    text = fill(FORWARD, name=f"dropout_forward_{dtype}", dtype=dtype, alone=ALONE // 8, stretch=4 * QUARTERS)
+    told = {"added": "", "between": "", "then": "", "plus": "", "result": "y[at + i]"}
+    return _forward("dropout_forward", ("x", "y", "mask"), told, dtype)
+
+
+def added(target: Target, dtype: str) -> CFunction:
+    """`dropout_add_forward_DTYPE(x, added, y, mask, …)`: as `forward`, and then a second value is added."""
+    told = {
+        "added": f"const {dtype} *added, ",
+        "between": f"            {dtype} between[{4 * QUARTERS}];\n",
+        "then": THEN,
+        "plus": " + added",
+        "result": "between[i]",
+    }
+    return _forward("dropout_add_forward", ("x", "added", "y", "mask"), told, dtype)
+
+
+def _forward(name: str, arrays: tuple[str, ...], told: dict[str, str], dtype: str) -> CFunction:
     numbers = ("rows", "columns", "position", "step", "key0", "key1", "least_kept", "double scale")
-    return CFunction(
-        f"dropout_forward_{dtype}", text, ("x", "y", "mask"), numbers, shared=(fill(PHILOX, quarters=QUARTERS),)
-    )
+    text = fill(FORWARD, name=f"{name}_{dtype}", dtype=dtype, alone=ALONE // 8, stretch=4 * QUARTERS, **told)
+    return CFunction(f"{name}_{dtype}", text, arrays, numbers, shared=(fill(PHILOX, quarters=QUARTERS),))
 
 
 DX = Formula(

@@ -6,7 +6,7 @@ an operand does. From `ALONE` elements on threads share the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import pi, sqrt
@@ -54,7 +54,7 @@ def loop(name: str, formula: Formula, target: Target, dtype: str) -> CFunction:
     """`NAME_DTYPE(arrays…, size, numbers…)`: the formula for each of `size` elements; numbers are of type `dtype`."""
     arrays = tuple(dict.fromkeys((*formula.reads, *formula.writes)))
     numbers = tuple(number if " " in number else f"double {number}" for number in formula.numbers)
-    parameters = [("" if each in formula.writes else "const ") + _pointer(each, dtype) for each in arrays]
+    parameters = [("" if each in formula.writes else "const ") + array(each, dtype) for each in arrays]
     text = fill(
         LOOP,
         says=formula.says,
@@ -66,13 +66,18 @@ def loop(name: str, formula: Formula, target: Target, dtype: str) -> CFunction:
         dtype=dtype,
         f="f" if dtype == "f32" else "",
     )
-    told = tuple(number.removeprefix("long ") for number in numbers)
     shared = (exponentials(dtype),) if f"{dtype}_" in text.partition("{")[2] else ()
-    return CFunction(f"{name}_{dtype}", text, arrays, ("size", *told), shared=shared)
+    return CFunction(f"{name}_{dtype}", text, arrays, ("size", *told(numbers)), shared=shared)
 
 
-def _pointer(array: str, dtype: str) -> str:
-    kind, _, name = array.rpartition(" ")
+def told(numbers: Iterable[str]) -> tuple[str, ...]:
+    """Parameters that are numbers as functions name them."""
+    return tuple(number.removeprefix("long ") for number in numbers)
+
+
+def array(named: str, dtype: str) -> str:
+    """An array as a parameter."""
+    kind, _, name = named.rpartition(" ")
     return f"{kind or dtype} *{name}"
 
 

@@ -10,7 +10,8 @@ MOST = 6
 """Gradients that have a function; bindings leave more to NumPy."""
 
 
-def _sum(count: int) -> Formula:
+def total_of(count: int) -> Formula:
+    """Of so many gradients."""
     names = tuple(f"dy{number}" for number in range(count))
     terms = " + ".join(f"{name}[i]" for name in names)
     return Formula(f"total = {' + '.join(names)}.", names, ("total",), f"total[i] = {terms};")
@@ -18,7 +19,7 @@ def _sum(count: int) -> Formula:
 
 def sum_gradients(target: Target, dtype: str) -> CFunction:
     """`sum_gradients_DTYPE(dy0, dy1, total, size)`, and `sum_gradients_3_DTYPE` … with as many gradients."""
-    formulas = {str(count) if count > 2 else "": _sum(count) for count in range(2, MOST + 1)}
+    formulas = {str(count) if count > 2 else "": total_of(count) for count in range(2, MOST + 1)}
     return loop_with_variants("sum_gradients", formulas, target, dtype)
 
 

@@ -45,6 +45,9 @@ TOLD = ("window", "stride", "pad", "dilation", "groups", "bias")
 CONV, CONV_RELU = ("conv", "conv_relu"), "conv_relu"
 """Ops that convolve, and the one with a ReLU."""
 
+BY_ROWS = "_updates"
+"""How the names of kernels end that take rows of arrays."""
+
 NUMPY_TYPES = {"f32": "np.float32", "f64": "np.float64"}
 
 HEADER = (
@@ -129,7 +132,8 @@ class Kernels:
             bindings[kernel] = f'c_conv.bound("{stage}", {_table(kernel)}{relu})'
         for kernel, binding in bindings.items():
             name = kernel.function
-            lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", binding))]
+            replace_ = "replace_rows" if name.endswith(BY_ROWS) else "replace"
+            lines += [call(f"{name} = KERNELS.{replace_}", (f"{kernel.module}.{name}", binding))]
         return "\n".join((*lines, ""))
 
 

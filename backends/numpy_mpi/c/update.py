@@ -1,11 +1,16 @@
-"""Update rules in C: each weight is read and written once, in any layout.
+"""Update rules in C: each weight is read and written once, in any layout; one by one, or many in a call.
 
 What the steps alone decide, such as the corrections of Adam's moments, comes from outside.
 """
 
 from __future__ import annotations
 
-from .elementwise import Formula, loops
+from dataclasses import replace
+from functools import partial
+
+from .elementwise import Formula, Functions, loop, loops
+from .source import CFunction, fill
+from .target import Target
 
 DECAYED = "const $dtype g = decay ? gradient[i] + ($dtype)decay * weight[i] : gradient[i];"
 
@@ -85,4 +90,45 @@ FORMULAS = {
     ),
 }
 
-FUNCTIONS = loops(FORMULAS)
+ROWS = """\
+$each
+/* The same for each of `count` rows of a table: the addresses of its arrays, and how many elements they have. */
+void $name(const long *table, long count$parameters)
+{
+    for (const long *row = table; row < table + $width * count; row += $width)
+        $one($arrays, row[$last]$told);
+}
+"""
+
+
+def rows(op: str, target: Target, dtype: str) -> CFunction:
+    """`OP_updates_DTYPE(table, count, numbers…)`, and above it that for the rule's variant."""
+    variants = {variant: formula for (rule, _, variant), formula in FORMULAS.items() if rule == op}
+    made = {
+        variant: _rows(f"{op}_updates_{variant}".rstrip("_"), f"{op}_row_{variant}".rstrip("_"), formula, target, dtype)
+        for variant, formula in variants.items()
+    }
+    return replace(made[""], shared=tuple(each.text for variant, each in made.items() if variant))
+
+
+def _rows(name: str, one: str, formula: Formula, target: Target, dtype: str) -> CFunction:
+    each = loop(one, formula, target, dtype)
+    numbers = [number if " " in number else f"double {number}" for number in formula.numbers]
+    text = fill(
+        ROWS,
+        each=each.text.replace("void ", "static __attribute__((noinline)) void ", 1),
+        name=f"{name}_{dtype}",
+        one=each.name,
+        parameters="".join(f", {number}" for number in numbers),
+        told="".join(f", {number.split()[-1]}" for number in numbers),
+        arrays=", ".join(f"({dtype} *)row[{at}]" for at in range(len(each.arguments))),
+        width=len(each.arguments) + 1,
+        last=len(each.arguments),
+    )
+    return CFunction(f"{name}_{dtype}", text, ("table",), ("count", *each.numbers[1:]))
+
+
+FUNCTIONS: Functions = {
+    **loops(FORMULAS),
+    **{(op, "updates", ""): partial(rows, op) for op, _, variant in FORMULAS if not variant},
+}

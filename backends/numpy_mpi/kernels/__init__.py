@@ -50,12 +50,21 @@ IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
 DISTANCES = ("mse", "half_mse", "l1", "huber", "bce", "reconstruction")
 """Losses that compare two values element by element."""
 
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
+OF_RESULTS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh")
+"""Activations that are differentiated from their results; all others are from their operands."""
+
+WITHOUT_ATTRIBUTES = ("relu", "tanh", "sigmoid", "silu", "hard_swish")
+"""Activations that are told nothing."""
+
+ACTIVATIONS = (*OF_RESULTS, "gelu", "silu", "hard_swish")
 
 SHAPES = ("concat", "split", "slice", "pad", "transpose")
 """Operators that put the elements of their operands in other places."""
 
-UPDATE_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "lars", "lamb")
+ELEMENT_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw")
+"""Optimizers of which one call may update any number of weights."""
+
+UPDATE_RULES = (*ELEMENT_RULES, "lars", "lamb")
 
 INITIALISE = Kernel("initial", "initialise")
 KEY = Kernel("philox", "key")
@@ -130,6 +139,11 @@ KERNELS: Kernels = {
         for name in IN_REGISTERS
         for stage in ("forward", "dx")
     },
+    ("dropout_add", "forward", ""): Kernel("chains", "dropout_add_forward"),
+    **{(f"add_{op}", "forward", ""): Kernel("chains", f"add_{op}_forward") for op in OF_RESULTS},
+    **{(f"sum_{op}", "dx", ""): Kernel("chains", f"sum_{op}_dx") for op in ACTIVATIONS},
+    **{(f"dropout_{op}", "dx", ""): Kernel("chains", f"dropout_{op}_dx") for op in WITHOUT_ATTRIBUTES},
+    **{(f"{op}_sum", "sum", ""): Kernel("chains", f"{op}_sum") for op in ACTIVATIONS},
     **_kernels("bn_fused", "bn_relu", "forward", "apply", "inference", "dx"),
     **_kernels("bn_fused", "bn_add_relu", "forward", "apply", "inference"),
     **_kernels("norms", "layernorm", "forward", "dx", "dw"),
@@ -173,6 +187,7 @@ KERNELS: Kernels = {
     ("sums", "groupnorm", "forward1"): Kernel("norms", "groupnorm_squares"),
     ("sums", "groupnorm", "dx0"): Kernel("norms", "groupnorm_slopes"),
     **{(rule, "update", ""): Kernel("update", f"{rule}_update") for rule in UPDATE_RULES},
+    **{(rule, "updates", ""): Kernel("update", f"{rule}_updates") for rule in ELEMENT_RULES},
     ("lbfgs", "update", ""): Kernel("lbfgs", "lbfgs_update"),
 }
 

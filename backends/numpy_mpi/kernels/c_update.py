@@ -63,3 +63,7 @@ def _rates(
     """The rate of the mean, the factor of the square mean's root, and the attributes."""
     rate, root = lr / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** -0.5
     return rate, root, float(beta1), float(beta2), float(eps)
+
+
+sgd_updates, adagrad_updates, rmsprop_updates = sgd_update, adagrad_update, rmsprop_update
+adam_updates, adamw_updates = adam_update, adamw_update

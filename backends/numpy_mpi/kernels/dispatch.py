@@ -11,6 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -82,6 +83,46 @@ class Kernels:
         kernel.__name__ = otherwise.__name__
         return kernel
 
+    def replace_rows(self, otherwise: Kernel, binding: Binding) -> Kernel:
+        """As `replace`, of a kernel that takes rows of arrays; the binding tells what C is given for one row.
+
+        C gets all rows at once, in a table of addresses and sizes. Rows that it cannot be given are for NumPy.
+        """
+        library = self.library
+        if library is None:
+            return otherwise
+        prepared: dict[tuple[int, ...], _Rows] = {}
+
+        def kernel(*rows: tuple[Array, ...], **told: Any) -> None:
+            key = tuple(map(id, chain.from_iterable(rows)))
+            call = prepared.get(key)
+            if call is None:
+                kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in chain.from_iterable(rows))
+                call = prepared[key] = self._rows(rows, kept)
+            if call.told != told and call.first is not None:
+                numbers = binding(*rows[call.first], **told)
+                assert numbers is not None
+                name = numbers.name or f"{otherwise.__name__}_{SUFFIXES[self.dtype.name]}"
+                call.function = library.function(name.replace("_update_", "_updates_"))
+                call.arguments = (*call.pointers, *map(_passed, numbers.values[1:]))
+                call.told = told
+            if call.function is not None:
+                call.function(*call.arguments)
+            if call.others:
+                otherwise(*(rows[at] for at in call.others), **told)
+
+        kernel.__name__ = otherwise.__name__
+        return kernel
+
+    def _rows(self, rows: tuple[tuple[Array, ...], ...], kept: tuple[object, ...]) -> _Rows:
+        """The rows that C can be given as a table: the addresses of each row's arrays, then their size."""
+        fit = [all(self._passable(each) and each.dtype == self.dtype for each in row) for row in rows]
+        known = [row for row, fits in zip(rows, fit, strict=True) if fits]
+        table = np.array([[*(each.ctypes.data for each in row), row[0].size] for row in known], np.int64)
+        pointers = (ctypes.c_void_p(table.ctypes.data), ctypes.c_long(len(known)))
+        others = tuple(at for at, fits in enumerate(fit) if not fits)
+        return _Rows(kept, table, pointers, others, fit.index(True) if known else None)
+
     def _tell(
         self, call: _Call, library: Library, kernel: str, numbers: Numbers | None, arrays: tuple[Any, ...]
     ) -> None:
@@ -128,6 +169,23 @@ class _Call:
     function: Callable[..., None] | None = None
     arguments: tuple[object, ...] = ()
     scratch: Array | None = None
+
+
+@dataclass(slots=True)
+class _Rows:
+    """A call for certain rows of arrays, as it was told last.
+
+    `first` is the number of the first row in the table, `others` are those of the rows for NumPy.
+    """
+
+    arrays: tuple[object, ...]
+    table: Array
+    pointers: tuple[Any, ...]
+    others: tuple[int, ...]
+    first: int | None
+    told: dict[str, Any] | None = None
+    function: Callable[..., None] | None = None
+    arguments: tuple[object, ...] = ()
 
 
 def _passed(number: float) -> ctypes.c_long | ctypes.c_double:

@@ -3,12 +3,15 @@
 A kernel takes weight, gradient and states. It works through them in chunks that stay in the cache, so that its
 temporaries are a chunk long, however large the weight. They may be parts of larger arrays, whose elements do not lie
 together. Rules that go by norms of whole tensors then need a table of two sums of squares, added up over the parts.
+`RULE_updates` takes any number of rows, each with the arrays of one weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -209,6 +212,25 @@ def lamb_squares(
 def roots(squares: Array) -> tuple[float, float]:
     """Two norms of their squares."""
     return sqrt(squares[0]), sqrt(squares[1])
+
+
+def _of_each(update: Callable[..., None]) -> Callable[..., None]:
+    """The kernel that takes any number of rows, each of which has a weight, its gradient and its states."""
+
+    @wraps(update)
+    def updates(*rows: tuple[Array, ...], **told: Any) -> None:
+        for arrays in rows:
+            update(*arrays, **told)
+
+    updates.__name__ = f"{update.__name__}s"
+    return updates
+
+
+sgd_updates = _of_each(sgd_update)
+adagrad_updates = _of_each(adagrad_update)
+rmsprop_updates = _of_each(rmsprop_update)
+adam_updates = _of_each(adam_update)
+adamw_updates = _of_each(adamw_update)
 
 
 def _lamb_scales(step: int, beta1: float, beta2: float) -> tuple[float, float]:

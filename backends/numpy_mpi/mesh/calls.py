@@ -18,7 +18,7 @@ from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Attrs
 from dlc.ir.program import INNER, OUTER, Collective, Compute, Copy, Instruction, Load, Receive, Send, Wait
 from dlc.ir.tensor import BATCH
-from dlc.ops.fusion import main_of
+from dlc.ops.fusion import UPDATES, main_of
 from passes.lowering.widen import WIDE
 
 PADDED = ".padded"
@@ -75,7 +75,10 @@ class Calls:
                 yield block, self._additions([each for each in several if isinstance(each, Compute)])
                 continue
             for instruction in several:
-                yield from ((block, statement) for statement in self._statements(instruction))
+                if isinstance(instruction, Compute) and instruction.kernel[1] == UPDATES:
+                    yield (), self._updates(instruction)
+                else:
+                    yield from ((block, statement) for statement in self._statements(instruction))
 
     def _block(self, instruction: Instruction) -> Path:
         if isinstance(instruction, Wait):
@@ -289,13 +292,10 @@ class Calls:
 
     def _loop(self, updates: Sequence[Instruction], alike: Alike) -> Statement | None:
         """One loop over all arrays with such names; None where some of them are not updated so."""
-        endings = alike[2]
-        found = [(self.arrays.ref(each.inputs[0]), each) for each in updates if isinstance(each, Compute)]
-        bases = {dotted(ref.path, ref.name.removesuffix(endings[0][1])) for ref, _ in found}
-        known = [self.arrays.ending(space, ending) for space, ending in endings]
-        if len(bases) < 2 or set.intersection(*known) != bases:
+        first, endings = updates[0], alike[2]
+        if not isinstance(first, Compute) or not self._are_all(updates, endings):
             return None
-        first, shared = found[0][1], Counter(ending for _, ending in endings)
+        shared = Counter(ending for _, ending in endings)
         names = [KEPT_IN[space] if shared[end] > 1 or not end else end.strip("_") for space, end in endings]
         if len(set(names)) < len(names):
             return None
@@ -304,11 +304,29 @@ class Calls:
         names = [
             f"{space}_{name}" if name in functions else name for name, (space, _) in zip(names, endings, strict=True)
         ]
-        pairs = tuple(f"({space}, {literal(ending)})" for space, ending in endings)
         function = self.emission.kernel(first).function
         arguments = (*((name,) for name in names), *decided)
-        loop = Loop(f"for {', '.join(names)} in each", pairs)
+        loop = Loop(f"for {', '.join(names)} in each", _pairs(endings))
         return Statement((function,), arguments, _keywords(told), loop=loop)
+
+    def _are_all(self, updates: Sequence[Instruction], endings: Sequence[tuple[str, str]]) -> bool:
+        """Whether updates, more than one, are of all arrays whose names end so."""
+        refs = [self.arrays.ref(each.inputs[0]) for each in updates if isinstance(each, Compute)]
+        bases = {dotted(ref.path, ref.name.removesuffix(endings[0][1])) for ref in refs}
+        return len(bases) > 1 and set.intersection(*(self.arrays.ending(*each) for each in endings)) == bases
+
+    def _updates(self, made: Compute) -> Statement:
+        """One call for many updates: with all arrays that are called so, or else row by row."""
+        alike = {self._alike(member) for member in made.members}
+        (known,) = alike if len(alike) == 1 else (None,)
+        rows: list[Expression]
+        if known is not None and self._are_all(made.members, known[2]):
+            rows = [(f"*each({', '.join(_pairs(known[2]))})",)]
+        else:
+            named = (listed(map(self._at, member.inputs)) for member in made.members)
+            rows = [("(", *names, ")") for names in named]
+        told, decided = self._told(made)
+        return Statement((self.emission.kernel(made).function,), (*rows, *decided), _keywords(told))
 
     # --- names -------------------------------------------------------------------------------------------------
 
@@ -317,6 +335,11 @@ class Calls:
 
     def _spec(self, name: str) -> str:
         return self.arrays.spec(self.arrays.role.buffer(name))
+
+
+def _pairs(endings: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What `each` takes: namespaces, and how the names of arrays end in each."""
+    return tuple(f"({space}, {literal(ending)})" for space, ending in endings)
 
 
 def _call(

@@ -22,6 +22,7 @@ from backends.numpy_mpi.mesh.tree import Blocks, Path
 from dlc.ir.program import Compute, Load, Program, Receive, Role, Row, Segment, Send
 from dlc.ir.storage import writes
 from dlc.ir.tensor import NARROW
+from dlc.ops.fusion import one_by_one
 from dlc.ops.indexing import indexing_of
 from passes.differentiate import operator_of, roles
 from passes.lowering.widen import MASTER
@@ -170,7 +171,8 @@ class RoleText:
 
     def _gradients(self) -> Iterator[tuple[str, str]]:
         """(weight, the buffer of its summed gradient), as its update reads them."""
-        for made in self.role.segment("update").instructions if self._updates else ():
+        updates = self.role.segment("update").instructions if self._updates else ()
+        for made in (each for instruction in updates for each in one_by_one(instruction)):
             if isinstance(made, Compute) and made.kernel[1] == "update" and "lr" in made.runtime:
                 weights = [name for name in map(_weight, made.inputs) if name in self._weights]
                 yield from zip(weights, made.inputs[len(weights) :], strict=False)

@@ -18,6 +18,7 @@ from dlc.ir.mesh import PARTIAL
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
 from dlc.ir.storage import Storage, of_microbatch, title, touched
 from dlc.ir.tensor import BATCH, NARROW, TensorType
+from dlc.ops.fusion import one_by_one
 from passes.lowering.widen import MASTER, WIDE
 
 NUMPY_TYPES = {
@@ -128,7 +129,7 @@ class Arrays:
         """The blocks whose instructions name a buffer."""
         found: dict[str, dict[Path, None]] = {}
         for segment in self.role.segments:
-            for made in segment.instructions:
+            for made in (each for instruction in segment.instructions for each in one_by_one(instruction)):
                 block = self.block(made)
                 for name in touched(made):
                     found.setdefault(name, {})[block] = None

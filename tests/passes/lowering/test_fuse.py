@@ -12,11 +12,11 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Compute, Program, Send
 from dlc.ir.storage import Storage
-from dlc.ops.fusion import FUSIONS, fused
+from dlc.ops.fusion import ELEMENTWISE, FUSIONS, fused
 from dlc.proof import check
 from passes.lower import lower
 from passes.lowering.fuse import UNASKED, missed
-from tests.mutation.bases import Case, convolutions, normalised, residual
+from tests.mutation.bases import Case, chained, convolutions, normalised, residual
 from tests.passes.lowering.compared import drawn, largest_error, parallel, serial
 from tests.passes.lowering.plans import by, on, plan_of, trained
 from tests.passes.sample_networks import Network, context
@@ -55,7 +55,8 @@ WHOLE = {case: choices | {"microbatches": 1} for case, choices in list(CASES.ite
 @pytest.mark.parametrize(
     ("network", "choices"),
     [pytest.param(residual, choices, id=case) for case, choices in CASES.items()]
-    + [pytest.param(normalised, choices, id=f"groups, {case}") for case, choices in WHOLE.items()],
+    + [pytest.param(normalised, choices, id=f"groups, {case}") for case, choices in WHOLE.items()]
+    + [pytest.param(chained, CASES[case], id=f"element-wise, {case}") for case in ("serial", "rows", "pipeline")],
 )
 def test_programs_with_fused_calls_compute_the_same(network: Callable[[], Graph], choices: Case) -> None:
     graph, choices = network(), dict(choices)
@@ -68,11 +69,38 @@ def test_programs_with_fused_calls_compute_the_same(network: Callable[[], Graph]
 
 
 def test_all_kinds_of_chains_are_fused() -> None:
-    found = kernels(made(residual())) | kernels(made(residual(), **CASES["rows"]))
-    assert found == {(fusion.op, fusion.stage) for fusion in FUSIONS.values() if fusion.op != "conv_relu"}
+    found = kernels(made(residual())) | kernels(made(residual(), **CASES["rows"])) | kernels(made(normalised()))
+    expected = {(fusion.op, fusion.stage) for chain, fusion in FUSIONS.items() if chain not in ELEMENTWISE}
+    assert found == expected - {("conv_relu", "forward"), ("conv_relu", "dx")} | {
+        ("sgd", "updates"),
+        ("sum_relu", "dx"),
+    }
     graph = convolutions()
     plan = plan_of(graph, {"data": 1}, DATA, kernels="c", layouts={"conv": "NHWC", "relu": "NHWC"})
-    assert kernels(lower(graph, directly(plan), on(1))) == {("conv_relu", "forward")}  # dx of the first is not needed
+    assert kernels(lower(graph, directly(plan), on(1))) == {
+        ("conv_relu", "forward"),  # dx is not needed
+        ("sum_relu", "dx"),
+        ("sgd", "updates"),
+    }
+
+
+def test_element_wise_ops_are_fused() -> None:
+    graph = chained()
+    found = kernels(made(graph)) - {("sgd", "updates")}
+    assert found == {
+        ("dropout_add", "forward"),
+        ("add_relu", "forward"),
+        ("sum_tanh", "dx"),
+        ("sigmoid_sum", "sum"),
+        ("dropout_relu", "dx"),
+    }
+    call = next(each for each in calls(made(graph)) if each.kernel[0] == "sum_tanh")
+    total, slope = call.members
+    (role,) = made(graph).roles
+    three = replace(total, inputs=(*total.inputs, total.inputs[0]))
+    assert fused((three, slope), role.buffer) is None, "there is no kernel for sums of three"
+    onto = replace(total, outputs=total.inputs[:1])
+    assert fused((onto, replace(slope, inputs=(total.inputs[0], *slope.inputs[1:]))), role.buffer) is None
 
 
 def directly(plan: Plan) -> Plan:
@@ -113,6 +141,24 @@ def test_what_is_not_fused_says_why() -> None:
     assert (("bn", "relu"), "also read by tanh forward") in found
     assert (("bn", "relu"), UNASKED) in against(made(residual(), fusion="no"))
     assert not against(made(normalised()))
+    apart = [made for made in calls(made(graph, fusion="no")) if made.kernel[1] == "update" and made.kernel[0] == "sgd"]
+    assert (("sgd",) * len(apart), UNASKED) in against(made(graph, fusion="no"))
+
+
+def test_updates_are_one_call_where_nothing_stands_between() -> None:
+    """On two ranks the gradients of each bucket are waited for before its weights are updated."""
+    graph = residual()
+    for ranks in (1, 2):
+        program = made(graph, mesh={"data": ranks})
+        found = [each for each in calls(program) if each.kernel[1] in ("update", "updates") and each.kernel[0] == "sgd"]
+        weights = [member.inputs[0] for each in found for member in each.members or (each,)]
+        assert sorted(weights) == sorted(value.name for value in graph.of_kind("weight"))
+        assert len(found) < len(weights)
+    one, two, *_ = found[0].members
+    buffer = program.roles[0].buffer
+    assert fused((one, two), buffer) is not None
+    assert fused((one,), buffer) is None
+    assert fused((one, replace(two, attrs=(("momentum", 0.5),))), buffer) is None
 
 
 def test_a_repeated_operand_is_added_by_a_kernel_of_its_own() -> None:

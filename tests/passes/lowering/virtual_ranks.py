@@ -21,7 +21,7 @@ from dlc.ir.mesh import PARTIAL, Mesh, shards
 from dlc.ir.program import Buffer, Collective, Compute, Copy, Load, Program, Receive, Role, Row, Send, Wait
 from dlc.ir.storage import Storage, of_microbatch
 from dlc.ir.tensor import BATCH, DTYPE_BYTES
-from dlc.ops.fusion import main_of
+from dlc.ops.fusion import UPDATES, main_of
 from dlc.ops.indexing import Halo
 from passes.layouts import is_image
 from tests.kernels.calling import kernel
@@ -391,6 +391,9 @@ class Call:
 
     def run(self) -> None:
         """What works in place has the buffers themselves; else results are copied to theirs, and inputs stay."""
+        if self.made.kernel[1] == UPDATES:
+            self._update_all()
+            return
         made, attrs = self.made, dict[str, Any](self.made.attrs)
         inputs, outputs = (
             [self.memory.array(n, self.row.slot) for n in names] for names in (made.inputs, made.outputs)
@@ -414,6 +417,12 @@ class Call:
                 array /= averaged
         for array, result in zip(outputs, results, strict=True):
             array[...] = result
+
+    def _update_all(self) -> None:
+        """Many updates as one call, with a row of arrays for each."""
+        made, memory = self.made, self.memory
+        rows = [[memory.array(name, self.row.slot) for name in each.inputs] for each in made.members]
+        kernel(*made.kernel)(*rows, **dict(made.attrs), **self._runtime(dict(made.attrs)))
 
     def _call_by_rows(self, inputs: list[Array], outputs: list[Array], attrs: Mapping[str, Any]) -> None:
         """The runs of those result rows whose windows read the rank's own rows alone, or of the others."""
