@@ -91,7 +91,9 @@ def needed(module: str) -> tuple[str, ...]:
 
 
 def _text(module: str) -> str:
-    return resources("backends.cupy_mpi.kernels").joinpath(f"{module}.cu").read_text(encoding="utf-8")
+    """A file's text; "" for kernels that are products of matrices and nothing else."""
+    file = resources("backends.cupy_mpi.kernels").joinpath(f"{module}.cu")
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def whole_text(module: str, dtype: str, instances: Iterable[str] = ()) -> str:
