@@ -1,5 +1,8 @@
 /* a + b, a - b, a b, a/b for the kinds 0 to 3. */
-__device__ real combined(int kind, real a, real b) { return kind == 0 ? a + b : kind == 1 ? a - b : kind == 2 ? a * b : a / b; }
+__device__ real combined(int kind, real a, real b)
+{
+    return kind == 0 ? a + b : kind == 1 ? a - b : kind == 2 ? a * b : a / b;
+}
 
 /* The gradient of that by a, or by b. */
 __device__ real slope(int kind, bool by_b, real dy, real a, real b)
@@ -75,8 +78,8 @@ struct Gathered {
     int kept[4], summed[4], dy[4], a[4], b[4], dx[4];
 };
 
-/* The gradient by an operand that is repeated: a block for each element adds up those of its repetitions. Also of
-add_dx, sub_dx, mul_dx, div_dx. */
+/* The gradient by an operand that is repeated: a block for each element adds up those of its repetitions.
+Also of add_dx, sub_dx, mul_dx, div_dx. */
 extern "C" __global__ void arithmetic_dx_sums(
     const real *dy, const real *a, const real *b, real *dx, Gathered gathered, i64 count, i64 kind, i64 by_b)
 {

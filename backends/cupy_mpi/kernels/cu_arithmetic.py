@@ -62,34 +62,27 @@ def _backward(op: str) -> Any:
             return None
         steps: list[Any] = []
         for by_b, dx in enumerate((da, db)):
-            steps += _gradient(
-                (dy, da if a is None else a, db if b is None else b, dx), (a, b), kind, by_b, axes, layout
-            )
+            shaped = (dy, da if a is None else a, db if b is None else b, dx)
+            steps += _gradient(_aligned(shaped, axes, layout), (dy, a, b, dx), kind, by_b)
         return tuple(steps)
 
     return binding
 
 
-def _gradient(
-    shaped: tuple[Array, ...], operands: tuple[Any, Any], kind: int, by_b: int, axes: Axes, layout: str
-) -> Steps:
-    """By one operand. Of `shaped` dy, a, b and dx have their shapes; `operands` are a and b where they are read."""
-    dy, *_, dx = shaped
-    views = _aligned(shaped, axes, layout)
-    summed = tuple(
-        at for at, pair in enumerate(zip(views[0].extents, views[3].extents, strict=True)) if pair[0] != pair[1]
-    )
-    order = _order(views[3])
+def _gradient(views: list[View], arrays: tuple[Any, ...], kind: int, by_b: int) -> Steps:
+    """By one operand, of dy, a, b and dx; a and b are None where they are not read."""
+    order = _order(views[-1])
     of_dy, of_a, of_b, of_dx = (view.ordered(order) for view in views)
-    if not summed:
+    pairs = zip(of_dy.extents, of_dx.extents, strict=True)
+    summed = tuple(whole if whole != kept else 1 for whole, kept in pairs)
+    if summed == (1,) * len(summed):
         spread = _spread(of_dx, of_a, of_b)
-        return each(dx.size, dy, *operands, dx, spread, numbers=(kind, by_b), kernel="arithmetic_dx")
-    several = tuple(extent if at in summed else 1 for at, extent in zip(order, of_dy.extents, strict=True))
+        return each(arrays[-1].size, *arrays, spread, numbers=(kind, by_b), kernel="arithmetic_dx")
     strides = (of_dy.strides, of_a.repeated(), of_b.repeated(), of_dx.repeated())
-    gathered = (*four(of_dx.extents, 1), *four(several, 1), *(n for each_ in strides for n in four(each_, 0)))
-    threads = min(256, -(-prod(several) // 32) * 32)
-    arguments = (dy, *operands, dx, gathered, prod(several), kind, by_b)
-    return (Launch(arguments, (dx.size,), (threads,), "arithmetic_dx_sums"),)
+    gathered = (*four(of_dx.extents, 1), *four(summed, 1), *(n for several in strides for n in four(several, 0)))
+    threads = min(256, -(-prod(summed) // 32) * 32)
+    arguments = (*arrays, gathered, prod(summed), kind, by_b)
+    return (Launch(arguments, (arrays[-1].size,), (threads,), "arithmetic_dx_sums"),)
 
 
 def _aligned(arrays: tuple[Array, ...], axes: Axes, layout: str) -> list[View]:

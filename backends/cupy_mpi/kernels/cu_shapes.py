@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from .cu_places import TO_LOGICAL, View, countable, four, logical
 from .launch import Array, Steps, each
@@ -11,9 +12,8 @@ from .launch import Array, Steps, each
 def concat_forward(*arrays: Array, axis: int, layout: str = "NCHW", **_: object) -> Steps | None:
     """Each operand to its stretch of the result."""
     *xs, y = arrays
-    return _through(
-        arrays, (_copy(x, _all(x), y, part) for x, part in zip(xs, _parts(y, xs, axis, layout), strict=True))
-    )
+    pairs = zip(xs, _parts(y, xs, axis, layout), strict=True)
+    return _through(arrays, (_copy(x, _all(x), y, part) for x, part in pairs))
 
 
 def concat_dx(dy: Array, *dxs: Array, axis: int, layout: str = "NCHW", **_: object) -> Steps | None:
@@ -113,15 +113,10 @@ def _through(arrays: tuple[Array, ...], steps: Iterator[Steps] | list[Steps]) ->
 
 def _copy(x: Array, source: View, y: Array, target: View) -> Steps:
     """The elements of a view of x to one of y, of the same extents."""
-    size, extents = 1, source.extents
-    for extent in extents:
-        size *= extent
-    order = tuple(
-        sorted(range(len(extents)), key=lambda at: -abs(target.strides[at]))
-    )  # neighbours are written together
+    order = tuple(sorted(range(len(target.strides)), key=lambda at: -abs(target.strides[at])))  # as they are written
     source, target = source.ordered(order), target.ordered(order)
     copied = (*four(source.extents, 1), *four(source.strides, 0), *four(target.strides, 0), source.begin, target.begin)
-    return each(size, x, y, copied, kernel="shapes_copy")
+    return each(prod(source.extents), x, y, copied, kernel="shapes_copy")
 
 
 def _fill(x: Array, value: float) -> Steps:
