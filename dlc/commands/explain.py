@@ -108,12 +108,15 @@ def _strategy(compiled: driver.Compiled, _: str) -> tuple[str, dict[str, object]
 
 
 def _op(compiled: driver.Compiled, address: str) -> tuple[str, dict[str, object]]:
+    from dlc.commands.plan import chains_of
     from dlc.inspect.explanation import explanation_document, explanation_text
+    from dlc.inspect.fusions import around, chains_document, chains_text
     from passes.explain_options import explain_options
 
     addresses = [op.address for op in compiled.plan.ops]
     if address not in addresses:
         raise UsageError(f"there is no op `{address}` in the network{nearest(address, addresses)}")
     assert compiled.planned is not None  # a .dlspec file is planned
-    found = explain_options(compiled.planned, address)
-    return explanation_text(found), explanation_document(found)
+    found, calls = explain_options(compiled.planned, address), around(chains_of(compiled), address)
+    text = explanation_text(found) + (f"\n\n{chains_text(calls)}" if calls else "")
+    return text, {**explanation_document(found), "fusion": chains_document(calls)}

@@ -17,6 +17,7 @@ from dlc.folders import read_plan, write_parts
 if TYPE_CHECKING:
     from dlc.expand.spec import Job
     from dlc.ir.graph import Graph
+    from dlc.ir.plan import Plan
 
 EXAMPLES = """\
   dlc inspect specs/resnet50.dlspec                  # one line a statement
@@ -95,9 +96,17 @@ def _dot(arguments: Namespace) -> Answer:
         raise UsageError("`--dot` is text: leave `--json` away")
     if arguments.file.endswith(".json"):
         source, _, plan = driver.from_plan(arguments.file)
-        return Answer(dot_text(_job(source, arguments.file).graph, plan))
+        return Answer(dot_text(_job(source, arguments.file).graph, plan, _handed_on(arguments.file, plan)))
     source = driver.read(arguments.file, parameters_of(arguments))
     return Answer(dot_text(_job(source, arguments.file).graph))
+
+
+def _handed_on(path: str, plan: Plan) -> frozenset[tuple[str, str]]:
+    """The pairs of ops that are one call in the Program of a plan."""
+    from dlc.commands.plan import chains_of
+    from dlc.inspect.fusions import handed_on
+
+    return handed_on(chains_of(driver.plan_file(path, driver.Options()))) if plan.kernels == "c" else frozenset()
 
 
 def _timeline(arguments: Namespace) -> Answer:

@@ -20,6 +20,7 @@ from dlc.folders import write_plan
 
 if TYPE_CHECKING:
     from dlc.inspect.background import Background
+    from dlc.inspect.fusions import Chain
 
 EXAMPLES = """\
   dlc plan specs/lenet5.dlspec
@@ -85,7 +86,6 @@ def background(compiled: driver.Compiled) -> Background:
     from dlc.cost.price import default_price
     from dlc.inspect.background import Background
     from dlc.inspect.communication import exchanges
-    from dlc.inspect.fusions import chains
 
     context, program = compiled.context, compiled.program
     price = default_price(program, context.cluster, context.profile)
@@ -95,9 +95,20 @@ def background(compiled: driver.Compiled) -> Background:
         context.memory.bytes,
         exchanges(program, price),
         None if compiled.planned is None else compiled.planned.record,
-        chains(program, price) if compiled.plan.kernels == "c" else (),
+        chains_of(compiled),
         compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
     )
+
+
+def chains_of(compiled: driver.Compiled) -> tuple[Chain, ...]:
+    """What is fused in a Program with kernels in C, and what is not; () with any others."""
+    from dlc.cost.price import default_price
+    from dlc.inspect.fusions import chains
+
+    if compiled.plan.kernels != "c":
+        return ()
+    context = compiled.context
+    return chains(compiled.program, default_price(compiled.program, context.cluster, context.profile))
 
 
 def _compared(arguments: Namespace) -> Answer:

@@ -32,13 +32,18 @@ class Difference:
     after_seconds: float = 0.0
 
 
-def differences(before: Plan, after: Plan) -> tuple[Difference, ...]:
-    """The differences: of the whole first, then stage by stage, op by op, allreduce by allreduce."""
+def differences(
+    before: Plan, after: Plan, fused: tuple[Mapping[str, Facts], Mapping[str, Facts]] = ({}, {})
+) -> tuple[Difference, ...]:
+    """The differences: of the whole first, then stage by stage, op by op, allreduce by allreduce.
+
+    `fused` says of either plan's ops with which others they are one call.
+    """
     seconds = _seconds(before), _seconds(after)
     return (
         *_compared("", _whole(before), _whole(after)),
         *_each(_stages(before), _stages(after), seconds),
-        *_each(_ops(before), _ops(after), seconds),
+        *_each(_ops(before, fused[0]), _ops(after, fused[1]), seconds),
         *_each(_buckets(before), _buckets(after), seconds),
     )
 
@@ -75,6 +80,7 @@ def _whole(plan: Plan) -> Facts:
         "microbatches": str(plan.microbatches),
         "schedule": plan.schedule + (f", {plan.chunks} chunks" if plan.chunks > 1 else ""),
         "shard": plan.shard,
+        "kernels": plan.kernels,
         "recomputed ops": str(sum(op.recompute for op in plan.ops)),
         "predicted step": format_seconds(predicted.step_seconds),
         "simulated step": format_seconds(predicted.simulated_seconds) if predicted.simulated_seconds else "",
@@ -94,7 +100,7 @@ def _stages(plan: Plan) -> dict[str, Facts]:
     }
 
 
-def _ops(plan: Plan) -> dict[str, Facts]:
+def _ops(plan: Plan, fused: Mapping[str, Facts]) -> dict[str, Facts]:
     found = splits(plan)
     return {
         op.address: {
@@ -102,6 +108,7 @@ def _ops(plan: Plan) -> dict[str, Facts]:
             "partition": partition(found[op.address]),
             **{stage: op.algorithm(stage) for stage in PASSES},
             "recompute": "yes" if op.recompute else "no",
+            **fused.get(op.address, {}),
             "reason": str(op.reason),
             "layout's reason": str(op.layout_reason),
             "partition's reason": str(op.partition_reason),

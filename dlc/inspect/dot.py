@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import groupby
 
 from dlc.inspect.decisions import Splits, short_partition, splits
@@ -18,13 +18,16 @@ PALETTE = (
 
 CONVERSION = "#d7301f"
 
+ONE_CALL = ' [penwidth = 3, label = "one call"]'
+"""An edge within a fused call: nothing is stored, so nothing is converted."""
 
-def dot_text(graph: Graph, plan: Plan | None = None) -> str:
+
+def dot_text(graph: Graph, plan: Plan | None = None, fused: Container[tuple[str, str]] = ()) -> str:
     """The forward ops and their values. Colour: the planned partition, algorithm and layout, or without a plan the kind
     of op.
 
     An edge whose ends disagree in layout or partition is drawn red, with both beside it. The stages of a pipeline are
-    boxes around the statements.
+    boxes around the statements. Of ops that are `fused`, what one hands to the next in a call is a thick edge.
     """
     nodes = list(graph.forward)
     found = {} if plan is None else splits(plan)
@@ -38,7 +41,7 @@ def dot_text(graph: Graph, plan: Plan | None = None) -> str:
         '  edge [fontname = "sans-serif", fontsize = 8];',
         *(f"  {_quoted(name)} [fillcolor = white, label = {_quoted(_input(graph, name))}];" for name in graph.inputs),
         *_boxes(graph, nodes, plan, fills, colours),
-        *_edges(graph, nodes, plan, found),
+        *_edges(graph, nodes, plan, found, fused),
         "}",
     ]
     return "\n".join(lines)
@@ -87,12 +90,15 @@ def _statements(
         yield "  }"
 
 
-def _edges(graph: Graph, nodes: list[Node], plan: Plan | None, found: Mapping[str, Splits]) -> Iterator[str]:
+def _edges(
+    graph: Graph, nodes: list[Node], plan: Plan | None, found: Mapping[str, Splits], fused: Container[tuple[str, str]]
+) -> Iterator[str]:
     for node in nodes:
         for value in dict.fromkeys(node.inputs):
             producer = graph.producer(value)
             if producer is not None:
                 attributes = "" if plan is None else _conversion(producer, node, plan, found)
+                attributes = ONE_CALL if (producer.address, node.address) in fused else attributes
                 yield f"  {_quoted(producer.address)} -> {_quoted(node.address)}{attributes};"
             elif graph.value(value).kind == "input":
                 yield f"  {_quoted(value)} -> {_quoted(node.address)};"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 from dlc.inspect.tables import table
 from dlc.ir.program import Compute, Instruction, Program, Role
+from dlc.ops.fusion import UPDATE
 from dlc.units import format_seconds
 from passes.lowering.fuse import missed
 
@@ -63,6 +65,47 @@ def _missed(program: Program) -> Iterator[Found]:
 def _runs(role: Role) -> Counter[str]:
     """How often a step runs each segment."""
     return Counter(row.segment for entry in role.entries if entry.name == STEP for row in entry.schedule)
+
+
+def around(found: Iterable[Chain], address: str) -> tuple[Chain, ...]:
+    """The chains that an op's kernels are in, or would be in; those of updates are none of an op."""
+    kept = ((chain, _with(chain, address)) for chain in found if chain.kernels[0][1] != UPDATE)
+    return tuple(
+        replace(
+            chain,
+            members=members,
+            calls=chain.calls * len(members) // len(chain.members),
+            seconds=chain.seconds * len(members) / len(chain.members),
+        )
+        for chain, members in kept
+        if members
+    )
+
+
+def _with(chain: Chain, address: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(names for names in chain.members if address in map(_op, names))
+
+
+def _op(name: str) -> str:
+    """The op that a kernel is of: `c1.conv` of `c1.conv@dx`."""
+    return name.partition("@")[0]
+
+
+def handed_on(found: Iterable[Chain]) -> frozenset[tuple[str, str]]:
+    """(op, op) where the first one's result goes to the second within a call, forward."""
+    fused = (chain for chain in found if not chain.reason and chain.kernels[0][1] == "forward")
+    return frozenset(pair for chain in fused for names in chain.members for pair in pairwise(names))
+
+
+def one_call(found: Iterable[Chain]) -> dict[str, dict[str, str]]:
+    """By op, pass by pass, the kernels that are one call with the op's: {"fused forward": "bn + relu"}."""
+    known: dict[str, dict[str, str]] = {}
+    for chain in found:
+        for names in () if chain.reason or chain.kernels[0][1] == UPDATE else chain.members:
+            title = " + ".join(op for op, _ in chain.kernels)
+            for name, (_, stage) in zip(names, chain.kernels, strict=True):
+                known.setdefault(_op(name), {})[f"fused {stage}"] = title
+    return known
 
 
 def chains_document(found: tuple[Chain, ...]) -> list[dict[str, object]]:

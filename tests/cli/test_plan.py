@@ -271,3 +271,60 @@ def test_explain_misspelt_code(dlc: Dlc) -> None:
 def test_explain_lists_all_codes(dlc: Dlc) -> None:
     assert {entry["code"] for entry in dlc("explain", "--json").document["codes"]} == set(MESSAGES)
     assert len(dlc("explain").out.splitlines()) == len(MESSAGES) + 2
+
+
+FUSED = """dlspec 1
+network n {{
+  input image: f32[batch = 8, channel = 3, height = 12, width = 12]
+  stem   = image -> conv(8, 3x3, pad = same) -> bn(group = 8) -> relu
+  twice  = stem -> conv(8, 3x3, pad = same) -> bn(group = 8)
+  joined = twice + stem
+  out    = joined -> relu -> global_avgpool -> flatten -> linear(4)
+  output out
+}}
+train n {{
+  data      = synthetic(samples = 64, classes = 4)
+  loss      = cross_entropy(out, data.label)
+  optimizer = sgd(momentum = 0.9)
+  lr        = constant(0.05)
+  steps     = 3
+}}
+cluster here {{
+  device core {{ kind = cpu, memory = 1 GiB, bandwidth = 10 GB/s, compute.f32 = 50 GFLOP/s }}
+  link shm {{ bandwidth = 8 GB/s, latency = 1 us }}
+  topology {{ core[1] over shm }}
+}}
+plan n on here {{
+  kernels = c
+  fusion = {fusion}
+}}
+"""
+
+
+@pytest.fixture
+def fused(tmp_path: Path) -> Path:
+    file = tmp_path / "fused.dlspec"
+    file.write_text(FUSED.format(fusion="yes"))
+    return file
+
+
+def test_explain_says_what_an_op_is_one_call_with(dlc: Dlc, fused: Path) -> None:
+    said = dlc("explain", fused, "stem.relu")
+    assert re.search(r"bn \+ relu forward +1 +\S+ \ws +stem.relu", said.out), said.out + said.err
+    document = dlc("explain", fused, "stem.relu", "--json").document
+    kernels = [[kernel for kernel, _ in chain["kernels"]] for chain in document["fusion"]]
+    assert ["bn", "relu"] in kernels
+    assert all("stem.relu" in {name.partition("@")[0] for name in chain["members"][0]} for chain in document["fusion"])
+    assert dlc("explain", fused, "out.linear", "--json").document["fusion"] == []
+
+
+def test_dot_and_diff_show_what_is_one_call(dlc: Dlc, fused: Path, tmp_path: Path) -> None:
+    one, other, apart = tmp_path / "one.json", tmp_path / "other.json", tmp_path / "apart.dlspec"
+    apart.write_text(FUSED.format(fusion="no"))
+    dlc("plan", fused, "-o", one)
+    dlc("plan", apart, "-o", other)
+    assert re.search(r'"stem.bn" -> "stem.relu" \[.*one call', dlc("inspect", one, "--dot").out)
+    assert "one call" not in dlc("inspect", other, "--dot").out
+    assert re.search(r"stem.*fused forward +bn \+ relu +-", dlc("diff", one, other).out)
+    fused.unlink()
+    assert "fused" not in dlc("diff", one, other).out, "without the spec its Program is not known"
