@@ -17,6 +17,7 @@ MODULES = sorted(
 )
 
 INSTANCES: dict[str, tuple[str, ...]] = {
+    "conv_direct": ("conv_direct_forward<8, 1, 5, 5>", "conv_direct_dx<4, 1, 3, 3>", "conv_direct_dw<4, 5>"),
     "conv_implicit": (
         "conv_implicit_gemm_forward<32, false>",
         "conv_implicit_gemm_dx<128, true>",

@@ -1,0 +1,111 @@
+// needs conv_parts
+/* An element of the column matrix: a sample and position of the result, a channel of all groups, a tap. Its place in
+memory is counted in an order: 0 [n, channel, tap, position], 1 [group, n, position, channel, tap], 2 [channel, tap,
+position, n], 3 [channel, tap, n, position]. */
+struct Column {
+    int n, position, tap, channel;
+
+    __device__ Column(const Walk &w, int order, i64 number)
+    {
+        const int places = positions(w), taps = taps_of(w), all = w.groups * w.channels;
+        if (order == 0) {
+            position = number % places, tap = number / places % taps;
+            channel = number / places / taps % all, n = number / places / taps / all;
+        } else if (order == 1) {
+            tap = number % taps, channel = number / taps % w.channels;
+            const i64 row = number / taps / w.channels;
+            position = row % places, n = row / places % w.n, channel += row / places / w.n * w.channels;
+        } else {
+            const i64 rest = number / places / w.n;
+            tap = rest % taps, channel = rest / taps;
+            n = order == 2 ? number % w.n : number / places % w.n;
+            position = order == 2 ? number / w.n % places : number % places;
+        }
+    }
+
+    Column() = default;
+
+    __device__ i64 number(const Walk &w, int order) const
+    {
+        const i64 places = positions(w), taps = taps_of(w);
+        if (order == 0)
+            return ((n * (i64)(w.groups * w.channels) + channel) * taps + tap) * places + position;
+        if (order == 1) {
+            const i64 row = (channel / w.channels * (i64)w.n + n) * places + position;
+            return (row * w.channels + channel % w.channels) * taps + tap;
+        }
+        const i64 row = channel * taps + tap;
+        return order == 2 ? (row * places + position) * w.n + n : (row * w.n + n) * places + position;
+    }
+};
+
+/* The column matrix of some samples: what each result's window reads. */
+__device__ void fill_columns(const real *x, real *columns, i64 size, i64 order, const Walk &w)
+{
+    EACH(i, size) {
+        const Column column(w, order, i);
+        Place place;
+        int rest = column.position;
+        for (int a = 2; a >= 0; a--)
+            place.at[a] = rest % w.axes[a].results, rest /= w.axes[a].results;
+        place.n = w.sample + column.n;
+        const i64 at = reads(w, place, Tap(w, column.tap));
+        columns[i] = at < 0 ? 0 : x[at + (i64)column.channel * w.source_c];
+    }
+}
+
+/* Columns for the product with the weights. */
+extern "C" __global__ void conv_im2col_forward_columns(const real *x, real *columns, i64 size, i64 order, const Walk w)
+{
+    fill_columns(x, columns, size, order, w);
+}
+
+/* Columns for the product with dy. */
+extern "C" __global__ void conv_im2col_dw_columns(const real *x, real *columns, i64 size, i64 order, const Walk w)
+{
+    fill_columns(x, columns, size, order, w);
+}
+
+/* y += bias, [outer, channel, inner]. */
+extern "C" __global__ void conv_im2col_forward_bias(const real *bias, real *y, i64 size, i64 channels, i64 inner)
+{
+    EACH(i, size)
+        y[i] += bias[i / inner % channels];
+}
+
+/* dx of some samples: each element the sum of the columns' gradients that have read it. */
+extern "C" __global__ void conv_im2col_dx_image(const real *columns, real *dx, i64 size, i64 order, const Walk w)
+{
+    const int extents = w.axes[0].extent * w.axes[1].extent * w.axes[2].extent, all = w.groups * w.channels;
+    EACH(i, size) {
+        int position = w.inner == 0 ? i % extents : w.inner == 1 ? i / all % extents : i / w.n % extents, at[3];
+        Column column;
+        column.channel = w.inner == 0 ? i / extents % all : w.inner == 1 ? i % all : i / w.n / extents;
+        column.n = w.inner == 2 ? i % w.n : i / extents / all;
+        for (int a = 2; a >= 0; a--)
+            at[a] = position % w.axes[a].extent, position /= w.axes[a].extent;
+        real sum = 0;
+        for (int tap = 0; tap < taps_of(w); tap++) {
+            const Tap of(w, tap);
+            bool met = true;
+            column.tap = tap, column.position = 0;
+            for (int a = 0; a < 3; a++) {
+                const int from = at[a] - w.axes[a].start - of.at[a] * w.axes[a].apart, result = from / w.axes[a].step;
+                met = met && from >= 0 && from % w.axes[a].step == 0 && result < w.axes[a].results;
+                column.position = column.position * w.axes[a].results + result;
+            }
+            if (met)
+                sum += columns[column.number(w, order)];
+        }
+        dx[w.sample * (i64)w.source_n + i] = sum;
+    }
+}
+
+/* dy of some samples, [n, filter, position], as [filter, n, position]. */
+extern "C" __global__ void conv_im2col_dw_gradient(const real *dy, real *turned, i64 size, i64 n, i64 filters, i64 places)
+{
+    EACH(i, size) {
+        const i64 row = i / places, sample = row % n, filter = row / n;
+        turned[i] = dy[(sample * filters + filter) * places + i % places];
+    }
+}
