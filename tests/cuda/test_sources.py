@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from importlib import import_module
 from importlib.resources import files
 
@@ -46,3 +48,14 @@ def test_each_kernel_belongs_to_a_binding(module: str) -> None:
     for block in filter(kernel_of, blocks(module)):
         assert any(belongs(block, name) for name in known), kernel_of(block)
         assert also(block) <= known, kernel_of(block)
+
+
+def test_no_name_is_defined_in_two_files() -> None:
+    """A program has the text of several files."""
+    defined = re.compile(
+        r"^(?:template <.*> )?(?:struct (\w+) \{|(?:__device__|extern|__global__)[^(;]*?(\w+)\()", re.M
+    )
+    texts = [(each, re.sub(r"__launch_bounds__\(\d+\) ", "", block)) for each in MODULES for block in blocks(each)]
+    named = {("".join(found), module) for module, text in texts for found in defined.findall(text)}
+    assert ("conv_implicit_gemm_dw", "conv_implicit") in named
+    assert not [name for name, times in Counter(name for name, _ in named).items() if times > 1]

@@ -11,7 +11,7 @@ __device__ void convolve(
     const int blocks = (w.results + FILTERS - 1) / FILTERS, group = blockIdx.y / blocks;
     const int first = blockIdx.y % blocks * FILTERS, window = window_of(w);
     const i64 number = blockIdx.x * (i64)blockDim.x + threadIdx.x, places = (i64)w.n * positions(w);
-    const Place place(w, least(number, places - 1));
+    const ConvPlace place(w, least(number, places - 1));
     real sums[FILTERS] = {};
     source += place.n * (i64)w.source_n + (i64)group * w.channels * w.source_c;
     for (int begin = 0; begin < w.channels; begin += SOME) {
@@ -22,7 +22,7 @@ __device__ void convolve(
             const i64 row = TURNED ? ((i64)group * w.channels + channel) * w.results + filter
                                    : ((i64)group * w.results + filter) * w.channels + channel;
             weights[i / FILTERS / TAPS][tap][i % FILTERS] =
-                filter < w.results ? weight[row * window + Tap(w, tap).weight(w)] : 0;
+                filter < w.results ? weight[row * window + ConvTap(w, tap).weight(w)] : 0;
         }
         __syncthreads();
         for (int channel = 0; channel < some; channel++) {
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(256) conv_direct_dx(
 extern "C" __global__ void conv_direct_dx_unmet(const real *bias, const real *mask, real *dx, const Walk w)
 {
     EACH(i, (i64)w.n * positions(w)) {
-        const i64 place = Place(w, i).result(w);
+        const i64 place = ConvPlace(w, i).result(w);
         for (int channel = 0; channel < w.groups * w.results; channel++) {
             const i64 at = place + (i64)channel * w.result_c;
             dx[at] = finished(w, bias ? bias[channel] : 0, mask, at);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(256) conv_direct_dw(
     dy += (group * w.results + first) * (i64)w.result_c;
     x += (group * w.channels + channel) * (i64)w.source_c;
     for (i64 number = begin + threadIdx.x; number < end; number += 256) {
-        const Place place(w, number);
+        const ConvPlace place(w, number);
         const real *from = dy + place.result(w);
         real of_dy[FILTERS];
 #pragma unroll
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(256) conv_direct_dw(
             of_dy[f] = first + f < w.results ? from[f * (i64)w.result_c] : 0;
 #pragma unroll
         for (int tap = 0; tap < WIDTH; tap++) {
-            Tap at;
+            ConvTap at;
             at.at[0] = line / w.window[1], at.at[1] = line % w.window[1], at.at[2] = tap;
             const i64 offset = reads(w, place, at);
             const real value = offset < 0 ? 0 : x[offset];

@@ -1,16 +1,17 @@
 // needs conv_parts
 /* An element of the column matrix: a sample and position of the result, a channel of all groups, a tap. Its place in
-memory is counted in an order: 0 [n, channel, tap, position], 1 [group, n, position, channel, tap], 2 [channel, tap,
+memory is counted in an order: 0 [group, n, channel, tap, position], 1 [group, n, position, channel, tap], 2 [channel, tap,
 position, n], 3 [channel, tap, n, position]. */
-struct Column {
+struct ConvColumn {
     int n, position, tap, channel;
 
-    __device__ Column(const Walk &w, int order, i64 number)
+    __device__ ConvColumn(const Walk &w, int order, i64 number)
     {
-        const int places = positions(w), taps = taps_of(w), all = w.groups * w.channels;
+        const int places = positions(w), taps = taps_of(w);
         if (order == 0) {
             position = number % places, tap = number / places % taps;
-            channel = number / places / taps % all, n = number / places / taps / all;
+            const i64 row = number / places / taps;
+            n = row / w.channels % w.n, channel = row % w.channels + row / w.channels / w.n * w.channels;
         } else if (order == 1) {
             tap = number % taps, channel = number / taps % w.channels;
             const i64 row = number / taps / w.channels;
@@ -23,17 +24,16 @@ struct Column {
         }
     }
 
-    Column() = default;
+    ConvColumn() = default;
 
     __device__ i64 number(const Walk &w, int order) const
     {
         const i64 places = positions(w), taps = taps_of(w);
+        const i64 sample = channel / w.channels * (i64)w.n + n, own = channel % w.channels;
         if (order == 0)
-            return ((n * (i64)(w.groups * w.channels) + channel) * taps + tap) * places + position;
-        if (order == 1) {
-            const i64 row = (channel / w.channels * (i64)w.n + n) * places + position;
-            return (row * w.channels + channel % w.channels) * taps + tap;
-        }
+            return ((sample * w.channels + own) * taps + tap) * places + position;
+        if (order == 1)
+            return ((sample * places + position) * w.channels + own) * taps + tap;
         const i64 row = channel * taps + tap;
         return order == 2 ? (row * places + position) * w.n + n : (row * w.n + n) * places + position;
     }
@@ -43,13 +43,13 @@ struct Column {
 __device__ void fill_columns(const real *x, real *columns, i64 size, i64 order, const Walk &w)
 {
     EACH(i, size) {
-        const Column column(w, order, i);
-        Place place;
+        const ConvColumn column(w, order, i);
+        ConvPlace place;
         int rest = column.position;
         for (int a = 2; a >= 0; a--)
             place.at[a] = rest % w.axes[a].results, rest /= w.axes[a].results;
         place.n = w.sample + column.n;
-        const i64 at = reads(w, place, Tap(w, column.tap));
+        const i64 at = reads(w, place, ConvTap(w, column.tap));
         columns[i] = at < 0 ? 0 : x[at + (i64)column.channel * w.source_c];
     }
 }
@@ -79,14 +79,14 @@ extern "C" __global__ void conv_im2col_dx_image(const real *columns, real *dx, i
     const int extents = w.axes[0].extent * w.axes[1].extent * w.axes[2].extent, all = w.groups * w.channels;
     EACH(i, size) {
         int position = w.inner == 0 ? i % extents : w.inner == 1 ? i / all % extents : i / w.n % extents, at[3];
-        Column column;
+        ConvColumn column;
         column.channel = w.inner == 0 ? i / extents % all : w.inner == 1 ? i % all : i / w.n / extents;
         column.n = w.inner == 2 ? i % w.n : i / extents / all;
         for (int a = 2; a >= 0; a--)
             at[a] = position % w.axes[a].extent, position /= w.axes[a].extent;
         real sum = 0;
         for (int tap = 0; tap < taps_of(w); tap++) {
-            const Tap of(w, tap);
+            const ConvTap of(w, tap);
             bool met = true;
             column.tap = tap, column.position = 0;
             for (int a = 0; a < 3; a++) {

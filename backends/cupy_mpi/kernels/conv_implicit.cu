@@ -4,12 +4,12 @@ other is multiplied. Each of 256 threads, 16 by 16, keeps ROWS/16 by COLUMNS/16 
 threads that write along the depth out of each other's banks. */
 enum { DEPTH = 8, MOST_TAPS = 256 };
 
-template <int ROWS, int COLUMNS> struct Tiles {
+template <int ROWS, int COLUMNS> struct ConvTiles {
     real left[2][DEPTH][ROWS + 4], right[2][DEPTH][COLUMNS + 4];
 };
 
 template <int ROWS, int COLUMNS>
-__device__ void multiply(const Tiles<ROWS, COLUMNS> &tiles, int turn, real (*sums)[COLUMNS / 16])
+__device__ void multiply(const ConvTiles<ROWS, COLUMNS> &tiles, int turn, real (*sums)[COLUMNS / 16])
 {
     const int line = threadIdx.x / 16, lane = threadIdx.x % 16;
 #pragma unroll
@@ -30,10 +30,10 @@ __device__ void multiply(const Tiles<ROWS, COLUMNS> &tiles, int turn, real (*sum
 }
 
 /* Goes through what is summed over: taps, and the channels of each. */
-struct Summand {
+struct ConvSummand {
     int tap, channel;
 
-    __device__ Summand(int number, int channels) : tap(number / channels), channel(number % channels) {}
+    __device__ ConvSummand(int number, int channels) : tap(number / channels), channel(number % channels) {}
 
     __device__ void advance(int by, int channels)
     {
@@ -50,26 +50,26 @@ __device__ void correlate(
     const real *source, const real *packed, const real *bias, const real *mask, real *result, const Walk &w)
 {
     const int COLUMNS = 128, LEFT = ROWS * DEPTH / 256, RIGHT = COLUMNS * DEPTH / 256;
-    __shared__ Tiles<ROWS, COLUMNS> tiles;
-    __shared__ Tap taps[MOST_TAPS];
+    __shared__ ConvTiles<ROWS, COLUMNS> tiles;
+    __shared__ ConvTap taps[MOST_TAPS];
     __shared__ int weights[MOST_TAPS];
     const int thread = threadIdx.x, group = blockIdx.z, first_row = blockIdx.y * ROWS, number = taps_of(w);
     const int depth = number * w.channels;
     const i64 places = (i64)w.n * positions(w), first_place = blockIdx.x * (i64)COLUMNS;
     for (int tap = thread; tap < number; tap += 256)
-        taps[tap] = Tap(w, tap), weights[tap] = taps[tap].weight(w);
+        taps[tap] = ConvTap(w, tap), weights[tap] = taps[tap].weight(w);
     source += (i64)group * w.channels * w.source_c;
     packed += (i64)group * window_of(w) * w.channels * w.results;
 
-    Place own[ACROSS ? RIGHT : 1];
+    ConvPlace own[ACROSS ? RIGHT : 1];
     i64 left_ahead = places - first_place; /* how many places there are */
     if (ACROSS)
         for (int i = 0; i < RIGHT; i++)
-            own[i] = Place(w, least(first_place + thread / DEPTH + i * (256 / DEPTH), places - 1));
+            own[i] = ConvPlace(w, least(first_place + thread / DEPTH + i * (256 / DEPTH), places - 1));
     else
-        own[0] = Place(w, least(first_place + thread % COLUMNS, places - 1));
-    Summand along(thread / ROWS * LEFT, w.channels);
-    Summand across(ACROSS ? thread % DEPTH : thread / COLUMNS * RIGHT, w.channels);
+        own[0] = ConvPlace(w, least(first_place + thread % COLUMNS, places - 1));
+    ConvSummand along(thread / ROWS * LEFT, w.channels);
+    ConvSummand across(ACROSS ? thread % DEPTH : thread / COLUMNS * RIGHT, w.channels);
     real sums[ROWS / 16][COLUMNS / 16] = {}, from_left[LEFT], from_right[RIGHT];
     __syncthreads(); /* the taps are there */
 
@@ -111,7 +111,7 @@ __device__ void correlate(
         const int column = thread % 16 + 16 * j;
         if (column >= left_ahead)
             continue;
-        const i64 place = Place(w, first_place + column).result(w);
+        const i64 place = ConvPlace(w, first_place + column).result(w);
         for (int i = 0; i < ROWS / 16; i++) {
             const int row = first_row + thread / 16 * (ROWS / 16) + i;
             if (row >= w.results)
@@ -130,21 +130,21 @@ template <int ROWS, bool ACROSS>
 __device__ void correlate_weights(const real *dy, const real *x, real *parts, const Walk &w, i64 chunk)
 {
     const int COLUMNS = 128, LEFT = ROWS * DEPTH / 256, RIGHT = COLUMNS * DEPTH / 256;
-    __shared__ Tiles<ROWS, COLUMNS> tiles;
+    __shared__ ConvTiles<ROWS, COLUMNS> tiles;
     const int thread = threadIdx.x, group = blockIdx.z % w.groups, part = blockIdx.z / w.groups;
     const int first_row = blockIdx.y * ROWS, first_column = blockIdx.x * COLUMNS, columns = taps_of(w) * w.channels;
     const i64 begin = part * chunk, end = least((i64)w.n * positions(w), begin + chunk);
     dy += (i64)group * w.results * w.result_c, x += (i64)group * w.channels * w.source_c;
 
-    Tap taps[ACROSS ? 1 : RIGHT];
+    ConvTap taps[ACROSS ? 1 : RIGHT];
     int channels[ACROSS ? 1 : RIGHT];
     for (int i = 0; i < (ACROSS ? 1 : RIGHT); i++) {
         const int column = first_column + (ACROSS ? thread % COLUMNS : thread / DEPTH + i * (256 / DEPTH));
-        taps[i] = Tap(w, column / w.channels), channels[i] = column % w.channels;
+        taps[i] = ConvTap(w, column / w.channels), channels[i] = column % w.channels;
     }
     i64 at_left = begin + (ACROSS ? thread / ROWS * LEFT : thread % DEPTH);
     i64 at_right = begin + (ACROSS ? thread / COLUMNS * RIGHT : thread % DEPTH);
-    Place left(w, at_left), right(w, at_right);
+    ConvPlace left(w, at_left), right(w, at_right);
     real sums[ROWS / 16][COLUMNS / 16] = {}, from_left[LEFT], from_right[RIGHT];
 
     for (i64 q = begin, turn = 0; q < end + DEPTH; q += DEPTH, turn ^= 1) {

@@ -1,6 +1,6 @@
 /* One axis that windows slide over. Result i reads for its tap j the element start + i step + j apart of the source, if
 that is from 0 to extent - 1. In memory it is element first + i every, and the tap the weights' tap + j every_tap. */
-struct Axis {
+struct ConvAxis {
     int extent, results, taps, start, step, apart, first, every, tap, every_tap;
 };
 
@@ -11,7 +11,7 @@ struct Walk {
     int sample, n, groups, channels, results;
     int source_n, source_c, result_n, result_c;
     int source_at[3], result_at[3], window[3];
-    Axis axes[3];
+    ConvAxis axes[3];
     int inner; /* what lies together in memory: 0 positions, 1 channels, 2 samples */
     int relu;  /* whether results pass a ReLU; with `mask` they count where that is above 0 */
 };
@@ -21,12 +21,12 @@ __device__ int taps_of(const Walk &w) { return w.axes[0].taps * w.axes[1].taps *
 __device__ int window_of(const Walk &w) { return w.window[0] * w.window[1] * w.window[2]; }
 
 /* A result: its sample and its number along each axis. */
-struct Place {
+struct ConvPlace {
     int n, at[3];
 
-    Place() = default;
+    ConvPlace() = default;
 
-    __device__ Place(const Walk &w, unsigned rest)
+    __device__ ConvPlace(const Walk &w, unsigned rest)
     {
         if (w.inner == 2)
             n = rest % (unsigned)w.n, rest /= w.n;
@@ -62,12 +62,12 @@ struct Place {
 };
 
 /* A tap of a window: its number along each axis. */
-struct Tap {
+struct ConvTap {
     int at[3];
 
-    Tap() = default;
+    ConvTap() = default;
 
-    __device__ Tap(const Walk &w, int number)
+    __device__ ConvTap(const Walk &w, int number)
     {
         for (int a = 2; a >= 0; a--)
             at[a] = number % w.axes[a].taps, number /= w.axes[a].taps;
@@ -84,7 +84,7 @@ struct Tap {
 };
 
 /* Where a place's tap reads the source, but for the channel; -1 beside it. */
-__device__ i64 reads(const Walk &w, const Place &place, const Tap &tap)
+__device__ i64 reads(const Walk &w, const ConvPlace &place, const ConvTap &tap)
 {
     i64 found = place.n * (i64)w.source_n;
     bool inside = true;

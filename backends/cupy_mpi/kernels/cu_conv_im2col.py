@@ -52,14 +52,15 @@ def forward(x: Array, weight: Array, y: Array, **attrs: Any) -> Steps | None:
 def _forward(x: Array, weight: Array, y: Array, conv: Conv) -> Iterator[Launch | Product]:
     room = _room(conv)
     for some in _blocks(conv):
-        columns = _image(_part(x, some, conv), conv) if conv.plain else _columns(room, conv, len(some))
         if not conv.plain:
             yield from _filled(x, room, conv, some, "conv_im2col_forward_columns")
-        result, filters = _image(_part(y, some, conv), conv), _weights(weight, conv)
-        if conv.inner == 1:
-            yield Product(columns, _turned(filters), result)
-        else:
-            yield Product(filters, columns, result)
+        for group in _stacks(conv):
+            columns, filters = _columns(x, room, conv, some, group), _weights(weight, conv, group)
+            result = _image(_part(y, some, conv), conv, group)
+            if conv.inner == 1:
+                yield Product(columns, _turned(filters), result)
+            else:
+                yield Product(filters, columns, result)
 
 
 def backward(dy: Array, weight: Array, dx: Array, **attrs: Any) -> Steps | None:
@@ -71,12 +72,13 @@ def backward(dy: Array, weight: Array, dx: Array, **attrs: Any) -> Steps | None:
 def _backward(dy: Array, weight: Array, dx: Array, conv: Conv) -> Iterator[Launch | Product]:
     room = _room(conv)
     for some in _blocks(conv):
-        columns = _image(_part(dx, some, conv), conv) if conv.plain else _columns(room, conv, len(some))
-        gradient, filters = _image(_part(dy, some, conv), conv), _weights(weight, conv)
-        if conv.inner == 1:
-            yield Product(gradient, filters, columns)
-        else:
-            yield Product(_turned(filters), gradient, columns)
+        for group in _stacks(conv):
+            columns, filters = _columns(dx, room, conv, some, group), _weights(weight, conv, group)
+            gradient = _image(_part(dy, some, conv), conv, group)
+            if conv.inner == 1:
+                yield Product(gradient, filters, columns)
+            else:
+                yield Product(_turned(filters), gradient, columns)
         if not conv.plain:
             size = len(some) * conv.x.channels * prod(conv.x.extents)
             numbers = (OF_LAYOUT[conv.layout], walk(conv, forward_axes(conv), some=some))
@@ -149,26 +151,35 @@ def _part(x: Array, some: range, conv: Conv) -> Array:
     return x if conv.inner == 2 else x[some.start : some.stop]
 
 
-def _columns(room: Room, conv: Conv, n: int) -> Matrices:
-    """The columns of n samples as matrices, stacked by group and in NCHW by sample."""
+def _stacks(conv: Conv) -> range:
+    """Groups, of each of which there is a stack of matrices; where a group has one matrix they are one stack."""
+    return range(1 if conv.inner else conv.groups)
+
+
+def _columns(x: Array, room: Room, conv: Conv, some: range, group: int) -> Any:
+    """The columns of some samples as matrices, stacked by sample in NCHW, else by group."""
+    if conv.plain:
+        return _image(_part(x, some, conv), conv, group)
     depth, places = conv.channels * conv.taps, prod(conv.y.extents)
-    shape = {0: (n, conv.groups, depth, places), 1: (conv.groups, n * places, depth),
-             2: (conv.groups, depth, places * n)}[conv.inner]  # fmt: skip
-    return Matrices(room, shape)
+    if conv.inner == 0:
+        return Matrices(room, (len(some), depth, places), group * len(some) * depth * places)
+    extents = (len(some) * places, depth) if conv.inner == 1 else (depth, places * len(some))
+    return Matrices(room, (conv.groups, *extents))
 
 
-def _image(x: Array, conv: Conv) -> Array:
+def _image(x: Array, conv: Conv, group: int = 0) -> Array:
     """A view of an image as matrices, stacked like columns."""
     if conv.inner == 1:
         return x.reshape(-1, conv.groups, x.shape[-1] // conv.groups).transpose(1, 0, 2)
     if conv.inner == 2:
         return x.reshape(conv.groups, x.shape[0] // conv.groups, -1)
-    return x.reshape(x.shape[0], conv.groups, x.shape[1] // conv.groups, -1)
+    return x.reshape(x.shape[0], conv.groups, x.shape[1] // conv.groups, -1)[:, group]
 
 
-def _weights(weight: Array, conv: Conv) -> Array:
-    """A view of the weights as matrices."""
-    return weight.reshape(conv.groups, conv.filters, -1)
+def _weights(weight: Array, conv: Conv, group: int) -> Array:
+    """A view of the weights as matrices: in NCHW one for all samples."""
+    matrices = weight.reshape(conv.groups, conv.filters, -1)
+    return matrices if conv.inner else matrices[group]
 
 
 def _turned(matrices: Any) -> Any:
