@@ -11,7 +11,7 @@ from itertools import chain
 REAL = {"f32": "float", "f64": "double"}
 """The element type of a program's arrays -> `real` in the text."""
 
-FILES = {"bn_fused": "bn"}
+FILES = {"bn_fused": "bn", **dict.fromkeys(("lstm", "gru", "rnn"), "recurrence")}
 """Modules of kernels whose CUDA text is in another's file."""
 
 _NEEDS = re.compile(r"// needs (.+)\n")

@@ -102,7 +102,7 @@ def _groups(
             inner = here
         places = (length, whole, reciprocal(length), channels, reciprocal(inner), reciprocal(channels))
         part = slice(start - position, stop - position)
-        values = min(group, count - begin) * (here if pixels is None else pixels)
+        values = max(1, min(group, count - begin) * (here if pixels is None else pixels))
         share = 1.0 if pixels is None else here / pixels
         yield Group(row, start == begin, adds, share, values, size, part, inmost, runs, places, channels)
         start, adds = stop, adds or start == begin
