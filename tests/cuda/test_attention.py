@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.cuda.calling import compare, empty, needs_compiler
+from tests.cuda.calling import Array, compare, empty, needs_compiler
+from tests.kernels.calling import kernel
 
 pytestmark = needs_compiler
 
@@ -30,3 +31,27 @@ def test_masks(shape: tuple[int, ...], dtype: str) -> None:
     for origin in (None, ((*begins, (3, 9), (1, 9)),), ((*begins, (0, 9), (2, 9)),)):
         compare(("causal_mask", "forward", ""), dtype, [x, empty(*shape)], bound=1, origin=origin)
         compare(("causal_mask", "dx", ""), dtype, [x, empty(*shape)], bound=1, origin=origin)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("batch", "seq", "heads", "width"), [(2, 5, 3, 4), (1, 1, 1, 1), (2, 33, 2, 3), (0, 3, 2, 2)])
+def test_all_of_it(batch: int, seq: int, heads: int, width: int, causal: bool, bias: bool, dtype: str) -> None:
+    rng, wide = np.random.default_rng(1), heads * width
+
+    def drawn(*shape: int) -> Array:
+        found: Array = rng.normal(0, 0.5, shape)
+        return found
+
+    def projection(out: int) -> list[Array]:
+        return [drawn(out, wide), *([drawn(out)] if bias else [])]
+
+    x, dy, weights = drawn(batch, seq, wide), drawn(batch, seq, wide), [*projection(3 * wide), *projection(wide)]
+    kept = [empty(batch, seq, 3 * wide), empty(batch, heads, seq, seq), empty(batch, seq, wide)]
+    told = {"heads": heads, "causal": causal}
+    compare(("attention", "forward", ""), dtype, [x, *weights, empty(*x.shape), *kept], bound=32, **told)
+    kernel("attention", "forward")(x, *weights, empty(*x.shape), *kept, **told)
+    out = weights[len(weights) // 2]
+    asked = [empty(*x.shape), *(empty(*each.shape) for each in weights)]
+    compare(("attention", "dx", ""), dtype, [dy, x, weights[0], out, *kept, *asked], bound=64, **told)

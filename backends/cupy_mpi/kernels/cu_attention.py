@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from math import inf
 
+from .cu_attention_whole import attention_dx, attention_forward
 from .launch import MOST_COUNTED, Array, Steps, each, reciprocal
+
+__all__ = ["attention_dx", "attention_forward"]
 
 Origin = tuple[tuple[tuple[int, int], ...], ...]
 
