@@ -54,7 +54,8 @@ def launcher(ranks: int, threads: int) -> str:
 def _siblings(source: bytes) -> list[str]:
     """The modules that a kernel module imports from its own package."""
     return [
-        node.module
+        module
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for module in ([node.module] if node.module else (alias.name for alias in node.names))
     ]

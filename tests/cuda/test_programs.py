@@ -31,7 +31,7 @@ def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return made
 
 
-def trained(folder: Path, *arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def trained(folder: Path, *arguments: str, steps: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
     """The result of some steps of both ranks in one process, and the weights behind them."""
     file = folder.parent / "weights.npz"
     command = [
@@ -40,7 +40,7 @@ def trained(folder: Path, *arguments: str) -> tuple[dict[str, Any], dict[str, An
         str(folder / "train.py"),
         "--rehearse",
         "--steps",
-        "4",
+        str(steps),
         "--save",
         str(file),
         "--json",
@@ -65,6 +65,18 @@ def test_with_the_text_of_its_kernels_it_computes_nearly_the_same(folders: dict[
     assert result["loss"] == pytest.approx(right["loss"], rel=1e-5)
     for name in known:
         np.testing.assert_allclose(weights[name], known[name], rtol=0, atol=1e-5 * np.abs(known[name]).max())
+
+
+@needs_compiler
+def test_graphs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank, whose functions become graphs: on the processor tapes of launches, which are made again."""
+    job = compile_spec(read(str(SPECS / "mlp.dlspec")), Options(ranks=1, kernels="numpy"))
+    write_folder(emit_files(job, "cupy"), str(tmp_path / "program"))
+    found, weights = trained(tmp_path / "program", "--emulate", "cuda", steps=9)
+    monkeypatch.setenv("DLC_GRAPHS", "no")
+    result, known = trained(tmp_path / "program", "--emulate", "cuda", steps=9)
+    assert found == result
+    assert all(np.array_equal(weights[name], known[name]) for name in known)
 
 
 @pytest.mark.skipif(library() is None, reason=MISSING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ class OnStandIns(OnCpu):
         super().__init__(source, dtype)
         self._device = device
 
+    def launcher(self, kernel: str) -> Callable[..., None]:
+        """What launches a kernel, and keeps the launch where a graph is made."""
+        return partial(self._device.TAPE.add, super().launcher(kernel))
+
+    def product(self, left: Array, right: Array, out: Array) -> None:
+        """NumPy's, kept as well."""
+        self._device.TAPE.add(super().product, *map(_values, (left, right, out)))
+
     def passed(self, value: Any) -> Any:
         """As C types of the same sizes."""
         return ctypes.c_void_p(value.data.ptr) if self._device.on_device(value) else super().passed(value)
@@ -71,6 +80,7 @@ class OnStandIns(OnCpu):
 
     def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
         """The kernel, on what the arrays hold."""
+        self._device.GRAPHS.cross()
         kernel(*map(_values, arrays), **told)
 
 

@@ -11,12 +11,13 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .failures import ProgramError
+from .graphs import Graph, Graphs, Tape
 
 if TYPE_CHECKING:
     from .collectives import Step
@@ -76,6 +77,54 @@ def begin(rank: int) -> str:
     return f"{name}, {count} of them on this node; messages go through pinned memory"
 
 
+# --- what a step launches --------------------------------------------------------------------------------------------
+
+TAPE = Tape()
+"""What kernels are launched through where the CUDA text runs on the processor."""
+
+
+def _captured(call: Callable[[], None]) -> Graph | None:
+    """What a call launches on the current stream, launched once; None where it does what no graph can."""
+    stream = cp.cuda.get_current_stream()
+    stream.begin_capture()
+    try:
+        call()
+        graph = stream.end_capture()
+    except cp.cuda.runtime.CUDARuntimeError:
+        if stream.is_capturing():
+            stream.end_capture()
+        return None
+    graph.launch(stream)
+    return Launched(graph, stream)
+
+
+class Launched(NamedTuple):
+    """A graph on its stream."""
+
+    graph: Any
+    stream: Any
+
+    def launch(self) -> None:
+        """All that it has."""
+        self.graph.launch(self.stream)
+
+
+GRAPHS = Graphs(TAPE.capture if STAND_IN else _captured)
+if STAND_IN:
+    cp.ndarray.noted = GRAPHS.cross  # what is no launch of a kernel is on no tape
+
+
+def run(function: Callable[..., None], arrays: tuple[Any, ...], at: Any, place: Any) -> None:
+    """One of a step's functions, on its arrays: as a graph of what it launches, where it can be one."""
+    if STAND_IN == "numpy" or os.environ.get("DLC_GRAPHS") == "no":
+        function(*arrays, at, place)
+    else:
+        GRAPHS.run(function, arrays, at, place)
+
+
+# --- arrays --------------------------------------------------------------------------------------------------------
+
+
 def zeros(elements: int, dtype: npt.DTypeLike) -> Array:
     """A flat array of the device."""
     return cp.zeros(elements, dtype)
@@ -98,10 +147,12 @@ def pointer(array: Array) -> int:
 
 def copy(target: Array, source: Array) -> None:
     """The elements of one array to another, which may be on either side; they broadcast as NumPy's do."""
-    if not on_device(target):
-        np.copyto(target, host(source))
-    elif on_device(source):
+    if on_device(target) and on_device(source):
         np.copyto(target, source)
+        return
+    GRAPHS.cross()
+    if not on_device(target):
+        np.copyto(target, source.get() if on_device(source) else source)
     elif target.flags.c_contiguous and target.shape == source.shape and target.dtype == source.dtype:
         target.set(np.ascontiguousarray(source))
     else:
@@ -110,7 +161,10 @@ def copy(target: Array, source: Array) -> None:
 
 def host(array: Array) -> Array:
     """The same elements where the processor can read them; who writes them puts them back with `copy`."""
-    return array.get() if on_device(array) else array
+    if not on_device(array):
+        return array
+    GRAPHS.cross()
+    return array.get()
 
 
 def settle() -> None:
@@ -159,6 +213,7 @@ def staging(array: Array) -> Array:
     """Where the processor writes what is to be in an array: `copy` brings it there if this is not the array itself."""
     if not on_device(array):
         return array
+    GRAPHS.cross()
     settle()  # what was written here before may still be on its way
     return PINNED.of(array)
 
@@ -168,6 +223,7 @@ def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
     sent, received = step.sent, step.received
     if not on_device(sent) and not on_device(received):
         return step, None
+    GRAPHS.cross()
     if on_device(sent):
         sent = PINNED.take(step.sent)
         copy(sent, step.sent)

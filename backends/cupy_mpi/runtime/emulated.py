@@ -6,7 +6,8 @@ for an array of the processor. So what runs here has no copy too few, though the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -22,17 +23,20 @@ class Memory(NamedTuple):
 
 
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
-    """An array "on the device"; `values` are what it holds."""
+    """An array "on the device"; `values` are what it holds. `noted` is called with whatever is done but by kernels."""
 
     __slots__ = ("__weakref__", "values")
+
+    noted: ClassVar[Callable[[], None]] = lambda: None
 
     def __init__(self, values: Any) -> None:
         self.values = np.asarray(values)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "size", "ndim", "dtype", "itemsize", "nbytes", "strides", "flags", "item", "tolist"):
+        if name in ("shape", "size", "ndim", "dtype", "itemsize", "nbytes", "strides", "flags"):
             return getattr(self.values, name)
-        if name in ("tobytes", "fill"):
+        if name in ("item", "tolist", "tobytes", "fill"):
+            ndarray.noted()
             return getattr(self.values, name)
         raise AttributeError(name)
 
@@ -60,10 +64,12 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def copy(self) -> ndarray:
         """A new array."""
+        ndarray.noted()
         return ndarray(self.values.copy())
 
     def get(self) -> Any:
         """A copy for the processor."""
+        ndarray.noted()
         return self.values.copy()
 
     def set(self, values: Any) -> None:
@@ -76,21 +82,25 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         return ndarray(self.values[place])
 
     def __setitem__(self, place: Any, value: Any) -> None:
+        ndarray.noted()
         self.values[place] = _unwrapped(value)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __float__(self) -> float:
+        ndarray.noted()
         return float(self.values)
 
     def __int__(self) -> int:
+        ndarray.noted()
         return int(self.values)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("arrays of the device are no arrays of the processor: use .get()")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        ndarray.noted()
         out = keywords.pop("out", None)
         if out is not None:
             keywords["out"] = tuple(map(_unwrapped, out))
@@ -98,6 +108,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         return out[0] if out is not None else ndarray(found)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        ndarray.noted()
         if function not in FUNCTIONS:
             raise TypeError(f"numpy.{function.__name__} takes no arrays of the device here")
         found = function(*map(_unwrapped, arguments), **keywords)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,11 @@ def staging(array: Array) -> Array:
 def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
     """A step whose messages are where the message library reaches them, and what brings home what has come."""
     return step, None
+
+
+def run(function: Callable[..., None], arrays: tuple[Any, ...], at: Any, place: Any) -> None:
+    """One of a step's functions, on its arrays."""
+    function(*arrays, at, place)
 
 
 def settle() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import device
 from .arrays import Arrays, found
 from .clock import Clock
 from .data import Loader, Samples
@@ -58,7 +59,7 @@ class Job:
     def run(self, schedule: str, batch: Sequence[At]) -> None:
         """The functions of a schedule on a batch's microbatches, and how long each took."""
         for function, at, slot in self.stage.steps(schedule, batch):
-            function(self._arrays.at(at.samples, slot), self.w, self.g, self.s, at, self.place)
+            device.run(function, (self._arrays.at(at.samples, slot), self.w, self.g, self.s), at, self.place)
             self.profile.lap(function.__name__)
 
     def measure(self, options: Options) -> None:
