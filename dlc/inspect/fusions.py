@@ -126,6 +126,6 @@ def _row(each: Chain) -> tuple[str, ...]:
         title = f"{op} {stage} of {len(each.kernels):,}"
         return title, f"{each.calls:,}", seconds, each.members[0][-1], each.reason
     stages = tuple(dict.fromkeys(stage for _, stage in each.kernels))
-    name = " + ".join(op if len(stages) == 1 else f"{op} {stage}" for op, stage in each.kernels)
+    name = " + ".join(op if len(stages) == 1 else " ".join(dict.fromkeys((op, stage))) for op, stage in each.kernels)
     title = f"{name} {stages[0]}" if len(stages) == 1 else name
     return title, f"{each.calls:,}", seconds, each.members[0][-1], each.reason
