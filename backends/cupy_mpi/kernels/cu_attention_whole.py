@@ -105,7 +105,7 @@ def attention_dx(
         *(_bias_sums(dy, outward[1], ext.items) if len(outward) > 1 else ()),
         *_split(ext, dcontext, dy_by_head, context.size, 1),
         *_split(ext, qkv, by_head, qkv.size, 3),
-        Product(scores.swapaxes(1, 2), ext.matrices(dy_by_head), ext.matrices(found, 2)),
+        Product(scores.transpose(0, 2, 1), ext.matrices(dy_by_head), ext.matrices(found, 2)),
         Product(ext.matrices(dy_by_head), ext.matrices(by_head, 2, turned=True), dscores),
         *rows(
             ext.queries,
