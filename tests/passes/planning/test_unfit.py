@@ -96,13 +96,25 @@ def needed(found: Diagnostic) -> float:
     return size(found.message.rpartition("needs ")[2])
 
 
+@pytest.mark.parametrize(
+    "chain",
+    [(6, 64, 2), pytest.param((8, 64, 4), marks=pytest.mark.slow), pytest.param((16, 4096, 4), marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("extra", ["", "strategy = data\n", "shard = none\nrecompute = none\n"])
-def test_the_smallest_plan_fits_what_it_needs_and_no_less(tmp_path: Path, extra: str) -> None:
-    found = refused(tmp_path, deep(f"{extra}limit memory <= 50 KiB"))
-    least = needed(found)
-    made = planned(tmp_path, deep(f"{extra}limit memory <= {int(1.01 * least)} B"))
+def test_the_smallest_plan_fits_what_it_needs_and_no_less(
+    tmp_path: Path, extra: str, chain: tuple[int, int, int]
+) -> None:
+    """Of chains of so many layers, with so many samples, on so many cores."""
+    layers, batch, cores = chain
+
+    def limited(size: float) -> str:
+        text = deep(f"{extra}limit memory <= {int(size)} B", machine(cores))
+        return text.replace("batch = 4096", f"batch = {batch}").replace("repeat 16", f"repeat {layers}")
+
+    least = needed(refused(tmp_path, limited(50 * 2**10)))
+    made = planned(tmp_path, limited(1.01 * least))
     assert made.plan.predicted.peak_bytes == pytest.approx(least, rel=0.02)
-    assert refused(tmp_path, deep(f"{extra}limit memory <= {int(0.97 * least)} B")).code == "E0509"
+    assert refused(tmp_path, limited(0.97 * least)).code == "E0509"
 
 
 def test_what_the_smallest_plan_holds_adds_up(tmp_path: Path) -> None:
