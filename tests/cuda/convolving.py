@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.ir.tensor import Axis, TensorType
 from dlc.ops.operator import Operator
 from tests.cuda.calling import compare, empty
 from tests.kernels.calling import Op, image
@@ -18,10 +19,10 @@ def compare_convolution(
     shape: tuple[int, ...],
     layout: str = "NCHW",
     bound: float = 64,
-    passes: tuple[str, ...] = ("forward", "dx", "dw"),
+    fused: bool = False,
     **args: Any,
 ) -> None:
-    """x has that shape (batch, channels, …)."""
+    """x has that shape (batch, channels, …). `fused` are those with a ReLU behind, or the gradient of one before."""
     op = Op(operator, (image("f64", *shape) if len(shape) == 4 else signal(*shape),), args, layout, algorithm)
     rng = np.random.default_rng(sum(shape))
     biased = "bias" in op.types
@@ -30,20 +31,19 @@ def compare_convolution(
     known = {role: op.store(role, array[:batch] if op.types[role].batched else array) for role, array in drawn.items()}
     calls: dict[str, tuple[list[str], list[str]]] = {
         "forward": (["x", "weight", *["bias"] * biased], ["y"]),
-        "dx": (["dy", "weight"], ["dx"]),
+        "dx": (["dy", "weight", *["x"] * fused], ["dx"]),
         "dw": (["dy", "x"], ["dweight", *["dbias"] * biased]),
     }
-    for stage in passes:
-        needs, gives = calls[stage]
+    for stage, (needs, gives) in calls.items():
+        if fused and stage == "dw":
+            continue
         arrays = [*(known[role] for role in needs), *(empty(*known[role].shape) for role in gives)]
         workspaces = [np.zeros(each.type.shape) for each in op.workspaces(stage)]
         told = dict(op.inferred.attrs) | op.layout_keyword()
-        compare((operator.name, stage, algorithm), dtype, arrays, bound, workspaces, **told)
+        compare(("conv_relu" if fused else operator.name, stage, algorithm), dtype, arrays, bound, workspaces, **told)
 
 
 def signal(*shape: int) -> Any:
     """The type of a sequence, or of a volume."""
-    from dlc.ir.tensor import Axis, TensorType
-
     names = {3: ("batch", "channel", "width"), 5: ("batch", "channel", "depth", "height", "width")}[len(shape)]
     return TensorType("f64", tuple(Axis(name, extent) for name, extent in zip(names, shape, strict=True)))

@@ -19,6 +19,18 @@ MODULES = sorted(
 )
 
 INSTANCES: dict[str, tuple[str, ...]] = {
+    "conv_depthwise": (
+        "depthwise_conv_forward<1, 3, 3>",
+        "depthwise_conv_dx<1, 0, 1>",
+        "depthwise_conv_dw<32, 3>",
+    ),
+    "conv_winograd": (
+        "conv_winograd_filters<2, true>",
+        "conv_winograd_data<2, true>",
+        "conv_winograd_data<4, false>",
+        "conv_winograd_output<4>",
+        "conv_winograd_weights<2>",
+    ),
     "conv_direct": ("conv_direct_forward<8, 1, 5, 5>", "conv_direct_dx<4, 1, 3, 3>", "conv_direct_dw<4, 5>"),
     "conv_implicit": (
         "conv_implicit_gemm_forward<32, false>",

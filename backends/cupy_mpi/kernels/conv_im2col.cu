@@ -5,22 +5,22 @@ position, n], 3 [channel, tap, n, position]. */
 struct ConvColumn {
     int n, position, tap, channel;
 
-    __device__ ConvColumn(const Walk &w, int order, i64 number)
+    __device__ ConvColumn(const Walk &w, int order, unsigned number)
     {
-        const int places = positions(w), taps = taps_of(w);
+        const unsigned places = positions(w), taps = taps_of(w), samples = w.n, channels = w.channels;
         if (order == 0) {
             position = number % places, tap = number / places % taps;
-            const i64 row = number / places / taps;
-            n = row / w.channels % w.n, channel = row % w.channels + row / w.channels / w.n * w.channels;
+            const unsigned row = number / places / taps;
+            n = row / channels % samples, channel = row % channels + row / channels / samples * channels;
         } else if (order == 1) {
-            tap = number % taps, channel = number / taps % w.channels;
-            const i64 row = number / taps / w.channels;
-            position = row % places, n = row / places % w.n, channel += row / places / w.n * w.channels;
+            tap = number % taps, channel = number / taps % channels;
+            const unsigned row = number / taps / channels;
+            position = row % places, n = row / places % samples, channel += row / places / samples * channels;
         } else {
-            const i64 rest = number / places / w.n;
+            const unsigned rest = number / places / samples;
             tap = rest % taps, channel = rest / taps;
-            n = order == 2 ? number % w.n : number / places % w.n;
-            position = order == 2 ? number / w.n % places : number % places;
+            n = order == 2 ? number % samples : number / places % samples;
+            position = order == 2 ? number / samples % places : number % places;
         }
     }
 
@@ -76,12 +76,13 @@ extern "C" __global__ void conv_im2col_forward_bias(const real *bias, real *y, i
 /* dx of some samples: each element the sum of the columns' gradients that have read it. */
 extern "C" __global__ void conv_im2col_dx_image(const real *columns, real *dx, i64 size, i64 order, const Walk w)
 {
-    const int extents = w.axes[0].extent * w.axes[1].extent * w.axes[2].extent, all = w.groups * w.channels;
-    EACH(i, size) {
-        int position = w.inner == 0 ? i % extents : w.inner == 1 ? i / all % extents : i / w.n % extents, at[3];
+    const unsigned extents = w.axes[0].extent * w.axes[1].extent * w.axes[2].extent, all = w.groups * w.channels;
+    EACH(number, size) {
+        const unsigned i = number, samples = w.n;
+        int position = w.inner == 0 ? i % extents : w.inner == 1 ? i / all % extents : i / samples % extents, at[3];
         ConvColumn column;
-        column.channel = w.inner == 0 ? i / extents % all : w.inner == 1 ? i % all : i / w.n / extents;
-        column.n = w.inner == 2 ? i % w.n : i / extents / all;
+        column.channel = w.inner == 0 ? i / extents % all : w.inner == 1 ? i % all : i / samples / extents;
+        column.n = w.inner == 2 ? i % samples : i / extents / all;
         for (int a = 2; a >= 0; a--)
             at[a] = position % w.axes[a].extent, position /= w.axes[a].extent;
         real sum = 0;

@@ -108,10 +108,10 @@ __device__ real finished(const Walk &w, real value, const real *mask, i64 at)
 extern "C" __global__ void conv_pack(
     const real *weight, real *packed, i64 size, i64 filters, i64 channels, i64 taps, i64 turned)
 {
-    const int inner = turned ? channels : filters, outer = turned ? filters : channels;
+    const unsigned inner = turned ? channels : filters, outer = turned ? filters : channels;
     EACH(i, size) {
-        const i64 row = i / inner, block = row / outer;
-        const int in = i % inner, out = row % outer, tap = block % taps, group = block / taps;
+        const unsigned number = i, row = number / inner, block = row / outer;
+        const int in = number % inner, out = row % outer, tap = block % (unsigned)taps, group = block / (unsigned)taps;
         const int filter = turned ? out : in, channel = turned ? in : out;
         packed[i] = weight[((group * filters + filter) * channels + channel) * taps + tap];
     }

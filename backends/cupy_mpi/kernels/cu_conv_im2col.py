@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-from .cu_conv_parts import Conv, conv_bias_gradient, conv_sum, conv_told, forward_axes, optional_bias, walk
+from .cu_conv_parts import MOST, Conv, conv_bias_gradient, conv_sum, conv_told, forward_axes, optional_bias, walk
 from .launch import Array, Launch, Matrices, Product, Room, Steps, each
 
 MOST_COLUMNS = 2**27
@@ -24,7 +24,7 @@ def conv_im2col_forward(*arrays: Array, bias: bool = False, **attrs: Any) -> Ste
     """x, weight, [bias] -> y."""
     x, weight, *rest = arrays
     added, y = optional_bias(rest, bias), rest[0]
-    conv = conv_told(x, weight, y, **attrs)
+    conv = _told(x, weight, y, **attrs)
     return None if conv is None else (*_forward(x, weight, y, conv), *add_bias(y, added, conv.layout))
 
 
@@ -45,8 +45,14 @@ def conv_im2col_dw(*arrays: Array, bias: bool = False, **attrs: Any) -> Steps | 
 
 def forward(x: Array, weight: Array, y: Array, **attrs: Any) -> Steps | None:
     """The convolution without a bias."""
-    conv = conv_told(x, weight, y, **attrs)
+    conv = _told(x, weight, y, **attrs)
     return None if conv is None else tuple(_forward(x, weight, y, conv))
+
+
+def _told(x: Array, weight: Array, y: Array, **attrs: Any) -> Conv | None:
+    """A convolution of which kernels can count the columns of a block."""
+    conv = conv_told(x, weight, y, **attrs)
+    return None if conv is None or _room(conv).elements > MOST else conv
 
 
 def _forward(x: Array, weight: Array, y: Array, conv: Conv) -> Iterator[Launch | Product]:
@@ -65,7 +71,7 @@ def _forward(x: Array, weight: Array, y: Array, conv: Conv) -> Iterator[Launch |
 
 def backward(dy: Array, weight: Array, dx: Array, **attrs: Any) -> Steps | None:
     """The columns' gradients, and of each element of x the sum of those that have read it."""
-    conv = conv_told(dx, weight, dy, **attrs)
+    conv = _told(dx, weight, dy, **attrs)
     return None if conv is None else tuple(_backward(dy, weight, dx, conv))
 
 
@@ -87,7 +93,7 @@ def _backward(dy: Array, weight: Array, dx: Array, conv: Conv) -> Iterator[Launc
 
 def weights(dy: Array, x: Array, dweight: Array, **attrs: Any) -> Steps | None:
     """The gradient of the weights: of each block of samples one product, which are added up."""
-    conv = conv_told(x, dweight, dy, **attrs)
+    conv = _told(x, dweight, dy, **attrs)
     return None if conv is None else tuple(_dw(dy, x, dweight, conv))
 
 

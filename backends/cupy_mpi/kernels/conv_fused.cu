@@ -1,0 +1,1 @@
+// needs conv_direct, conv_winograd

@@ -1,0 +1,32 @@
+"""Depthwise convolutions in CUDA: their text on the processor against the NumPy kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dlc.ops.depthwise_conv import DEPTHWISE_CONV
+from tests.cuda.calling import needs_compiler
+from tests.cuda.convolving import compare_convolution
+
+CASES: list[tuple[tuple[int, ...], str, dict[str, Any]]] = [
+    ((2, 3, 7, 6), "NCHW", {"window": 3, "pad": 1}),
+    ((3, 34, 5, 4), "NHWC", {"window": (3, 2), "stride": 2, "pad": ((0, 2), (1, 0)), "multiplier": 2, "bias": False}),
+    ((2, 4, 9, 10), "CHWN", {"window": 3, "stride": (3, 2), "dilation": (2, 3), "pad": 2, "multiplier": 2}),
+    ((9, 2, 14, 13), "NCHW", {"window": 2, "stride": 1}),
+    ((1, 1, 1, 1), "NCHW", {"window": 1}),
+]
+
+pytestmark = needs_compiler
+
+
+@pytest.mark.parametrize(("shape", "layout", "args"), CASES)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_convolutions(dtype: str, shape: tuple[int, ...], layout: str, args: dict[str, Any]) -> None:
+    compare_convolution(DEPTHWISE_CONV, "", dtype, shape, layout, **args)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 11), (1, 2, 4, 5, 3)])
+def test_sequences_and_volumes(shape: tuple[int, ...]) -> None:
+    compare_convolution(DEPTHWISE_CONV, "", "f64", shape, window=3, stride=2, pad=1)
