@@ -13,7 +13,14 @@ pytestmark = pytest.mark.mpi
 SPEC = HERE / "gpt2_small.dlspec"
 
 
-@pytest.mark.parametrize("options", [Options(exact=True), Options(precision="f64"), Options(precision="f32")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(exact=True),
+        pytest.param(Options(precision="f64"), marks=pytest.mark.slow),
+        Options(precision="f32"),
+    ],
+)
 def test_ranks_do_not_matter(options: Options) -> None:
     for verdict in verify(read(str(SPEC)), options, (2,), steps=2):
         assert verdict.passed, verdict

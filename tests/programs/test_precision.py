@@ -76,8 +76,14 @@ def assert_equal_to_serial(compiled: Compiled, steps: int = 2, run: Runner = in_
     assert verdict.passed, verdict
 
 
-@pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("precision", [F16, BF16])
+@pytest.mark.parametrize(
+    ("plan", "precision"),
+    [  # by turns, the others in the slow suite
+        pytest.param(plan, precision, marks=() if (at + turn) % 2 == 0 else pytest.mark.slow)
+        for at, plan in enumerate(PLANS)
+        for turn, precision in enumerate((F16, BF16))
+    ],
+)
 def test_any_plan_equals_the_serial_program(plan: str, precision: str, tmp_path: Path) -> None:
     """Batch norm over ranks, dropout, grouped convolutions, clipping and Adam."""
     assert_equal_to_serial(planned(tmp_path, "residual", precision, PLANS[plan], 4))
