@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files as resources
 
 from backends.numpy_mpi.kernels import Kernel
@@ -51,6 +52,7 @@ def launcher(ranks: int, threads: int) -> str:
     )
 
 
+@cache
 def _siblings(source: bytes) -> list[str]:
     """The modules that a kernel module imports from its own package."""
     return [
