@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends.cupy_mpi.kernels.launch import Launch, Steps
+from backends.cupy_mpi.source import has_templates
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.kernels.layout import TO_LOGICAL
@@ -48,7 +49,8 @@ def instances(emission: Emission) -> dict[str, tuple[str, ...]]:
 
 def _steps(emission: Emission, made: Compute, role: Role) -> Steps:
     """What a call is said to be computed by, on the rank with the largest part."""
-    bound = binding(emission.kernel(made))
+    kernel = emission.kernel(made)
+    bound = binding(kernel) if has_templates(kernel.module) else None
     names = (*made.inputs, *made.outputs, *made.workspaces)
     if bound is None or "origin" in made.runtime or any(name in role.unstored for name in names):
         return ()

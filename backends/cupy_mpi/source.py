@@ -83,6 +83,13 @@ def blocks(module: str) -> tuple[str, ...]:
 
 
 @cache
+def has_templates(module: str) -> bool:
+    """Whether a module's kernels may be instances of templates."""
+    files = (file_of(module), *needed(file_of(module)))
+    return any(kernel_of(block) and re.search(r"(?m)^template <", block) for file in files for block in blocks(file))
+
+
+@cache
 def needed(module: str) -> tuple[str, ...]:
     """The files whose text stands before that of a file, which names them in its first line: `// needs conv_parts`."""
     found = _NEEDS.match(_text(module))

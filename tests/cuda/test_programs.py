@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.folders import write_folder
 from tests.cuda.calling import needs_compiler
 from tests.cuda.nvrtc import ARCHITECTURES, MISSING, compiled, library
+from tests.cuda.running import trained
 
 SPECS = Path(__file__).parents[2] / "specs"
 NETWORKS = ("lenet5", "mlp")
@@ -31,40 +30,17 @@ def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return made
 
 
-def trained(folder: Path, *arguments: str, steps: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The result of some steps of both ranks in one process, and the weights behind them."""
-    file = folder.parent / "weights.npz"
-    command = [
-        sys.executable,
-        "-I",
-        str(folder / "train.py"),
-        "--rehearse",
-        "--steps",
-        str(steps),
-        "--save",
-        str(file),
-        "--json",
-    ]
-    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=90, check=False)
-    assert ran.returncode == 0, ran.stderr
-    result = json.loads(ran.stdout.splitlines()[-1])
-    return {name: result[name] for name in ("steps", "loss", "metrics")}, dict(np.load(file))
-
-
 def test_with_numpy_in_place_of_cupy_it_computes_the_same(folders: dict[str, Path]) -> None:
     """To the bit: arrays, buffers, the order of calls and messages are those of the other backend."""
-    (result, weights), (right, known) = trained(folders["cupy"], "--emulate"), trained(folders["numpy"])
-    assert result == right
-    assert weights.keys() == known.keys()
-    assert all(np.array_equal(weights[name], known[name]) for name in known)
+    assert trained(folders["cupy"], "--emulate").equals(trained(folders["numpy"]))
 
 
 @needs_compiler
 def test_with_the_text_of_its_kernels_it_computes_nearly_the_same(folders: dict[str, Path]) -> None:
-    (result, weights), (right, known) = trained(folders["cupy"], "--emulate", "cuda"), trained(folders["numpy"])
-    assert result["loss"] == pytest.approx(right["loss"], rel=1e-5)
-    for name in known:
-        np.testing.assert_allclose(weights[name], known[name], rtol=0, atol=1e-5 * np.abs(known[name]).max())
+    found, known = trained(folders["cupy"], "--emulate", "cuda"), trained(folders["numpy"])
+    assert found.result["loss"] == pytest.approx(known.result["loss"], rel=1e-5)
+    for name, right in known.weights.items():
+        np.testing.assert_allclose(found.weights[name], right, rtol=0, atol=1e-5 * np.abs(right).max())
 
 
 @needs_compiler
@@ -72,11 +48,9 @@ def test_graphs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """One rank, whose functions become graphs: on the processor tapes of launches, which are made again."""
     job = compile_spec(read(str(SPECS / "mlp.dlspec")), Options(ranks=1, kernels="numpy"))
     write_folder(emit_files(job, "cupy"), str(tmp_path / "program"))
-    found, weights = trained(tmp_path / "program", "--emulate", "cuda", steps=9)
+    found = trained(tmp_path / "program", "--emulate", "cuda", steps=9)
     monkeypatch.setenv("DLC_GRAPHS", "no")
-    result, known = trained(tmp_path / "program", "--emulate", "cuda", steps=9)
-    assert found == result
-    assert all(np.array_equal(weights[name], known[name]) for name in known)
+    assert found.equals(trained(tmp_path / "program", "--emulate", "cuda", steps=9))
 
 
 @pytest.mark.skipif(library() is None, reason=MISSING)

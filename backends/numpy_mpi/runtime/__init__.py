@@ -45,6 +45,10 @@ collectives.py
     ALGORITHMS: tree, butterfly, ring, rabenseifner, shared, mpi
     scratch_elements(algorithm, ranks, elements) -> int                   what a bucket needs beside its values
 
+device.py (another one in programs on GPUs)
+    zeros(elements, dtype) -> array;  copy(target, source);  host(array) -> array   of the device, between it and here
+    run(function, arrays, at, place) -> None                              one of a step's functions
+
 guard.py
     require_finite(world, loss: float, step: int, local: float | None = None, what: str = "loss") -> None
                                                                           raises ProgramError alike on all ranks
