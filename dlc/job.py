@@ -117,11 +117,12 @@ def profile_of(source: Source, cluster: Cluster, options: Options) -> Profile | 
 
 def measured_elsewhere(context: Context) -> Iterator[Diagnostic]:
     """W0401 where the profile is that of another machine."""
+    if context.profile is None:
+        return
     from dlc.cluster.fingerprint import differences
     from dlc.messages.e04_cluster import OTHER_MACHINE
 
-    device = context.cluster.device_of(0)
-    other = differences(context.profile.fingerprint) if context.profile is not None else ()
+    device, other = context.cluster.device_of(0), differences(context.profile.fingerprint)
     if other:
         way_out = ("`dlc calibrate` measures this one",)
         yield OTHER_MACHINE.at(device.span, path=device.profile, notes=other, helps=way_out)

@@ -28,7 +28,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -189,6 +188,8 @@ def _known(compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> t
 
 def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path, folder: Path) -> list[Path]:
     """The objects of the parts of a source."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     texts = parts(source.read_text(encoding="utf-8"), PARTS * cores)
 

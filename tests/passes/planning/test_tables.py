@@ -10,6 +10,7 @@ import numpy as np
 from passes.planning.alike import Alike
 from passes.planning.op_tables import COLUMNS, OpTable, OpTables
 from passes.planning.space import Space, space
+from passes.planning.spent import distinct
 from passes.planning.strategies import enumerate_strategies
 from passes.planning.tables import Tables
 from tests.passes.planning.random_networks import random_case
@@ -51,6 +52,18 @@ def test_tables_that_are_made_together_are_those_of_each_kind() -> None:
                         assert np.array_equal(getattr(found, field.name), getattr(expected, field.name))
                     compared += len(group.kinds) > 1 and found.options > 0
     assert compared >= 100
+
+
+def test_equal_rows_are_found_whatever_the_numbers() -> None:
+    """Also where so many large numbers do not go into one key."""
+    rng = np.random.default_rng(0)
+    for most in (2, 30, 2**20, 2**40):
+        columns = [rng.integers(0, 3, 400) * (most // 3 + 1) for _ in range(5)]
+        rows, places = distinct([columns[0], 7, *columns[1:]], 400)
+        table = np.stack(columns, axis=1)
+        assert len(rows) == len(np.unique(table, axis=0))
+        assert np.array_equal(table[rows][places], table)
+        assert all(rows[place] <= i for i, place in enumerate(places))
 
 
 def test_one_row_says_what_its_kinds_say() -> None:
