@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
+from .cu_images import Extents, extents_of, three
 from .launch import MOST_COUNTED, THREADS, Array, Launch, Steps, each, reciprocal
 
-Extents = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -113,10 +113,10 @@ def _windows(
     """A thread an element of the result: how windows lie along each axis, and what places are divided by."""
     if result.size >= MOST_COUNTED:
         return None
-    (inputs, _), (outputs, inner) = _extents(image, layout), _extents(pooled, layout)
+    (inputs, _), (outputs, inner) = extents_of(image, layout), extents_of(pooled, layout)
     before = tuple(first for first, _ in pad)
-    along = zip(inputs, outputs, _three(window), _three(stride), (*(0,) * (3 - len(pad)), *before), strict=True)
-    extents, _ = _extents(result, layout)
+    along = zip(inputs, outputs, three(window), three(stride), (*(0,) * (3 - len(pad)), *before), strict=True)
+    extents, _ = extents_of(result, layout)
     numbers = (*(number for axis in along for number in axis), inner, *map(reciprocal, (*extents, inner)), *more)
     return each(result.size, *arrays, numbers=numbers)
 
@@ -130,19 +130,7 @@ def _behind(pad: Pads) -> Extents:
     return (*(0,) * (3 - len(pad)), *(behind for _, behind in pad))
 
 
-def _extents(x: Array, layout: str) -> tuple[Extents, int]:
-    """(depth, height, width), and how many elements lie together at a pixel."""
-    if x.ndim != 4 or layout == "NCHW":
-        return _three(x.shape[2:]), 1
-    return _three(x.shape[1:3]), x.shape[3]
-
-
 def _global(x: Array, layout: str) -> tuple[int, int]:
     """(pixels, columns) of [outer, …, inner]."""
-    extents, inner = _extents(x, layout)
+    extents, inner = extents_of(x, layout)
     return prod(extents), inner
-
-
-def _three(extents: Extents) -> Extents:
-    """With ones before them."""
-    return (*(1,) * (3 - len(extents)), *extents)

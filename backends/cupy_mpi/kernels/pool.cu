@@ -1,3 +1,4 @@
+// needs images
 /* Images lie as [outer, depth, height, width, inner] in every layout, sequences have a height of 1 and both a depth of
 1: along each axis the windows of `in` elements. */
 struct Axis {
@@ -28,23 +29,6 @@ struct Holding {
     }
     __device__ int tap(int output) const { return from - output * stride; }
 };
-
-/* Where an element is: i counts the elements of [outer, depth, height, width, inner]. */
-struct Place {
-    int outer, depth, height, width, inner;
-    __device__ Place(unsigned i, int depths, int heights, int widths, int inners, i64 by_depth, i64 by_height,
-                     i64 by_width, i64 by_inner)
-    {
-        unsigned rest = quotient(i, by_inner);
-        inner = i - rest * inners;
-        i = rest, rest = quotient(i, by_width), width = i - rest * widths;
-        i = rest, rest = quotient(i, by_height), height = i - rest * heights;
-        i = rest, rest = quotient(i, by_depth), depth = i - rest * depths;
-        outer = rest;
-    }
-};
-
-#define DIVISORS i64 by_depth, i64 by_height, i64 by_width, i64 by_inner
 
 /* 1/(number of elements that count in the mean of a window): the pads beyond the input count where `pads` says so,
 `behind` is how many there are at the end; what hangs over these never counts. */
