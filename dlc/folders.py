@@ -1,4 +1,4 @@
-"""What the compiler writes, whole or not at all: programs' folders and plans. And what it reads back of them."""
+"""What dlc writes, whole or not at all: programs' folders, plans, profiles. And what it reads back of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from errno import EISDIR
 from typing import TYPE_CHECKING
 
 from dlc.diagnostics import DiagnosticError
@@ -95,8 +96,21 @@ def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def require_writable(path: str) -> None:
+    """E0702 where a file cannot be written there: to be asked before what takes long to come by."""
+    target = os.path.realpath(path)
+    try:
+        if os.path.isdir(target):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".dlc-", dir=os.path.dirname(target)):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
 def write_bytes(path: str, content: bytes) -> None:
-    """The same for any content."""
+    """The same as `write_text` for any content."""
     write_parts(path, (content,))
 
 

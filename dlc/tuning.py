@@ -14,10 +14,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from dlc.cost.compute import seconds as priced
 from dlc.cost.price import Call, Prices, default_price
 from dlc.cost.profile import KernelKey, Profile, Sample
 from dlc.cost.profile_json import profile_document, read_profile
+from dlc.folders import write_text
 from dlc.ir.plan import Figure
 from dlc.ir.program import Compute
 from dlc.ir.ranks import schedule
@@ -90,7 +90,8 @@ def tune(
 
     `budget` bounds the seconds that are spent on timing; `report` is told how many kernels of how many were timed. With
     `exhaustive` every legal way is measured, whatever is predicted of it.
-    Errors: those of `plan`; OSError or RuntimeError where the process that times kernels fails.
+    Errors: those of `plan`; E0702 where the figures cannot be kept; OSError or RuntimeError where the process that
+    times kernels fails.
     """
     kept = Kept(device)
     known, spent, timed = kept.read(), 0.0, 0
@@ -255,12 +256,13 @@ class Kept:
     """The file of what was measured on this machine, with a device's family of kernels and number of threads."""
 
     device: Device
+    folder: Path = field(default_factory=cache_folder)
 
     @property
     def path(self) -> Path:
-        """In the cache's folder."""
+        """In the cache's folder, or one of this run's own where that cannot be written."""
         kernels = self.device.kernels
-        return cache_folder() / f"tuned-{fingerprint(kernels)}-{kernels}-{self.device.cores}.json"
+        return self.folder / f"tuned-{fingerprint(kernels)}-{kernels}-{self.device.cores}.json"
 
     def read(self) -> dict[KernelKey, Sample]:
         """What it holds; nothing where there is no such file, or one that is damaged."""
@@ -271,13 +273,11 @@ class Kept:
         return {sample.key: sample for sample in profile.samples}
 
     def write(self, samples: dict[KernelKey, Sample]) -> None:
-        """Keep these besides what others have added meanwhile: a new file takes the old one's place."""
-        path, every = self.path, {**samples, **self.read()}
+        """Keep these besides what others have added meanwhile; E0702 where that cannot be written."""
+        every = {**samples, **self.read()}
         kept = Profile("this machine", samples=tuple(every[key] for key in sorted(every, key=str)))
-        number, fresh = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-        with open(number, "w", encoding="utf-8") as stream:
-            json.dump({name: value for name, value in profile_document(kept).items() if value}, stream)
-        os.replace(fresh, path)
+        document = {name: value for name, value in profile_document(kept).items() if value}
+        write_text(str(self.path), json.dumps(document))
 
 
 def fingerprint(kernels: str) -> str:

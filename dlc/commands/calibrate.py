@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dlc.commands.answer import Answer, Status
 from dlc.commands.progress import progress
+from dlc.folders import require_writable, write_text
 
 if TYPE_CHECKING:
     from dlc.cost.profile import Profile
@@ -45,18 +46,21 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """The profile, written, and a table of it; status 130 where it was interrupted."""
+    """The profile, written, and a table of it; status 130 where it was interrupted.
+
+    E0702 where it cannot be written, before anything is measured.
+    """
     from dlc.calibration.joined import joined
     from dlc.calibration.measure import PARTS, QUICK, THOROUGH, measure
     from dlc.calibration.report import document, report
     from dlc.cost.profile_json import profile_document
 
+    require_writable(arguments.out)  # before a minute or two go into it
     before, begin = _load(), time.perf_counter()
     found = measure(arguments.only or PARTS, QUICK if arguments.quick else THOROUGH, progress)
     taken, profile = time.perf_counter() - begin, found.profile()
     kept = _before(arguments.out) if arguments.only else None
-    with open(arguments.out, "w", encoding="utf-8") as stream:
-        stream.write(_lines(profile_document(profile if kept is None else joined(kept, profile))))
+    write_text(arguments.out, _lines(profile_document(profile if kept is None else joined(kept, profile))))
     closing = [f'wrote {arguments.out} in {taken:.0f} s; a device uses it: `profile = "{arguments.out}"`']
     if before > BUSY:
         closing.append(f"the machine was busy, {before:.1f} processes were running: measure again when it is not")

@@ -111,6 +111,18 @@ def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.Capt
     assert "`profile = " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("where", ["a file/profile.json", "a folder"])
+def test_where_nothing_can_be_written_nothing_is_measured(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "a folder").mkdir()
+    monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("it was measured"))
+    assert main(["calibrate", "-o", str(tmp_path / where)]) == 1
+    assert "E0702" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a file", "a folder"]
+
+
 def test_what_a_file_has_of_other_parts_stays(tmp_path: Path) -> None:
     out = tmp_path / "profile.json"
     for parts in ("calls", "bandwidth"):
