@@ -29,13 +29,18 @@ from math import exp, log
 from pathlib import Path
 from statistics import median
 
+from backends.numpy_mpi.timing.steps import of_steps
 from benchmarks import recording
-from benchmarks.peers import profile
 from benchmarks.peers.networks import NETWORKS, Network, compiled, write_program
 from benchmarks.peers.ways import TORCH, Turn, Way, WayError, dlc_way, torch_way, write_torch
+from dlc.inspect.op_times import text
+from dlc.op_times import matched
 
 WARM = 2
 """Steps after the compared ones that are not counted."""
+
+LONGEST = 40
+"""Kernels that `--profile` shows one by one."""
 
 TOLERANCE = 2e-3
 """Relative, of the losses of PyTorch and dlc at the first steps: they round in another order."""
@@ -163,10 +168,10 @@ def _profile(options: argparse.Namespace) -> None:
             sys.exit(str(error))
         finally:
             way.close()
-    found = profile.kernels(made, [turn.calls for turn in turns])
-    step = median(turn.cpu if threads == 1 else turn.wall for turn in turns)  # alone on a core both are the same
+    # alone on a core both are the same
+    step = of_steps([(turn.cpu if threads == 1 else turn.wall, list(turn.calls)) for turn in turns])
     print(f"{name}, {threads} thread{'s' * (threads > 1)}, predicted {made.plan.predicted.step_seconds * 1e3:.2f} ms")
-    print("\n".join(profile.lines(found, step)))
+    print(text(tuple(matched(made, step)), longest=LONGEST))
 
 
 def _peers(asked: Sequence[str]) -> tuple[list[str], dict[str, str]]:

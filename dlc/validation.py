@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlc.cluster.topology import Cluster
+from dlc.data_sets import LOADABLE
 from dlc.diagnostics import DiagnosticError
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files
 from dlc.folders import write_folder
@@ -23,6 +24,7 @@ from dlc.ir.request import Request, Rule
 from dlc.ir.training import Choice, Training
 from dlc.job import FULL, family_of, profile_of
 from dlc.launch import TIMED_OUT, launch
+from dlc.op_times import StepError, op_times
 from dlc.ops.operator import LAYOUTS
 from passes.options import Rules, candidates, operations, rules_of
 from passes.planning.plan import decisions
@@ -43,6 +45,9 @@ CLOCK_VARIABLE = "DLC_CLOCK"
 
 BATCHES = 4
 """So many of synthetic samples."""
+
+CLASSES = 1000
+"""Of images that programs cannot read."""
 
 FAMILIES = ("direct", "im2col", "winograd", "fft")
 STRATEGIES = ("data", "model", "spatial")
@@ -105,12 +110,15 @@ def at_hand(source: Source, options: Options, cluster: Cluster) -> tuple[Job, Co
 
 
 def _few(training: Training, batch: int) -> Choice:
-    """The data, none of it for tests; of synthetic samples no more than a few batches."""
-    arguments = dict(training.data.arguments)
+    """The data, none of it for tests; of synthetic samples no more than a few batches, which stand in for what programs
+    cannot read."""
+    kind, arguments = training.data.kind, dict(training.data.arguments)
+    if kind not in LOADABLE:
+        kind, arguments = "synthetic", {"classes": CLASSES, "shuffle": True, "last": "drop", "test": 0.0}
     arguments |= {"test": 0.0} if "test" in arguments else {}
-    if training.data.kind == "synthetic":
+    if kind == "synthetic":
         arguments["samples"] = BATCHES * batch * training.accumulate
-    return replace(training.data, arguments=tuple(arguments.items()))
+    return Choice(kind, tuple(arguments.items()))
 
 
 def _asked(graph: Graph, context: Context) -> Iterator[tuple[str, Request]]:
@@ -157,14 +165,29 @@ def measure(way: Way, seconds: float, clock: str = "") -> Measured:
     many times what was predicted.
     """
     compiled = way.compiled
-    expected = max(compiled.plan.predicted.step_seconds, 1e-6)
-    steps = WARM + min(MOST, max(LEAST, round(seconds / expected)))
+    steps, patience = _steps(compiled, seconds)
     with tempfile.TemporaryDirectory(prefix="dlc-validate-") as scratch:
         folder = os.path.join(scratch, compiled.plan.network)
         write_folder(emit_files(compiled), folder)
-        found = _run(folder, compiled, steps, PATIENCE * (1.0 + steps * expected), {CLOCK_VARIABLE: clock})
+        found = _run(folder, compiled, WARM + steps, patience, {CLOCK_VARIABLE: clock})
     memory = found.get("memory", {})
-    return Measured(float(found["step_seconds"]), steps - WARM, memory.get("grown"), memory.get("base"))
+    return Measured(float(found["step_seconds"]), steps, memory.get("grown"), memory.get("base"))
+
+
+def _steps(compiled: Compiled, seconds: float) -> tuple[int, float]:
+    """How many steps are made in so many seconds, and after how many seconds a program is given up."""
+    expected = max(compiled.plan.predicted.step_seconds, 1e-6)
+    steps = min(MOST, max(LEAST, round(seconds / expected)))
+    return steps, PATIENCE * (1.0 + (WARM + steps) * expected)
+
+
+def with_ops(row: Trial, way: Way, seconds: float) -> Trial:
+    """The row with what each call of the program's step took; it runs again, with stopwatches."""
+    steps, patience = _steps(way.compiled, seconds)
+    try:
+        return replace(row, ops=op_times(way.compiled, steps, row.threads, patience))
+    except StepError as error:
+        return replace(row, why=str(error))
 
 
 def _run(

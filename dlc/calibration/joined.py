@@ -18,6 +18,7 @@ def joined(old: Profile, new: Profile) -> Profile:
         replace(
             new,
             call=new.call if new.call is not None else old.call,
+            own=new.own if new.own is not None else old.own,
             bandwidth=new.bandwidth or old.bandwidth,
             gemm=_rows(old.gemm, new.gemm, lambda table: (table.dtype, table.threads)),
             samples=_rows(old.samples, new.samples, lambda each: (each.key, each.kernels, each.threads)),

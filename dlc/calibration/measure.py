@@ -14,15 +14,16 @@ from backends.numpy_mpi.kernels.native import find_compiler
 from backends.numpy_mpi.timing import Case, Timing, time_kernels
 from backends.numpy_mpi.timing.messages import Message, time_messages
 from dlc.calibration import points
+from dlc.calibration.own_work import own_work
 from dlc.cluster.detect import BANDWIDTH, SPEED, usable_cores
 from dlc.cluster.fingerprint import fingerprint
 from dlc.cluster.topology import Device
 from dlc.cost.compute import factors
-from dlc.cost.profile import GemmTable, Messages, Profile, Rates, Sample
+from dlc.cost.profile import GemmTable, Messages, Own, Profile, Rates, Sample
 from dlc.ir.plan import ANALYTIC_SPREAD
 from dlc.launch import find_mpiexec, mpi_flags
 
-PARTS = ("calls", "bandwidth", "gemm", "c", "numpy", "mpi")
+PARTS = ("calls", "step", "bandwidth", "gemm", "c", "numpy", "mpi")
 """What can be measured, in this order; `--only` names some of them."""
 
 UNSTEADY = 0.5
@@ -52,10 +53,11 @@ class Effort:
     seconds: float = 6.0
     step: int = 1
     messages: float = 5.0
+    turns: int = 3
     whole: float = 100.0
 
 
-THOROUGH, QUICK = Effort(), Effort(rounds=3, seconds=2.0, step=2, messages=2.0, whole=50.0)
+THOROUGH, QUICK = Effort(), Effort(rounds=3, seconds=2.0, step=2, messages=2.0, turns=1, whole=50.0)
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class Findings:
     """What was measured so far; `left_out` are those that were too unsteady, `notes` what could not be measured."""
 
     call: Timing | None = None
+    own: Own | None = None
     copies: list[Timing] = field(default_factory=list)
     products: dict[tuple[str, int], list[Timing]] = field(default_factory=dict)  # by element type and threads
     kernels: list[tuple[int, Timing]] = field(default_factory=list)  # (threads, what they took)
@@ -85,6 +88,7 @@ class Findings:
             rates=tuple(self._rates()) if one and self.copies else (),
             messages=tuple(_messages(self.messages)),
             fingerprint=tuple(fingerprint().items()),
+            own=self.own,
         )
         return with_spread(made)
 
@@ -127,6 +131,7 @@ def measure(parts: Sequence[str], effort: Effort, watch: Watch) -> Findings:
 def _steps(cores: int, effort: Effort, found: Findings) -> Iterator[tuple[str, str, Callable[[], None]]]:
     """(part, title, what measures it), in order: what one thread does comes first."""
     yield "calls", "calls", partial(_calls, effort, found)
+    yield "step", "steps of programs", partial(_own_work, effort, found)
     yield "bandwidth", "copies", partial(_bandwidth, effort, found)
     for dtype in ("f32", "f64"):
         yield "gemm", f"matrix products, {dtype}, 1 thread", partial(_products, dtype, 1, effort, found)
@@ -146,6 +151,10 @@ def _steps(cores: int, effort: Effort, found: Findings) -> Iterator[tuple[str, s
 
 def _calls(effort: Effort, found: Findings) -> None:
     (found.call,) = time_kernels([points.call()], rounds=4 * effort.rounds)
+
+
+def _own_work(effort: Effort, found: Findings) -> None:
+    found.own = own_work(effort.turns)
 
 
 def _bandwidth(effort: Effort, found: Findings) -> None:

@@ -39,8 +39,12 @@ CONVOLUTIONS = (
     Convolution(4, 104, 40, 120, 3, 2),
     Convolution(4, 176, 28, 304, 1, 2),
     Convolution(16, 12, 22, 20, 5),
+    Convolution(4, 3, 100, 56, 3),
 )
-"""Of a stem, of 3x3 windows on large and small images, of 1x1 windows, with strides, and a small one."""
+"""Of stems, of 3x3 windows on large and small images, of 1x1 windows, with strides, and a small one."""
+
+DEEP = (Convolution(4, 496, 13, 528, 3), Convolution(2, 480, 26, 464, 3))
+"""Of as many channels as the filters of a tiling fill the caches with."""
 
 IMAGE_CHANNELS = 3
 """Those of the images that networks are given."""
@@ -58,14 +62,14 @@ PLAIN_CONVOLUTIONS = (
     Convolution(2, 112, 13, 96, 3),
     Convolution(4, 3, 60, 32, 7, 2),
     Convolution(4, 88, 15, 144, 1),
-    *SMALL_CONVOLUTIONS[1:3],
+    *SMALL_CONVOLUTIONS[:3],
 )
 """Those that NumPy's kernels are measured on, which are slower."""
 
 C_WAYS = {
     ("direct", "NHWC"): CONVOLUTIONS,
-    ("winograd(4)", "NHWC"): CONVOLUTIONS[:4],
-    ("winograd(2)", "NHWC"): CONVOLUTIONS[:3],
+    ("winograd(4)", "NHWC"): (*CONVOLUTIONS[:4], *DEEP),
+    ("winograd(2)", "NHWC"): (*CONVOLUTIONS[:3], DEEP[0]),
     ("direct", "CHWN"): SMALL_CONVOLUTIONS,
 }
 """(algorithm, layout) of convolution in C -> shapes."""
@@ -79,6 +83,9 @@ SIZES = ((4, 24, 10), (8, 56, 22), (4, 104, 56))
 
 SAMPLES_INSIDE = ((40, 6, 26), (24, 16, 10), (64, 24, 22), (4, 56, 22))
 """The same for layouts with samples innermost, which are for many of them."""
+
+PLAIN = ((40, 6, 26), (8, 56, 22))
+"""The same for layouts with columns innermost, which C has pooling for beside convolutions of NumPy."""
 
 IMAGE_OPS: Mapping[str, Mapping[str, Any]] = {
     "relu": {},
@@ -115,6 +122,8 @@ LINEARS = (
     (8, 1, 700, 900),
     (24, 1, 1800, 1300),
     (48, 1, 110, 70),
+    (4, 1, 5200, 2600),
+    (14, 1, 3000, 2200),
     (4, 56, 200, 300),
     (8, 90, 440, 360),
     (8, 60, 520, 1500),
@@ -128,7 +137,7 @@ MOVING = ("add", "mul", "relu", "sum", "sgd")
 """Ops that do nothing but go through memory."""
 
 CLASSES = ((24, 10), (48, 240), (16, 2400))
-UPDATES = (900, 60_000, 1_600_000)
+UPDATES = (900, 60_000, 1_600_000, 9_000_000)
 """Elements of a weight."""
 
 
@@ -205,14 +214,23 @@ def _convolutions(kernels: str) -> Iterator[Case]:
 def _images(kernels: str) -> Iterator[Case]:
     for name in IMAGE_OPS:
         op = _operator(name)
-        layouts = ("NHWC", "CHWN") if kernels == "c" else ("NCHW", "NHWC")
-        for layout in layouts[:1] if op.elementwise else layouts:
-            for n, channels, extent in SAMPLES_INSIDE if layout == "CHWN" else SIZES:
+        for layout, sizes in _sizes(op, kernels).items():
+            for n, channels, extent in sizes:
                 x = tensor("f32", batch=n, channel=channels, height=extent, width=extent)
                 args = {**IMAGE_OPS[name], "group": n} if name == "bn" else IMAGE_OPS[name]
                 yield from cases(op, (x,) * (2 if name in ("add", "concat") else 1), args, "", layout, kernels)
                 if name == "add":
                     yield Case("sum", "sum", Shapes((x, x), (x,), {}), "", layout, kernels)
+
+
+def _sizes(op: Operator, kernels: str) -> Mapping[str, tuple[tuple[int, int, int], ...]]:
+    """Layout -> the images that an op is measured on; where it goes over elements as they lie, one layout."""
+    if op.elementwise:
+        return {"NHWC" if kernels == "c" else "NCHW": SIZES}
+    if kernels != "c":
+        return dict.fromkeys(("NCHW", "NHWC"), SIZES)
+    plain = {"NCHW": PLAIN} if op.name in ("maxpool", "avgpool") else {}
+    return {"NHWC": SIZES, "CHWN": SAMPLES_INSIDE, **plain}
 
 
 def _texts(kernels: str) -> Iterator[Case]:

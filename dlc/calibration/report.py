@@ -48,6 +48,10 @@ def document(profile: Profile, found: Findings) -> dict[str, Any]:
 def _rows(profile: Profile, found: Findings) -> Iterator[Row]:
     if found.call is not None:
         yield "a call of NumPy", "1", format_seconds(found.call.seconds), f"{found.call.spread:.0%}"
+    if found.own is not None:
+        own = found.own
+        span = f"{format_seconds(own.call)} to {format_seconds(own.call + own.cold)} a call"
+        yield "a step besides its kernels", "5", f"{format_seconds(own.step)} and {span}", f"{own.spread:.0%}"
     if found.copies:
         yield _row("memory, by what lies together", [r / 1e9 for _, r in profile.bandwidth], "GB/s", found.copies)
     for each in profile.gemm:

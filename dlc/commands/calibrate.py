@@ -40,8 +40,8 @@ def configure(parser: ArgumentParser) -> None:
         "--only",
         metavar="PART,PART",
         type=_parts,
-        help="measure some of calls, bandwidth, gemm, c, numpy (the families of kernels), mpi, and keep what the file "
-        "has of the others",
+        help="measure some of calls, step, bandwidth, gemm, c, numpy (the families of kernels), mpi, and keep what the "
+        "file has of the others",
     )
 
 

@@ -15,6 +15,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import replace
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from dlc import driver
@@ -41,6 +42,7 @@ EXAMPLES = """\
   dlc validate specs/lenet5.dlspec specs/mlp.dlspec
   dlc validate specs/lenet5.dlspec -P batch=64 -n 1,2 --kernels c
   dlc validate specs/alexnet.dlspec batch=8 specs/resnet18.dlspec batch=8 group=8
+  dlc validate specs/resnet18.dlspec --ops           # which kernels are predicted badly?
   dlc validate specs/lenet5.dlspec --plans 4         # is the planner's first the best?
   dlc validate specs/mlp.dlspec --threads 2 --profile profile.json --json"""
 
@@ -69,6 +71,9 @@ def configure(parser: ArgumentParser) -> None:
         "--seconds", metavar="S", type=budget, default=SECONDS, help=f"run each program so long (default: {SECONDS:g})"
     )
     parser.add_argument(
+        "--ops", action="store_true", help="one rank: also show of each kind of call what it took and was to take"
+    )
+    parser.add_argument(
         "--processor-time",
         action="store_true",
         help="time steps by the processor's time instead of the clock: for busy machines, one rank of one thread",
@@ -81,6 +86,8 @@ def run(arguments: Namespace) -> Answer:
 
     if arguments.processor_time and (arguments.ranks != (1,) or arguments.threads > 1):
         raise UsageError("`--processor-time` counts what one thread works, not when several are done: use `-n 1`")
+    if arguments.ops and arguments.ranks != (1,):
+        raise UsageError("`--ops` times the calls of one rank: use `-n 1`")
     talks = arguments.format == "text"
     interrupted = False
     found: list[Trial] = []
@@ -99,9 +106,12 @@ def run(arguments: Namespace) -> Answer:
 
 
 def _print(trial: Trial) -> None:
+    from dlc.inspect.op_times import text
     from dlc.inspect.trials import line
 
     print(line(trial), flush=True)
+    if trial.ops:
+        print(indent(f"\n{text(trial.ops)}\n", "    "), flush=True)
 
 
 def _trials(arguments: Namespace) -> Iterator[Trial]:
@@ -139,7 +149,7 @@ def _files(arguments: Namespace) -> list[tuple[str, dict[str, str]]]:
 def _of_network(file: str, parameters: dict[str, str], count: int, arguments: Namespace) -> Iterator[Trial]:
     from dlc.cluster.detect import machine
     from dlc.inspect.trials import CHOSEN, Trial
-    from dlc.validation import first_error, trial, ways
+    from dlc.validation import first_error, trial, ways, with_ops
 
     clock = "processor" if arguments.processor_time else ""
 
@@ -155,6 +165,8 @@ def _of_network(file: str, parameters: dict[str, str], count: int, arguments: Na
         for way in ways(source, options, cluster, arguments.plans):
             with progress(f"{file}: running {way.name}"):
                 row = trial(way, arguments.threads, arguments.seconds, clock)
+                if arguments.ops and row.measured is not None:
+                    row = with_ops(row, way, arguments.seconds)
             yield row
     except DiagnosticError as error:
         kernels, why = arguments.kernels or "", first_error(error)

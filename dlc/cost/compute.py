@@ -35,6 +35,13 @@ NUMPY_CALL = 1e-6
 """Seconds of a NumPy call on small arrays: finding the loop, checking shapes and strides."""
 
 
+STEP = 6e-5
+"""Seconds of a step besides its kernels where that was not measured: the batch's samples drawn, the loss looked at."""
+
+COLD_BYTES = 2**21
+"""Operands of a call that drive everything else out of a core's own cache."""
+
+
 class Sums(NamedTuple):
     """What phases come to, in seconds: `compute` and `memory` where one of the two takes longer, and `launch`.
 
@@ -177,6 +184,30 @@ def overhead(device: Device, profile: Profile | None = None) -> float:
     if profile is not None and profile.call is not None:
         return profile.call
     return device.launch + (NUMPY_CALL if device.kind == "cpu" else 0.0)
+
+
+def step_work(device: Device, profile: Profile | None = None) -> Figure:
+    """The time of a step that no instruction takes; what hosts of other devices do goes on beside their kernels."""
+    if device.kind != "cpu":
+        return Figure(0.0, bound="launch")
+    if profile is None or profile.own is None:
+        return Figure(STEP, bound="launch")
+    return Figure(profile.own.step, "measured", "launch", profile.own.spread)
+
+
+def call_work(moved: float, profile: Profile | None = None) -> float:
+    """Seconds for which Python looks up what a call on so many bytes is given; 0 where that was not measured.
+
+    An array of them gives one for each.
+    """
+    if profile is None or profile.own is None:
+        return 0.0
+    return profile.own.call + profile.own.cold * smaller(1.0, moved / COLD_BYTES)
+
+
+def load_work(profile: Profile | None = None) -> float:
+    """Seconds of reading samples into one array besides those of moving their bytes."""
+    return 0.0 if profile is None or profile.own is None else profile.own.load
 
 
 def _rate(part: Phase, dtype: str, device: Device, profile: Profile | None) -> float:

@@ -16,7 +16,7 @@ from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device
 from dlc.cost.c_kernels import CALL
 from dlc.cost.communication import processing
-from dlc.cost.compute import conversion_seconds, overhead, priced, seconds
+from dlc.cost.compute import call_work, conversion_seconds, load_work, overhead, priced, seconds, step_work
 from dlc.cost.phases import Phase
 from dlc.cost.profile import Profile
 from dlc.ir.execution import Price
@@ -88,6 +88,12 @@ class Prices:
             )
         return known[1]
 
+    @property
+    def step_work(self) -> float:
+        """Seconds of a step that are no instruction's, on the device on which they are most."""
+        devices = map(self.cluster.device, dict.fromkeys(self.devices.values()))
+        return max((step_work(device, self.profile).seconds for device in devices), default=0.0)
+
     @cached_property
     def devices(self) -> dict[int, str]:
         """Rank -> the name of its device."""
@@ -100,12 +106,12 @@ class Prices:
 
     def _seconds(self, instruction: Instruction, role: Role, samples: int, device: Device) -> float:
         match instruction:
-            case Compute(members=members) if members:
-                return self._fused(instruction, role, samples, device)
-            case Compute():
-                return self._kernel(instruction, role, samples, device)
+            case Compute(members=members):
+                kernel = self._fused if members else self._kernel
+                return kernel(instruction, role, samples, device) + self._call(instruction, role, samples)
             case Load(buffers=buffers):
-                return self._copy([self._local(role, name, samples) for name in buffers], device)
+                copied = self._copy([self._local(role, name, samples) for name in buffers], device)
+                return copied + len(buffers) * load_work(self.profile)
             case Copy(source=source):
                 return self._copy([self._local(role, source, samples)], device)
             case Collective() if role.mesh is not None:
@@ -131,6 +137,13 @@ class Prices:
         saved = Phase(bytes=fusion_of(compute).saved * inner.bytes, calls=CALL * (len(each) - 1))
         return max(*each, sum(each) - priced((saved,), inner.dtype, device, self.profile).seconds)
 
+    def _call(self, compute: Compute, role: Role, samples: int) -> float:
+        """What Python does for a call."""
+        if self.profile is None or self.profile.own is None:
+            return 0.0
+        operands = dict.fromkeys((*compute.inputs, *compute.outputs))
+        return call_work(sum(self._local(role, name, samples).bytes for name in operands), self.profile)
+
     def _called(self, compute: Compute, shapes: Shapes, device: Device) -> float:
         if compute.kernel[0] == "convert":
             return conversion_seconds(shapes.inputs[0], device, self.profile)
@@ -147,10 +160,21 @@ class Prices:
 
     def kernels(self, compute: Compute, role: Role) -> tuple[Call, ...]:
         """The calls that an instruction of a role makes of an operator's kernel, on the rank with most samples."""
+        return tuple(calls(compute, self.shapes(compute, role)))
+
+    def shapes(self, compute: Compute, role: Role) -> Shapes:
+        """What an instruction of a role is given, on the rank with most samples."""
         types = ([self._local(role, name, role.largest_shard) for name in names]
                  for names in (compute.inputs, compute.outputs))  # fmt: skip
         inputs, outputs = map(tuple, types)
-        return tuple(calls(compute, Shapes(inputs, outputs, dict(compute.attrs))))
+        return Shapes(inputs, outputs, dict(compute.attrs))
+
+    def source(self, compute: Compute, role: Role) -> str:
+        """Where the price of an instruction comes from: measured, interpolated or analytic; "" of no operator's."""
+        device, algorithm, layout = self.cluster.device(self._device(role)), compute.kernel[2], compute.layout
+        for call in self.kernels(compute, role):
+            return seconds(call.operator, call.stage, call.shapes, algorithm, layout, device, self.profile).source
+        return ""
 
     def _copy(self, types: list[TensorType], device: Device) -> float:
         """All is read and written once."""

@@ -4,8 +4,8 @@
 device uses it. It has
 
 * `rates`: what so many threads reach at most, which takes the place of the device's own peak and bandwidth;
-* `call`: what a call costs besides its work; `bandwidth` by the run, the bytes that lie together; `gemm`: rates of
-  matrix products over a grid of extents;
+* `call`: what a call costs besides its work; `own`: what a step does besides all kernels; `bandwidth` by the run, the
+  bytes that lie together; `gemm`: rates of matrix products over a grid of extents;
 * `kernels`: how long kernels took on certain shapes;
 * `messages`: how long collectives took among processes of this machine.
 
@@ -108,6 +108,21 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """What an emitted program does besides its kernels, in seconds of one thread.
+
+    `step` of a whole step; `call` of each call, whose arguments Python looks up, and `cold` more where the operands
+    drive Python's own memory out of the caches; `load` of each input or field that samples are read into.
+    """
+
+    step: float
+    call: float = 0.0
+    cold: float = 0.0
+    load: float = 0.0
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One machine's measurements; empty tables say nothing."""
 
@@ -120,6 +135,7 @@ class Profile:
     rates: tuple[Rates, ...] = ()
     messages: tuple[Messages, ...] = ()
     fingerprint: tuple[tuple[str, str], ...] = ()
+    own: Own | None = None
     _kernels: dict[KernelKey, list[Sample]] = field(init=False, repr=False, compare=False)
     _by_pass: dict[tuple[str, str], list[Sample]] = field(init=False, repr=False, compare=False)
     _rated: dict[tuple[Device, int], Device] = field(init=False, repr=False, compare=False)

@@ -1,6 +1,7 @@
 """Profiles as JSON documents: schema 2, strictly read.
 
     {"schema": 2, "device": "AMD EPYC, 2 cores", "spread": 0.1, "call": 1.1e-6,
+     "own": {"step": 6e-5, "call": 2e-6, "cold": 1.5e-5, "load": 8e-6, "spread": 0.1},
      "fingerprint": {"processor": "AMD EPYC", "cores": "2", …},
      "rates": [{"threads": 1, "compute": {"f32": 1.05e11}, "bandwidth": 2.1e10}, …],
      "bandwidth": [{"run": 4, "rate": 3.1e9}, {"run": 4096, "rate": 1.1e10}],
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from dlc.cost.profile import GemmTable, Messages, Profile, Rates, Sample
+from dlc.cost.profile import GemmTable, Messages, Own, Profile, Rates, Sample
 from dlc.ir.plan import ANALYTIC_SPREAD
 from dlc.ir.tensor import DTYPE_BYTES, Axis, TensorType
 from dlc.ops.operator import Shapes
@@ -33,6 +35,7 @@ KNOWN = {
         "device",
         "spread",
         "call",
+        "own",
         "fingerprint",
         "rates",
         "bandwidth",
@@ -40,6 +43,7 @@ KNOWN = {
         "kernels",
         "messages",
     ),
+    "`own`": ("step", "call", "cold", "load", "spread"),
     "a row of `rates`": ("threads", "compute", "bandwidth"),
     "a row of `bandwidth`": ("run", "rate"),
     "a gemm table": ("dtype", "threads", "m", "n", "k", "rate"),
@@ -70,7 +74,14 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         tuple(_rates(row) for row in document.get("rates", ())),
         tuple(_messages(row) for row in document.get("messages", ())),
         tuple((str(name), str(value)) for name, value in document.get("fingerprint", {}).items()),
+        _own(document["own"]) if document.get("own") is not None else None,
     )
+
+
+def _own(row: Mapping[str, Any]) -> Own:
+    _known("`own`", row)
+    step, call, cold, load = (_amount(name, row.get(name, 0.0)) for name in ("step", "call", "cold", "load"))
+    return Own(step, call, cold, load, _spread(row.get("spread", 0.0)))
 
 
 def profile_document(profile: Profile) -> dict[str, Any]:
@@ -80,6 +91,7 @@ def profile_document(profile: Profile) -> dict[str, Any]:
         "device": profile.device,
         "spread": _short(profile.spread),
         "call": None if profile.call is None else _short(profile.call),
+        "own": None if profile.own is None else {name: _short(value) for name, value in asdict(profile.own).items()},
         "fingerprint": dict(profile.fingerprint),
         "rates": [
             {

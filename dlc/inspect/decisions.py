@@ -93,6 +93,7 @@ def shares_of_step(plan: Plan) -> str:
         ("conversions", predicted.conversion_seconds),
         ("communication", predicted.communication_seconds),
         ("bubble", predicted.bubble_seconds),
+        ("the step itself", predicted.own_seconds),
     )
     return ", ".join(f"{what} {format_seconds(value)}" for what, value in parts if value)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from statistics import fmean
 
+from dlc.inspect.op_times import OpTime
 from dlc.inspect.tables import percent
 from dlc.units import format_bytes, format_seconds
 
@@ -40,6 +41,7 @@ class Trial:
     measured_bytes: int | None = None
     base_bytes: int | None = None
     why: str = ""
+    ops: tuple[OpTime, ...] = ()
 
     @property
     def error(self) -> float | None:

@@ -143,6 +143,7 @@ class Prediction:
     simulated_seconds: float = 0.0  # of the Program, 0 where it was not simulated
     low_seconds: float = 0.0  # the interval that the device's measurements leave, 0 where it has none
     high_seconds: float = 0.0
+    own_seconds: float = 0.0  # of the step itself, besides its ops
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from dlc.cost.compute import seconds
+from dlc.cost.compute import seconds, step_work
 from dlc.cost.profile import interval
 from dlc.ir.mesh import shards
 from dlc.ir.plan import OpPlan, PassPlan, Plan, Prediction, Reason, Stage
 from dlc.ir.request import Split
 from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.operator import Shapes
+from dlc.units import format_seconds
 from passes.context import Context
 from passes.options import Rules
 from passes.planning.finish import Finished
@@ -184,12 +185,14 @@ def _as_data_parallel(found: Space, plan: Plan, shares: tuple[int, ...]) -> Plan
 def _sources(context: Context) -> tuple[tuple[str, str], ...]:
     """Where the figures behind the prices come from."""
     kernels = "dlc/cost/gpu.py" if context.cluster.device_of(0).kind != "cpu" else "dlc/cost/compute.py"
+    step = step_work(context.cluster.device_of(0), context.profile)
     return (
         ("bandwidth", f"cluster {context.cluster.name}"),
         ("collectives", "dlc/cluster/rounds.py"),
         ("kernels", f"profile of {context.profile.device}" if context.profile else f"analytic, {kernels}"),
         ("latency", f"cluster {context.cluster.name}"),
         ("peak", f"cluster {context.cluster.name}"),
+        *((("step", f"{step.source}, {format_seconds(step.seconds)} besides its ops"),) if step.seconds else ()),
     )
 
 

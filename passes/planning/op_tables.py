@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
+from dlc.cost.compute import load_work
 from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
 from dlc.ops.indexing import Partition, spans
@@ -345,7 +346,8 @@ class OpTables:
             often = group.by_kind(prices.loads, role)
             if often.any():
                 size = cut.at(group.bytes(role))
-                seconds += often[cut.kind] * (2.0 * size / prices.device.bandwidth + prices.call())
+                own = prices.call() + load_work(prices.profile)
+                seconds += often[cut.kind] * (2.0 * size / prices.device.bandwidth + own)
         return seconds
 
     def _added(self, group: Alike, cut: _Cut) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from dlc.cost.compute import step_work
 from dlc.diagnostics import DiagnosticError
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Alternative, Plan, Prediction
@@ -88,7 +89,37 @@ def plan(
         made = _fitting(case, lambda less: _sparing(less, effort, simulate))
     if made is None:
         raise DiagnosticError([unfit(case)])
-    return made
+    return _whole(made)
+
+
+def _whole(made: Planned) -> Planned:
+    """A plan whose seconds, and those of what it is compared with, have what every step does besides its ops.
+
+    It is the same for all plans, so it is no part of what the search compares.
+    """
+    figure = step_work(made.space.device, made.space.context.profile)
+    own, (low, high) = figure.seconds, figure.interval
+    plan, predicted = made.plan, made.plan.predicted
+
+    def longer(seconds: float) -> float:
+        return seconds + own if seconds else 0.0  # what there is no figure of
+
+    def other(each: Alternative) -> Alternative:
+        return replace(each, objective=longer(each.objective), simulated_seconds=longer(each.simulated_seconds))
+
+    predicted = replace(
+        predicted,
+        step_seconds=predicted.step_seconds + own,
+        objective=predicted.objective + own,
+        own_seconds=own,
+        simulated_seconds=longer(predicted.simulated_seconds),
+        low_seconds=predicted.low_seconds + low,
+        high_seconds=predicted.high_seconds + high,
+    )
+    runner_up = None if plan.runner_up is None else other(plan.runner_up)
+    return replace(
+        made, plan=plan.with_(predicted=predicted, runner_up=runner_up, baselines=tuple(map(other, plan.baselines)))
+    )
 
 
 @dataclass(frozen=True, slots=True)

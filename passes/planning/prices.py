@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import conversion_seconds, overhead
+from dlc.cost.compute import call_work, conversion_seconds, overhead
 from dlc.cost.many import by_layout, seconds_many
 from dlc.cost.profile import Profile
 from dlc.ir.graph import Graph
@@ -238,12 +238,13 @@ class Prices:
                 dict(each.node.attrs),
             )
             known: dict[tuple[str, str], Array] = {}
+            called = self._called(kind, local, (*each.inputs, *each.outputs))
             for at, layout in enumerate(layouts):
                 names = legal[stage, layout]
                 for name in names:
                     key = (name, self._own(name, layout))
                     if key not in known:
-                        known[key] = parts * self._seconds(kind, stage, shapes, name, layout, count)
+                        known[key] = parts * self._seconds(kind, stage, shapes, name, layout, count) + called
                 found = np.array([known[name, self._own(name, layout)] for name in names])
                 best = found.argmin(axis=0)
                 every, taken = self.rules.workspace is not None, set(np.unique(best).tolist())
@@ -272,6 +273,12 @@ class Prices:
             workspace,
             np.tile(parts, (len(layouts), 1)),
         )
+
+    def _called(self, kind: OpKind, local: Mapping[str, TensorType], roles: Iterable[str]) -> Array | float:
+        """Seconds for which Python looks up what a call of an op is given."""
+        if kind.operator.view or self.profile is None or self.profile.own is None:
+            return 0.0
+        return call_work(sum(local[role].bytes for role in dict.fromkeys(roles)), self.profile)
 
     def least_scratch(self, kind: OpKind) -> float:
         """Bytes of workspace that an op needs at least: one sample at a time, cut and computed as needs least."""
@@ -322,7 +329,7 @@ class Prices:
                 total += np.broadcast_to(
                     seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile), (count,)
                 )
-                total -= self.call() if rule.joint else 0.0
+                total += -self.call() if rule.joint else call_work(rule.operands * weight.bytes, self.profile)
         return np.maximum(total, 0.0)
 
     def calls(self, kind: OpKind) -> float:
@@ -357,7 +364,7 @@ class Prices:
         """A copy into another layout: (seconds of any, seconds for each byte)."""
         many = 2**20
         fixed, full = (conversion_seconds(tensor("f32", n=count), self.device, self.profile) for count in (0, many))
-        return fixed, (full - fixed) / (4 * many)
+        return fixed + call_work(4 * many, self.profile), (full - fixed) / (4 * many)
 
     def call(self) -> float:
         """Seconds of one call besides its work."""

@@ -312,7 +312,7 @@ def test_timeline_of_a_plan_and_of_its_spec_agree(dlc: Dlc, wide: Path, planned:
     of_spec = dlc("inspect", wide, "--timeline", second, "--json").document
     assert of_plan["step_seconds"] == of_spec["step_seconds"]
     predicted = json.loads(planned.read_text())["predicted"]
-    assert of_plan["step_seconds"] == pytest.approx(predicted["simulated_seconds"])
+    assert of_plan["step_seconds"] == pytest.approx(predicted["simulated_seconds"] - predicted["own_seconds"])
 
 
 def test_plan_file_of_another_network_is_refused(dlc: Dlc, planned: Path) -> None:

@@ -10,15 +10,17 @@ import pytest
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS
 from backends.numpy_mpi.timing import Case, Timing
 from backends.numpy_mpi.timing.cases import call_of
+from backends.numpy_mpi.timing.steps import LOAD, Call, Step
 from dlc.calibration import measure, points
 from dlc.calibration.joined import joined
+from dlc.calibration.own_work import work_of
 from dlc.calibration.report import report
 from dlc.cli import main
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Group, Link
 from dlc.cost.communication import processing
 from dlc.cost.compute import seconds
-from dlc.cost.profile import Messages, Profile
+from dlc.cost.profile import Messages, Own, Profile
 from dlc.cost.profile_json import profile_document, read_profile
 from dlc.ir.mesh import Mesh
 from dlc.launch import find_mpiexec
@@ -48,8 +50,10 @@ def test_every_point_is_a_call_and_named_once(kernels: str) -> None:
 
 
 def test_a_profile_comes_back_as_it_was_written() -> None:
-    found = measure.Findings(kernels=[(1, timing) for timing in timings(points.others("numpy"))])
+    own = Own(3.1e-5, 1e-6, 8e-6, 1e-5, 0.2)
+    found = measure.Findings(own=own, kernels=[(1, timing) for timing in timings(points.others("numpy"))])
     profile = found.profile()
+    assert profile.own == own
     again = read_profile(json.loads(json.dumps(profile_document(profile))))
     assert [sample.key for sample in again.samples] == [sample.key for sample in profile.samples]
     assert again.fingerprint == profile.fingerprint
@@ -72,6 +76,21 @@ def test_kernels_of_other_shapes_take_what_those_measured_say() -> None:
     assert known.seconds == pytest.approx(2 * plain.seconds, rel=1e-3)
     assert (plain.source, known.source) == ("analytic", "interpolated")
     assert known.interval[0] <= known.seconds <= known.interval[1]
+
+
+def steps(calls: int, each: float) -> Step:
+    """A step of 30 us and so many calls, each of so many seconds."""
+    made = (Call(LOAD, 2e-5, False), *(Call("relu_forward", 1e-6, False),) * (calls - 1))
+    besides = 3e-5 + calls * each
+    return Step(besides + sum(call.seconds for call in made), made, besides, 100)
+
+
+def test_the_step_itself_is_a_line_over_its_calls() -> None:
+    made = (steps(8, 1e-6), steps(44, 1e-6), steps(20, 9e-6))
+    turns = [[replace(step, besides=noise * step.besides) for step in made] for noise in (1.5, 1.0, 1.2)]
+    own = work_of(turns)
+    assert (own.step, own.call, own.cold, own.load) == pytest.approx((3e-5, 1e-6, 8e-6, 1e-5))
+    assert own.spread == pytest.approx(0.5 / 2.4)
 
 
 def test_an_interrupt_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
