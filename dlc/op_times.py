@@ -53,13 +53,16 @@ def matched(compiled: Compiled, step: Step) -> Iterator[OpTime]:
     (role,) = program.roles
     waiting = [(_function(emission, each), each) for each in _instructions(role)]
     prices = default_price(program, compiled.context.cluster, compiled.context.profile)
+    besides = prices.step_work
+    for _, each in waiting:
+        besides += prices.call_work(each, role, role.largest_shard) if isinstance(each, Compute) else 0.0
     for call in step.calls:
         at = next((at for at, (function, _) in enumerate(waiting) if function == call.name), None)
         if at is None:
             yield OpTime("", call.name, "", "", "c" if call.compiled else "numpy", call.seconds)
         else:
             yield _described(role, waiting.pop(at)[1], "c" if call.compiled else "numpy", call.seconds, prices)
-    yield OpTime("", BESIDES, "", "", "", step.besides, prices.step_work)
+    yield OpTime("", BESIDES, "", "", "", step.besides, besides)
 
 
 def _function(emission: Emission, instruction: Instruction) -> str:
@@ -76,6 +79,7 @@ def _described(role: Role, made: Compute | Load, family: str, taken: float, pric
     predicted = prices(made, role, role.largest_shard)
     if isinstance(made, Load):
         return OpTime("", LOAD, "", "", "", taken, predicted)
+    predicted -= prices.call_work(made, role, role.largest_shard)  # Python's work is in no call
     op, stage, algorithm = made.kernel
     way = " ".join(filter(None, (algorithm, made.layout)))
     shapes = prices.shapes(made, role)

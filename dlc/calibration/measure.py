@@ -154,7 +154,10 @@ def _calls(effort: Effort, found: Findings) -> None:
 
 
 def _own_work(effort: Effort, found: Findings) -> None:
-    found.own = own_work(effort.turns)
+    try:
+        found.own = own_work(effort.turns)
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        found.notes.append(f"steps of programs: not measured, {error}")
 
 
 def _bandwidth(effort: Effort, found: Findings) -> None:

@@ -44,16 +44,19 @@ NARROW, WIDE = 8, 60_000
 
 STEPS, WIDE_STEPS = 120, 16
 
-TURNS = 3
+TURNS, PATIENCE = 3, 60.0
+"""Turns of the programs; and the seconds after which one of them is given up."""
 
 
 def own_work(turns: int = TURNS) -> Own:
-    """Seconds of steps of three programs, in so many turns; OSError or RuntimeError where one of them fails."""
+    """Seconds of steps of three programs, in so many turns.
+
+    OSError, RuntimeError or subprocess.TimeoutExpired where one of them fails.
+    """
     with tempfile.TemporaryDirectory(prefix="dlc-own-") as folder:
         programs = [_program(Path(folder), *each) for each in ((FEW, NARROW), (MANY, NARROW), (DEPTH, WIDE))]
-        counts = (STEPS, STEPS, WIDE_STEPS)
-        found = [[time_step(each, folder, steps) for each, steps in zip(programs, counts, strict=True)]
-                 for _ in range(turns)]  # fmt: skip
+        steps = dict(zip(programs, (STEPS, STEPS, WIDE_STEPS), strict=True))
+        found = [[time_step(each, folder, steps[each], timeout=PATIENCE) for each in programs] for _ in range(turns)]
     return work_of(found)
 
 

@@ -108,7 +108,7 @@ class Prices:
         match instruction:
             case Compute(members=members):
                 kernel = self._fused if members else self._kernel
-                return kernel(instruction, role, samples, device) + self._call(instruction, role, samples)
+                return kernel(instruction, role, samples, device) + self.call_work(instruction, role, samples)
             case Load(buffers=buffers):
                 copied = self._copy([self._local(role, name, samples) for name in buffers], device)
                 return copied + len(buffers) * load_work(self.profile)
@@ -137,8 +137,8 @@ class Prices:
         saved = Phase(bytes=fusion_of(compute).saved * inner.bytes, calls=CALL * (len(each) - 1))
         return max(*each, sum(each) - priced((saved,), inner.dtype, device, self.profile).seconds)
 
-    def _call(self, compute: Compute, role: Role, samples: int) -> float:
-        """What Python does for a call."""
+    def call_work(self, compute: Compute, role: Role, samples: int) -> float:
+        """Seconds of Python's own work for a call, which are in its price."""
         if self.profile is None or self.profile.own is None:
             return 0.0
         operands = dict.fromkeys((*compute.inputs, *compute.outputs))

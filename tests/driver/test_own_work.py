@@ -60,7 +60,7 @@ def test_calls_loads_and_the_step_are_priced_by_j_and_by_simulation(plain: Compi
     segments = {segment.name: segment.instructions for segment in role.segments}
     rows = [made for row in schedule(role, "train_step") for made in segments[row.segment]]
     prices = default_price(priced.program, priced.context.cluster, priced.context.profile)
-    calls = sum(prices._call(each, role, role.largest_shard) for each in rows if isinstance(each, Compute))
+    calls = sum(prices.call_work(each, role, role.largest_shard) for each in rows if isinstance(each, Compute))
     loads = sum(len(each.buffers) for each in rows if isinstance(each, Load))
     assert calls > 20 * OWN.call
     before, after = plain.plan.predicted, priced.plan.predicted

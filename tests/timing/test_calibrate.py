@@ -93,6 +93,16 @@ def test_the_step_itself_is_a_line_over_its_calls() -> None:
     assert own.spread == pytest.approx(0.5 / 2.4)
 
 
+def test_programs_that_fail_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> Step:
+        raise RuntimeError("MemoryError")
+
+    monkeypatch.setattr("dlc.calibration.own_work.time_step", failing)
+    found = measure.measure(("step",), measure.QUICK, lambda _: nullcontext())
+    assert found.profile().own is None
+    assert found.notes == ["steps of programs: not measured, MemoryError"]
+
+
 def test_an_interrupt_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
