@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import inf
 
 from dlc.units import format_bytes, format_seconds
@@ -98,7 +98,9 @@ def _solved(planned: Planned, step: Finished) -> Looked:
         why = "as long as the winner"
     else:
         why = f"{step.objective / best:.4g} times the winner"
-    return Looked(str(step.strategy), step.bound, step.parts, step.peak, simulated, role, why)
+    own = planned.plan.predicted.own_seconds  # of every step
+    parts = replace(step.parts, objective=step.parts.objective + own)
+    return Looked(str(step.strategy), step.bound + own, parts, step.peak, simulated, role, why)
 
 
 def _role(planned: Planned, step: Finished) -> tuple[str, float]:

@@ -35,9 +35,6 @@ NUMPY_CALL = 1e-6
 """Seconds of a NumPy call on small arrays: finding the loop, checking shapes and strides."""
 
 
-STEP = 6e-5
-"""Seconds of a step besides its kernels where that was not measured: the batch's samples drawn, the loss looked at."""
-
 COLD_BYTES = 2**21
 """Operands of a call that drive everything else out of a core's own cache."""
 
@@ -187,11 +184,10 @@ def overhead(device: Device, profile: Profile | None = None) -> float:
 
 
 def step_work(device: Device, profile: Profile | None = None) -> Figure:
-    """The time of a step that no instruction takes; what hosts of other devices do goes on beside their kernels."""
-    if device.kind != "cpu":
+    """The time of a step that no instruction takes; 0 where that was not measured, and of devices other than
+    processors, whose hosts do it while kernels run."""
+    if device.kind != "cpu" or profile is None or profile.own is None:
         return Figure(0.0, bound="launch")
-    if profile is None or profile.own is None:
-        return Figure(STEP, bound="launch")
     return Figure(profile.own.step, "measured", "launch", profile.own.spread)
 
 
