@@ -41,7 +41,7 @@ def test_a_network_is_compared() -> None:
 def test_a_profile_names_kernels() -> None:
     text = ran("--profile", "mlp", "--threads", "1", "--repeats", "2")
     assert "linear forward" in text
-    assert "body.layer[0].linear.weight@update" in text
+    assert "body.layer[0].linear@dw" in text
 
 
 def test_pytorch_is_given_what_its_users_write() -> None:
