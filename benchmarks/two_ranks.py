@@ -1,13 +1,14 @@
 """Data parallelism on one machine: samples a second of two ranks with one thread each, beside those of one rank.
 
     python -m benchmarks.two_ranks [--only resnet18] [--batch 16] [--repeats 5] [--steps 10] [--processor]
-                                   [--record]
+                                   [--strategy auto,data] [--record]
 
-Both programs are emitted by dlc for the same batch with kernels in C, and run by turns, the one rank under mpiexec too;
+All programs are emitted by dlc for the same batch with kernels in C, and run by turns, the one rank under mpiexec too;
 each run's figure is the median of its steps as the program tells it, the result the medians of the runs. `speedup` is
-the time of one rank over that of two, each sample counted once: 2 is all that two cores have. `--processor` takes the
-processor's time of the slowest rank in place of the clock's, which other programs disturb less, but no waiting shows in
-it. `--record` writes benchmarks/records/two_ranks.json.
+the time of one rank over that of two, each sample counted once: 2 is all that two cores have. `--strategy` says how the
+work may be shared out: as the plan likes (`auto`), which here cuts the channels of the last layers, or by `data` alone.
+`--processor` takes the processor's time of the slowest rank in place of the clock's, which other programs disturb less,
+but no waiting shows in it. `--record` writes benchmarks/records/two_ranks.json.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import tempfile
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +38,7 @@ class Row:
     """Milliseconds of a step of one rank and of two, samples a second of both, and what was predicted."""
 
     network: str
+    strategy: str
     batch: int
     one_ms: float
     two_ms: float
@@ -45,10 +48,10 @@ class Row:
     runs: list[list[float]]
 
 
-def measured(name: str, batch: int, repeats: int, steps: int, clock: str) -> Row:
+def measured(name: str, strategy: str, batch: int, repeats: int, steps: int, clock: str) -> Row:
     """The programs by turns."""
     network = replace(NETWORKS[name], batch=batch)
-    made = {ranks: compiled(network, "c", 1, ranks) for ranks in RANKS}
+    made = {ranks: compiled(network, "c", 1, ranks, strategy) for ranks in RANKS}
     runs: dict[int, list[float]] = {ranks: [] for ranks in RANKS}
     with tempfile.TemporaryDirectory(prefix="dlc-two-ranks-") as temporary:
         for ranks, program in made.items():
@@ -60,7 +63,8 @@ def measured(name: str, batch: int, repeats: int, steps: int, clock: str) -> Row
                 print(f"  turn {turn + 1}, ranks {ranks}: {runs[ranks][-1]:9.2f} ms a step", flush=True)
     one, two = (median(runs[ranks]) for ranks in RANKS)
     expected = [made[ranks].plan.predicted.step_seconds for ranks in RANKS]
-    return Row(name, batch, one, two, 1e3 * batch / two, one / two, expected[0] / expected[1], list(runs.values()))
+    speedups = one / two, expected[0] / expected[1]
+    return Row(name, strategy, batch, one, two, 1e3 * batch / two, *speedups, list(runs.values()))
 
 
 def run(folder: Path, program: Compiled, steps: int, clock: str) -> dict[str, Any]:
@@ -84,14 +88,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each program")
     parser.add_argument("--steps", type=int, default=10, help="steps of a run")
     parser.add_argument("--processor", action="store_true", help="the processor's time in place of the clock's")
+    parser.add_argument("--strategy", default="auto", help="auto, data, or both (default: auto)")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    found = []
-    for name in options.only.split(","):
-        row = measured(name, options.batch, options.repeats, options.steps, "processor" if options.processor else "")
+    found, clock = [], "processor" if options.processor else ""
+    for name, strategy in product(options.only.split(","), options.strategy.split(",")):
+        row = measured(name, strategy, options.batch, options.repeats, options.steps, clock)
         found.append(row)
         print(
-            f"{name}, batch {row.batch}: one rank {row.one_ms:.2f} ms, two {row.two_ms:.2f} ms,"
+            f"{name}, batch {row.batch}, strategy {strategy}: one rank {row.one_ms:.2f} ms, two {row.two_ms:.2f} ms,"
             f" {row.samples_a_second:.1f} samples a second, {row.speedup:.2f} times"
             f" (predicted {row.predicted_speedup:.2f})"
         )

@@ -52,7 +52,7 @@ NETWORKS = {
 """Name -> what it is. Batch norms work on the whole batch, as PyTorch's do."""
 
 
-def compiled(network: Network, kernels: str, threads: int, ranks: int = 1) -> Compiled:
+def compiled(network: Network, kernels: str, threads: int, ranks: int = 1, strategy: str = "auto") -> Compiled:
     """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored."""
     source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
     options = Options(precision="f32", kernels=kernels)
@@ -61,7 +61,7 @@ def compiled(network: Network, kernels: str, threads: int, ranks: int = 1) -> Co
         context.training, data=_data(context.training.data, network), checkpoint=None, precision=Precision("f32", "f32")
     )
     cluster = machine(threads, ranks).computing_with(kernels)
-    request = Request(context.request.network, cluster.name)
+    request = Request(context.request.network, cluster.name, strategy=Choice(strategy))
     context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks, profile=None)
     return compile_job(source, job, context, options)
 

@@ -137,9 +137,9 @@ def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
 
 
 def _product(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
-    """NumPy's product of a 1x1 convolution: matrices of few rows or columns are padded there as they are here."""
+    """NumPy's product of a 1x1 convolution, in one thread; few rows or columns are padded as they are here."""
     register, memory = _direct(stage, conv, "NHWC")
-    yield replace(register, share=register.share * PACKED)
+    yield replace(register, share=register.share * PACKED, unit="alone")
     yield memory
     if layout == "NHWC":
         yield Phase(bytes=2.0 * DTYPE_BYTES[conv.dtype] * conv.weights, run=TRANSPOSED_RUN)

@@ -207,12 +207,14 @@ def load_work(profile: Profile | None = None) -> float:
 
 
 def _rate(part: Phase, dtype: str, device: Device, profile: Profile | None) -> float:
-    """FLOP/s of a phase."""
+    """FLOP/s of a phase. BLAS works in one thread beside kernels in C, which have theirs."""
+    alone = device.kind == "cpu" and device.kernels == "c" and device.cores > 1 and part.unit == "matrix"
+    threads = 1 if alone else device.cores
     if profile is not None and part.unit == "matrix" and part.extents is not None:
-        measured = profile.gemm_rate(dtype, *part.extents, threads=device.cores)
+        measured = profile.gemm_rate(dtype, *part.extents, threads=threads)
         if measured is not None:
             return measured * part.share
-    return arithmetic_rate(part, dtype, device)
+    return arithmetic_rate(part, dtype, device) / (device.cores if alone else 1)
 
 
 def _bandwidth(run: float, device: Device, profile: Profile | None) -> float:

@@ -21,7 +21,7 @@ from dlc.ops.extents import chosen, larger, log2
 from dlc.ops.operator import Operator, Shapes
 from dlc.ops.windows import windows
 
-Unit = Literal["matrix", "plain", "vector", "transform", "register"]
+Unit = Literal["matrix", "plain", "vector", "transform", "register", "alone"]
 
 BLOCK_BYTES = 2**20
 """Kernels work in blocks whose scratch arrays have about this size (`dlc.ops.conv_algorithms.CACHE_BYTES`)."""
@@ -37,7 +37,8 @@ class Phase:
 
     `extents` are (m, n, k) of the matrix products, m·n results of k products each. On a GPU so many `products` of these
     extents are one kernel, which reaches a `share` of what others of the same extents do; `plain` is a matrix product
-    that tensor cores cannot do. Sums in registers, `register`, reach a `share` of the peak.
+    that tensor cores cannot do. Sums in registers, `register`, reach a `share` of the peak,
+    those of one thread, `alone`, of its part of that.
     """
 
     flops: float = 0.0

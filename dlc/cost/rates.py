@@ -58,6 +58,8 @@ def arithmetic_rate(part: Phase, dtype: str, device: Device) -> float:
     """FLOP/s of a phase; ValueError for a matrix product without extents."""
     if part.unit == "register":
         return device.peak(dtype) * part.share
+    if part.unit == "alone":
+        return device.peak(dtype) / max(1, device.cores) * part.share
     if part.unit not in ("matrix", "plain"):
         if device.kind == "cpu":
             return device.peak(dtype) * (VECTOR_SHARE if part.unit == "vector" else TRANSFORM_SHARE)

@@ -38,6 +38,24 @@ load(Path(sys.argv[1]))
 print(*(os.environ.get(name) for name in WAITING))
 """
 
+ALONE = """
+import ctypes
+import numpy as np
+from backends.numpy_mpi.kernels import blas
+from backends.numpy_mpi.kernels.dispatch import kernels_of
+
+def threads():
+    for path in blas._loaded():
+        library = ctypes.CDLL(path)
+        for name in blas.SETTERS:
+            if hasattr(library, name.replace("_set_", "_get_")):
+                return library[name.replace("_set_", "_get_")]()
+
+before = threads()
+kernels_of(Path(sys.argv[1]), np.float32)
+print(bool(blas._loaded()), before, threads())
+"""
+
 needs_compiler = pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
 
 
@@ -207,3 +225,17 @@ def test_idle_threads_leave_the_cores_soon(source: Path) -> None:
         command = [sys.executable, "-c", SET, str(source)]
         done = subprocess.run(command, env={**unset, **dict(given)}, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == answer
+
+
+@needs_compiler
+def test_blas_works_alone_beside_kernels_in_c(source: Path) -> None:
+    """Where it can be told so: its threads and those of the kernels would take the cores from each other."""
+    script = LOADED.partition("print")[0] + ALONE
+    environment = {**os.environ, **{f"{name}_NUM_THREADS": "2" for name in ("OMP", "OPENBLAS", "MKL")}}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(source)], env=environment, capture_output=True, text=True, check=True
+    )
+    told, before, after = done.stdout.split()
+    if (told, before) != ("True", "2"):
+        pytest.skip("NumPy's BLAS cannot be asked, or has one thread")
+    assert after == "1"

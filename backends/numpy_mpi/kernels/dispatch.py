@@ -18,6 +18,7 @@ from weakref import ref
 
 import numpy as np
 
+from .blas import work_alone
 from .layout import Array
 from .native import Library, NoCompilerError, Numbers, load
 
@@ -33,12 +34,15 @@ ROOM = np.dtype("V1")
 def kernels_of(source: Path, dtype: type, scratch: int = 0) -> Kernels:
     """The kernels in C of this source, built where that is necessary, or those of NumPy where it cannot be built.
 
+    BLAS works in one thread beside them.
+
     `scratch` is how many elements most calls work in at most.
     """
     try:
         library = load(source)
     except NoCompilerError as error:
         return Kernels(None, np.dtype(dtype), scratch, f"{error}: the kernels are NumPy's")
+    work_alone()
     return Kernels(library, np.dtype(dtype), scratch, f"the kernels are in C: {library.path}")
 
 
