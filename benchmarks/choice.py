@@ -10,8 +10,8 @@ plans are compared by what was measured (kernels and conversions, `model`) and b
 take turns (`step`, the processor's time). Ratios are to the best plan: at most 1.05 is the aim, and no more than the
 greedy one's.
 
-Behind that, single convolutions for which another algorithm than direct is the fastest. `--record` writes
-benchmarks/records/choice.json.
+Before that, single convolutions for which another algorithm than direct is the fastest. `--record` writes
+benchmarks/records/choice.json after each network, so that an interrupt leaves those that there are.
 """
 
 from __future__ import annotations
@@ -85,21 +85,19 @@ class Won:
 
 def main() -> None:
     options = _arguments()
-    rows = list[Row]()
+    rows, won = list[Row](), list(_cases())
+    for case in won:
+        times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in case.seconds.items())
+        print(f"{case.algorithm:8} {case.kernels:6} {case.shape:45} fastest: {case.fastest}; {times}", flush=True)
+    cases = [{**asdict(case), "fastest": case.fastest} for case in won]
     print(f"{'network':12} {'kernels':8} {'timed':>6}   of the best plan's, by model / by steps")
     for name in options.only.split(",") if options.only else NETWORKS:
         for kernels in options.kernels.split(","):
             rows.append(_network(name, kernels, options))
             print(_line(rows[-1]), flush=True)
-    won = list(_cases())
-    for case in won:
-        times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in case.seconds.items())
-        print(f"{case.algorithm:8} {case.kernels:6} {case.shape:45} fastest: {case.fastest}; {times}", flush=True)
-    if options.record:
-        cases = [{**asdict(case), "fastest": case.fastest} for case in won]
-        recording.write(
-            "choice", "seconds of a step; ratios to the best plan", rows=[asdict(r) for r in rows], won=cases
-        )
+            if options.record:
+                told = [asdict(row) for row in rows]
+                recording.write("choice", "seconds of a step; ratios to the best plan", rows=told, won=cases)
 
 
 def _arguments() -> argparse.Namespace:
