@@ -21,8 +21,9 @@ CASES: list[tuple[tuple[int, ...], str, dict[str, Any]]] = [
 pytestmark = needs_compiler
 
 
-@pytest.mark.parametrize(("shape", "layout", "args"), CASES)
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "layout", "args"), [*(("f32", *case) for case in CASES), ("f64", *CASES[0])]
+)
 def test_convolutions(dtype: str, shape: tuple[int, ...], layout: str, args: dict[str, Any]) -> None:
     compare_convolution(CONV, "direct", dtype, shape, layout, **args)
 

@@ -22,8 +22,7 @@ pytestmark = needs_compiler
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize(("shape", "args"), CASES)
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize(("dtype", "shape", "args"), [*(("f32", *case) for case in CASES), ("f64", *CASES[1])])
 def test_convolutions(dtype: str, shape: tuple[int, ...], args: dict[str, Any], layout: str) -> None:
     compare_convolution(CONV, "implicit_gemm", dtype, shape, layout, **args)
 
