@@ -45,7 +45,8 @@ def test_stand_ins_replace_real_kernels() -> None:
 def test_every_algorithm_for_cpus_has_kernels() -> None:
     for algorithm in CONV.algorithms:
         stages = [stage for stage in ("forward", "dx", "dw") if ("conv", stage, algorithm.name) in KERNELS]
-        assert len(stages) == (3 if "cpu" in algorithm.devices else 0), algorithm.name
+        # Those of algorithms for other devices alone are twins, which CUDA is compared with.
+        assert len(stages) == 3 or ("cpu" not in algorithm.devices and not stages), algorithm.name
         assert algorithm.layouts == LAYOUTS or "cpu" not in algorithm.devices
 
 
