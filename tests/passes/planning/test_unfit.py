@@ -204,8 +204,8 @@ ORDERS = (
 
 
 def small(lines: Sequence[str], cluster: str) -> str:
-    """The chain of equal layers with a batch of 256: programs of thousands of microbatches take long to check."""
-    return deep("\n".join([*lines, ""]), cluster).replace("batch = 4096", "batch = 256")
+    """The chain with eight layers and a batch of 64: programs of thousands of microbatches take long to check."""
+    return deep("\n".join([*lines, ""]), cluster).replace("batch = 4096", "batch = 64").replace("repeat 16", "repeat 8")
 
 
 @pytest.mark.parametrize(
