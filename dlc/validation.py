@@ -20,6 +20,7 @@ from dlc.diagnostics import DiagnosticError
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files
 from dlc.folders import write_folder
 from dlc.inspect.trials import CHOSEN, Trial
+from dlc.ir.plan import Prediction
 from dlc.ir.request import Request, Rule
 from dlc.ir.training import Choice, Training
 from dlc.job import FULL, family_of, profile_of
@@ -90,7 +91,7 @@ def ways(source: Source, options: Options, cluster: Cluster, count: int) -> Iter
             others.append(Way(name, compile_job(source, job, context.with_(request=request), options)))
         except DiagnosticError:
             continue  # no plan does as this one asks
-    others.sort(key=lambda way: way.compiled.plan.predicted.step_seconds)
+    others.sort(key=lambda way: expected(way.compiled.plan.predicted))
     known = {decisions(own.plan)}
     for way in others:
         if len(known) < count and decisions(way.compiled.plan) not in known:
@@ -148,6 +149,11 @@ def _pins(graph: Graph, family: str, rules: Rules) -> Iterator[Rule]:
         yield Rule("algorithm", family, (operation.address,), operation.address, span, span)
 
 
+def expected(predicted: Prediction) -> float:
+    """Seconds that the Program of a plan takes by simulation, which knows of fused calls; J where it was not made."""
+    return predicted.simulated_seconds or predicted.step_seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """The median time of so many steps; what the process of the rank that grew most grew by, and its base."""
@@ -176,9 +182,9 @@ def measure(way: Way, seconds: float, clock: str = "") -> Measured:
 
 def _steps(compiled: Compiled, seconds: float) -> tuple[int, float]:
     """How many steps are made in so many seconds, and after how many seconds a program is given up."""
-    expected = max(compiled.plan.predicted.step_seconds, 1e-6)
-    steps = min(MOST, max(LEAST, round(seconds / expected)))
-    return steps, PATIENCE * (1.0 + (WARM + steps) * expected)
+    each = max(expected(compiled.plan.predicted), 1e-6)
+    steps = min(MOST, max(LEAST, round(seconds / each)))
+    return steps, PATIENCE * (1.0 + (WARM + steps) * each)
 
 
 def with_ops(row: Trial, way: Way, seconds: float) -> Trial:
@@ -210,6 +216,7 @@ def trial(way: Way, threads: int, seconds: float, clock: str = "") -> Trial:
     """The row of a plan: run, or why it could not be."""
     plan = way.compiled.plan
     predicted = plan.predicted
+    times = expected(predicted) / predicted.step_seconds
     row = Trial(
         plan.spec,
         plan.network,
@@ -217,9 +224,9 @@ def trial(way: Way, threads: int, seconds: float, clock: str = "") -> Trial:
         threads,
         plan.kernels,
         way.name,
-        predicted.step_seconds,
-        predicted.low_seconds,
-        predicted.high_seconds,
+        predicted.step_seconds * times,
+        predicted.low_seconds * times,
+        predicted.high_seconds * times,
         predicted.peak_bytes,
     )
     try:
