@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dlc.ir.mesh import REPLICATED
+from dlc.ir.mesh import PARTIAL, REPLICATED
 from dlc.ir.program import Load, Row
-from dlc.ir.tensor import BATCH
 from dlc.proof.forms import place
 from dlc.proof.memory import Content
 from dlc.proof.state import At, State
@@ -54,7 +53,7 @@ def state_total(state: State, name: str) -> Terms:
 
 
 def check_outputs(states: Sequence[State], outputs: Iterable[tuple[str, str]]) -> None:
-    """In a prediction: each output of every microbatch has stood whole in its buffer, but for its samples."""
+    """In a prediction: each output of every microbatch has stood in its buffer, in parts, but summed."""
     values = dict(states[0].graph.outputs)
     for title, buffer in outputs:
         holders = [state for state in states if buffer in state.results]
@@ -69,8 +68,9 @@ def check_outputs(states: Sequence[State], outputs: Iterable[tuple[str, str]]) -
                     sentence = f"`{buffer}` is to hold {shown(wanted)} and holds {shown(have)}"
                     state.problem("content", None, sentence)
                     continue
-                for axis, at in zip(state.mesh.names, state.forms[form].placement, strict=True):
-                    if at not in (REPLICATED, BATCH):
+                said = state.said(state.role.buffer(buffer))  # as it is collected
+                for axis, at, wanted_at in zip(state.mesh.names, state.forms[form].placement, said, strict=True):
+                    if at == PARTIAL or at != wanted_at:
                         state.problem("parts", None, f"`{buffer}`, the output `{title}`, is {place(at)} along `{axis}`")
 
 

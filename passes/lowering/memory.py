@@ -2,8 +2,10 @@
 
 What the backward pass does not read or computes again, gradients on their way, gathered weights and workspaces are
 written and read within one segment. They lie in one storage, each where nothing else lies from its first use to its
-last. Everything else keeps an array of its own, where it has to for each slot: what the backward pass reads, what is
-under way when a segment ends, and results.
+last. So does what only segments of inference hand to each other: these run one behind the other, so it is in use from
+the first that names it to the last; an output of the network is up to the end of a segment that makes it, where it is
+handed on. Everything else keeps an array of its own, where it has to for each slot: what the backward pass reads, what
+is under way when a segment ends, and results of a step.
 """
 
 from __future__ import annotations
@@ -34,10 +36,13 @@ class _Use:
         return segment, *self.spans[segment], -self.size
 
 
-def shared(role: Role, results: Iterable[str]) -> Role:
-    """The role with what lives within a segment in one storage; `results` are read when an entry is over."""
+def shared(role: Role, outputs: Iterable[str], scalars: Iterable[str]) -> Role:
+    """The role with what lives within a segment, or in inference only, in one storage; `outputs` are read when the
+    segment that makes them is over, `scalars` when an entry is."""
     parents = {buffer.name: buffer.view_of for buffer in role.buffers}
-    uses = _uses(role, parents, {_root(name, parents) for name in results if name in parents})
+    uses = _uses(role, parents, {_root(name, parents) for name in scalars if name in parents})
+    inference = _inference(role)
+    _join(role, uses, inference, {_root(name, parents) for name in outputs if name in parents})
     placed = _placed(uses)
     if not placed:
         return role
@@ -57,14 +62,16 @@ def _root(name: str, parents: Mapping[str, str | None]) -> str:
 
 
 def _uses(role: Role, parents: Mapping[str, str | None], lasting: set[str]) -> dict[str, _Use]:
-    """The storages that may share memory, with their spans: what a segment reads of one, it has written before."""
+    """The storages that may share memory, with their spans: what a segment reads of one, it has written before, or
+    in inference one before it has."""
     storage = Storage(role, role.largest_shard)
     roots = {name: _root(name, parents) for name in parents}
     able = {b.name for b in role.buffers if b.view_of is None and b.kind in SHARING and not storage.kept(b.name)}
     uses: dict[str, _Use] = {}
+    inference, inferred = frozenset(_inference(role)), set[str]()
     for index, segment in enumerate(role.segments):
         flying: dict[str, tuple[str, ...]] = {}
-        written: set[str] = set()
+        written = inferred if index in inference else set[str]()
         for at, instruction in enumerate(segment.instructions):
             read, wrote = reads(instruction), writes(instruction)
             for name in read:
@@ -88,6 +95,24 @@ def _uses(role: Role, parents: Mapping[str, str | None], lasting: set[str]) -> d
                         uses[root].spans[index] = (uses[root].spans[index][0], at)
         lasting.update(root for held in flying.values() for root in held)
     return {name: use for name, use in uses.items() if name not in lasting}
+
+
+def _inference(role: Role) -> tuple[int, ...]:
+    """The segments that no step of training runs."""
+    trained = {row.segment for entry in role.entries if entry.name == "train_step" for row in entry.schedule}
+    return tuple(index for index, segment in enumerate(role.segments) if segment.name not in trained)
+
+
+def _join(role: Role, uses: Mapping[str, _Use], inference: Sequence[int], outputs: set[str]) -> None:
+    """In segments of inference a storage is in use from the first of them to the last; outputs to the end of each."""
+    for name, use in uses.items():
+        within = [index for index in inference if index in use.spans]
+        for index in range(within[0], within[-1] + 1) if len(within) > 1 else ():
+            first = use.spans[index][0] if index == within[0] else 0
+            last = use.spans[index][1] if index == within[-1] else len(role.segments[index].instructions) - 1
+            use.spans[index] = first, last
+        for index in within if name in outputs else ():
+            use.spans[index] = use.spans[index][0], len(role.segments[index].instructions) - 1
 
 
 def _is_written(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 from dlc.cost.makespan import Cell
 from dlc.ir.check import makes
@@ -50,18 +51,19 @@ WRAP = "pipeline.wrap"
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A Program in which no arrays share memory, `apart`, which takes as long as the `program`; and by role, what is
-    read when an entry is over."""
+    """A Program in which no arrays share memory, `apart`, which takes as long as the `program`; by role, the outputs
+    that it hands on, and what is read when an entry is over."""
 
     apart: Program
-    results: tuple[tuple[str, ...], ...]
+    outputs: tuple[tuple[str, ...], ...]
+    scalars: tuple[str, ...]
     plan: Plan
     context: Context
 
     def program(self) -> Program:
         """The Program whose arrays share memory (`passes.lowering.memory`), with what its kernels work in."""
         roomy = with_rooms(self.apart, self.plan, self.context)
-        return replace(roomy, roles=tuple(map(shared, roomy.roles, self.results)))
+        return replace(roomy, roles=tuple(map(shared, roomy.roles, self.outputs, repeat(self.scalars))))
 
 
 def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
@@ -86,7 +88,8 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
     program = overlapped(program, context, plan.kernels == "c")
     return Lowered(
         fused_program(program) if fuses(plan, context) else program,
-        tuple((*_made(outputs.values(), device, role), *scalars) for device, role in zip(made, roles, strict=True)),
+        tuple(tuple(_made(outputs.values(), device, role)) for device, role in zip(made, roles, strict=True)),
+        scalars,
         plan,
         context,
     )

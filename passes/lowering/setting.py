@@ -9,10 +9,10 @@ from dlc.cluster.fabric import Fabric
 from dlc.cost.communication import processing
 from dlc.cost.redistribution import Redistributions
 from dlc.ir.graph import Graph, Node
-from dlc.ir.mesh import REPLICATED, Mesh, Placement
+from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.plan import Plan
 from dlc.ir.storage import of_microbatch
-from dlc.ir.tensor import BATCH, TensorType
+from dlc.ir.tensor import TensorType
 from dlc.ops import optimizer
 from dlc.ops.indexing import Partition
 from passes.context import Context
@@ -193,7 +193,7 @@ def _following(found: Setting, node: Node, votes: dict[str, dict[Form, int]]) ->
 
 
 def logical(found: Setting, name: str) -> Form:
-    """The form of an output for the user: logical order, whole but for the samples."""
+    """The form of an output for the user: logical order, in the parts that ranks have; who collects it joins them."""
     home = found.homes[name]
-    placement = tuple(at if at == BATCH else REPLICATED for at in home.placement)
+    placement = tuple(REPLICATED if at == PARTIAL else at for at in home.placement)
     return Form(placement, DEFAULT_LAYOUT if is_image(found.type(name)) else "")

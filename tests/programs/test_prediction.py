@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.programs.conftest import Compile, EmittedProgram, Ran
+from dlc.driver import Options, emit_files, plan_spec, read
+from dlc.folders import write_folder
+from tests.programs.conftest import SPECS, Compile, EmittedProgram, Ran
 
 pytestmark = pytest.mark.mpi
 
@@ -66,6 +68,20 @@ def test_rows_are_those_of_the_samples(compiled: Compile, weights: str, tmp_path
     turned = outputs(compiled("lenet5", 2), weights, tmp_path, image=IMAGES[::-1].astype(np.float64))
     np.testing.assert_allclose(turned, found[::-1], rtol=1e-4, atol=1e-5)
     assert len(np.unique(found[:, 0])) == len(found)
+
+
+def test_outputs_that_ranks_have_parts_of(compiled: Compile, weights: str, tmp_path: Path) -> None:
+    """Each of two ranks has half of the logits of all samples: what is written is whole."""
+    text = (SPECS / "lenet5.dlspec").read_text(encoding="utf-8").partition("plan ")[0]
+    pin = "pin logits.linear { partition = split(feature, over = core) }"
+    (tmp_path / "parts.dlspec").write_text(f"{text}plan lenet5 on laptop {{\n  strategy = model\n  {pin}\n}}\n")
+    made = plan_spec(read(str(tmp_path / "parts.dlspec")), Options(ranks=2))
+    ((_, name),) = made.program.outputs
+    assert made.program.roles[0].buffer(name).placement == ("feature",)
+    write_folder(emit_files(made), str(tmp_path / "program"))
+    parts = outputs(EmittedProgram(tmp_path / "program", 2), weights, tmp_path, image=IMAGES)
+    alone = outputs(compiled("lenet5", 1), weights, tmp_path, image=IMAGES)
+    np.testing.assert_allclose(parts, alone, rtol=1e-4, atol=1e-5)
 
 
 def refused(ran: Ran, status: int, message: str) -> None:

@@ -73,3 +73,35 @@ def test_what_is_not_shares_memory(arrays: Arrays) -> None:
     assert arrays.temporary == 4 * 1024  # `never`, which is in nobody's way, is the largest
     assert np.shares_memory(a.second, a.first.y)
     assert np.shares_memory(a.part, a.first.scratch.forward[0])
+
+
+INFERENCE = """
+def forward(a, w, g, s, at, place):
+    kernel(a.logits, a.x)
+
+def predict(a, w, g, s, at, place):
+    kernel(a.early, a.logits)
+    kernel(a.logits, a.result)
+    kernel(a.late)
+
+def evaluate(a, w, g, s, at, place):
+    kernel(a.first, a.sums)
+    kernel(a.logits, a.second)
+"""
+
+
+def test_what_functions_of_inference_hand_on_lasts() -> None:
+    """A value from the function that makes it to the one that reads it; an output to the end of its function."""
+    scope: dict[str, object] = {"kernel": lambda *_: None}
+    exec(INFERENCE, scope)
+    table = {name: Temporary("16") for name in ("logits", "x", "early", "result", "late", "first", "sums", "second")}
+    functions = [scope[name] for name in ("forward", "predict", "evaluate")]
+    place = Place(Serial(), {"data": 1}, batch=1)
+    arrays = Arrays(table, place, np.float32, 1, functions, {"predict", "evaluate"}, ["result"])  # type: ignore[arg-type]
+    a = arrays.at(1)
+    for name in ("early", "result", "late", "first", "sums", "second"):
+        assert not np.shares_memory(a.logits, getattr(a, name)), name
+    assert not np.shares_memory(a.result, a.late)
+    assert np.shares_memory(a.result, a.early)
+    assert np.shares_memory(a.x, a.result)
+    assert np.shares_memory(a.first, a.early)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import prod
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -50,7 +50,8 @@ class Arrays:
     """The arrays of a table; `at(n)` has them all as attributes, for a microbatch of n samples.
 
     `where` is this rank's Place. Arrays with an N keep their samples together: those for fewer samples are the front of
-    the same memory. The `functions` that use them tell by themselves when temporary arrays are in use.
+    the same memory. The `functions` that use them tell by themselves when temporary arrays are in use;
+    those that `inference` names only run there, and `outputs` are arrays that are handed on behind them.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Arrays:
         dtype: npt.DTypeLike,
         slots: int = 1,
         functions: Sequence[Callable[..., None]] = (),
+        inference: Collection[str] = (),
+        outputs: Collection[str] = (),
     ) -> None:
         self._table, self._where, self._dtype = table, where, np.dtype(dtype)
         self._memory: dict[tuple[str, int], Values] = {}
@@ -73,7 +76,7 @@ class Arrays:
         for name, row in table.items():
             if isinstance(row, Array) or (isinstance(row, Bucket) and not row.temporary):
                 self._allocate(name, row, slots)
-        self.temporary = self._share(functions, slots)
+        self.temporary = self._share(functions, slots, inference, outputs)
 
     def at(self, samples: int = 0, slot: int = 0) -> Namespace:
         """All arrays for a microbatch of that many samples, in that slot; made once for each pair."""
@@ -117,7 +120,13 @@ class Arrays:
             )
         self._memory.update(((name, slot), self._memory[name, 0]) for slot in range(several, slots))
 
-    def _share(self, functions: Sequence[Callable[..., None]], slots: int) -> int:
+    def _share(
+        self,
+        functions: Sequence[Callable[..., None]],
+        slots: int,
+        inference: Collection[str],
+        outputs: Collection[str],
+    ) -> int:
         """Memory for all temporary arrays together; how many bytes it has."""
         found: dict[str, tuple[int, np.dtype[Any]]] = {}
         for name, row in self._table.items():
@@ -128,7 +137,7 @@ class Arrays:
             elif isinstance(row, Scratch):
                 found.update((f"{name} {part}", (n, self._type(dtype or None))) for part, n, dtype in row.sizes())
         sizes = {name: -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, (size, dtype) in found.items()}
-        total, begins = offsets(functions, sizes, self._stand_ins)
+        total, begins = offsets(functions, sizes, self._stand_ins, inference, {self._root(name) for name in outputs})
         room = device.zeros(total, np.uint8)
         for name, (size, dtype) in found.items():
             memory = room[begins[name] : begins[name] + size * dtype.itemsize].view(dtype)
@@ -139,14 +148,20 @@ class Arrays:
         """What stands for the arrays while `functions` tell when they use them."""
         made: dict[str, Any] = {}
         for name in self._table:
-            root, row = name, self._table[name]
-            while isinstance(row, View | Part | Member) and row.of in self._table:
-                root, row = row.of, self._table[row.of]
+            root = self._root(name)
+            row = self._table[root]
             if isinstance(row, Scratch):
                 made[name] = _rooms(row, lambda part, name=name: Named(f"{name} {part}", calls))  # type: ignore[misc]
             else:
                 made[name] = Named(root, calls)
         return nested(self._together(made))
+
+    def _root(self, name: str) -> str:
+        """The array whose memory one lies in."""
+        row = self._table.get(name)
+        while isinstance(row, View | Part | Member) and row.of in self._table:
+            name, row = row.of, self._table[row.of]
+        return name
 
     def _type(self, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         return self._dtype if dtype is None else np.dtype(dtype)

@@ -49,8 +49,8 @@ class Job:
         self.stage, held = stages[place.stage], self.tables[place.stage]
         kept = [Arrays(each, place, dtype) for each in (held.weights, held.states, held.gradients)]
         self.w, self.s, self.g = (each.at() for each in kept)
-        slots, functions = self.stage.slot_count, self.stage.functions
-        self._arrays = Arrays(held.activations, place, dtype, slots=slots, functions=functions)
+        slots, functions, inference = self.stage.slot_count, self.stage.functions, self.stage.inference
+        self._arrays = Arrays(held.activations, place, dtype, slots, functions, inference, outputs.values())
         self._gauge = Gauge(blocks_of(memory for each in (*kept, self._arrays) for memory in each.memory()))
         self.tensors = Tensors(place, self.tables, self.w, self.s, self.g, dtype)
         self.last = place.stage == last

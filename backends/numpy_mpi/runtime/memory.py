@@ -1,12 +1,15 @@
 """Where arrays lie that share memory: each is in use from the first to the last call that names it, within a function.
 
+Functions that only run in inference do so one behind the other: there an array is in use from the first of them that
+names it to the last, and an output of the network up to the end of a function, since it is handed on behind it.
+
 Which calls name an array, the functions of a stage tell themselves: they are run once with stand-ins, for arrays and
 for kernels, that do nothing but take notes. dlc places the arrays of its plan by the same rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Self
 
@@ -15,19 +18,29 @@ Calls = list[tuple[str, ...]]
 
 
 def offsets(
-    functions: Sequence[Callable[..., None]], sizes: Mapping[str, int], arrays: Callable[[Calls], Any]
+    functions: Sequence[Callable[..., None]],
+    sizes: Mapping[str, int],
+    arrays: Callable[[Calls], Any],
+    inference: Collection[str] = (),
+    outputs: Collection[str] = (),
 ) -> tuple[int, dict[str, int]]:
-    """(bytes in all, where each array begins) for arrays of so many bytes; `arrays` makes their stand-ins.
+    """(bytes in all, where each array begins) for arrays of so many bytes; `arrays` makes their stand-ins. Of the
+    functions those that `inference` names only run there; `outputs` are arrays that are handed on.
 
     Those that are used first come first, of these the larger: each gets the first gap between those in its way.
     """
     spans: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in sizes}
+    ends = list[int]()
     for number, calls in enumerate(_rehearsed(functions, arrays)):
+        ends.append(len(calls) - 1)
         for at, names in enumerate(calls):
             for name in names:
                 if name in spans:
                     first, _ = spans[name].setdefault(number, (at, at))
                     spans[name][number] = (first, at)
+    alone = [number for number, function in enumerate(functions) if function.__name__ in inference]
+    for name, span in spans.items():
+        _join(span, [number for number in alone if number in span], ends, name in outputs)
     order = sorted((name for name in sizes if spans[name]), key=lambda name: (*_first(spans[name]), -sizes[name]))
     found: dict[str, int] = dict.fromkeys(sizes, 0)
     in_use: dict[tuple[int, int], list[str]] = {}
@@ -38,6 +51,16 @@ def offsets(
         for call in calls_of:
             in_use.setdefault(call, []).append(name)
     return max((found[name] + size for name, size in sizes.items()), default=0), found
+
+
+def _join(span: dict[int, tuple[int, int]], within: Sequence[int], ends: Sequence[int], handed_on: bool) -> None:
+    """An array is in use through all functions from the first of `within` to the last, and where it is handed on to
+    the end of each; `ends` are the numbers of their last calls."""
+    for number in range(within[0], within[-1] + 1) if len(within) > 1 else ():
+        first = span[number][0] if number == within[0] else 0
+        span[number] = first, span[number][1] if number == within[-1] else ends[number]
+    for number in within if handed_on else ():
+        span[number] = span[number][0], ends[number]
 
 
 def _first(spans: Mapping[int, tuple[int, int]]) -> tuple[int, int, int]:

@@ -183,7 +183,7 @@ def test_networks_of_the_zoo(name: str) -> None:
 
 @pytest.mark.parametrize("case", ["samples and channels", "rows", "interleaved on two", "one_f_one_b, samples"])
 def test_predictions_are_the_serial_ones(case: str) -> None:
-    """Each rank has the outputs of its samples, whole but for these."""
+    """Each rank has its part of the outputs."""
     graph, choices = convolutions(), dict(CASES[case])
     given = drawn(graph)
     expected = serial(graph, given, entry="predict").memories[0]
@@ -195,8 +195,8 @@ def test_predictions_are_the_serial_ones(case: str) -> None:
     assert holders
     for memory in holders:
         whole = expected.logical(value, 0)
-        rows = memory.box(name)[0]
-        np.testing.assert_allclose(memory.logical(name, 0), whole[slice(*rows)], atol=1e-12)
+        part = tuple(slice(*span) for span in memory.box(name))
+        np.testing.assert_allclose(memory.logical(name, 0), whole[part], atol=1e-12)
 
 
 def test_microbatches_divide_the_batch() -> None:
