@@ -68,9 +68,9 @@ def check_outputs(states: Sequence[State], outputs: Iterable[tuple[str, str]]) -
                     sentence = f"`{buffer}` is to hold {shown(wanted)} and holds {shown(have)}"
                     state.problem("content", None, sentence)
                     continue
-                said = state.said(state.role.buffer(buffer))  # as it is collected
-                for axis, at, wanted_at in zip(state.mesh.names, state.forms[form].placement, said, strict=True):
-                    if at == PARTIAL or at != wanted_at:
+                said = state.said(state.role.buffer(buffer))  # what is collected goes by that, sums in place done
+                for axis, at, part in zip(state.mesh.names, state.forms[form].placement, said, strict=True):
+                    if at != (REPLICATED if part == PARTIAL else part):
                         state.problem("parts", None, f"`{buffer}`, the output `{title}`, is {place(at)} along `{axis}`")
 
 
