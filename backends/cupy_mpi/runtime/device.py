@@ -39,8 +39,20 @@ def _stand_in() -> str:
 
 STAND_IN = _stand_in()
 
-cp: Any = importlib.import_module(".emulated", __package__) if STAND_IN else importlib.import_module("cupy")
-"""CuPy, or what stands for it."""
+
+def _cupy() -> Any:
+    """CuPy, or what stands for it; without either the process ends with what helps."""
+    try:
+        return importlib.import_module(".emulated", __package__) if STAND_IN else importlib.import_module("cupy")
+    except ImportError as cause:
+        error = ProgramError(
+            f"CuPy cannot be used: {cause}",
+            help="`pip install cupy-cuda13x` installs it; `--emulate` computes on the processor, as a check",
+        )
+        raise SystemExit(error.render()) from None
+
+
+cp: Any = _cupy()
 
 SHARED = False
 """No gradient is born in memory that ranks share: it would be the processor's."""
