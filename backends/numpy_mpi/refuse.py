@@ -38,7 +38,7 @@ def refusals(graph: Graph, training: Training, request: Request, cluster: Cluste
     """Everything in the train and plan blocks, among the ops and about the devices that has no code in this backend."""
     found = (
         *_training(training),
-        *_algorithms(graph, request),
+        *_algorithms(graph, request, cluster),
         *_devices(cluster),
         *_ops(graph),
     )
@@ -82,12 +82,16 @@ def _spelt(rule: Rule) -> str:
             return str(value)
 
 
-def _algorithms(graph: Graph, request: Request) -> Iterator[Refusal]:
-    """Pinned algorithms of the language that this backend has no kernels for."""
+def _algorithms(graph: Graph, request: Request, cluster: Cluster) -> Iterator[Refusal]:
+    """Pinned algorithms of the language that no kind of device of the cluster has kernels for.
+
+    Those of GPUs are CUDA's in the backend `cupy`, and have twins in NumPy.
+    """
+    kinds = {device.kind for device in cluster.devices}
     for rule in request.pins:
         if rule.key == "algorithm":
             op = operator_of(graph.node(rule.addresses[0]))
-            names = [algorithm.name for algorithm in op.algorithms if "cpu" in algorithm.devices]
+            names = [algorithm.name for algorithm in op.algorithms if kinds.intersection(algorithm.devices)]
             if not any(is_meant(rule.value, name) for name in names):
                 what = f"`algorithm = {_spelt(rule)}` for `{rule.selector}`"
                 yield Refusal(what, rule.value_span, f"it can compute `{op.name}` by {', '.join(names)}")

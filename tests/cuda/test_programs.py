@@ -43,6 +43,42 @@ def test_with_the_text_of_its_kernels_it_computes_nearly_the_same(folders: dict[
         np.testing.assert_allclose(found.weights[name], right, rtol=0, atol=1e-5 * np.abs(right).max())
 
 
+PINNED = """dlspec 1
+network tiny {
+  input image: f32[batch = 16, channel = 1, height = 8, width = 8]
+  c1     = image -> conv(4, 3x3) -> relu
+  logits = c1 -> flatten -> linear(10)
+  output logits
+}
+cluster one {
+  device gpu { kind = gpu, memory = 4 GiB, bandwidth = 4 TB/s, compute.f32 = 50 TFLOP/s }
+  topology { gpu[1] }
+}
+train tiny {
+  data      = digits
+  loss      = cross_entropy(logits, data.label)
+  optimizer = sgd
+  lr        = constant(0.1)
+  epochs    = 1
+}
+plan tiny on one { pin c1.conv { algorithm = implicit_gemm } }
+"""
+
+
+@needs_compiler
+def test_what_only_gpus_have_kernels_for_can_be_pinned(tmp_path: Path) -> None:
+    """The backend `numpy` has a twin of it, which computes the same."""
+    path = tmp_path / "tiny.dlspec"
+    path.write_text(PINNED, encoding="utf-8")
+    job = compile_spec(read(str(path)), Options(ranks=1))
+    made = {backend: tmp_path / backend for backend in ("numpy", "cupy")}
+    for backend, folder in made.items():
+        write_folder(emit_files(job, backend), str(folder))
+    assert "/* instance conv_implicit_gemm_forward<" in (made["cupy"] / "kernels.cu").read_text(encoding="utf-8")
+    found, known = trained(made["cupy"], "--emulate", "cuda"), trained(made["numpy"])
+    assert found.result["loss"] == pytest.approx(known.result["loss"], rel=1e-5)
+
+
 @needs_compiler
 def test_graphs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One rank, whose functions become graphs: on the processor tapes of launches, which are made again."""
