@@ -1,4 +1,5 @@
-"""Calls CUDA kernels as emitted programs do, their text on the processor (kernels/on_cpu.h), beside the NumPy twin."""
+"""Calls CUDA kernels as emitted programs do, beside the NumPy twin: their text on the processor (kernels/on_cpu.h), or
+on the GPU that DLC_CUDA_DEVICE says is there (places.py)."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ import numpy.typing as npt
 import pytest
 
 from backends.cupy_mpi.kernels.launch import Kernels, Launch
-from backends.cupy_mpi.kernels.on_cpu import OnCpu, find_compiler
+from backends.cupy_mpi.kernels.on_cpu import find_compiler
 from backends.cupy_mpi.source import whole_text
 from backends.numpy_mpi.kernels import KERNELS
+from tests.cuda import places
 from tests.kernels.calling import kernel
 
 Array = npt.NDArray[Any]
@@ -24,13 +26,15 @@ DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 GUARD = 96
 """Elements before and behind each array, which nobody may write; those of numbers are none, so reading them shows."""
 
-needs_compiler = pytest.mark.skipif(not find_compiler(), reason="there is no C++ compiler to run CUDA's text with")
+needs_compiler = pytest.mark.skipif(
+    places.WHERE != "gpu" and not find_compiler(), reason="there is no C++ compiler to run CUDA's text with"
+)
 
 
 @cache
-def engine(module: str, dtype: str, instances: tuple[str, ...] = ()) -> OnCpu:
-    """The kernels of `MODULE.cu` on the processor, with these instances of its templates."""
-    return OnCpu(whole_text(module, dtype, instances), DTYPES[dtype])
+def engine(module: str, dtype: str, instances: tuple[str, ...] = ()) -> Any:
+    """The kernels of `MODULE.cu` where they are tested, with these instances of its templates."""
+    return places.engine(whole_text(module, dtype, instances), DTYPES[dtype])
 
 
 def compare(
@@ -47,8 +51,9 @@ def compare(
     The arrays are given in double precision (or as integers) in the order of the NumPy kernel's call; results hold
     whatever they begin with, such as `empty(...)` below. The twin computes in double precision. `bound` is in units of
     the last place of the largest element of each array. Threads and blocks run forwards and backwards, which must give
-    the same bits: a barrier that is missing, or an order of blocks that is relied on, shows. Nothing may be written
-    beside the arrays. `also` has what the kernel is told by names that this function has arguments of.
+    the same bits: a barrier that is missing, or an order of blocks that is relied on, shows (on a GPU they run twice).
+    Nothing may be written beside the arrays. `also` has what the kernel is told by names that this function has
+    arguments of.
     """
     told = {**(also or {}), **told}
     calls = launches(key, (*arrays, *workspaces), **told)
@@ -67,8 +72,8 @@ def compare(
         np.testing.assert_allclose(one, right, rtol=0, atol=bound * scale, err_msg=f"array {at} of {key}, {told}")
 
 
-def bound_kernel(key: Key, dtype: str, instances: tuple[str, ...] = ()) -> tuple[Callable[..., None], OnCpu]:
-    """The kernel as compiled.py has it, on the processor; a call that CUDA has no code for fails."""
+def bound_kernel(key: Key, dtype: str, instances: tuple[str, ...] = ()) -> tuple[Callable[..., None], Any]:
+    """The kernel as compiled.py has it, where kernels are tested; a call that CUDA has no code for fails."""
     found, runs = KERNELS[key], engine(KERNELS[key].module, dtype, instances)
 
     def refused(*_: Any, **told: Any) -> None:
@@ -112,21 +117,30 @@ def _called(
 ) -> list[Array | None]:
     """What the arrays hold after a call."""
     call, runs = bound_kernel(key, dtype, instances)
-    guarded = [None if each is None else _guarded(each, dtype) for each in arrays]
-    before = [None if each is None else each[0].copy() for each in guarded]
+    before = [None if each is None else _guarded(each, dtype) for each in arrays]
+    memory = [None if each is None else places.put(each) for each in before]
     runs.backwards = backwards
-    call(*(None if each is None else each[1] for each in guarded), **told)
-    for at, (each, old) in enumerate(zip(guarded, before, strict=True)):
-        if each is not None and old is not None:
-            for part in (slice(0, GUARD), slice(-GUARD, None)):
-                assert np.array_equal(each[0][part], old[part], equal_nan=True), f"{key} writes beside array {at}"
-    return [None if each is None else each[1] for each in guarded]
+    call(*(None if m is None or a is None else _inside(m, a) for m, a in zip(memory, arrays, strict=True)), **told)
+    found = list[Array | None]()
+    for at, (there, old, array) in enumerate(zip(memory, before, arrays, strict=True)):
+        if there is None or old is None or array is None:
+            found.append(None)
+            continue
+        now = places.get(there)
+        for part in (slice(0, GUARD), slice(-GUARD, None)):
+            assert np.array_equal(now[part], old[part], equal_nan=True), f"{key} writes beside array {at}"
+        found.append(_inside(now, array))
+    return found
 
 
-def _guarded(array: Array, dtype: str) -> tuple[Array, Array]:
-    """(memory, the array in the middle of it), in the element type of the program where it holds numbers."""
+def _guarded(array: Array, dtype: str) -> Array:
+    """Memory with an array in the middle of it, in the element type of the program where it holds numbers."""
     wanted = np.dtype(DTYPES[dtype]) if array.dtype.kind == "f" else array.dtype
     memory = empty(array.size + 2 * GUARD, dtype=wanted)
-    inside = memory[GUARD : GUARD + array.size].reshape(array.shape)
-    inside[...] = array
-    return memory, inside
+    memory[GUARD : GUARD + array.size] = array.reshape(-1)
+    return memory
+
+
+def _inside(memory: Any, array: Array) -> Any:
+    """The array in the middle."""
+    return memory[GUARD : GUARD + array.size].reshape(array.shape)
