@@ -28,7 +28,8 @@ def test_it(key: tuple[str, str, str], dtype: str) -> None:
             arrays = [a, b] if key[1] == "forward" else [a, b, kept]
             if key[0].startswith("dropout_"):
                 arrays, told = [a, (b > 0).astype(np.uint8), kept], {"p": 0.25}
-            compare(key, dtype, [*arrays, empty(size)], bound=16, **told)
+            bound = 64 if size == 1 else 16  # one number may be small beside its terms
+            compare(key, dtype, [*arrays, empty(size)], bound=bound, **told)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

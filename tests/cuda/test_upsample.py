@@ -38,7 +38,7 @@ def test_upsampling(logical: tuple[int, ...], factor: tuple[int, ...], layout: s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(5, 3, 2, 7), (1, 1), (3, 300)])
+@pytest.mark.parametrize("shape", [(5, 3, 2, 7), (1, 2), (3, 300)])
 def test_weights(shape: tuple[int, ...], dtype: str) -> None:
     rng, ones = np.random.default_rng(1), (shape[0], *(1 for _ in shape[1:]))
     dy, direction = rng.normal(0, 1, (2, *shape))
