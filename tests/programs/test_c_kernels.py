@@ -75,8 +75,14 @@ def compiled(text: str, folder: Path, precision: str) -> Compiled:
     return compile_spec(read(str(path)), options)
 
 
-@pytest.mark.parametrize("precision", ["f32", "f64"])
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    ("plan", "precision"),
+    [
+        pytest.param(plan, precision, marks=() if precision == "f32" or plan == "data" else pytest.mark.slow)
+        for plan in PLANS
+        for precision in ("f32", "f64")
+    ],
+)
 def test_a_program_computes_what_numpy_does(plan: str, precision: str, tmp_path: Path) -> None:
     ranks, lines = PLANS[plan]
     optimizer = "adam" if ranks > 1 else "sgd(momentum = 0.9, weight_decay = 1e-3)"

@@ -18,7 +18,7 @@ SPEC = HERE / "gpt2_small.dlspec"
     [
         Options(exact=True),
         pytest.param(Options(precision="f64"), marks=pytest.mark.slow),
-        Options(precision="f32"),
+        pytest.param(Options(precision="f32"), marks=pytest.mark.slow),
     ],
 )
 def test_ranks_do_not_matter(options: Options) -> None:

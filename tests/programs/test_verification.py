@@ -16,7 +16,7 @@ pytestmark = pytest.mark.mpi
 LENET, RESIDUAL = str(SPECS / "lenet5.dlspec"), str(HERE / "residual.dlspec")
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_lenet_equals_the_serial_program(ranks: int) -> None:
     verdicts = verify(read(LENET), Options(precision="f64"), (ranks,), steps=2)
     assert [verdict.variant for verdict in verdicts] == [
