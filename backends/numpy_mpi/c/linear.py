@@ -49,7 +49,7 @@ void linear_forward_${dtype}($dtype *scratch, long table, long rows, long inputs
                              long transposed)
 {
     $dtype *const *arrays = ($dtype *const *)table;
-    #pragma omp parallel if (rows * inputs * outputs > 1 << 18)
+    #pragma omp parallel if (rows * inputs * outputs > SHARED_OUT)
     ${dtype}_gemm(rows, outputs, inputs, arrays[0], inputs, 1, arrays[1], transposed ? outputs : 1,
                   transposed ? 1 : inputs, biased ? arrays[2] : 0, 0, arrays[2 + biased], outputs, scratch);
 }
@@ -60,7 +60,7 @@ DX = """\
 void linear_dx_${dtype}($dtype *scratch, long table, long rows, long inputs, long outputs, long biased, long transposed)
 {
     $dtype *const *arrays = ($dtype *const *)table;
-    #pragma omp parallel if (rows * inputs * outputs > 1 << 18)
+    #pragma omp parallel if (rows * inputs * outputs > SHARED_OUT)
     ${dtype}_gemm(rows, inputs, outputs, arrays[0], outputs, 1, arrays[1], transposed ? 1 : inputs,
                   transposed ? outputs : 1, 0, 0, arrays[2], inputs, scratch);
 }
@@ -71,7 +71,7 @@ DW = """\
 void linear_dw_${dtype}($dtype *scratch, long table, long rows, long inputs, long outputs, long biased, long transposed)
 {
     $dtype *const *arrays = ($dtype *const *)table, *dy = arrays[0], *x = arrays[1];
-    #pragma omp parallel if (rows * inputs * outputs > 1 << 18)
+    #pragma omp parallel if (rows * inputs * outputs > SHARED_OUT)
     {
         if (transposed)
             ${dtype}_gemm(inputs, outputs, rows, x, 1, inputs, dy, outputs, 1, 0, 0, arrays[2], outputs, scratch);

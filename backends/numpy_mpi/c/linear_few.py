@@ -157,7 +157,7 @@ FORWARD = """\
 void linear_forward_few_${dtype}(long table, long rows, long inputs, long outputs, long biased, long transposed)
 {
     $dtype *const *arrays = ($dtype *const *)table, *bias = biased ? arrays[2] : 0;
-    #pragma omp parallel if (rows * inputs * outputs > 1 << 18)
+    #pragma omp parallel if (rows * inputs * outputs > SHARED_OUT)
     (transposed ? ${dtype}_across : ${dtype}_along)(arrays[0], arrays[1], bias, arrays[2 + biased], rows, outputs,
                                                     inputs);
 }
@@ -168,7 +168,7 @@ DX = """\
 void linear_dx_few_${dtype}(long table, long rows, long inputs, long outputs, long biased, long transposed)
 {
     $dtype *const *arrays = ($dtype *const *)table;
-    #pragma omp parallel if (rows * inputs * outputs > 1 << 18)
+    #pragma omp parallel if (rows * inputs * outputs > SHARED_OUT)
     (transposed ? ${dtype}_along : ${dtype}_across)(arrays[0], arrays[1], 0, arrays[2], rows, inputs, outputs);
 }
 """

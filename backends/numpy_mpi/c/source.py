@@ -83,6 +83,7 @@ static inline int omp_get_num_threads(void) { return 1; }
 #endif
 
 #define UNROLL _Pragma("GCC unroll 32")  /* of loops over registers */
+#define SHARED_OUT (1 << 21)  /* products of a linear map that take longer than a thread takes to wake */
 
 static inline long least(long a, long b) { return a < b ? a : b; }
 static inline long most(long a, long b) { return a > b ? a : b; }
