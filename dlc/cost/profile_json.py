@@ -80,7 +80,9 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
 
 def _own(row: Mapping[str, Any]) -> Own:
     _known("`own`", row)
-    step, call, cold, load = (_amount(name, row.get(name, 0.0)) for name in ("step", "call", "cold", "load"))
+    found = {name: row.get(name, 0.0) for name in ("step", "call", "cold", "load")}
+    # A fit may leave nothing for one of them.
+    step, call, cold, load = (_amount(name, value) if value != 0 else 0.0 for name, value in found.items())
     return Own(step, call, cold, load, _spread(row.get("spread", 0.0)))
 
 

@@ -15,7 +15,7 @@ from dlc.cluster.detect import machine
 from dlc.cost.compute import COLD_BYTES, call_work
 from dlc.cost.price import default_price
 from dlc.cost.profile import Own, Profile
-from dlc.cost.profile_json import profile_document
+from dlc.cost.profile_json import profile_document, read_profile
 from dlc.driver import Compiled, Options
 from dlc.inspect.op_times import BESIDES
 from dlc.ir.program import Compute, Load
@@ -99,3 +99,8 @@ def test_validate_shows_the_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert {each["op"] for each in row["ops"]} >= {"linear", "relu", "sgd", LOAD, BESIDES}
     assert main([*command[:2], "--ops", "-n", "2"]) == 2
     assert "`--ops` times the calls of one rank" in capsys.readouterr().err
+
+
+def test_a_fit_may_leave_nothing_for_a_call() -> None:
+    known = Profile("here", own=replace(OWN, call=0.0))
+    assert read_profile(profile_document(known)) == known
