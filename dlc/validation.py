@@ -28,7 +28,7 @@ from dlc.launch import TIMED_OUT, launch
 from dlc.op_times import StepError, op_times
 from dlc.ops.operator import LAYOUTS
 from passes.options import Rules, candidates, operations, rules_of
-from passes.planning.plan import decisions
+from passes.planning.compare import decisions
 
 if TYPE_CHECKING:
     from dlc.expand.spec import Job

@@ -16,7 +16,7 @@ from dlc.ir.tensor import NARROW
 from passes.context import Context
 from passes.lower import lower, lower_apart
 from passes.lowering.program import Lowered
-from passes.planning.plan import decisions
+from passes.planning.compare import decisions
 
 KEPT = 8
 """How many Programs are kept: where nothing fits, many are looked at once."""
