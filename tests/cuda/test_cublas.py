@@ -23,24 +23,29 @@ class Library:
         def called(*arguments: Any) -> int:
             self.calls.append(name)
             if "gemm" in name:
-                self.product(*arguments)
+                self.product(complex if name[6] in "CZ" else float, *arguments)
             return 0
 
         return called
 
-    def product(self, _handle: Any, ta: int, tb: int, m: int, n: int, k: int, _one: Any, *rest: Any) -> None:
-        a, lda, apart_a, b, ldb, apart_b, _zero, c, ldc, apart_c, count = rest
+    def product(self, of: type, _handle: Any, ta: int, tb: int, m: int, n: int, k: int, one: Any, *rest: Any) -> None:
+        """C = op(A) op(B), 0 as it is, 1 transposed, 2 conjugate transposed."""
+        a, lda, apart_a, b, ldb, apart_b, zero, c, ldc, apart_c, count = rest
+        factors = [np.frombuffer(each._obj, of)[0] for each in (one, zero)]
+        assert factors == [1, 0]
+        turn = (lambda x: x, lambda x: x.T, lambda x: x.T.conj())
         for i in range(count):
-            left = columns(a, i * apart_a.value, lda, *((k, m) if ta else (m, k)))
-            right = columns(b, i * apart_b.value, ldb, *((n, k) if tb else (k, n)))
-            columns(c, i * apart_c.value, ldc, m, n)[...] = (left.T if ta else left) @ (right.T if tb else right)
+            left = columns(of, a, i * apart_a.value, lda, *((k, m) if ta else (m, k)))
+            right = columns(of, b, i * apart_b.value, ldb, *((n, k) if tb else (k, n)))
+            columns(of, c, i * apart_c.value, ldc, m, n)[...] = turn[ta](left) @ turn[tb](right)
 
 
-def columns(pointer: Any, begin: int, leading: int, rows: int, count: int) -> Any:
-    """A matrix of doubles whose columns begin `leading` apart."""
+def columns(of: type, pointer: Any, begin: int, leading: int, rows: int, count: int) -> Any:
+    """A matrix of doubles, or of pairs of them, whose columns begin `leading` apart."""
     assert leading >= rows
-    memory = (ctypes.c_double * ((count - 1) * leading + rows)).from_address(pointer.value + 8 * begin)
-    return np.lib.stride_tricks.as_strided(np.frombuffer(memory), (rows, count), (8, 8 * leading))
+    size = np.dtype(of).itemsize
+    memory = (ctypes.c_char * (size * ((count - 1) * leading + rows))).from_address(pointer.value + size * begin)
+    return np.lib.stride_tricks.as_strided(np.frombuffer(memory, of), (rows, count), (size, size * leading))
 
 
 @pytest.fixture
@@ -68,6 +73,26 @@ def test_products(cublas: Cublas, m: int, k: int, n: int, turned: tuple[bool, bo
         out = np.full((*one.shape[:-1], n), np.nan)
         cublas.product(ndarray(one), ndarray(two), ndarray(out))
         np.testing.assert_allclose(out, one @ two)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), SHAPES)
+def test_products_of_conjugates(cublas: Cublas, m: int, k: int, n: int) -> None:
+    """Of the one operand, the other, and both; those are turned, alone and in stacks."""
+    left, right = (drawn(2, *shape) + 1j * drawn(2, *shape)[::-1] for shape in ((m, k), (k, n)))
+    for which in ((True, False), (False, True), (True, True)):
+        one, two = (_stack(x, turned) for x, turned in zip((left, right), which, strict=True))
+        wanted = (one.conj() if which[0] else one) @ (two.conj() if which[1] else two)
+        out = np.full((2, m, n), np.nan, complex)
+        cublas.product(ndarray(one), ndarray(two), ndarray(out), which)
+        np.testing.assert_allclose(out, wanted)
+        cublas.product(ndarray(one[1]), ndarray(two[1]), ndarray(out[0]), which)
+        np.testing.assert_allclose(out[0], wanted[1])
+
+
+def test_conjugates_that_are_not_turned_are_refused(cublas: Cublas) -> None:
+    arrays = [ndarray(np.ones((2, 2), complex)) for _ in range(3)]
+    with pytest.raises(ValueError, match="columns must lie in one piece"):
+        cublas.product(*arrays, (True, False))
 
 
 def _stack(array: Any, turned: bool) -> Any:

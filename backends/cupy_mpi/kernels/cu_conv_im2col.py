@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from .cu_conv_parts import MOST, Conv, conv_bias_gradient, conv_sum, conv_told, forward_axes, optional_bias, walk
-from .launch import Array, Launch, Matrices, Product, Room, Steps, each
+from .launch import Array, Matrices, Product, Room, Step, Steps, each
 
 MOST_COLUMNS = 2**27
 """Elements of the column matrix that is stored, unless a single sample has more."""
@@ -55,7 +55,7 @@ def _told(x: Array, weight: Array, y: Array, **attrs: Any) -> Conv | None:
     return None if conv is None or _room(conv).elements > MOST else conv
 
 
-def _forward(x: Array, weight: Array, y: Array, conv: Conv) -> Iterator[Launch | Product]:
+def _forward(x: Array, weight: Array, y: Array, conv: Conv) -> Iterator[Step]:
     room = _room(conv)
     for some in _blocks(conv):
         if not conv.plain:
@@ -75,7 +75,7 @@ def backward(dy: Array, weight: Array, dx: Array, **attrs: Any) -> Steps | None:
     return None if conv is None else tuple(_backward(dy, weight, dx, conv))
 
 
-def _backward(dy: Array, weight: Array, dx: Array, conv: Conv) -> Iterator[Launch | Product]:
+def _backward(dy: Array, weight: Array, dx: Array, conv: Conv) -> Iterator[Step]:
     room = _room(conv)
     for some in _blocks(conv):
         for group in _stacks(conv):
@@ -97,7 +97,7 @@ def weights(dy: Array, x: Array, dweight: Array, **attrs: Any) -> Steps | None:
     return None if conv is None else tuple(_dw(dy, x, dweight, conv))
 
 
-def _dw(dy: Array, x: Array, dweight: Array, conv: Conv) -> Iterator[Launch | Product]:
+def _dw(dy: Array, x: Array, dweight: Array, conv: Conv) -> Iterator[Step]:
     room, turned, blocks = _room(conv), Room(dy.size), _blocks(conv)
     parts, shape = Room(len(blocks) * conv.weights), (conv.filters, conv.channels * conv.taps)
     order = 3 if conv.inner == 0 else OF_LAYOUT[conv.layout]

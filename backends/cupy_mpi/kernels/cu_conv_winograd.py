@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from .cu_conv_parts import Axis, Conv, Image, conv_bias_gradient, conv_told, optional_bias, walk
-from .launch import Array, Launch, Matrices, Product, Room, Steps, each
+from .launch import Array, Matrices, Product, Room, Step, Steps, each
 
 MOST_VALUES = 2**27
 """Transformed values of an image that are stored, unless those of a single sample are more."""
@@ -54,9 +54,7 @@ def _told(x: Array, weight: Array, y: Array, **attrs: Any) -> Conv | None:
     return conv
 
 
-def _correlation(
-    m: int, operands: tuple[Any, ...], conv: Conv, backward: bool, relu: bool
-) -> Iterator[Launch | Product]:
+def _correlation(m: int, operands: tuple[Any, ...], conv: Conv, backward: bool, relu: bool) -> Iterator[Step]:
     """source, weight, bias, mask -> result."""
     source, weight, bias, mask, result = operands
     of_source, of_result = (conv.y, conv.x) if backward else (conv.x, conv.y)
@@ -89,7 +87,7 @@ def _correlation(
         yield from each(tiles * of_result.channels, *operands, numbers=(told,), kernel=f"conv_winograd_output<{m}>")
 
 
-def _weights(m: int, dy: Array, x: Array, dweight: Array, conv: Conv) -> Iterator[Launch | Product]:
+def _weights(m: int, dy: Array, x: Array, dweight: Array, conv: Conv) -> Iterator[Step]:
     """Of each block of samples the products, which are added up before they are transformed back."""
     counts = tuple(-(-extent // m) for extent in conv.y.extents[1:])
     blocks, positions = _blocks(m, conv, counts), (m + 2) ** 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .launch import Array, Launch, Product, Room, Steps, each
+from .launch import Array, Launch, Room, Step, Steps, each
 
 BLOCKS = 264
 """Blocks that add up the squares of an array, at most: two for each processor of the largest devices."""
@@ -46,7 +46,7 @@ def clip(*arrays: Array, kind: str, bound: float, copies: tuple[int, ...] | None
     if kind == "value":
         return tuple(step for array in arrays for step in _limited(array, bound, "clip_value"))
     squares: Array | Room = Room(1)
-    found: list[Launch | Product] = []
+    found: list[Step] = []
     if copies is None:
         found += _squares(arrays, [1.0] * len(arrays), squares)
     else:

@@ -9,7 +9,21 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .cu_sums import columns_of_blocks, parts_of_rows
-from .launch import BLOCKS, MOST_COUNTED, THREADS, Array, Launch, Matrices, Product, Room, Steps, each, reciprocal, rows
+from .launch import (
+    BLOCKS,
+    MOST_COUNTED,
+    THREADS,
+    Array,
+    Launch,
+    Matrices,
+    Product,
+    Room,
+    Step,
+    Steps,
+    each,
+    reciprocal,
+    rows,
+)
 
 
 class Cell(NamedTuple):
@@ -155,7 +169,7 @@ class _Back:
         self._dproducts = self._dinputs if cell.adds else Room(sizes.items * sizes.wide)
         self._carry, self._product = Room(sizes.batch * sizes.hidden), Room(sizes.batch * sizes.hidden)
 
-    def walk(self, way: Way, above: _Above) -> Iterator[Launch | Product]:
+    def walk(self, way: Way, above: _Above) -> Iterator[Step]:
         """From the last element that is read to the first."""
         sizes, order, passes = self._sizes, way.order(self._sizes.seq), False
         for number in reversed(range(sizes.seq)):
@@ -208,7 +222,7 @@ class _Back:
         )
 
 
-def _walk(cell: Cell, way: Way, sizes: Sizes, room: Room, product: Room) -> Iterator[Launch | Product]:
+def _walk(cell: Cell, way: Way, sizes: Sizes, room: Room, product: Room) -> Iterator[Step]:
     """Along the sequence."""
     earlier: int | None = None
     for element in way.order(sizes.seq):

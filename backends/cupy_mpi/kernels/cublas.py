@@ -16,10 +16,16 @@ LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
 WORKSPACE = 32 * 2**20
 """Bytes that cuBLAS works in; given to it, so that it allocates nothing while a graph is captured."""
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, tuple[str, Any]] = {
     "float32": ("cublasSgemmStridedBatched", ctypes.c_float),
     "float64": ("cublasDgemmStridedBatched", ctypes.c_double),
+    "complex64": ("cublasCgemmStridedBatched", ctypes.c_float * 2),
+    "complex128": ("cublasZgemmStridedBatched", ctypes.c_double * 2),
 }
+"""Element type -> the function, and the C type of its factors."""
+
+NORMAL, TRANSPOSED, CONJUGATE = 0, 1, 2
+"""cuBLAS's operations on an operand; the last is the transposed of the conjugate."""
 
 
 class Order(NamedTuple):
@@ -41,8 +47,11 @@ class Cublas:
         self._workspace = cp.empty(WORKSPACE, "uint8")
         self._stream: int | None = None
 
-    def product(self, left: Array, right: Array, out: Array) -> None:
-        """out = left · right, of matrices [m, k] and [k, n] or of stacks of as many; in full precision, not in TF32."""
+    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
+        """out = left · right, of matrices [m, k] and [k, n] or of stacks of as many; in full precision, not in TF32.
+
+        `conjugate` says of which operands, whose columns lie in one piece, the conjugates are meant.
+        """
         rows, columns = out.shape[-2:]
         inner, count = left.shape[-1], out.size // max(1, rows * columns)
         if not out.size:
@@ -52,8 +61,9 @@ class Cublas:
             return
         self._on_stream()
         name, real = FUNCTIONS[out.dtype.name]
-        one, zero = ctypes.byref(real(1)), ctypes.byref(real(0))
-        (a, *given_a), (b, *given_b), (c, *given_c) = map(_operand, (right, left, out))
+        one, zero = ctypes.byref(real(1)), ctypes.byref(real())
+        operands = zip((right, left, out), (*conjugate[::-1], False), strict=True)
+        (a, *given_a), (b, *given_b), (c, *given_c) = (_operand(array, turn) for array, turn in operands)
         if c:
             raise ValueError("the rows of a product must lie in one piece")
         extents = (columns, rows, inner)
@@ -88,10 +98,20 @@ def order(array: Array) -> Order:
     raise ValueError(f"neither rows nor columns of an array with strides {array.strides} lie in one piece")
 
 
-def _operand(array: Array) -> tuple[int, ctypes.c_void_p, int, ctypes.c_longlong]:
-    """Whether it is turned, and what is said of its memory."""
-    turned, leading, apart = order(array)
-    return int(turned), ctypes.c_void_p(array.data.ptr), leading, ctypes.c_longlong(apart)
+def order_of_conjugate(array: Array) -> Order:
+    """That of an array whose columns are in one piece; ValueError for others, whose conjugates cuBLAS does not take."""
+    size, (rows, columns) = array.itemsize, array.shape[-2:]
+    down, along = (stride // size for stride in array.strides[-2:])
+    if down != 1 and rows > 1:
+        raise ValueError("of conjugates the columns must lie in one piece")
+    return Order(True, along if columns > 1 else rows, array.strides[0] // size if array.ndim == 3 else 0)
+
+
+def _operand(array: Array, conjugate: bool) -> tuple[int, ctypes.c_void_p, int, ctypes.c_longlong]:
+    """The operation on it, and what is said of its memory."""
+    turned, leading, apart = order_of_conjugate(array) if conjugate else order(array)
+    operation = CONJUGATE if conjugate else TRANSPOSED if turned else NORMAL
+    return operation, ctypes.c_void_p(array.data.ptr), leading, ctypes.c_longlong(apart)
 
 
 def _library() -> Any:

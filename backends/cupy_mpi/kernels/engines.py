@@ -9,50 +9,35 @@ from pathlib import Path
 from typing import Any
 
 from .gpu import Gpu
-from .launch import Array, Kernel, Kernels
+from .launch import Array, Binding, Kernel, Kernels
 from .on_cpu import OnCpu
 
 
-def kernels_of(source: Path, dtype: type, device: Any) -> Kernels:
+def kernels_of(source: Path, dtype: type, device: Any) -> Kernels | Twins:
     """The kernels of kernels.cu; `device` is the runtime's module of that name."""
     if device.STAND_IN == "numpy":
-        return Kernels(Twins())
+        return Twins()
     text = source.read_text(encoding="utf-8")
     return Kernels(OnStandIns(text, dtype, device) if device.STAND_IN else Gpu(text, dtype, device))
 
 
 class Twins:
-    """NumPy's kernels for all calls, on what stands for arrays of the device."""
+    """NumPy's kernels for all calls, on what stands for arrays of the device: nothing is launched."""
 
     about = "each kernel is NumPy's in place of the one in CUDA"
 
-    def has(self, kernel: str) -> bool:
-        """None."""
-        return False
+    def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
+        """The kernel of NumPy's, whatever there is in CUDA."""
+        return self.on_processor(otherwise)
 
-    def passable(self, array: Array) -> bool:
-        """None."""
-        return False
-
-    def launcher(self, kernel: str) -> Callable[..., None]:
-        """Nothing is launched."""
-        raise KeyError(kernel)
-
-    def passed(self, value: Any) -> Any:
-        """Nothing is launched."""
-        return value
-
-    def product(self, left: Array, right: Array, out: Array) -> None:
-        """Kernels have products of their own."""
-        raise NotImplementedError
-
-    def room(self, elements: int) -> Array:
-        """Nothing is launched."""
-        raise NotImplementedError
-
-    def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
+    def on_processor(self, otherwise: Kernel) -> Kernel:
         """The kernel, on what the arrays hold."""
-        kernel(*map(_values, arrays), **told)
+
+        def kernel(*arrays: Any, **told: Any) -> None:
+            otherwise(*map(_values, arrays), **told)
+
+        kernel.__name__ = otherwise.__name__
+        return kernel
 
 
 class OnStandIns(OnCpu):
@@ -66,9 +51,18 @@ class OnStandIns(OnCpu):
         """What launches a kernel, and keeps the launch where a graph is made."""
         return partial(self._device.TAPE.add, super().launcher(kernel))
 
-    def product(self, left: Array, right: Array, out: Array) -> None:
+    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """NumPy's, kept as well."""
-        self._device.TAPE.add(super().product, *map(_values, (left, right, out)))
+        self._device.TAPE.add(super().product, *map(_values, (left, right, out)), conjugate)
+
+    def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
+        """NumPy's, kept as well."""
+        run = super().transformer(lengths, count, backward)
+
+        def kept(values: Array, spectra: Array) -> None:
+            self._device.TAPE.add(run, _values(values), _values(spectra))
+
+        return kept
 
     def passed(self, value: Any) -> Any:
         """As C types of the same sizes."""

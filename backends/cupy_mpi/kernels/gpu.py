@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .cublas import Cublas
+from .cufft import Cufft
 from .launch import Array, Kernel, kernels_in
 
 
@@ -22,6 +23,7 @@ class Gpu:
         self._module: Any = None
         self._rooms: list[Array] = []
         self._cublas: Cublas | None = None
+        self._cufft: Cufft | None = None
 
     def has(self, kernel: str) -> bool:
         """Whether the text defines it."""
@@ -51,11 +53,17 @@ class Gpu:
             return self.dtype.type(value)
         return np.uint64(0 if value is None else value.data.ptr)
 
-    def product(self, left: Array, right: Array, out: Array) -> None:
+    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """cuBLAS's."""
         if self._cublas is None:
             self._cublas = Cublas(self._cp)
-        self._cublas.product(left, right, out)
+        self._cublas.product(left, right, out, conjugate)
+
+    def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
+        """A plan of cuFFT's."""
+        if self._cufft is None:
+            self._cufft = Cufft(self._cp, self.dtype.name)
+        return self._cufft.plan(lengths, count, backward)
 
     def room(self, elements: int) -> Array:
         """One array for all calls, which follow each other on one stream; what was given before stays."""

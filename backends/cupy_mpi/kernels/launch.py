@@ -55,23 +55,46 @@ class Room:
 
 
 class Matrices(NamedTuple):
-    """A matrix, or a stack of them, in a room, of that shape from an element on; `turned` swaps rows and columns."""
+    """A matrix, or a stack of them, in a room, of that shape from an element on; `turned` swaps rows and columns.
+
+    Elements are numbers of the room, or complex ones, each two numbers one behind the other.
+    """
 
     room: Room
     shape: tuple[int, ...]
     begin: int = 0
     turned: bool = False
+    complex: bool = False
 
 
 class Product(NamedTuple):
-    """out = left · right, of matrices or of stacks of them, by the library for matrices."""
+    """out = left · right, of matrices or of stacks of them, by the library for matrices.
+
+    `conjugate` says of which operands the conjugates are meant; those must be turned.
+    """
 
     left: Array | Matrices
     right: Array | Matrices
     out: Array | Matrices
+    conjugate: tuple[bool, bool] = (False, False)
 
 
-Steps = tuple[Launch | Product, ...]
+class Transform(NamedTuple):
+    """So many Fourier transforms of real values, by the library for them: spectra from values, or `backward`.
+
+    values [number, *lengths]; spectra [..., lengths[-1]//2 + 1, number] of complex numbers, the other half of which are
+    their conjugates. Nothing is divided: forward and backward multiply by prod(lengths). Backward spoils the spectra.
+    """
+
+    values: Room
+    spectra: Room
+    lengths: tuple[int, ...]
+    number: int
+    backward: bool = False
+
+
+Step = Launch | Product | Transform
+Steps = tuple[Step, ...]
 Binding = Callable[..., Steps | None]
 Kernel = Callable[..., None]
 
@@ -113,8 +136,11 @@ class Engine(Protocol):
     def passed(self, value: Any) -> Any:
         """An argument as a launch takes it: a pointer, an i64, a real or a struct of ints."""
 
-    def product(self, left: Array, right: Array, out: Array) -> None:
+    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """out = left · right."""
+
+    def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
+        """What transforms (values, spectra) as `Transform` says; all that it needs besides is there then."""
 
     def room(self, elements: int) -> Array:
         """Memory that all calls work in, one after the other."""
@@ -195,10 +221,14 @@ def _prepared(
     return tuple(_run(engine, step, places) for step in launches)
 
 
-def _run(engine: Engine, step: Launch | Product, places: dict[Room, Array]) -> tuple[Callable[..., None], Any]:
+def _run(engine: Engine, step: Step, places: dict[Room, Array]) -> tuple[Callable[..., None], Any]:
     """What does a step, and with which arguments."""
     if isinstance(step, Product):
-        return engine.product, tuple(_matrices(each, places) for each in step)
+        operands = tuple(_matrices(each, places) for each in (step.left, step.right, step.out))
+        return engine.product, (*operands, step.conjugate) if any(step.conjugate) else operands
+    if isinstance(step, Transform):
+        run = engine.transformer(step.lengths, step.number, step.backward)
+        return run, (places[step.values], places[step.spectra])
     arguments = (places[each] if isinstance(each, Room) else each for each in step.arguments)
     return engine.launcher(step.kernel), (step.blocks, step.threads, tuple(map(engine.passed, arguments)))
 
@@ -207,12 +237,15 @@ def _matrices(operand: Array | Matrices, places: dict[Room, Array]) -> Array:
     """The array that a product works on."""
     if not isinstance(operand, Matrices):
         return operand
-    array = places[operand.room][operand.begin : operand.begin + prod(operand.shape)].reshape(operand.shape)
+    memory = places[operand.room]
+    if operand.complex:
+        memory = memory.view(f"c{2 * memory.itemsize}")
+    array = memory[operand.begin : operand.begin + prod(operand.shape)].reshape(operand.shape)
     outer = range(len(operand.shape) - 2)
     return array.transpose(*outer, len(outer) + 1, len(outer)) if operand.turned else array
 
 
-def _places(engine: Engine, steps: Sequence[Launch | Product]) -> dict[Room, Array]:
+def _places(engine: Engine, steps: Sequence[Step]) -> dict[Room, Array]:
     """Where rooms are: one behind the other in the memory that all calls share."""
     arguments = (each for step in steps for each in (step.arguments if isinstance(step, Launch) else step))
     named = (each.room if isinstance(each, Matrices) else each for each in arguments)

@@ -13,12 +13,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .cublas import order
+from .cublas import order, order_of_conjugate
 from .launch import Array, Kernel, kernels_in
 
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fwrapv", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w")
@@ -73,11 +74,27 @@ class OnCpu:
             return (ctypes.c_float if self.dtype == np.float32 else ctypes.c_double)(value)
         return ctypes.c_void_p(None if value is None else value.ctypes.data)
 
-    def product(self, left: Array, right: Array, out: Array) -> None:
+    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """NumPy's, of what cuBLAS takes."""
-        for each in (left, right, out):
-            order(each)
-        np.matmul(left, right, out=out)
+        for each, turned in ((left, conjugate[0]), (right, conjugate[1]), (out, False)):
+            (order_of_conjugate if turned else order)(each)
+        np.matmul(left.conj() if conjugate[0] else left, right.conj() if conjugate[1] else right, out=out)
+
+    def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
+        """NumPy's, in the order of cuFFT's, which spoils what it transforms back."""
+        half, axes = (*lengths[:-1], lengths[-1] // 2 + 1), tuple(range(1, len(lengths) + 1))
+
+        def run(memory: Array, of_spectra: Array) -> None:
+            values = memory[: count * prod(lengths)].reshape(count, *lengths)
+            pairs = of_spectra.view(f"c{2 * of_spectra.itemsize}")
+            spectra = np.moveaxis(pairs[: count * prod(half)].reshape(*half, count), -1, 0)
+            if backward:
+                values[...] = np.fft.irfftn(spectra, lengths, axes) * prod(lengths)
+                spectra.fill(np.nan)
+            else:
+                spectra[...] = np.fft.rfftn(values, axes=axes)
+
+        return run
 
     def room(self, elements: int) -> Array:
         """Not-a-numbers, so that what is read before it is written is found; what was given before stays."""
