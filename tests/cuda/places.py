@@ -14,6 +14,7 @@ from backends.cupy_mpi.kernels.gpu import Gpu
 from backends.cupy_mpi.kernels.on_cpu import OnCpu
 from backends.cupy_mpi.runtime import emulated
 from backends.cupy_mpi.runtime.graphs import Tape
+from backends.cupy_mpi.runtime.numbers import Numbers
 
 WHERE = os.environ.get("DLC_CUDA_DEVICE", "")
 
@@ -27,8 +28,11 @@ def device() -> Any:
         on_device=lambda array: isinstance(array, cp.ndarray),
         host=lambda array: array.get(),
         copy=lambda target, source: target.set(source),
-        TAPE=Tape(),
-        GRAPHS=SimpleNamespace(cross=lambda: None),
+        RANK=SimpleNamespace(
+            tape=Tape(),
+            numbers=Numbers(lambda size: cp.zeros(size, "uint8"), lambda target, source: target.set(source)),
+            graphs=SimpleNamespace(cross=lambda: None),
+        ),
     )
 
 

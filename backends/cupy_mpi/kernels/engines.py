@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .gpu import Gpu
-from .launch import Array, Binding, Kernel, Kernels
+from .launch import Array, Binding, Changing, Kernel, Kernels
 from .on_cpu import OnCpu
 
 
@@ -49,18 +49,23 @@ class OnStandIns(OnCpu):
 
     def launcher(self, kernel: str) -> Callable[..., None]:
         """What launches a kernel, and keeps the launch where a graph is made."""
-        return partial(self._device.TAPE.add, super().launcher(kernel))
+        return partial(self._device.RANK.tape.add, super().launcher(kernel))
+
+    def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
+        """In the block that the runtime keeps up to date."""
+        array: Array = self._device.RANK.numbers.place(numbers, told, self.dtype)
+        return array
 
     def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """NumPy's, kept as well."""
-        self._device.TAPE.add(super().product, *map(_values, (left, right, out)), conjugate)
+        self._device.RANK.tape.add(super().product, *map(_values, (left, right, out)), conjugate)
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
         """NumPy's, kept as well."""
         run = super().transformer(lengths, count, backward)
 
         def kept(values: Array, spectra: Array) -> None:
-            self._device.TAPE.add(run, _values(values), _values(spectra))
+            self._device.RANK.tape.add(run, _values(values), _values(spectra))
 
         return kept
 
@@ -74,7 +79,7 @@ class OnStandIns(OnCpu):
 
     def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
         """The kernel, on what the arrays hold."""
-        self._device.GRAPHS.cross()
+        self._device.RANK.graphs.cross()
         kernel(*map(_values, arrays), **told)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .cublas import Cublas
 from .cufft import Cufft
-from .launch import Array, Kernel, kernels_in
+from .launch import Array, Changing, Kernel, kernels_in
 
 
 class Gpu:
@@ -52,6 +52,11 @@ class Gpu:
         if isinstance(value, float):
             return self.dtype.type(value)
         return np.uint64(0 if value is None else value.data.ptr)
+
+    def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
+        """In the block that the runtime keeps up to date."""
+        array: Array = self._device.RANK.numbers.place(numbers, told, self.dtype)
+        return array
 
     def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """cuBLAS's."""

@@ -32,13 +32,26 @@ ALIGNMENT = 64
 """Elements: rooms begin on multiples of them."""
 
 
+class Changing(NamedTuple):
+    """Numbers that change from step to step: `of(*told, *fixed)` of what a call is told by these names.
+
+    They lie in the device's memory, one behind the other, all of them whole (i64) or all of them not (real): the launch
+    is the same in every step, and so can be part of a graph. `of` is a function of a module, so that equal numbers of
+    several calls are one.
+    """
+
+    of: Callable[..., tuple[float, ...]]
+    told: tuple[str, ...]
+    fixed: tuple[float, ...] = ()
+
+
 class Launch(NamedTuple):
     """One launch: so many blocks of so many threads along x, y, z.
 
-    `arguments` are arrays (None is passed as NULL), rooms, whole numbers (i64 in the text), others (real) and tuples of
-    whole numbers (a struct whose members are ints). `kernel` is the function of kernels.cu, "" for the one that is
-    called as the NumPy kernel is, or an instance of a template such as `conv_direct_forward<6, 5>`; where kernels.cu
-    does not have it, the call is for NumPy.
+    `arguments` are arrays (None is passed as NULL), rooms, changing numbers (a pointer to them), whole numbers (i64 in
+    the text), others (real) and tuples of whole numbers (a struct whose members are ints). `kernel` is the function of
+    kernels.cu, "" for the one that is called as the NumPy kernel is, or an instance of a template such as
+    `conv_direct_forward<6, 5>`; where kernels.cu does not have it, the call is for NumPy.
     """
 
     arguments: tuple[Any, ...]
@@ -99,7 +112,7 @@ Binding = Callable[..., Steps | None]
 Kernel = Callable[..., None]
 
 
-def each(size: int, *arguments: Any, numbers: Sequence[float] = (), kernel: str = "") -> Steps:
+def each(size: int, *arguments: Any, numbers: Sequence[float | Changing] = (), kernel: str = "") -> Steps:
     """A launch with a thread an element: NAME(arguments…, size, numbers…). None where there are no elements."""
     if not size:
         return ()
@@ -136,6 +149,9 @@ class Engine(Protocol):
     def passed(self, value: Any) -> Any:
         """An argument as a launch takes it: a pointer, an i64, a real or a struct of ints."""
 
+    def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
+        """Where these numbers are. They follow the steps where what they are made of does: see `follows` below."""
+
     def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """out = left · right."""
 
@@ -171,11 +187,13 @@ class Kernels:
         def kernel(*arrays: Any, **told: Any) -> None:
             key = tuple(map(id, arrays))
             call = prepared.get(key)
-            if call is None or call.told != told:
+            if call is None or not call.serves(told):
                 kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
-                call = prepared[key] = _Call(kept, told, _prepared(engine, name, binding, arrays, told))
+                call = prepared[key] = _Call(kept, *_prepared(engine, name, binding, arrays, told))
+            for each in call.followed:
+                told[each].follow()
             if call.runs is None:
-                engine.otherwise(otherwise, arrays, told)
+                engine.otherwise(otherwise, arrays, _plain(told))
                 return
             for run, arguments in call.runs:
                 run(*arguments)
@@ -187,7 +205,7 @@ class Kernels:
         """One of NumPy's, which works on copies of the arrays."""
 
         def kernel(*arrays: Any, **told: Any) -> None:
-            self.engine.otherwise(otherwise, arrays, told)
+            self.engine.otherwise(otherwise, arrays, _plain(told))
 
         kernel.__name__ = otherwise.__name__
         return kernel
@@ -198,30 +216,62 @@ Runs = tuple[tuple[Callable[..., None], tuple[Any, ...]], ...]
 
 
 class _Call(NamedTuple):
-    """A call for certain arrays, as it was told last; without `runs` it is for NumPy."""
+    """A call for certain arrays, as it was told last; without `runs` it is for NumPy.
+
+    Of what is told by the names `followed` the value does not matter: the numbers made of it follow the steps.
+    `numbers` is where these and others that change are, kept for as long as the call is.
+    """
 
     arrays: tuple[object, ...]
     told: dict[str, Any]
-    runs: Runs | None
+    runs: Runs | None = None
+    followed: frozenset[str] = frozenset()
+    numbers: tuple[Array, ...] = ()
+
+    def serves(self, told: dict[str, Any]) -> bool:
+        """Whether it is the same call."""
+        if not self.followed:
+            return self.told == told
+        return self.told == _without(told, self.followed)
+
+
+def follows(value: Any) -> str:
+    """What of a step a number that is told stands for, if it follows the steps: such numbers are the runtime's."""
+    return getattr(value, "follows", "")
+
+
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    """What NumPy's kernels are told: numbers as such, for NumPy takes those that follow the steps for f64."""
+    return {name: value.plain if follows(value) else value for name, value in told.items()}
+
+
+def _without(told: dict[str, Any], followed: frozenset[str]) -> dict[str, Any]:
+    """What is told, with what follows the steps by what it follows."""
+    return {name: follows(value) if name in followed else value for name, value in told.items()}
 
 
 def _prepared(
     engine: Engine, name: str, binding: Binding, arrays: tuple[Array | None, ...], told: dict[str, Any]
-) -> Runs | None:
-    """What a call runs; None where it is for NumPy."""
+) -> tuple[Any, ...]:
+    """The fields of a call but its arrays."""
     if not all(engine.passable(each) for each in arrays if each is not None):
-        return None
+        return (told,)
     steps = binding(*arrays, **told)
     if steps is None:
-        return None
+        return (told,)
     launches = [step._replace(kernel=step.kernel or name) if isinstance(step, Launch) else step for step in steps]
     if not all(engine.has(step.kernel) for step in launches if isinstance(step, Launch)):
-        return None
-    places = _places(engine, launches)
-    return tuple(_run(engine, step, places) for step in launches)
+        return (told,)
+    named = [each for step in launches if isinstance(step, Launch) for each in step.arguments]
+    numbers = {each: engine.changing(each, told) for each in named if isinstance(each, Changing)}
+    stuck = {name for each in numbers if not all(follows(told[name]) for name in each.told) for name in each.told}
+    followed = frozenset(name for each in numbers for name in each.told) - stuck
+    places: dict[Any, Array] = {**_places(engine, launches), **numbers}
+    runs = tuple(_run(engine, step, places) for step in launches)
+    return _without(told, followed), runs, followed, tuple(numbers.values())
 
 
-def _run(engine: Engine, step: Step, places: dict[Room, Array]) -> tuple[Callable[..., None], Any]:
+def _run(engine: Engine, step: Step, places: dict[Any, Array]) -> tuple[Callable[..., None], Any]:
     """What does a step, and with which arguments."""
     if isinstance(step, Product):
         operands = tuple(_matrices(each, places) for each in (step.left, step.right, step.out))
@@ -229,11 +279,11 @@ def _run(engine: Engine, step: Step, places: dict[Room, Array]) -> tuple[Callabl
     if isinstance(step, Transform):
         run = engine.transformer(step.lengths, step.number, step.backward)
         return run, (places[step.values], places[step.spectra])
-    arguments = (places[each] if isinstance(each, Room) else each for each in step.arguments)
+    arguments = (places[each] if isinstance(each, Room | Changing) else each for each in step.arguments)
     return engine.launcher(step.kernel), (step.blocks, step.threads, tuple(map(engine.passed, arguments)))
 
 
-def _matrices(operand: Array | Matrices, places: dict[Room, Array]) -> Array:
+def _matrices(operand: Array | Matrices, places: dict[Any, Array]) -> Array:
     """The array that a product works on."""
     if not isinstance(operand, Matrices):
         return operand

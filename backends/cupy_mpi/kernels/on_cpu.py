@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .cublas import order, order_of_conjugate
-from .launch import Array, Kernel, kernels_in
+from .launch import Array, Changing, Kernel, kernels_in
 
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fwrapv", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w")
 
@@ -73,6 +73,11 @@ class OnCpu:
         if isinstance(value, float):
             return (ctypes.c_float if self.dtype == np.float32 else ctypes.c_double)(value)
         return ctypes.c_void_p(None if value is None else value.ctypes.data)
+
+    def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
+        """As they are for the call at hand."""
+        values = numbers.of(*(told[name] for name in numbers.told), *numbers.fixed)
+        return np.array(values, np.int64 if isinstance(values[0], int) else self.dtype)
 
     def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """NumPy's, of what cuBLAS takes."""

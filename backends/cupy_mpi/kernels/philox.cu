@@ -13,9 +13,10 @@ __device__ unsigned random_word(unsigned step, unsigned row, unsigned column, un
 
 /* y = x mask scale; an element is kept where its number, of 24 bits, is not below the threshold. */
 extern "C" __global__ void dropout_forward(
-    const real *x, real *y, unsigned char *mask, i64 size, i64 columns, i64 first, i64 step, i64 k0, i64 k1,
+    const real *x, real *y, unsigned char *mask, i64 size, i64 columns, i64 first, const i64 *now, i64 k0, i64 k1,
     i64 threshold, real scale)
 {
+    const i64 step = *now;
     EACH(i, size) {
         const unsigned word = random_word(step, first + i / columns, i % columns, k0, k1);
         const bool kept = (word >> 8) >= threshold;

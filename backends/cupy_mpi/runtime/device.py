@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .failures import ProgramError
-from .graphs import Graph, Graphs, Tape
+from .graphs import Call, Graph, Graphs, Tape
+from .numbers import Numbers
 
 if TYPE_CHECKING:
     from .collectives import Step
@@ -84,30 +86,39 @@ def begin(rank: int) -> str:
         ) from None
     local = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), rank)
     cp.cuda.Device(local % count).use()
-    cp.cuda.Stream(non_blocking=True).use()
+    RANK.begin()
+    Rank.begun = True
     name = cp.cuda.runtime.getDeviceProperties(local % count)["name"].decode()
     return f"{name}, {count} of them on this node; messages go through pinned memory"
 
 
 # --- what a step launches --------------------------------------------------------------------------------------------
 
-TAPE = Tape()
-"""What kernels are launched through where the CUDA text runs on the processor."""
 
-
-def _captured(call: Callable[[], None]) -> Graph | None:
+def _captured(call: Callable[[], bool]) -> Graph | None:
     """What a call launches on the current stream, launched once; None where it does what no graph can."""
     stream = cp.cuda.get_current_stream()
-    stream.begin_capture()
+    RANK.numbers.hold()
     try:
-        call()
-        graph = stream.end_capture()
-    except cp.cuda.runtime.CUDARuntimeError:
-        if stream.is_capturing():
-            stream.end_capture()
+        stream.begin_capture()
+        whole = call()
+    except RuntimeError:  # CuPy's own for what it refuses, the runtime's for what invalidates the capture
+        whole = False
+    finally:
+        graph = _ended(stream)
+        RANK.numbers.release()
+    if graph is None or not whole:
         return None
     graph.launch(stream)
     return Launched(graph, stream)
+
+
+def _ended(stream: Any) -> Any:
+    """The graph of a capture that ends here; None where there is none, because it was invalidated."""
+    try:
+        return stream.end_capture()
+    except cp.cuda.runtime.CUDARuntimeError:
+        return None
 
 
 class Launched(NamedTuple):
@@ -121,17 +132,26 @@ class Launched(NamedTuple):
         self.graph.launch(self.stream)
 
 
-GRAPHS = Graphs(TAPE.capture if STAND_IN else _captured)
-if STAND_IN:
-    cp.ndarray.noted = GRAPHS.cross  # what is no launch of a kernel is on no tape
+def run(calls: Sequence[tuple[Any, ...]], ended: Callable[[str], None], apart: bool = False) -> None:
+    """Functions of a step, each with its arrays, on a microbatch: those that can be as graphs of what they launch.
 
-
-def run(function: Callable[..., None], arrays: tuple[Any, ...], at: Any, place: Any) -> None:
-    """One of a step's functions, on its arrays: as a graph of what it launches, where it can be one."""
-    if STAND_IN == "numpy" or os.environ.get("DLC_GRAPHS") == "no":
-        function(*arrays, at, place)
+    `ended` is told the names of those that are over; `apart`: of each alone, and when the device is done with it.
+    """
+    found = [Call(*each) for each in calls]
+    if found:
+        RANK.numbers.follow(found[0].at)
+    if apart or STAND_IN == "numpy" or os.environ.get("DLC_GRAPHS") == "no":
+        for call in found:
+            if STAND_IN == "numpy":
+                call.function(*call.arrays, call.at, call.place)
+            else:
+                RANK.graphs.alone(call)
+            if apart:
+                settle()
+            ended(call.name)
     else:
-        GRAPHS.run(function, arrays, at, place)
+        RANK.graphs.run(found)
+        ended(" ".join(call.name for call in found))
 
 
 # --- arrays --------------------------------------------------------------------------------------------------------
@@ -139,6 +159,7 @@ def run(function: Callable[..., None], arrays: tuple[Any, ...], at: Any, place: 
 
 def zeros(elements: int, dtype: npt.DTypeLike) -> Array:
     """A flat array of the device."""
+    RANK.graphs.cross()
     return cp.zeros(elements, dtype)
 
 
@@ -162,7 +183,7 @@ def copy(target: Array, source: Array) -> None:
     if on_device(target) and on_device(source):
         np.copyto(target, source)
         return
-    GRAPHS.cross()
+    RANK.graphs.cross()
     if not on_device(target):
         np.copyto(target, source.get() if on_device(source) else source)
     elif target.flags.c_contiguous and target.shape == source.shape and target.dtype == source.dtype:
@@ -175,7 +196,7 @@ def host(array: Array) -> Array:
     """The same elements where the processor can read them; who writes them puts them back with `copy`."""
     if not on_device(array):
         return array
-    GRAPHS.cross()
+    RANK.graphs.cross()
     return array.get()
 
 
@@ -194,16 +215,22 @@ class Pinned:
     def __init__(self) -> None:
         self._free: dict[int, list[Array]] = {}
         self._of: dict[int, tuple[Array, Array]] = {}
+        self._given: list[tuple[Any, Array]] = []
 
     def take(self, like: Array) -> Array:
         """An array of the processor like one of the device."""
+        while self._given and self._given[0][0].done:
+            self.give(self._given.pop(0)[1])
         free = self._free.get(like.nbytes)
         memory = free.pop() if free else _pinned(like.nbytes)
         return memory[: like.nbytes].view(like.dtype).reshape(like.shape)
 
-    def give(self, array: Array) -> None:
-        """It may be taken again."""
-        self._free.setdefault(array.nbytes, []).append(array.reshape(-1).view(np.uint8))
+    def give(self, array: Array, event: Any = None) -> None:
+        """It may be taken again; behind an event of the device, where there is one."""
+        if event is None:
+            self._free.setdefault(array.nbytes, []).append(array.reshape(-1).view(np.uint8))
+        else:
+            self._given.append((event, array))
 
     def of(self, array: Array) -> Array:
         """The one that belongs to an array of the device, for as long as that is there."""
@@ -212,7 +239,41 @@ class Pinned:
         return self._of[id(array)][1]
 
 
-PINNED = Pinned()
+def _put(target: Array, source: Array) -> None:
+    """The elements of an array of the processor, which may change then, to one of the device, both in one piece."""
+    if STAND_IN:
+        target.set(source)
+        return
+    room = RANK.pinned.take(target)
+    room[...] = source
+    target.data.copy_from_host_async(pointer(room), target.nbytes)
+    RANK.pinned.give(room, cp.cuda.get_current_stream().record())
+
+
+class Rank(threading.local):
+    """What a rank of the job has of its own: all of them may be threads of one process (`--rehearse`).
+
+    `tape` is what kernels are launched through where the CUDA text runs on the processor.
+    """
+
+    begun = False
+    """Whether the GPU is taken, so that further threads can begin."""
+
+    def __init__(self) -> None:
+        if self.begun:
+            self.begin()
+        self.tape, self.pinned = Tape(), Pinned()
+        self.graphs = Graphs(self.tape.capture if STAND_IN else _captured)
+        self.numbers = Numbers(lambda size: cp.zeros(size, np.uint8), _put)
+
+    def begin(self) -> None:
+        """Its launches go to a stream of its own."""
+        cp.cuda.Stream(non_blocking=True).use()
+
+
+RANK = Rank()
+if STAND_IN:
+    cp.ndarray.noted = lambda: RANK.graphs.cross()  # what is no launch of a kernel is on no tape
 
 
 def _pinned(size: int) -> Array:
@@ -225,9 +286,9 @@ def staging(array: Array) -> Array:
     """Where the processor writes what is to be in an array: `copy` brings it there if this is not the array itself."""
     if not on_device(array):
         return array
-    GRAPHS.cross()
+    RANK.graphs.cross()
     settle()  # what was written here before may still be on its way
-    return PINNED.of(array)
+    return RANK.pinned.of(array)
 
 
 def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
@@ -235,19 +296,19 @@ def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
     sent, received = step.sent, step.received
     if not on_device(sent) and not on_device(received):
         return step, None
-    GRAPHS.cross()
+    RANK.graphs.cross()
     if on_device(sent):
-        sent = PINNED.take(step.sent)
+        sent = RANK.pinned.take(step.sent)
         copy(sent, step.sent)
     if on_device(received):
-        received = PINNED.take(step.received)
+        received = RANK.pinned.take(step.received)
 
     def land() -> None:
         if received is not step.received:
             copy(step.received, received)
             settle()
-            PINNED.give(received)
+            RANK.pinned.give(received)
         if sent is not step.sent:
-            PINNED.give(sent)
+            RANK.pinned.give(sent)
 
     return step._replace(sent=sent, received=received, more=()), land

@@ -47,7 +47,7 @@ collectives.py
 
 device.py (another one in programs on GPUs)
     zeros(elements, dtype) -> array;  copy(target, source);  host(array) -> array   of the device, between it and here
-    run(function, arrays, at, place) -> None                              one of a step's functions
+    run(calls, ended, apart=False) -> None                                functions of a step
 
 guard.py
     require_finite(world, loss: float, step: int, local: float | None = None, what: str = "loss") -> None

@@ -7,7 +7,7 @@ arrays they do through these functions, wherever arrays of the device and of the
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -63,9 +63,11 @@ def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
     return step, None
 
 
-def run(function: Callable[..., None], arrays: tuple[Any, ...], at: Any, place: Any) -> None:
-    """One of a step's functions, on its arrays."""
-    function(*arrays, at, place)
+def run(calls: Sequence[tuple[Any, ...]], ended: Callable[[str], None], apart: bool = False) -> None:
+    """Functions of a step, each with its arrays, on a microbatch; `ended` is told the name of each that is over."""
+    for function, arrays, at, place in calls:
+        function(*arrays, at, place)
+        ended(function.__name__)
 
 
 def settle() -> None:

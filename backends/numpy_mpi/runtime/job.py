@@ -54,16 +54,20 @@ class Job:
         self._gauge = Gauge(blocks_of(memory for each in (*kept, self._arrays) for memory in each.memory()))
         self.tensors = Tensors(place, self.tables, self.w, self.s, self.g, dtype)
         self.last = place.stage == last
+        self._apart = False
         self._last, self._outputs = last, outputs
 
     def run(self, schedule: str, batch: Sequence[At]) -> None:
         """The functions of a schedule on a batch's microbatches, and how long each took."""
-        for function, at, slot in self.stage.steps(schedule, batch):
-            device.run(function, (self._arrays.at(at.samples, slot), self.w, self.g, self.s), at, self.place)
-            self.profile.lap(function.__name__)
+        calls = [
+            (function, (self._arrays.at(at.samples, slot), self.w, self.g, self.s), at, self.place)
+            for function, at, slot in self.stage.steps(schedule, batch)
+        ]
+        device.run(calls, self.profile.lap, self._apart)
 
     def measure(self, options: Options) -> None:
         """Begin to measure what the process grows by, where that is asked for: in steps, up to an evaluation."""
+        self._apart = options.profile
         if options.profile:
             self._gauge.begin()
 
