@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from itertools import product
+from typing import Any, cast
 
 import numpy as np
 
-from backends.cupy_mpi.kernels.launch import Launch, Steps
+from backends.cupy_mpi.kernels.launch import Launch, Product
 from backends.cupy_mpi.source import has_templates
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
@@ -21,6 +22,9 @@ NUMPY_TYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u8": np.u
 
 AT_RUN_TIME = {"count": 1, "position": 0, "first": 0, "step": 0, "lr": 0.5, "key": (0, 0)}
 """What stands for values that only a run knows; no template depends on one."""
+
+PADS = "pads"
+"""Which of its pads a part of an image has is known where it runs, and templates may depend on it."""
 
 
 def bindings(kernel: Kernel) -> str:
@@ -47,18 +51,36 @@ def instances(emission: Emission) -> dict[str, tuple[str, ...]]:
     return {name: tuple(ops) for name, ops in sorted(found.items())}
 
 
-def _steps(emission: Emission, made: Compute, role: Role) -> Steps:
-    """What a call is said to be computed by, on the rank with the largest part."""
+def _steps(emission: Emission, made: Compute, role: Role) -> Iterator[Launch | Product]:
+    """What a call is said to be computed by, on the rank with the largest part, with all pads that parts may have."""
     kernel = emission.kernel(made)
     bound = binding(kernel) if has_templates(kernel.module) else None
     names = (*made.inputs, *made.outputs, *made.workspaces)
     if bound is None or "origin" in made.runtime or any(name in role.unstored for name in names):
-        return ()
+        return
     arrays = list(_stand_ins(made, role, names))
-    told: dict[str, Any] = {**dict(made.attrs), **{name: AT_RUN_TIME[name] for name in made.runtime}}
+    decided = {name: AT_RUN_TIME[name] for name in made.runtime if name != PADS}
+    told: dict[str, Any] = {**dict(made.attrs), **decided}
     if made.layout:
         told["layout"] = made.layout
-    return bound(*arrays, **told) or ()
+    for pad in _pads(made, role):
+        yield from bound(*arrays, **{**told, **pad}) or ()
+
+
+def _pads(made: Compute, role: Role) -> Iterator[dict[str, Any]]:
+    """The pads of a call: of parts along an axis those of the whole at its outer borders, and none elsewhere."""
+    around = dict(made.attrs).get("pad")
+    if PADS not in made.runtime or not isinstance(around, tuple):
+        yield {}
+        return
+    images = [buffer for buffer in map(role.buffer, (*made.inputs, *made.outputs)) if buffer.type.batched]
+    cut = {image.type.names.index(axis) - 2 for image in images for axis in image.placement if axis in image.type.names}
+    ways = (
+        dict.fromkeys([(before, after), (before, 0), (0, after), (0, 0)] if at in cut else [(before, after)])
+        for at, (before, after) in enumerate(cast("tuple[tuple[int, int], ...]", around))
+    )
+    for each in product(*ways):
+        yield {"pad": each}
 
 
 def _stand_ins(made: Compute, role: Role, names: tuple[str, ...]) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from backends.cupy_mpi.calls import binding, bindings, instances
 from backends.cupy_mpi.source import file_text
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.mesh.roles import element_type
 from backends.numpy_mpi.text import call, import_line
 from dlc.ir.program import Compute
 
@@ -98,7 +99,7 @@ def cuda_kernels(emission: Emission) -> Kernels:
                 if isinstance(made, Compute):
                     ops.setdefault(emission.kernel(made), {})[made.address] = None
     calls = {kernel: tuple(addresses) for kernel, addresses in ops.items()}
-    return Kernels(calls, instances(emission), emission.program.dtype)
+    return Kernels(calls, instances(emission), element_type(emission))
 
 
 def _named(ops: tuple[str, ...]) -> tuple[str, ...]:

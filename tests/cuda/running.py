@@ -25,12 +25,12 @@ class Trained:
         return same and all(np.array_equal(self.weights[name], other.weights[name]) for name in self.weights)
 
 
-def trained(folder: Path, *arguments: str, steps: int = 4) -> Trained:
+def trained(folder: Path, *arguments: str, steps: int = 4, timeout: float = 90) -> Trained:
     """Some steps of all ranks in one process."""
     file = folder.parent / "weights.npz"
     command = [sys.executable, "-I", str(folder / "train.py"), "--rehearse", "--steps", str(steps), "--json"]
     ran = subprocess.run(
-        [*command, "--save", str(file), *arguments], capture_output=True, text=True, timeout=90, check=False
+        [*command, "--save", str(file), *arguments], capture_output=True, text=True, timeout=timeout, check=False
     )
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout.splitlines()[-1])

@@ -11,26 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlc.data_sets import LOADABLE
 from dlc.driver import Compiled, Options, Source, compile_job, context_of, emit_files, read
 from dlc.folders import write_folder
-from dlc.ir.request import Request
 from dlc.ir.training import Choice
 from dlc.measure import BOUNDS, SPREAD_FACTOR, Judgement, Step, judge_step, worst
 from dlc.verification import without_rounding
-from passes.context import Context
 from passes.set_precision import set_precision
 from tests.oracle.programs import Arrays, EmittedProgram, Observed
 from tests.oracle.torch_graph import DTYPES, REFERENCED, TorchNetwork, TorchTraining
+from tests.specs.emittable import emittable
 
 STEPS = 5
 NOISE = {"f64": 3, "f32": 8}
 """How often PyTorch's own spread is drawn. In float32 a unit near a kink falls to its other side now and then, in a few
 draws of many: the spread is known only once some have."""
-
-SYNTHETIC = (("samples", 1024), ("classes", 10), ("test", 0.2), ("shuffle", True), ("last", "drop"))
-BATCHES = 8
-"""So many batches of synthetic samples suffice, a fifth of them for predictions."""
 
 SGD = Choice("sgd", (("momentum", 0.9), ("nesterov", False), ("weight_decay", 0.0)))
 
@@ -54,19 +48,6 @@ def compiled_for(source: Source, precision: str, optimizer: Choice | None = None
     if optimizer is not None or context.training.optimizer.kind not in REFERENCED:
         context = context.with_(training=replace(context.training, optimizer=optimizer or SGD))
     return compile_job(source, job, context, options)
-
-
-def emittable(context: Context, batch: int) -> Context:
-    """Without what programs cannot honour yet and no step's numbers depend on: the plan block, checkpoints, and data
-    sets without a reader, for which synthetic samples stand in. Of those there are a few batches."""
-    training, data = context.training, context.training.data
-    if data.kind == "synthetic" or data.kind not in LOADABLE:
-        given = dict(data.arguments if data.kind == "synthetic" else SYNTHETIC)
-        samples = given["samples"]
-        assert isinstance(samples, int)
-        data = Choice("synthetic", tuple((given | {"samples": min(samples, BATCHES * batch)}).items()))
-    request = Request(context.request.network, context.request.cluster)
-    return context.with_(training=replace(training, data=data, checkpoint=None), request=request)
 
 
 def compare(

@@ -132,11 +132,12 @@ def skipped(steps: npt.NDArray[Any], step: int) -> bool:
     `steps` has how many good ones are in a row, how many were skipped in a row and in all, the same on all ranks;
     ProgramError where these are too many for the scale to be the cause.
     """
-    if steps[1] >= SKIPS:
+    in_a_row = int(steps[1])
+    if in_a_row >= SKIPS:
         raise ProgramError(
             f"the gradients are infinite or not a number in step {step} and the {SKIPS - 1} before it",
             code="E0718",
             notes=("each of these steps was skipped, whatever the loss scale",),
             help="a smaller learning rate, or `clip = norm(1.0)`, often helps; `compute = bf16` has the range of f32",
         )
-    return bool(steps[1])
+    return bool(in_a_row)
