@@ -139,7 +139,10 @@ def _file(source: Source, device: Device) -> Profile | None:
         return None
     try:
         with open(os.path.join(source.spec.root, device.profile), encoding="utf-8") as stream:
-            return read_profile(json.load(stream))
+            found = read_profile(json.load(stream))
+        if found.fingerprint and found.kind != device.kind:
+            raise ValueError(f"it is of a {found.kind}, the device is of kind {device.kind}")
+        return found
     except OSError as error:
         cause = error.strerror or str(error)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

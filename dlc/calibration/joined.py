@@ -18,6 +18,8 @@ def joined(old: Profile, new: Profile) -> Profile:
         replace(
             new,
             call=new.call if new.call is not None else old.call,
+            launch=new.launch if new.launch is not None else old.launch,
+            copies=_rows(old.copies, new.copies, lambda each: each.way),
             own=new.own if new.own is not None else old.own,
             bandwidth=new.bandwidth or old.bandwidth,
             gemm=_rows(old.gemm, new.gemm, lambda table: (table.dtype, table.threads)),

@@ -86,7 +86,7 @@ class Findings:
             gemm=tuple(_table(dtype, threads, found) for (dtype, threads), found in self.products.items()),
             samples=tuple(_sample(threads, timing) for threads, timing in self.kernels),
             rates=tuple(self._rates()) if one and self.copies else (),
-            messages=tuple(_messages(self.messages)),
+            messages=tuple(messages_of(self.messages)),
             fingerprint=tuple(fingerprint().items()),
             own=self.own,
         )
@@ -244,7 +244,7 @@ def _table(dtype: str, threads: int, found: Sequence[Timing]) -> GemmTable:
     return GemmTable(dtype, points.GEMM, points.GEMM, points.GEMM, grid, threads)
 
 
-def _messages(found: Sequence[Message]) -> Iterator[Messages]:
+def messages_of(found: Sequence[Message]) -> Iterator[Messages]:
     """By collective, algorithm and ranks; those of one size that were too unsteady are left out."""
     kinds = dict.fromkeys((each.kind, each.algorithm, each.ranks) for each in found)
     for kind, algorithm, ranks in kinds:
@@ -255,14 +255,22 @@ def _messages(found: Sequence[Message]) -> Iterator[Messages]:
 
 def with_spread(made: Profile) -> Profile:
     """The profile with what leaving one out shows of kernels that take long, in the mean: steps are made of them."""
+    device = CORE if made.kind == "cpu" else _gpu(made)
     keys = dict.fromkeys((s.op, s.stage, s.algorithm, s.layout, s.kernels) for s in made.samples)
     errors: list[float] = []
     for op, stage, algorithm, layout, kernels in keys:
-        known = factors(op, stage, algorithm, layout, replace(CORE, kernels=kernels), made)
+        known = factors(op, stage, algorithm, layout, replace(device, kernels=kernels or device.kernels), made)
         if known is not None:
             pairs = zip(known.places, known.errors, strict=False)
             errors += [error for where, error in pairs if where.seconds > log2(LONG)]
     return replace(made, spread=2.0 ** (sum(errors) / len(errors)) - 1.0 if errors else ANALYTIC_SPREAD)
+
+
+def _gpu(made: Profile) -> Device:
+    """What stands for a GPU as a profile has it."""
+    known = made.rates[0] if made.rates else Rates(1, (), 1e12)
+    compute = {"f32": max(1.0, known.bandwidth), **dict(known.compute)}
+    return Device("gpu", "gpu", 0, known.bandwidth, tuple(compute.items()), made.call or 0.0, known.threads)
 
 
 def _threads(count: int) -> str:

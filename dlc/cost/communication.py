@@ -19,7 +19,7 @@ def processing(device: Device, profile: Profile | None = None) -> Processing:
     With the allreduces that were measured, among processes of one machine.
     """
     call = PYTHON_EXCHANGE if device.kind == "cpu" else device.launch
-    messages = profile.messages if profile is not None and device.kind == "cpu" else ()
+    messages = profile.messages if profile is not None and device.kind == profile.kind else ()
     measured = (Measured(m.algorithm, m.ranks, m.seconds, m.spread) for m in messages if m.kind == "allreduce")
     return Processing(call, 3.0 / device.bandwidth, 2.0 / device.bandwidth, tuple(measured))
 

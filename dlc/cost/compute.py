@@ -22,7 +22,7 @@ from dlc.cost.rates import arithmetic_rate, memory_rate
 from dlc.ir.plan import ANALYTIC_SPREAD, Figure
 from dlc.ir.tensor import TensorType
 from dlc.ops import operator as operator_of
-from dlc.ops.extents import chosen, nothing, smaller
+from dlc.ops.extents import chosen, larger, nothing, smaller
 from dlc.ops.operator import Operator, Shapes
 
 Source = Literal["measured", "interpolated", "analytic"]
@@ -162,7 +162,8 @@ def _fit(sample: Sample, device: Device, profile: Profile) -> tuple[Place, float
         if op is None:
             return None
         parts = kernel(op, sample.stage, sample.shapes, sample.algorithm, sample.layout, rated)
-    found = summed(parts, element_type(sample.shapes), replace(rated, cores=sample.threads), profile)
+    rated = replace(rated, cores=sample.threads) if device.kind == "cpu" else rated
+    found = summed(parts, element_type(sample.shapes), rated, profile)
     return found.place(inner_extent(sample.shapes, sample.layout)), sample.seconds / found.seconds
 
 
@@ -211,7 +212,10 @@ def _rate(part: Phase, dtype: str, device: Device, profile: Profile | None) -> f
     alone = device.kind == "cpu" and device.kernels == "c" and device.cores > 1 and part.unit == "matrix"
     threads = 1 if alone else device.cores
     if profile is not None and part.unit == "matrix" and part.extents is not None:
-        measured = profile.gemm_rate(dtype, *part.extents, threads=threads)
+        m, n, k = part.extents
+        if device.kind != "cpu":  # products that one kernel makes fill the device together
+            m, n = smaller(m, n) * part.products, larger(m, n)
+        measured = profile.gemm_rate(dtype, m, n, k, threads=threads)
         if measured is not None:
             return measured * part.share
     return arithmetic_rate(part, dtype, device) / (device.cores if alone else 1)

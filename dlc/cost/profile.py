@@ -9,6 +9,10 @@ device uses it. It has
 * `kernels`: how long kernels took on certain shapes;
 * `messages`: how long collectives took among processes of this machine.
 
+That of a GPU (`dlc calibrate --gpu`) is of `kind` gpu: `call` is what a kernel costs in a CUDA graph besides its work,
+`launch` what it costs when it is launched by itself, `copies` are those between the device and pinned memory of its
+host, messages begin and end on devices, and `rates` tell of all multiprocessors, in the place of threads.
+
 A kernel measured on these very shapes and attributes counts as `measured`. Another is priced by its phases, with
 `rate` of a matrix product linearly between neighbours in the logarithms of m, n and k, `rate` of memory in that of the
 run; above a table its edge's rate, below it its edge's time: a weight is read whole for one sample as for six. What
@@ -108,6 +112,14 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """Seconds of copies `to` a device from pinned memory, or back `from` it, by their bytes, rising."""
+
+    way: str
+    seconds: tuple[tuple[float, float], ...]  # (bytes, seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class Own:
     """What an emitted program does besides its kernels, in seconds of one thread.
 
@@ -136,6 +148,9 @@ class Profile:
     messages: tuple[Messages, ...] = ()
     fingerprint: tuple[tuple[str, str], ...] = ()
     own: Own | None = None
+    kind: str = "cpu"
+    launch: float | None = None
+    copies: tuple[Copied, ...] = ()
     _kernels: dict[KernelKey, list[Sample]] = field(init=False, repr=False, compare=False)
     _by_pass: dict[tuple[str, str], list[Sample]] = field(init=False, repr=False, compare=False)
     _rated: dict[tuple[Device, int], Device] = field(init=False, repr=False, compare=False)
@@ -157,7 +172,8 @@ class Profile:
     def kernel(self, op: str, stage: str, algorithm: str, layout: str, shapes: Shapes, device: Device) -> Figure | None:
         """The time measured for exactly this kernel, these shapes and attributes, with the device's threads."""
         for found in self._kernels.get(_key(op, stage, algorithm, layout, shapes), ()):
-            if found.kernels in ("", device.kernels) and found.threads == device.cores:
+            threads = device.cores if device.kind == "cpu" else found.threads
+            if found.kernels in ("", device.kernels) and found.threads == threads:
                 return Figure(found.seconds, "measured", "compute", found.spread)
         return None
 
@@ -185,7 +201,10 @@ class Profile:
         return []
 
     def rated(self, device: Device, threads: int) -> Device:
-        """The device with what so many of its threads were measured to reach, or the next number of them below."""
+        """The device with what so many of its threads were measured to reach, or the next number of them below.
+
+        Of a GPU the number of multiprocessors, where the cluster does not say.
+        """
         known = self._rated.get((device, threads))
         if known is None:
             rates = max((r for r in self.rates if r.threads <= max(1, threads)), key=lambda r: r.threads, default=None)
@@ -193,6 +212,8 @@ class Profile:
             if rates is not None and device.kind == "cpu":
                 compute = tuple({**dict(device.compute), **dict(rates.compute)}.items())
                 known = replace(device, cores=rates.threads, compute=compute, bandwidth=rates.bandwidth)
+            elif device.kind == self.kind == "gpu" and device.cores == 1 and self.rates:
+                known = replace(device, cores=self.rates[0].threads)
             self._rated[device, threads] = known
         return known
 

@@ -11,6 +11,9 @@
                   "outputs": ["f32[…]"], "seconds": 0.0021, "spread": 0.03}, …],
      "messages": [{"kind": "allreduce", "algorithm": "ring", "ranks": 2, "seconds": [[1024, 1.1e-5], …]}, …]}
 
+That of a GPU has `"kind": "gpu"`, `"launch": 4.1e-6` and
+`"copies": [{"way": "to", "seconds": [[4096, 9e-6], …]}, {"way": "from", …}]` besides.
+
 Of a kernel `algorithm`, `layout`, `kernels` (any family), `threads` (1), `attrs` and `spread` (0) may be left out, of a
 document everything but `schema` and `device`.
 """
@@ -22,12 +25,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dlc.cost.profile import GemmTable, Messages, Own, Profile, Rates, Sample
+from dlc.cost.profile import Copied, GemmTable, Messages, Own, Profile, Rates, Sample
 from dlc.ir.plan import ANALYTIC_SPREAD
 from dlc.ir.tensor import DTYPE_BYTES, Axis, TensorType
 from dlc.ops.operator import Shapes
 
 SCHEMA = 2
+KINDS, WAYS = ("cpu", "gpu"), ("to", "from")
+"""Of devices, and of copies between one and its host."""
 
 KNOWN = {
     "a profile": (
@@ -42,7 +47,9 @@ KNOWN = {
         "gemm",
         "kernels",
         "messages",
+        *("kind", "launch", "copies"),
     ),
+    "a row of `copies`": ("way", "seconds"),
     "`own`": ("step", "call", "cold", "load", "spread"),
     "a row of `rates`": ("threads", "compute", "bandwidth"),
     "a row of `bandwidth`": ("run", "rate"),
@@ -75,7 +82,23 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         tuple(_messages(row) for row in document.get("messages", ())),
         tuple((str(name), str(value)) for name, value in document.get("fingerprint", {}).items()),
         _own(document["own"]) if document.get("own") is not None else None,
+        _kind(document.get("kind", "cpu")),
+        _amount("launch", document["launch"]) if document.get("launch") is not None else None,
+        tuple(_copied(row) for row in document.get("copies", ())),
     )
+
+
+def _kind(value: Any) -> str:
+    if value not in KINDS:
+        raise ValueError(f"`kind` is {' or '.join(KINDS)}, not {value!r}")
+    return str(value)
+
+
+def _copied(row: Mapping[str, Any]) -> Copied:
+    _known("a row of `copies`", row)
+    if row["way"] not in WAYS:
+        raise ValueError(f"`way` is {' or '.join(WAYS)}, not {row['way']!r}")
+    return Copied(row["way"], tuple(sorted((float(size), _amount("seconds", taken)) for size, taken in row["seconds"])))
 
 
 def _own(row: Mapping[str, Any]) -> Own:
@@ -117,6 +140,19 @@ def profile_document(profile: Profile) -> dict[str, Any]:
                 "spread": _short(m.spread),
             }
             for m in profile.messages
+        ],
+        **(_of_gpu(profile) if profile.kind == "gpu" else {}),
+    }
+
+
+def _of_gpu(profile: Profile) -> dict[str, Any]:
+    """What profiles of processors do not have."""
+    return {
+        "kind": profile.kind,
+        "launch": None if profile.launch is None else _short(profile.launch),
+        "copies": [
+            {"way": each.way, "seconds": [(size, _short(taken)) for size, taken in each.seconds]}
+            for each in profile.copies
         ],
     }
 

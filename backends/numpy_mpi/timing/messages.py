@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +32,27 @@ class Message:
     spread: float
 
 
-def time_messages(command: Sequence[str], ranks: int, *, seconds: float = 5.0, timeout: float = 60.0) -> list[Message]:
+def time_messages(
+    command: Sequence[str],
+    ranks: int,
+    *,
+    seconds: float = 5.0,
+    timeout: float = 60.0,
+    files: Mapping[str, bytes] | None = None,
+) -> list[Message]:
     """Time the messages of so many ranks for about so many seconds; `command` is mpiexec with its flags.
+
+    `files` has another runtime than that of processors, which sends what lies on its devices.
 
     OSError or RuntimeError where it cannot be started or fails, subprocess.TimeoutExpired where it does not end.
     """
     with tempfile.TemporaryDirectory(prefix="dlc-messages-") as folder:
-        for name, content in runtime_files(Choice("synthetic", ())).items():
+        for name, content in (files or runtime_files(Choice("synthetic", ()))).items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         worker = str(Path(__file__).with_name("rank.py"))
-        words = [*command, "-n", str(ranks), sys.executable, "-I", worker, folder, str(seconds)]
+        words = [*command, "-n", str(ranks), sys.executable, "-P", worker, folder, str(seconds)]
         known = {**os.environ, **dict.fromkeys(THREADS, "1")}
         done = subprocess.run(
             words,

@@ -2,6 +2,7 @@
 
 FOLDER has the runtime of emitted programs. Algorithms take turns, round by round, several calls behind a barrier each,
 since ranks leave a barrier at different times; the slowest rank counts. Rank 0 prints a line of JSON for each size.
+With the runtime of GPUs the operands lie there.
 """
 
 from __future__ import annotations
@@ -25,24 +26,31 @@ def main() -> None:
     """Times all sizes, the smallest first."""
     folder, seconds = sys.argv[1], float(sys.argv[2])
     sys.path.insert(0, folder)
-    collectives, mpi_world = (import_module(f"runtime.{name}") for name in ("collectives", "mpi_world"))
+    modules = (import_module(f"runtime.{name}") for name in ("collectives", "mpi_world", "device"))
+    collectives, mpi_world, device = modules
     world = mpi_world.MpiWorld()
+    device.begin(world.rank)
     for size in SIZES:
-        cases = _cases(world, collectives.ALGORITHMS, size // 4)
+        cases = _cases(world, device, collectives.ALGORITHMS, size // 4)
         found = _medians(world, cases, 1 + 4_000_000 // (10 * size + 200_000), seconds / len(SIZES))
         if world.rank == 0:
             rows = [(kind, algorithm, taken, spread) for (kind, algorithm), (taken, spread) in found.items()]
             print(json.dumps({"bytes": size, "rows": rows}), flush=True)
 
 
-def _cases(world: Any, algorithms: Any, values: int) -> dict[tuple[str, str], Callable[[], None]]:
+def _cases(world: Any, device: Any, algorithms: Any, values: int) -> dict[tuple[str, str], Callable[[], None]]:
     """(kind, algorithm) -> a call."""
+
+    def bucket(name: str, algorithm: str) -> Any:
+        made = world.bucket(name, values, "float32", algorithm)
+        return made if device.SHARED else device.zeros(values, "float32")
+
     cases: dict[tuple[str, str], Callable[[], None]] = {}
     for algorithm in algorithms:
         name = f"{algorithm}.{values}"
-        bucket = world.bucket(name, values, "float32", algorithm)
-        cases["allreduce", algorithm] = lambda a=algorithm, b=bucket, n=name: world.allreduce(b, a, n)  # type: ignore[misc]
-    sent, received = (world.bucket(f"{what}.{values}", values, "float32", "tree") for what in ("sent", "received"))
+        made = bucket(name, algorithm)
+        cases["allreduce", algorithm] = lambda a=algorithm, b=made, n=name: world.allreduce(b, a, n)  # type: ignore[misc]
+    sent, received = (bucket(f"{what}.{values}", "tree") for what in ("sent", "received"))
     behind, before = (world.rank + 1) % world.size, (world.rank - 1) % world.size
     cases["exchange", ""] = lambda: world.exchange(sent, behind, received, before, f"exchange.{values}")
     return cases
