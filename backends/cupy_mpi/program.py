@@ -17,6 +17,9 @@ NUMPY_TYPES = {"f32": "np.float32", "f64": "np.float64"}
 
 HEADER = "/* Kernels of this program. compiled.py launches them, and has them compiled for the GPU that is there. */\n"
 
+BY_ROWS = "_updates"
+"""How kernels end that take rows of arrays."""
+
 ALONE = 4
 """So many ops stand above a kernel by name."""
 
@@ -80,7 +83,8 @@ class Kernels:
         ]
         for kernel in self.in_cuda:
             name = kernel.function
-            lines += [call(f"{name} = KERNELS.replace", (f"{kernel.module}.{name}", f"{bindings(kernel)}.{name}"))]
+            replace = "replace_rows" if name.endswith(BY_ROWS) else "replace"
+            lines += [call(f"{name} = KERNELS.{replace}", (f"{kernel.module}.{name}", f"{bindings(kernel)}.{name}"))]
         if missing:
             lines += ["", "# Without a kernel in CUDA: NumPy's, on copies of the arrays in the processor's memory."]
         for kernel in self.ops:

@@ -30,6 +30,15 @@ class Twins:
         """The kernel of NumPy's, whatever there is in CUDA."""
         return self.on_processor(otherwise)
 
+    def replace_rows(self, otherwise: Kernel, binding: Binding) -> Kernel:
+        """The kernel of NumPy's, of rows of arrays."""
+
+        def kernel(*rows: tuple[Any, ...], **told: Any) -> None:
+            otherwise(*(tuple(map(_values, row)) for row in rows), **told)
+
+        kernel.__name__ = otherwise.__name__
+        return kernel
+
     def on_processor(self, otherwise: Kernel) -> Kernel:
         """The kernel, on what the arrays hold."""
 
@@ -72,6 +81,10 @@ class OnStandIns(OnCpu):
     def passed(self, value: Any) -> Any:
         """As C types of the same sizes."""
         return ctypes.c_void_p(value.data.ptr) if self._device.on_device(value) else super().passed(value)
+
+    def address(self, array: Array) -> int:
+        """On the device."""
+        return int(array.data.ptr)
 
     def room(self, elements: int) -> Array:
         """On the device."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from .cublas import Cublas
 from .cufft import Cufft
-from .launch import Array, Changing, Kernel, kernels_in
+from .launch import Array, Changing, Kernel, Table, kernels_in
 
 
 class Gpu:
@@ -45,6 +45,8 @@ class Gpu:
 
     def passed(self, value: Any) -> Any:
         """As NumPy's numbers of the same sizes; an array is where it begins, so that no call keeps one alive."""
+        if isinstance(value, Table):
+            return np.array(value.numbers, np.int64)
         if isinstance(value, tuple):
             return np.array(value, np.int32)  # CuPy passes it by value, as a struct
         if isinstance(value, int):
@@ -57,6 +59,10 @@ class Gpu:
         """In the block that the runtime keeps up to date."""
         array: Array = self._device.RANK.numbers.place(numbers, told, self.dtype)
         return array
+
+    def address(self, array: Array) -> int:
+        """On the device."""
+        return int(array.data.ptr)
 
     def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """cuBLAS's."""

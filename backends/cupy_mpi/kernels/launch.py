@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import prod
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
@@ -27,6 +27,10 @@ BLOCKS = 132 * 16
 
 MOST_COUNTED = 2**31
 """Places below it are divided without a division: `quotient` of head.cu."""
+
+ROWS, ARRAYS, CHUNK = 80, 4, 2048
+"""Of a `Table`: rows at most, so that a launch can be told it by value (4 KiB), arrays of a row at most, and elements
+that a block handles one after the other; as in update.cu."""
 
 ALIGNMENT = 64
 """Elements: rooms begin on multiples of them."""
@@ -49,9 +53,10 @@ class Launch(NamedTuple):
     """One launch: so many blocks of so many threads along x, y, z.
 
     `arguments` are arrays (None is passed as NULL), rooms, changing numbers (a pointer to them), whole numbers (i64 in
-    the text), others (real) and tuples of whole numbers (a struct whose members are ints). `kernel` is the function of
-    kernels.cu, "" for the one that is called as the NumPy kernel is, or an instance of a template such as
-    `conv_direct_forward<6, 5>`; where kernels.cu does not have it, the call is for NumPy.
+    the text), others (real), tuples of whole numbers (a struct whose members are ints) and tables (a struct whose
+    members are i64). `kernel` is the function of kernels.cu, "" for the one that is called as the NumPy kernel is, or
+    an instance of a template such as `conv_direct_forward<6, 5>`; where kernels.cu does not have it, the call is for
+    NumPy.
     """
 
     arguments: tuple[Any, ...]
@@ -65,6 +70,28 @@ class Room:
     """So many elements that the steps of one call work in, holding anything; the same room is the same memory."""
 
     elements: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Table:
+    """Rows of arrays that one launch goes through: addresses, array by array, sizes, and first chunks of all `ROWS`.
+
+    It is passed by value: nothing has to be kept on the device, and a graph has it.
+    """
+
+    numbers: tuple[int, ...]
+    rows: int
+    chunks: int
+
+    @staticmethod
+    def of(rows: Sequence[tuple[Sequence[int], int]]) -> Table:
+        """Of (addresses of its arrays, elements of each) row by row, no more than `ROWS`."""
+        chunks = [-(-size // CHUNK) for _, size in rows]
+        ends = list(accumulate(chunks))
+        begins = [end - own for end, own in zip(ends, chunks, strict=True)]
+        columns = [[known[at] if at < len(known) else 0 for known, _ in rows] for at in range(ARRAYS)]
+        filled = ((*column, *(0,) * (ROWS - len(rows))) for column in (*columns, [size for _, size in rows], begins))
+        return Table(tuple(number for column in filled for number in column), len(rows), ends[-1])
 
 
 class Matrices(NamedTuple):
@@ -147,7 +174,10 @@ class Engine(Protocol):
         """What launches a kernel: (blocks, threads, arguments as `passed` gives them)."""
 
     def passed(self, value: Any) -> Any:
-        """An argument as a launch takes it: a pointer, an i64, a real or a struct of ints."""
+        """An argument as a launch takes it: a pointer, an i64, a real, a struct of ints, or one of i64 (a table)."""
+
+    def address(self, array: Array) -> int:
+        """Where an array begins."""
 
     def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
         """Where these numbers are. They follow the steps where what they are made of does: see `follows` below."""
@@ -201,6 +231,32 @@ class Kernels:
         kernel.__name__ = name
         return kernel
 
+    def replace_rows(self, otherwise: Kernel, binding: Binding) -> Kernel:
+        """As `replace`, of a kernel that takes rows of arrays; the binding is given tables of them.
+
+        Rows that no kernel can be given are for NumPy; those without elements for nobody.
+        """
+        engine, prepared = self.engine, dict[tuple[int, ...], _Rows]()
+        name = otherwise.__name__
+
+        def kernel(*rows: tuple[Any, ...], **told: Any) -> None:
+            key = tuple(map(id, chain.from_iterable(rows)))
+            call = prepared.get(key)
+            if call is None:
+                kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in chain.from_iterable(rows))
+                call = prepared[key] = _Rows(kept, *_tables(engine, rows))
+            if call.made is None or not call.made.serves(told):
+                call.made = _Call((), *_bound(engine, name, binding, call.tables, told))
+            for each in call.made.followed:
+                told[each].follow()
+            for run, arguments in call.made.runs or ():
+                run(*arguments)
+            for at in call.others:
+                engine.otherwise(lambda *arrays, **known: otherwise(arrays, **known), rows[at], _plain(told))
+
+        kernel.__name__ = name
+        return kernel
+
     def on_processor(self, otherwise: Kernel) -> Kernel:
         """One of NumPy's, which works on copies of the arrays."""
 
@@ -250,13 +306,42 @@ def _without(told: dict[str, Any], followed: frozenset[str]) -> dict[str, Any]:
     return {name: follows(value) if name in followed else value for name, value in told.items()}
 
 
+@dataclass(slots=True)
+class _Rows:
+    """A call for certain rows: `tables` of rows, and the numbers of `others`, for NumPy; `made` as it was told last."""
+
+    arrays: tuple[object, ...]
+    tables: tuple[Table, ...]
+    others: tuple[int, ...]
+    made: _Call | None = None
+
+
+def _tables(engine: Engine, rows: Sequence[tuple[Array, ...]]) -> tuple[tuple[Table, ...], tuple[int, ...]]:
+    """The tables of rows that kernels can be given, and the numbers of those that they cannot."""
+    fit = [len(row) <= ARRAYS and all(map(engine.passable, row)) for row in rows]
+    known = [
+        (tuple(map(engine.address, row)), row[0].size)
+        for row, fits in zip(rows, fit, strict=True)
+        if fits and row[0].size
+    ]
+    tables = tuple(Table.of(known[at : at + ROWS]) for at in range(0, len(known), ROWS))
+    return tables, tuple(at for at, fits in enumerate(fit) if not fits)
+
+
 def _prepared(
     engine: Engine, name: str, binding: Binding, arrays: tuple[Array | None, ...], told: dict[str, Any]
 ) -> tuple[Any, ...]:
     """The fields of a call but its arrays."""
     if not all(engine.passable(each) for each in arrays if each is not None):
         return (told,)
-    steps = binding(*arrays, **told)
+    return _bound(engine, name, binding, arrays, told)
+
+
+def _bound(
+    engine: Engine, name: str, binding: Binding, operands: tuple[Array | Table | None, ...], told: dict[str, Any]
+) -> tuple[Any, ...]:
+    """The same, of operands that kernels can be given."""
+    steps = binding(*operands, **told)
     if steps is None:
         return (told,)
     launches = [step._replace(kernel=step.kernel or name) if isinstance(step, Launch) else step for step in steps]

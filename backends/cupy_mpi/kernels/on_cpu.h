@@ -16,6 +16,7 @@ Memory on the chip is full of not-a-numbers when a block begins. */
 #define __global__
 #define __device__ inline
 #define __forceinline__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 #define __shared__ static __attribute__((section("on_chip")))

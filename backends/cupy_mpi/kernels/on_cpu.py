@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .cublas import order, order_of_conjugate
-from .launch import Array, Changing, Kernel, kernels_in
+from .launch import Array, Changing, Kernel, Table, kernels_in
 
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fwrapv", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w")
 
@@ -66,6 +66,8 @@ class OnCpu:
 
     def passed(self, value: Any) -> Any:
         """As C types of the same sizes."""
+        if isinstance(value, Table):
+            return (ctypes.c_longlong * len(value.numbers))(*value.numbers)
         if isinstance(value, tuple):
             return (ctypes.c_int * len(value))(*value)
         if isinstance(value, int):
@@ -78,6 +80,10 @@ class OnCpu:
         """As they are for the call at hand."""
         values = numbers.of(*(told[name] for name in numbers.told), *numbers.fixed)
         return np.array(values, np.int64 if isinstance(values[0], int) else self.dtype)
+
+    def address(self, array: Array) -> int:
+        """Of NumPy's array."""
+        return int(array.ctypes.data)
 
     def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
         """NumPy's, of what cuBLAS takes."""
