@@ -12,7 +12,9 @@ from backends.cupy_mpi.runtime import emulated
 
 USED = (
     *("RawModule", "asarray", "empty", "ndarray", "zeros", "cuda.Device", "cuda.Stream", "cuda.alloc_pinned_memory"),
-    *("cuda.Stream.begin_capture", "cuda.Stream.end_capture", "cuda.Stream.is_capturing", "cuda.Stream.synchronize"),
+    *("cuda.Stream.begin_capture", "cuda.Stream.end_capture", "cuda.Stream.synchronize"),
+    *("cuda.Stream.record", "cuda.Stream.use", "cuda.Stream.wait_event", "cuda.Event.done", "cuda.Event.synchronize"),
+    *("cuda.MemoryPointer.copy_from_host_async", "cuda.MemoryPointer.copy_to_host_async"),
     *("cuda.get_current_stream", "cuda.graph.Graph.launch", "cuda.runtime.CUDARuntimeError"),
     *("cuda.runtime.getDeviceCount", "cuda.runtime.getDeviceProperties"),
 )

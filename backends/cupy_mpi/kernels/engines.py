@@ -16,7 +16,7 @@ from .on_cpu import OnCpu
 def kernels_of(source: Path, dtype: type, device: Any) -> Kernels | Twins:
     """The kernels of kernels.cu; `device` is the runtime's module of that name."""
     if device.STAND_IN == "numpy":
-        return Twins()
+        return Twins(device.cp.touch)
     text = source.read_text(encoding="utf-8")
     return Kernels(OnStandIns(text, dtype, device) if device.STAND_IN else Gpu(text, dtype, device))
 
@@ -25,6 +25,9 @@ class Twins:
     """NumPy's kernels for all calls, on what stands for arrays of the device: nothing is launched."""
 
     about = "each kernel is NumPy's in place of the one in CUDA"
+
+    def __init__(self, touch: Callable[..., object]) -> None:
+        self._touch = touch
 
     def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
         """The kernel of NumPy's, whatever there is in CUDA."""
@@ -43,7 +46,9 @@ class Twins:
         """The kernel, on what the arrays hold."""
 
         def kernel(*arrays: Any, **told: Any) -> None:
-            otherwise(*map(_values, arrays), **told)
+            given = tuple(map(_values, arrays))
+            self._touch(written=given)  # which of them are only read is not known here
+            otherwise(*given, **told)
 
         kernel.__name__ = otherwise.__name__
         return kernel

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from .failures import ProgramError
 from .graphs import Call, Graph, Graphs, Tape
 from .numbers import Numbers
+from .staging import Arriving, Later, Passages, Pinned, staged
+from .staging import Numbers as LaterNumbers
 
 if TYPE_CHECKING:
     from .collectives import Step
@@ -185,7 +187,10 @@ def copy(target: Array, source: Array) -> None:
         return
     RANK.graphs.cross()
     if not on_device(target):
+        catch_up()
         np.copyto(target, source.get() if on_device(source) else source)
+    elif id(target) in RANK.arriving and RANK.arriving[id(target)].arrive(source, cp.cuda.get_current_stream()):
+        return
     elif target.flags.c_contiguous and target.shape == source.shape and target.dtype == source.dtype:
         target.set(np.ascontiguousarray(source))
     else:
@@ -197,78 +202,54 @@ def host(array: Array) -> Array:
     if not on_device(array):
         return array
     RANK.graphs.cross()
+    catch_up()
     return array.get()
 
 
 def settle() -> None:
     """Returns when the device has done all that it was given."""
-    if not STAND_IN:
-        cp.cuda.get_current_stream().synchronize()
+    cp.cuda.get_current_stream().synchronize()
 
 
 # --- memory that the device copies from and to ----------------------------------------------------------------------
 
 
-class Pinned:
-    """Memory of the processor for what comes from the device and goes there, taken and given back."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[Array]] = {}
-        self._of: dict[int, tuple[Array, Array]] = {}
-        self._given: list[tuple[Any, Array]] = []
-
-    def take(self, like: Array) -> Array:
-        """An array of the processor like one of the device."""
-        while self._given and self._given[0][0].done:
-            self.give(self._given.pop(0)[1])
-        free = self._free.get(like.nbytes)
-        memory = free.pop() if free else _pinned(like.nbytes)
-        return memory[: like.nbytes].view(like.dtype).reshape(like.shape)
-
-    def give(self, array: Array, event: Any = None) -> None:
-        """It may be taken again; behind an event of the device, where there is one."""
-        if event is None:
-            self._free.setdefault(array.nbytes, []).append(array.reshape(-1).view(np.uint8))
-        else:
-            self._given.append((event, array))
-
-    def of(self, array: Array) -> Array:
-        """The one that belongs to an array of the device, for as long as that is there."""
-        if id(array) not in self._of:
-            self._of[id(array)] = (array, self.take(array))
-        return self._of[id(array)][1]
-
-
 def _put(target: Array, source: Array) -> None:
     """The elements of an array of the processor, which may change then, to one of the device, both in one piece."""
-    if STAND_IN:
-        target.set(source)
-        return
     room = RANK.pinned.take(target)
     room[...] = source
-    target.data.copy_from_host_async(pointer(room), target.nbytes)
-    RANK.pinned.give(room, cp.cuda.get_current_stream().record())
+    stream = cp.cuda.get_current_stream()
+    target.data.copy_from_host_async(pointer(room), target.nbytes, stream)
+    RANK.pinned.give(room, stream.record())
+
+
+def _pinned(size: int) -> Array:
+    return np.frombuffer(cp.cuda.alloc_pinned_memory(size), np.uint8, size) if size else np.empty(0, np.uint8)
 
 
 class Rank(threading.local):
     """What a rank of the job has of its own: all of them may be threads of one process (`--rehearse`).
 
-    `tape` is what kernels are launched through where the CUDA text runs on the processor.
+    `tape` is what kernels are launched through where the CUDA text runs on the processor. `later` are numbers that are
+    read later, `arriving` has by array where the processor writes what is to come to it.
     """
 
-    begun = False
-    """Whether the GPU is taken, so that further threads can begin."""
+    begun = bool(STAND_IN)
+    """Whether the GPU is taken, so that streams can be made."""
 
     def __init__(self) -> None:
         if self.begun:
             self.begin()
-        self.tape, self.pinned = Tape(), Pinned()
+        self.tape, self.pinned = Tape(), Pinned(_pinned)
         self.graphs = Graphs(self.tape.capture if STAND_IN else _captured)
         self.numbers = Numbers(lambda size: cp.zeros(size, np.uint8), _put)
+        self.later = LaterNumbers(self.pinned)
+        self.arriving: dict[int, Arriving] = {}
 
     def begin(self) -> None:
-        """Its launches go to a stream of its own."""
+        """The streams: its launches go to the first one."""
         cp.cuda.Stream(non_blocking=True).use()
+        self.copies, self.messages = (cp.cuda.Stream(non_blocking=True) for _ in range(2))
 
 
 RANK = Rank()
@@ -276,39 +257,59 @@ if STAND_IN:
     cp.ndarray.noted = lambda: RANK.graphs.cross()  # what is no launch of a kernel is on no tape
 
 
-def _pinned(size: int) -> Array:
-    if STAND_IN or not size:
-        return np.empty(size, np.uint8)
-    return np.frombuffer(cp.cuda.alloc_pinned_memory(size), np.uint8, size)
-
-
 def staging(array: Array) -> Array:
     """Where the processor writes what is to be in an array: `copy` brings it there if this is not the array itself."""
     if not on_device(array):
         return array
     RANK.graphs.cross()
-    settle()  # what was written here before may still be on its way
-    return RANK.pinned.of(array)
+    if id(array) not in RANK.arriving:  # it stays there as long as the array does: they are made once
+        like = cp.empty(array.shape, array.dtype), cp.empty(array.shape, array.dtype)
+        RANK.arriving[id(array)] = Arriving(array, RANK.pinned, iter(like).__next__, RANK.copies)
+    return RANK.arriving[id(array)].room()
 
 
-def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
-    """A step whose messages are where the message library reaches them, and what brings home what has come."""
-    sent, received = step.sent, step.received
-    if not on_device(sent) and not on_device(received):
-        return step, None
+def later(number: Array, check: Callable[[float], None]) -> Any:
+    """What float() of an array of one element gives, read when it is wanted; checked then, the oldest first."""
     RANK.graphs.cross()
-    if on_device(sent):
-        sent = RANK.pinned.take(step.sent)
-        copy(sent, step.sent)
-    if on_device(received):
-        received = RANK.pinned.take(step.received)
+    found: Later = RANK.later.later(number, check, cp.cuda.get_current_stream())
+    return found
 
-    def land() -> None:
-        if received is not step.received:
-            copy(step.received, received)
-            settle()
-            RANK.pinned.give(received)
-        if sent is not step.sent:
-            RANK.pinned.give(sent)
 
-    return step._replace(sent=sent, received=received, more=()), land
+def catch_up() -> None:
+    """All numbers that were to be read later are read and checked."""
+    RANK.later.settle()
+
+
+class Messages:
+    """The order of what messages need done on their own stream and of what the program computes on its own."""
+
+    def __init__(self, ranks: int) -> None:
+        self._alone = ranks == 1
+        self._before: Any = None
+
+    def begin(self) -> None:
+        """Messages that begin now are behind all that the program was given."""
+        if not self._alone:
+            RANK.messages.wait_event(cp.cuda.get_current_stream().record())
+
+    def end(self) -> None:
+        """What the program is given now is behind all that messages needed."""
+        if not self._alone:
+            cp.cuda.get_current_stream().wait_event(RANK.messages.record())
+
+    def __enter__(self) -> None:
+        if not self._alone:
+            self._before = cp.cuda.get_current_stream()
+            RANK.messages.use()
+
+    def __exit__(self, *_: object) -> None:
+        if not self._alone:
+            self._before.use()
+
+
+def passages(steps: Sequence[Step]) -> Passages | None:
+    """Messages as the message library reaches them; None where they are in the processor's memory as they are."""
+    if not any(on_device(each) for step in steps for each in (step.sent, step.received)):
+        return None
+    RANK.graphs.cross()
+    return Passages([each for step in steps for each in staged(step, on_device, RANK.pinned, RANK.messages)])

@@ -7,19 +7,41 @@ for an array of the processor. So what runs here has no copy too few, though the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from .emulated_streams import Event, Stream, copy_async, get_current_stream, touch
 
 FUNCTIONS = (np.copyto, np.empty_like, np.zeros_like)
 """NumPy's functions that take these arrays."""
 
 
-class Memory(NamedTuple):
+class Memory:
     """Where an array begins."""
 
-    ptr: int
+    def __init__(self, values: Any) -> None:
+        self.ptr, self._values = values.ctypes.data, values
+
+    def copy_from_host_async(self, mem: int, size: int, stream: Stream | None = None) -> None:
+        """Bytes from the processor's memory, in the order of a stream."""
+        copy_async(self._values, mem, size, False, stream)
+
+    def copy_to_host_async(self, mem: int, size: int, stream: Stream | None = None) -> None:
+        """Bytes to the processor's memory, in the order of a stream."""
+        copy_async(self._values, mem, size, True, stream)
+
+
+class cuda:  # noqa: N801 - CuPy's name
+    """What programs take of `cupy.cuda`."""
+
+    Stream, Event, get_current_stream = Stream, Event, staticmethod(get_current_stream)
+
+    @staticmethod
+    def alloc_pinned_memory(size: int) -> Any:
+        """Memory of the processor that the device reaches."""
+        return bytearray(size)
 
 
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
@@ -37,13 +59,17 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             return getattr(self.values, name)
         if name in ("item", "tolist", "tobytes", "fill"):
             ndarray.noted()
+            if name == "fill":
+                touch(written=(self.values,))
+            else:
+                _read_by_host(self.values)
             return getattr(self.values, name)
         raise AttributeError(name)
 
     @property
     def data(self) -> Memory:
         """As of CuPy's arrays."""
-        return Memory(self.values.ctypes.data)
+        return Memory(self.values)
 
     @property
     def T(self) -> ndarray:  # noqa: N802
@@ -65,17 +91,20 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def copy(self) -> ndarray:
         """A new array."""
         ndarray.noted()
+        touch(read=(self.values,))
         return ndarray(self.values.copy())
 
     def get(self) -> Any:
         """A copy for the processor."""
         ndarray.noted()
+        _read_by_host(self.values)
         return self.values.copy()
 
     def set(self, values: Any) -> None:
         """Take the elements of an array of the processor, of the same shape and type."""
         if not self.flags.c_contiguous or values.shape != self.shape or values.dtype != self.dtype:
             raise ValueError("only whole arrays of the same shape and type are set")
+        touch(written=(self.values,))
         self.values[...] = values
 
     def __getitem__(self, place: Any) -> ndarray:
@@ -83,17 +112,21 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def __setitem__(self, place: Any, value: Any) -> None:
         ndarray.noted()
-        self.values[place] = _unwrapped(value)
+        given = _unwrapped(value)
+        touch((given,), (self.values[place],))
+        self.values[place] = given
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __float__(self) -> float:
         ndarray.noted()
+        _read_by_host(self.values)
         return float(self.values)
 
     def __int__(self) -> int:
         ndarray.noted()
+        _read_by_host(self.values)
         return int(self.values)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -104,14 +137,19 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         out = keywords.pop("out", None)
         if out is not None:
             keywords["out"] = tuple(map(_unwrapped, out))
-        found = getattr(ufunc, method)(*map(_unwrapped, inputs), **keywords)
+        given = tuple(map(_unwrapped, inputs))
+        touch(given, keywords.get("out", ()))
+        found = getattr(ufunc, method)(*given, **keywords)
         return out[0] if out is not None else ndarray(found)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
         ndarray.noted()
         if function not in FUNCTIONS:
             raise TypeError(f"numpy.{function.__name__} takes no arrays of the device here")
-        found = function(*map(_unwrapped, arguments), **keywords)
+        given = tuple(map(_unwrapped, arguments))
+        if function is np.copyto:
+            touch(given[1:2], given[:1])
+        found = function(*given, **keywords)
         return None if found is None else ndarray(found)
 
 
@@ -133,6 +171,12 @@ def asarray(values: Any) -> ndarray:
 def matmul(left: ndarray, right: ndarray, out: ndarray) -> None:
     """The library's product of matrices."""
     np.matmul(left.values, right.values, out=out.values)
+
+
+def _read_by_host(values: Any) -> None:
+    """On the current stream, which the processor waits for."""
+    touch(read=(values,))
+    get_current_stream().synchronize()
 
 
 def _unwrapped(value: Any) -> Any:

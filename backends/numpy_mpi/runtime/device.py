@@ -58,9 +58,36 @@ def staging(array: Array) -> Array:
     return array
 
 
-def passage(step: Step) -> tuple[Step, Callable[[], None] | None]:
-    """A step whose messages are where the message library reaches them, and what brings home what has come."""
-    return step, None
+def later(number: Array, check: Callable[[float], None]) -> float:
+    """What float() of an array of one element gives, once it is checked; devices read it when it is wanted."""
+    value = float(number)
+    check(value)
+    return value
+
+
+def catch_up() -> None:
+    """All numbers that were to be read later are read and checked."""
+
+
+class Messages:
+    """The order of what messages need done and of what the program computes: here all is done as it is called."""
+
+    def __init__(self, ranks: int) -> None: ...
+
+    def begin(self) -> None:
+        """Messages that begin now are behind all that the program was given."""
+
+    def end(self) -> None:
+        """What the program is given now is behind all that messages needed."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def passages(steps: Sequence[Step]) -> Any:
+    """Messages as the message library reaches them; None where they are in the processor's memory as they are."""
+    return None
 
 
 def run(calls: Sequence[tuple[Any, ...]], ended: Callable[[str], None], apart: bool = False) -> None:

@@ -21,7 +21,7 @@ from . import device
 from .by_rows import Rows, rows_of
 from .collectives import Array, Steps, broadcast
 from .data import Loader
-from .exchange import Exchange, Known, planned
+from .exchange import Exchange, Known, Pool, planned
 from .spec import Grid, Spec, extents, unclipped
 from .sums import Sums
 from .traffic import Running, Traffic
@@ -107,6 +107,7 @@ class Place:
         self.traffic, self._groups = Traffic(world), dict[tuple[str, ...], World]()
         nested = {self._wide(_axes(over)): extents for over, extents in (levels or {}).items()}
         self._sums = Sums(self._groups, nested, self.traffic.pool)
+        self._rooms = Pool()  # none of that of messages, which a device's own stream works on
         self.wholes = Wholes(self.traffic, self.grid)
         self._known: dict[int, Known] = {}
         self._members: dict[int, list[tuple[int, Array]]] = {}
@@ -201,7 +202,7 @@ class Place:
             self._cuts[key] = rows_of(self.grid, self.number, known, inner)
         pads = self.pads(wide, attrs["pad"]) if "pad" in attrs else ()
         for rows in self._cuts[key]:
-            rows.call(kernel, arguments, attrs, pads, self.traffic.pool)
+            rows.call(kernel, arguments, attrs, pads, self._rooms)
 
     def once(self, array: Array, over: str) -> Array:
         """The array on the first rank along these mesh axes, zeros elsewhere: for what is added to a sum just once."""
