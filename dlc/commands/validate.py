@@ -3,7 +3,8 @@
 Each network is planned for the machine at hand, its program is compiled and run for a few steps, and a row is printed
 with prediction, interval, measurement and error; behind the last one stand the mean and the largest error, and how well
 predictions rank the networks. With --plans N the best few other plans of each network are run as well, which shows
-whether the planner's first choice is the best or within 5 % of it.
+whether the planner's first choice is the best or within 5 % of it. With --profile a few of its points are timed again
+before and behind, which tells whether the machine is as fast as when it was calibrated.
 
 exit status: 0 where every plan was run, whatever the errors are; 1 where one could not be planned or run; 130 when
 interrupted, behind the rows that there are by then
@@ -36,6 +37,7 @@ from dlc.diagnostics import DiagnosticError
 
 if TYPE_CHECKING:
     from dlc.cluster.topology import Cluster
+    from dlc.inspect.speeds import Speed
     from dlc.inspect.trials import Trial
 
 EXAMPLES = """\
@@ -82,6 +84,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Answer:
     """Rows as they are measured, then what they come to."""
+    from dlc.inspect.speeds import speed_document, speed_lines
     from dlc.inspect.trials import document, head, summary
 
     if arguments.processor_time and (arguments.ranks != (1,) or arguments.threads > 1):
@@ -93,16 +96,36 @@ def run(arguments: Namespace) -> Answer:
     found: list[Trial] = []
     if talks:
         print(head(), flush=True)
+    before, after = _speed(arguments.profile), None
     try:
         for each in _trials(arguments):
             found.append(each)
             if talks:
                 _print(each)
+        after = _speed(arguments.profile)
     except KeyboardInterrupt:
         interrupted = True
     failed = Status.MISTAKES if any(each.measured is None for each in found) else Status.DONE
     status = Status.INTERRUPTED if interrupted else failed
-    return Answer(f"\n{summary(found)}", document(found, interrupted=interrupted), status)
+    text = "\n".join([f"\n{summary(found)}", *speed_lines(before, after)])
+    return Answer(text, {**document(found, interrupted=interrupted), **speed_document(before, after)}, status)
+
+
+def _speed(path: str | None) -> Speed | None:
+    """How fast this machine is now, where a profile says how fast it was; one that cannot be read is told elsewhere."""
+    import json
+
+    from dlc.calibration.speed import speed_now
+    from dlc.cost.profile_json import read_profile
+
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as stream:
+            profile = read_profile(json.load(stream))
+        return speed_now(profile) if profile.kind == "cpu" else None
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _print(trial: Trial) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS
-from backends.numpy_mpi.timing import Case, Timing
+from backends.numpy_mpi.timing import Case, Timing, time_kernels
 from backends.numpy_mpi.timing.cases import call_of
 from backends.numpy_mpi.timing.steps import LOAD, Call, Step
 from dlc.calibration import measure, points
 from dlc.calibration.joined import joined
 from dlc.calibration.own_work import work_of
 from dlc.calibration.report import report
+from dlc.calibration.speed import speed_now
 from dlc.cli import main
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Group, Link
@@ -22,6 +23,7 @@ from dlc.cost.communication import processing
 from dlc.cost.compute import seconds
 from dlc.cost.profile import Messages, Own, Profile
 from dlc.cost.profile_json import profile_document, read_profile
+from dlc.inspect.speeds import Speed
 from dlc.ir.mesh import Mesh
 from dlc.launch import find_mpiexec
 from dlc.ops import operator
@@ -138,6 +140,16 @@ def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.Capt
     assert 0 < profile.call < 1e-3
     assert [run for run, _ in profile.bandwidth] == [4.0 * run for run in points.RUNS]
     assert "`profile = " in capsys.readouterr().out
+
+
+def test_points_of_a_profile_are_timed_again() -> None:
+    (call,) = time_kernels([points.call()], rounds=9)
+    found = speed_now(Profile("here", call=call.seconds, bandwidth=((4.0 * points.RUNS[-1], 1e15),)))
+    assert found.products is None  # the profile has none
+    assert found.calls is not None
+    assert found.copies is not None
+    assert found.copies > 100 * found.calls  # no machine copies a petabyte a second
+    assert speed_now(Profile("here")) == Speed()
 
 
 @pytest.mark.parametrize("where", ["a file/profile.json", "a folder"])
