@@ -49,6 +49,8 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
         cluster = cluster.computing_with(family_of(options.kernels or request.kernels))
     if options.precision:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
+    if options.fused and request.fusion == "auto":
+        request = replace(request, fusion="yes")
     profile = profile_of(source, cluster, options)
     return job, Context(training, request, cluster, ranks, compute, options.exact, profile, room=_room)
 

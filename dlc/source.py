@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Options:
     """What the command line adds to a spec: `-P` overrides, ranks, the cluster, and what `verify` changes.
 
-    `measured` are kernels that were timed on this machine, in place of what the device's profile says.
+    `fused` asks for fused kernels where the plan leaves that open. `measured` are kernels that were timed on this
+    machine, in place of what the device's profile says.
     """
 
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Options:
     precision: str | None = None
     exact: bool = False
     kernels: str | None = None
+    fused: bool = False
     measured: tuple[Sample, ...] = ()
     dump_after: str | None = None
     dump: Callable[[str], None] = print

@@ -209,6 +209,7 @@ def options_of(arguments: Namespace) -> Options:
         ranks=arguments.ranks,
         cluster=arguments.cluster,
         kernels=arguments.kernels,
+        fused=getattr(arguments, "backend", "") == "cupy",
         dump_after=arguments.dump_after,
         dump=dump,
     )

@@ -106,7 +106,7 @@ def _handed_on(path: str, plan: Plan) -> frozenset[tuple[str, str]]:
     from dlc.commands.plan import chains_of
     from dlc.inspect.fusions import handed_on
 
-    return handed_on(chains_of(driver.plan_file(path, driver.Options()))) if plan.kernels == "c" else frozenset()
+    return handed_on(chains_of(driver.plan_file(path, driver.Options())))
 
 
 def _timeline(arguments: Namespace) -> Answer:

@@ -101,14 +101,16 @@ def background(compiled: driver.Compiled) -> Background:
 
 
 def chains_of(compiled: driver.Compiled) -> tuple[Chain, ...]:
-    """What is fused in a Program with kernels in C, and what is not; () with any others."""
+    """What is fused in a Program with kernels that gain by it, and what is not; () with NumPy's."""
     from dlc.cost.price import default_price
     from dlc.inspect.fusions import chains
+    from passes.lowering.program import gains
 
-    if compiled.plan.kernels != "c":
+    plan, context = compiled.plan, compiled.context
+    if not gains(plan, context):
         return ()
-    context = compiled.context
-    return chains(compiled.program, default_price(compiled.program, context.cluster, context.profile))
+    price = default_price(compiled.program, context.cluster, context.profile)
+    return chains(compiled.program, price, plan.kernels == "c")
 
 
 def _compared(arguments: Namespace) -> Answer:

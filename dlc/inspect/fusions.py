@@ -31,10 +31,13 @@ class Chain:
     reason: str = ""
 
 
-def chains(program: Program, price: Callable[[Instruction, Role, int], float]) -> tuple[Chain, ...]:
-    """The chains of a step, what saves most first, then what is not fused; `price` gives an instruction's seconds."""
+def chains(program: Program, price: Callable[[Instruction, Role, int], float], in_c: bool = False) -> tuple[Chain, ...]:
+    """The chains of a step, what saves most first, then what is not fused; `price` gives an instruction's seconds.
+
+    `in_c` says that the kernels are those in C.
+    """
     found: dict[tuple[tuple[tuple[str, str], ...], str], Chain] = {}
-    for members, calls, seconds, reason in (*_fused(program, price), *_missed(program)):
+    for members, calls, seconds, reason in (*_fused(program, price), *_missed(program, in_c)):
         kernels = tuple((made.kernel[0], made.kernel[1]) for made in members)
         known = found.get((kernels, reason), Chain(kernels, (), 0, 0.0, reason))
         addresses = (*known.members, tuple(made.address for made in members))
@@ -55,8 +58,8 @@ def _fused(program: Program, price: Callable[[Instruction, Role, int], float]) -
                     yield made.members, often, often * (apart - price(made, role, role.largest_shard)), ""
 
 
-def _missed(program: Program) -> Iterator[Found]:
-    for role, segment, members, reason in missed(program):
+def _missed(program: Program, in_c: bool) -> Iterator[Found]:
+    for role, segment, members, reason in missed(program, in_c):
         often = _runs(role)[segment.name]
         if often:
             yield members, often, 0.0, reason

@@ -53,7 +53,7 @@ def plan_text(plan: Plan, request: Request | None = None, known: Background | No
         parts.append(buckets_text(plan))
     if known is not None and sum(each.times for each in known.exchanges) > len(plan.buckets):
         parts.append(communication_text(known.exchanges))
-    if known is not None and plan.kernels == "c" and known.chains:
+    if known is not None and known.chains:
         parts.append(chains_text(known.chains))
     if request is not None and (request.pins or request.forbids):
         parts.append(rules_text(request))

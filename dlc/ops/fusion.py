@@ -15,24 +15,32 @@ from dlc.ir.program import Buffer, Compute, Instruction
 Chain = tuple[tuple[str, str], ...]
 """(op, pass) of each member."""
 
+Ways = tuple[tuple[str, str], ...]
+"""(algorithm, layout) of several."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
     """The kernel for a chain: its op and pass, and which member gives it attributes and runtime values.
 
     `saved` is how often the bytes of one inner value need not go through memory: all are of one size. `ways` are the
-    (algorithm, layout) of that member that there is a kernel for, "" standing for any layout.
+    (algorithm, layout) of that member that there is a kernel for, "" standing for any layout, and `in_c` those of them
+    that there is one in C for.
     """
 
     op: str
     stage: str
     main: int
     saved: float
-    ways: tuple[tuple[str, str], ...] = (("", ""),)
+    ways: Ways = (("", ""),)
+    in_c: Ways = (("", ""),)
 
 
-IN_REGISTERS = tuple((algorithm, "NHWC") for algorithm in ("direct", "winograd(2)", "winograd(4)"))
-"""Ways to convolve whose sums are in registers when they are complete."""
+IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
+"""Algorithms of convolution whose sums are in registers when they are complete: in C in NHWC."""
+
+IN_TILES = (*IN_REGISTERS, "implicit_gemm")
+"""Those of which that is so on devices, in any layout."""
 
 OF_RESULTS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
 """Activations that are differentiated from their results: nothing keeps what they are of."""
@@ -70,7 +78,14 @@ FUSIONS: dict[Chain, Fusion] = {
     },
     (("relu", "dx"), ("bn", "dx")): Fusion("bn_relu", "dx", 1, 1.0),
     **{
-        (("conv", stage), ("relu", stage)): Fusion("conv_relu", stage, 0, 2.0, IN_REGISTERS)
+        (("conv", stage), ("relu", stage)): Fusion(
+            "conv_relu",
+            stage,
+            0,
+            2.0,
+            tuple((way, "") for way in IN_TILES),
+            tuple((way, "NHWC") for way in IN_REGISTERS),
+        )
         for stage in ("forward", "dx")
     },
 }
@@ -103,7 +118,7 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
     main, others = members[fusion.main], (made for at, made in enumerate(members) if at != fusion.main)
     if any(made.attrs or made.runtime or made.workspaces for made in others):
         return None
-    if not {(main.kernel[2], main.layout), (main.kernel[2], "")}.intersection(fusion.ways):
+    if not _has(fusion.ways, main):
         return None
     if not all(_adds_alike(made, buffer) for made in members if made.kernel[0] in COMMUTES):
         return None
@@ -119,6 +134,15 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
     kernel = (fusion.op, fusion.stage, main.kernel[2])
     last = members[-1].address
     return replace(main, address=last, kernel=kernel, inputs=inputs, outputs=outputs, members=tuple(members))
+
+
+def fused_in_c(made: Compute) -> bool:
+    """Whether a fused call is one that there is a kernel in C for."""
+    return _has(fusion_of(made).in_c, main_of(made))
+
+
+def _has(ways: Ways, made: Compute) -> bool:
+    return not {(made.kernel[2], made.layout), (made.kernel[2], "")}.isdisjoint(ways)
 
 
 def updates_alone(made: Compute) -> bool:

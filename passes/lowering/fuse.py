@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Program, Role, Segment
 from dlc.ir.storage import reads, touched, writes
-from dlc.ops.fusion import BEGINNINGS, FUSIONS, fused, updated_alike, updates_alone
+from dlc.ops.fusion import BEGINNINGS, FUSIONS, fused, fused_in_c, updated_alike, updates_alone
 
 BACKWARD = ("backward", "weights")
 """How the segments begin that read what the forward pass keeps."""
@@ -27,15 +27,15 @@ UNASKED = "the plan does not ask for it"
 """What stands against a chain that could be one call."""
 
 
-def fused_program(program: Program) -> Program:
-    """The program with all chains as calls of fused kernels, where nothing stands against it."""
-    return replace(program, roles=tuple(_Fusing(role, _results(program)).fused() for role in program.roles))
+def fused_program(program: Program, in_c: bool = False) -> Program:
+    """The program with all chains as calls of fused kernels, where nothing stands against it; with those `in_c`."""
+    return replace(program, roles=tuple(_Fusing(role, _results(program), in_c).fused() for role in program.roles))
 
 
-def missed(program: Program) -> Iterator[Missed]:
+def missed(program: Program, in_c: bool = False) -> Iterator[Missed]:
     """What a program leaves apart, role by role."""
     for role in program.roles:
-        yield from _Fusing(role, _results(program)).missed()
+        yield from _Fusing(role, _results(program), in_c).missed()
 
 
 def _results(program: Program) -> frozenset[str]:
@@ -142,6 +142,7 @@ class _Fusing:
 
     role: Role
     results: frozenset[str]
+    in_c: bool
     kept: dict[str, str] = field(default_factory=dict)
     viewed: set[str] = field(default_factory=set)
     roots: dict[str, str] = field(default_factory=dict)
@@ -190,7 +191,7 @@ class _Fusing:
             if fault:
                 return fault
         call = fused(members, self.role.buffer)
-        if call is None:
+        if call is None or (self.in_c and not fused_in_c(call)):
             return "there is no kernel for these operands"
         before: list[Instruction] = []
         behind: list[Instruction] = []

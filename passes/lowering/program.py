@@ -87,7 +87,7 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
     scalars = (*(value for _, value in graph.metrics), *((graph.loss,) if graph.loss else ()))
     program = overlapped(program, context, plan.kernels == "c")
     return Lowered(
-        fused_program(program) if fuses(plan, context) else program,
+        fused_program(program, plan.kernels == "c") if fuses(plan, context) else program,
         tuple(tuple(_made(outputs.values(), device, role)) for device, role in zip(made, roles, strict=True)),
         scalars,
         plan,
@@ -100,9 +100,14 @@ FUSED_TYPES = ("f32", "f64")
 
 
 def fuses(plan: Plan, context: Context) -> bool:
-    """Whether kernels of a program are fused: those in C are, unless the plan forbids it; NumPy's where it asks."""
-    wanted = {"yes": True, "no": False}.get(context.request.fusion, plan.kernels == "c")
+    """Whether kernels of a program are fused: as `gains` says, unless the plan forbids or asks for it."""
+    wanted = {"yes": True, "no": False}.get(context.request.fusion, gains(plan, context))
     return wanted and context.compute in FUSED_TYPES and not context.exact
+
+
+def gains(plan: Plan, context: Context) -> bool:
+    """Whether fused kernels are faster than those they are of: in C and on devices of other kinds, not in NumPy."""
+    return plan.kernels == "c" or context.cluster.device_of(0).kind != "cpu"
 
 
 def _made(outputs: Iterable[str], device: _Device, role: Role) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from backends.numpy_mpi.c import conv_direct, conv_winograd
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
-from backends.numpy_mpi.kernels import IN_REGISTERS, KERNELS
+from backends.numpy_mpi.kernels import IN_TILES, KERNELS
 from backends.numpy_mpi.kernels.elementwise import relu_dx, relu_forward
 from dlc.ops import operator
 from dlc.ops.fusion import FUSIONS
@@ -79,7 +79,7 @@ def test_numpys_kernels_do_what_the_single_ones_do() -> None:
     told: dict[str, Any] = {"filters": 4, "window": (3, 3), "pad": ((1, 1), (1, 1)), "bias": True}
     conv = operator("conv")
     assert conv is not None
-    for algorithm in IN_REGISTERS:
+    for algorithm in IN_TILES:
         op = Op(conv, (image("f64", 2, 3, 6, 6),), {**told, "pad": "same"}, layout="NHWC", algorithm=algorithm)
         x, weight, bias = (op.store(role, array) for role, array in op.draw(np.random.default_rng(3)).items())
         rooms = {stage: [np.empty(each.type.shape) for each in op.workspaces(stage)] for stage in ("forward", "dx")}

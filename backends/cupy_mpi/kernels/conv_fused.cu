@@ -1,1 +1,1 @@
-// needs conv_direct, conv_winograd
+// needs conv_direct, conv_implicit, conv_winograd

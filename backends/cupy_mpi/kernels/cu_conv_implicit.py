@@ -33,25 +33,25 @@ DEPTH = 8
 MOST_TAPS = 256
 
 
-def conv_implicit_gemm_forward(*arrays: Array, bias: bool = False, **attrs: Any) -> Steps | None:
-    """x, weight, [bias] -> y."""
+def conv_implicit_gemm_forward(*arrays: Array, bias: bool = False, relu: bool = False, **attrs: Any) -> Steps | None:
+    """x, weight, [bias] -> y, which has passed a ReLU where that is asked for."""
     x, weight, *rest = arrays
     added, y = optional_bias(rest, bias), rest[0]
     conv = conv_told(x, weight, y, **attrs)
     if conv is None or conv.inner == 2 or conv.taps > MOST_TAPS:
         return None
     packed, steps = conv_pack(weight, conv)
-    return (*steps, *_correlation("forward", (x, packed, added, None, y), conv, forward_axes(conv)))
+    return (*steps, *_correlation("forward", (x, packed, added, None, y), conv, forward_axes(conv), relu))
 
 
-def conv_implicit_gemm_dx(*arrays: Array, bias: bool = False, **attrs: Any) -> Steps | None:
-    """dy, weight -> dx."""
+def conv_implicit_gemm_dx(*arrays: Array, bias: bool = False, mask: Array | None = None, **attrs: Any) -> Steps | None:
+    """dy, weight -> dx, which counts where a mask is above 0."""
     dy, weight, dx, *_ = arrays
     conv = conv_told(dx, weight, dy, **attrs)
     if conv is None or conv.inner == 2 or conv.taps > MOST_TAPS:
         return None
     packed, steps = conv_pack(weight, conv, turned=True)
-    walks = (_correlation("dx", (dy, packed, None, None, dx), conv, axes) for axes in backward_axes(conv))
+    walks = (_correlation("dx", (dy, packed, None, mask, dx), conv, axes) for axes in backward_axes(conv))
     return (*steps, *(step for some in walks for step in some))
 
 
@@ -75,13 +75,15 @@ def conv_implicit_gemm_dw(*arrays: Array, bias: bool = False, **attrs: Any) -> S
     return (launch, *summed, *conv_bias_gradient(dy, optional_bias(rest, bias), conv.layout))
 
 
-def _correlation(stage: str, operands: tuple[Any, ...], conv: Conv, axes: list[Axis] | tuple[Axis, ...]) -> Steps:
+def _correlation(
+    stage: str, operands: tuple[Any, ...], conv: Conv, axes: list[Axis] | tuple[Axis, ...], relu: bool = False
+) -> Steps:
     """source, packed weights, bias, mask -> result."""
     places, channels = results_of(conv, axes), conv.filters if stage == "forward" else conv.channels
     size = _rows(channels)
     blocks = (-(-places // COLUMNS), -(-channels // size), conv.groups)
     kernel = f"conv_implicit_gemm_{stage}<{size}, {_across(conv)}>"
-    told = (*operands, walk(conv, axes, backward=stage == "dx"))
+    told = (*operands, walk(conv, axes, stage == "dx", relu))
     return (Launch(told, blocks, kernel=kernel),) if places else ()
 
 

@@ -47,6 +47,9 @@ CONV_ALGORITHMS = {
 IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
 """Algorithms whose C functions may change sums before they store them."""
 
+IN_TILES = (*IN_REGISTERS, "implicit_gemm")
+"""Those of which kernels on devices may."""
+
 DISTANCES = ("mse", "half_mse", "l1", "huber", "bce", "reconstruction")
 """Losses that compare two values element by element."""
 
@@ -136,7 +139,7 @@ KERNELS: Kernels = {
     ("bn", "update", ""): Kernel("bn", "bn_update"),
     **{
         ("conv_relu", stage, name): Kernel("conv_fused", f"conv_relu_{CONV_ALGORITHMS[name][1]}_{stage}")
-        for name in IN_REGISTERS
+        for name in IN_TILES
         for stage in ("forward", "dx")
     },
     ("dropout_add", "forward", ""): Kernel("chains", "dropout_add_forward"),

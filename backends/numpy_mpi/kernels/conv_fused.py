@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .conv_direct import conv_direct_dx, conv_direct_forward
+from .conv_implicit import conv_implicit_gemm_dx, conv_implicit_gemm_forward
 from .conv_winograd import (
     conv_winograd2_dx,
     conv_winograd2_forward,
@@ -25,6 +26,16 @@ Convolution = Callable[..., None]
 def conv_relu_direct_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y = max(conv(x), 0)."""
     _forward(conv_direct_forward, arrays, attrs)
+
+
+def conv_relu_implicit_gemm_forward(*arrays: Array, **attrs: Any) -> None:
+    """x, weight, [bias] -> y = max(conv(x), 0)."""
+    _forward(conv_implicit_gemm_forward, arrays, attrs)
+
+
+def conv_relu_implicit_gemm_dx(*arrays: Array, **attrs: Any) -> None:
+    """dy, weight, what ReLU gave -> dx, which counts where that is above 0."""
+    _dx(conv_implicit_gemm_dx, arrays, attrs)
 
 
 def conv_relu_winograd2_forward(*arrays: Array, **attrs: Any) -> None:
