@@ -23,7 +23,7 @@ def cross_entropy_forward(
     if label.dtype != "int32" or not label.size:
         return None
     *tables, loss, probabilities = arrays
-    losses, told = Room(label.size), (logits.shape[-1],)
+    losses, told = Room(label.size), tuple[int, ...](logits.shape[-1:])
     kernel = "cross_entropy_forward_rows"
     if origin is not None:
         kernel, told = "cross_entropy_forward_part", (*told, *origin[0][-1])
