@@ -57,6 +57,9 @@ SMALL_CONVOLUTIONS = (
 )
 """Those that samples as vectors are for."""
 
+OTHERS_IN_SAMPLES = (Convolution(16, 72, 14, 104, 3), Convolution(16, 56, 24, 88, 5))
+"""Of images that they are not for, which no cache holds: by small ones alone they seem to be the fastest there too."""
+
 PLAIN_CONVOLUTIONS = (
     Convolution(2, 40, 24, 56, 3),
     Convolution(2, 112, 13, 96, 3),
@@ -73,7 +76,7 @@ C_WAYS = {
     ("direct", "NHWC"): CONVOLUTIONS,
     ("winograd(4)", "NHWC"): (*CONVOLUTIONS[:4], *DEEP),
     ("winograd(2)", "NHWC"): (*CONVOLUTIONS[:3], DEEP[0]),
-    ("direct", "CHWN"): SMALL_CONVOLUTIONS,
+    ("direct", "CHWN"): (*SMALL_CONVOLUTIONS, *OTHERS_IN_SAMPLES),
 }
 """(algorithm, layout) of convolution in C -> shapes."""
 
