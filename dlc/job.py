@@ -110,11 +110,15 @@ def _resized_mesh(mesh: tuple[MeshAxis, ...], before: Cluster, after: Cluster) -
 
 
 def profile_of(source: Source, cluster: Cluster, options: Options) -> Profile | None:
-    """The measured figures that the cluster's device names, E0416 where its file is none; and those of `options`."""
+    """The measured figures that the cluster's device names, E0416 where its file is none; and those of `options`.
+
+    It says how many of the cluster's ranks share a machine's memory.
+    """
     from dlc.cost.profile import with_samples
 
     device = cluster.device_of(0)
-    return with_samples(_file(source, device), options.measured, device.name)
+    profile = with_samples(_file(source, device), options.measured, device.name)
+    return profile and replace(profile, beside=cluster.ranks_in_one_memory)
 
 
 def measured_elsewhere(context: Context) -> Iterator[Diagnostic]:

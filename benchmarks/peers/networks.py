@@ -21,6 +21,9 @@ SAMPLES = 4
 COMPUTE, BANDWIDTH = 105e9, 20e9
 """What the plan takes for a core's FLOP/s and for the bytes a second that it reads and writes."""
 
+GAIN = 1.5
+"""By how much the rate of memory grows with a second core."""
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -67,12 +70,13 @@ def compiled(network: Network, kernels: str, threads: int, ranks: int = 1, strat
 
 
 def machine(threads: int, ranks: int = 1) -> Cluster:
-    """Devices of so many cores, one a rank."""
+    """Devices of so many cores, one a rank; whoever has the cores, two of them reach GAIN times the bytes of one."""
+    gain = 1.0 if threads * ranks == 1 else GAIN
     core = Device(
         "cores",
         memory=usable_memory() // ranks,
         cores=threads,
-        bandwidth=BANDWIDTH * (1.0 if threads == 1 else 1.5),
+        bandwidth=BANDWIDTH * gain / ranks,
         compute=(("f32", threads * COMPUTE),),
     )
     return Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", ranks, "shm", device="cores"),))

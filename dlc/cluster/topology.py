@@ -99,6 +99,14 @@ class Cluster:
         """How many devices, and so ranks, it has."""
         return sum(group.ranks for group in self.topology)
 
+    @property
+    def ranks_in_one_memory(self) -> int:
+        """How many processors, one a rank, the innermost group holds that rank 0 is in."""
+        group = self.topology[0]
+        while group.children:
+            group = group.children[0]
+        return group.count
+
     def device(self, name: str) -> Device:
         """The device of that name."""
         return next(device for device in self.devices if device.name == name)

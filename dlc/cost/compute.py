@@ -78,10 +78,26 @@ def seconds(
     if profile is not None:
         measured = profile.kernel(operator.name, stage, algorithm, layout, shapes, device)
         if measured is not None:
-            return measured
-    found = summed(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
+            if profile.crowding(device.cores) == 1.0:
+                return measured
+            parts = kernel(operator, stage, shapes, algorithm, layout, device)
+            return replace(measured, seconds=measured.seconds * crowded(parts, element_type(shapes), device, profile))
+    parts = kernel(operator, stage, shapes, algorithm, layout, device)
+    found = summed(parts, element_type(shapes), device, profile)
     known = factors(operator.name, stage, algorithm, layout, device, profile)
-    return figure(found, profile, known, inner_extent(shapes, layout))
+    alone = figure(found, profile, known, inner_extent(shapes, layout))
+    return replace(alone, seconds=alone.seconds * crowded(parts, element_type(shapes), device, profile))
+
+
+def crowded(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profile | None) -> float:
+    """How many times longer these phases take beside the machine's other ranks than alone, which is how kernels are
+    measured: memory is shared, arithmetic is not.
+    """
+    crowding = 1.0 if profile is None or device.kind != "cpu" else profile.crowding(device.cores)
+    if crowding == 1.0:
+        return 1.0
+    alone = summed(parts, dtype, device, profile).seconds
+    return larger(1.0, summed(parts, dtype, device, profile, crowding).seconds / larger(alone, 1e-30))
 
 
 def kernel(
@@ -94,13 +110,16 @@ def kernel(
 
 def conversion_seconds(type_: TensorType, device: Device, profile: Profile | None = None) -> float:
     """The time to copy a value from one layout to another."""
-    found = summed((conversion(type_),), type_.dtype, device, profile)
-    return figure(found, profile, factors(CONVERT, "forward", "", "", device, profile)).seconds
+    parts = (conversion(type_),)
+    found = summed(parts, type_.dtype, device, profile)
+    alone = figure(found, profile, factors(CONVERT, "forward", "", "", device, profile)).seconds
+    return alone * crowded(parts, type_.dtype, device, profile)
 
 
 def priced(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profile | None = None) -> Figure:
     """The sum over phases; the bound is what most of the time goes to."""
-    return figure(summed(parts, dtype, device, profile), profile)
+    alone = figure(summed(parts, dtype, device, profile), profile)
+    return replace(alone, seconds=alone.seconds * crowded(parts, dtype, device, profile))
 
 
 def figure(found: Sums, profile: Profile | None = None, known: Factors | None = None, inner: int = LANES) -> Figure:
@@ -114,11 +133,14 @@ def figure(found: Sums, profile: Profile | None = None, known: Factors | None = 
     return Figure(found.seconds * factor, source, bound, spread)
 
 
-def summed(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profile | None = None) -> Sums:
-    """The phases' sums; extents that are arrays give arrays."""
+def summed(
+    parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profile | None = None, crowding: float = 1.0
+) -> Sums:
+    """The phases' sums, where memory takes `crowding` times as long; extents that are arrays give arrays."""
     compute = memory = launch = arithmetic = traffic = 0.0
     for part in parts:
         computed, moved, called = spans(part, dtype, device, profile)
+        moved = moved * crowding
         # of the two that go on at the same time the longer one counts
         compute += chosen(moved > computed, 0.0, computed)
         memory += chosen(moved > computed, moved, 0.0)

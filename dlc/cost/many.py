@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import element_type, factors, inner_extent, kernel, summed
+from dlc.cost.compute import crowded, element_type, factors, inner_extent, kernel, summed
 from dlc.cost.gpu import BY_LAYOUT
 from dlc.cost.profile import Profile
 from dlc.ir.tensor import Axis, TensorType
@@ -33,14 +33,17 @@ def seconds_many(
     Extents of `shapes` are int64 arrays [n] or, where they are the same for all candidates, ints; n is 1 where all are.
     ValueError where the algorithm has no model.
     """
-    found = summed(kernel(operator, stage, shapes, algorithm, layout, device), element_type(shapes), device, profile)
+    parts = kernel(operator, stage, shapes, algorithm, layout, device)
+    found = summed(parts, element_type(shapes), device, profile)
     known = factors(operator.name, stage, algorithm, layout, device, profile)
     total = np.zeros(candidates(shapes))
     total += found.seconds if known is None else found.seconds * known.at(found.place(inner_extent(shapes, layout)))
+    more = np.broadcast_to(crowded(parts, element_type(shapes), device, profile), total.shape)
+    total *= more
     if profile is not None and profile.measures(operator.name, stage, algorithm, layout):
         for index in range(len(total)):
             measured = profile.kernel(operator.name, stage, algorithm, layout, candidate(shapes, index), device)
-            total[index] = total[index] if measured is None else measured.seconds
+            total[index] = total[index] if measured is None else measured.seconds * more[index]
     return total
 
 

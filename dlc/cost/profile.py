@@ -151,6 +151,7 @@ class Profile:
     kind: str = "cpu"
     launch: float | None = None
     copies: tuple[Copied, ...] = ()
+    beside: int = 1  # ranks that compute at once in the machine's memory
     _kernels: dict[KernelKey, list[Sample]] = field(init=False, repr=False, compare=False)
     _by_pass: dict[tuple[str, str], list[Sample]] = field(init=False, repr=False, compare=False)
     _rated: dict[tuple[Device, int], Device] = field(init=False, repr=False, compare=False)
@@ -216,6 +217,14 @@ class Profile:
                 known = replace(device, cores=self.rates[0].threads)
             self._rated[device, threads] = known
         return known
+
+    def crowding(self, threads: int) -> float:
+        """How many times longer memory takes a rank of so many threads, with the others beside it, than alone: that
+        many ranks' bytes at the rate that all their threads reach together, or what was measured of the most below.
+        """
+        known = {each.threads: each.bandwidth for each in self.rates}
+        alone, together = (max((n for n in known if n <= threads * ranks), default=0) for ranks in (1, self.beside))
+        return max(1.0, together / alone * known[alone] / known[together]) if alone else 1.0
 
     def interval(self, seconds: float) -> tuple[float, float]:
         """From when to when a prediction of so many seconds may come true."""

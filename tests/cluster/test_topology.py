@@ -40,6 +40,11 @@ def test_resizing_nested_groups(ranks: int, expected: list[int] | None) -> None:
     assert found is None or found.ranks == ranks
 
 
+def test_ranks_in_one_memory_are_those_of_an_innermost_group() -> None:
+    assert cluster(NODES).ranks_in_one_memory == 8
+    assert cluster(Group("core", 2, "net", device="cpu")).ranks_in_one_memory == 2
+
+
 def test_a_group_without_a_link_holds_one_rank() -> None:
     alone = cluster(Group("gpu", 1, None, device="gpu"))
     assert alone.resized(1) == alone

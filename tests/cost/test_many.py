@@ -13,7 +13,7 @@ import pytest
 from dlc.cluster.topology import Device
 from dlc.cost.compute import seconds
 from dlc.cost.many import candidate, candidates, seconds_many
-from dlc.cost.profile import Profile
+from dlc.cost.profile import Profile, Rates
 from dlc.cost.profile_json import read_profile
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops import LAYERS, LOSSES, OPTIMIZERS, operator
@@ -132,7 +132,10 @@ def test_a_measured_candidate_costs_what_was_measured() -> None:
     found = seconds_many(op, "forward", Shapes((x,), (x,), {}), "", "", CPU, profile)
     assert found[1] == 3e-5
     assert found[0] < found[2] != 3e-5
-    assert_equal(op, "forward", Shapes((x,), (x,), {}), "", "", CPU, profile)
+    rates = (Rates(1, (("f32", 1e12),), 1e9), Rates(2, (("f32", 2e12),), 1e9))
+    for known in (profile, replace(profile, call=0.0, rates=rates), replace(profile, call=0.0, rates=rates, beside=2)):
+        assert_equal(op, "forward", Shapes((x,), (x,), {}), "", "", CPU, known)
+    assert seconds_many(op, "forward", Shapes((x,), (x,), {}), "", "", CPU, known)[1] == pytest.approx(6e-5)
 
 
 def test_shapes_of_one_candidate_give_one_price() -> None:

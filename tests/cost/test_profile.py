@@ -107,6 +107,29 @@ def test_threads_that_were_not_measured_cost_what_the_phases_say_of_them() -> No
     assert priced(big, replace(CORE, cores=2), profile).seconds == pytest.approx(one, rel=0.01)
 
 
+RATES = (Rates(1, (("f32", 1e11),), 1e10), Rates(2, (("f32", 2e11),), 1.5e10))
+
+
+def test_ranks_beside_each_other_share_the_rate_of_memory() -> None:
+    """Two threads reach 1.5 times the bytes of one: each of two ranks gets three quarters, and so each of four."""
+    assert [Profile("core", rates=RATES, beside=n).crowding(1) for n in (1, 2, 4)] == pytest.approx([1, 4 / 3, 4 / 3])
+    assert Profile("core", rates=RATES, beside=2).crowding(2) == 1.0  # that no more threads gain was not measured
+    assert Profile("core", beside=2).crowding(1) == 1.0
+
+
+def test_what_was_measured_alone_takes_longer_beside_other_ranks() -> None:
+    """A pass over large arrays as much longer as memory is shared, a call on small ones not at all; nothing of it says
+    that the kernel itself is another one."""
+    known = Profile("core", 0.0, rates=RATES, samples=(sample(2**24, 1e-2), sample(2**23, 5e-3)))
+    shared = replace(known, beside=2)
+    for size in (2**24, 2**23, 3 * 2**20):
+        alone, beside = (priced(size, CORE, profile) for profile in (known, shared))
+        assert beside.seconds == pytest.approx(4 / 3 * alone.seconds)
+        assert replace(beside, seconds=alone.seconds) == alone
+    costly = replace(known, call=1.0, samples=())
+    assert priced(64, CORE, replace(costly, beside=2)).seconds == pytest.approx(priced(64, CORE, costly).seconds)
+
+
 def test_a_single_sample_may_be_off_by_two() -> None:
     known = fitted([place(1e-3, 1e-4, 1e-3)], [1.5])
     assert known.spread == 1.0

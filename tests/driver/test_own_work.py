@@ -20,6 +20,7 @@ from dlc.driver import Compiled, Options
 from dlc.inspect.op_times import BESIDES
 from dlc.ir.program import Compute, Load
 from dlc.ir.ranks import schedule
+from dlc.job import profile_of
 from dlc.op_times import op_times
 from dlc.validation import chosen
 
@@ -44,6 +45,18 @@ def priced(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     path = tmp_path_factory.mktemp("profile") / "profile.json"
     path.write_text(json.dumps(profile_document(Profile("here", own=OWN))), encoding="utf-8")
     return made(path)
+
+
+def test_a_profile_knows_how_many_ranks_share_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(profile_document(Profile("here", own=OWN))), encoding="utf-8")
+    source = driver.read(str(SPECS / "mlp.dlspec"), {})
+    for ranks in (1, 2):
+        (device,) = machine(ranks).devices
+        cluster = replace(machine(ranks), devices=(replace(device, profile=str(path)),))
+        profile = profile_of(source, cluster, Options())
+        assert profile == Profile("here", own=OWN, beside=ranks)
+    assert profile_of(source, machine(2), Options()) is None
 
 
 def test_the_step_itself_is_a_part_of_its_seconds(plain: Compiled, priced: Compiled) -> None:
