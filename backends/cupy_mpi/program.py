@@ -13,7 +13,10 @@ from backends.numpy_mpi.mesh.roles import element_type
 from backends.numpy_mpi.text import call, import_line
 from dlc.ir.program import Compute
 
-NUMPY_TYPES = {"f32": "np.float32", "f64": "np.float64"}
+NUMPY_TYPES = {"f32": "np.float32", "tf32": "np.float32", "f64": "np.float64"}
+
+ROUNDINGS = ("tf32", "f16", "bf16")
+"""Precisions in which products of matrices may round operands of f32."""
 
 HEADER = "/* Kernels of this program. compiled.py launches them, and has them compiled for the GPU that is there. */\n"
 
@@ -31,6 +34,7 @@ class Kernels:
     ops: Mapping[Kernel, tuple[str, ...]]
     instances: Mapping[str, tuple[str, ...]]
     dtype: str
+    precision: str = ""
 
     @property
     def replaced(self) -> frozenset[Kernel]:
@@ -64,6 +68,7 @@ class Kernels:
         """The text of compiled.py."""
         missing = sorted({kernel.function for kernel in self.ops} - {kernel.function for kernel in self.in_cuda})
         names = sorted({kernel.module for kernel in self.ops} | {bindings(kernel) for kernel in self.in_cuda})
+        rounding = (f'rounding="{self.precision}"',) if self.precision in ROUNDINGS else ()
         lines = [
             '"""The kernels of this program in CUDA: kernels.cu, for the GPU at hand or what stands for it."""',
             "",
@@ -77,7 +82,7 @@ class Kernels:
             "",
             call(
                 "KERNELS = kernels_of",
-                ('Path(__file__).with_name("kernels.cu")', NUMPY_TYPES[self.dtype], "device"),
+                ('Path(__file__).with_name("kernels.cu")', NUMPY_TYPES[self.dtype], "device", *rounding),
             ),
             "",
         ]
@@ -103,7 +108,7 @@ def cuda_kernels(emission: Emission) -> Kernels:
                 if isinstance(made, Compute):
                     ops.setdefault(emission.kernel(made), {})[made.address] = None
     calls = {kernel: tuple(addresses) for kernel, addresses in ops.items()}
-    return Kernels(calls, instances(emission), element_type(emission))
+    return Kernels(calls, instances(emission), element_type(emission), emission.training.precision.compute)
 
 
 def _named(ops: tuple[str, ...]) -> tuple[str, ...]:

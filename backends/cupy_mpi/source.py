@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files as resources
 from itertools import chain
 
-REAL = {"f32": "float", "f64": "double"}
+REAL = {"f32": "float", "tf32": "float", "f64": "double"}
 """The element type of a program's arrays -> `real` in the text."""
 
 FILES = {"bn_fused": "bn", **dict.fromkeys(("lstm", "gru", "rnn"), "recurrence")}

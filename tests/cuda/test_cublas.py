@@ -18,15 +18,38 @@ class Library:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.rounding: Any = None
 
     def __getattr__(self, name: str) -> Any:
         def called(*arguments: Any) -> int:
             self.calls.append(name)
-            if "gemm" in name:
+            if name == "cublasGemmStridedBatchedEx":
+                self.extended(*arguments)
+            elif "gemm" in name:
                 self.product(complex if name[6] in "CZ" else float, *arguments)
             return 0
 
         return called
+
+    def extended(self, _handle: Any, *told: Any) -> None:
+        """Of f32, whose operands are rounded as the type of the computation says."""
+        (*shape, _one), rest = told[:6], told[6:]
+        a, type_a, lda, apart_a, b, type_b, ldb, apart_b, zero, c, type_c, ldc, apart_c, count, compute, algorithm = (
+            rest
+        )
+        assert (type_a, type_b, type_c, algorithm) == (0, 0, 0, -1)
+        self.rounding = {68: None, 74: np.float16, 75: "bf16", 77: "tf32"}[compute]
+        rest = (a, lda, apart_a, b, ldb, apart_b, zero, c, ldc, apart_c, count)
+        self.product(np.float32, _handle, *shape, _one, *rest)
+        self.rounding = None
+
+    def rounded(self, matrix: Any) -> Any:
+        """As tensor cores take it: to 8 bits in bf16, to 11 in tf32, counting the first."""
+        if self.rounding in (None, np.float16):
+            return matrix if self.rounding is None else matrix.astype(np.float16).astype(np.float32)
+        fraction, exponent = np.frexp(matrix)
+        digits = 2.0 ** {"bf16": 8, "tf32": 11}[self.rounding]
+        return np.ldexp(np.rint(fraction * digits) / digits, exponent).astype(np.float32)
 
     def product(self, of: type, _handle: Any, ta: int, tb: int, m: int, n: int, k: int, one: Any, *rest: Any) -> None:
         """C = op(A) op(B), 0 as it is, 1 transposed, 2 conjugate transposed."""
@@ -37,7 +60,9 @@ class Library:
         for i in range(count):
             left = columns(of, a, i * apart_a.value, lda, *((k, m) if ta else (m, k)))
             right = columns(of, b, i * apart_b.value, ldb, *((n, k) if tb else (k, n)))
-            columns(of, c, i * apart_c.value, ldc, m, n)[...] = turn[ta](left) @ turn[tb](right)
+            columns(of, c, i * apart_c.value, ldc, m, n)[...] = turn[ta](self.rounded(left)) @ turn[tb](
+                self.rounded(right)
+            )
 
 
 def columns(of: type, pointer: Any, begin: int, leading: int, rows: int, count: int) -> Any:
@@ -50,10 +75,14 @@ def columns(of: type, pointer: Any, begin: int, leading: int, rows: int, count: 
 
 @pytest.fixture
 def cublas() -> Cublas:
+    return made()
+
+
+def made(rounding: str = "") -> Cublas:
     stream = SimpleNamespace(ptr=7)
     cuda = SimpleNamespace(get_current_stream=lambda: stream)
     cp = SimpleNamespace(cuda=cuda, empty=lambda size, dtype: ndarray(np.empty(8, dtype)))
-    return Cublas(cp, Library())
+    return Cublas(cp, Library(), rounding)
 
 
 def drawn(*shape: int) -> Any:
@@ -104,6 +133,29 @@ def test_parts_of_larger_matrices(cublas: Cublas) -> None:
     cublas.product(ndarray(left), ndarray(right), ndarray(out[:, 1:6]))
     np.testing.assert_allclose(out[:, 1:6], left @ right)
     assert not out[:, [0, 6]].any()
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("rounding", ["", "tf32", "f16", "bf16"])
+def test_what_operands_may_be_rounded_to(rounding: str, given: bool) -> None:
+    """In tf32 those of all products, in half precision those that have been cast from it, which changes none."""
+    cublas = made(rounding)
+    left, right = (drawn(*shape).astype(np.float32) for shape in ((3, 40), (40, 5)))
+    cast = cublas._library
+    if rounding in ("f16", "bf16"):
+        cast.rounding = {"f16": np.float16, "bf16": "bf16"}[rounding]
+        halves = [cast.rounded(left), cast.rounded(right)]
+        cast.rounding = None
+    else:
+        halves = [left, right]
+    out = np.empty((3, 5), np.float32)
+    cublas.product(ndarray(halves[0]), ndarray(halves[1]), ndarray(out), (False, False), given)
+    known = halves[0].astype(float) @ halves[1].astype(float)
+    error = np.abs(out - known).max() / np.abs(known).max()
+    assert (1e-5 < error < 2e-3) if rounding == "tf32" else error < 1e-6
+    cublas.product(ndarray(left), ndarray(right), ndarray(out), (False, False), given)
+    error = np.abs(out - left.astype(float) @ right.astype(float)).max()
+    assert bool(error > 1e-5) is (rounding == "tf32" or (given and rounding != ""))
 
 
 def test_sums_of_nothing_are_zeros(cublas: Cublas) -> None:

@@ -110,11 +110,11 @@ def _dw(dy: Array, x: Array, dweight: Array, conv: Conv) -> Iterator[Step]:
         else:
             yield from _filled(x, room, conv, some, "conv_im2col_dw_columns", order)
             extents = (places, shape[1]) if conv.inner == 1 else (shape[1], places)
-            columns = Matrices(room, (conv.groups, *extents))
+            columns = Matrices(room, (conv.groups, *extents), copied=True)
         if conv.inner == 0:
             numbers = (len(some), conv.y.channels, prod(conv.y.extents))
             yield from each(gradient.size, gradient, turned, numbers=numbers, kernel="conv_im2col_dw_gradient")
-            image: Any = Matrices(turned, (conv.groups, shape[0], places))
+            image: Any = Matrices(turned, (conv.groups, shape[0], places), copied=True)
         else:
             image = _image(gradient, conv)
         if conv.inner == 1:
@@ -168,9 +168,9 @@ def _columns(x: Array, room: Room, conv: Conv, some: range, group: int) -> Any:
         return _image(_part(x, some, conv), conv, group)
     depth, places = conv.channels * conv.taps, prod(conv.y.extents)
     if conv.inner == 0:
-        return Matrices(room, (len(some), depth, places), group * len(some) * depth * places)
+        return Matrices(room, (len(some), depth, places), group * len(some) * depth * places, copied=True)
     extents = (len(some) * places, depth) if conv.inner == 1 else (depth, places * len(some))
-    return Matrices(room, (conv.groups, *extents))
+    return Matrices(room, (conv.groups, *extents), copied=True)
 
 
 def _image(x: Array, conv: Conv, group: int = 0) -> Array:

@@ -16,13 +16,22 @@ LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
 WORKSPACE = 32 * 2**20
 """Bytes that cuBLAS works in; given to it, so that it allocates nothing while a graph is captured."""
 
+EXTENDED = "cublasGemmStridedBatchedEx"
+"""The function that is told types."""
+
 FUNCTIONS: dict[str, tuple[str, Any]] = {
-    "float32": ("cublasSgemmStridedBatched", ctypes.c_float),
+    "float32": (EXTENDED, ctypes.c_float),
     "float64": ("cublasDgemmStridedBatched", ctypes.c_double),
     "complex64": ("cublasCgemmStridedBatched", ctypes.c_float * 2),
     "complex128": ("cublasZgemmStridedBatched", ctypes.c_double * 2),
 }
 """Element type -> the function, and the C type of its factors."""
+
+COMPUTE = {"": 68, "f16": 74, "bf16": 75, "tf32": 77}
+"""cublasComputeType_t of products of f32, by what their operands may be rounded to: nothing, or tensor cores' types.
+Sums are in f32."""
+
+R_32F, DEFAULT_ALGORITHM = 0, -1
 
 NORMAL, TRANSPOSED, CONJUGATE = 0, 1, 2
 """cuBLAS's operations on an operand; the last is the transposed of the conjugate."""
@@ -38,19 +47,26 @@ class Order(NamedTuple):
 
 
 class Cublas:
-    """A handle on the current device, with a workspace of its own. `cp` is CuPy."""
+    """A handle on the current device, with a workspace of its own. `cp` is CuPy.
 
-    def __init__(self, cp: Any, library: Any = None) -> None:
-        self._cp, self._library = cp, library or _library()
+    `rounding` is what a precision lets operands of f32 be rounded to: `tf32` in all products, `f16` and `bf16`
+    in those of numbers that have been cast from that, which this changes nothing of.
+    """
+
+    def __init__(self, cp: Any, library: Any = None, rounding: str = "") -> None:
+        self._cp, self._library, self._rounding = cp, library or _library(), rounding
         self._handle = ctypes.c_void_p()
         self._checked("cublasCreate_v2", ctypes.byref(self._handle))
         self._workspace = cp.empty(WORKSPACE, "uint8")
         self._stream: int | None = None
 
-    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
-        """out = left · right, of matrices [m, k] and [k, n] or of stacks of as many; in full precision, not in TF32.
+    def product(
+        self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
+    ) -> None:
+        """out = left · right, of matrices [m, k] and [k, n] or of stacks of as many.
 
-        `conjugate` says of which operands, whose columns lie in one piece, the conjugates are meant.
+        `conjugate` says of which operands, whose columns lie in one piece, the conjugates are meant; `given` that they
+        hold what the call was given, and not what it has computed of that.
         """
         rows, columns = out.shape[-2:]
         inner, count = left.shape[-1], out.size // max(1, rows * columns)
@@ -63,11 +79,17 @@ class Cublas:
         name, real = FUNCTIONS[out.dtype.name]
         one, zero = ctypes.byref(real(1)), ctypes.byref(real())
         operands = zip((right, left, out), (*conjugate[::-1], False), strict=True)
-        (a, *given_a), (b, *given_b), (c, *given_c) = (_operand(array, turn) for array, turn in operands)
+        (a, *at_a), (b, *at_b), (c, *at_c) = (_operand(array, turn) for array, turn in operands)
         if c:
             raise ValueError("the rows of a product must lie in one piece")
         extents = (columns, rows, inner)
-        self._checked(name, self._handle, a, b, *extents, one, *given_a, *given_b, zero, *given_c, count)
+        if name != EXTENDED:
+            self._checked(name, self._handle, a, b, *extents, one, *at_a, *at_b, zero, *at_c, count)
+            return
+        compute = COMPUTE[self._rounding if given or self._rounding == "tf32" else ""]
+        typed_a, typed_b, typed_c = ((at, R_32F, *apart) for at, *apart in (at_a, at_b, at_c))
+        told = (one, *typed_a, *typed_b, zero, *typed_c, count, compute, DEFAULT_ALGORITHM)
+        self._checked(name, self._handle, a, b, *extents, *told)
 
     def _on_stream(self) -> None:
         """The current stream, whose work it is a part of; setting one takes the workspace away."""

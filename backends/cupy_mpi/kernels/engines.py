@@ -13,12 +13,15 @@ from .launch import Array, Binding, Changing, Kernel, Kernels
 from .on_cpu import OnCpu
 
 
-def kernels_of(source: Path, dtype: type, device: Any) -> Kernels | Twins:
-    """The kernels of kernels.cu; `device` is the runtime's module of that name."""
+def kernels_of(source: Path, dtype: type, device: Any, rounding: str = "") -> Kernels | Twins:
+    """The kernels of kernels.cu; `device` is the runtime's module of that name.
+
+    `rounding` is what the precision lets a GPU round operands of products to: on a processor they stay as they are.
+    """
     if device.STAND_IN == "numpy":
         return Twins(device.cp.touch)
     text = source.read_text(encoding="utf-8")
-    return Kernels(OnStandIns(text, dtype, device) if device.STAND_IN else Gpu(text, dtype, device))
+    return Kernels(OnStandIns(text, dtype, device) if device.STAND_IN else Gpu(text, dtype, device, rounding))
 
 
 class Twins:
@@ -70,7 +73,9 @@ class OnStandIns(OnCpu):
         array: Array = self._device.RANK.numbers.place(numbers, told, self.dtype)
         return array
 
-    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
+    def product(
+        self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
+    ) -> None:
         """NumPy's, kept as well."""
         self._device.RANK.tape.add(super().product, *map(_values, (left, right, out)), conjugate)
 

@@ -13,12 +13,15 @@ from .launch import Array, Changing, Kernel, Table, kernels_in
 
 
 class Gpu:
-    """The kernels of a CUDA text for arrays of one element type. `device` is the runtime's module of that name."""
+    """The kernels of a CUDA text for arrays of one element type. `device` is the runtime's module of that name.
 
-    def __init__(self, source: str, dtype: type, device: Any) -> None:
+    `rounding` is for products: see `Cublas`.
+    """
+
+    def __init__(self, source: str, dtype: type, device: Any, rounding: str = "") -> None:
         self.dtype, self._device, self._cp = np.dtype(dtype), device, device.cp
         self.about = "the kernels are in CUDA; products of matrices are cuBLAS's"
-        self._names = kernels_in(source)
+        self._names, self._rounding = kernels_in(source), rounding
         self._source = source
         self._module: Any = None
         self._rooms: list[Array] = []
@@ -64,11 +67,13 @@ class Gpu:
         """On the device."""
         return int(array.data.ptr)
 
-    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
+    def product(
+        self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
+    ) -> None:
         """cuBLAS's."""
         if self._cublas is None:
-            self._cublas = Cublas(self._cp)
-        self._cublas.product(left, right, out, conjugate)
+            self._cublas = Cublas(self._cp, rounding=self._rounding)
+        self._cublas.product(left, right, out, conjugate, given)
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
         """A plan of cuFFT's."""

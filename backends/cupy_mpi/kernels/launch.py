@@ -32,6 +32,9 @@ ROWS, ARRAYS, CHUNK = 80, 4, 2048
 """Of a `Table`: rows at most, so that a launch can be told it by value (4 KiB), arrays of a row at most, and elements
 that a block handles one after the other; as in update.cu."""
 
+HALVES = ("float16", "uint16")
+"""Types of arrays in half precision; NumPy has no bf16, whose bits are in the second."""
+
 ALIGNMENT = 64
 """Elements: rooms begin on multiples of them."""
 
@@ -97,7 +100,8 @@ class Table:
 class Matrices(NamedTuple):
     """A matrix, or a stack of them, in a room, of that shape from an element on; `turned` swaps rows and columns.
 
-    Elements are numbers of the room, or complex ones, each two numbers one behind the other.
+    Elements are numbers of the room, or complex ones, each two numbers one behind the other. `copied` are those that
+    have been copied as they are from arrays that the call was given.
     """
 
     room: Room
@@ -105,6 +109,7 @@ class Matrices(NamedTuple):
     begin: int = 0
     turned: bool = False
     complex: bool = False
+    copied: bool = False
 
 
 class Product(NamedTuple):
@@ -152,6 +157,12 @@ def rows(count: int, *arguments: Any, kernel: str = "", threads: int = THREADS) 
     return (Launch(arguments, (count,), (threads,), kernel),) if count else ()
 
 
+def of_halves(binding: Binding) -> Binding:
+    """A binding that takes arrays of half precision besides; others are never given any."""
+    binding.takes_halves = True  # type: ignore[attr-defined]
+    return binding
+
+
 def reciprocal(divisor: int) -> int:
     """What `quotient(n, …)` of head.cu divides by, for n < 2³¹: a rounded 2^shift/divisor, and the shift above it.
 
@@ -182,8 +193,10 @@ class Engine(Protocol):
     def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
         """Where these numbers are. They follow the steps where what they are made of does: see `follows` below."""
 
-    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
-        """out = left · right."""
+    def product(
+        self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
+    ) -> None:
+        """out = left · right. `given` says that the elements are those of arrays that the call was given."""
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
         """What transforms (values, spectra) as `Transform` says; all that it needs besides is there then."""
@@ -332,9 +345,15 @@ def _prepared(
     engine: Engine, name: str, binding: Binding, arrays: tuple[Array | None, ...], told: dict[str, Any]
 ) -> tuple[Any, ...]:
     """The fields of a call but its arrays."""
-    if not all(engine.passable(each) for each in arrays if each is not None):
+    halves = getattr(binding, "takes_halves", False)
+    if not all(engine.passable(each) or (halves and _is_half(each)) for each in arrays if each is not None):
         return (told,)
     return _bound(engine, name, binding, arrays, told)
+
+
+def _is_half(array: Array) -> bool:
+    """Whether an array holds numbers of two bytes that all lie together."""
+    return bool(array.flags.c_contiguous) and array.dtype in HALVES
 
 
 def _bound(
@@ -360,7 +379,8 @@ def _run(engine: Engine, step: Step, places: dict[Any, Array]) -> tuple[Callable
     """What does a step, and with which arguments."""
     if isinstance(step, Product):
         operands = tuple(_matrices(each, places) for each in (step.left, step.right, step.out))
-        return engine.product, (*operands, step.conjugate) if any(step.conjugate) else operands
+        given = not any(isinstance(each, Matrices) and not each.copied for each in (step.left, step.right))
+        return engine.product, (*operands, step.conjugate, given)
     if isinstance(step, Transform):
         run = engine.transformer(step.lengths, step.number, step.backward)
         return run, (places[step.values], places[step.spectra])

@@ -219,6 +219,20 @@ template <typename T> static T __shfl_down_sync(unsigned, T value, unsigned by)
 
 template <typename T> static T __shfl_sync(unsigned, T value, int from) { return on_cpu::shuffled(value, from); }
 
+static inline unsigned __float_as_uint(float value)
+{
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(unsigned bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static inline float __int_as_float(int bits)
 {
     float value;

@@ -85,7 +85,9 @@ class OnCpu:
         """Of NumPy's array."""
         return int(array.ctypes.data)
 
-    def product(self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False)) -> None:
+    def product(
+        self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
+    ) -> None:
         """NumPy's, of what cuBLAS takes."""
         for each, turned in ((left, conjugate[0]), (right, conjugate[1]), (out, False)):
             (order_of_conjugate if turned else order)(each)
