@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.numpy_mpi.kernels import dispatch
 from backends.numpy_mpi.kernels.dispatch import Kernels, kernels_of
 from backends.numpy_mpi.kernels.native import Numbers, find_compiler
 
@@ -101,7 +102,13 @@ def test_optional_arrays_and_scratch(kernels: Kernels) -> None:
 
 
 def test_without_a_compiler_the_kernels_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BLAS, which is told to work alone beside kernels in C, keeps the threads that the program gave it."""
+    told = list[bool]()
+    monkeypatch.setattr(dispatch, "work_alone", lambda: told.append(True))
     monkeypatch.setenv("CC", "/nowhere/cc")
     found = kernels_of(tmp_path / "kernels.c", np.float64)
     assert found.replace(scaled, binding) is scaled
-    assert found.about == "`/nowhere/cc` cannot be started: No such file or directory: the kernels are NumPy's"
+    assert not told
+    why, _, then = found.about.partition(": the kernels are ")
+    assert why == "`/nowhere/cc` cannot be started: No such file or directory"
+    assert then == "NumPy's, BLAS has all threads, and the plan's times, of kernels in C, do not hold"

@@ -34,14 +34,15 @@ ROOM = np.dtype("V1")
 def kernels_of(source: Path, dtype: type, scratch: int = 0) -> Kernels:
     """The kernels in C of this source, built where that is necessary, or those of NumPy where it cannot be built.
 
-    BLAS works in one thread beside them.
+    BLAS works in one thread beside kernels in C, and has all threads where there are none.
 
     `scratch` is how many elements most calls work in at most.
     """
     try:
         library = load(source)
     except NoCompilerError as error:
-        return Kernels(None, np.dtype(dtype), scratch, f"{error}: the kernels are NumPy's")
+        instead = "the kernels are NumPy's, BLAS has all threads, and the plan's times, of kernels in C, do not hold"
+        return Kernels(None, np.dtype(dtype), scratch, f"{error}: {instead}")
     work_alone()
     return Kernels(library, np.dtype(dtype), scratch, f"the kernels are in C: {library.path}")
 
