@@ -10,13 +10,16 @@ plans are compared by what was measured (kernels and conversions, `model`) and b
 take turns (`step`, the processor's time). Ratios are to the best plan: at most 1.05 is the aim, and no more than the
 greedy one's.
 
-Before that, single convolutions for which another algorithm than direct is the fastest. `--record` writes
-benchmarks/records/choice.json after each network, so that an interrupt leaves those that there are.
+Before that, single convolutions for which another algorithm than direct is the fastest, each with what the planner
+chooses by itself for a network of just that convolution: by the formulas alone, by a `--profile`, which has none of
+them, and with these measurements. `--record` writes benchmarks/records/choice.json after each network, so that an
+interrupt leaves those that there are; rows of other networks and families stay, so that it can be made in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -24,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from backends.numpy_mpi.timing import Case, time_kernels
 from benchmarks import recording
@@ -31,17 +35,22 @@ from dlc import driver
 from dlc.cluster.detect import machine
 from dlc.cost.compute import seconds
 from dlc.cost.price import default_price
+from dlc.cost.profile import Sample
 from dlc.cost.timeline import makespan
 from dlc.driver import Compiled, Options
+from dlc.ir.program import Compute
 from dlc.ir.request import Rule
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops import operator
 from dlc.ops.operator import LAYOUTS, Shapes
 from dlc.tuning import Measured, asks, key_of, tune
 from dlc.validation import RunError, Way, at_hand, measure
+from dlc.validation import chosen as planned_for
 from passes.options import candidates, local_shapes, operations, rules_of
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
+
+RECORD = Path(__file__).parent / "records" / "choice.json"
 
 NETWORKS: Mapping[str, dict[str, str]] = {
     "lenet5": {"batch": "16"},
@@ -70,12 +79,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Won:
-    """A convolution, with the seconds of each algorithm in its best layout."""
+    """A convolution, with the seconds of each algorithm in its best layout, and what the planner chooses by what."""
 
     algorithm: str
     kernels: str
     shape: str
     seconds: dict[str, float]
+    planned: dict[str, str]
 
     @property
     def fastest(self) -> str:
@@ -85,19 +95,42 @@ class Won:
 
 def main() -> None:
     options = _arguments()
-    rows, won = list[Row](), list(_cases())
-    for case in won:
-        times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in case.seconds.items())
-        print(f"{case.algorithm:8} {case.kernels:6} {case.shape:45} fastest: {case.fastest}; {times}", flush=True)
-    cases = [{**asdict(case), "fastest": case.fastest} for case in won]
+    rows, won = list[dict[str, Any]](), list[dict[str, Any]]()
+    if options.record:
+        rows, won = _before()
+    if not options.networks_only:
+        won = []
+        for case in _cases(options.profile):
+            times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in case.seconds.items())
+            chosen = ", ".join(f"{name} by {what}" for what, name in case.planned.items())
+            print(f"{case.algorithm:8} {case.kernels:6} {case.shape:33} fastest: {case.fastest}; {times}", flush=True)
+            print(f"{'':16}the planner chooses {chosen}", flush=True)
+            won.append({**asdict(case), "fastest": case.fastest})
+    if options.record:
+        _write(rows, won)
+    if options.cases_only:
+        return
     print(f"{'network':12} {'kernels':8} {'timed':>6}   of the best plan's, by model / by steps")
     for name in options.only.split(",") if options.only else NETWORKS:
         for kernels in options.kernels.split(","):
-            rows.append(_network(name, kernels, options))
-            print(_line(rows[-1]), flush=True)
+            row = _network(name, kernels, options)
+            print(_line(row), flush=True)
+            rows = [each for each in rows if (each["network"], each["kernels"]) != (name, kernels)] + [asdict(row)]
             if options.record:
-                told = [asdict(row) for row in rows]
-                recording.write("choice", "seconds of a step; ratios to the best plan", rows=told, won=cases)
+                _write(rows, won)
+
+
+def _write(rows: list[dict[str, Any]], won: list[dict[str, Any]]) -> None:
+    recording.write("choice", "seconds of a step; ratios to the best plan", rows=rows, won=won)
+
+
+def _before() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the record has by now."""
+    try:
+        told = json.loads(RECORD.read_text(encoding="utf-8"))
+    except OSError:
+        return [], []
+    return told["rows"], told["won"]
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,6 +140,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="turns of each program (default: 3)")
     parser.add_argument("--seconds", type=float, default=1.0, help="seconds of a turn (default: 1)")
     parser.add_argument("--budget", type=float, default=300.0, help="seconds to time a network's kernels")
+    parser.add_argument("--profile", default="", help="one that `dlc calibrate` wrote on this machine")
+    parser.add_argument("--cases-only", action="store_true", help="single convolutions, no networks")
+    parser.add_argument("--networks-only", action="store_true", help="networks, no single convolutions")
     parser.add_argument("--record", action="store_true", help="write benchmarks/records/choice.json")
     return parser.parse_args()
 
@@ -227,6 +263,7 @@ def _by_turns(plans: Mapping[str, Compiled], options: argparse.Namespace) -> dic
 
 CASES = (
     ("im2col", "numpy", (64, 1, 28, 28), (16, 5, 5)),
+    ("im2col", "c", (16, 512, 7, 7), (2048, 1, 1)),
     ("winograd", "c", (4, 128, 56, 56), (128, 3, 3)),
     ("winograd", "numpy", (4, 128, 56, 56), (128, 3, 3)),
     ("fft", "numpy", (2, 16, 128, 128), (16, 31, 31)),
@@ -234,32 +271,88 @@ CASES = (
 )
 """(algorithm that is to win, kernels, x, filters and window); results are as large as x."""
 
+ONE = """\
+dlspec 1
+network one {{
+  input x: f32[batch = {n}, channel = {channels}, height = {height}, width = {width}]
+  y = x -> conv({filters}, {rows}x{columns}, pad = {pad}, bias = no) as c -> global_avgpool -> flatten -> linear(10)
+  output y
+}}
+train one {{
+  data = synthetic(samples = {n}, classes = 10)
+  loss = cross_entropy(y, data.label)
+  optimizer = sgd()
+  lr = constant(0.001)
+  epochs = 1
+}}
+"""
 
-def _cases() -> Iterator[Won]:
+
+def _cases(profile: str) -> Iterator[Won]:
     """Convolutions for which another algorithm than direct is fastest, forward, each algorithm in its best layout."""
     for algorithm, kernels, x, (filters, *window) in CASES:
-        pads = tuple(((extent - 1) // 2, extent // 2) for extent in window)
-        told = {"stride": (1, 1), "dilation": (1, 1), "groups": 1, "bias": False}
-        attrs = {"filters": filters, "window": tuple(window), "pad": pads, **told}
-        weight = tensor("f32", **{"out": filters, "in": x[1], "height": window[0], "width": window[1]})
-        images = (TensorType("f32", tuple(map(Axis, AXES, (x[0], c, *x[2:])))) for c in (x[1], filters))
-        (image, result) = images
-        shapes = Shapes((image, weight), (result,), attrs)
-        conv = operator("conv")
-        assert conv is not None
-        ways = [
-            Case("conv", "forward", shapes, each.name, layout, kernels)
-            for each in conv.algorithms
-            for layout in LAYOUTS
-            if each.excluded("forward", shapes) is None and layout in each.layouts and "cpu" in each.devices
-        ]
-        seconds: dict[str, float] = {}
-        for timing in time_kernels(ways, rounds=5, seconds=10.0):
+        timed = list(time_kernels(_ways_of(kernels, x, filters, window), rounds=5, seconds=10.0))
+        best: dict[str, float] = {}
+        for timing in timed:
             name = timing.case.algorithm
-            seconds[name] = min(timing.seconds, seconds.get(name, timing.seconds))
-        ordered = dict(sorted(seconds.items(), key=lambda pair: pair[1]))
+            best[name] = min(timing.seconds, best.get(name, timing.seconds))
+        ordered = dict(sorted(best.items(), key=lambda pair: pair[1]))
+        samples = tuple(
+            Sample(
+                t.case.op, t.case.stage, t.case.algorithm, t.case.layout, t.case.shapes, t.seconds, t.spread, kernels
+            )
+            for t in timed
+        )
+        planned = {"formulas": _planned(kernels, x, filters, window)}
+        if profile:
+            planned["profile"] = _planned(kernels, x, filters, window, profile=profile)
+        planned["measurements"] = _planned(kernels, x, filters, window, samples=samples)
         shape = f"{'x'.join(map(str, x))}, {filters} of {'x'.join(map(str, window))}"
-        yield Won(algorithm, kernels, shape, ordered)
+        yield Won(algorithm, kernels, shape, ordered, planned)
+
+
+def _ways_of(kernels: str, x: tuple[int, ...], filters: int, window: list[int]) -> list[Case]:
+    """Every algorithm in every layout that is legal."""
+    pads = tuple(((extent - 1) // 2, extent // 2) for extent in window)
+    told = {"stride": (1, 1), "dilation": (1, 1), "groups": 1, "bias": False}
+    attrs: dict[str, Any] = {"filters": filters, "window": tuple(window), "pad": pads, **told}
+    weight = tensor("f32", **{"out": filters, "in": x[1], "height": window[0], "width": window[1]})
+    images = (TensorType("f32", tuple(map(Axis, AXES, (x[0], c, *x[2:])))) for c in (x[1], filters))
+    (image, result) = images
+    shapes = Shapes((image, weight), (result,), attrs)
+    conv = operator("conv")
+    assert conv is not None
+    return [
+        Case("conv", "forward", shapes, each.name, layout, kernels)
+        for each in conv.algorithms
+        for layout in LAYOUTS
+        if each.excluded("forward", shapes) is None and layout in each.layouts and "cpu" in each.devices
+    ]
+
+
+def _planned(
+    kernels: str, x: tuple[int, ...], filters: int, window: list[int], *, profile: str = "", samples: Measured = ()
+) -> str:
+    """The algorithm and the layout that the planner chooses by itself for a network of this convolution, forward."""
+    n, channels, height, width = x
+    told = {"n": n, "channels": channels, "height": height, "width": width, "filters": filters}
+    text = ONE.format(**told, rows=window[0], columns=window[1], pad=window[0] // 2)
+    with tempfile.TemporaryDirectory(prefix="dlc-choice-") as folder:
+        path = Path(folder) / "one.dlspec"
+        path.write_text(text, encoding="utf-8")
+        options, here = Options(kernels=kernels, precision="f32", measured=samples), machine(1)
+        if profile:
+            named = os.path.abspath(profile)
+            here = replace(here, devices=tuple(replace(device, profile=named) for device in here.devices))
+        made = planned_for(driver.read(str(path), {}), options, here)
+    (role,) = made.program.roles
+    for segment in role.segments:
+        for each in segment.instructions:
+            if isinstance(each, Compute):
+                for call in each.members or (each,):
+                    if call.kernel[:2] == ("conv", "forward"):
+                        return f"{call.kernel[2]} {call.layout}"
+    raise LookupError("there is no convolution")
 
 
 AXES = ("batch", "channel", "height", "width")
