@@ -5,68 +5,48 @@ Parts of a channel's values are summed up by a block each; then a warp a channel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .cu_bn_groups import Group, channels_of, groups_of, zero_unless_begun, zeros
 from .launch import Array, Room, Steps, each
 
 
+class Values(NamedTuple):
+    """What y is computed of besides a mean and a deviation, and whether it passes a ReLU then."""
+
+    x: Array
+    scale: Array
+    shift: Array
+    y: Array
+    added: Array | None = None
+    relu: bool = False
+
+    def of(self, group: Group, mean: Array, rstd: Array | Room) -> Steps:
+        """y of a mean and 1/√(variance + ε) by channel."""
+        added = None if self.added is None else group.of(self.added)
+        arrays = (group.of(self.x), mean, rstd, self.scale, self.shift, added, group.of(self.y))
+        return group.each_value("bn_forward_values", *arrays, more=int(self.relu))
+
+
 def bn_forward(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    mean: Array,
-    variance: Array,
-    y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
-    **told: Any,
+    x: Array, scale: Array, shift: Array, mean: Array, variance: Array, y: Array, *tables: Array, **told: Any
 ) -> Steps | None:
     """Sums, then values."""
-    return normalise(x, scale, shift, None, y, batch_mean, batch_rstd, 0, **told)
+    return normalise(Values(x, scale, shift, y), *tables, **told)
 
 
-def normalise(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    added: Array | None,
-    y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
-    relu: int,
-    *,
-    eps: float,
-    **told: Any,
-) -> Steps | None:
+def normalise(values: Values, batch_mean: Array, batch_rstd: Array, *, eps: float, **told: Any) -> Steps | None:
     """y of a group's own mean and variance."""
-    groups = groups_of(x, **told)
+    groups = groups_of(values.x, **told)
     if groups is None:
         return None
-    steps = zeros(groups, scale.size, batch_mean, batch_rstd)
+    steps = zeros(groups, values.scale.size, batch_mean, batch_rstd)
     for group in groups:
         mean, rstd = batch_mean[group.row], batch_rstd[group.row]
-        summed, known, parts = group.sums("bn_forward_moments", 3, group.of(x))
+        summed, known, parts = group.sums("bn_forward_moments", 3, group.of(values.x))
         finished = group.finish("bn_forward_finish", known, mean, rstd, parts, float(eps))
-        steps += (*summed, *finished, *values_of(group, x, mean, rstd, scale, shift, added, y, relu))
+        steps += (*summed, *finished, *values.of(group, mean, rstd))
     return steps
-
-
-def values_of(
-    group: Group,
-    x: Array,
-    mean: Array,
-    rstd: Array | Room,
-    scale: Array,
-    shift: Array,
-    added: Array | None,
-    y: Array,
-    relu: int,
-) -> Steps:
-    """y of a mean and 1/√(variance + ε) by channel."""
-    also = None if added is None else group.of(added)
-    arrays = (group.of(x), mean, rstd, scale, shift, also, group.of(y))
-    return group.each_value("bn_forward_values", *arrays, more=relu)
 
 
 def bn_sums(x: Array, sums: Array, **told: Any) -> Steps | None:
@@ -95,45 +75,25 @@ def bn_squares(x: Array, sums: Array, squares: Array, **told: Any) -> Steps | No
 
 
 def bn_apply(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    sums: Array,
-    squares: Array,
-    y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
-    **told: Any,
+    x: Array, scale: Array, shift: Array, sums: Array, squares: Array, y: Array, *tables: Array, **told: Any
 ) -> Steps | None:
     """Values of whole sums."""
-    return apply(x, scale, shift, sums, squares, None, y, batch_mean, batch_rstd, 0, **told)
+    return apply(Values(x, scale, shift, y), sums, squares, *tables, **told)
 
 
 def apply(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    sums: Array,
-    squares: Array,
-    added: Array | None,
-    y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
-    relu: int,
-    *,
-    eps: float,
-    **told: Any,
+    values: Values, sums: Array, squares: Array, batch_mean: Array, batch_rstd: Array, *, eps: float, **told: Any
 ) -> Steps | None:
     """y of a group's whole sums and sums of squares."""
-    groups = groups_of(x, **told)
+    groups = groups_of(values.x, **told)
     if groups is None:
         return None
-    steps = zeros(groups, scale.size, batch_mean, batch_rstd)
+    steps = zeros(groups, values.scale.size, batch_mean, batch_rstd)
     for group in groups:
         mean, rstd = batch_mean[group.row], batch_rstd[group.row]
         tables = (sums[group.row], squares[group.row], mean, rstd)
         steps += group.each_channel("bn_apply_finish", *tables, numbers=(float(group.values), float(eps)))
-        steps += values_of(group, x, mean, rstd, scale, shift, added, y, relu)
+        steps += values.of(group, mean, rstd)
     return steps
 
 
@@ -141,25 +101,15 @@ def bn_inference(
     x: Array, scale: Array, shift: Array, mean: Array, variance: Array, y: Array, **told: Any
 ) -> Steps | None:
     """Values of the running averages."""
-    return infer(x, scale, shift, mean, variance, None, y, 0, **told)
+    return infer(Values(x, scale, shift, y), mean, variance, **told)
 
 
 def infer(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    mean: Array,
-    variance: Array,
-    added: Array | None,
-    y: Array,
-    relu: int,
-    *,
-    eps: float,
-    layout: str = "NCHW",
-    **_: object,
+    values: Values, mean: Array, variance: Array, *, eps: float, layout: str = "NCHW", **_: object
 ) -> Steps | None:
     """y of the running averages."""
     steps: Steps = ()
+    x = values.x
     samples = x.shape[3] if x.ndim == 4 and layout == "CHWN" else x.shape[0]
     groups = groups_of(x, max(1, samples), samples, layout=layout)
     if groups is None:
@@ -167,7 +117,7 @@ def infer(
     for group in groups:
         rstd = Room(group.channels)
         steps += group.each_channel("bn_inference_finish", variance, rstd, numbers=(float(eps),))
-        steps += values_of(group, x, mean, rstd, scale, shift, added, y, relu)
+        steps += values.of(group, mean, rstd)
     return steps
 
 

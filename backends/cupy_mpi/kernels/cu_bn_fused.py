@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .cu_bn import apply, gradients, infer, normalise
+from .cu_bn import Values, apply, gradients, infer, normalise
 from .launch import Array, Steps
 
 
 def bn_relu_forward(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    mean: Array,
-    variance: Array,
-    y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
-    **told: Any,
+    x: Array, scale: Array, shift: Array, mean: Array, variance: Array, y: Array, *tables: Array, **told: Any
 ) -> Steps | None:
     """y = max(bn(x), 0)."""
-    return normalise(x, scale, shift, None, y, batch_mean, batch_rstd, 1, **told)
+    return normalise(Values(x, scale, shift, y, relu=True), *tables, **told)
 
 
 def bn_add_relu_forward(
@@ -31,27 +23,18 @@ def bn_add_relu_forward(
     variance: Array,
     added: Array,
     y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
+    *tables: Array,
     **told: Any,
 ) -> Steps | None:
     """y = max(bn(x) + added, 0)."""
-    return normalise(x, scale, shift, added, y, batch_mean, batch_rstd, 1, **told)
+    return normalise(Values(x, scale, shift, y, added, relu=True), *tables, **told)
 
 
 def bn_relu_apply(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    sums: Array,
-    squares: Array,
-    y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
-    **told: Any,
+    x: Array, scale: Array, shift: Array, sums: Array, squares: Array, y: Array, *tables: Array, **told: Any
 ) -> Steps | None:
     """y = max(bn(x), 0) with whole sums."""
-    return apply(x, scale, shift, sums, squares, None, y, batch_mean, batch_rstd, 1, **told)
+    return apply(Values(x, scale, shift, y, relu=True), sums, squares, *tables, **told)
 
 
 def bn_add_relu_apply(
@@ -62,26 +45,25 @@ def bn_add_relu_apply(
     squares: Array,
     added: Array,
     y: Array,
-    batch_mean: Array,
-    batch_rstd: Array,
+    *tables: Array,
     **told: Any,
 ) -> Steps | None:
     """y = max(bn(x) + added, 0) with whole sums."""
-    return apply(x, scale, shift, sums, squares, added, y, batch_mean, batch_rstd, 1, **told)
+    return apply(Values(x, scale, shift, y, added, relu=True), sums, squares, *tables, **told)
 
 
 def bn_relu_inference(
     x: Array, scale: Array, shift: Array, mean: Array, variance: Array, y: Array, **told: Any
 ) -> Steps | None:
     """y = max(bn(x), 0) with the running averages."""
-    return infer(x, scale, shift, mean, variance, None, y, 1, **told)
+    return infer(Values(x, scale, shift, y, relu=True), mean, variance, **told)
 
 
 def bn_add_relu_inference(
     x: Array, scale: Array, shift: Array, mean: Array, variance: Array, added: Array, y: Array, **told: Any
 ) -> Steps | None:
     """y = max(bn(x) + added, 0) with the running averages."""
-    return infer(x, scale, shift, mean, variance, added, y, 1, **told)
+    return infer(Values(x, scale, shift, y, added, relu=True), mean, variance, **told)
 
 
 def bn_relu_dx(
