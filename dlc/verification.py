@@ -154,7 +154,7 @@ def without_rounding(context: Context, graph: Graph) -> Context:
     convolutions = tuple(node.address for node in graph.forward if node.op == "conv")
     span = next((node.span for node in graph.forward if node.span is not None), None)
     assert span is not None
-    rounding = ("implicit_gemm", "fft", "fft_tiled", "winograd(2)", "winograd(4)")
+    rounding = ("implicit_gemm", "cudnn", "fft", "fft_tiled", "winograd(2)", "winograd(4)")
     forbids = tuple(Rule("algorithm", name, convolutions, "**", span, span) for name in rounding if convolutions)
     pins = tuple(pin for pin in context.request.pins if pin.key != "algorithm" or pin.value in EXACT_ALGORITHMS)
     return context.with_(request=replace(context.request, pins=pins, forbids=forbids), exact=True, compute="f64")

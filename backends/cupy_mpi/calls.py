@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from backends.cupy_mpi.kernels.launch import Launch, Product
+from backends.cupy_mpi.kernels.launch import Launch, Own, own
 from backends.cupy_mpi.source import has_templates
 from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels import Kernel
@@ -51,7 +51,7 @@ def instances(emission: Emission) -> dict[str, tuple[str, ...]]:
     return {name: tuple(ops) for name, ops in sorted(found.items())}
 
 
-def _steps(emission: Emission, made: Compute, role: Role) -> Iterator[Launch | Product]:
+def _steps(emission: Emission, made: Compute, role: Role) -> Iterator[Own]:
     """What a call is said to be computed by, on the rank with the largest part, with all pads that parts may have."""
     kernel = emission.kernel(made)
     bound = binding(kernel) if has_templates(kernel.module) else None
@@ -64,7 +64,7 @@ def _steps(emission: Emission, made: Compute, role: Role) -> Iterator[Launch | P
     if made.layout:
         told["layout"] = made.layout
     for pad in _pads(made, role):
-        yield from bound(*arrays, **{**told, **pad}) or ()
+        yield from own(bound(*arrays, **{**told, **pad}) or ())
 
 
 def _pads(made: Compute, role: Role) -> Iterator[dict[str, Any]]:

@@ -94,7 +94,12 @@ def _algorithms(graph: Graph, request: Request, cluster: Cluster) -> Iterator[Re
             names = [algorithm.name for algorithm in op.algorithms if kinds.intersection(algorithm.devices)]
             if not any(is_meant(rule.value, name) for name in names):
                 what = f"`algorithm = {_spelt(rule)}` for `{rule.selector}`"
-                yield Refusal(what, rule.value_span, f"it can compute `{op.name}` by {', '.join(names)}")
+                others = (each.devices for each in op.algorithms if is_meant(rule.value, each.name))
+                meant = "".join(f"it is for devices of `kind = {kind}`; " for kind, *_ in others)
+                there = " and ".join(sorted(kinds))
+                yield Refusal(
+                    what, rule.value_span, f"{meant}on a {there} `{op.name}` can be computed by {', '.join(names)}"
+                )
 
 
 def _devices(cluster: Cluster) -> Iterator[Refusal]:

@@ -2,8 +2,8 @@
 
 A phase is one kernel, or a few that follow each other over the same data: its operands go through memory once, tiles
 that several threads need come from the cache. Element-wise ops take one pass; batch norm reads its input twice. A
-convolution by `implicit_gemm` is a matrix product whose column matrix is never stored, `im2col` stores that of one
-sample at a time, `winograd` transforms small tiles inside the kernel of the product, `fft` writes and reads spectra.
+convolution by `cudnn` or `implicit_gemm` is a matrix product whose column matrix is never stored, `im2col` stores that
+of one sample at a time, `winograd` transforms small tiles in the kernel of the product, `fft` writes and reads spectra.
 Layouts cost nothing where threads read runs together, but products on tensor cores take channels last: in another
 layout the operands are first put in order (NVIDIA, *cuDNN developer guide*, tensor cores and layouts).
 """
@@ -26,16 +26,18 @@ from dlc.ops.extents import larger, log2
 from dlc.ops.operator import Operator, Shapes
 
 SHARES = {
-    "implicit_gemm": 0.75,
+    "cudnn": 0.75,
+    "implicit_gemm": 0.6,
     "direct": 0.75,
     "winograd": 0.6,
     "fft": 0.6,
 }
 """How near the products of a convolution come to the rate of a matrix product of their extents.
 
-`implicit_gemm` computes addresses while it multiplies, `winograd` of 2x2 tiles transforms them, `fft` multiplies
-complex numbers. Set by hand: 0.75 is what cuDNN R2 reached on the layers L2 to L5 of convnet-benchmarks, 0.6 of the
-peak where a product of large matrices has 0.8; the others are estimates that were not fitted to anything."""
+`cudnn` and `implicit_gemm` compute addresses while they multiply, `winograd` of 2x2 tiles transforms them, `fft`
+multiplies complex numbers. Set by hand: 0.75 is what cuDNN R2 reached on the layers L2 to L5 of convnet-benchmarks, 0.6
+of the peak where a product of large matrices has 0.8; the others are estimates that were not fitted to anything:
+`implicit_gemm` is the program's own kernel."""
 
 PASSES = {
     ("bn", "forward"): (1.5, 2),
@@ -294,10 +296,11 @@ def _fft(stage: str, conv: ConvShape, name: str, layout: str) -> Iterator[Phase]
     )
 
 
-BY_LAYOUT = frozenset({"implicit_gemm", "im2col"})
+BY_LAYOUT = frozenset({"cudnn", "implicit_gemm", "im2col"})
 """Algorithms whose phases depend on the layout of their operands; those of other ops never do."""
 
 _CONV: dict[str, Callable[[str, ConvShape, str, str], Iterator[Phase]]] = {
+    "cudnn": _implicit_gemm,
     "implicit_gemm": _implicit_gemm,
     "direct": _direct,
     "im2col": _im2col,

@@ -34,6 +34,7 @@ ALGORITHMS: Mapping[str, tuple[Field, ...]] = {
     "direct": (),
     "im2col": (),
     "implicit_gemm": (),
+    "cudnn": (),
     "winograd": (_TILE,),
     "fft": (),
     "fft_tiled": (),

@@ -21,6 +21,9 @@ from dlc.ops.windows import Extents, Windows, by, windows
 CACHE_BYTES = 2**20
 """Blocks of samples are as large as keeps their scratch arrays about this size: half of a core's own cache."""
 
+CUDNN_SLACK = 2**16
+"""Values of its workspace beside arrays: tables of addresses."""
+
 FFT_TILE = 16
 """Extent of the tiles of `fft_tiled`, doubled until at least half of a tile is output."""
 
@@ -107,6 +110,17 @@ def _never(stage: str, shapes: Shapes) -> None:
 
 def _no_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
     return ()
+
+
+def _cudnn_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
+    """Room for both images and the weights once more, in which cuDNN puts them in the order that a plan wants.
+
+    By plans of cuDNN 9.28 for an H200, built without one: all that work without tensor cores want less, and of those
+    with them all but a few that keep parts of a sum.
+    """
+    conv = conv_shape(stage, shapes)
+    image = conv.batch * conv.channels * prod(conv.x)
+    return (_values(conv, "workspace", image + conv.y_values + conv.weights + CUDNN_SLACK),)
 
 
 def _im2col_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
@@ -363,4 +377,5 @@ CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     _fft("fft", tiled=False),
     _fft("fft_tiled", tiled=True),
     Algorithm("implicit_gemm", ("NCHW", "NHWC"), _never, direct_cost, _no_workspaces, ("gpu", "accelerator")),
+    Algorithm("cudnn", ("NCHW", "NHWC"), _never, direct_cost, _cudnn_workspaces, ("gpu",)),
 )

@@ -42,6 +42,9 @@ IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
 IN_TILES = (*IN_REGISTERS, "implicit_gemm")
 """Those of which that is so on devices, in any layout."""
 
+BY_LIBRARY = ("cudnn",)
+"""Those of a library that adds a bias and takes a maximum where it stores sums; backward it does not."""
+
 OF_RESULTS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
 """Activations that are differentiated from their results: nothing keeps what they are of."""
 
@@ -83,10 +86,10 @@ FUSIONS: dict[Chain, Fusion] = {
             stage,
             0,
             2.0,
-            tuple((way, "") for way in IN_TILES),
+            tuple((way, "") for way in (*IN_TILES, *library)),
             tuple((way, "NHWC") for way in IN_REGISTERS),
         )
-        for stage in ("forward", "dx")
+        for stage, library in (("forward", BY_LIBRARY), ("dx", ()))
     },
 }
 """Chain -> its kernel."""

@@ -21,7 +21,7 @@ from tests.cost.test_compute import CORE, conv_shapes
 from tests.passes.sample_networks import lenet
 
 V100 = Device("v100", kind="gpu", bandwidth=9e11, compute=(("f32", 1.57e13), ("f16", 1.25e14)), launch=5e-6, cores=80)
-ALGORITHMS = ("direct", "im2col", "implicit_gemm", "winograd(2)", "winograd(4)", "fft", "fft_tiled")
+ALGORITHMS = ("direct", "im2col", "cudnn", "implicit_gemm", "winograd(2)", "winograd(4)", "fft", "fft_tiled")
 
 
 def op(name: str) -> Operator:
@@ -91,6 +91,12 @@ def test_tensor_cores_multiply_half_precision() -> None:
     assert conv_seconds("implicit_gemm") == conv_seconds("implicit_gemm", "NCHW")
     plain = replace(V100, compute=(("f32", 1.57e13),))
     assert conv_seconds("implicit_gemm", half=True, device=plain) > conv_seconds("implicit_gemm") * 0.9
+
+
+def test_the_library_is_priced_below_the_own_kernel_of_the_same_kind() -> None:
+    for half in (False, True):
+        for layout in ("NCHW", "NHWC"):
+            assert conv_seconds("cudnn", layout, half=half) < conv_seconds("implicit_gemm", layout, half=half)
 
 
 def test_only_products_profit_from_tensor_cores() -> None:
@@ -167,7 +173,7 @@ def test_algorithms_that_no_layout_matters_to_have_the_same_phases_in_all(stage:
         assert len(made) == 1 or algorithm.partition("(")[0] in BY_LAYOUT
 
 
-def test_implicit_gemm_is_for_gpus_alone() -> None:
+def test_implicit_gemm_and_cudnn_are_for_gpus_alone() -> None:
     graph = lenet()
     operation = next(found for found in operations(graph) if found.forward.op == "conv")
     request = Request(graph.name, "cluster")
@@ -176,8 +182,10 @@ def test_implicit_gemm_is_for_gpus_alone() -> None:
         each = candidates(graph, operation, rules_of(request, kernels=kernels), graph.batch)
         return {c.algorithm: c.excluded for c in each if c.layout == "NCHW"}
 
-    assert found("gpu")["implicit_gemm"] is None
-    assert found("cpu")["implicit_gemm"] == "because the kernel family `numpy` has no kernel for it"
+    for name in ("implicit_gemm", "cudnn"):
+        assert found("gpu")[name] is None
+        assert found("cpu")[name] == "because the kernel family `numpy` has no kernel for it"
+    assert found("accelerator")["cudnn"] == "because devices of kind `accelerator` have no kernel for it"
     assert found("cpu")["im2col"] is found("gpu")["im2col"] is None
     with pytest.raises(ValueError, match="implicit_gemm"):
         conv_seconds("implicit_gemm", device=CORE)

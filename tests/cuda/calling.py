@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from backends.cupy_mpi.kernels.launch import Kernels, Launch
+from backends.cupy_mpi.kernels.launch import Kernels, Launch, own
 from backends.cupy_mpi.kernels.on_cpu import find_compiler
 from backends.cupy_mpi.source import whole_text
 from backends.numpy_mpi.kernels import KERNELS
@@ -93,7 +93,7 @@ def binding(key: Key) -> Callable[..., Any]:
 def launches(key: Key, arrays: Sequence[Any], /, **told: Any) -> list[Launch] | None:
     """The launches of a call, without its products; None where it is left to NumPy."""
     steps = binding(key)(*arrays, **told)
-    return None if steps is None else [step for step in steps if isinstance(step, Launch)]
+    return None if steps is None else [step for step in own(steps) if isinstance(step, Launch)]
 
 
 def drawn(dtype: str, *shape: int) -> Array:

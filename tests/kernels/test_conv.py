@@ -20,7 +20,7 @@ ALGORITHMS = tuple(CONV_ALGORITHMS)
 WAYS = tuple((algorithm, layout) for algorithm in ALGORITHMS for layout in LAYOUTS)
 
 ROUNDING = {"direct": 2e-6, "im2col": 2e-6, "fft": 2e-6, "fft_tiled": 2e-6, "winograd(2)": 2e-6, "winograd(4)": 2e-5,
-            "implicit_gemm": 2e-6}  # fmt: skip
+            "implicit_gemm": 2e-6, "cudnn": 2e-6}  # fmt: skip
 """Relative error in f32; reliability.md gives 7e-6 as the largest of F(4,3), here with a margin for the weights'
 gradient, which sums over all pixels."""
 
@@ -166,6 +166,7 @@ def test_shapes_of_known_networks(args: dict[str, Attr], channels: int, extent: 
         ({"window": 3, "stride": 2}, "fft", "the stride is 2"),
         ({"window": 3, "stride": 3}, "fft_tiled", "the stride is 3"),
         ({"window": 3}, "implicit_gemm", "it is for other devices"),
+        ({"window": 3}, "cudnn", "it is for other devices"),
         ({"window": 3, "stride": 2, "dilation": 2}, "direct", None),
         ({"window": 3, "stride": 2, "dilation": 2}, "im2col", None),
         ({"window": 5, "dilation": 2}, "fft", None),

@@ -1,7 +1,7 @@
 """convnet-benchmarks: milliseconds of networks and of layers on a Titan X, by the algorithm of each library.
 
 The device is not calibrated: its figures are the maker's. Two of the model's constants were set by hand with these
-tables in view, the share of the peak that Fourier transforms reach by AlexNet's rows, that of `implicit_gemm` by cuDNN
+tables in view, the share of the peak that Fourier transforms reach by AlexNet's rows, that of `cudnn` by cuDNN
 R2's rows of the layers L2 to L5. OverFeat and VGG-A are predictions.
 """
 
@@ -31,14 +31,14 @@ LIBRARIES = {
     "fbfft": ("fft",),
     "Caffe": ("im2col",),
     "Torch-7": ("im2col",),
-    "CuDNN[R2]": ("implicit_gemm",),
+    "CuDNN[R2]": ("cudnn",),
     "cudaconvnet2": ("direct",),
-    "CuDNN[R4]-fp32": ("implicit_gemm", "fft", "fft_tiled", "winograd(2)"),
+    "CuDNN[R4]-fp32": ("cudnn", "fft", "fft_tiled", "winograd(2)"),
     "Nervana-neon-fp32": ("direct", "winograd(2)", "winograd(4)"),
 }
-"""A library and how it computes convolutions; one that cannot compute a layer so takes `implicit_gemm` for it."""
+"""A library and how it computes convolutions; one that cannot compute a layer so takes `cudnn` for it."""
 
-LAYERS = {"fbfft": "fft", "Caffe": "im2col", "CuDNN R2": "implicit_gemm", "cuda-convnet2": "direct"}
+LAYERS = {"fbfft": "fft", "Caffe": "im2col", "CuDNN R2": "cudnn", "cuda-convnet2": "direct"}
 """The same for the table of layers."""
 
 
@@ -74,7 +74,7 @@ def node_seconds(graph: Graph, node: Node, algorithms: Sequence[str]) -> float:
     shapes = Shapes(tuple(map(graph.type, node.inputs)), tuple(map(graph.type, node.outputs)), dict(node.attrs))
     layout = "NCHW" if any(len(type_.axes) == 4 for type_ in shapes.inputs) else ""
     legal = [a.name for a in op.algorithms if a.name in algorithms and a.excluded(node.stage, shapes) is None]
-    names = legal or (["implicit_gemm"] if op.algorithms else [""])
+    names = legal or (["cudnn"] if op.algorithms else [""])
     return min(seconds(op, node.stage, shapes, name, layout, titan_x()).seconds for name in names)
 
 

@@ -24,7 +24,7 @@ INCEPTION = Network("inception_v3", (("aux", "no"),))
 
 CAFFE = ("fft", "winograd", "direct")
 """Algorithms that Caffe had not in 2015: its convolutions were im2col and a matrix product."""
-CONVNET2 = ("fft", "winograd", "im2col", "implicit_gemm")
+CONVNET2 = ("fft", "winograd", "im2col", "implicit_gemm", "cudnn")
 """Algorithms that cuda-convnet2 had not: its convolutions were direct sums."""
 
 Speedups = Mapping[int, float]

@@ -12,6 +12,9 @@ from .gpu import Gpu
 from .launch import Array, Binding, Changing, Kernel, Kernels
 from .on_cpu import OnCpu
 
+CHOICES = "choices"
+"""The folder beside kernels.cu for what was timed on devices."""
+
 
 def kernels_of(source: Path, dtype: type, device: Any, rounding: str = "") -> Kernels | Twins:
     """The kernels of kernels.cu; `device` is the runtime's module of that name.
@@ -21,7 +24,9 @@ def kernels_of(source: Path, dtype: type, device: Any, rounding: str = "") -> Ke
     if device.STAND_IN == "numpy":
         return Twins(device.cp.touch)
     text = source.read_text(encoding="utf-8")
-    return Kernels(OnStandIns(text, dtype, device) if device.STAND_IN else Gpu(text, dtype, device, rounding))
+    if device.STAND_IN:
+        return Kernels(OnStandIns(text, dtype, device))
+    return Kernels(Gpu(text, dtype, device, rounding, source.with_name(CHOICES)))
 
 
 class Twins:

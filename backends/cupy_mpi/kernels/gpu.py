@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .choices import Choices
 from .cublas import Cublas
+from .cudnn import Convolution, Cudnn, UnavailableError, load
 from .cufft import Cufft
 from .launch import Array, Changing, Kernel, Table, kernels_in
 
@@ -15,18 +19,20 @@ from .launch import Array, Changing, Kernel, Table, kernels_in
 class Gpu:
     """The kernels of a CUDA text for arrays of one element type. `device` is the runtime's module of that name.
 
-    `rounding` is for products: see `Cublas`.
+    `rounding` is for products: see `Cublas`. What libraries are found to do best is kept in `folder`.
     """
 
-    def __init__(self, source: str, dtype: type, device: Any, rounding: str = "") -> None:
+    def __init__(self, source: str, dtype: type, device: Any, rounding: str = "", folder: Path | None = None) -> None:
         self.dtype, self._device, self._cp = np.dtype(dtype), device, device.cp
         self.about = "the kernels are in CUDA; products of matrices are cuBLAS's"
-        self._names, self._rounding = kernels_in(source), rounding
+        self._names, self._rounding, self._folder = kernels_in(source), rounding, folder
         self._source = source
         self._module: Any = None
         self._rooms: list[Array] = []
         self._cublas: Cublas | None = None
         self._cufft: Cufft | None = None
+        self._cudnn: Cudnn | None = None
+        self._missing = ""
 
     def has(self, kernel: str) -> bool:
         """Whether the text defines it."""
@@ -80,6 +86,25 @@ class Gpu:
         if self._cufft is None:
             self._cufft = Cufft(self._cp, self.dtype.name)
         return self._cufft.plan(lengths, count, backward)
+
+    def library(self, call: Any) -> Callable[[], None] | None:
+        """cuDNN's, where it is there; that it is not is said once."""
+        if not isinstance(call, Convolution) or self._missing:
+            return None
+        if self._cudnn is None:
+            try:
+                module = load()
+            except UnavailableError as error:
+                self._missing = f"{error}; until then convolutions are the program's own"
+                print(self._missing, file=sys.stderr)
+                return None
+            self._cudnn = Cudnn(self._cp, module, bool(self._rounding), Choices(self._folder, self._name()))
+        return self._cudnn.prepared(call)
+
+    def _name(self) -> str:
+        """Of the device, as the driver has it."""
+        runtime = self._cp.cuda.runtime
+        return str(runtime.getDeviceProperties(runtime.getDevice())["name"].decode())
 
     def room(self, elements: int) -> Array:
         """One array for all calls, which follow each other on one stream; what was given before stays."""

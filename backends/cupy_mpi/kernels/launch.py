@@ -9,7 +9,7 @@ arrays.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from math import prod
@@ -138,7 +138,18 @@ class Transform(NamedTuple):
     backward: bool = False
 
 
-Step = Launch | Product | Transform
+Own = Launch | Product | Transform
+
+
+class ByLibrary(NamedTuple):
+    """What a library for devices computes in one call, such as a `Convolution` (cudnn.py), where an engine has one that
+    does; `otherwise` are the steps without it, None where the call is for NumPy then."""
+
+    call: Any
+    otherwise: Steps | None
+
+
+Step = Own | ByLibrary
 Steps = tuple[Step, ...]
 Binding = Callable[..., Steps | None]
 Kernel = Callable[..., None]
@@ -200,6 +211,9 @@ class Engine(Protocol):
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
         """What transforms (values, spectra) as `Transform` says; all that it needs besides is there then."""
+
+    def library(self, call: Any) -> Callable[[], None] | None:
+        """What computes a library's call; None where there is no library for it."""
 
     def room(self, elements: int) -> Array:
         """Memory that all calls work in, one after the other."""
@@ -363,19 +377,46 @@ def _bound(
     steps = binding(*operands, **told)
     if steps is None:
         return (told,)
-    launches = [step._replace(kernel=step.kernel or name) if isinstance(step, Launch) else step for step in steps]
+    found = _with_libraries(engine, steps)
+    if found is None:
+        return (told,)
+    launches = [step._replace(kernel=step.kernel or name) if isinstance(step, Launch) else step for step in found]
     if not all(engine.has(step.kernel) for step in launches if isinstance(step, Launch)):
         return (told,)
     named = [each for step in launches if isinstance(step, Launch) for each in step.arguments]
     numbers = {each: engine.changing(each, told) for each in named if isinstance(each, Changing)}
     stuck = {name for each in numbers if not all(follows(told[name]) for name in each.told) for name in each.told}
     followed = frozenset(name for each in numbers for name in each.told) - stuck
-    places: dict[Any, Array] = {**_places(engine, launches), **numbers}
-    runs = tuple(_run(engine, step, places) for step in launches)
+    places: dict[Any, Array] = {**_places(engine, [step for step in launches if isinstance(step, Own)]), **numbers}
+    runs = tuple(_run(engine, step, places) if isinstance(step, Own) else (step, ()) for step in launches)
     return _without(told, followed), runs, followed, tuple(numbers.values())
 
 
-def _run(engine: Engine, step: Step, places: dict[Any, Array]) -> tuple[Callable[..., None], Any]:
+def _with_libraries(engine: Engine, steps: Steps) -> list[Own | Callable[[], None]] | None:
+    """The steps, with what computes libraries' calls or what is done without them; None where that is for NumPy."""
+    found = list[Own | Callable[[], None]]()
+    for step in steps:
+        if not isinstance(step, ByLibrary):
+            found.append(step)
+        elif (called := engine.library(step.call)) is not None:
+            found.append(called)
+        elif step.otherwise is None:
+            return None
+        else:
+            found += own(step.otherwise)
+    return found
+
+
+def own(steps: Steps) -> Iterator[Own]:
+    """The steps without the calls of libraries that may not be there."""
+    for step in steps:
+        if isinstance(step, ByLibrary):
+            yield from own(step.otherwise or ())
+        else:
+            yield step
+
+
+def _run(engine: Engine, step: Own, places: dict[Any, Array]) -> tuple[Callable[..., None], Any]:
     """What does a step, and with which arguments."""
     if isinstance(step, Product):
         operands = tuple(_matrices(each, places) for each in (step.left, step.right, step.out))
@@ -400,7 +441,7 @@ def _matrices(operand: Array | Matrices, places: dict[Any, Array]) -> Array:
     return array.transpose(*outer, len(outer) + 1, len(outer)) if operand.turned else array
 
 
-def _places(engine: Engine, steps: Sequence[Step]) -> dict[Room, Array]:
+def _places(engine: Engine, steps: Sequence[Own]) -> dict[Room, Array]:
     """Where rooms are: one behind the other in the memory that all calls share."""
     arguments = (each for step in steps for each in (step.arguments if isinstance(step, Launch) else step))
     named = (each.room if isinstance(each, Matrices) else each for each in arguments)

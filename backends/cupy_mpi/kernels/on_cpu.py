@@ -109,6 +109,9 @@ class OnCpu:
 
         return run
 
+    def library(self, call: Any) -> None:
+        """None: the program's own kernels are to be checked."""
+
     def room(self, elements: int) -> Array:
         """Not-a-numbers, so that what is read before it is written is found; what was given before stays."""
         if self._rooms[-1].size < elements:

@@ -41,6 +41,7 @@ CONV_ALGORITHMS = {
     "winograd(2)": ("conv_winograd", "winograd2"),
     "winograd(4)": ("conv_winograd", "winograd4"),
     "implicit_gemm": ("conv_implicit", "implicit_gemm"),
+    "cudnn": ("conv_cudnn", "cudnn"),
 }
 """Algorithm -> module, and its name in function names."""
 
@@ -142,6 +143,7 @@ KERNELS: Kernels = {
         for name in IN_TILES
         for stage in ("forward", "dx")
     },
+    ("conv_relu", "forward", "cudnn"): Kernel("conv_cudnn", "conv_relu_cudnn_forward"),
     ("dropout_add", "forward", ""): Kernel("chains", "dropout_add_forward"),
     **{(f"add_{op}", "forward", ""): Kernel("chains", f"add_{op}_forward") for op in OF_RESULTS},
     **{(f"sum_{op}", "dx", ""): Kernel("chains", f"sum_{op}_dx") for op in ACTIVATIONS},
