@@ -94,12 +94,10 @@ def _algorithms(graph: Graph, request: Request, cluster: Cluster) -> Iterator[Re
             names = [algorithm.name for algorithm in op.algorithms if kinds.intersection(algorithm.devices)]
             if not any(is_meant(rule.value, name) for name in names):
                 what = f"`algorithm = {_spelt(rule)}` for `{rule.selector}`"
-                others = (each.devices for each in op.algorithms if is_meant(rule.value, each.name))
-                meant = "".join(f"it is for devices of `kind = {kind}`; " for kind, *_ in others)
-                there = " and ".join(sorted(kinds))
-                yield Refusal(
-                    what, rule.value_span, f"{meant}on a {there} `{op.name}` can be computed by {', '.join(names)}"
-                )
+                known = next((each for each in op.algorithms if is_meant(rule.value, each.name)), None)
+                meant = f"it is for devices of `kind = {known.devices[0]}`; " if known else ""
+                there = f"a {' and a '.join(sorted(kinds))} can compute `{op.name}` by {', '.join(names)}"
+                yield Refusal(what, rule.value_span, f"{meant}{there}")
 
 
 def _devices(cluster: Cluster) -> Iterator[Refusal]:

@@ -115,8 +115,7 @@ def _no_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, 
 def _cudnn_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
     """Room for both images and the weights once more, in which cuDNN puts them in the order that a plan wants.
 
-    By plans of cuDNN 9.28 for an H200, built without one: all that work without tensor cores want less, and of those
-    with them all but a few that keep parts of a sum.
+    By plans of cuDNN 9.28 for an H200, built without one: but for a few that keep parts of a sum, none wants more.
     """
     conv = conv_shape(stage, shapes)
     image = conv.batch * conv.channels * prod(conv.x)

@@ -37,7 +37,7 @@ class Engine(OnStandIns):
     """The processor with a stand-in for cuDNN."""
 
     def __init__(self, source: str, dtype: type, made: Cudnn) -> None:
-        super().__init__(source, dtype, places.device())
+        super().__init__(source, dtype, places.stand_in())
         self.cudnn = made
 
     def library(self, call: Any) -> Callable[[], None] | None:  # type: ignore[override]
@@ -196,7 +196,7 @@ def test_a_module_that_is_missing_is_said_once(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(cudnn, "import_module", missing)
     with pytest.raises(UnavailableError, match="pip install nvidia-cudnn-frontend nvidia-cudnn-cu13"):
         cudnn.load()
-    runs = gpu.Gpu("", np.float32, places.device())
+    runs = gpu.Gpu("", np.float32, places.stand_in())
     asked = cudnn.Convolution(Problem("forward", "float32", (), (), (), False, (), (), (), ()), (), None)
     assert runs.library(asked) is runs.library(asked) is None
     said = capsys.readouterr().err

@@ -371,6 +371,7 @@ PLANS: dict[str, Callable[[Compiled], bool]] = {
 
 REFUSED = (
     "pin c1.conv { algorithm = implicit_gemm }",
+    "pin c1.conv { algorithm = cudnn }",
     "pin c1.conv { algorithm = winograd(3) }",
 )
 """What this backend has no kernel for."""
