@@ -61,15 +61,16 @@ train tiny {
   lr        = constant(0.1)
   epochs    = 1
 }
-plan tiny on one { pin c1.conv { algorithm = implicit_gemm } }
+plan tiny on one { fusion = yes, pin **.conv { algorithm = ALGORITHM } }
 """
 
 
 @needs_compiler
-def test_what_only_gpus_have_kernels_for_can_be_pinned(tmp_path: Path) -> None:
-    """The backend `numpy` has a twin of it, which computes the same."""
+@pytest.mark.parametrize("algorithm", ["implicit_gemm", "cudnn"])
+def test_what_only_gpus_have_kernels_for_can_be_pinned(algorithm: str, tmp_path: Path) -> None:
+    """The backend `numpy` has a twin of it, which computes the same. Without cuDNN a program has kernels of its own."""
     path = tmp_path / "tiny.dlspec"
-    path.write_text(PINNED, encoding="utf-8")
+    path.write_text(PINNED.replace("ALGORITHM", algorithm), encoding="utf-8")
     job = compile_spec(read(str(path)), Options(ranks=1))
     made = {backend: tmp_path / backend for backend in ("numpy", "cupy")}
     for backend, folder in made.items():
