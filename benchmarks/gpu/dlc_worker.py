@@ -25,6 +25,8 @@ from benchmarks.peers.turns import Turns
 class Stepping(Observer):
     """Ends and begins turns where the program keeps its trace."""
 
+    watches = False
+
     def __init__(self, turns: Turns, batches: str, steps: int, device: Any) -> None:
         super().__init__(turns, batches, [])
         self._steps, self._device = steps, device
@@ -37,13 +39,17 @@ class Stepping(Observer):
             self._made += 1
             if self._made < (self._steps if step > BATCHES else 1):
                 return indices
-            self.turns.answer(loss=self.loss, wall=self._stop() / self._made)
+            self.turns.answer(loss=float(self.loss), wall=self._stop() / self._made)
         if step <= BATCHES:
             self._keep(step, indices)
         self.turns.wait()
         self._made = 0
         self._stop = events.by_clock() if self._device.STAND_IN else events.by_cupy(self._device.cp)
         return indices
+
+    def gradients(self, step: int, loss: float) -> None:
+        """Is told the loss, which is waited for when the turn ends."""
+        self.loss = loss
 
 
 def main() -> None:

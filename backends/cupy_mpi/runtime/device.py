@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import threading
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,11 +21,13 @@ import numpy.typing as npt
 from .failures import ProgramError
 from .graphs import Call, Graph, Graphs, Tape
 from .numbers import Numbers
-from .staging import Arriving, Later, Passages, Pinned, staged
+from .staging import Arriving, Later, Passage, Passages, Pinned, staged
 from .staging import Numbers as LaterNumbers
+from .transport import Choice, Nccl, Own, choose, own
 
 if TYPE_CHECKING:
     from .collectives import Step
+    from .world import World
 
 Array = Any
 
@@ -76,10 +79,23 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def begin(rank: int) -> str:
-    """Takes this rank's GPU, its number on the node; ProgramError where there is none."""
-    if STAND_IN:
-        return "the processor stands for a GPU"
+def begin(rank: int, world: World | None = None) -> str:
+    """Takes this rank's GPU, its number on the node, and agrees on how messages go; ProgramError where there is none.
+
+    Without a world, all ranks are in this process.
+    """
+    about = "the processor stands for a GPU" if STAND_IN else _take(rank)
+    if world is None or world.size == 1:
+        return about
+    found: Choice = choose([Own(*each) for each in world.allgather(own(cp, bool(STAND_IN)))])
+    RANK.transport = found.kind
+    if found.kind == "nccl":
+        RANK.nccl = Nccl(cp.cuda.nccl, on_device)
+    return f"{about}; {found.about}"
+
+
+def _take(rank: int) -> str:
+    """This rank's GPU."""
     try:
         count = cp.cuda.runtime.getDeviceCount()
     except cp.cuda.runtime.CUDARuntimeError as error:
@@ -91,7 +107,31 @@ def begin(rank: int) -> str:
     RANK.begin()
     Rank.begun = True
     name = cp.cuda.runtime.getDeviceProperties(local % count)["name"].decode()
-    return f"{name}, {count} of them on this node; messages go through pinned memory"
+    return f"{name}, {count} of them on this node"
+
+
+FAILURES = {
+    "OutOfMemoryError": (
+        "the GPU has too little memory",
+        "a smaller batch, `recompute = all`, more ranks, or `limit memory` in the plan, which then heeds it",
+    ),
+    "CUDARuntimeError": ("the GPU has failed", "CUDA_LAUNCH_BLOCKING=1 and DLC_GRAPHS=no show in which call"),
+    "CUDADriverError": ("the GPU has failed", "CUDA_LAUNCH_BLOCKING=1 and DLC_GRAPHS=no show in which call"),
+    "CompileException": ("kernels.cu cannot be compiled for this GPU", "CuPy and its CUDA must know this GPU"),
+    "NcclError": ("NCCL has failed", "NCCL_DEBUG=INFO tells more; DLC_TRANSPORT=staged goes without NCCL"),
+}
+"""What CuPy raises -> what to say of it, and what helps."""
+
+
+def explained(failure: BaseException) -> BaseException:
+    """What was raised, in words that a user can act on where CuPy raised it; where it was in the program is a note."""
+    if type(failure).__name__ not in FAILURES:
+        return failure
+    text, help = FAILURES[type(failure).__name__]
+    where = [each for each in traceback.extract_tb(failure.__traceback__) if each.filename.endswith("train.py")]
+    notes = tuple(f"train.py, line {each.lineno}: {each.line}" for each in where[-1:])
+    error: BaseException = ProgramError(f"{text}: {failure}", notes=notes, help=help)
+    return error
 
 
 # --- what a step launches --------------------------------------------------------------------------------------------
@@ -245,6 +285,8 @@ class Rank(threading.local):
         self.numbers = Numbers(lambda size: cp.zeros(size, np.uint8), _put)
         self.later = LaterNumbers(self.pinned)
         self.arriving: dict[int, Arriving] = {}
+        self.transport = "staged"
+        self.nccl: Nccl | None = None
 
     def begin(self) -> None:
         """The streams: its launches go to the first one."""
@@ -307,9 +349,28 @@ class Messages:
             self._before.use()
 
 
-def passages(steps: Sequence[Step]) -> Passages | None:
+def join(group: World) -> None:
+    """What messages among these ranks need: all of them call it."""
+    if RANK.nccl is not None:
+        RANK.nccl.join(group)
+
+
+def summed(group: World, values: Array) -> bool:
+    """The sum over these ranks, in place, by the device's own library; False where that does not do it."""
+    return RANK.nccl is not None and RANK.nccl.sum(group, values, RANK.messages)
+
+
+def passages(group: World, steps: Sequence[Step]) -> Passages | None:
     """Messages as the message library reaches them; None where they are in the processor's memory as they are."""
-    if not any(on_device(each) for step in steps for each in (step.sent, step.received)):
+    there = [step for step in steps if on_device(step.sent) or on_device(step.received)]
+    if not there:
         return None
     RANK.graphs.cross()
-    return Passages([each for step in steps for each in staged(step, on_device, RANK.pinned, RANK.messages)])
+    others = [Passage(step._replace(more=())) for step in steps if step not in there]
+    if RANK.nccl is not None:
+        RANK.nccl.send_and_receive(group, there, RANK.messages)
+        return Passages(others)
+    if RANK.transport == "mpi":  # what they hold, and what is read of where they come to, must be over
+        return Passages([*others, *(Passage(step._replace(more=()), RANK.messages.record()) for step in there)])
+    pieces = [each for step in there for each in staged(step, on_device, RANK.pinned, RANK.messages)]
+    return Passages([*others, *pieces])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from . import emulated_nccl
 from .emulated_streams import Event, Stream, copy_async, get_current_stream, touch
 
 FUNCTIONS = (np.copyto, np.empty_like, np.zeros_like)
@@ -37,6 +38,7 @@ class cuda:  # noqa: N801 - CuPy's name
     """What programs take of `cupy.cuda`."""
 
     Stream, Event, get_current_stream = Stream, Event, staticmethod(get_current_stream)
+    nccl = emulated_nccl
 
     @staticmethod
     def alloc_pinned_memory(size: int) -> Any:

@@ -114,8 +114,11 @@ def _fields(
     functions = [_block(function) for function in folding.functions]
     text = str((roles_, functions, windows))
     runtime = {*RUNTIME_NAMES, training.data.kind}
+    whole = emission.library == "CuPy" and program.ranks == 1 and not emission.scaled
     if emission.scaled:
         runtime = runtime - {"require_finite"} | {"skipped"}
+    if whole:
+        runtime -= {"require_finite"}
     stop = stop_call(training.stop)
     runtime |= {stop.partition("(")[0]} if stop else set()
     return {
@@ -155,6 +158,7 @@ def _fields(
         "functions": functions,
         "roles": roles_,
         "scaled": emission.scaled,
+        "whole": whole,
         "copies": any(segment.name == COPIES for role in program.roles for segment in role.segments),
         "outputs": literal_map({name: _output(parts, buffer) for name, buffer in program.outputs}),
         "totals_stage": totals.index,

@@ -95,7 +95,8 @@ stages.py, schedule.py, tensors.py, tensor_files.py
 
 job.py
     Job(stages, place, clock, *, dtype, last, outputs): stage, tables, tensors, w, s, g, profile, last
-        run(schedule, batch);  evaluation(samples, metrics);  write_outputs(samples, file, progress);  load, save(file)
+        run(schedule, batch);  step(batch, loss, trace) -> loss, on a rank that is alone
+        evaluation(samples, metrics);  write_outputs(samples, file, progress);  load, save(file)
         measure(options), footprint(options) -> Footprint | None
 
 trace.py

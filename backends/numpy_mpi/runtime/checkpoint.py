@@ -104,7 +104,7 @@ class Checkpoints:
             self._world.position.heed(False)
         if not (asked or due or last):
             return
-        failure = self._write(self._folder, step, loss)
+        failure = self._write(self._folder, step, float(loss))
         self.progress.skip()
         if asked == END:
             self._suspend(self._folder, step, failure)

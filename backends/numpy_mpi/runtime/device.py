@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from .collectives import Array, Step
+
+if TYPE_CHECKING:
+    from .world import World
 
 SHARED = True
 """Whether gradients can be born in memory that the ranks of a node share."""
@@ -23,9 +26,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare what only programs on such a device can be told: nothing."""
 
 
-def begin(rank: int) -> str:
-    """Called once on each rank before any array is made; a line about the device, "" where there is nothing to say."""
+def begin(rank: int, world: World | None = None) -> str:
+    """Called once on each rank before any array is made; a line about the device, "" where there is nothing to say.
+
+    Without a world, all ranks are in this process.
+    """
     return ""
+
+
+def explained(failure: BaseException) -> BaseException:
+    """What was raised, or the same in words that a user can act on."""
+    return failure
 
 
 def zeros(elements: int, dtype: npt.DTypeLike) -> Array:
@@ -85,7 +96,16 @@ class Messages:
     def __exit__(self, *_: object) -> None: ...
 
 
-def passages(steps: Sequence[Step]) -> Any:
+def join(group: World) -> None:
+    """What messages among these ranks need: all of them call it."""
+
+
+def summed(group: World, values: Array) -> bool:
+    """The sum over these ranks, in place, by the device's own library; False where that does not do it."""
+    return False
+
+
+def passages(group: World, steps: Sequence[Step]) -> Any:
     """Messages as the message library reaches them; None where they are in the processor's memory as they are."""
     return None
 

@@ -72,6 +72,7 @@ def describe(failure: BaseException, rank: int | None, place: Reading) -> tuple[
     """(what to print, exit status) for something that was raised: a traceback only where it is a defect."""
     name = "a rank" if rank is None else f"rank {rank}"
     note = f"  = note: {place}"
+    failure = device.explained(failure)
     if isinstance(failure, ProgramError):
         return failure.render(f"{name}, {place}"), 1
     if isinstance(failure, KeyboardInterrupt):

@@ -12,15 +12,18 @@ import numpy.typing as npt
 from . import device
 from .arrays import Arrays, found
 from .clock import Clock
+from .collectives import Array
 from .data import Loader, Samples
 from .files import save_arrays
 from .footprint import Footprint, Gauge, blocks_of
+from .guard import require_finite
 from .place import At, Place
 from .program import Options
 from .progress import Profile, Progress
 from .stages import Stage
 from .tensor_files import load_tensors, save_tensors
 from .tensors import Tensors
+from .trace import Trace
 
 Show = Callable[[float, int], float]
 """A metric's total over so many samples -> what is shown of it."""
@@ -65,6 +68,26 @@ class Job:
         ]
         device.run(calls, self.profile.lap, self._apart)
 
+    def step(self, batch: Sequence[At], loss: Array, trace: Trace) -> float:
+        """One step of training on a rank that is alone, and its loss, which a device may still be computing.
+
+        A loss that is infinite or not a number is said (`require_finite`) where it is wanted, or some steps later, and
+        before anything of the device is read; nothing is written of what was made of it.
+        """
+        step = batch[0].step
+        if trace.watches:
+            self.run(self.stage.train, batch)
+            require_finite(self.place.world, float(loss), step)
+            trace.gradients(step, float(loss))
+            self.run(self.stage.update, batch)
+            trace.after(step)
+            return float(loss)
+        self.run(f"{self.stage.train} {self.stage.update}", batch)
+        found = device.later(loss, lambda value: require_finite(self.place.world, value, step))
+        trace.gradients(step, found)
+        trace.after(step)
+        return found
+
     def measure(self, options: Options) -> None:
         """Begin to measure what the process grows by, where that is asked for: in steps, up to an evaluation."""
         self._apart = options.profile
@@ -90,6 +113,7 @@ class Job:
     def evaluation(self, samples: Samples, metrics: Mapping[str, Show]) -> tuple[float, dict[str, float]]:
         """Loss and metrics over a whole set, every sample once."""
         self._gauge.end()
+        device.catch_up()
         if self.last:
             self.g.totals.fill(0)
         self._copy_weights()

@@ -186,7 +186,7 @@ def _run_rank(
             return 1
         guard.join(world)
         listen_to(world.position)
-        _begin_on_device(rank, options)
+        _begin_on_device(rank, options, world)
         if rank == 0:
             for path in filter(None, (options.save, options.predict)):
                 require_place(path)
@@ -222,8 +222,8 @@ def _rehearse(main: Main, ranks: int, options: Options) -> int:
     return 0
 
 
-def _begin_on_device(rank: int, options: Options) -> None:
-    about = device.begin(rank)
+def _begin_on_device(rank: int, options: Options, world: World | None = None) -> None:
+    about = device.begin(rank, world)
     if about and rank == 0 and not options.quiet and not options.json:
         print(about)
 

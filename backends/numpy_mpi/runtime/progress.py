@@ -41,7 +41,7 @@ class Progress:
         if self._prints and self._live and now - self._shown > _REFRESH:
             self._shown = now
             epoch, place = divmod(step, self._steps_per_epoch)
-            loss_text = "" if loss is None else f"  loss {_figure(loss)}"
+            loss_text = "" if loss is None else f"  loss {_figure(float(loss))}"
             self._show(
                 f"epoch {epoch + 1}  step {place + 1}/{self._steps_per_epoch}{loss_text}  {self._pace(step)}", ""
             )

@@ -70,6 +70,8 @@ class Sums:
             np.maximum(values, memory, out=values)
 
     def _allreduce(self, group: World, axes: tuple[str, ...], values: Array, algorithm: str) -> Steps:
+        if device.summed(group, values):
+            return
         algorithm = _ALIASES.get(algorithm, algorithm)
         levels = self._levels.get(axes, ()) if algorithm in HIERARCHICAL else ()
         if algorithm in HIERARCHICAL and not levels:

@@ -56,6 +56,12 @@ class Trace:
         }
         self._step: Arrays = {}
 
+    @property
+    def watches(self) -> bool:
+        """Whether it is told of anything for a purpose."""
+        options = self._options
+        return bool(options.record or options.replay) or options.perturb is not None
+
     def before(self, step: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Take the state that was recorded before this step; the batch's indices, shuffled where that is asked for."""
         world = self._tensors.place.world

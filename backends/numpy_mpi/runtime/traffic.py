@@ -32,7 +32,7 @@ class Running:
                 self.done = True
                 continue
             steps, self._started = (step, *step.more), []
-            self._passages = device.passages(steps)
+            self._passages = device.passages(self.world, steps)
             if self._passages is None:
                 self._started = [each for one in steps for each in self.world.start(one, self.name, self.serial)]
         return self.done
