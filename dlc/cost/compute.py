@@ -175,8 +175,13 @@ def inner_extent(shapes: Shapes, layout: str) -> int:
 
 
 def _fit(sample: Sample, device: Device, profile: Profile) -> tuple[Place, float] | None:
-    """Where a sample stands, and how much longer it took than its phases in so many threads; None without phases."""
+    """Where a sample stands, and how much longer it took than its phases in so many threads; None without phases.
+
+    A kernel in C that stands in for one of NumPy took so much longer than the phases of C, not those of NumPy.
+    """
     rated = profile.rated(device, sample.threads)
+    if sample.kernels == "c" and device.kernels != "c":
+        rated = replace(rated, kernels="c")
     if sample.op == CONVERT:
         parts: tuple[Phase, ...] = (conversion(sample.shapes.inputs[0]),)
     else:

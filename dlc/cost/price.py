@@ -17,7 +17,7 @@ from dlc.cluster.topology import Cluster, Device
 from dlc.cost.c_kernels import CALL
 from dlc.cost.communication import processing
 from dlc.cost.compute import call_work, conversion_seconds, load_work, overhead, priced, seconds, step_work
-from dlc.cost.phases import Phase
+from dlc.cost.phases import TRANSPOSED_RUN, Phase
 from dlc.cost.profile import Profile
 from dlc.ir.execution import Price
 from dlc.ir.mesh import Mesh
@@ -110,7 +110,7 @@ class Prices:
                 kernel = self._fused if members else self._kernel
                 return kernel(instruction, role, samples, device) + self.call_work(instruction, role, samples)
             case Load(buffers=buffers):
-                copied = self._copy([self._local(role, name, samples) for name in buffers], device)
+                copied = sum(self._taken(role, name, samples, device) for name in buffers)
                 return copied + len(buffers) * load_work(self.profile)
             case Copy(source=source):
                 return self._copy([self._local(role, source, samples)], device)
@@ -175,6 +175,12 @@ class Prices:
         for call in self.kernels(compute, role):
             return seconds(call.operator, call.stage, call.shapes, algorithm, layout, device, self.profile).source
         return ""
+
+    def _taken(self, role: Role, name: str, samples: int, device: Device) -> float:
+        """Samples are read at indices: value by value where they lie innermost, else each in one piece."""
+        moved, inside = 2.0 * self._local(role, name, samples).bytes, role.buffer(name).layout == "CHWN"
+        phase = Phase(bytes=moved, run=TRANSPOSED_RUN) if inside else Phase(bytes=moved)
+        return priced((phase,), self.program.dtype, device, self.profile).seconds
 
     def _copy(self, types: list[TensorType], device: Device) -> float:
         """All is read and written once."""

@@ -59,6 +59,14 @@ def test_a_profile_knows_how_many_ranks_share_the_memory(tmp_path: Path) -> None
     assert profile_of(source, machine(2), Options()) is None
 
 
+def test_samples_that_lie_innermost_are_read_value_by_value(plain: Compiled) -> None:
+    (role,) = plain.program.roles
+    load = next(each for segment in role.segments for each in segment.instructions if isinstance(each, Load))
+    prices = default_price(plain.program, plain.context.cluster)
+    inside = replace(role, name="inside", buffers=tuple(replace(b, layout="CHWN") for b in role.buffers))
+    assert prices(load, role, 64) < prices.seconds(load, inside, 64, next(iter(prices.devices.values())))
+
+
 def test_the_step_itself_is_a_part_of_its_seconds(plain: Compiled, priced: Compiled) -> None:
     for made, own in ((plain, 0.0), (priced, OWN.step)):
         predicted = made.plan.predicted

@@ -21,7 +21,7 @@ from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Group, Link
 from dlc.cost.communication import processing
 from dlc.cost.compute import seconds
-from dlc.cost.profile import Messages, Own, Profile
+from dlc.cost.profile import Messages, Own, Profile, Sample
 from dlc.cost.profile_json import profile_document, read_profile
 from dlc.inspect.speeds import Speed
 from dlc.ir.mesh import Mesh
@@ -78,6 +78,19 @@ def test_kernels_of_other_shapes_take_what_those_measured_say() -> None:
     assert known.seconds == pytest.approx(2 * plain.seconds, rel=1e-3)
     assert (plain.source, known.source) == ("analytic", "interpolated")
     assert known.interval[0] <= known.seconds <= known.interval[1]
+
+
+def test_a_kernel_in_c_that_stands_in_for_numpys_says_nothing_of_its_phases() -> None:
+    """Direct sums of NumPy are no faster for those in C, which took just what the phases of C say."""
+    case = next(each for each in points.convolutions("c") if (each.algorithm, each.layout) == ("direct", "NHWC"))
+    op, in_c = operator("conv"), replace(measure.CORE, kernels="c")
+    assert op is not None
+    told = (op, case.stage, case.shapes, "direct", "NHWC")
+    taken = seconds(*told, in_c).seconds
+    profile = Profile("here", samples=(Sample("conv", case.stage, "direct", "NHWC", case.shapes, taken, 0.1, "c"),))
+    plain, known = (seconds(*told, measure.CORE, each).seconds for each in (None, profile))
+    assert known == pytest.approx(plain)
+    assert known > 1.5 * taken
 
 
 def steps(calls: int, each: float) -> Step:
