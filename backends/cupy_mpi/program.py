@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from backends.cupy_mpi.calls import binding, bindings, instances
 from backends.cupy_mpi.source import file_text
 from backends.numpy_mpi.emission import Emission
-from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.kernels import IN_PARTS, Kernel
 from backends.numpy_mpi.mesh.roles import element_type
 from backends.numpy_mpi.text import call, import_line
 from dlc.ir.program import Compute
@@ -35,11 +35,12 @@ class Kernels:
     instances: Mapping[str, tuple[str, ...]]
     dtype: str
     precision: str = ""
+    in_parts: bool = False
 
     @property
     def replaced(self) -> frozenset[Kernel]:
         """The NumPy kernels that train.py imports from compiled.py: all that work on arrays of the device."""
-        return frozenset(self.ops)
+        return frozenset((*self.ops, *((IN_PARTS,) if self.in_parts else ())))
 
     @property
     def in_cuda(self) -> tuple[Kernel, ...]:
@@ -67,7 +68,8 @@ class Kernels:
     def _module(self) -> str:
         """The text of compiled.py."""
         missing = sorted({kernel.function for kernel in self.ops} - {kernel.function for kernel in self.in_cuda})
-        names = sorted({kernel.module for kernel in self.ops} | {bindings(kernel) for kernel in self.in_cuda})
+        parts = {IN_PARTS.module} if self.in_parts else set()
+        names = sorted({kernel.module for kernel in self.ops} | {bindings(kernel) for kernel in self.in_cuda} | parts)
         rounding = (f'rounding="{self.precision}"',) if self.precision in ROUNDINGS else ()
         lines = [
             '"""The kernels of this program in CUDA: kernels.cu, for the GPU at hand or what stands for it."""',
@@ -96,6 +98,9 @@ class Kernels:
             if kernel not in self.in_cuda:
                 name = kernel.function
                 lines += [call(f"{name} = KERNELS.on_processor", (f"{kernel.module}.{name}",))]
+        if self.in_parts:
+            lines += ["", "# Kernels in CUDA need no room that grows with the samples: they take all of them at once."]
+            lines += [call("in_parts = KERNELS.in_parts", (f"{IN_PARTS.module}.{IN_PARTS.function}",))]
         return "\n".join((*lines, ""))
 
 
@@ -108,7 +113,9 @@ def cuda_kernels(emission: Emission) -> Kernels:
                 if isinstance(made, Compute):
                     ops.setdefault(emission.kernel(made), {})[made.address] = None
     calls = {kernel: tuple(addresses) for kernel, addresses in ops.items()}
-    return Kernels(calls, instances(emission), element_type(emission), emission.training.precision.compute)
+    in_parts = any(op.microbatch > 1 for op in emission.plan.ops)
+    precision = emission.training.precision.compute
+    return Kernels(calls, instances(emission), element_type(emission), precision, in_parts)
 
 
 def _named(ops: tuple[str, ...]) -> tuple[str, ...]:

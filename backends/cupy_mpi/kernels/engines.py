@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,15 @@ class Twins:
     def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
         """The kernel of NumPy's, whatever there is in CUDA."""
         return self.on_processor(otherwise)
+
+    def in_parts(self, otherwise: Kernel) -> Kernel:
+        """Of what the arrays hold."""
+
+        def run(kernel: Kernel, parts: int, inputs: int, arrays: Sequence[Array], *rooms: Array, **told: Any) -> None:
+            otherwise(kernel, parts, inputs, tuple(map(_values, arrays)), *map(_values, rooms), **told)
+
+        run.__name__ = otherwise.__name__
+        return run
 
     def replace_rows(self, otherwise: Kernel, binding: Binding) -> Kernel:
         """The kernel of NumPy's, of rows of arrays."""

@@ -256,7 +256,28 @@ class Kernels:
                 run(*arguments)
 
         kernel.__name__ = name
+        kernel.twin, kernel.binding = otherwise, binding  # type: ignore[attr-defined]
         return kernel
+
+    def in_parts(self, otherwise: Kernel) -> Kernel:
+        """`in_parts` of NumPy's kernels on a device: a kernel in CUDA takes all samples at once, others go by parts."""
+        known = dict[tuple[Any, ...], Kernel]()
+
+        def run(kernel: Any, parts: int, inputs: int, arrays: Sequence[Array], *rooms: Array, **told: Any) -> None:
+            samples = tuple(told.pop("samples"))
+            key = (kernel, parts, inputs, len(arrays), samples)
+            if key not in known:
+
+                def by_parts(*every: Array, **told: Any) -> None:
+                    given, own = every[: key[3]], every[key[3] :]
+                    otherwise(kernel.twin, parts, inputs, given, *own, samples=samples, **told)
+
+                by_parts.__name__ = kernel.__name__
+                known[key] = self.replace(by_parts, kernel.binding)
+            known[key](*arrays, *rooms, **told)
+
+        run.__name__ = otherwise.__name__
+        return run
 
     def replace_rows(self, otherwise: Kernel, binding: Binding) -> Kernel:
         """As `replace`, of a kernel that takes rows of arrays; the binding is given tables of them.
@@ -291,6 +312,7 @@ class Kernels:
             self.engine.otherwise(otherwise, arrays, _plain(told))
 
         kernel.__name__ = otherwise.__name__
+        kernel.twin, kernel.binding = otherwise, lambda *_, **__: None  # type: ignore[attr-defined]
         return kernel
 
 
