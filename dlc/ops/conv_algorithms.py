@@ -369,6 +369,7 @@ def _fft(name: str, *, tiled: bool) -> Algorithm:
 
 
 CONV_ALGORITHMS: tuple[Algorithm, ...] = (
+    Algorithm("cudnn", ("NCHW", "NHWC"), _never, direct_cost, _cudnn_workspaces, ("gpu",)),
     Algorithm("direct", LAYOUTS, _never, direct_cost, _direct_workspaces),
     Algorithm("im2col", LAYOUTS, _never, direct_cost, _im2col_workspaces),
     _winograd(2),
@@ -376,5 +377,5 @@ CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     _fft("fft", tiled=False),
     _fft("fft_tiled", tiled=True),
     Algorithm("implicit_gemm", ("NCHW", "NHWC"), _never, direct_cost, _no_workspaces, ("gpu", "accelerator")),
-    Algorithm("cudnn", ("NCHW", "NHWC"), _never, direct_cost, _cudnn_workspaces, ("gpu",)),
 )
+"""Of those that cost the same the first is taken: without tensor cores `direct` and `cudnn` have one price."""
