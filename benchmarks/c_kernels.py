@@ -108,7 +108,15 @@ def c_calls(layer: str, stage: str, folder: Path) -> Calls:
     """The generated functions, built in one file."""
     import numpy as np
 
-    from backends.numpy_mpi.c import conv_chwn, conv_direct, conv_dw, conv_winograd, conv_winograd_dw
+    from backends.numpy_mpi.c import (
+        conv_blocked,
+        conv_blocked_dw,
+        conv_chwn,
+        conv_direct,
+        conv_dw,
+        conv_winograd,
+        conv_winograd_dw,
+    )
     from backends.numpy_mpi.c.conv import Conv
     from tests.c.building import build, runnable
 
@@ -123,6 +131,9 @@ def c_calls(layer: str, stage: str, folder: Path) -> Calls:
     if conv_winograd.fits(conv):
         make = {"forward": conv_winograd.forward, "dx": conv_winograd.dx, "dw": conv_winograd_dw.dw}[stage]
         functions |= {f"winograd({m})": make(conv, target, f"winograd{m}", m) for m in (2, 4)}
+    if conv_blocked.fits(conv, target, target.lanes("f32")):  # arrays of as many elements as in NHWC
+        blocked = {"forward": conv_blocked.forward, "dx": conv_blocked.dx, "dw": conv_blocked_dw.dw}
+        functions["blocked"] = blocked[stage](conv, target, "blocked")
     if n % target.lanes("f32") == 0:  # as vectors of samples
         functions["chwn"] = getattr(conv_chwn, stage)(conv, target, "chwn")
     into = folder / f"{layer} {stage}".replace("/", "by").replace(" ", "_")

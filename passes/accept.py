@@ -23,7 +23,8 @@ def _decided(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
     """What stands against its mesh and the decisions about ops."""
     yield from _extents(graph, plan, context)
     planned = {op.address: op for op in plan.ops}
-    found = {operation.address: operation for operation in operations(graph)}
+    layouts = {op.address: op.layout for op in plan.ops}
+    found = {operation.address: operation for operation in operations(graph, layouts)}
     known = {node.address for node in graph.nodes if node.stage in ("forward", "loss", "metric")}
     for address in sorted((planned.keys() - known) | (found.keys() - planned.keys())):
         yield f"{address} is an op of the {'plan' if address in planned else 'network'} alone"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from dlc.diagnostics import Diagnostic, Span
 from dlc.ir.graph import Graph, Node
@@ -56,6 +57,11 @@ class Rules:
         """The pin of `algorithm` or `layout` on an op."""
         return self.pins.get((address, key))
 
+    def named_layout(self, address: str) -> str:
+        """The layout that the request names for an op, `auto` where it names none."""
+        pin = self.pin(address, "layout")
+        return str(pin.value) if pin is not None else self.request.layout
+
     def excluded(self, address: str, key: str, value: str) -> str | None:
         """Why a pin or forbid rules this value out."""
         pin = self.pin(address, key)
@@ -96,13 +102,16 @@ def rules_of(request: Request, exact: bool = False, kernels: str = "cpu") -> Rul
     return Rules(request, exact, kernels, pins, forbids)
 
 
-def operations(graph: Graph) -> tuple[Operation, ...]:
-    """The forward ops in order, each with its backward nodes."""
+def operations(graph: Graph, named: Mapping[str, str] = MappingProxyType({})) -> tuple[Operation, ...]:
+    """The forward ops in order, each with its backward nodes; `named` are layouts asked for, by address."""
     passes: dict[str, list[Node]] = {node.address: [node] for node in graph.forward}
     for node in graph.nodes:
         if node.stage in ("dx", "dw") and node.base in passes:
             passes[node.base].append(node)
-    return tuple(Operation(node, tuple(passes[node.address]), offered(graph, node)) for node in graph.forward)
+    return tuple(
+        Operation(node, tuple(passes[node.address]), offered(graph, node, named.get(node.address, "")))
+        for node in graph.forward
+    )
 
 
 def layout_exclusion(operation: Operation, layout: str, rules: Rules) -> str | None:

@@ -13,6 +13,7 @@ from math import prod
 
 from dlc.cost.phases import OPERATIONS, TRANSPOSED_RUN, Phase, phases
 from dlc.ir.tensor import DTYPE_BYTES
+from dlc.ops.blocks import BLOCKED
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, tiling
 from dlc.ops.extents import chosen
 from dlc.ops.operator import Operator, Shapes
@@ -83,7 +84,7 @@ FEW_ROWS, OF_FEW = 16, 0.5
 def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str) -> tuple[Phase, ...]:
     """The phases of one kernel, as `phases.phases` gives those of NumPy's."""
     if operator.name == "conv" and layout != "NCHW" and len(shapes.attrs["window"]) == 2:  # type: ignore[arg-type]
-        conv = conv_shape(stage, shapes)
+        conv, layout = conv_shape(stage, shapes), "NHWC" if layout in BLOCKED else layout
         if algorithm == "direct":
             return tuple(_direct(stage, conv, layout))
         if algorithm == "im2col" and conv.plain:

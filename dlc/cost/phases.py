@@ -15,6 +15,7 @@ from math import inf, prod
 from typing import Literal
 
 from dlc.ir.tensor import DTYPE_BYTES, TensorType
+from dlc.ops.blocks import without_blocks
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, fft_tiling, tiling
 from dlc.ops.conv_transpose import as_conv
 from dlc.ops.extents import chosen, larger, log2
@@ -56,6 +57,7 @@ def phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str = "", 
 
     ValueError for an algorithm of convolution that has no model here.
     """
+    layout = without_blocks(layout)
     if operator.name in ("conv", "conv_transpose"):
         family = algorithm.partition("(")[0]
         if family not in _CONV:

@@ -14,14 +14,15 @@ from dlc.ir.graph import Graph, Node
 from dlc.ir.request import MeshAxis, Rule, Setting, Split
 from dlc.messages import e05_plan as messages
 from dlc.ops import operator
+from dlc.ops.blocks import BLOCKED, EVERY_LAYOUT, takes_blocks
 from dlc.ops.nodes import node_indexing
-from dlc.ops.operator import LAYOUTS, Operator
+from dlc.ops.operator import Operator
 from dlc.syntax import ast
 
 KEYS = ("algorithm", "layout", "partition", "stage", "recompute", "microbatch")
 
 VALUES: Mapping[str, Field] = {
-    "layout": Field("layout", "word", choices=LAYOUTS),
+    "layout": Field("layout", "word", choices=EVERY_LAYOUT),
     "stage": Field("stage", "count", minimum=0),
     "recompute": Field("recompute", "flag"),
     "microbatch": Field("microbatch", "count", minimum=1),
@@ -149,13 +150,15 @@ class PinReader:
             case key:
                 value = self.reader.read(VALUES[key], setting.value)
                 if isinstance(value, int | str) and self._in_pipeline(setting, value):
-                    yield value, tuple(n for n in reached if key != "layout" or self._has_layout(n))
+                    yield value, tuple(n for n in reached if key != "layout" or self._has_layout(n, value))
 
-    def _has_layout(self, node: Node) -> bool:
-        """Whether an op reads or writes images in any order of memory."""
+    def _has_layout(self, node: Node, layout: object) -> bool:
+        """Whether an op reads or writes images in any order of memory; in a blocked one, whether they fill blocks."""
         types = (self.graph.type(name) for name in (*node.inputs, *node.outputs))
-        op = operator_of(node)
-        return bool(op.layout_free or op.elementwise) and any(is_image(type_.names) for type_ in types)
+        op, images = operator_of(node), [type_ for type_ in types if is_image(type_.names)]
+        if isinstance(layout, str) and layout in BLOCKED and not takes_blocks(op, images, dict(node.attrs), layout):
+            return False
+        return bool(op.layout_free or op.elementwise) and bool(images)
 
     def _algorithms(self, expr: ast.Expr, nodes: tuple[Node, ...], forbids: bool) -> tuple[str, ...]:
         """The algorithm by name; a forbid of a family names all its members."""

@@ -17,7 +17,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.request import Limit, MeshAxis, Request
 from dlc.ir.training import Choice
 from dlc.messages import e05_plan as messages
-from dlc.ops.operator import LAYOUTS
+from dlc.ops.blocks import EVERY_LAYOUT
 from dlc.syntax import ast
 
 WORDING = Wording(
@@ -35,7 +35,7 @@ SCHEDULES = ("auto", "gpipe", "one_f_one_b", "interleaved", "zero_bubble")
 SETTINGS = (
     Field("objective", "word", "step_time", choices=("step_time", "memory", "communication")),
     Field("allreduce", "word", "auto", choices=ALLREDUCE),
-    Field("layout", "word", "auto", choices=("auto", *LAYOUTS)),
+    Field("layout", "word", "auto", choices=("auto", *EVERY_LAYOUT)),
     Field("pipeline.schedule", "word", "auto", choices=SCHEDULES),
     Field("pipeline.microbatches", "count", choices=("auto",), minimum=1),
     Field("shard", "word", "none", choices=("none", "optimizer", "gradients", "weights")),

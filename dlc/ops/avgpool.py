@@ -29,6 +29,7 @@ AVGPOOL = Operator(
     parameters=(*PARAMETERS, Parameter("count_pad", "bool", default=True)),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     splits=SPLITS,
     indexing=pooling,
 )

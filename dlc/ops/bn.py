@@ -99,6 +99,7 @@ BN = Operator(
     saved=("batch_mean", "batch_rstd"),
     gradients=(Gradient("dx", ("dy", "x", "scale", "batch_mean", "batch_rstd"), ("x", "scale", "shift")),),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     runtime=("count", "position"),
     splits=(*SPLITS, "feature"),
     indexing=_indexing,

@@ -36,6 +36,7 @@ CONCAT = Operator(
     parameters=(Parameter("axis", "axis", default="channel"),),
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     splits=AXES,
     indexing=except_axis,
 )

@@ -47,6 +47,7 @@ CONV = Operator(
         Gradient("dw", needs=("dy", "x"), gives=("weight", "bias")),
     ),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     algorithms=CONV_ALGORITHMS,
     splits=(*SPLITS, "reduce"),
     indexing=convolution,

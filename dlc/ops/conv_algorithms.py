@@ -13,6 +13,7 @@ from functools import cache, partial
 from math import prod
 
 from dlc.ir.tensor import DTYPE_BYTES, tensor
+from dlc.ops.blocks import EVERY_LAYOUT, without_blocks
 from dlc.ops.counting import lg, touched
 from dlc.ops.extents import entry, following, larger, smaller
 from dlc.ops.operator import LAYOUTS, Algorithm, Cost, Shapes, Workspace
@@ -133,7 +134,7 @@ def _im2col_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspa
 
 
 def _direct_workspaces(stage: str, shapes: Shapes, layout: str) -> tuple[Workspace, ...]:
-    conv = conv_shape(stage, shapes)
+    conv, layout = conv_shape(stage, shapes), without_blocks(layout)
     block = _block(stage, conv, layout, conv.channels)
     product = {"forward": block * conv.block_pixels(layout) * conv.filters, "dw": conv.weights // conv.windows.taps}
     return (
@@ -370,7 +371,7 @@ def _fft(name: str, *, tiled: bool) -> Algorithm:
 
 CONV_ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("cudnn", ("NCHW", "NHWC"), _never, direct_cost, _cudnn_workspaces, ("gpu",)),
-    Algorithm("direct", LAYOUTS, _never, direct_cost, _direct_workspaces),
+    Algorithm("direct", EVERY_LAYOUT, _never, direct_cost, _direct_workspaces),
     Algorithm("im2col", LAYOUTS, _never, direct_cost, _im2col_workspaces),
     _winograd(2),
     _winograd(4),

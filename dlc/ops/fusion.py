@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from dlc.ir.program import Buffer, Compute, Instruction
+from dlc.ops.blocks import BLOCKED
 
 Chain = tuple[tuple[str, str], ...]
 """(op, pass) of each member."""
@@ -37,7 +38,8 @@ class Fusion:
 
 
 IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
-"""Algorithms of convolution whose sums are in registers when they are complete: in C in NHWC."""
+"""Algorithms of convolution whose sums are in registers when they are complete: in C in NHWC, direct sums in blocks
+of channels too."""
 
 IN_TILES = (*IN_REGISTERS, "implicit_gemm")
 """Those of which that is so on devices, in any layout."""
@@ -87,7 +89,7 @@ FUSIONS: dict[Chain, Fusion] = {
             0,
             2.0,
             tuple((way, "") for way in (*IN_TILES, *library)),
-            tuple((way, "NHWC") for way in IN_REGISTERS),
+            (*((way, "NHWC") for way in IN_REGISTERS), *(("direct", layout) for layout in BLOCKED)),
         )
         for stage, library in (("forward", BY_LIBRARY), ("dx", ()))
     },

@@ -31,6 +31,7 @@ GLOBAL_AVGPOOL = Operator(
     global_cost,
     gradients=(Gradient("dx", ("dy",), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     splits=SPLITS,
     indexing=_indexing,
 )

@@ -27,6 +27,7 @@ GLOBAL_MAXPOOL = Operator(
     saved=("indices",),
     gradients=(Gradient("dx", ("dy", "indices"), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     splits=("batch", "channel"),
     indexing=channelwise,
 )

@@ -29,6 +29,7 @@ MAXPOOL = Operator(
     saved=("indices",),
     gradients=(Gradient("dx", ("dy", "indices"), ("x",)),),
     layout_free=("NHWC", "CHWN"),
+    blocked=True,
     splits=SPLITS,
     indexing=pooling,
 )

@@ -213,6 +213,7 @@ class Operator:
     view: bool = False  # forward and backward only rename axes: no kernel, no copy (in the default layout)
     elementwise: bool = False  # any layout serves, in and out alike
     layout_free: tuple[str, ...] = ()  # layouts besides the default that its kernels take
+    blocked: bool = False  # its kernels take layouts with channels in blocks (`dlc.ops.blocks`)
     runtime: tuple[str, ...] = ()
     """Values known only when running: `count` (samples in the global batch), `position` (global index of the first
     local sample in it), `step`, `training`."""

@@ -13,7 +13,7 @@ from dlc.ir.storage import title
 from dlc.ops import operator
 from dlc.proof import by_rows, casts
 from dlc.proof.forms import LARGEST, Form, declared, place, summed
-from dlc.proof.memory import Content
+from dlc.proof.memory import Content, unfit_for_blocks
 from dlc.proof.rules import FORWARD, Split, is_image
 from dlc.proof.state import At, State
 from dlc.proof.terms import ZERO, Terms, added, term
@@ -103,7 +103,11 @@ def _convert(state: State, at: At, made: Compute) -> None:
         state.problem("content", made, f"`{made.address}` takes `{made.inputs[0]}` to be in {attrs.get('source')}")
     if state.role.buffer(made.inputs[0]).type != state.role.buffer(made.outputs[0]).type:
         state.problem("bytes", made, f"`{made.address}` converts `{made.inputs[0]}` into another type")
-    number = state.forms.number(Form(form.placement, str(attrs.get("target")), form.fringes))
+    target = str(attrs.get("target"))
+    fault = unfit_for_blocks(state.role.buffer(made.inputs[0]).type.shape, form.placement, target)
+    if fault is not None:
+        state.problem("content", made, f"`{made.address}` converts `{made.inputs[0]}`, but {fault}")
+    number = state.forms.number(Form(form.placement, target, form.fringes))
     state.write(at, made, made.outputs[0], Content(content.terms, number))
 
 

@@ -13,9 +13,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from dlc.ir.graph import Graph
-from dlc.ir.mesh import Mesh
+from dlc.ir.mesh import PARTIAL, Mesh, Placement
 from dlc.ir.program import Buffer, Role
 from dlc.ir.storage import Storage
+from dlc.ir.tensor import BATCH
+from dlc.ops.blocks import block_of
 from dlc.proof.terms import KEPT, Terms
 
 
@@ -197,5 +199,17 @@ def is_part(view: Buffer, buffer: Buffer) -> bool:
 
 def same_order(shape: tuple[int, ...], one: str, other: str) -> bool:
     """Whether two layouts of an image put its elements in one order: axes of extent 1 may stand anywhere."""
-    extents = dict(zip("NCHW", shape, strict=True)) | {"N": 2}
-    return [a for a in one if extents[a] > 1] == [a for a in other if extents[a] > 1]
+    extents = dict(zip("NCHW", shape, strict=True)) | {"N": 2, "c": 2}
+    orders = ["".join(a for a in layout if extents.get(a, 1) > 1).replace("Cc", "C") for layout in (one, other)]
+    return one == other or orders[0] == orders[1]
+
+
+def unfit_for_blocks(shape: tuple[int, ...], placement: Placement, layout: str) -> str | None:
+    """Why an image so placed cannot lie in blocks of channels: samples alone may be cut; None where it can."""
+    block = block_of(layout)
+    if block == 1:
+        return None
+    if shape[1] % block:
+        return f"{shape[1]} channels do not fill blocks of {block}"
+    cut = next((axis for axis in placement if axis and axis not in (BATCH, PARTIAL)), None)
+    return f"images in {layout} cannot be cut along {cut}" if cut else None

@@ -16,6 +16,7 @@ from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, parts
 from dlc.ir.storage import of_microbatch
 from dlc.ir.tensor import BATCH, TensorType
 from dlc.ops import operator
+from dlc.ops.blocks import BLOCKED
 from dlc.ops.indexing import (
     Indexing,
     border,
@@ -27,6 +28,7 @@ from dlc.ops.indexing import (
 )
 from dlc.ops.operator import Gradient, Operator
 from dlc.proof.forms import OWN, Form, Forms, Fringe, fringe, own_rows, place
+from dlc.proof.memory import unfit_for_blocks
 
 FORWARD = ("forward", "loss", "metric")
 IMAGE = (BATCH, "channel", "height", "width")
@@ -190,11 +192,24 @@ class Rules:
                 return _fringe_fault(name, form, wanted)
             if is_image(op.types[role]) and form.layout != layout:
                 return f"it works in {layout or 'no layout'} and `{name}` is in {form.layout or 'none'}"
+        if fault := self._unfit_for_blocks(made, partition, layout):
+            return fault
         gives = tuple(self._given(made, role, partition, layout) for role in made.outputs)
         attrs = self._attrs(made, node, partition, counts)
         sums, rounds, tables, largest = self._sums(made, partition)
         runtime = (*op.operator.runtime, *_told(op, partition))
         return Split(gives, attrs, runtime, partition, sums, rounds, tables, largest)
+
+    def _unfit_for_blocks(self, made: Pass, partition: Placement, layout: str) -> str | None:
+        """Why the op cannot be computed so on channels in blocks."""
+        if layout not in BLOCKED:
+            return None
+        if not (made.op.operator.blocked or made.op.operator.elementwise):
+            return f"there is no kernel for it in {layout}"
+        images = [type_ for type_ in made.op.types.values() if is_image(type_)]
+        if made.op.operator.elementwise and len({type_.shape for type_ in images}) > 1:
+            return f"in {layout} its operands have to be of one shape"
+        return next(filter(None, (unfit_for_blocks(type_.shape, partition, layout) for type_ in images)), None)
 
     def _given(self, made: Pass, role: str, partition: Placement, layout: str) -> int:
         placement = tuple(

@@ -212,7 +212,7 @@ class _Builder:
                     dict(types),
                     indexing_of(operator, dict(types), dict(node.attrs)),
                     tuple(_operands(operator, node, by_role, made) for made in passes),
-                    offered(graph, node) if node.stage == "forward" else ("",),
+                    offered(graph, node, self.rules.named_layout(address)) if node.stage == "forward" else ("",),
                     weights,
                     constants,
                     read,

@@ -14,6 +14,7 @@ from dlc.cluster.fabric import Fabric
 from dlc.cost.compute import load_work
 from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
+from dlc.ops.blocks import BLOCKED
 from dlc.ops.indexing import Partition, spans
 from dlc.ops.window_indexing import BY_ROWS
 from passes.packing import BUCKET_BYTES
@@ -156,8 +157,16 @@ class OpTables:
             return np.asarray(group.spent(name)[cut.kind, :, cut.rows]).reshape(-1)
 
         ahead, back = self._hidden(group, cut)
+        forward = by_layout("forward") + spread(inside + gathers + self._loads(group, cut)) - ahead
+        blocked = np.array([layout in BLOCKED for layout in group.layouts])
+        if blocked.any():  # of images in blocks nothing is cut but the batch
+            axes = group.example.indexing.axes
+            batch = axes.index(BATCH) if BATCH in axes else len(axes)
+            forward[np.logical_and.outer(((cut.codes >= 0) & (cut.codes != batch)).any(axis=1), blocked).ravel()] = (
+                np.inf
+            )
         return (
-            by_layout("forward") + spread(inside + gathers + self._loads(group, cut)) - ahead,
+            forward,
             by_layout("backward") + spread(behind + gathers) - back,
             by_layout("weights") + spread(self._added(group, cut)),
             spread(self._updates(group, shared, cut)),

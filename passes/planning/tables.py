@@ -16,6 +16,7 @@ from dlc.cluster.fabric import Fabric
 from dlc.cost.redistribution import Redistributions
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
+from dlc.ops.blocks import BLOCKED, block_of
 from dlc.ops.indexing import spans
 from passes.layouts import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
 from passes.planning.columns import Columns
@@ -207,8 +208,13 @@ class Tables:
         adding = (
             (kind.gradients + 1) * size / device.bandwidth + self.prices.call() if kind.gradients > 1 else 0.0 * size
         )
+        adding = np.repeat(adding, len(layouts)).reshape(-1, len(layouts))
+        for at, layout in enumerate(layouts):
+            if layout in BLOCKED:  # channels have to fill blocks, and nothing is cut but the batch
+                whole = ((ahead <= 2) & (behind <= 2)).all(axis=1) & (type_.shape[1] % block_of(layout) == 0)
+                adding[~whole, at] = np.inf
         held = self._local_bytes(type_, ahead)
-        return HomeTable(type_.names, ahead, behind, layouts, np.repeat(adding, len(layouts)), held)
+        return HomeTable(type_.names, ahead, behind, layouts, adding.reshape(-1), held)
 
     def _parts(self, type_: TensorType, digits: Integers) -> Integers:
         """[form, tensor axis]: into how many parts it is cut."""

@@ -11,7 +11,7 @@ import pytest
 
 from backends.numpy_mpi.c.bn import FUNCTIONS
 from backends.numpy_mpi.kernels import bn
-from backends.numpy_mpi.kernels.layout import physical
+from backends.numpy_mpi.kernels.layout import block_of, physical, repacked
 from tests.c.bound import DTYPES, Bound, bound
 from tests.c.building import JUNK, runnable, threads
 
@@ -30,6 +30,13 @@ SHAPES = (
     (64, 16, 30, 30),
 )
 GROUPS = (1, 2, 3, 8, 64)
+IN_BLOCKS = (
+    ((2, 8, 5, 4), "NCHW8c", 1),
+    ((8, 64, 7, 7), "NCHW8c", 3),
+    ((5, 32, 9, 1), "NCHW16c", 8),
+    ((64, 16, 30, 30), "NCHW4c", 64),
+)
+"""Blocks that are vectors of what runs here, and others."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,11 @@ def cases() -> Iterator[tuple[tuple[int, ...], str, int]]:
         large = shape[0] == 64
         if (layout == "NCHW" or len(shape) == 4) and large == (group == 64):
             yield shape, layout, group
+
+
+def held(image: Any, layout: str) -> Any:
+    """An image as it lies in memory."""
+    return repacked(image, "NCHW", layout) if block_of(layout) else np.array(physical(image, layout), order="C")
 
 
 def error(found: Any, expected: Any) -> float:
@@ -61,7 +73,7 @@ class Drawn:
         self.told: dict[str, Any] = {"group": group, "count": shape[0], "layout": layout, "eps": 1e-5} | told
         images = {name: self.rng.standard_normal(shape) + mean * (name == "x") for name in ("x", "dy")}
         vectors = {name: self.rng.random(self.channels) + 0.5 for name in ("scale", "shift", "mean", "variance")}
-        self.known = {n: np.array(physical(a, layout), order="C") for n, a in images.items()} | vectors
+        self.known = {n: held(a, layout) for n, a in images.items()} | vectors
 
     def empty(self, name: str) -> Any:
         shape = (self.channels,)
@@ -124,6 +136,19 @@ def test_every_function_gives_what_the_numpy_kernel_gives(built: Bound, dtype: s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_channels_in_blocks(built: Bound, dtype: str) -> None:
+    """Whole groups; the phases of groups that span ranks are NumPy's."""
+    for shape, layout, group in IN_BLOCKS:
+        drawn = Drawn(built, shape, layout, group)
+        drawn.check(dtype, "inference", "x scale shift mean variance", "y")
+        drawn.check(dtype, "forward", "x scale shift mean variance", "y batch_mean batch_rstd")
+        drawn.check(dtype, "dx", "dy x scale batch_mean batch_rstd", "dx dscale dshift")
+        drawn.check(dtype, *PHASES[-1])
+        arrays = drawn.known["x"], drawn.empty("sums")
+        assert not built.call(("bn", "sums", ""), dtype, arrays, **drawn.told)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_groups_and_images_of_which_a_part_is_at_hand(built: Bound, dtype: str) -> None:
     """Samples that begin and end inside groups of a microbatch, rows of images, tables with room for more."""
     rng = np.random.default_rng(0)
@@ -144,12 +169,13 @@ def test_groups_and_images_of_which_a_part_is_at_hand(built: Bound, dtype: str) 
 @pytest.mark.parametrize(("dtype", "far"), [("f32", 1e4), ("f64", 1e9)])
 def test_the_variance_of_numbers_far_from_zero(built: Bound, dtype: str, far: float, near: int) -> None:
     """Two passes bear it, sums of squares do not; nor do sums around the first numbers, where these are not far."""
-    for layout in LAYOUTS:
-        drawn = Drawn(built, (64, 16, 30, 30), layout, 64, mean=far)
+    for layout in (*LAYOUTS, "NCHW8c"):
+        drawn = Drawn(built, (64, 16, 30, 30), "NCHW", 64, mean=far)
         x = drawn.known["x"]
-        bn.logical(x, layout)[:near] -= far
+        x[:near] -= far
         x[...] = x.astype(DTYPES[dtype])
-        variance = np.var(bn.logical(x, layout).astype(np.longdouble), axis=(0, 2, 3))
+        variance = np.var(x.astype(np.longdouble), axis=(0, 2, 3))
+        drawn.known["x"], drawn.told["layout"] = held(x, layout), layout
         found = drawn.call(dtype, "forward", "x scale shift mean variance", "y batch_mean batch_rstd")
         assert error(found["batch_rstd"][0] * np.sqrt(variance + 1e-5), np.ones(16)) < 32 * np.finfo(DTYPES[dtype]).eps
 

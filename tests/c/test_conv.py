@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c import conv_chwn, conv_direct, conv_dw
+from backends.numpy_mpi.c import conv_blocked, conv_blocked_dw, conv_chwn, conv_direct, conv_dw
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import Target
@@ -21,6 +22,7 @@ Make = Callable[..., CFunction]
 
 PASSES: dict[str, Make] = {"forward": conv_direct.forward, "dx": conv_direct.dx, "dw": conv_dw.dw}
 IN_SAMPLES: dict[str, Make] = {"forward": conv_chwn.forward, "dx": conv_chwn.dx, "dw": conv_chwn.dw}
+IN_BLOCKS: dict[str, Make] = {"forward": conv_blocked.forward, "dx": conv_blocked.dx, "dw": conv_blocked_dw.dw}
 LAYOUTS = {"NHWC": PASSES, "CHWN": IN_SAMPLES}
 IMAGES = ("x", "y", "dx", "dy")
 
@@ -215,3 +217,45 @@ def test_every_tile_gives_the_same(stage: str, tile: tuple[int, int], tmp_path: 
     known = draw_arrays(conv, 2, conv.height, conv.pad[0], np.random.default_rng(3))
     best, tiled = (run(library, way, known, (2, conv.height, *conv.pad[0])) for way in ways)
     assert all(np.array_equal(best[name], tiled[name]) for name in best)
+
+
+def in_blocks(conv: Conv, stage: str, target: Target) -> Conv:
+    """The same with as many more channels as fill blocks; deep enough for sums in several parts."""
+    lanes = target.lanes(conv.dtype)
+    deep = 70 if stage != "dw" and conv.taps == 1 else 2
+    channels, filters = (-(-count // lanes) * lanes for count in (conv.channels * deep, conv.filters * deep))
+    return replace(conv, channels=channels, filters=filters, groups=1)
+
+
+@pytest.mark.parametrize("target", each_target())
+def test_channels_in_blocks(target: Target, tmp_path: Path) -> None:
+    """Against NumPy in float64, whatever the number of threads; a ReLU comes behind whole sums."""
+    convs = [conv for conv in (*NAMED, *cases()[-2:]) if conv.channels < 100]
+    asked = [(in_blocks(conv, stage, target), stage) for conv in convs for stage in IN_BLOCKS]
+    made = [(conv, IN_BLOCKS[stage](conv, target, f"f{at}")) for at, (conv, stage) in enumerate(asked)]
+    relu = [(conv, conv_blocked.forward(replace(conv, relu=True), target, f"r{at}")) for at, (conv, stage) in
+            enumerate(asked) if stage == "forward"]  # fmt: skip
+    assert all(conv_blocked.fits(conv, target, target.lanes(conv.dtype)) for conv, _ in made)
+    library = build([function for _, function in (*made, *relu)], target, ("f32", "f64"), tmp_path)
+    rng = np.random.default_rng(4)
+    for conv, function in (*made, *relu):
+        lanes, n = target.lanes(conv.dtype), 3
+        known = draw_arrays(conv, n, conv.height, conv.pad[0], rng)
+        wanted = expected(conv, known, conv.pad[0])
+        turned = {
+            name: np.ascontiguousarray(
+                np.moveaxis(known[name].reshape(*known[name].shape[:3], known[name].shape[3] // lanes, lanes), 3, 1)
+            )
+            for name in ("x", "dy")
+        }
+        found = []
+        for count in (1, 2):
+            threads(library, count)
+            found.append(run(library, function, known | turned, (n, conv.height, *conv.pad[0])))
+        for name, array in found[0].items():
+            assert np.array_equal(array, found[1][name]), (conv, name)
+            if name in IMAGES:
+                array = np.moveaxis(array, 1, 3)
+                array = array.reshape(*array.shape[:3], -1)
+            value = np.maximum(wanted[name], 0) if (conv, function) in relu else wanted[name]
+            assert error(array, value) < BOUNDS[conv.dtype], (conv, name)

@@ -10,7 +10,7 @@ import pytest
 
 from backends.numpy_mpi.c.pool import FUNCTIONS
 from backends.numpy_mpi.kernels import pool
-from backends.numpy_mpi.kernels.layout import TO_LOGICAL, physical
+from backends.numpy_mpi.kernels.layout import TO_LOGICAL, physical, repacked
 from tests.c.bound import DTYPES, Bound, bound
 from tests.c.building import JUNK, runnable, threads
 
@@ -127,3 +127,34 @@ def test_whole_images(built: Bound, dtype: str) -> None:
         assert np.array_equal(*indices), (shape, layout)
         given = both(built, "global_maxpool", "dx", dtype, [y + 3, indices[0]], [x], layout=layout)[0]
         assert np.array_equal(*given), (shape, layout)
+
+
+@pytest.mark.parametrize("layout", ["NCHW8c", "NCHW4c"])
+def test_channels_in_blocks(built: Bound, layout: str) -> None:
+    """What is computed in blocks is what is computed in planes, put into blocks."""
+    rng, shape = np.random.default_rng(4), (3, 16, 9, 8)
+    x = rng.integers(-3, 4, shape).astype(float)
+    for window, stride, pad in WINDOWS[:3]:
+        told: dict[str, Any] = {"window": window, "stride": stride, "pad": pad, "layout": layout}
+        outs = [(e + sum(p) - w) // s + 1 for e, w, s, p in zip(shape[2:], window, stride, pad, strict=True)]
+        y, indices = np.zeros((3, 16, *outs)), np.zeros((3, 16, *outs), np.int32)
+        pool.maxpool_forward(x, y, indices, **told | {"layout": "NCHW"})
+        held = repacked(x, "NCHW", layout)
+        found = both(built, "maxpool", "forward", "f64", [held], [y, indices], **told)
+        for (a, b), plain in zip(found, (y, indices), strict=True):
+            assert np.array_equal(a, b)
+            assert np.array_equal(repacked(a, layout, "NCHW"), plain)
+        dy = rng.standard_normal(y.shape)
+        a, b = both(built, "maxpool", "dx", "f64", [dy, found[1][0]], [x], **told)[0]
+        assert np.array_equal(a, b)
+        a, b = both(built, "avgpool", "dx", "f64", [dy], [x], **told)[0]
+        assert np.allclose(a, b, rtol=1e-14, atol=1e-14)
+    means = both(built, "global_avgpool", "forward", "f64", [held], [np.zeros((3, 16, 1, 1))], layout=layout)[0]
+    for mean in means:
+        assert np.allclose(mean[..., 0, 0], x.mean(axis=(2, 3)), rtol=1e-14, atol=1e-14)
+    largest, numbers = both(
+        built, "global_maxpool", "forward", "f64", [held], [np.zeros((3, 16, 1, 1)), np.zeros((3, 16, 1, 1), np.int32)],
+        layout=layout,
+    )  # fmt: skip
+    assert np.array_equal(largest[0][..., 0, 0], x.max(axis=(2, 3)))
+    assert np.array_equal(numbers[0][..., 0, 0], x.reshape(3, 16, -1).argmax(axis=2))

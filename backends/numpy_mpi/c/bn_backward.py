@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .bn_groups import STATISTIC, Make
-from .bn_sums import SPAN_SUMS, SUMS, Sums, phase
+from .bn_sums import BLOCK_SUMS, SPAN_SUMS, SUMS, Sums, phase
 
 GRAD_SUMS_BODY = """\
         const $real *mean = batch_mean + span.row * channels, *rstd = batch_rstd + span.row * channels;
@@ -81,6 +81,43 @@ static inline void ${sums}_channel_dx($declared, $real *restrict dx, struct bn_p
 }
 """
 
+BLOCK_SLOPES = """\
+static inline __attribute__((always_inline)) void ${sums}_block_dx($declared, $real *restrict dx,
+    const $real *restrict mean, const $real *restrict values, long block, long rows)
+{
+    long r = 0;
+    for (; r + 8 <= rows; r += 8) {
+        const long at = r * block;
+        ${sums}_row_dx($passed_at, dx + at, mean, values, block, block, 8);
+    }
+    for (; r < rows; r++) {
+        const long at = r * block;
+        ${sums}_row_dx($passed_at, dx + at, mean, values, block, block, 1);
+    }
+}
+
+/* One block of channels of a group. */
+static inline __attribute__((always_inline)) void ${sums}_of_block($declared, $real *restrict dx,
+    const $real *restrict scale, const $real *restrict mean, const $real *restrict rstd, $real *restrict dy_sums,
+    $real *restrict dyx_sums, struct bn_span span, long apart, long pixels, long block)
+{
+    double total[2 * $widest] = {0};
+    $real values[3 * $widest];
+    ${sums}_block($passed, mean, span.to - span.from, apart, pixels, block, total);
+    for (long k = 0; k < block; k++) {
+        dy_sums[k] = ($real)total[k];
+        dyx_sums[k] = ($real)total[$widest + k] * rstd[k];
+        values[k] = -rstd[k] * dyx_sums[k] / ($real)span.values;
+        values[block + k] = dy_sums[k] / ($real)span.values;
+        values[2 * block + k] = scale[k] * rstd[k];
+    }
+    for (long i = span.to - span.from - 1; i >= 0; i--) {  /* first what was read last */
+        const long at = i * apart;
+        ${sums}_block_dx($passed_at, dx + at, mean, values, block, pixels);
+    }
+}
+"""
+
 GRAD_APPLY_BODY = """\
         const $real share = ($real)pixels / ($real)whole, *dy_sum = dy_sums + at, *dyx_sum = dyx_sums + at;
         const $real *mean = batch_mean + span.row * channels, *rstd = batch_rstd + span.row * channels;
@@ -112,6 +149,17 @@ DX_BODY = """\
                 dyx_sum[c] *= rstd[c];
             ${sums}_rows_dx($passed, dx, scale, mean, rstd, dy_sum, dyx_sum, dyx_sum + channels, span, pixels,
                 channels, segments);
+        } else if (order > 2) {
+            #pragma omp parallel for schedule(static) if ((span.to - span.from) * pixels * channels > $small)
+            for (long c = 0; c < channels; c += order) {
+                const long at = (span.from * channels + c) * pixels, apart = channels * pixels;
+                if (order == $lanes)
+                    ${sums}_of_block($passed_at, dx + at, scale + c, mean + c, rstd + c, dy_sum + c, dyx_sum + c, span,
+                        apart, pixels, $lanes);
+                else
+                    ${sums}_of_block($passed_at, dx + at, scale + c, mean + c, rstd + c, dy_sum + c, dyx_sum + c, span,
+                        apart, pixels, order);
+            }
         } else
             #pragma omp parallel for schedule(static) if (place.rows * place.length * channels > $small)
             for (long c = 0; c < channels; c++) {
@@ -160,4 +208,6 @@ def dx(op: str = "bn", sums: Sums = GRADIENTS) -> Make:
     """dy, [operand], x, scale, batch_mean, batch_rstd -> dx, dscale, dshift."""
     reads = (*sums.reads, "scale", *STATISTIC)
     title = "dx = scale·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)), dscale = Σ dy·x̂ and dshift = Σ dy."
-    return phase(f"{op}_dx", title, sums, DX_BODY, reads, ("dx", "dscale", "dshift"), SUMS, SLOPES)
+    return phase(
+        f"{op}_dx", title, sums, DX_BODY, reads, ("dx", "dscale", "dshift"), SUMS, SLOPES, BLOCK_SUMS, BLOCK_SLOPES
+    )

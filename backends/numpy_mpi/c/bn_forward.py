@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, STATISTIC, WIDE, Make, Names, parameters
+from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, STATISTIC, WIDE, WIDEST, Make, Names, parameters
 from .source import CFunction, fill
+from .target import Target
 
 MOMENTS = """\
 /* Of rows of `width` channels: a base, how far the mean lies beyond it, and the sum of squares around the mean. */
@@ -135,6 +136,33 @@ static inline void ${name}_stretch(const $real *restrict x, $more_parameters$rea
 }
 """
 
+BLOCKS = """\
+/* The same of `rows` rows of a block of channels. */
+static inline __attribute__((always_inline)) void ${name}_block(const $real *restrict x, $more_parameters
+    $real *restrict y, const $real *restrict mean, const $real *restrict factor, const $real *restrict shift,
+    long block, long rows)
+{
+    long r = 0;
+    for (; r + 8 <= rows; r += 8) {
+        const long at = r * block;
+        ${name}_row(x + at, ${more_at}y + at, mean, factor, shift, block, block, 8);
+    }
+    for (; r < rows; r++) {
+        const long at = r * block;
+        ${name}_row(x + at, ${more_at}y + at, mean, factor, shift, block, block, 1);
+    }
+}
+
+static inline void ${name}_in_block(const $real *restrict x, $more_parameters$real *restrict y,
+    const $real *restrict mean, const $real *restrict factor, const $real *restrict shift, long block, long rows)
+{
+    if (block == $lanes)
+        ${name}_block(x, ${more}y, mean, factor, shift, $lanes, rows);
+    else
+        ${name}_block(x, ${more}y, mean, factor, shift, block, rows);
+}
+"""
+
 FORWARD = """\
 /* One group with channels innermost. */
 static void ${name}_rows(const $real *restrict x, $more_parameters$real *restrict y, const $real *restrict scale,
@@ -186,6 +214,37 @@ static void ${name}_rows(const $real *restrict x, $more_parameters$real *restric
     }
 }
 
+/* One group with `block` channels innermost: each block is the work of one thread. */
+static void ${name}_blocks(const $real *restrict x, $more_parameters$real *restrict y, const $real *restrict scale,
+    const $real *restrict shift, $real *restrict mean, $real *restrict rstd, long samples, long channels, long pixels,
+    long block, double eps)
+{
+    #pragma omp parallel for schedule(static) if (samples * channels * pixels > $small)
+    for (long c = 0; c < channels; c += block) {
+        double e[$widest] = {0}, q[$widest] = {0};
+        $real base[$widest] = {0}, middle[$widest], offset[$widest], squares[$widest], factor[$widest];
+        for (long i = 0; i < samples; i++) {
+            ${real}_bn_moments(x + (i * channels + c) * pixels, pixels, block, block, middle, offset, squares);
+            const double weight = 1.0 / (i + 1), spread = weight * i * pixels;
+            for (long k = 0; k < block && pixels; k++) {
+                base[k] = i ? base[k] : middle[k];
+                const double delta = ((double)middle[k] - base[k]) + offset[k] - e[k];
+                e[k] += delta * weight;
+                q[k] += squares[k] + delta * delta * spread;
+            }
+        }
+        for (long k = 0; k < block; k++) {
+            mean[c + k] = ($real)(base[k] + e[k]);
+            rstd[c + k] = ($real)(1 / sqrt(q[k] / (samples * pixels) + eps));
+            factor[k] = rstd[c + k] * scale[c + k];
+        }
+        for (long i = samples - 1; i >= 0; i--) {  /* first what was read last */
+            const long at = (i * channels + c) * pixels;
+            ${name}_in_block(x + at, ${more_at}y + at, mean + c, factor, shift + c, block, pixels);
+        }
+    }
+}
+
 /* $title */
 void $name($parameters,
     $real *restrict scratch, long n, long channels, long pixels, long order, long group, long count, long position,
@@ -201,6 +260,12 @@ void $name($parameters,
             const long begin = span.from * pixels * channels;
             ${name}_rows(x + begin, ${more_begin}y + begin, scale, shift, means, rstds, scratch,
                 (span.to - span.from) * pixels, channels, segments, eps);
+            continue;
+        }
+        if (order > 2) {
+            const long begin = span.from * pixels * channels;
+            ${name}_blocks(x + begin, ${more_begin}y + begin, scale, shift, means, rstds, span.to - span.from, channels,
+                pixels, order, eps);
             continue;
         }
         const struct bn_place place = bn_place(span, n, channels, pixels, order);
@@ -238,6 +303,18 @@ void $name($parameters, long n, long channels, long pixels, long order, double e
                 ${name}_four(x + at, ${more_at}y + at, mean + c, factor, shift + c, width, channels, n * pixels - r);
             }
         }
+        return;
+    }
+    if (order > 2) {
+        #pragma omp parallel for collapse(2) schedule(static) if (n * pixels * channels > $small)
+        for (long i = 0; i < n; i++)
+            for (long c = 0; c < channels; c += order) {
+                const long at = (i * channels + c) * pixels;
+                $real factor[$widest];
+                for (long k = 0; k < order; k++)
+                    factor[k] = scale[c + k] / ($real)sqrt(variance[c + k] + eps);
+                ${name}_in_block(x + at, ${more_at}y + at, mean + c, factor, shift + c, order, pixels);
+            }
         return;
     }
     #pragma omp parallel for schedule(static) if (n * pixels * channels > $small)
@@ -296,7 +373,7 @@ class Store:
     operand: str = ""
     stored: str = "t"
 
-    def values(self, real: str, stage: str) -> dict[str, object]:
+    def values(self, target: Target, real: str, stage: str) -> dict[str, object]:
         """What templates are filled with."""
         more = f"{self.operand} + " if self.operand else ""
         return {
@@ -308,6 +385,8 @@ class Store:
             "small": SMALL,
             "narrow": NARROW,
             "wide": WIDE,
+            "widest": WIDEST,
+            "lanes": target.lanes(real),
             "more_parameters": f"const {real} *restrict {self.operand}, " if self.operand else "",
             "more_at": f"{more}at, " if more else "",
             "more_begin": f"{more}begin, " if more else "",
@@ -316,11 +395,17 @@ class Store:
             "stored": self.stored,
         }
 
-    def function(self, real: str, stage: str, template: str, reads: Names, writes: Names, numbers: Names) -> CFunction:
+    def function(
+        self, target: Target, real: str, stage: str, template: str, reads: Names, writes: Names, numbers: Names
+    ) -> CFunction:
         """A function of these arrays, the further operand behind those that are read."""
         reads = (*reads, *([self.operand] if self.operand else []))
-        values = self.values(real, stage)
-        text = fill(NORMALISE + "\n" + template, **values, parameters=parameters(real, reads, writes))
+        values = self.values(target, real, stage)
+        text = fill(
+            "\n".join((NORMALISE, *([BLOCKS] if stage != "apply" else []), template)),
+            **values,
+            parameters=parameters(real, reads, writes),
+        )
         shared = (SPAN, *([fill(MOMENTS, **values)] if stage == "forward" else []))
         scratch = ("scratch",) if "restrict scratch" in text else ()
         return CFunction(str(values["name"]), text, (*reads, *writes, *scratch), numbers, shared=shared)
@@ -334,17 +419,17 @@ def forward(store: Store = PLAIN) -> Make:
     """x, scale, shift, mean, variance, [operand] -> y, batch_mean, batch_rstd."""
     reads, writes = (*AFFINE, "mean", "variance"), ("y", *STATISTIC)
     numbers = (*GROUPS, "groups", "segments", "double eps")
-    return lambda target, real: store.function(real, "forward", FORWARD, reads, writes, numbers)
+    return lambda target, real: store.function(target, real, "forward", FORWARD, reads, writes, numbers)
 
 
 def inference(store: Store = PLAIN) -> Make:
     """x, scale, shift, mean, variance, [operand] -> y."""
     reads, numbers = (*AFFINE, "mean", "variance"), (*GROUPS[:4], "double eps")
-    return lambda target, real: store.function(real, "inference", INFERENCE, reads, ("y",), numbers)
+    return lambda target, real: store.function(target, real, "inference", INFERENCE, reads, ("y",), numbers)
 
 
 def apply(store: Store = PLAIN) -> Make:
     """x, scale, shift, sums, squares, [operand] -> y, batch_mean, batch_rstd."""
     reads, writes = (*AFFINE, "sums", "squares"), ("y", *STATISTIC)
     numbers = (*GROUPS, "groups", "width", "double eps")
-    return lambda target, real: store.function(real, "apply", APPLY, reads, writes, numbers)
+    return lambda target, real: store.function(target, real, "apply", APPLY, reads, writes, numbers)

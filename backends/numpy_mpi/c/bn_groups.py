@@ -24,8 +24,12 @@ SMALL = 16384
 """Elements below which one thread does all."""
 
 GROUPS = ("n", "channels", "pixels", "order", "group", "count", "position", "first", "whole")
-"""Numbers that place the samples at hand: samples, channels and pixels of each at hand; 0 where channels lie innermost,
-1 for NCHW, 2 for CHWN; then as the NumPy kernels have them, `whole` the pixels of a whole image."""
+"""Numbers that place the samples at hand: samples, channels and pixels of each at hand; the order, 0 where channels lie
+innermost, 1 for NCHW, 2 for CHWN, and for channels in blocks how many a block has; then as the NumPy kernels have them,
+`whole` the pixels of a whole image."""
+
+WIDEST = 16
+"""Channels of the widest block."""
 
 STATISTIC = ("batch_mean", "batch_rstd")
 

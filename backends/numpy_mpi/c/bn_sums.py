@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, WIDE, Make, Names, parameters
+from .bn_groups import BLOCK, CHUNK, GROUPS, NARROW, SMALL, SPAN, WIDE, WIDEST, Make, Names, parameters
 from .source import CFunction, fill
 from .target import Target
 
@@ -87,6 +87,31 @@ static inline void ${sums}_rows($declared, const $real *restrict mean, $targets,
 }
 """
 
+BLOCK_SUMS = """\
+/* The sums of a block of channels over so many samples, `apart`, of `rows` rows. */
+static inline __attribute__((always_inline)) void ${sums}_block($declared, const $real *restrict mean, long samples,
+    long apart, long rows, long block, double *restrict total)
+{
+    for (long i = 0; i < samples; i++)
+        for (long r = 0; r < rows; r += $chunk / 16) {
+            const long end = least(rows, r + $chunk / 16);
+            $real sums[$outs * $block] = {0};
+            long k = r;
+            for (; k + 8 <= end; k += 8) {
+                const long at = i * apart + k * block;
+                ${sums}_add($passed_at, mean, block, block, 8, sums);
+            }
+            for (; k < end; k++) {
+                const long at = i * apart + k * block;
+                ${sums}_add($passed_at, mean, block, block, 1, sums);
+            }
+            for (long j = 0; j < $outs * $block; j++)
+                if (j % $block < block)
+                    total[j / $block * $widest + j % $block] += sums[j];
+        }
+}
+"""
+
 SPAN_SUMS = """\
 /* One group in any layout. */
 static inline void ${sums}_span($declared, const $real *restrict mean, $targets, $real *restrict parts,
@@ -138,11 +163,12 @@ class Sums:
     targets: tuple[str, ...]
     gradient: str = ""
 
-    def values(self, real: str) -> dict[str, object]:
+    def values(self, target: Target, real: str) -> dict[str, object]:
         """What templates are filled with."""
         numbered = tuple(enumerate(self.terms))
         return {
             "real": real,
+            "lanes": target.lanes(real),
             "sums": f"{real}_{self.name}",
             "what": self.what,
             "block": BLOCK,
@@ -150,6 +176,7 @@ class Sums:
             "small": SMALL,
             "narrow": NARROW,
             "wide": WIDE,
+            "widest": WIDEST,
             "gradient": self.gradient,
             "declared": ", ".join(f"const {real} *restrict {name}" for name in self.reads),
             "passed": ", ".join(self.reads),
@@ -170,9 +197,9 @@ class Sums:
             "finished": " ".join(f"{name}[c] = ({real})total[{k}];" for k, name in enumerate(self.targets)),
         }
 
-    def shared(self, real: str, *texts: str) -> tuple[str, ...]:
+    def shared(self, target: Target, real: str, *texts: str) -> tuple[str, ...]:
         """Texts that functions share."""
-        return (SPAN, *(fill(text, **self.values(real)) for text in texts))
+        return (SPAN, *(fill(text, **self.values(target, real)) for text in texts))
 
 
 def phase(op: str, title: str, sums: Sums, body: str, reads: Names, writes: Names, *texts: str) -> Make:
@@ -182,10 +209,10 @@ def phase(op: str, title: str, sums: Sums, body: str, reads: Names, writes: Name
     def make(target: Target, real: str) -> CFunction:
         zeroed = {name: extents.get(name, "rows * width") for name in writes}
         start = "".join(f"    memset({n}, 0, {extent} * sizeof *{n});\n" for n, extent in zeroed.items() if extent)
-        values = sums.values(real) | {"name": f"{op}_{real}", "title": title, "start": start}
+        values = sums.values(target, real) | {"name": f"{op}_{real}", "title": title, "start": start}
         text = fill(TABLE, **values, body=body, parameters=parameters(real, reads, writes))
         numbers = (*GROUPS, "rows", "width", "segments")
-        shared = sums.shared(real, *texts)
+        shared = sums.shared(target, real, *texts)
         return CFunction(f"{op}_{real}", text, (*reads, *writes, "scratch"), numbers, shared=shared)
 
     return make

@@ -50,8 +50,58 @@ def _function(of: Correlation, tile: tuple[int, int] | None) -> CFunction:
     return CFunction(of.name, text.function(), names, NUMBERS, of.scratch)
 
 
+STRIP = """\
+/* `count` rows of the source from `first` on, with the zeros around them, to [group][sample][row][column][c]. */
+static void ${name}_strip(const $dtype *restrict source, $dtype *restrict strip,
+                          long samples, long rows, long first, long count)
+{
+    #pragma omp for collapse(3) schedule(static)
+    for (long g = 0; g < $groups; g++)
+        for (long i = 0; i < samples; i++)
+            for (long j = 0; j < count; j++) {
+                $dtype *to = strip + ((g * samples + i) * count + j) * $pitch;
+                const long row = first + j;
+                if (row < 0 || row >= rows) {
+                    memset(to, 0, $pitch * sizeof($dtype));
+                    continue;
+                }
+                const $dtype *from = source + ((i * rows + row) * $source_width + $crop) * $source_channels + g * $c;
+                memset(to, 0, $left * sizeof($dtype));
+                $copy
+                memset(to + $right, 0, ($pitch - $right) * sizeof($dtype));
+            }
+}
+"""
+
+ROWS = """\
+/* The $columns results of the phase in each of the rows lo to hi; the strip begins with row `begin`. */
+static void ${name}_rows$phase(const $dtype *restrict strip, long image, const $dtype *restrict packed,
+                               const $dtype *restrict bias, $dtype *restrict result, long result_rows,
+                               long samples, long begin, long lo, long hi, long behind$shift)
+{
+    const long count = samples * (hi - lo);
+    #pragma omp for collapse(2) schedule(static) nowait
+    for (long block = 0; block < $all_blocks; block++)
+        for (long j = 0; j < raised(count, $T); j++) {
+            const long g = block / $blocks, k0 = block % $blocks * $width;
+            const $dtype *w = packed + (g * $padded_k + k0) * $tap_values, *b = bias + g * $padded_k + k0;
+            const $dtype *x[$T];
+            $dtype *y[$T];
+            for (long t = 0; t < $T; t++) {
+                const long at = least(j * $T + t, count - 1), i = at / (hi - lo), u = lo + at % (hi - lo);
+                x[t] = strip + (g * samples + i) * image + (u - begin) * $stride * $pitch + $first;
+                const long row = i * result_rows + u * $spread + $row - behind;
+                y[t] = result + (row * $result_width + $column) * $result_channels + g * $k + k0;
+            }
+$calls        }
+}
+"""
+
+
 class Text:
     """The text of a correlation."""
+
+    strip, all_rows, inside, told = STRIP, ROWS, 3, ", $k - k0"
 
     def __init__(self, of: Correlation, pixels: int, vectors: int) -> None:
         conv, vectors = of.conv, min(vectors, of.vectors)
@@ -73,6 +123,7 @@ class Text:
             "taps_room": -(-conv.taps // of.lanes) * of.lanes,
             "S": conv.window[1],
             "pitch": of.pitch,
+            "image_pitch": of.pitch * of.blocks,
             "pixel": of.pixel,
             "stride": of.y.stride,
             "spread": of.y.spread,
@@ -98,10 +149,15 @@ class Text:
             **shifts(conv.relu and of.backward),
         }
 
+    @property
+    def together(self) -> int:
+        """Channels of a pixel that lie side by side."""
+        return self.of.c
+
     def function(self) -> str:
         """All functions of it, the last of them the one that is called."""
         rows = [self.rows(*phase) for phase in self.of.phases]
-        parts = [PACK, *([] if self.of.plain else [STRIP]), *map(self.tile, self.tiles), *rows, self.main()]
+        parts = [PACK, *([] if self.of.plain else [self.strip]), *map(self.tile, self.tiles), *rows, self.main()]
         return "\n".join(fill(part, **self.values) for part in parts)
 
     def tile(self, tile: Tile) -> str:
@@ -140,15 +196,16 @@ class Text:
                 + indented(self.calls(rows, columns, width, last, x, y)) + "}\n"
             ]  # fmt: skip
         return fill(
-            ROWS,
+            self.all_rows,
             T=rows,
             phase=self.phase(y, x),
             tap_values=y.count * x.count * self.of.c,
+            tap_block=y.count * x.count * self.together,
             columns=columns,
             first=y.first * self.of.pitch + ((first - self.of.base) * self.of.x.stride + x.first) * self.of.pixel,
             row=y.phase,
             column=first * self.of.x.spread + x.phase - self.of.left,
-            calls=indented(calls[0], 3),
+            calls=indented(calls[0], self.inside),
             begin=begin,
             **self.values,
         )
@@ -161,16 +218,16 @@ class Text:
         """Calls of the tile for all pixels of some rows."""
         whole, rest = divmod(columns, width)
         run = (
-            (x.count * self.of.c, 1, 0)
+            (x.count * self.together, 1, 0)
             if x.apart == 1 or x.count < 2
-            else (self.of.c, x.count, x.apart * self.of.pixel)
+            else (self.together, x.count, x.apart * self.of.pixel)
         )
         numbers = f"{y.count}, {y.apart * self.of.pitch}, {run[1]}, {run[2]}, {run[0] if y.count else 0}"
         shift = shifts(self.of.conv.relu and self.of.backward)["shifted"]
 
         def call(size: int) -> str:
             self.tiles[Tile(rows, size, vectors)] = None
-            return f"${{name}}_tile{rows}x{size}x{vectors}(x, w, b, y, {numbers}, $k - k0{shift});\n"
+            return f"${{name}}_tile{rows}x{size}x{vectors}(x, w, b, y, {numbers}{self.told}{shift});\n"
 
         if whole == 1 and not rest:
             return call(width)
@@ -275,29 +332,6 @@ BACKWARD_ORDER = """\
                             *(${dtype}u *)(part + ((r0 + i * r_step) * $S + s0 + j * s_step) * $lanes);
             }"""
 
-STRIP = """\
-/* `count` rows of the source from `first` on, with the zeros around them, to [group][sample][row][column][c]. */
-static void ${name}_strip(const $dtype *restrict source, $dtype *restrict strip,
-                          long samples, long rows, long first, long count)
-{
-    #pragma omp for collapse(3) schedule(static)
-    for (long g = 0; g < $groups; g++)
-        for (long i = 0; i < samples; i++)
-            for (long j = 0; j < count; j++) {
-                $dtype *to = strip + ((g * samples + i) * count + j) * $pitch;
-                const long row = first + j;
-                if (row < 0 || row >= rows) {
-                    memset(to, 0, $pitch * sizeof($dtype));
-                    continue;
-                }
-                const $dtype *from = source + ((i * rows + row) * $source_width + $crop) * $source_channels + g * $c;
-                memset(to, 0, $left * sizeof($dtype));
-                $copy
-                memset(to + $right, 0, ($pitch - $right) * sizeof($dtype));
-            }
-}
-"""
-
 COPY = "memcpy(to + $left, from, ($right - $left) * sizeof($dtype));"
 COPY_PIXELS = """\
 for (long q = 0; q < $inner; q++)
@@ -329,30 +363,6 @@ static void ${name}_tile${T}x${P}x${V}(const $dtype *const x[$T], const $dtype *
 }
 """
 
-ROWS = """\
-/* The $columns results of the phase in each of the rows lo to hi; the strip begins with row `begin`. */
-static void ${name}_rows$phase(const $dtype *restrict strip, long image, const $dtype *restrict packed,
-                               const $dtype *restrict bias, $dtype *restrict result, long result_rows,
-                               long samples, long begin, long lo, long hi, long behind$shift)
-{
-    const long count = samples * (hi - lo);
-    #pragma omp for collapse(2) schedule(static) nowait
-    for (long block = 0; block < $all_blocks; block++)
-        for (long j = 0; j < raised(count, $T); j++) {
-            const long g = block / $blocks, k0 = block % $blocks * $width;
-            const $dtype *w = packed + (g * $padded_k + k0) * $tap_values, *b = bias + g * $padded_k + k0;
-            const $dtype *x[$T];
-            $dtype *y[$T];
-            for (long t = 0; t < $T; t++) {
-                const long at = least(j * $T + t, count - 1), i = at / (hi - lo), u = lo + at % (hi - lo);
-                x[t] = strip + (g * samples + i) * image + (u - begin) * $stride * $pitch + $first;
-                const long row = i * result_rows + u * $spread + $row - behind;
-                y[t] = result + (row * $result_width + $column) * $result_channels + g * $k + k0;
-            }
-$calls        }
-}
-"""
-
 FORWARD_ARGUMENTS = "const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y"
 BACKWARD_ARGUMENTS = "const $dtype *restrict dy, const $dtype *restrict weight, $mask$dtype *restrict dx"
 
@@ -376,13 +386,13 @@ for (long k = 0; k < $groups * $padded_k; k++)
 """
 
 STRIP_SOURCE = """\
-                const long count = (band - 1) * $stride + $span, image = count * $pitch;
+                const long count = (band - 1) * $stride + $span, image = count * $image_pitch;
                 $dtype *strip = scratch + $packed;
                 ${name}_strip(source + i0 * source_rows * $source_width * $source_channels, strip,
                     samples, source_rows, begin * $stride - above, count);"""
 
 PLAIN_SOURCE = """\
-                const long image = source_rows * $pitch;
+                const long image = source_rows * $image_pitch;
                 const $dtype *strip = source + i0 * image + (begin * $stride - above) * $pitch;"""
 
 MAIN = """\

@@ -70,5 +70,34 @@ def convert(target: Target, real: str) -> CFunction:
     return CFunction(name, text, ("x", "y"), NUMBERS)
 
 
-FUNCTIONS: dict[tuple[str, str, str], Callable[[Target, str], CFunction]] = {("convert", "forward", ""): convert}
+RUNS = """\
+/* [matrix][i][j] runs of `length` elements, which are blocks of channels, to [matrix][j][i]. */
+void $name(const $real *restrict x, $real *restrict y, long matrices, long height, long width, long length)
+{
+    #pragma omp parallel for collapse(2) schedule(static) if (matrices * height * width * length > $small)
+    for (long matrix = 0; matrix < matrices; matrix++)
+        for (long column = 0; column < width; column++)
+            for (long row = 0; row < height; row++) {
+                const $real *from = x + ((matrix * height + row) * width + column) * length;
+                $real *to = y + ((matrix * width + column) * height + row) * length;
+                if (length == $lanes)
+                    *(${real}u *)to = *(const ${real}u *)from;
+                else
+                    memcpy(to, from, length * sizeof *to);
+            }
+}
+"""
+
+
+def runs(target: Target, real: str) -> CFunction:
+    """x -> y: between NHWC and layouts with channels in blocks."""
+    name = f"convert_runs_{real}"
+    text = fill(RUNS, name=name, real=real, lanes=target.lanes(real), small=SMALL)
+    return CFunction(name, text, ("x", "y"), ("matrices", "height", "width", "length"))
+
+
+FUNCTIONS: dict[tuple[str, str, str], Callable[[Target, str], CFunction]] = {
+    ("convert", "forward", ""): convert,
+    ("convert", "forward", "runs"): runs,
+}
 """(op, pass, algorithm) -> its generator for a target and a dtype."""

@@ -96,6 +96,11 @@ class Correlation:
         return self.conv.group_channels if self.backward else self.conv.group_filters
 
     @property
+    def blocks(self) -> int:
+        """Blocks of channels that images of the source consist of."""
+        return 1
+
+    @property
     def vectors(self) -> int:
         """Vectors of a group's channels of the result."""
         return -(-self.k // self.lanes)
@@ -155,7 +160,9 @@ class Correlation:
     @property
     def strip_rows(self) -> int:
         """Rows of the source that are worked on at a time, if they are those of one sample."""
-        return max(self.y.span, self.strip_bytes // (self.pitch * self.conv.groups * WIDTHS[self.conv.dtype]))
+        return max(
+            self.y.span, self.strip_bytes // (self.pitch * self.blocks * self.conv.groups * WIDTHS[self.conv.dtype])
+        )
 
     @property
     def padded_k(self) -> int:
@@ -188,4 +195,4 @@ class Correlation:
         if self.plain:
             return self.packed
         rows = (self.conv.height if self.backward else self.conv.outputs[0]) * self.y.stride + 2 * self.y.span
-        return self.packed + min(n * rows, self.strip_rows + self.y.span) * self.pitch * self.conv.groups
+        return self.packed + min(n * rows, self.strip_rows + self.y.span) * self.pitch * self.blocks * self.conv.groups

@@ -8,8 +8,17 @@ from functools import partial
 from itertools import chain
 from pathlib import PurePath
 
-from backends.numpy_mpi.c import conv_chwn, conv_direct, conv_dw, conv_winograd, conv_winograd_dw
+from backends.numpy_mpi.c import (
+    conv_blocked,
+    conv_blocked_dw,
+    conv_chwn,
+    conv_direct,
+    conv_dw,
+    conv_winograd,
+    conv_winograd_dw,
+)
 from backends.numpy_mpi.c.conv import Conv
+from backends.numpy_mpi.c.conv_blocked import fits
 from backends.numpy_mpi.c.general import GENERAL
 from backends.numpy_mpi.c.source import CFunction, file_text
 from backends.numpy_mpi.c.target import Target
@@ -21,6 +30,7 @@ from backends.numpy_mpi.text import call, import_line, literal
 from dlc.ir.graph import Attr
 from dlc.ir.program import Compute, Role
 from dlc.ir.storage import Storage, local
+from dlc.ops.blocks import BLOCKED, block_of
 
 Made = dict[Shape, "Specialised"]
 
@@ -31,6 +41,15 @@ CONVOLUTIONS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
     ("direct", "CHWN", "forward"): conv_chwn.forward,
     ("direct", "CHWN", "dx"): conv_chwn.dx,
     ("direct", "CHWN", "dw"): conv_chwn.dw,
+    **{
+        ("direct", layout, stage): make
+        for layout in BLOCKED
+        for stage, make in (
+            ("forward", conv_blocked.forward),
+            ("dx", conv_blocked.dx),
+            ("dw", conv_blocked_dw.dw),
+        )
+    },
     **{
         (f"winograd({m})", "NHWC", stage): partial(make, m=m)
         for m in (2, 4)
@@ -201,7 +220,7 @@ def add_shape(
 ) -> None:
     """Make the function for one shape, unless there is no generator for it; `image` is x at hand and all of it."""
     found = called(kernel, layout, attrs, image, weights)
-    if found is None:
+    if found is None or not found.made_for(target, dtype):
         return
     shape, (_, stage, algorithm) = found.shape, kernel
     if shape not in known:
@@ -221,6 +240,10 @@ class Called:
     samples: int
     rows: int
     told: Told
+
+    def made_for(self, target: Target, dtype: str) -> bool:
+        """Whether the generator has code for a target: blocks of channels have to be vectors of it."""
+        return self.shape.layout not in BLOCKED or fits(self.conv(dtype), target, block_of(self.shape.layout))
 
     def conv(self, dtype: str) -> Conv:
         """As generators see it."""

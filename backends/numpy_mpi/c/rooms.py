@@ -36,7 +36,9 @@ def room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
     op, cut = made.kernel[0], Storage(role, 0).microbatches
     if op in CONV:
         found = called(made.kernel, made.layout, dict(made.attrs), *extents(made, role, cut))
-        elements = None if found is None else _of_conv(made.kernel, made.layout, found.conv(dtype), found.samples)
+        if found is None or not found.made_for(target_at_hand(), dtype):
+            return None
+        elements: int | None = _of_conv(made.kernel, made.layout, found.conv(dtype), found.samples)
     elif op in ASKED and "origin" not in made.runtime:
         elements = _told(made, role, cut, threads)
     else:

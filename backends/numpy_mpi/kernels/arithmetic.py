@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import Array, logical
+from .layout import Array, block_of, logical
 
 Axes = tuple[int, ...] | None
 
@@ -107,6 +107,8 @@ def div_dx(
 
 def aligned(*arrays: Array, axes: Axes = None, layout: str = "NCHW") -> list[Array]:
     """Views in logical order and of one rank: with an axis of extent 1 where an operand has none."""
+    if block_of(layout):  # operands of one shape, element by element
+        return list(arrays)
     views = [logical(array, layout) for array in arrays]
     rank = max(view.ndim for view in views)
     return [_spread(view, rank, axes) for view in views]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .layout import Array, logical
+from .layout import Array, by_planes, logical
 
 
 class Span(NamedTuple):
@@ -31,6 +31,7 @@ class Span(NamedTuple):
     first: bool  # whether the group's first sample is at hand
 
 
+@by_planes(0, results=(5,))
 def bn_forward(
     x: Array,
     scale: Array,
@@ -58,6 +59,7 @@ def bn_forward(
     bn_apply(x, scale, shift, sums, squares, y, batch_mean, batch_rstd, **at, eps=eps, layout=layout)
 
 
+@by_planes(0)
 def bn_sums(
     x: Array,
     sums: Array,
@@ -78,6 +80,7 @@ def bn_sums(
         np.add.reduce(x[span.samples], axis=summed(x), out=sums[span.row])
 
 
+@by_planes(0)
 def bn_squares(
     x: Array,
     sums: Array,
@@ -100,6 +103,7 @@ def bn_squares(
         squares[span.row] = _products(difference, difference)
 
 
+@by_planes(0, results=(5,))
 def bn_apply(
     x: Array,
     scale: Array,
@@ -131,6 +135,7 @@ def bn_apply(
         _normalise(x[span.samples], mean, rstd * scale, shift, y[span.samples])
 
 
+@by_planes(0, results=(5,))
 def bn_inference(
     x: Array,
     scale: Array,
@@ -147,6 +152,7 @@ def bn_inference(
     _normalise(logical(x, layout), mean, scale / np.sqrt(variance + eps), shift, logical(y, layout))
 
 
+@by_planes(0, 1, results=(5,))
 def bn_dx(
     dy: Array,
     x: Array,
@@ -172,6 +178,7 @@ def bn_dx(
     bn_grad_apply(dy, x, scale, batch_mean, batch_rstd, sums, products, dx, dscale, dshift, **at, layout=layout)
 
 
+@by_planes(0, 1)
 def bn_grad_sums(
     dy: Array,
     x: Array,
@@ -200,6 +207,7 @@ def bn_grad_sums(
         dyx_sums[span.row] = _products(part, difference) * batch_rstd[span.row]
 
 
+@by_planes(0, 1, results=(7,))
 def bn_grad_apply(
     dy: Array,
     x: Array,
@@ -240,6 +248,7 @@ def bn_grad_apply(
             np.add(dshift, share * dy_sums[span.row], out=dshift)
 
 
+@by_planes()
 def bn_statistics(
     x: Array,
     batch_mean: Array,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-from .layout import Array
+from .layout import Array, block_of
 from .native import Numbers
 
 ORDERS = {"NHWC": 0, "NCHW": 1, "CHWN": 2}
-"""How C numbers the layouts."""
+"""How C numbers the layouts; with blocks of channels by how many a block has."""
 
 SEGMENT = 32768
 """Elements that are worth a part of their own."""
@@ -19,6 +19,8 @@ BLOCK, PARTS = 128, 32
 
 def extents(x: Array, layout: str) -> tuple[int, int, int, int]:
     """Samples, channels, pixels, and the number of the order in which they lie."""
+    if block := block_of(layout):
+        return x.shape[0], x.shape[1], x.shape[2] * x.shape[3], block
     if x.ndim != 4 or layout == "NCHW":
         pixels = prod(x.shape[2:])
         return x.shape[0], x.shape[1], pixels, int(pixels != 1)
@@ -96,13 +98,17 @@ def bn_inference(
 
 
 def bn_sums(x: Array, sums: Array, *, layout: str = "NCHW", **at: int) -> Numbers | None:
-    """Any call."""
+    """Any call, but of channels in blocks."""
+    if block_of(layout):
+        return None
     call = Call(x, layout, **at)
     return Numbers((*call.numbers, *sums.shape, call.segments), call.segments * call.channels)
 
 
 def bn_squares(x: Array, sums: Array, squares: Array, *, layout: str = "NCHW", **at: int) -> Numbers | None:
-    """Any call."""
+    """Any call, but of channels in blocks."""
+    if block_of(layout):
+        return None
     call = Call(x, layout, **at)
     table = call.table(sums, squares)
     return Numbers((*call.numbers, *table, call.segments), (call.segments + 1) * call.channels) if table else None
@@ -122,7 +128,9 @@ def bn_apply(
     layout: str = "NCHW",
     **at: int,
 ) -> Numbers | None:
-    """Any call."""
+    """Any call, but of channels in blocks."""
+    if block_of(layout):
+        return None
     call = Call(x, layout, **at)
     table = call.table(sums, squares)
     return Numbers((*call.numbers, len(batch_mean), table[1], float(eps)), call.channels) if table else None
@@ -158,7 +166,9 @@ def bn_grad_sums(
     layout: str = "NCHW",
     **at: int,
 ) -> Numbers | None:
-    """Any call."""
+    """Any call, but of channels in blocks."""
+    if block_of(layout):
+        return None
     call = Call(x, layout, **at)
     table = call.table(dy_sums, dyx_sums)
     return Numbers((*call.numbers, *table, call.segments), 2 * call.segments * call.channels) if table else None
@@ -179,7 +189,9 @@ def bn_grad_apply(
     layout: str = "NCHW",
     **at: int,
 ) -> Numbers | None:
-    """Any call."""
+    """Any call, but of channels in blocks."""
+    if block_of(layout):
+        return None
     call = Call(x, layout, **at)
     table = call.table(dy_sums, dyx_sums)
     return Numbers((*call.numbers, *table, call.segments), 3 * call.channels) if table else None

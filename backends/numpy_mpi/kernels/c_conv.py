@@ -57,7 +57,9 @@ def bound(stage: str, functions: Functions, relu: bool = False) -> Binding:
         if len(conv.window) != 2 or conv.layout == "NCHW":
             return None
         x, weight = arrays[IMAGES[stage] + further], arrays[WEIGHTS[stage]]
-        n, rows, width, channels = (x.shape[conv.layout.index(axis)] for axis in "NHWC")
+        n, rows, width, channels = (
+            x.shape[conv.layout.index(axis)] for axis in "NHWC"
+        )  # with blocks the shape is NCHW
         filters, group_channels = weight.shape[:2]
         groups = 1 if conv.groups == 1 else channels // group_channels
         (top, bottom), sides = conv.pad

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from .layout import Array
+from .layout import Array, block_of
 from .native import Numbers
 
 Extents = tuple[int, ...]
@@ -13,6 +13,8 @@ Pads = tuple[tuple[int, int], ...]
 
 def images(x: Array, layout: str) -> tuple[int, int, int, int]:
     """How many images [row][column][element] x consists of in memory, their rows, columns and elements."""
+    if block := block_of(layout):
+        return x.shape[0] * x.shape[1] // block, *x.shape[2:], block
     if x.ndim == 4 and layout != "NCHW":
         outer, height, width, inner = x.shape
         return outer, height, width, inner

@@ -25,10 +25,11 @@ from .conv_matrices import (
     window_block,
     window_view,
 )
-from .layout import Array, logical
+from .layout import Array, by_planes, logical
 from .sliding import at, taps
 
 
+@by_planes(0, results=(2,), behind_bias=True)
 def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y."""
     conv = Conv.told(**attrs)
@@ -51,6 +52,7 @@ def conv_direct_forward(*arrays: Array, **attrs: Any) -> None:
         add_bias(written, bias, conv.layout)
 
 
+@by_planes(0, results=(2,))
 def conv_direct_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx."""
     conv = Conv.told(**attrs)
@@ -73,6 +75,7 @@ def conv_direct_dx(*arrays: Array, **attrs: Any) -> None:
             np.add(target, at(gradient, 3, outs), out=target)
 
 
+@by_planes(0, 1)
 def conv_direct_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias]."""
     conv = Conv.told(**attrs)

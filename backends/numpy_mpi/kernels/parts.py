@@ -41,7 +41,7 @@ def in_parts(
 
 def _sample_axis(array: Array, layout: str) -> int:
     """Which axis counts the samples."""
-    return TO_LOGICAL[layout][0] if array.ndim == 4 else 0
+    return TO_LOGICAL[layout[:4]][0] if array.ndim == 4 else 0
 
 
 def _part(array: Array, axis: int | None, start: int, stop: int) -> Array:

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from .layout import Array, logical
+from .layout import Array, block_of, images_of_blocks, planes
 from .sliding import Extents, Pads, Region, at, taps
 
 
@@ -27,7 +27,7 @@ def maxpool_forward(
     **_: object,
 ) -> None:
     """x -> the largest element of each window and the number of its tap, in row-major order; the first one wins."""
-    x, y, indices = logical(x, layout), logical(y, layout), logical(indices, layout)
+    x, y, indices = planes(x, layout), planes(y, layout), planes(indices, layout)
     y.fill(-np.inf)
     indices.fill(0)
     for tap, outs, ins in pool_taps(x, y, window, stride, pad):
@@ -48,7 +48,7 @@ def maxpool_dx(
     **_: object,
 ) -> None:
     """dy goes to the element that was the largest."""
-    dy, indices, dx = logical(dy, layout), logical(indices, layout), logical(dx, layout)
+    dy, indices, dx = planes(dy, layout), planes(indices, layout), planes(dx, layout)
     dx.fill(0)
     for tap, outs, ins in pool_taps(dx, dy, window, stride, pad):
         target, chosen = at(dx, 2, ins), at(indices, 2, outs) == tap
@@ -67,7 +67,7 @@ def avgpool_forward(
     **_: object,
 ) -> None:
     """x -> the mean of each window; pads count as zeros with `count_pad`, else not at all."""
-    x, y = logical(x, layout), logical(y, layout)
+    x, y = planes(x, layout), planes(y, layout)
     y.fill(0)
     for _tap, outs, ins in pool_taps(x, y, window, stride, pad):
         target = at(y, 2, outs)
@@ -87,7 +87,7 @@ def avgpool_dx(
     **_: object,
 ) -> None:
     """dy is shared out evenly over its window; allocates one array like dy."""
-    dy, dx = logical(dy, layout), logical(dx, layout)
+    dy, dx = planes(dy, layout), planes(dx, layout)
     share = dy * _shares(dx, dy, window, stride, pad, count_pad)
     dx.fill(0)
     for _tap, outs, ins in pool_taps(dx, dy, window, stride, pad):
@@ -97,13 +97,13 @@ def avgpool_dx(
 
 def global_avgpool_forward(x: Array, y: Array, *, layout: str = "NCHW", **_: object) -> None:
     """x -> the mean of each channel's image, with extents of 1."""
-    np.mean(logical(x, layout), axis=tuple(range(2, x.ndim)), keepdims=True, out=logical(y, layout))
+    np.mean(planes(x, layout), axis=tuple(range(2, x.ndim)), keepdims=True, out=planes(y, layout))
 
 
 def global_avgpool_dx(dy: Array, dx: Array, *, layout: str = "NCHW", **_: object) -> None:
     """dy over the number of pixels, everywhere."""
-    dx = logical(dx, layout)
-    np.multiply(logical(dy, layout), 1 / prod(dx.shape[2:]), out=dx)
+    dx = planes(dx, layout)
+    np.multiply(planes(dy, layout), 1 / prod(dx.shape[2:]), out=dx)
 
 
 def global_maxpool_forward(x: Array, y: Array, indices: Array, *, layout: str = "NCHW", **_: object) -> None:
@@ -133,7 +133,9 @@ def pool_taps(x: Array, y: Array, window: Extents, stride: Extents, pad: Pads) -
 
 def _pixels(x: Array, layout: str) -> tuple[Array, int]:
     """A view with all pixels of a channel along one axis, and which axis that is."""
-    if layout == "NCHW" or x.ndim != 4:
+    if block_of(layout):
+        x = images_of_blocks(x, layout)
+    elif layout == "NCHW" or x.ndim != 4:
         return x.reshape(*x.shape[:2], prod(x.shape[2:])), 2
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3]), 1
 

@@ -200,7 +200,7 @@ class Arrays:
         axes = [(axis.name, self._axis(buffer, axis.name)) for axis in self._type(buffer).axes]
         if buffer.layout:
             texts = [text for _, text in axes]
-            return " ".join(dict(zip("NCHW", texts, strict=True))[letter] for letter in buffer.layout)
+            return " ".join(dict(zip("NCHW", texts, strict=True))[letter] for letter in buffer.layout[:4])
         return " ".join(text for _, text in axes)
 
     def ending(self, space: str, ending: str) -> set[str]:
@@ -211,7 +211,7 @@ class Arrays:
     def words(self, buffer: Buffer) -> Words:
         """The axes as a string whose extents instances may differ in."""
         axes = {axis.name: self._axis(buffer, axis.name) for axis in self._type(buffer).axes}
-        order = [list(axes)["NCHW".index(letter)] for letter in buffer.layout] if buffer.layout else list(axes)
+        order = [list(axes)["NCHW".index(letter)] for letter in buffer.layout[:4]] if buffer.layout else list(axes)
         pieces: list[str | Value] = []
         for axis in order:
             extent, slash, cut = axes[axis].partition("/")

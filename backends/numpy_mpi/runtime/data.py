@@ -208,6 +208,10 @@ def _in_layout(values: Array, layout: str) -> Array:
     """Logical order NCHW brought into `layout`; anything else stays as it is."""
     if layout in ("", "NCHW"):
         return values
+    if len(layout) > 4:  # channels in blocks
+        n, c, *pixels = values.shape
+        block = int(layout[4:-1])
+        return np.moveaxis(values.reshape(n, c // block, block, *pixels), 2, -1).reshape(values.shape)
     return np.ascontiguousarray(values.transpose([*map("NCHW".index, layout)]))
 
 

@@ -440,7 +440,9 @@ class Place:
             (0, extents((runs,))[0]) if axis.per else (runs[0][0] if runs else 0, extent)
             for axis, runs, extent in zip(known.spec.axes, box, whole, strict=True)
         ]
-        return tuple(found[layout.index(letter)] for letter in "NCHW") if layout and len(found) == 4 else tuple(found)
+        return (
+            tuple(found[layout[:4].index(letter)] for letter in "NCHW") if layout and len(found) == 4 else tuple(found)
+        )
 
 
 def _axes(over: str) -> tuple[str, ...]:
