@@ -1,8 +1,7 @@
 """Convolution as the sum that it is, forward and dx, images in blocks of channels: [sample][block][row][column][lane].
 
 The loop nest is that of `conv_direct`. A vector of channels of all pixels of a row lies together: a tile reads and
-writes one stretch of memory for each block of channels and row of the window. Deep sums are made in parts, of so many
-blocks that the weights of a tile stay in the first cache; between the parts they lie in the result.
+writes one stretch of memory for each block of channels and row of the window.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from .conv import Conv
 from .conv_direct import NUMBERS, Text, Tile, relu
 from .correlation import Axis, Correlation, backward_axis, forward_axis
 from .source import CFunction, fill
-from .target import WIDTHS, Target, tiles
-
-WEIGHT_BYTES = 24 * 1024
-"""Of the weights that a tile reads in one part of its sums."""
+from .target import Target, tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +86,46 @@ static void ${name}_strip(const $dtype *restrict source, $dtype *restrict strip,
 """
 
 TILE = """\
-/* $T row(s) of $P pixel(s), $V vector(s): sums over `depth` blocks of channels from number c0 on, `block` elements
-   apart; of each over taps_y x taps_x taps, `apart` and `aside` from one another, and `run` elements of a tap. */
+/* $T row(s) of $P pixel(s), $V vector(s): sums over blocks of channels, `block` elements apart; of each over
+   taps_y x taps_x taps, which are `apart` and `aside` from one another, and `run` elements of a tap. */
 static void ${name}_tile${T}x${P}x${V}(const $dtype *const x[$T], const $dtype *restrict w, const $dtype *restrict bias,
                                        $dtype *const y[$T], long taps_y, long apart, long taps_x, long aside, long run,
-                                       long c0, long depth, long block, long plane$shift)
+                                       long block, long plane$shift)
 {
     ${dtype}v a[$T][$P][$V];
     UNROLL for (long t = 0; t < $T; t++)
         UNROLL for (long p = 0; p < $P; p++)
             UNROLL for (long v = 0; v < $V; v++)
-                if (c0)
-                    a[t][p][v] = *(const ${dtype}u *)(y[t] + $place);
-                else
-                    a[t][p][v] = $start;
-    for (long c = c0; c < c0 + depth; c++)
+                a[t][p][v] = $start;
+    for (long c = 0; c < $source_blocks; c++)
         for (long i = 0; i < taps_y; i++)
             for (long j = 0; j < taps_x; j++)
-                for (long q = c * block + i * apart + j * aside, end = q + run; q < end; q += $lanes)
+$sum    UNROLL for (long t = 0; t < $T; t++)
+        UNROLL for (long p = 0; p < $P; p++)
+            UNROLL for (long v = 0; v < $V; v++)
+                *(${dtype}u *)(y[t] + $place) = $store;
+}
+"""
+
+SUM = """\
+                for (long q = c * block + i * apart + j * aside, end = q + run; q < end; q++, w += $V * $lanes)
+                    UNROLL for (long t = 0; t < $T; t++)
+                        UNROLL for (long p = 0; p < $P; p++)
+                            UNROLL for (long v = 0; v < $V; v++)
+                                a[t][p][v] += x[t][q + p * $step] * *(const ${dtype}u *)(w + v * $lanes);
+"""
+
+SUM_OF_ONE = """\
+                for (long q = c * block, end = q + run; q < end; q += $lanes)
                     UNROLL for (long l = 0; l < $lanes; l++, w += $V * $lanes)
                         UNROLL for (long t = 0; t < $T; t++)
                             UNROLL for (long p = 0; p < $P; p++)
                                 UNROLL for (long v = 0; v < $V; v++)
                                     a[t][p][v] += x[t][q + l + p * $step] * *(const ${dtype}u *)(w + v * $lanes);
-$changed    UNROLL for (long t = 0; t < $T; t++)
-        UNROLL for (long p = 0; p < $P; p++)
-            UNROLL for (long v = 0; v < $V; v++)
-                *(${dtype}u *)(y[t] + $place) = a[t][p][v];
-}
 """
+"""Of a single tap, whose runs are short: of windows this takes twice as long, of 1x1 it saves a third."""
 
 PLACE = "p * $result_step + v * plane"
-
-CHANGED = """\
-    if (c0 + depth == $source_blocks)
-        UNROLL for (long t = 0; t < $T; t++)
-            UNROLL for (long p = 0; p < $P; p++)
-                UNROLL for (long v = 0; v < $V; v++)
-                    a[t][p][v] = $passed;
-"""
 
 ROWS = """\
 /* The $columns results of the phase in each of the rows lo to hi; the strip begins with row `begin`. */
@@ -138,22 +135,20 @@ static void ${name}_rows$phase(const $dtype *restrict strip, long image, const $
 {
     const long count = samples * (hi - lo), apart = image / $source_blocks;
     const long plane = result_rows * $result_width * $lanes;
-    #pragma omp for schedule(static) nowait
+    #pragma omp for collapse(2) schedule(static) nowait
     for (long block = 0; block < $all_blocks; block++)
-        for (long c0 = 0; c0 < $source_blocks; c0 += $depth)
-            for (long j = 0; j < raised(count, $T); j++) {
-                const long k0 = block * $width, depth = least($depth, $source_blocks - c0);
-                const long width = least($width, $padded_k - k0);
-                const $dtype *w = packed + k0 * $tap_values + c0 * $tap_block * width, *b = bias + k0;
-                const $dtype *x[$T];
-                $dtype *y[$T];
-                for (long t = 0; t < $T; t++) {
-                    const long at = least(j * $T + t, count - 1), i = at / (hi - lo), u = lo + at % (hi - lo);
-                    x[t] = strip + i * image + (u - begin) * $stride * $pitch + $first;
-                    const long row = (i * $result_blocks + k0 / $lanes) * result_rows + u * $spread + $row - behind;
-                    y[t] = result + (row * $result_width + $column) * $lanes;
-                }
-$calls            }
+        for (long j = 0; j < raised(count, $T); j++) {
+            const long k0 = block * $width;
+            const $dtype *w = packed + k0 * $tap_values, *b = bias + k0;
+            const $dtype *x[$T];
+            $dtype *y[$T];
+            for (long t = 0; t < $T; t++) {
+                const long at = least(j * $T + t, count - 1), i = at / (hi - lo), u = lo + at % (hi - lo);
+                x[t] = strip + i * image + (u - begin) * $stride * $pitch + $first;
+                const long row = (i * $result_blocks + k0 / $lanes) * result_rows + u * $spread + $row - behind;
+                y[t] = result + (row * $result_width + $column) * $lanes;
+            }
+$calls        }
 }
 """
 
@@ -186,15 +181,12 @@ BACKWARD_ORDER = """\
 class BlockedText(Text):
     """The text of a correlation of images in blocks."""
 
-    strip, all_rows, inside, told = STRIP, ROWS, 4, ", c0, depth, apart, plane"
+    strip, all_rows, told = STRIP, ROWS, ", apart, plane"
 
     def __init__(self, of: Blocked, pixels: int, vectors: int) -> None:
         super().__init__(of, pixels, vectors)
-        most = WEIGHT_BYTES // (of.conv.taps * of.lanes * self.vectors * of.lanes * WIDTHS[of.conv.dtype])
-        parts = -(-of.blocks // max(1, most))
         self.values |= {
             "source_blocks": of.blocks,
-            "depth": -(-of.blocks // parts),
             "result_step": of.x.spread * of.lanes,
             "result_blocks": of.k // of.lanes,
             "order": BACKWARD_ORDER if of.backward else FORWARD_ORDER,
@@ -208,14 +200,14 @@ class BlockedText(Text):
 
     def tile(self, tile: Tile) -> str:
         """The innermost loops."""
-        conv = self.of.conv
+        conv, given = self.of.conv, f"y[t] + {PLACE} + shift" if self.of.backward else ""
         return fill(
             TILE,
             T=tile.rows,
             P=tile.columns,
             V=tile.vectors,
+            sum=SUM_OF_ONE if conv.taps == 1 else SUM,
             start="*(const ${dtype}u *)(bias + v * $lanes)" if self.of.bias else "(${dtype}v){0}",
-            changed=CHANGED * conv.relu,
-            passed=relu("a[t][p][v]", f"y[t] + {PLACE} + shift" if self.of.backward else ""),
+            store=relu("a[t][p][v]", given) if conv.relu else "a[t][p][v]",
             **self.values,
         )

@@ -101,7 +101,7 @@ $calls        }
 class Text:
     """The text of a correlation."""
 
-    strip, all_rows, inside, told = STRIP, ROWS, 3, ", $k - k0"
+    strip, all_rows, told = STRIP, ROWS, ", $k - k0"
 
     def __init__(self, of: Correlation, pixels: int, vectors: int) -> None:
         conv, vectors = of.conv, min(vectors, of.vectors)
@@ -200,12 +200,11 @@ class Text:
             T=rows,
             phase=self.phase(y, x),
             tap_values=y.count * x.count * self.of.c,
-            tap_block=y.count * x.count * self.together,
             columns=columns,
             first=y.first * self.of.pitch + ((first - self.of.base) * self.of.x.stride + x.first) * self.of.pixel,
             row=y.phase,
             column=first * self.of.x.spread + x.phase - self.of.left,
-            calls=indented(calls[0], self.inside),
+            calls=indented(calls[0], 3),
             begin=begin,
             **self.values,
         )
