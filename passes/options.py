@@ -11,6 +11,7 @@ from dlc.ir.graph import Graph, Node
 from dlc.ir.request import Request, Rule
 from dlc.ir.tensor import BATCH
 from dlc.messages.e05_plan import CANNOT_COMPUTE, RULED_OUT
+from dlc.ops.blocks import BLOCKED
 from dlc.ops.operator import Algorithm, Operator, Shapes
 from passes.differentiate import operator_of
 from passes.layouts import DEFAULT_LAYOUT, offered
@@ -58,9 +59,10 @@ class Rules:
         return self.pins.get((address, key))
 
     def named_layout(self, address: str) -> str:
-        """The layout that the request names for an op, `auto` where it names none."""
+        """The layout that the request names for an op, `auto` where it names none; devices but CPUs know no blocks."""
         pin = self.pin(address, "layout")
-        return str(pin.value) if pin is not None else self.request.layout
+        named = str(pin.value) if pin is not None else self.request.layout
+        return named if self.kernels == "cpu" or named not in BLOCKED else "auto"
 
     def excluded(self, address: str, key: str, value: str) -> str | None:
         """Why a pin or forbid rules this value out."""
