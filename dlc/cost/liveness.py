@@ -2,7 +2,8 @@
 
 Weights, statistics, states and constants live throughout. Everything else lives from its first use to its last, each
 microbatch's copy by itself; what a non-blocking instruction holds is in use up to its Wait; a workspace lives while its
-kernel runs. Emitted programs allocate every storage once, so that they take `Storage.allocated`, whatever is live.
+kernel runs. What lies in an arena counts by itself, and, where no segment leaves it to another, within each alone.
+Emitted programs allocate every storage once, so that they take `Storage.allocated`, whatever is live.
 
 Time and space grow with rows of the schedule plus instructions of segments, not with their product: microbatches that
 use the same segments in the same order come and go alike, so a row is a table that many share, on top of what was live
@@ -19,6 +20,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from dlc.ir.passing import passing
 from dlc.ir.program import BufferKind, Role, Row, Segment, Wait
 from dlc.ir.ranks import schedule
 from dlc.ir.storage import KEPT, Storage, begins, title, touched
@@ -95,18 +97,19 @@ def live_bytes(role: Role, entry: str, samples: int) -> tuple[Point, ...]:
 
 def live(role: Role, entry: str, samples: int) -> Live:
     """The live bytes over an entry point, on a rank of the role that holds `samples`."""
-    return _Lives(Storage(role, samples), schedule(role, entry)).found()
+    storage = Storage(role, samples)
+    return _Lives(storage, schedule(role, entry), passing(role, entry, storage)).found()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Use:
-    """How a segment uses storages: the first and last step of each, and the workspaces of each step.
+    """How a segment uses storages: the first and last step of each, and of what it has for itself, such as workspaces.
 
     `closes` are the waits whose begin is in an earlier row, `opens` what is begun here and waited for in a later one.
     """
 
     spans: dict[str, tuple[int, int]]
-    scratch: tuple[tuple[int, str], ...] = ()
+    scratch: tuple[tuple[int, int, str], ...] = ()
     closes: tuple[tuple[int, str], ...] = ()
     opens: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -123,20 +126,24 @@ class _Lives:
 
     storage: Storage
     rows: tuple[Row, ...]
+    passing: frozenset[str]
     kinds: tuple[BufferKind, ...] = ()
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     by_slot: dict[str, bool] = field(default_factory=dict)  # of those that come and go
     scratch: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)  # of each segment
     uses: dict[str, _Use] = field(default_factory=dict)
     patterns: dict[Hashable, tuple[Changes, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kinds = tuple(sorted({buffer.kind for buffer in self.storage.role.buffers}))
         for buffer in self.storage.role.buffers:
-            if buffer.view_of is None:
+            if self.storage.content(buffer.name) == buffer.name and not self.storage.is_arena(buffer.name):
                 self.sizes[buffer.name] = (self.kinds.index(buffer.kind), self.storage.bytes(buffer))
                 if buffer.kind == "workspace":
                     self.scratch.add(buffer.name)
+                elif buffer.view_of is not None and buffer.name not in self.passing:
+                    self.own.add(buffer.name)
                 elif buffer.kind not in KEPT:
                     self.by_slot[buffer.name] = self.storage.by_slot(buffer.name)
 
@@ -173,9 +180,10 @@ class _Lives:
 
     def _use(self, segment: Segment) -> _Use:
         spans, opens = dict[str, tuple[int, int]](), dict[str, tuple[str, ...]]()
-        scratch, closes = list[tuple[int, str]](), list[tuple[int, str]]()
+        scratch, closes = list[tuple[int, int, str]](), list[tuple[int, str]]()
+        own = dict[str, tuple[int, int]]()
         for step, instruction in enumerate(segment.instructions):
-            held = tuple(dict.fromkeys(self.storage.places[name].storage for name in touched(instruction)))
+            held = tuple(dict.fromkeys(self.storage.content(name) for name in touched(instruction)))
             if isinstance(instruction, Wait):
                 if instruction.name not in opens:
                     closes.append((step, instruction.name))
@@ -184,9 +192,11 @@ class _Lives:
                 opens[title(instruction)] = held
             for storage in held:
                 if storage in self.scratch:
-                    scratch.append((step, storage))
+                    scratch.append((step, step, storage))
                 else:
-                    spans[storage] = (spans[storage][0] if storage in spans else step, step)
+                    found = own if storage in self.own else spans
+                    found[storage] = (found[storage][0] if storage in found else step, step)
+        scratch += [(first, last, storage) for storage, (first, last) in own.items()]
         return _Use(spans, tuple(scratch), tuple(closes), opens)
 
     def _changes(self, by_slot: bool, uses: tuple[_Use, ...]) -> tuple[Changes, ...]:
@@ -225,10 +235,10 @@ class _Lives:
         for step, storage, sign in chain.from_iterable(changes):
             kind, size = self.sizes[storage]
             moved[kind, step] += sign * size
-        for step, storage in use.scratch:
+        for first, last, storage in use.scratch:
             kind, size = self.sizes[storage]
-            moved[kind, step] += size
-            moved[kind, step + 1] -= size
+            moved[kind, first] += size
+            moved[kind, last + 1] -= size
         sums = moved.cumsum(axis=1)
         return Table(sums[:, :steps], sums[:, steps], int(sums[:, :steps].sum(axis=0).max(initial=0)))
 
@@ -236,6 +246,6 @@ class _Lives:
         """Bytes by kind of what lives throughout."""
         held = np.zeros(len(self.kinds), np.int64)
         for storage, (kind, size) in self.sizes.items():
-            if storage not in self.scratch and storage not in self.by_slot:
+            if storage not in self.scratch and storage not in self.own and storage not in self.by_slot:
                 held[kind] += size
         return held

@@ -85,6 +85,22 @@ class Storage:
                 found[buffer.view_of].append(buffer.name)
         return {name: tuple(views) for name, views in found.items()}
 
+    def has(self, name: str) -> bool:
+        """Whether the role has a buffer of that name."""
+        return name in self.members
+
+    def is_arena(self, name: str) -> bool:
+        """Whether a buffer is memory in which others lie that have nothing to do with each other."""
+        buffer = self.role.buffer(name)
+        return buffer.kind == "workspace" and buffer.view_of is None and bool(self.members[name])
+
+    def content(self, name: str) -> str:
+        """The buffer whose bytes one has: a storage, or what lies in an arena."""
+        parent = self.role.buffer(name).view_of
+        while parent is not None and not self.is_arena(parent):
+            name, parent = parent, self.role.buffer(parent).view_of
+        return name
+
     def bytes(self, buffer: Buffer) -> int:
         """Bytes of one copy. Workspaces are as large as the largest shard needs, whatever this rank holds."""
         if buffer.name in self.role.unstored:

@@ -5,8 +5,10 @@ That is enough where all microbatches are treated alike and none can see another
 * each role runs each of its segments for every microbatch once a batch, in ascending order (so that the k-th message of
   a name is of the k-th microbatch on both sides), or just once in all;
 * the slot is the number of the microbatch modulo how many slots the segment uses;
-* segments that share what each slot has a copy of, and those that wait for the others' transfers, have as many slots;
-* of what each slot has a copy of, a microbatch takes over a slot only when the one before is through with it;
+* segments that share what each microbatch has for itself, and those that wait for the others' transfers, have as many
+  slots;
+* of what each microbatch has for itself, one takes over a slot only when the one before is through with it: where such
+  arrays lie in memory without copies, the first two microbatches show whether these meet there;
 * of all else, a segment that runs often reads nothing that an earlier row has written, but for sums that it adds to and
   for what is written once in all.
 
@@ -74,8 +76,8 @@ def _ascending(found: Sequence[At], count: int) -> bool:
 
 
 def _in_one_slot(layout: Layout, runs: Mapping[str, Sequence[At]], often: set[str]) -> bool:
-    """Whether segments that share what each slot has a copy of, or wait for one another's transfers, have as many
-    slots: so all of a microbatch is in one."""
+    """Whether segments that share what each microbatch has for itself, or that wait for one another's transfers, have
+    as many slots: so all of a microbatch is in one."""
     slots = {segment: 1 + max(at.row.slot for at in runs[segment]) for segment in often}
     begun: dict[str, str] = {}
     waits: list[tuple[str, str]] = []
@@ -91,13 +93,17 @@ def _in_one_slot(layout: Layout, runs: Mapping[str, Sequence[At]], often: set[st
 
 
 def _sharing(layout: Layout, often: set[str]) -> Iterator[frozenset[str]]:
-    """The sets of segments that touch one storage with a copy for each slot."""
+    """The sets of segments that touch one storage, or content of an arena, that each microbatch has for itself."""
     segments: dict[str, set[str]] = {}
     for name, made in _touched(layout.role, often):
-        storage, _, _, by_slot = layout.span(made)
-        if by_slot:
-            segments.setdefault(storage, set()).add(name)
+        if _own(layout, made):
+            segments.setdefault(layout.storage.content(made), set()).add(name)
     yield from dict.fromkeys(frozenset(found) for found in segments.values())
+
+
+def _own(layout: Layout, name: str) -> bool:
+    """Whether each microbatch has a buffer for itself, be it in one memory after the other."""
+    return layout.span(name).by_slot or layout.storage.by_slot(layout.storage.content(name))
 
 
 def _touched(role: Role, segments: set[str]) -> Iterator[tuple[str, str]]:
@@ -129,7 +135,7 @@ def _keeps_to_itself(layout: Layout, segment: str, lasting: set[str]) -> bool:
     for made in layout.role.segment(segment).instructions:
         for name in _members(layout, reads(made)):
             root = _root(layout, name)
-            shared = root not in written and not layout.span(name)[3] and not layout.storage.kept(root)
+            shared = root not in written and not _own(layout, name) and not layout.storage.kept(root)
             if shared and root in lasting and not _adds(made, name):
                 return False
         written.update(_root(layout, name) for name in _members(layout, writes(made)) if not _adds(made, name))

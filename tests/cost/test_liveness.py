@@ -30,7 +30,7 @@ def by_definition(role: Role, entry: str, samples: int) -> list[dict[str, int]]:
         elif isinstance(instruction, Collective | Send | Receive | Copy) and not instruction.blocking:
             begun[title(instruction)] = (row, names)
         for name in names:
-            place = storage.places[name].storage
+            place = storage.content(name)
             copy = (row.microbatch, row.slot) if storage.by_slot(place) else ()
             uses.setdefault((place, step) if role.buffer(place).kind == "workspace" else (place, *copy), []).append(
                 step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from backends.numpy_mpi.runtime import (
@@ -21,6 +22,7 @@ from backends.numpy_mpi.runtime import (
     found,
     run_threads,
 )
+from backends.numpy_mpi.runtime.memory import share
 from backends.numpy_mpi.runtime.schedule import rows
 from backends.numpy_mpi.runtime.spec import Grid, blocks, parse, shard, spec_of
 from backends.numpy_mpi.runtime.tables import Row
@@ -87,6 +89,10 @@ def alone(batch: int = 0, microbatches: int = 1) -> Place:
     return Place(Serial(), {"data": 1}, batch=batch, microbatches=microbatches)
 
 
+def alone_in_memory(name: str, size: int, over: str) -> npt.NDArray[np.uint8]:
+    raise AssertionError(f"`{name}` is shared over {over} by nobody")
+
+
 def test_arrays_for_samples() -> None:
     table: dict[str, Row] = {
         "x": Array((N, 3)),
@@ -94,6 +100,7 @@ def test_arrays_for_samples() -> None:
         "scratch": Scratch("dx 3 2*2:float64"),
     }
     arrays = Arrays(table, alone(4), np.float32)
+    share({"a": arrays}, alone_in_memory)
     a = arrays.at(2)
     assert a is arrays.at(2)
     assert (a.x.shape, a.x.dtype) == ((2, 3), np.float32)
@@ -111,7 +118,7 @@ def test_names_are_paths() -> None:
 
 def test_members_of_a_bucket_lie_one_behind_the_other() -> None:
     table: dict[str, Row] = {
-        "bucket": Bucket(),
+        "bucket": Bucket(lasting=True),
         "first": Member("bucket", "2"),
         "other": Array("7"),
         "second": Member("bucket", "2 2"),
@@ -125,6 +132,7 @@ def test_members_of_a_bucket_lie_one_behind_the_other() -> None:
 def test_slots_have_arrays_of_their_own_but_one_memory_for_what_passes() -> None:
     table: dict[str, Row] = {"kept": Array("N 2"), "passing": Temporary("N 2"), "same": View("kept", "2 N")}
     arrays = Arrays(table, alone(4, 2), np.float64, slots=2)
+    share({"a": arrays}, alone_in_memory)
     first, second = arrays.at(2, 0), arrays.at(2, 1)
     assert not np.shares_memory(first.kept, second.kept)
     assert np.shares_memory(first.passing, second.passing)

@@ -5,12 +5,26 @@ from __future__ import annotations
 from types import FunctionType
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from backends.numpy_mpi.runtime import Arrays, Bucket, Member, Place, Scratch, Serial, Temporary, View
+from backends.numpy_mpi.runtime import Arrays, Bucket, Member, Place, Saved, Scratch, Serial, Temporary, View
+from backends.numpy_mpi.runtime.memory import share
 
 LINE = 16
 """Elements of f32 in a cache line."""
+
+
+def window(name: str, size: int, over: str) -> npt.NDArray[np.uint8]:
+    """No rank shares memory with others here."""
+    raise AssertionError(f"`{name}` is shared over {over} by nobody")
+
+
+def inside(array: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
+    """Whether an array lies within the memory of another one."""
+    start = array.ctypes.data - other.ctypes.data
+    return start >= 0 and start + array.nbytes <= other.nbytes
+
 
 PROGRAM = """
 def block(a, y, scale=2, first=kernel, *, by="x"):
@@ -53,7 +67,9 @@ def arrays() -> Arrays:
     exec(PROGRAM, scope)
     functions = [scope["forward"], scope["backward"]]
     assert all(isinstance(each, FunctionType) for each in functions)
-    return Arrays(TABLE, Place(Serial(), {"data": 1}, batch=1), np.float32, functions=functions)  # type: ignore[arg-type]
+    made = Arrays(TABLE, Place(Serial(), {"data": 1}, batch=1), np.float32)
+    share({"a": made}, window, functions, ["forward", "backward"])  # type: ignore[arg-type]
+    return made
 
 
 def test_what_is_in_use_at_the_same_time_lies_apart(arrays: Arrays) -> None:
@@ -70,9 +86,10 @@ def test_what_is_in_use_at_the_same_time_lies_apart(arrays: Arrays) -> None:
 
 def test_what_is_not_shares_memory(arrays: Arrays) -> None:
     a = arrays.at(1)
-    assert arrays.temporary == 4 * 1024  # `never`, which is in nobody's way, is the largest
-    assert np.shares_memory(a.second, a.first.y)
-    assert np.shares_memory(a.part, a.first.scratch.forward[0])
+    used = (a.first.x, a.first.y, a.first.z, *a.first.scratch.forward, a.second, a.bucket)
+    assert all(inside(each, a.never) for each in used)  # which is in nobody's way
+    ends = [each.ctypes.data + each.nbytes for each in used]
+    assert max(ends) - a.never.ctypes.data == (16 + 32 + 16 + 64 + 16) * 4  # x, y, z and what the kernel works in
 
 
 INFERENCE = """
@@ -97,7 +114,8 @@ def test_what_functions_of_inference_hand_on_lasts() -> None:
     table = {name: Temporary("16") for name in ("logits", "x", "early", "result", "late", "first", "sums", "second")}
     functions = [scope[name] for name in ("forward", "predict", "evaluate")]
     place = Place(Serial(), {"data": 1}, batch=1)
-    arrays = Arrays(table, place, np.float32, 1, functions, {"predict", "evaluate"}, ["result"])  # type: ignore[arg-type]
+    arrays = Arrays(table, place, np.float32)
+    share({"a": arrays}, window, functions, ["forward"], [["predict", "evaluate"]], ["result"])  # type: ignore[arg-type]
     a = arrays.at(1)
     for name in ("early", "result", "late", "first", "sums", "second"):
         assert not np.shares_memory(a.logits, getattr(a, name)), name
@@ -105,3 +123,44 @@ def test_what_functions_of_inference_hand_on_lasts() -> None:
     assert np.shares_memory(a.result, a.early)
     assert np.shares_memory(a.x, a.result)
     assert np.shares_memory(a.first, a.early)
+
+
+STEP = """
+def load(a, w, g, s, at, place):
+    place.fill(at, {"x": a.x})
+
+def forward(a, w, g, s, at, place):
+    kernel(a.x, a.kept, a.early)
+    kernel(a.kept, a.late)
+
+def backward(a, w, g, s, at, place):
+    kernel(a.kept, a.passed, g.part)
+    kernel(a.passed, g.other)
+
+def update(a, w, g, s, at, place):
+    updates(*each((w, ""), (g, "")))
+"""
+
+
+def test_what_functions_leave_to_others_lasts_to_the_last_of_them() -> None:
+    """A bucket is there from the backward pass to the update, and lies where nothing else is in use by then."""
+    scope: dict[str, object] = {"kernel": lambda *_: None, "updates": lambda *_: None, "each": lambda *_: ()}
+    exec(STEP, scope)
+    rows = {
+        "x": Saved("16"),
+        "kept": Saved("16"),
+        "early": Saved("16"),
+        "late": Temporary("16"),
+        "passed": Temporary("16"),
+    }
+    place = Place(Serial(), {"data": 1}, batch=1)
+    activations = Arrays(rows, place, np.float32)
+    gradients = Arrays(
+        {"bucket": Bucket(), "part": Member("bucket", "8"), "other": Member("bucket", "8")}, place, np.float32
+    )
+    step = ["load", "forward", "backward", "update"]
+    memory = share({"a": activations, "g": gradients}, window, [scope[name] for name in step], step)  # type: ignore[misc]
+    a, g = activations.at(), gradients.at()
+    assert sum(each.nbytes for each in memory) == 3 * 64
+    for one, other in [(a.x, a.kept), (a.kept, a.late), (a.kept, g.bucket), (a.passed, g.bucket), (a.kept, a.passed)]:
+        assert not np.shares_memory(one, other)

@@ -49,7 +49,7 @@ TABLES = {
     "arrays": ("each",),
     "spec": ("Halo",),
     "stages": ("Stage",),
-    "tables": ("Array", "Bucket", "Member", "Part", "Statistic", "Temporary", "View", "Weight"),
+    "tables": ("Array", "Bucket", "Member", "Part", "Saved", "Statistic", "Temporary", "View", "Weight"),
 }
 """What tables and functions name, by the module of the runtime that has it."""
 

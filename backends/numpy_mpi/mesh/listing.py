@@ -16,7 +16,7 @@ NESTED_FROM = 8
 BUCKET = "bucket"
 """How the names of a program's buckets begin: no array of a block is called so."""
 
-SEVERAL = (": Array", ": Temporary")
+SEVERAL = (": Array", ": Saved", ": Temporary")
 """The kinds of rows of which one may have several names."""
 
 

@@ -15,10 +15,12 @@ from backends.numpy_mpi.mesh.statements import NUMBER, Expression, Ref, Value, W
 from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
 from dlc.ir.mesh import PARTIAL
+from dlc.ir.passing import passing
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
 from dlc.ir.storage import Storage, of_microbatch, title, touched
 from dlc.ir.tensor import BATCH, NARROW, TensorType
 from dlc.ops.fusion import one_by_one
+from passes.lowering.memory import TRAINING
 from passes.lowering.widen import MASTER, WIDE
 
 NUMPY_TYPES = {
@@ -75,7 +77,7 @@ class Arrays:
     `stacked` has for each weight that holds several tensors one behind the other, each cut, how many; `microbatches`
     is how many a batch is cut into, `halos` has the exchange behind each buffer with a halo; `windows` collects the
     constants that describe halos, `shared` has the mesh axes along which ranks share the memory of a bucket, `rooms`
-    the calls of each op's kernels that work in something, by pass.
+    the calls of each op's kernels that work in something, by pass; `passing` are arrays that functions leave to others.
     """
 
     role: Role
@@ -90,10 +92,12 @@ class Arrays:
     halos: dict[str, Collective] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     rooms: dict[tuple[Path, str], dict[str, Compute]] = field(default_factory=dict)
+    passing: frozenset[str] = frozenset()
     bundled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.role, self.role.largest_shard)
+        self.passing = passing(self.role, TRAINING, self.storage)
         for segment in self.role.segments:
             for made in segment.instructions:
                 if not isinstance(made, Collective):
@@ -151,8 +155,9 @@ class Arrays:
                 yield from ((name, known[0]) for name in pair if known and name not in self.halos)
 
     def space(self, name: str) -> str:
-        """The namespace of a buffer: that of its storage."""
-        root = self.role.buffer(self.storage.places[name].storage)
+        """The namespace of a buffer: that of its storage; what functions leave to others counts as one."""
+        content = self.storage.content(name)
+        root = self.role.buffer(content if content in self.passing else self.storage.places[name].storage)
         if name.endswith(MASTER):
             return "w"
         if root.kind == "gradient" and not root.type.batched:

@@ -21,7 +21,7 @@ from backends.numpy_mpi.text import literal
 from dlc.ir.graph import Graph
 from dlc.ir.program import Buffer, Compute
 from dlc.ir.tensor import DTYPE_BYTES, TensorType
-from passes.lowering.memory import SHARED
+from passes.lowering.memory import is_arena
 from passes.lowering.rooms import ROOM, of_numpy
 
 STARTS = {"kaiming_uniform": ("fan_in",), "he": ("fan_in",), "glorot": ("fan_in", "fan_out"), "normal": ("value",)}
@@ -74,7 +74,7 @@ class Rows:
         implied = {name for tensor in self.weights for name in self._implied(tensor)}
         for buffer in self.arrays.role.buffers:
             name = buffer.name
-            if name == SHARED or name in implied or name in self.arrays.bundled or name in self.arrays.role.unstored:
+            if is_arena(name) or name in implied or name in self.arrays.bundled or name in self.arrays.role.unstored:
                 continue
             tensor = self.held.get(name, "")
             if tensor in self.weights:
@@ -219,13 +219,14 @@ class Rows:
         arrays, name = self.arrays, buffer.name
         path, attribute = arrays.places[name]
         key = Key(path, attribute, arrays.space(name))
-        parent = arrays.role.buffer(buffer.view_of) if buffer.view_of not in (None, SHARED) else None
-        temporary = buffer.view_of == SHARED
-        lies_alone = name in arrays.shared and not temporary
-        shared = [(f"shared={literal(arrays.shared[name])}",)] if lies_alone else []
+        apart = buffer.view_of is None
+        parent = None if buffer.view_of is None or is_arena(buffer.view_of) else arrays.role.buffer(buffer.view_of)
+        temporary = not apart and parent is None and name not in arrays.passing
+        shared = [(f"shared={literal(arrays.shared[name])}",)] if name in arrays.shared and parent is None else []
         typed = [(f"dtype=np.{NUMPY_TYPES[buffer.type.dtype]}",)] if buffer.type.dtype != arrays.dtype else []
         if name in self.regular:
-            told: list[Expression] = [*shared, *typed, *([("temporary=True",)] if temporary else [])]
+            lasts: list[Expression] = [("temporary=True",)] if temporary else [("lasting=True",)] if apart else []
+            told: list[Expression] = [*shared, *typed, *lasts]
             weights = self._shared_out.get(name, ())
             return _row(key, "Bucket", [*([(literal(" ".join(weights)),)] if weights else []), *told])
         spec: list[Expression] = [(arrays.words(buffer),)]
@@ -233,7 +234,8 @@ class Rows:
         around: list[Expression] = [("halo=", Value(halo, "halo"))] if halo else []
         kept = self._kept(name, path)
         if parent is None:
-            return _row(key, "Temporary" if temporary else "Array", [*spec, *typed, *around, *shared, *kept])
+            kind = "Array" if apart else "Temporary" if temporary else "Saved"
+            return _row(key, kind, [*spec, *typed, *around, *shared, *kept])
         of: Expression = (Key(*arrays.places[parent.name]),)
         if parent.name in self.regular:
             return _row(key, "Member", [of, *spec, *(each for each in kept if each[0] != "init=")])

@@ -72,11 +72,14 @@ data.py, readers.py, sequences.py
     For evaluation: Loader(dataset.test, batch, shuffle=False, last="keep"), every sample once in steps_per_epoch.
 
 arrays.py, tables.py (what a table has in its rows), spec.py ("N/data 64/model 7 7": which part a rank has)
-    Array(shape, dtype=None, halo=(), shared=""), Temporary(shape), View(of, shape, offset=0, dtype=None),
+    Array(shape, dtype=None, halo=(), shared=""), Temporary(shape), Saved(shape), View(of, shape, offset=0, dtype=None),
     Part(of, shape), Bucket(weights), Member(of, shape), Weight(shape, init), Statistic(shape, init), Scratch(rooms);
     shapes are tuples of extents with N, or specs
     Halo(axis, results, before, after, stride=1, step=1, window=0)        rows of an axis that windows read
-    Arrays(table, capacity or place, dtype, given={}, slots=1).at(samples, slot=0) -> namespace
+    Arrays(table, place, dtype, slots=1).at(samples, slot=0) -> namespace
+
+memory.py, packing.py
+    share({"a": arrays, "g": arrays}, window, functions, training, inference, outputs)    memory of what is not kept
 
 place.py, exchange.py, by_rows.py, sums.py, traffic.py (programs on a mesh)
     Place(world, mesh, *, batch, microbatches=1, levels={}): stage, number, index(over)
@@ -121,7 +124,7 @@ progress.py
     Profile(clock): .start();  .lap(segment: str);  .medians() -> dict[str, float]
 """
 
-from .arrays import Array, Arrays, Bucket, Member, N, Part, Scratch, Temporary, View, each, found
+from .arrays import Array, Arrays, Bucket, Member, N, Part, Saved, Scratch, Temporary, View, each, found
 from .checkpoint import Checkpoints
 from .clock import Clock
 from .data import Dataset, Loader, Samples
@@ -169,6 +172,7 @@ __all__ = [
     "Progress",
     "Result",
     "Samples",
+    "Saved",
     "Scratch",
     "Serial",
     "Stage",

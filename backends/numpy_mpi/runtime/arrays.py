@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import device
-from .memory import Calls, Named, offsets
+from .memory import Asked
 from .spec import Box, Grid, N, Shape, Slices, Spec, extents, spec_of, together, view
-from .tables import Array, Bucket, Member, Part, Scratch, Table, Temporary, View
+from .tables import Array, Bucket, Member, Part, Saved, Scratch, Table, Temporary, View
 
-__all__ = ["Array", "Arrays", "Bucket", "Member", "N", "Part", "Scratch", "Temporary", "View"]
+__all__ = ["Array", "Arrays", "Bucket", "Member", "N", "Part", "Saved", "Scratch", "Temporary", "View"]
 
 Values = npt.NDArray[Any]
 
@@ -50,8 +50,7 @@ class Arrays:
     """The arrays of a table; `at(n)` has them all as attributes, for a microbatch of n samples.
 
     `where` is this rank's Place. Arrays with an N keep their samples together: those for fewer samples are the front of
-    the same memory. The `functions` that use them tell by themselves when temporary arrays are in use;
-    those that `inference` names only run there, and `outputs` are arrays that are handed on behind them.
+    the same memory. What is in use for a while only shares memory (`memory.share`).
     """
 
     def __init__(
@@ -60,11 +59,8 @@ class Arrays:
         where: Where,
         dtype: npt.DTypeLike,
         slots: int = 1,
-        functions: Sequence[Callable[..., None]] = (),
-        inference: Collection[str] = (),
-        outputs: Collection[str] = (),
     ) -> None:
-        self._table, self._where, self._dtype = table, where, np.dtype(dtype)
+        self._table, self._where, self._dtype, self._slots = table, where, np.dtype(dtype), slots
         self._memory: dict[tuple[str, int], Values] = {}
         self._views: dict[tuple[int, int], Namespace] = {}
         self._members: dict[str, int] = {}
@@ -74,9 +70,9 @@ class Arrays:
                 self._members[name] = self._sizes.get(row.of, 0)
                 self._sizes[row.of] = self._members[name] + self._largest(row)
         for name, row in table.items():
-            if isinstance(row, Array) or (isinstance(row, Bucket) and not row.temporary):
+            if isinstance(row, Array) or (isinstance(row, Bucket) and row.lasting):
                 self._allocate(name, row, slots)
-        self.temporary = self._share(functions, slots, inference, outputs)
+        self._asked = dict(self._sharing())
 
     def at(self, samples: int = 0, slot: int = 0) -> Namespace:
         """All arrays for a microbatch of that many samples, in that slot; made once for each pair."""
@@ -88,8 +84,8 @@ class Arrays:
         return self._views[samples, slot]
 
     def memory(self) -> Iterator[Values]:
-        """What the arrays lie in."""
-        return iter(self._memory.values())
+        """What the arrays lie in that share no memory."""
+        return (self._memory[name, slot] for name, slot in self._memory if name not in self._asked)
 
     def _together(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays, and those called alike but for a last word together, in the order of the table.
@@ -120,43 +116,43 @@ class Arrays:
             )
         self._memory.update(((name, slot), self._memory[name, 0]) for slot in range(several, slots))
 
-    def _share(
-        self,
-        functions: Sequence[Callable[..., None]],
-        slots: int,
-        inference: Collection[str],
-        outputs: Collection[str],
-    ) -> int:
-        """Memory for all temporary arrays together; how many bytes it has."""
-        found: dict[str, tuple[int, np.dtype[Any]]] = {}
-        for name, row in self._table.items():
-            if isinstance(row, Temporary):
-                found[name] = self._largest(row), self._type(row.dtype)
-            elif isinstance(row, Bucket) and row.temporary:
-                found[name] = self._sizes.get(name, 0), self._type(row.dtype)
-            elif isinstance(row, Scratch):
-                found.update((f"{name} {part}", (n, self._type(dtype or None))) for part, n, dtype in row.sizes())
-        sizes = {name: -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, (size, dtype) in found.items()}
-        total, begins = offsets(functions, sizes, self._stand_ins, inference, {self._root(name) for name in outputs})
-        room = device.zeros(total, np.uint8)
-        for name, (size, dtype) in found.items():
-            memory = room[begins[name] : begins[name] + size * dtype.itemsize].view(dtype)
-            self._memory.update(((name, slot), memory) for slot in range(slots))
-        return total
+    def asked(self) -> dict[str, Asked]:
+        """What shares memory, and so has it from `take` on."""
+        return {
+            name: Asked(-(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT, passing, shared)
+            for name, (size, dtype, passing, shared) in self._asked.items()
+        }
 
-    def _stand_ins(self, calls: Calls) -> Namespace:
-        """What stands for the arrays while `functions` tell when they use them."""
+    def take(self, name: str, memory: Values) -> None:
+        """The memory of such an array, the same in all slots."""
+        size, dtype, *_ = self._asked[name]
+        own = memory[: size * dtype.itemsize].view(dtype)
+        self._memory.update(((name, slot), own) for slot in range(self._slots))
+
+    def _sharing(self) -> Iterator[tuple[str, tuple[int, np.dtype[Any], bool, str]]]:
+        """(name, (elements, type, whether from function to function, over which axes)) of what shares memory."""
+        for name, row in self._table.items():
+            if isinstance(row, Temporary | Saved):
+                yield name, (self._largest(row), self._type(row.dtype), isinstance(row, Saved), row.shared)
+            elif isinstance(row, Bucket) and not row.lasting:
+                yield name, (self._sizes.get(name, 0), self._type(row.dtype), not row.temporary, row.shared)
+            elif isinstance(row, Scratch):
+                for part, elements, dtype in row.sizes():
+                    yield f"{name} {part}", (elements, self._type(dtype or None), False, "")
+
+    def stand_ins(self, array: Callable[[str], Any]) -> Namespace:
+        """What stands for the arrays while functions tell when they use them."""
         made: dict[str, Any] = {}
         for name in self._table:
-            root = self._root(name)
+            root = self.root(name)
             row = self._table[root]
             if isinstance(row, Scratch):
-                made[name] = _rooms(row, lambda part, name=name: Named(f"{name} {part}", calls))  # type: ignore[misc]
+                made[name] = _rooms(row, lambda part, name=name: array(f"{name} {part}"))  # type: ignore[misc]
             else:
-                made[name] = Named(root, calls)
+                made[name] = array(root)
         return nested(self._together(made))
 
-    def _root(self, name: str) -> str:
+    def root(self, name: str) -> str:
         """The array whose memory one lies in."""
         row = self._table.get(name)
         while isinstance(row, View | Part | Member) and row.of in self._table:
@@ -166,11 +162,11 @@ class Arrays:
     def _type(self, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         return self._dtype if dtype is None else np.dtype(dtype)
 
-    def _elements(self, row: Array | Temporary | Member, number: int) -> int:
+    def _elements(self, row: Array | Temporary | Saved | Member, number: int) -> int:
         grid = self._where.grid
         return prod(grid.shape(self._spec(row), number, grid.batch))
 
-    def _largest(self, row: Temporary | Member) -> int:
+    def _largest(self, row: Temporary | Saved | Member) -> int:
         """The elements on the rank that has most of them, so that all ranks lay out their memory alike."""
         return max(self._elements(row, number) for number in range(self._where.grid.size))
 
@@ -231,7 +227,7 @@ class Arrays:
         return memory if row.dtype is None else _cast(memory, np.dtype(row.dtype))
 
     @staticmethod
-    def _spec(row: Array | Temporary | View | Part | Member) -> Spec:
+    def _spec(row: Array | Temporary | Saved | View | Part | Member) -> Spec:
         return spec_of(row.shape, () if isinstance(row, Part | Member) else row.halo)
 
     def _box(self, spec: Spec, samples: int) -> Box:

@@ -70,16 +70,8 @@ class Gauge:
 
 
 def blocks_of(arrays: Iterable[Array]) -> list[Array]:
-    """The processor's memory that arrays lie in, each block once."""
-    found: dict[int, Array] = {}
-    for array in arrays:
-        block = array
-        if not isinstance(array, np.ndarray):
-            continue
-        while isinstance(block.base, np.ndarray):
-            block = block.base
-        found[id(block)] = block
-    return [*found.values()]
+    """Those that are the processor's memory, each once."""
+    return [*{id(array): array for array in arrays if isinstance(array, np.ndarray)}.values()]
 
 
 def _status() -> dict[str, int]:

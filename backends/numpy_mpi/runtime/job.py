@@ -17,9 +17,11 @@ from .data import Loader, Samples
 from .files import save_arrays
 from .footprint import Footprint, Gauge, blocks_of
 from .guard import require_finite
+from .memory import share
 from .place import At, Place
 from .program import Options
 from .progress import Profile, Progress
+from .schedule import segments
 from .stages import Stage
 from .tensor_files import load_tensors, save_tensors
 from .tensors import Tensors
@@ -51,14 +53,26 @@ class Job:
         self.tables = [stage.tables() for stage in stages]
         self.stage, held = stages[place.stage], self.tables[place.stage]
         kept = [Arrays(each, place, dtype) for each in (held.weights, held.states, held.gradients)]
+        self._arrays = Arrays(held.activations, place, dtype, self.stage.slot_count)
+        lasting = [memory for each in (*kept, self._arrays) for memory in each.memory()]
+        self._gauge = Gauge(blocks_of((*lasting, *self._share(kept[-1], outputs))))
         self.w, self.s, self.g = (each.at() for each in kept)
-        slots, functions, inference = self.stage.slot_count, self.stage.functions, self.stage.inference
-        self._arrays = Arrays(held.activations, place, dtype, slots, functions, inference, outputs.values())
-        self._gauge = Gauge(blocks_of(memory for each in (*kept, self._arrays) for memory in each.memory()))
         self.tensors = Tensors(place, self.tables, self.w, self.s, self.g, dtype)
         self.last = place.stage == last
         self._apart = False
         self._last, self._outputs = last, outputs
+
+    def _share(self, gradients: Arrays, outputs: Mapping[str, str]) -> Sequence[npt.NDArray[np.uint8]]:
+        """Memory for what is in use for a while only."""
+        stage, place = self.stage, self.place
+        return share(
+            {"a": self._arrays, "g": gradients},
+            lambda name, size, over: place.shared_memory(name, size, np.uint8, over),
+            stage.functions,
+            [*segments(stage.train), *segments(stage.update)],
+            [segments(stage.evaluate), segments(stage.predict)],
+            [self._arrays.root(name) for name in outputs.values()],
+        )
 
     def run(self, schedule: str, batch: Sequence[At]) -> None:
         """The functions of a schedule on a batch's microbatches, and how long each took."""

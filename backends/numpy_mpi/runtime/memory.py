@@ -1,82 +1,90 @@
-"""Where arrays lie that share memory: each is in use from the first to the last call that names it, within a function.
+"""Memory that arrays share: each has it while it is in use, from the first to the last call that names it.
 
-Functions that only run in inference do so one behind the other: there an array is in use from the first of them that
-names it to the last, and an output of the network up to the end of a function, since it is handed on behind it.
+That is within a function, or, for what functions leave to others, within a step; in inference it is from function to
+function. An output of the network stays up to the end of its function, since it is handed on behind it.
 
 Which calls name an array, the functions of a stage tell themselves: they are run once with stand-ins, for arrays and
-for kernels, that do nothing but take notes. dlc places the arrays of its plan by the same rule.
+for kernels, that do nothing but take notes. dlc places the arrays of its plan by the same rule (packing.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from types import FunctionType
-from typing import Any, Self
+from types import FunctionType, SimpleNamespace
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from . import device
+from .packing import Life, Span, Times, placed
 
 Calls = list[tuple[str, ...]]
 """The arrays that a function's calls name, call by call."""
 
+Function = Callable[..., None]
 
-def offsets(
-    functions: Sequence[Callable[..., None]],
-    sizes: Mapping[str, int],
-    arrays: Callable[[Calls], Any],
-    inference: Collection[str] = (),
+
+class Asked(NamedTuple):
+    """Memory that is asked for: bytes, whether from function to function, the mesh axes along which ranks share it."""
+
+    bytes: int
+    passing: bool = False
+    shared: str = ""
+
+
+class Holder(Protocol):
+    """The arrays of a namespace (arrays.py)."""
+
+    def asked(self) -> Mapping[str, Asked]:
+        """What is asked for, by the names of arrays."""
+
+    def take(self, name: str, memory: npt.NDArray[np.uint8]) -> None:
+        """The memory of an array."""
+
+    def stand_ins(self, array: Callable[[str], Any]) -> Any:
+        """The namespace with what `array` makes of the names of arrays in their places."""
+
+
+Window = Callable[[str, int, str], npt.NDArray[np.uint8]]
+"""(name, bytes, mesh axes) -> zeroed memory that ranks share along these axes; all of them call it."""
+
+
+def share(
+    holders: Mapping[str, Holder],
+    window: Window,
+    functions: Sequence[Function] = (),
+    training: Sequence[str] = (),
+    inference: Sequence[Sequence[str]] = (),
     outputs: Collection[str] = (),
-) -> tuple[int, dict[str, int]]:
-    """(bytes in all, where each array begins) for arrays of so many bytes; `arrays` makes their stand-ins. Of the
-    functions those that `inference` names only run there; `outputs` are arrays that are handed on.
+) -> list[npt.NDArray[np.uint8]]:
+    """Memory for all that the namespaces `a` and `g` ask for; what was allocated.
 
-    Those that are used first come first, of these the larger: each gets the first gap between those in its way.
+    `training` has the names of the functions of a step as they follow each other, `inference` those of each way to
+    infer; `outputs` are the arrays of `a` that are handed on.
     """
-    spans: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in sizes}
-    ends = list[int]()
-    for number, calls in enumerate(_rehearsed(functions, arrays)):
-        ends.append(len(calls) - 1)
+    asked = {f"{space}.{name}": each for space, held in holders.items() for name, each in held.asked().items()}
+    uses: dict[str, dict[str, Span]] = {}
+    lengths = dict[str, int]()
+    for function in functions:
+        calls = _rehearsed(function, holders)
+        lengths[function.__name__] = len(calls)
         for at, names in enumerate(calls):
-            for name in names:
-                if name in spans:
-                    first, _ = spans[name].setdefault(number, (at, at))
-                    spans[name][number] = (first, at)
-    alone = [number for number, function in enumerate(functions) if function.__name__ in inference]
-    for name, span in spans.items():
-        _join(span, [number for number in alone if number in span], ends, name in outputs)
-    order = sorted((name for name in sizes if spans[name]), key=lambda name: (*_first(spans[name]), -sizes[name]))
-    found: dict[str, int] = dict.fromkeys(sizes, 0)
-    in_use: dict[tuple[int, int], list[str]] = {}
-    for name in order:
-        calls_of = [(number, at) for number, (first, last) in spans[name].items() for at in range(first, last + 1)]
-        others = {other for call in calls_of for other in in_use.get(call, ())}
-        found[name] = _gap(sorted((found[other], found[other] + sizes[other]) for other in others), sizes[name])
-        for call in calls_of:
-            in_use.setdefault(call, []).append(name)
-    return max((found[name] + size for name, size in sizes.items()), default=0), found
-
-
-def _join(span: dict[int, tuple[int, int]], within: Sequence[int], ends: Sequence[int], handed_on: bool) -> None:
-    """An array is in use through all functions from the first of `within` to the last, and where it is handed on to
-    the end of each; `ends` are the numbers of their last calls."""
-    for number in range(within[0], within[-1] + 1) if len(within) > 1 else ():
-        first = span[number][0] if number == within[0] else 0
-        span[number] = first, span[number][1] if number == within[-1] else ends[number]
-    for number in within if handed_on else ():
-        span[number] = span[number][0], ends[number]
-
-
-def _first(spans: Mapping[int, tuple[int, int]]) -> tuple[int, int, int]:
-    """The first function that uses an array, and from which call to which."""
-    number = min(spans)
-    return number, *spans[number]
-
-
-def _gap(taken: Sequence[tuple[int, int]], size: int) -> int:
-    """The first offset at which so many bytes are free."""
-    at = 0
-    for start, end in taken:
-        if start - at >= size:
-            break
-        at = max(at, end)
-    return at
+            for name in asked.keys() & names:
+                spans = uses.setdefault(name, {})
+                spans[function.__name__] = spans.get(function.__name__, (at, at))[0], at
+    passing = {name for name, each in asked.items() if each.passing}
+    times = Times(lengths, training, inference)
+    instants = times.instants(uses, passing, {f"a.{name}" for name in outputs})
+    found = placed({name: Life(each.bytes, instants.get(name, ()), each.shared) for name, each in asked.items()})
+    memories = {
+        over: window("arrays", size, over) if over else device.zeros(size, np.uint8)
+        for over, size in found.sizes.items()
+    }
+    for name, (over, start) in found.places.items():
+        space, _, array = name.partition(".")
+        holders[space].take(array, memories[over][start : start + asked[name].bytes])
+    return list(memories.values())
 
 
 # --- stand-ins -----------------------------------------------------------------------------------------------------
@@ -110,9 +118,15 @@ class Named(Nothing):
     def __setitem__(self, place: Any, value: Any) -> None:
         self.calls.append(_names((self, value)))
 
-    def __itruediv__(self, by: Any) -> Self:  # type: ignore[misc]
-        self.calls.append((self.name,))
+    def _changed(self, by: Any) -> Self:
+        self.calls.append(_names((self, by)))
         return self
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = _changed
+
+    def __array_ufunc__(self, function: Any, method: str, *values: Any, **keywords: Any) -> Nothing:
+        self.calls.append(_names((values, keywords)))
+        return NOTHING
 
 
 class _Place(Nothing):
@@ -152,16 +166,22 @@ def _names(values: Any) -> tuple[str, ...]:
             found += _names(value)
         elif isinstance(value, dict):
             found += _names(value.values())
+        elif isinstance(value, SimpleNamespace):
+            found += _names(vars(value).values())
     return tuple(found)
 
 
-def _rehearsed(functions: Sequence[Callable[..., None]], arrays: Callable[[Calls], Any]) -> Iterator[Calls]:
-    """For each function the arrays that its calls name, call by call; `arrays` makes the stand-ins."""
-    for function in functions:
-        calls: Calls = []
-        scope = _scope(function, calls)
-        scope[function.__name__](arrays(calls), NOTHING, NOTHING, NOTHING, NOTHING, _Place(calls))
-        yield calls
+def _rehearsed(function: Function, holders: Mapping[str, Holder]) -> Calls:
+    """The arrays that a function's calls name, call by call."""
+    calls: Calls = []
+    spaces = {
+        space: held.stand_ins(lambda name, space=space: Named(f"{space}.{name}", calls))  # type: ignore[misc]
+        for space, held in holders.items()
+    }
+    scope = _scope(function, calls)
+    a, g = (spaces.get(space, NOTHING) for space in "ag")
+    scope[function.__name__](a, NOTHING, g, NOTHING, NOTHING, _Place(calls))
+    return calls
 
 
 def _scope(function: Any, calls: Calls) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class _Communicator(World):
         yield Step(request=self._comm.Iallreduce(MPI.IN_PLACE, values))
 
     def shared_array(self, shape: Sequence[int], dtype: DTypeLike, name: str) -> Array:
-        """A window of MPI.Win.Allocate_shared that belongs to rank 0."""
+        """A window of MPI.Win.Allocate_shared that belongs to rank 0; each rank touches the row of its number first."""
         if not self.on_one_node:
             raise ProgramError(
                 f"`{name}` is summed in shared memory, and the ranks are on several nodes",
@@ -125,8 +125,7 @@ class _Communicator(World):
         window.Lock_all()
         self._windows.append(window)
         array: Array = np.ndarray(tuple(shape), dtype, buffer=memory)
-        if self.rank == 0:
-            array[...] = 0
+        array[self.rank :: self.size] = 0
         self.barrier(name)
         return array
 

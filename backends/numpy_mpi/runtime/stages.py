@@ -42,12 +42,6 @@ class Stage:
         return tables(self.arrays, self.states, self.scratch)
 
     @property
-    def inference(self) -> frozenset[str]:
-        """The names of the functions that no step of training runs."""
-        trained = {*segments(self.train), *segments(self.update)}
-        return frozenset(function.__name__ for function in self.functions) - trained
-
-    @property
     def slot_count(self) -> int:
         """How many copies there are of what each microbatch in flight has its own of."""
         return max(self.slots.values(), default=1)

@@ -26,7 +26,7 @@ class Sums:
     def __init__(self, groups: Mapping[Axes, World], levels: Mapping[Axes, tuple[int, ...]], pool: Pool) -> None:
         self._groups, self._levels, self.pool = groups, levels, pool
         self._host = Pool(np.zeros)
-        self._shared: dict[int, Array] = {}
+        self._windows: dict[Axes, list[Array]] = {}
         self._rooms: dict[tuple[Axes, int, int], Array] = {}
 
     def memory(self, name: str, elements: int, dtype: npt.DTypeLike, axes: Axes) -> Array:
@@ -36,9 +36,19 @@ class Sums:
             return np.zeros(elements, dtype)
         line = 64 // np.dtype(dtype).itemsize  # rows begin on cache lines
         rows = group.shared_array((group.size, max(1, -(-elements // line)) * line), dtype, name)
+        self._windows.setdefault(axes, []).append(rows.view(np.uint8))
         values: Array = rows[group.rank, :elements]
-        self._shared[device.pointer(values)] = rows
         return values
+
+    def _rows(self, axes: Axes, values: Array) -> Array | None:
+        """What each rank along these axes has where this one has these values; None where they share no memory."""
+        rank, start = self._groups[axes].rank, device.pointer(values)
+        for rows in self._windows.get(axes, ()):
+            first = start - device.pointer(rows[rank])
+            if 0 <= first < rows.shape[1]:
+                found: Array = rows[:, first : first + values.nbytes].view(values.dtype)
+                return found
+        return None
 
     def steps(self, sources: Sequence[Array], targets: Sequence[Array], axes: tuple[str, ...], algorithm: str) -> Steps:
         """The sum of all sources, in the targets, over the group along these axes."""
@@ -102,9 +112,9 @@ class Sums:
 
     def _in_shared_memory(self, group: World, axes: tuple[str, ...], values: Array, scratch: Array) -> Steps:
         """The sum where the values lie, or, where that is no shared memory, in a copy there."""
-        rows = self._shared.get(device.pointer(values))
+        rows = self._rows(axes, values)
         if rows is not None:
-            yield from ALGORITHMS["shared"](group, rows[:, : values.size], scratch)
+            yield from ALGORITHMS["shared"](group, rows, scratch)
             return
         key = (axes, device.pointer(values), values.size)
         if key not in self._rooms:
@@ -112,7 +122,9 @@ class Sums:
             self._rooms[key] = self.memory(f"room {number} over {'+'.join(axes)}", values.size, values.dtype, axes)
         room = self._rooms[key]
         device.copy(room, values)
-        yield from ALGORITHMS["shared"](group, self._shared[device.pointer(room)][:, : values.size], scratch)
+        rows = self._rows(axes, room)
+        assert rows is not None
+        yield from ALGORITHMS["shared"](group, rows, scratch)
         device.copy(values, room)
 
 

@@ -46,11 +46,29 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Temporary:
-    """An array in memory that it has only while the program uses it (memory.py); all slots have the same."""
+    """An array in memory that it has only while a function uses it (memory.py); all slots have the same.
+
+    That of `shared` is memory of all ranks along these mesh axes.
+    """
 
     shape: Shaped
     dtype: npt.DTypeLike | None = None
     halo: Halos = ()
+    shared: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """As a Temporary, but in memory that it has from the first function of a step that uses it to the last.
+
+    `tensor` is the name in its block of the gradient that it holds, if it is one of a weight.
+    """
+
+    shape: Shaped
+    dtype: npt.DTypeLike | None = None
+    halo: Halos = ()
+    shared: str = ""
+    tensor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +125,14 @@ class Bucket:
     """Flat memory for its members, one behind the other in the order of the table.
 
     `weights` names those whose gradients are in it, and blocks of such: "stage4[2] logits.linear.bias"; "**" are all
-    that no other bucket names.
+    that no other bucket names. It has its memory as a Saved has it, or as a Temporary, or, if `lasting`, always.
     """
 
     weights: str = ""
     shared: str = ""
     dtype: npt.DTypeLike | None = None
     temporary: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +160,7 @@ class Statistic:
     init: Init = None
 
 
-Row = Array | Temporary | Scratch | View | Part | Bucket | Member
+Row = Array | Temporary | Saved | Scratch | View | Part | Bucket | Member
 Table = Mapping[str, Row]
 Nested = Mapping[str, Any]
 """Rows by name, and tables of blocks."""
@@ -181,10 +200,10 @@ def tables(rows: Nested, states: Sequence[str] = (), scratch: Mapping[str, str] 
     }
     for block, space, name, row in _flat(rows, "", states, buckets):
         at = _below(block, name)
-        if isinstance(row, Array | View | Part | Member) and row.tensor:
+        if isinstance(row, Array | Saved | View | Part | Member) and row.tensor:
             tensor = _whole(block, row.tensor)
             made.tensors[tensor] = f"{space}.{at}"
-            if not isinstance(row, Member) and row.init is not None:
+            if not isinstance(row, Member | Saved) and row.init is not None:
                 made.initial[tensor] = _initial(block, row.init)
         made.space(space)[at] = (
             replace(row, of=_around(block, row.of)) if isinstance(row, View | Part | Member) else row

@@ -1,0 +1,1 @@
+../../../dlc/ir/packing.py
