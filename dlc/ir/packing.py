@@ -51,9 +51,8 @@ class Times:
     ) -> dict[str, tuple[tuple[int, int], ...]]:
         """When arrays are in use that functions name: in training each function by itself, or, of those that are
         `passing`, from the first function of a step to the last; in inference always so, and of those that are
-        `handed_on` up to the end of each function."""
+        `handed_on` up to the end of all."""
         step, ways = _Way(self.training), [_Way(each) for each in self.inference]
-        alone = {name for way in ways for name in way.order}.difference(step.order)
         begins, at = dict[str, int](), 0
         for function, length in self.lengths.items():
             begins[function], at = at, at + length
@@ -61,11 +60,9 @@ class Times:
         for name, own in uses.items():
             held = dict(own)
             for way in (*([step] if name in passing else ()), *ways):
-                for function, first, last in way.across(own):
+                for function, first, last in way.across(own, name in handed_on and way is not step):
                     known = held.get(function, (self.lengths[function], -1))
                     held[function] = min(known[0], first), max(known[1], self._last(function) if last < 0 else last)
-            if name in handed_on:
-                held.update((each, (held[each][0], self._last(each))) for each in alone.intersection(held))
             spans = sorted((begins[each] + first, begins[each] + last + 1) for each, (first, last) in held.items())
             found[name] = tuple(_joined(spans))
         return found
@@ -88,7 +85,7 @@ class _Way:
         turn = self.order[self._first : self._last + 1]
         self._mixed = loop != turn * (len(loop) // len(turn)) if turn else False
 
-    def across(self, own: Mapping[str, Span]) -> Iterator[tuple[str, int, int]]:
+    def across(self, own: Mapping[str, Span], handed_on: bool = False) -> Iterator[tuple[str, int, int]]:
         """(function, first, last) from where these spans begin to where they end; a last of -1 is the function's own.
 
         What comes into what is repeated from before stays to the end of that.
@@ -98,6 +95,8 @@ class _Way:
             return
         first, last = min(numbers), max(numbers)
         start, end = own[self.order[first]][0], own[self.order[last]][1]
+        if handed_on:
+            last, end = len(self.order) - 1, -1
         inside = first <= self._last and last >= self._first
         if inside and (first < self._first or self._mixed) and last <= self._last:
             last, end = self._last, -1

@@ -3,7 +3,7 @@
 They lie in one storage, each where nothing else lies while it is in use (`dlc.ir.packing`). What is written and read
 within one segment is in use there from its first use to its last. What one segment leaves to another in a step (saved
 activations, gradients, samples) is in use from the first that names it to the last, and so is everything in inference;
-an output of the network is up to the end of a segment of inference that makes it, where it is handed on.
+an output of the network is up to the end of that, since it may be a view of what nothing else names.
 
 Memory that ranks sum in together is a storage of its own for each group. What remains has an array by itself: what is
 kept from step to step, results of a step, and, where several microbatches are under way, what each has its own copy of.
@@ -38,7 +38,7 @@ def arena(window: str = "") -> str:
 
 def shared(role: Role, outputs: Iterable[str], scalars: Iterable[str]) -> Role:
     """The role with its arrays in the memory that they share; `outputs` are read when the segment that makes them is
-    over, `scalars` when an entry is."""
+    over, or later, `scalars` when an entry is."""
     found = _Uses(role, frozenset(scalars))
     windows = found.windows()
     handed_on = {found.storage.content(name) for name in outputs if found.storage.has(name)}

@@ -1,7 +1,7 @@
 """Memory that arrays share: each has it while it is in use, from the first to the last call that names it.
 
 That is within a function, or, for what functions leave to others, within a step; in inference it is from function to
-function. An output of the network stays up to the end of its function, since it is handed on behind it.
+function. An output of the network stays up to the end, since it is handed on.
 
 Which calls name an array, the functions of a stage tell themselves: they are run once with stand-ins, for arrays and
 for kernels, that do nothing but take notes. dlc places the arrays of its plan by the same rule (packing.py).
