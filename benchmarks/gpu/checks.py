@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,16 @@ GRADIENT_ERROR = 1e-6
 """Relative, of a derivative in double precision along a direction, by central differences of DIFFERENCE."""
 
 DIFFERENCE = 1e-5
+
+PRECISIONS = {"f32": 1e-5, "bf16": 5e-2}
+"""Precision -> the norm of how far a gradient is off the one in double precision, over that one's norm, at most."""
+
+RATE = 1024.0
+"""Of the one step by which gradients in different precisions are compared."""
+
+DTYPES = {"f64": np.float64, "f32": np.float32, "bf16": np.float32}
+"""Of weights, as programs save them."""
+
 RANKS_ERROR = 1e-4
 """Relative, of the loss on one rank and on two, which add in another order, after RANKS_STEPS steps."""
 
@@ -70,7 +80,43 @@ def gradients(emulate: bool) -> dict[str, Any]:
     errors = {name: _gradient_error(name, emulate) for name in ("lenet5", "gpt2_small", "lstm")}
     if not max(errors.values()) <= GRADIENT_ERROR:
         raise CheckError(f"derivatives differ from differences by more than {GRADIENT_ERROR:g}: {errors}")
-    return {"errors": errors}
+    off = {name: _gradients_off(name, emulate) for name in ("lenet5", "gpt2_small", "lstm")}
+    for precision, bound in PRECISIONS.items():
+        if not max(each[precision] for each in off.values()) <= bound:
+            raise CheckError(f"gradients in {precision} are off those in f64 by more than {bound:g}: {off}")
+    return {"errors": errors, "off": off}
+
+
+def _gradients_off(name: str, emulate: bool) -> dict[str, float]:
+    """How far the gradients of a network are off those in double precision, from the same weights and samples."""
+    exact = compiled(name, emulate=True, precision="f64", plain=True)
+    begin = {
+        key: np.asarray(value, np.float32)
+        for key, value in first_weights(exact.graph, exact.context.training.seed).items()
+    }
+    right = _gradient(name, "f64", begin, emulate)
+    size = _norm(right.values())
+    found = {precision: _gradient(name, precision, begin, emulate) for precision in PRECISIONS}
+    return {
+        precision: float(_norm(each[key] - right[key] for key in right) / size) for precision, each in found.items()
+    }
+
+
+def _gradient(name: str, precision: str, begin: Mapping[str, Any], emulate: bool) -> dict[str, Any]:
+    """What one step of SGD takes from each weight, at a rate at which rounding of the weights is nothing beside it."""
+    made = compiled(name, emulate=True, precision=precision, plain=True, rate=RATE)
+    weights = [value.name for value in made.graph.of_kind("weight")]
+    with tempfile.TemporaryDirectory(prefix="dlc-gpu-") as temporary:
+        folder, first = Path(temporary), Path(temporary) / "first.npz"
+        write_program(made, folder / "program")
+        np.savez(first, **{key: value.astype(DTYPES[precision]) for key, value in begin.items()})
+        _run(made, folder / "program", ["--steps", "1", "--load", str(first), "--save", str(folder / "w.npz")], emulate)
+        with np.load(first) as before, np.load(folder / "w.npz") as after:
+            return {key: (before[key].astype(np.float64) - after[key]) for key in weights}
+
+
+def _norm(arrays: Iterable[Any]) -> float:
+    return float(np.sqrt(sum(float(np.vdot(each, each)) for each in arrays)))
 
 
 def _gradient_error(name: str, emulate: bool) -> float:
@@ -135,6 +181,7 @@ def _run(made: Compiled, folder: Path, arguments: list[str], emulate: bool, rank
     """What a program says at its end; CheckError where it fails."""
     given = [*arguments, "--json", "--root", made.source.spec.root, *["--emulate"] * emulate]
     command, variables = command_line(str(folder), ranks, given)
+    command = [word for word in command if word != "-I"]  # CuPy may be where PYTHONPATH says
     ran = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **variables}, stdin=subprocess.DEVNULL
     )

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.peers import torch_text
 from dlc.cluster.topology import Cluster, Device, Group, Link
+from dlc.cost.profile import Profile
 from dlc.driver import Compiled, Options, compile_job, context_of, emit_files, read
 from dlc.folders import write_folder
 from dlc.ir.request import Request, Rule
-from dlc.ir.training import Choice, Precision
+from dlc.ir.tensor import NARROW
+from dlc.ir.training import Choice, Precision, RatePiece
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 SAMPLES = 4
@@ -54,35 +55,44 @@ NETWORKS = {
 }
 """Name -> what it is, in the order in which they are timed. Batch norms work on the whole batch, as PyTorch's do."""
 
-torch_text.CALLS.setdefault(
-    "gelu", lambda graph, node, given: f"F.gelu({given[0]}, approximate={str(node.attr('approximate'))!r})"
-)
-
 
 def compiled(
-    name: str, emulate: bool, precision: str = "f32", ranks: int = 1, plain: bool = False, data: bool = False
+    name: str,
+    emulate: bool,
+    precision: str = "f32",
+    ranks: int = 1,
+    plain: bool = False,
+    data: bool = False,
+    rate: float | None = None,
+    profile: Profile | None = None,
 ) -> Compiled:
-    """A network's program for that many GPUs.
+    """A network's program for that many GPUs, planned by a profile where there is one.
 
     `plain` makes one step of SGD of it that is the gradient; with `data` its own samples are read, where there are
-    any, in place of synthetic ones. FFTs have no kernels in CUDA yet and are left out of the choice.
+    any, in place of synthetic ones. Without a profile FFTs are left out of the choice: what they take on a GPU is
+    known least. Half precision has its masters in f32, and no scale of the loss.
     """
+    half = precision in NARROW
     network = NETWORKS[name]
     parameters = network.parameters(emulate)
     source = read(str(network.spec), parameters)
-    options = Options(precision=precision)
+    options = Options(precision=None if half else precision)
     job, context = context_of(source, options)
-    training = replace(context.training, checkpoint=None, precision=Precision(precision, precision))
+    training = replace(context.training, checkpoint=None, precision=Precision(precision, "f32" if half else precision))
     if not data:
         training = replace(training, data=_data(training.data, int(parameters["batch"])))
     if plain:
         training = replace(training, optimizer=SGD, clip=None)
+    if rate is not None:
+        training = replace(training, rates=(RatePiece("constant", (("rate", rate),), None),))
     convolutions = tuple(node.address for node in job.graph.forward if node.op == "conv")
     span = next(node.span for node in job.graph.forward if node.span is not None)
-    forbids = (Rule("algorithm", "fft", convolutions, "**", span, span),) if convolutions else ()
+    forbids = (Rule("algorithm", "fft", convolutions, "**", span, span),) if convolutions and profile is None else ()
     cluster = h200(ranks)
     request = Request(context.request.network, cluster.name, strategy=Choice("data"), forbids=forbids)
-    context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks, profile=None)
+    context = context.with_(
+        training=training, cluster=cluster, request=request, ranks=ranks, compute=precision, profile=profile
+    )
     return compile_job(source, job, context, options)
 
 

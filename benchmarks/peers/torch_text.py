@@ -189,6 +189,7 @@ CALLS: dict[str, Callable[[Graph, Node, list[str]], str]] = {
     "avgpool": _pool("avg"),
     "global_avgpool": lambda graph, node, given: f"F.adaptive_avg_pool2d({given[0]}, 1)",
     "lrn": _lrn,
+    "gelu": lambda graph, node, given: f"F.gelu({given[0]}, approximate={str(node.attr('approximate'))!r})",
     "tanh": lambda graph, node, given: f"torch.tanh({given[0]})",
     "flatten": lambda graph, node, given: f"{given[0]}.flatten(1)",
     "linear": lambda graph, node, given: f"F.linear({', '.join(given)})",
