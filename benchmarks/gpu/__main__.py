@@ -4,13 +4,15 @@
 
 First what must be right, side by side: every kernel of tests/cuda on the device against NumPy's in double precision,
 on numbers drawn afresh; gradients against differences of losses; LeNet-5 to its accuracy on the digits that come with
-dlc; two ranks on one GPU. Then training steps of networks, dlc's program and PyTorch's ways (eager, channels last,
-torch.compile; cudnn.benchmark, no TF32) by turns from the same weights: medians of device events. The first losses must
-agree. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster.
+dlc; two ranks on one GPU. Then the GPU's profile, by which dlc's programs are planned and their steps predicted. Then
+training steps of networks, dlc's program and PyTorch's ways (eager, channels last, torch.compile; cudnn.benchmark, no
+TF32) by turns from the same weights: medians of device events. The first losses must agree. The ratio is dlc's time to
+that of PyTorch's best way: below 1 dlc is faster.
 
 Each part is a process with a time limit; one that fails is a row that says so. All parts write
-benchmarks/records/gpu.json, some of them with `--only` do not. It ends with status 1 if a part failed, and with 2 where
-there is no GPU. `--emulate` goes through all of this at tiny sizes without a GPU, on NumPy, and writes nothing.
+benchmarks/records/gpu.json and profile_gpu.json, some of them with `--only` write nothing. It ends with status 1 if a
+part failed, and with 2 where there is no GPU. `--emulate` goes through all of this at tiny sizes without a GPU, on
+NumPy, and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +31,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import exp, log
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks import recording
 from benchmarks.gpu.checks import CHECKS, ROOT
-from benchmarks.gpu.part import PARTS
+from benchmarks.gpu.part import PARTS, PROFILE
 
 CHECKING = 150.0
 """Seconds for the checks, which run side by side."""
@@ -58,24 +63,37 @@ def main() -> None:
         sys.exit(f"there is no part `{unknown[0]}` here; there are {', '.join(PARTS)}")
     device = "the processor stands for a GPU" if options.emulate else _device()
     print(device, flush=True)
+    with tempfile.TemporaryDirectory(prefix="dlc-gpu-") as folder:
+        profile = Path(folder) / "profile.json"
+        rows = _rows(names, profile, options)
+        _end(rows, device, profile, options)
+
+
+def _rows(names: Sequence[str], profile: Path, options: argparse.Namespace) -> dict[str, Row]:
+    """Name -> row of all parts, in their order; each is printed when it is known."""
     rows, until = dict[str, Row](), time.monotonic() + 60 * options.minutes
-    checks, networks = [n for n in names if n in CHECKS], [n for n in names if n not in CHECKS]
+    checks, others = [n for n in names if n in CHECKS], [n for n in PARTS if n in names and n not in CHECKS]
+
+    def one(name: str, seconds: float) -> Row:
+        return run(name, seconds, profile, options.emulate)
+
     with ThreadPoolExecutor(1 if options.emulate else len(CHECKS)) as side_by_side:
         limit = min(CHECKING, 60 * options.minutes)
-        for name, row in zip(checks, side_by_side.map(lambda n: run(n, limit, options.emulate), checks), strict=True):
+        for name, row in zip(checks, side_by_side.map(lambda n: one(n, limit), checks), strict=True):
             rows[name] = row
             print(line(name, row), flush=True)
-    for at, name in enumerate(networks):
+    for at, name in enumerate(others):
         left = until - time.monotonic()
-        share = min(MOST, max(LEAST, left / (len(networks) - at)))
-        rows[name] = run(name, share, options.emulate) if left >= LEAST else {"wrong": "there was no time left for it"}
+        share = min(MOST, max(LEAST, left / (len(others) - at)))
+        rows[name] = one(name, share) if left >= LEAST else {"wrong": "there was no time left for it"}
         print(line(name, rows[name]), flush=True)
-    _end(rows, device, options)
+    return rows
 
 
-def run(name: str, seconds: float, emulate: bool) -> Row:
+def run(name: str, seconds: float, profile: Path, emulate: bool) -> Row:
     """What a part finds; {"wrong": why} of one that fails or takes longer than so many seconds."""
     command = [sys.executable, "-m", "benchmarks.gpu.part", name, "--seconds", str(max(1.0, seconds - GRACE))]
+    command += ["--profile", str(profile)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as log_file:
         process = subprocess.Popen(
@@ -111,24 +129,39 @@ def line(name: str, row: Row) -> str:
     """A row for people."""
     if "wrong" in row:
         return f"{name:12} FAILED: {row['wrong']}"
+    if name == PROFILE:
+        return f"{name:12} {row['kernels']} kernels, others predicted within {row['spread']:.0%}" + "".join(
+            f"; {note}" for note in row["notes"]
+        )
     if name in CHECKS:
         return f"{name:12} right: " + ", ".join(f"{key} {value}" for key, value in row.items())
     ways = ", ".join(f"{way} {ms:.3f}" for way, ms in row["ways_ms"].items())
     ratio = f"ratio {row['ratio']:.2f}" if "ratio" in row else "alone"
     out = "".join(f"; {way}: {why}" for way, why in row["left_out"].items())
-    return f"{name:12} batch {row['batch']:3}  {ratio}, milliseconds: {ways}{out}"
+    predicted = (
+        f"; predicted {row['predicted_ms']:.3f} ({row['prediction_error']:+.0%})" if "prediction_error" in row else ""
+    )
+    return f"{name:12} batch {row['batch']:3}  {ratio}, milliseconds: {ways}{predicted}{out}"
 
 
-def _end(rows: dict[str, Row], device: str, options: argparse.Namespace) -> None:
-    """The mean, the record, and what was asked for besides."""
+def _end(rows: dict[str, Row], device: str, profile: Path, options: argparse.Namespace) -> None:
+    """The means, the records, and what was asked for besides."""
     mean = geomean([row["ratio"] for row in rows.values() if "ratio" in row])
+    errors = [abs(row["prediction_error"]) for row in rows.values() if "prediction_error" in row]
+    off = round(fmean(errors), 4) if errors else None
     failed = [name for name, row in rows.items() if "wrong" in row]
-    print(f"geometric mean of the ratios: {mean}; {len(failed)} of {len(rows)} parts failed")
+    print(
+        f"geometric mean of the ratios: {mean}; mean error of predictions: {off};"
+        f" {len(failed)} of {len(rows)} parts failed"
+    )
     if not options.emulate and set(rows) == set(PARTS):
         unit = "milliseconds of a training step by device events, medians"
-        recording.write("gpu", unit, device=device, versions=_versions(), geomean_ratio=mean, rows=rows)
+        known = {"geomean_ratio": mean, "prediction_error": off}
+        recording.write("gpu", unit, device=device, versions=_versions(), **known, rows=rows)
+        if PROFILE not in failed:
+            shutil.copy(profile, recording.FOLDER / "profile_gpu.json")
     if options.json:
-        print(json.dumps({"device": device, "geomean_ratio": mean, "rows": rows}))
+        print(json.dumps({"device": device, "geomean_ratio": mean, "prediction_error": off, "rows": rows}))
     sys.exit(1 if failed else 0)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.gpu.networks import compiled, write_program
 from benchmarks.peers.dlc_worker import BATCHES
 from benchmarks.peers.ways import TORCH, Turn, Way, WayError, write_torch
+from dlc.cost.profile import Profile
 from dlc.driver import Compiled
 
 OWN = "dlc"
@@ -28,16 +29,20 @@ LEAST = 3
 """So many turns count at least."""
 
 
-def timed(name: str, emulate: bool, seconds: float) -> dict[str, Any]:
-    """The row of a network, which takes about so many seconds; WayError where dlc's program fails or differs."""
+def timed(name: str, emulate: bool, seconds: float, profile: Profile | None = None) -> dict[str, Any]:
+    """The row of a network, which takes about so many seconds; WayError where dlc's program fails or differs.
+
+    With a profile the program is planned by it, and its step predicted.
+    """
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="dlc-gpu-") as temporary:
         folder = Path(temporary)
-        made = compiled(name, emulate)
+        made = compiled(name, emulate, profile=profile)
         write_program(made, folder / OWN)
         ways = _ways(made, folder, emulate)
         try:
-            return _row(made, folder, *_by_turns(ways, until, most=LEAST if emulate else 30))
+            row = _row(made, folder, *_by_turns(ways, until, most=LEAST if emulate else 30))
+            return row if profile is None else {**row, **_predicted(made, row["dlc_ms"])}
         finally:
             for way in ways:
                 way.close()
@@ -113,6 +118,12 @@ def _row(made: Compiled, folder: Path, turns: dict[str, list[Turn]], failed: dic
     if not error <= TOLERANCE:
         raise WayError(f"the losses differ by {error:.1e}: dlc {ours}, PyTorch {theirs}")
     return {**row, "peer": best, "peer_ms": peers[best], "ratio": round(ways[OWN] / peers[best], 4), "error": error}
+
+
+def _predicted(made: Compiled, took: float) -> dict[str, float]:
+    """Milliseconds that the plan says a step takes, and by which share of the time that it took they are off."""
+    predicted = 1e3 * made.plan.predicted.step_seconds
+    return {"predicted_ms": round(predicted, 4), "prediction_error": round(predicted / took - 1, 4)}
 
 
 def _on_processor(module: Path) -> list[str]:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "records" / "gpu.json"
 
@@ -27,6 +29,17 @@ def test_a_tiny_network_is_timed() -> None:
     assert len(row["losses"]) == 2
     assert row["error"] < 1e-4 if "peer" in row else row["left_out"]
     assert (RECORD.stat().st_mtime_ns if RECORD.exists() else None) == before
+
+
+@pytest.mark.slow
+def test_a_profile_predicts_what_comes_behind_it() -> None:
+    ran = benchmark("--emulate", "--only", "lstm,profile", "--json")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads(ran.stdout.splitlines()[-1])
+    row = found["rows"]["lstm"]
+    assert found["rows"]["profile"]["kernels"] > 100
+    assert row["prediction_error"] == pytest.approx(row["predicted_ms"] / row["dlc_ms"] - 1, abs=1e-3)
+    assert found["prediction_error"] == abs(row["prediction_error"])
 
 
 def test_a_part_that_takes_too_long_is_a_row() -> None:
