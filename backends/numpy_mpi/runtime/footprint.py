@@ -1,8 +1,9 @@
 """What the process grows by in steps of training, beside what its arrays were placed in, and what it has before.
 
-The system gives memory to pages that are touched. The base is all that the process has when the first step begins but
-for the pages of its arrays: interpreter, libraries, compiled kernels, MPI, the samples. Memory that ranks share counts
-by the share that each has in it. Where Linux's /proc does not tell, nothing is measured.
+The system gives memory to pages that are touched. The base is all that the process has when its third step begins but
+for the pages of its arrays: interpreter, libraries, compiled kernels, MPI, the samples, and what the first two steps
+have prepared for all others. Memory that ranks share counts by the share that each has in it. Where Linux's /proc does
+not tell, nothing is measured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import numpy as np
 from .collectives import Array
 
 PROCESS = Path("/proc/self")
+
+PREPARING = 2
+"""Steps in which calls are prepared for their arrays; where there are no more the base is that before the first."""
 
 PRESENT = np.uint64(3 << 62)
 """Of an entry of the page map: that the page is in memory, or swapped."""
@@ -41,14 +45,19 @@ class Footprint:
 
 @dataclass(slots=True)
 class Gauge:
-    """Measures these blocks of memory of the arrays: `begin` before the first step, `end` behind the last."""
+    """Measures these blocks of memory of the arrays: it is told of each `step` that begins, then `end`."""
 
     blocks: list[Array]
     before: int = 0
     base: int | None = None
     found: Footprint | None = None
 
-    def begin(self) -> None:
+    def step(self, made: int) -> None:
+        """A step begins, so many were made: the first and the third begin to measure."""
+        if made in (0, PREPARING) and self.found is None:
+            self._begin()
+
+    def _begin(self) -> None:
         """The base; the peak is that of what comes from here on."""
         with suppress(OSError, ValueError, KeyError):
             ones = np.ones((512, 512), np.float32)

@@ -106,7 +106,7 @@ class Job:
         """Begin to measure what the process grows by, where that is asked for: in steps, up to an evaluation."""
         self._apart = options.profile
         if options.profile:
-            self._gauge.begin()
+            self.profile.watch = self._gauge.step
 
     def footprint(self, options: Options) -> Footprint | None:
         """What the process of the rank that grew most grew by since, where that is asked for: all ranks call it."""

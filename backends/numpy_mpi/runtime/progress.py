@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from .clock import Clock
@@ -95,9 +95,13 @@ class Profile:
         self._clock = clock
         self._last = clock.now()
         self._times: defaultdict[str, list[float]] = defaultdict(list)
+        self._made = 0
+        self.watch: Callable[[int], None] = lambda made: None
 
     def start(self) -> None:
-        """A segment begins here."""
+        """A step begins here, and its first segment; `watch` is told how many were made before."""
+        self.watch(self._made)
+        self._made += 1
         self._last = self._clock.now()
 
     def lap(self, segment: str) -> None:
