@@ -102,7 +102,7 @@ class Parameters:
         if not any(rest):
             return kept, ""
         if not self.also:
-            self.also, self.options = "options", rest
+            self.also, self.options = self._free("options"), rest
         if rest == self.options:
             return kept, self.also
         return kept, self._name(tuple(_dictionary(each) for each in rest), "options")
@@ -140,11 +140,16 @@ class Parameters:
         """The name of the parameter for what differs so."""
         vector = tuple(_plain(token) for token in tokens)
         if vector not in self.names:
-            name, number = title, 2
-            while name in self.given or name == self.also:
-                name, number = f"{title}{number}", number + 1
-            self.names[vector], self.given[name] = name, tokens
+            self.names[vector] = name = self._free(title)
+            self.given[name] = tokens
         return self.names[vector]
+
+    def _free(self, title: str) -> str:
+        """The title, or with a number behind it where a parameter has that name."""
+        name, number = title, 2
+        while name in self.given or name == self.also:
+            name, number = f"{title}{number}", number + 1
+        return name
 
 
 def _dictionary(keywords: Keywords) -> Value:
