@@ -20,6 +20,7 @@ from dlc.expand.settings import Field
 from dlc.expand.training import CHOICES, COUNTS, KEYS, LISTS, Schemas
 from dlc.ir.program import Collective, Compute, Instruction
 from dlc.job import family_of
+from dlc.ops.blocks import BLOCKED
 from tests.driver.conftest import CLUSTER, NETWORK, TRAIN, Compile, spec
 
 UNITS = {"size": "MiB", "rate": "GB/s", "compute": "GFLOP/s", "time": "us", "length": "epochs"}
@@ -403,6 +404,12 @@ def test_kernels_are_fused_as_the_plan_says(compiled: Compile, settings: str, fu
     assert any(isinstance(i, Compute) and i.members for i in instructions(job)) == fuses
 
 
+@pytest.mark.parametrize("name", BLOCKED)
+def test_channels_lie_in_blocks(compiled: Compile, name: str) -> None:
+    network = NETWORK.replace("conv(4, 3x3) -> relu", "conv(16, 3x3) -> relu -> conv(32, 3x3) -> relu")
+    assert layouts(compiled(spec(f"layout = {name}, kernels = c", network=network))) >= {name}
+
+
 def test_a_hierarchical_allreduce_goes_by_nodes(compiled: Compile) -> None:
     job = compiled(spec(f"{DATA}allreduce = hierarchical", cluster=WIDE))
     assert sums(job) == {"hierarchical"}
@@ -418,6 +425,7 @@ def test_every_plan_setting_has_a_case() -> None:
     """Each word of each setting, strategy, limit and pin of the language."""
     cases = (
         "allreduce = hierarchical",
+        *(f"layout = {name}" for name in BLOCKED),
         *(case.removeprefix(PIPELINE).removeprefix(DATA) for case in (*PLANS, *REFUSED)),
     )
     words = {f"{field.key} = {word}" for field in SETTINGS for word in field.choices} | {

@@ -178,7 +178,7 @@ class Reference:
     def _algorithms(self, node: Node, each: Node, layout: str) -> list[str]:
         if node.stage != "forward" or not operator_of(node).algorithms:
             return [""]
-        rules = rules_of(self.context.request)
+        rules = rules_of(self.context.request, kernels=self.device.kind)
         (operation,) = (one for one in operations(self.graph) if one.address == node.address)
         return [
             found.algorithm

@@ -226,7 +226,8 @@ def test_an_op_without_anything_left_is_refused_with_every_reason() -> None:
     forbids = tuple(rule("algorithm", name, "n0.conv", line=41 + i) for i, name in enumerate(everything))
     ((code, message),) = codes(lenet(), context(forbids=forbids))
     assert code == "E0512"
-    assert message.startswith("every algorithm of n0.conv is ruled out: direct by line 42, im2col by line 41")
+    assert message.startswith("every algorithm of n0.conv is ruled out: ")
+    assert "direct by line 42, im2col by line 41" in message
     assert "winograd(4) because the window is 5x5" in message
     forbids = tuple(rule("layout", name, "n0.conv") for name in LAYOUTS)
     ((code, message),) = codes(lenet(), context(forbids=forbids))
