@@ -15,6 +15,9 @@ from dlc.diagnostics import render_all
 from .blocks import DOCUMENTS, ROOT, Block, agrees, all_blocks, blocks, commands, complete
 
 SPECS = [block for block in all_blocks("dlspec") if not block.words.startswith("mistaken")]
+LONG = "command-line.md"
+"""It runs every command there is."""
+
 RUNNING = [document for document in DOCUMENTS if any(b.words == "runs" for b in blocks(document))]
 
 
@@ -26,7 +29,10 @@ def test_specs_have_no_mistakes(block: Block, tmp_path: Path) -> None:
     assert render_all(*driver.check_file(str(path))) == ""
 
 
-@pytest.mark.parametrize("document", RUNNING, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(d, marks=pytest.mark.slow if d.name == LONG else (), id=d.name) for d in RUNNING],
+)
 def test_commands_print_what_is_shown(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,10 @@ PLANS = {
     "spatial": (2, "layout = NHWC; strategy = spatial; pin **.conv { algorithm = direct }"),
     "pipeline": (2, "strategy = pipeline; pipeline.microbatches = 3"),
 }
+DAILY = (
+    *((plan, "f32") for plan in ("direct NHWC", "direct CHWN", "winograd 4", "data of 4", "model", "pipeline")),
+    ("data", "f64"),
+)
 
 
 def compiled(text: str, folder: Path, precision: str) -> Compiled:
@@ -78,7 +82,7 @@ def compiled(text: str, folder: Path, precision: str) -> Compiled:
 @pytest.mark.parametrize(
     ("plan", "precision"),
     [
-        pytest.param(plan, precision, marks=() if precision == "f32" or plan == "data" else pytest.mark.slow)
+        pytest.param(plan, precision, marks=() if (plan, precision) in DAILY else pytest.mark.slow)
         for plan in PLANS
         for precision in ("f32", "f64")
     ],

@@ -97,7 +97,7 @@ def test_any_plan_equals_the_serial_program(plan: str, precision: str, tmp_path:
         ("gpt2_small", "ZeRO 3", F16),
         ("lstm", "pipeline", F16),
         pytest.param("googlenet", "data and model", F16, marks=pytest.mark.slow),
-        ("resnet50", "spatial", BF16),
+        pytest.param("resnet50", "spatial", BF16, marks=pytest.mark.slow),
     ],
 )
 def test_networks_of_other_kinds_do(name: str, plan: str, precision: str, tmp_path: Path) -> None:

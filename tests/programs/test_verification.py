@@ -37,6 +37,7 @@ def test_exact_mode_is_equal_bit_by_bit(spec: str) -> None:
     assert verdict.bound == 0
 
 
+@pytest.mark.slow
 def test_batch_norm_groups_and_dropout_do_not_see_the_ranks() -> None:
     for verdict in verify(read(RESIDUAL), Options(precision="f64"), (3,), steps=2):
         assert verdict.passed, verdict

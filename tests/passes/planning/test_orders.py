@@ -364,7 +364,11 @@ def bubble(made: Compiled) -> float:
 
 
 @pytest.mark.parametrize(
-    "orders", ["", "strategy = hybrid(data = 2, model = 4)\nshard = none\nlimit memory <= 700 KiB"]
+    "orders",
+    [
+        pytest.param("", marks=pytest.mark.slow),
+        "strategy = hybrid(data = 2, model = 4)\nshard = none\nlimit memory <= 700 KiB",
+    ],
 )
 def test_a_device_sends_no_more_than_the_limit(tmp_path: Path, orders: str) -> None:
     free = planned(tmp_path, spec(orders))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from math import inf
 
+import pytest
+
 from passes.planning.search import Effort, Search, search
 from passes.planning.space import space
 from passes.planning.step import Finished
@@ -21,6 +23,7 @@ def size(step: Finished, beside: dict[str, int]) -> int:
     return step.peak + beside[step.strategy.schedule] + (step.peak // 7 if step.strategy.shard == "none" else 0)
 
 
+@pytest.mark.slow
 def test_what_is_set_aside_for_one_strategy_leaves_the_others_their_memory() -> None:
     """What is found fits by its Program, is no worse than with as much set aside for all, and is bounded by counts."""
     refused = fewer = 0

@@ -111,6 +111,7 @@ def check(seeds: range, most: int) -> tuple[int, int]:
     return count, made
 
 
+@pytest.mark.slow
 def test_bounds_hold_for_all_runs_in_stages() -> None:
     count, made = check(range(60), 4)
     assert count >= 6

@@ -133,6 +133,7 @@ def test_what_the_smallest_plan_holds_adds_up(tmp_path: Path) -> None:
     assert sum(parts.values()) == pytest.approx(needed(found), rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_orders_that_stand_in_the_way_are_the_fewest(tmp_path: Path) -> None:
     """Without any one of them a plan fits, with the others or without."""
     lines = ["strategy = data", "shard = none", "layout = NHWC", "pin c1.conv { algorithm = im2col }"]
@@ -215,9 +216,7 @@ def small(lines: Sequence[str], cluster: str) -> str:
     return deep("\n".join([*lines, ""]), cluster).replace("batch = 4096", "batch = 64").replace("repeat 16", "repeat 8")
 
 
-@pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=() if seed in (4, 6) else pytest.mark.slow) for seed in range(8)]
-)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=() if seed == 4 else pytest.mark.slow) for seed in range(8)])
 def test_conflicts_are_minimal_and_ways_out_lead_out(tmp_path: Path, seed: int) -> None:
     """Of plan blocks and memories drawn at random: what is named has no plan, without any line of it there is one; and
     each way out, taken in the text, gives a plan."""
@@ -266,6 +265,7 @@ def test_fewer_samples_are_a_way_out(tmp_path: Path) -> None:
     assert made.plan.predicted.peak_bytes <= 650 * 1024
 
 
+@pytest.mark.slow
 def test_devices_that_a_cluster_cannot_have_are_no_way_out(tmp_path: Path) -> None:
     """A torus has as many members as it was written for."""
     lines = (
