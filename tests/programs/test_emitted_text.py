@@ -62,6 +62,18 @@ def test_text_is_in_ruffs_style(name: str, kernels: str, tmp_path: Path) -> None
     check_style(emit_files(compile_spec(read(path, parameters), options)), tmp_path)
 
 
+def test_blocks_are_not_named_like_what_is_imported() -> None:
+    """The spec's block `bn_relu` beside the kernel of the fused batch norm and ReLU."""
+    path = str(Path(LENET).with_name("mobilenet_v1.dlspec"))
+    parameters = {key: str(value) for key, value in REDUCED["mobilenet_v1"].items()}
+    module = ast.parse(emit_files(compile_spec(read(path, parameters), Options(ranks=1, kernels="numpy")))["train.py"])
+    imported = {alias.name for each in module.body if isinstance(each, ast.ImportFrom) for alias in each.names}
+    defined = {each.name for each in module.body if isinstance(each, ast.FunctionDef)}
+    assert "bn_relu_forward" in imported
+    assert any(name.startswith("bn_relu_forward") for name in defined)
+    assert not imported & defined
+
+
 def test_every_kernel_and_the_runtime_are_in_that_style(files: dict[str, bytes], tmp_path: Path) -> None:
     every = {
         f"{folder.name}/{path.name}": path.read_bytes() for folder in COPIED for path in sorted(folder.glob("*.py"))

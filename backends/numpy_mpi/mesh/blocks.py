@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from backends.numpy_mpi.mesh.bodies import lines
@@ -109,10 +109,14 @@ def _end(path: Path, step: str | int, located: Sequence[tuple[Path, Statement]],
 
 @dataclass(slots=True)
 class Folding:
-    """Finds the functions of several trees. `titles` has by block what it is called in the spec."""
+    """Finds the functions of several trees.
+
+    `titles` has by block what it is called in the spec; no function is named like those that the text imports.
+    """
 
     roots: Sequence[Node]
     titles: Mapping[Path, str]
+    imported: Collection[str] = ()
     functions: list[Function] = field(default_factory=list)
     _bodies: dict[tuple[str, Path], list[Statement]] = field(default_factory=dict)  # by function and block
 
@@ -208,11 +212,11 @@ class Folding:
         return Function(name, first.path, parameters, found.defaults(), body, places, first.kind)
 
     def _name(self, group: Sequence[Node]) -> str:
-        """By what the block is called in the spec, else in its address, and by the pass."""
+        """By what the block is called in the spec or its address, and by the pass; numbered where that is taken."""
         titles = dict.fromkeys(self.titles.get(node.path) or _last(node.path) for node in group)
         plain = f"{next(iter(titles))}_{group[0].kind}"
         name, number = plain, 2
-        while any(function.name == name for function in self.functions):
+        while name in self.imported or any(function.name == name for function in self.functions):
             name, number = f"{plain}_{number}", number + 1
         return name
 

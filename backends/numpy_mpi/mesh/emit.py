@@ -107,7 +107,8 @@ def _fields(
     ]
     trees = [part.trees() for part in parts]
     rows = [part.table() for part in parts]
-    folding = Folding([*rows, *(each for several in trees for each in several)], blocks.titles(graph.blocks))
+    imported = {kernel.function for kernel in used}.union(*TABLES.values(), RUNTIME_NAMES)
+    folding = Folding([*rows, *(each for several in trees for each in several)], blocks.titles(graph.blocks), imported)
     roles_ = [_role(*each) for each in zip(parts, trees, rows, strict=True)]
     inputs, sample = input_shapes(graph), sample_shapes(graph, training.data)
     totals = next(part for part in parts if part.holds("totals"))
