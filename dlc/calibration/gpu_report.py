@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from dlc.inspect.tables import table
+from dlc.calibration.report import Row, shown, told
 from dlc.units import format_seconds
 
 if TYPE_CHECKING:
@@ -14,36 +14,19 @@ if TYPE_CHECKING:
     from dlc.calibration.gpu import GpuFindings
     from dlc.cost.profile import Profile
 
-HEAD = ("what", "figures", "found", "spread")
-
 
 def report(profile: Profile, found: GpuFindings) -> str:
     """A line for each kind of figure: how many there are, the range, and how far its rounds lay apart."""
-    lines = [f"{profile.device}, {found.properties['multiprocessors']} multiprocessors", ""]
-    lines += [table(HEAD, list(_rows(profile, found)))]
-    if found.kernels:
-        lines += [
-            "",
-            f"kernels of other shapes are predicted within {profile.spread:.0%} in the mean (leaving one out)",
-        ]
-    if found.left_out:
-        lines += ["", f"{found.left_out} figures were left out, their rounds lay too far apart"]
-    return "\n".join([*lines, *found.notes])
+    title = f"{profile.device}, {found.properties['multiprocessors']} multiprocessors"
+    return shown(title, list(_rows(profile, found)), profile, found)
 
 
 def document(profile: Profile, found: GpuFindings) -> dict[str, Any]:
     """The same as values."""
-    return {
-        "device": profile.device,
-        "spread": profile.spread,
-        "table": [dict(zip(HEAD, row, strict=True)) for row in _rows(profile, found)],
-        "left_out": found.left_out,
-        "notes": found.notes,
-        "interrupted": found.interrupted,
-    }
+    return told(_rows(profile, found), profile, found)
 
 
-def _rows(profile: Profile, found: GpuFindings) -> Iterator[tuple[str, str, str, str]]:
+def _rows(profile: Profile, found: GpuFindings) -> Iterator[Row]:
     for title, timing in zip(("a launch by itself", "a launch in a graph"), found.launches, strict=False):
         yield title, "1", format_seconds(timing.seconds), f"{timing.spread:.0%}"
     ways = (("memory of the device", "inside", 2.0), ("copies to the device", "to", 1.0), ("and from it", "from", 1.0))
@@ -56,12 +39,12 @@ def _rows(profile: Profile, found: GpuFindings) -> Iterator[tuple[str, str, str,
             yield title, str(len(copied)), f"{shortest}, {rate:.4g} GB/s", _spread(timed)
     for each in profile.gemm:
         rates = [rate / 1e12 for plane in each.rate for row in plane for rate in row]
-        told = f"{min(rates):.3g} to {max(rates):.3g} TFLOP/s"
-        yield f"matrix products, {each.dtype}", str(len(rates)), told, _spread(found.products[each.dtype])
+        span = f"{min(rates):.3g} to {max(rates):.3g} TFLOP/s"
+        yield f"matrix products, {each.dtype}", str(len(rates)), span, _spread(found.products[each.dtype])
     if found.kernels:
         times_ms = [1e3 * each.seconds for each in found.kernels]
-        told = f"{min(times_ms):.3g} to {max(times_ms):.3g} ms"
-        yield "kernels", str(len(times_ms)), told, _spread(found.kernels)
+        span = f"{min(times_ms):.3g} to {max(times_ms):.3g} ms"
+        yield "kernels", str(len(times_ms)), span, _spread(found.kernels)
     for ranks in dict.fromkeys(each.ranks for each in found.messages):
         exchanged = [each for each in found.messages if (each.ranks, each.kind) == (ranks, "exchange")]
         small, rate = format_seconds(exchanged[0].seconds), exchanged[-1].bytes / exchanged[-1].seconds / 1e9

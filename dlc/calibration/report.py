@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,29 @@ from dlc.units import format_seconds
 if TYPE_CHECKING:
     from backends.numpy_mpi.timing import Timing
     from backends.numpy_mpi.timing.messages import Message
+    from dlc.calibration.gpu import GpuFindings
     from dlc.calibration.measure import Findings
     from dlc.cost.profile import Profile
 
 Row = tuple[str, str, str, str]
 
 
+HEAD = ("what", "figures", "found", "spread")
+
+
 def report(profile: Profile, found: Findings) -> str:
     """A line for each kind of figure: how many there are, the range, and how far its rounds lay apart."""
-    rows = list(_rows(profile, found))
-    lines = [profile.device, "", table(("what", "figures", "found", "spread"), rows)]
+    return shown(profile.device, list(_rows(profile, found)), profile, found)
+
+
+def document(profile: Profile, found: Findings) -> dict[str, Any]:
+    """The same as values."""
+    return told(_rows(profile, found), profile, found)
+
+
+def shown(title: str, rows: Sequence[Row], profile: Profile, found: Findings | GpuFindings) -> str:
+    """The table of a processor's or a GPU's figures, and what it does not say."""
+    lines = [title, "", table(HEAD, rows)]
     if found.kernels:
         lines += [
             "",
@@ -32,13 +45,12 @@ def report(profile: Profile, found: Findings) -> str:
     return "\n".join([*lines, *found.notes])
 
 
-def document(profile: Profile, found: Findings) -> dict[str, Any]:
+def told(rows: Iterable[Row], profile: Profile, found: Findings | GpuFindings) -> dict[str, Any]:
     """The same as values."""
-    rows = [dict(zip(("what", "figures", "found", "spread"), row, strict=True)) for row in _rows(profile, found)]
     return {
         "device": profile.device,
         "spread": profile.spread,
-        "table": rows,
+        "table": [dict(zip(HEAD, row, strict=True)) for row in rows],
         "left_out": found.left_out,
         "notes": found.notes,
         "interrupted": found.interrupted,
