@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from backends.cupy_mpi.kernels.launch import Kernels, Launch, own
+from backends.cupy_mpi.kernels.calls import Kernels
+from backends.cupy_mpi.kernels.launch import Launch, own
 from backends.cupy_mpi.kernels.on_cpu import find_compiler
 from backends.cupy_mpi.source import whole_text
 from backends.numpy_mpi.kernels import KERNELS

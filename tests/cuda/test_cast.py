@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.cupy_mpi.kernels.launch import Kernels
+from backends.cupy_mpi.kernels.calls import Kernels
 from dlc.driver import Options, compile_spec, emit_files, read
 from tests.cuda import places
 from tests.cuda.calling import binding, engine, needs_compiler

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from backends.cupy_mpi.kernels import cudnn, gpu
+from backends.cupy_mpi.kernels.calls import Kernels
 from backends.cupy_mpi.kernels.choices import Choices
 from backends.cupy_mpi.kernels.cudnn import Cudnn, Problem, UnavailableError, strides
 from backends.cupy_mpi.kernels.engines import OnStandIns
-from backends.cupy_mpi.kernels.launch import Kernels
 from backends.cupy_mpi.runtime import emulated
 from backends.cupy_mpi.source import whole_text
 from dlc.ops.conv import CONV

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.cupy_mpi.kernels.calls import Kernels
 from backends.cupy_mpi.kernels.engines import OnStandIns
-from backends.cupy_mpi.kernels.launch import Kernels
 from backends.cupy_mpi.runtime import emulated
 from backends.cupy_mpi.runtime.graphs import WARM, Call, Graphs, Tape
 from backends.cupy_mpi.runtime.numbers import Numbers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backends.cupy_mpi.kernels import launch
-from backends.cupy_mpi.kernels.launch import Kernels
+from backends.cupy_mpi.kernels.calls import Kernels
 from backends.numpy_mpi.kernels import KERNELS
 from tests.cuda import places
 from tests.cuda.calling import Array, binding, compare, drawn, empty, engine, needs_compiler

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .calls import Kernels
 from .gpu import Gpu
-from .launch import Array, Binding, Changing, Kernel, Kernels
+from .launch import Array, Binding, Changing, Kernel
 from .on_cpu import OnCpu
 
 CHOICES = "choices"
