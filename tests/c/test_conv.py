@@ -41,6 +41,9 @@ NAMED = (
     Conv(24, 8, 8, 8, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), groups=4),
     Conv(4, 6, 5, 5, (5, 5), bias=True),
     Conv(1024, 20, 2, 15, (1, 1)),
+    Conv(512, 12, 5, 9, (1, 1), (2, 2)),
+    Conv(256, 9, 7, 13, (3, 3), (4, 4), ((1, 1), (1, 1)), bias=True),
+    Conv(512, 18, 6, 5, (2, 3), (1, 4), ((1, 1), (1, 1)), groups=2),
     Conv(5, 17, 12, 11, (2, 3), (3, 2), ((0, 2), (1, 0)), (1, 3)),
 )
 """First layers, 1x1, strides, dilation, groups, windows as large as images, pixels a page apart, pads that differ."""

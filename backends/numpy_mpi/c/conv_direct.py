@@ -218,7 +218,7 @@ class Text:
         whole, rest = divmod(columns, width)
         run = (
             (x.count * self.together, 1, 0)
-            if x.apart == 1 or x.count < 2
+            if x.count < 2 or (x.apart == 1 and self.of.pixel == self.together)
             else (self.together, x.count, x.apart * self.of.pixel)
         )
         numbers = f"{y.count}, {y.apart * self.of.pitch}, {run[1]}, {run[2]}, {run[0] if y.count else 0}"

@@ -24,14 +24,14 @@ def dw(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = Non
     """dy, x -> dweight, [dbias]; `tile` is (pairs, vectors), the best of `target.tiles` unless given."""
     y, x = (forward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
     read = Correlation(conv, target, name, y, x, backward=False, strip_bytes=STRIP_BYTES)
-    return Sums(conv, read).function(*(tile or tiles(target, read.vectors, _run(conv)[0])[0]))
+    return Sums(conv, read).function(*(tile or tiles(target, read.vectors, _run(read)[0])[0]))
 
 
-def _run(conv: Conv) -> tuple[int, int]:
+def _run(read: Correlation) -> tuple[int, int]:
     """How many values lie side by side under a row of the window, and how many such runs there are."""
-    if conv.dilation[1] == 1:
-        return conv.window[1] * conv.group_channels, 1
-    return conv.group_channels, conv.window[1]
+    if read.conv.dilation[1] == 1 and read.pixel == read.c:
+        return read.conv.window[1] * read.c, 1
+    return read.c, read.conv.window[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Sums:
     def function(self, pairs: int, vectors: int) -> CFunction:
         """All of the text."""
         read, conv = self.read, self.conv
-        run, runs = _run(conv)
+        run, runs = _run(read)
         text, vectors = Text(read, 1, vectors), min(vectors, read.vectors)
         pairs = min(pairs, run)
         channels = self.gradient_channels

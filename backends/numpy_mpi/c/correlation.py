@@ -121,8 +121,11 @@ class Correlation:
 
     @property
     def pixel(self) -> int:
-        """From one pixel of a strip to the next: not a page, after which all would have the same place in a cache."""
-        crowded = self._bare and self.c * WIDTHS[self.conv.dtype] % PAGE == 0
+        """From one pixel of a strip to the next.
+
+        A tile's pixels are no page apart: they would all have the same place in a cache.
+        """
+        crowded = self.x.stride * self.c * WIDTHS[self.conv.dtype] % PAGE == 0
         return self.c + self.lanes * crowded
 
     @property
