@@ -149,6 +149,7 @@ def _arguments() -> argparse.Namespace:
     add("--peers", default=",".join(TORCH), help="some of PyTorch's ways, of which torch.compile takes minutes")
     add("--numpy", action="store_true", help="time the program with NumPy's kernels too")
     add("--profile", default="", metavar="NAME", help="show where dlc's time of this network goes, and end")
+    add("--plan-by", default=None, metavar="PROFILE", help="plan by what `dlc calibrate` measured of this machine")
     add("--json", action="store_true", help="end with one line of JSON")
     add("--record", action="store_true", help="write benchmarks/records/cpu_vs_pytorch.json")
     return parser.parse_args()
@@ -159,7 +160,7 @@ def _profile(options: argparse.Namespace) -> None:
     name, threads = options.profile, int(options.threads.partition(",")[0])
     with tempfile.TemporaryDirectory(prefix="dlc-peers-") as temporary:
         folder = Path(temporary) / "c"
-        made = compiled(NETWORKS[name], "c", threads)
+        made = compiled(NETWORKS[name], "c", threads, profile=options.plan_by)
         write_program(made, folder)
         way = dlc_way(OWN["c"], folder, made, threads, profile=True)
         try:
@@ -193,7 +194,7 @@ def _compare(name: str, network: Network, threads: int, peers: Sequence[str], op
                 if family == "numpy" and not options.numpy:
                     continue
                 _say(f"{name}: compiling for {family}")
-                made = compiled(network, family, threads)
+                made = compiled(network, family, threads, profile=options.plan_by)
                 write_program(made, folder / family)
                 ways.append(dlc_way(title, folder / family, made, threads))
             write_torch(made, folder)

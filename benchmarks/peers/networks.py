@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import gcd
@@ -13,6 +14,7 @@ from dlc.driver import Compiled, Options, compile_job, context_of, emit_files, r
 from dlc.folders import write_folder
 from dlc.ir.request import Request
 from dlc.ir.training import Choice, Precision
+from dlc.job import profile_of
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 SAMPLES = 4
@@ -55,21 +57,27 @@ NETWORKS = {
 """Name -> what it is. Batch norms work on the whole batch, as PyTorch's do."""
 
 
-def compiled(network: Network, kernels: str, threads: int, ranks: int = 1, strategy: str = "auto") -> Compiled:
-    """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored."""
+def compiled(
+    network: Network, kernels: str, threads: int, ranks: int = 1, strategy: str = "auto", profile: str | None = None
+) -> Compiled:
+    """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored.
+
+    The plan rests on a `profile` that `dlc calibrate` wrote, without one on formulas and the rates below.
+    """
     source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
     options = Options(precision="f32", kernels=kernels)
     job, context = context_of(source, options)
     training = replace(
         context.training, data=_data(context.training.data, network), checkpoint=None, precision=Precision("f32", "f32")
     )
-    cluster = machine(threads, ranks).computing_with(kernels)
+    cluster = machine(threads, ranks, profile).computing_with(kernels)
     request = Request(context.request.network, cluster.name, strategy=Choice(strategy))
-    context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks, profile=None)
+    context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks)
+    context = context.with_(profile=profile_of(source, cluster, options))
     return compile_job(source, job, context, options)
 
 
-def machine(threads: int, ranks: int = 1) -> Cluster:
+def machine(threads: int, ranks: int = 1, profile: str | None = None) -> Cluster:
     """Devices of so many cores, one a rank; whoever has the cores, two of them reach GAIN times the bytes of one."""
     gain = 1.0 if threads * ranks == 1 else GAIN
     core = Device(
@@ -78,6 +86,7 @@ def machine(threads: int, ranks: int = 1) -> Cluster:
         cores=threads,
         bandwidth=BANDWIDTH * gain / ranks,
         compute=(("f32", threads * COMPUTE),),
+        profile=profile and os.path.abspath(profile),
     )
     return Cluster("here", (core,), (Link("shm", 8e9, 1e-6),), (Group("core", ranks, "shm", device="cores"),))
 
