@@ -2,6 +2,7 @@
 
     python -m benchmarks.cpu_vs_pytorch [--only lenet5,resnet18] [--threads 1,2] [--repeats 15] [--numpy]
                                         [--peers eager,channels_last,compile] [--profile resnet18] [--json] [--record]
+                                        [--plan-by profile.json] [--tune 60]
 
 A step is forward, backward and update, in float32, on synthetic samples. Each way is a process that is kept alive; the
 ways take turns, and while one works the others wait. A turn is one step, or where steps are short as many as fill
@@ -12,6 +13,9 @@ machine disturbs less. The ratio is dlc's time to that of PyTorch's best way: be
 or whose first step takes longer than `--patience`, is left out of its network's row, which says why; networks that
 `--minutes` leave no time for are named at the end. `--profile NETWORK` tells which kernels dlc's time goes to, in place
 of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch.json.
+
+dlc plans by formulas and the rates of peers/networks.py; by figures of this machine with `--plan-by`, a profile of
+`dlc calibrate`, or `--tune`, which measures the kernels that a plan may choose, as the option of `dlc compile` does.
 """
 
 from __future__ import annotations
@@ -128,7 +132,8 @@ def _end(rows: Sequence[Row], left_out: dict[str, str], options: argparse.Namesp
     for threads, mean in sorted(means.items()):
         print(f"geometric mean, {threads} thread{'s' * (threads > 1)}: {mean:.3f}")
     if options.record and rows:
-        figures = {"repeats": options.repeats, "left_out": left_out, "geomean_by_threads": means}
+        planned = {"calibrated": bool(options.plan_by), "tune_s": options.tune}
+        figures = {"repeats": options.repeats, **planned, "left_out": left_out, "geomean_by_threads": means}
         table = [asdict(row) for row in rows]
         recording.write("cpu_vs_pytorch", "milliseconds of a training step, medians", **figures, rows=table)
     if options.json:
@@ -150,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     add("--numpy", action="store_true", help="time the program with NumPy's kernels too")
     add("--profile", default="", metavar="NAME", help="show where dlc's time of this network goes, and end")
     add("--plan-by", default=None, metavar="PROFILE", help="plan by what `dlc calibrate` measured of this machine")
+    add("--tune", type=float, default=0.0, metavar="SECONDS", help="measure kernels that a plan may choose for so long")
     add("--json", action="store_true", help="end with one line of JSON")
     add("--record", action="store_true", help="write benchmarks/records/cpu_vs_pytorch.json")
     return parser.parse_args()
@@ -160,7 +166,7 @@ def _profile(options: argparse.Namespace) -> None:
     name, threads = options.profile, int(options.threads.partition(",")[0])
     with tempfile.TemporaryDirectory(prefix="dlc-peers-") as temporary:
         folder = Path(temporary) / "c"
-        made = compiled(NETWORKS[name], "c", threads, profile=options.plan_by)
+        made = compiled(NETWORKS[name], "c", threads, profile=options.plan_by, tune_for=options.tune)
         write_program(made, folder)
         way = dlc_way(OWN["c"], folder, made, threads, profile=True)
         try:
@@ -194,7 +200,7 @@ def _compare(name: str, network: Network, threads: int, peers: Sequence[str], op
                 if family == "numpy" and not options.numpy:
                     continue
                 _say(f"{name}: compiling for {family}")
-                made = compiled(network, family, threads, profile=options.plan_by)
+                made = compiled(network, family, threads, profile=options.plan_by, tune_for=options.tune)
                 write_program(made, folder / family)
                 ways.append(dlc_way(title, folder / family, made, threads))
             write_torch(made, folder)

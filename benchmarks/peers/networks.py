@@ -15,6 +15,7 @@ from dlc.folders import write_folder
 from dlc.ir.request import Request
 from dlc.ir.training import Choice, Precision
 from dlc.job import profile_of
+from dlc.tuning import Measured, tune
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 SAMPLES = 4
@@ -58,11 +59,18 @@ NETWORKS = {
 
 
 def compiled(
-    network: Network, kernels: str, threads: int, ranks: int = 1, strategy: str = "auto", profile: str | None = None
+    network: Network,
+    kernels: str,
+    threads: int,
+    ranks: int = 1,
+    strategy: str = "auto",
+    profile: str | None = None,
+    tune_for: float = 0.0,
 ) -> Compiled:
     """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored.
 
-    The plan rests on a `profile` that `dlc calibrate` wrote, without one on formulas and the rates below.
+    The plan rests on a `profile` that `dlc calibrate` wrote, without one on formulas and the rates below; and on the
+    kernels that may be chosen, measured as by `--tune` for so many seconds.
     """
     source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
     options = Options(precision="f32", kernels=kernels)
@@ -73,8 +81,12 @@ def compiled(
     cluster = machine(threads, ranks, profile).computing_with(kernels)
     request = Request(context.request.network, cluster.name, strategy=Choice(strategy))
     context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks)
-    context = context.with_(profile=profile_of(source, cluster, options))
-    return compile_job(source, job, context, options)
+
+    def plan(measured: Measured) -> Compiled:
+        profile = profile_of(source, cluster, replace(options, measured=measured))
+        return compile_job(source, job, context.with_(profile=profile), options)
+
+    return plan(tune(plan, cluster.device_of(0), tune_for).kernels if tune_for else ())
 
 
 def machine(threads: int, ranks: int = 1, profile: str | None = None) -> Cluster:
