@@ -114,6 +114,7 @@ def c_calls(layer: str, stage: str, folder: Path) -> Calls:
         conv_chwn,
         conv_direct,
         conv_dw,
+        conv_dw_packed,
         conv_winograd,
         conv_winograd_dw,
     )
@@ -126,8 +127,10 @@ def c_calls(layer: str, stage: str, folder: Path) -> Calls:
     )
     conv = Conv(channels, filters, extent, extent, window, stride, (pad, pad))
     target = runnable()[0]
-    direct = {"forward": conv_direct.forward, "dx": conv_direct.dx, "dw": conv_dw.dw}
+    direct = {"forward": conv_direct.forward, "dx": conv_direct.dx, "dw": conv_dw_packed.best}
     functions = {"direct": direct[stage](conv, target, "direct")}
+    if stage == "dw" and conv_dw_packed.pays(conv, target):
+        functions["as it lies"] = conv_dw.dw(conv, target, "as_it_lies")
     if conv_winograd.fits(conv):
         make = {"forward": conv_winograd.forward, "dx": conv_winograd.dx, "dw": conv_winograd_dw.dw}[stage]
         functions |= {f"winograd({m})": make(conv, target, f"winograd{m}", m) for m in (2, 4)}

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c import conv_blocked, conv_blocked_dw, conv_chwn, conv_direct, conv_dw
+from backends.numpy_mpi.c import conv_blocked, conv_blocked_dw, conv_chwn, conv_direct, conv_dw, conv_dw_packed
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
-from backends.numpy_mpi.c.target import Target
+from backends.numpy_mpi.c.target import AVX2, AVX512, Target
 from backends.numpy_mpi.kernels.conv_im2col import conv_im2col_dw, conv_im2col_dx, conv_im2col_forward
 from tests.c.building import JUNK, build, call, each_target, runnable, threads
 
@@ -23,7 +23,8 @@ Make = Callable[..., CFunction]
 PASSES: dict[str, Make] = {"forward": conv_direct.forward, "dx": conv_direct.dx, "dw": conv_dw.dw}
 IN_SAMPLES: dict[str, Make] = {"forward": conv_chwn.forward, "dx": conv_chwn.dx, "dw": conv_chwn.dw}
 IN_BLOCKS: dict[str, Make] = {"forward": conv_blocked.forward, "dx": conv_blocked.dx, "dw": conv_blocked_dw.dw}
-LAYOUTS = {"NHWC": PASSES, "CHWN": IN_SAMPLES}
+LAYOUTS = {"NHWC": PASSES, "CHWN": IN_SAMPLES, "packed": {"dw": conv_dw_packed.dw}}
+"""With `packed` what a pass copies is put in order first; images are in NHWC."""
 IMAGES = ("x", "y", "dx", "dy")
 
 BOUNDS = {"f32": 2e-6, "f64": 1e-14}
@@ -45,8 +46,10 @@ NAMED = (
     Conv(256, 9, 7, 13, (3, 3), (4, 4), ((1, 1), (1, 1)), bias=True),
     Conv(512, 18, 6, 5, (2, 3), (1, 4), ((1, 1), (1, 1)), groups=2),
     Conv(5, 17, 12, 11, (2, 3), (3, 2), ((0, 2), (1, 0)), (1, 3)),
+    Conv(20, 40, 9, 21, (3, 3), (2, 1), ((1, 1), (1, 1)), bias=True),
 )
-"""First layers, 1x1, strides, dilation, groups, windows as large as images, pixels a page apart, pads that differ."""
+"""First layers, 1x1, strides, dilation, groups, windows as large as images, pixels a page apart, pads that differ,
+several blocks of channels and of filters."""
 
 
 def draw(rng: np.random.Generator) -> Conv:
@@ -189,7 +192,7 @@ PARTED = (
 def test_parts_of_split_images_give_what_the_whole_gives(conv: Conv, layout: str, tmp_path: Path) -> None:
     """One function serves every part: its rows and pads come at run time."""
     target, rng = runnable()[-1], np.random.default_rng(2)
-    functions = {stage: make(conv, target, f"conv_{stage}") for stage, make in LAYOUTS[layout].items()}
+    functions = {stage: make(conv, target, f"conv_{stage}") for stage, make in (PASSES | LAYOUTS[layout]).items()}
     library = build(list(functions.values()), target, (conv.dtype,), tmp_path)
     known = draw_arrays(conv, 2, conv.height, conv.pad[0], rng)
     whole: dict[str, Array] = {}
@@ -211,11 +214,12 @@ def test_parts_of_split_images_give_what_the_whole_gives(conv: Conv, layout: str
     assert error(summed, whole["dweight"]) < 1e-6
 
 
-@pytest.mark.parametrize("stage", PASSES)
+@pytest.mark.parametrize("stage", [*PASSES, "packed"])
 @pytest.mark.parametrize("tile", [(1, 1), (5, 1), (3, 2), (2, 4)], ids=str)
 def test_every_tile_gives_the_same(stage: str, tile: tuple[int, int], tmp_path: Path) -> None:
     target, conv = runnable()[-1], NAMED[3]
-    ways = [PASSES[stage](conv, target, "best"), PASSES[stage](conv, target, "tiled", tile)]
+    make = conv_dw_packed.dw if stage == "packed" else PASSES[stage]
+    ways = [make(conv, target, "best"), make(conv, target, "tiled", tile)]
     library = build(ways, target, ("f32",), tmp_path)
     known = draw_arrays(conv, 2, conv.height, conv.pad[0], np.random.default_rng(3))
     best, tiled = (run(library, way, known, (2, conv.height, *conv.pad[0])) for way in ways)
@@ -261,3 +265,15 @@ def test_channels_in_blocks(target: Target, tmp_path: Path) -> None:
                 array = array.reshape(*array.shape[:3], -1)
             value = np.maximum(wanted[name], 0) if (conv, function) in relu else wanted[name]
             assert error(array, value) < BOUNDS[conv.dtype], (conv, name)
+
+
+def test_weight_gradients_are_packed_where_tiles_use_parts_of_lines() -> None:
+    """Not where one block of filters is all of them, what is copied is used once, or a vector is a whole line."""
+    wide, few = Conv(64, 64, 56, 56, (3, 3)), Conv(480, 16, 14, 14, (1, 1))
+    thin, depthwise = Conv(4, 32, 56, 56, (1, 1)), Conv(64, 64, 28, 28, (3, 3), groups=64)
+    assert conv_dw_packed.pays(wide, AVX2)
+    assert conv_dw_packed.pays(Conv(3, 64, 224, 224, (7, 7), (2, 2)), AVX2)
+    assert not any(conv_dw_packed.pays(conv, AVX2) for conv in (few, thin, depthwise))
+    assert not conv_dw_packed.pays(wide, AVX512)
+    assert "_gradient(" in conv_dw_packed.best(wide, AVX2, "f").text
+    assert "_gradient(" not in conv_dw_packed.best(few, AVX2, "f").text

@@ -13,7 +13,7 @@ from backends.numpy_mpi.c import (
     conv_blocked_dw,
     conv_chwn,
     conv_direct,
-    conv_dw,
+    conv_dw_packed,
     conv_winograd,
     conv_winograd_dw,
 )
@@ -37,7 +37,7 @@ Made = dict[Shape, "Specialised"]
 CONVOLUTIONS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
     ("direct", "NHWC", "forward"): conv_direct.forward,
     ("direct", "NHWC", "dx"): conv_direct.dx,
-    ("direct", "NHWC", "dw"): conv_dw.dw,
+    ("direct", "NHWC", "dw"): conv_dw_packed.best,
     ("direct", "CHWN", "forward"): conv_chwn.forward,
     ("direct", "CHWN", "dx"): conv_chwn.dx,
     ("direct", "CHWN", "dw"): conv_chwn.dw,
