@@ -133,7 +133,7 @@ class Prices:
     def _fused(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
         """Its members' seconds without the calls and the traffic that it saves, but no less than the longest takes."""
         each = [self._kernel(made, role, samples, device) for made in compute.members]
-        inner = self._local(role, (*compute.inner, *compute.inputs)[0], samples)
+        inner = self._local(role, (*compute.members[0].outputs, *compute.inputs)[0], samples)
         saved = Phase(bytes=fusion_of(compute).saved * inner.bytes, calls=CALL * (len(each) - 1))
         return max(*each, sum(each) - priced((saved,), inner.dtype, device, self.profile).seconds)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from dlc.ir.graph import Attrs
 from dlc.ir.program import Buffer, Compute, Instruction
 from dlc.ops.blocks import BLOCKED
 
@@ -26,7 +27,9 @@ class Fusion:
 
     `saved` is how often the bytes of one inner value need not go through memory: all are of one size. `ways` are the
     (algorithm, layout) of that member that there is a kernel for, "" standing for any layout, and `in_c` those of them
-    that there is one in C for.
+    that there is one in C for. With `told` the kernel is told the attributes of all members; `only` are
+    those without which there is none. `kept` is the op of the
+    kernel that stores what the first member hands on as well, for others that read it; "" where there is none.
     """
 
     op: str
@@ -35,6 +38,9 @@ class Fusion:
     saved: float
     ways: Ways = (("", ""),)
     in_c: Ways = (("", ""),)
+    told: bool = False
+    only: Attrs = ()
+    kept: str = ""
 
 
 IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
@@ -71,8 +77,22 @@ ELEMENTWISE: dict[Chain, Fusion] = {
 }
 """Of what is done element by element: sums are of two."""
 
+LINEAR: dict[Chain, Fusion] = {
+    (("linear", "forward"), ("relu", "forward")): Fusion("linear_relu", "forward", 0, 2.0, in_c=()),
+    (("linear", "forward"), ("gelu", "forward")): Fusion(
+        "linear_gelu", "forward", 0, 2.0, in_c=(), told=True, kept="linear_gelu_kept"
+    ),
+    (("linear", "dx"), ("gelu", "dx")): Fusion(
+        "linear_gelu", "dx", 0, 2.0, in_c=(), told=True, only=(("approximate", "tanh"),)
+    ),
+}
+"""Of linear maps, whose products libraries for devices finish with an activation; without one a kernel takes the bias
+and the activation in one. That of a gradient saves nothing without: so only GELU's by tanh, which cuBLASLt has, and not
+ReLU's, for which it wants a mask of bits where programs keep the result."""
+
 FUSIONS: dict[Chain, Fusion] = {
     **ELEMENTWISE,
+    **LINEAR,
     **{
         (("bn", stage), ("relu", "forward")): Fusion("bn_relu", stage, 0, 2.0)
         for stage in ("forward", "inference", "apply")
@@ -109,19 +129,22 @@ ELEMENT_RULES = ("sgd", "adagrad", "rmsprop", "adam", "adamw")
 """Optimizers that change each element of a weight by itself: a call may update any number of weights."""
 
 
-def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Compute | None:
+def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer], kept: bool = False) -> Compute | None:
     """The call that does what these do, each of which reads the first result of the one before; None without one.
 
     Its operands are those of the last member, in which the operands of the one before stand for its result; of an `add`
-    they come first. Its results are those of the last member, then what is left of the others'.
+    they come first. Its results are those of the last member, then what is left of the others': with `kept` all of the
+    first one's.
     """
     if updates_alone(members[0]):
         return _updates(members)
-    fusion = FUSIONS.get(tuple((made.kernel[0], made.kernel[1]) for made in members))
+    fusion = _fusion(members, kept)
     if fusion is None or not all(map(_is_plain, members)):
         return None
-    main, others = members[fusion.main], (made for at, made in enumerate(members) if at != fusion.main)
-    if any(made.attrs or made.runtime or made.workspaces for made in others):
+    main, others = members[fusion.main], [made for at, made in enumerate(members) if at != fusion.main]
+    if not {*fusion.only} <= {pair for made in others for pair in made.attrs}:
+        return None
+    if any((made.attrs and not fusion.told) or made.runtime or made.workspaces for made in others):
         return None
     if not _has(fusion.ways, main):
         return None
@@ -135,10 +158,25 @@ def fused(members: Sequence[Compute], buffer: Callable[[str], Buffer]) -> Comput
         at = made.inputs.index(inner)
         first = () if made.kernel[0] in COMMUTES else made.inputs[:at]
         inputs = (*first, *inputs, *(name for name in made.inputs[len(first) :] if name != inner))
-        outputs = (*made.outputs, *outputs[1:])
+        outputs = (*made.outputs, *outputs[not kept :])
     kernel = (fusion.op, fusion.stage, main.kernel[2])
-    last = members[-1].address
-    return replace(main, address=last, kernel=kernel, inputs=inputs, outputs=outputs, members=tuple(members))
+    last, attrs = members[-1].address, (*main.attrs, *(pair for made in others for pair in made.attrs))
+    return replace(
+        main, address=last, kernel=kernel, inputs=inputs, outputs=outputs, attrs=attrs, members=tuple(members)
+    )
+
+
+def keeps(made: Compute) -> bool:
+    """Whether a fused call stores what its first member hands on."""
+    return bool(made.members) and not set(made.members[0].outputs[:1]).isdisjoint(made.outputs)
+
+
+def _fusion(members: Sequence[Compute], kept: bool) -> Fusion | None:
+    """The kernel for members; with `kept` the one that stores what the first hands on, where there is one."""
+    fusion = FUSIONS.get(tuple((made.kernel[0], made.kernel[1]) for made in members))
+    if fusion is None or not kept:
+        return fusion
+    return replace(fusion, op=fusion.kept, saved=fusion.saved - 1) if fusion.kept else None
 
 
 def fused_in_c(made: Compute) -> bool:
@@ -180,7 +218,10 @@ def fusion_of(made: Compute) -> Fusion:
     """The fusion that a call with members is by; KeyError where it is by none."""
     if made.kernel[1] == UPDATES:
         return Fusion(made.kernel[0], UPDATES, 0, 0.0)
-    return FUSIONS[tuple((member.kernel[0], member.kernel[1]) for member in made.members)]
+    fusion = _fusion(made.members, keeps(made))
+    if fusion is None:
+        raise KeyError(made.kernel)
+    return fusion
 
 
 def main_of(made: Compute) -> Compute:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dlc.ir.program import Compute
-from dlc.ops.fusion import fused
+from dlc.ops.fusion import fused, keeps
 from dlc.proof.memory import Content
 from dlc.proof.state import At, State
 from dlc.proof.terms import term
@@ -18,7 +18,7 @@ FUSED = -1
 def compute(state: State, at: At, made: Compute, member: Callable[[State, At, Compute], None]) -> None:
     """A fused call: its members in order, behind which nothing has what one of them has handed to another."""
     if (id(made), FUSED) not in state.layout.checked:
-        call = fused(made.members, state.role.buffer)
+        call = fused(made.members, state.role.buffer, keeps(made))
         if call is None or replace(call, workspaces=made.workspaces) != made:  # they change for kernels in C
             words = ", ".join(f"`{each.address}`" for each in made.members)
             state.problem("content", made, f"`{made.address}` is not what {words} are together")

@@ -72,7 +72,7 @@ class _Line:
         found = (self.instructions[at] for at in chain)
         return tuple(made for made in found if isinstance(made, Compute))
 
-    def chain(self, first: int) -> tuple[int, ...]:
+    def chain(self, first: int, in_c: bool) -> tuple[int, ...]:
         """The longest chain that there is a kernel for, from a call on; () where there is none."""
         made = self.instructions[first]
         if not isinstance(made, Compute) or (_key(made),) not in BEGINNINGS:
@@ -82,7 +82,8 @@ class _Line:
             at, key = following
             found.append(at)
             keys.append(key)
-            longest = len(found) if tuple(keys) in FUSIONS else longest
+            fusion = FUSIONS.get(tuple(keys))
+            longest = len(found) if fusion is not None and (fusion.in_c or not in_c) else longest
         return tuple(found[:longest])
 
     def _following(self, last: int, keys: Sequence[tuple[str, str]]) -> tuple[int, tuple[str, str]] | None:
@@ -167,7 +168,7 @@ class _Fusing:
                     yield self.role, segment, call.members, UNASKED
             line = _Line([*segment.instructions])
             for at in range(len(segment.instructions)):
-                chain = line.chain(at)
+                chain = line.chain(at, self.in_c)
                 if chain:
                     made = self._together(line, chain)
                     yield self.role, segment, line.calls(chain), made if isinstance(made, str) else UNASKED
@@ -175,7 +176,7 @@ class _Fusing:
     def _segment(self, segment: Segment) -> Segment:
         at, line = 0, _Line([*_with_updates(segment.instructions)])
         while at < len(line.instructions):
-            chain = line.chain(at)
+            chain = line.chain(at, self.in_c)
             made = self._together(line, chain) if chain else ""
             if isinstance(made, str):
                 at += 1
@@ -185,12 +186,13 @@ class _Fusing:
 
     def _together(self, line: _Line, chain: Sequence[int]) -> tuple[Instruction, ...] | str:
         """The instructions from the first of a chain to its last, with one call for it; else what stands against it."""
-        members = line.calls(chain)
+        members, kept = line.calls(chain), False
         for one, other in pairwise(members):
             fault = self._not_alone(line, one.outputs[0], other)
-            if fault:
+            kept = bool(fault)
+            if fault and not FUSIONS[tuple(map(_key, members))].kept:
                 return fault
-        call = fused(members, self.role.buffer)
+        call = fused(members, self.role.buffer, kept)
         if call is None or (self.in_c and not fused_in_c(call)):
             return "there is no kernel for these operands"
         before: list[Instruction] = []

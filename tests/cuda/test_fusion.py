@@ -21,7 +21,9 @@ network tiny {
   c3     = c2 -> conv(4, 3x3, pad = 1) -> bn -> relu
   c4     = c2 + c3 -> conv(4, 3x3, pad = 1) -> bn
   c5     = c4 + c2 -> relu
-  logits = c5 -> flatten -> linear(10)
+  h1     = c5 -> flatten -> linear(16) -> gelu(approximate = tanh)
+  h2     = h1 -> linear(12) -> gelu -> linear(12) -> relu
+  logits = h2 -> linear(10)
   output logits
 }
 """
@@ -73,7 +75,9 @@ def test_plans_for_gpus_are_fused(tmp_path: Path) -> None:
     """In layouts and algorithms that C has no fused kernels for; the numbers are those of the program without."""
     fused, apart = emitted(tmp_path, ""), emitted(tmp_path, "fusion = no")
     text, other = ((folders["cupy"] / "compiled.py").read_text(encoding="utf-8") for folders in (fused, apart))
-    for name in ("conv_relu_direct_forward", "conv_relu_implicit_gemm_forward", "bn_relu_forward", "adam_updates"):
+    convolutions = ("conv_relu_direct_forward", "conv_relu_implicit_gemm_forward")
+    linear = ("linear_relu_forward", "linear_gelu_kept_forward", "linear_gelu_dx")
+    for name in (*convolutions, *linear, "bn_relu_forward", "adam_updates"):
         assert f"{name} = KERNELS.replace" in text
         assert name not in other
     left = [line.split(" ")[0] for line in text.splitlines() if "KERNELS.on_processor" in line]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dlc.ir.program import Compute, Program
-from dlc.ops.fusion import UPDATES, fused
+from dlc.ops.fusion import UPDATES, fused, keeps
 from tests.mutation.editing import Edit, Site, sites, twins_of
 
 
@@ -33,7 +33,7 @@ def wrong_member(program: Program) -> Iterator[Edit]:
 
 def _with(site: Site, made: Compute, number: int, member: Compute) -> Iterator[Edit]:
     members = (*made.members[:number], member, *made.members[number + 1 :])
-    call = fused(members, site.owner.buffer)
+    call = fused(members, site.owner.buffer, keeps(made))
     if call is not None:
         yield f"{member.address} in {site.name}", site.instead(call)
 

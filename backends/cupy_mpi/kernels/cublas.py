@@ -50,14 +50,14 @@ class Cublas:
     """A handle on the current device, with a workspace of its own. `cp` is CuPy.
 
     `rounding` is what a precision lets operands of f32 be rounded to: `tf32` in all products, `f16` and `bf16`
-    in those of numbers that have been cast from that, which this changes nothing of.
+    in those of numbers that have been cast from that, which this changes nothing of. `workspace` are `WORKSPACE` bytes.
     """
 
-    def __init__(self, cp: Any, library: Any = None, rounding: str = "") -> None:
+    def __init__(self, cp: Any, library: Any = None, rounding: str = "", workspace: Array | None = None) -> None:
         self._cp, self._library, self._rounding = cp, library or _library(), rounding
         self._handle = ctypes.c_void_p()
         self._checked("cublasCreate_v2", ctypes.byref(self._handle))
-        self._workspace = cp.empty(WORKSPACE, "uint8")
+        self._workspace = cp.empty(WORKSPACE, "uint8") if workspace is None else workspace
         self._stream: int | None = None
 
     def product(

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from .choices import Choices
-from .cublas import Cublas
-from .cudnn import Convolution, Cudnn, UnavailableError, load
+from .cublas import WORKSPACE, Cublas
+from .cublaslt import CublasLt, Finished, LtError
+from .cudnn import Cudnn, UnavailableError, load
 from .cufft import Cufft
 from .launch import Array, Changing, Kernel, Table, kernels_in
 
@@ -29,10 +30,12 @@ class Gpu:
         self._source = source
         self._module: Any = None
         self._rooms: list[Array] = []
+        self._workspace: Array | None = None
         self._cublas: Cublas | None = None
+        self._cublaslt: CublasLt | None = None
         self._cufft: Cufft | None = None
         self._cudnn: Cudnn | None = None
-        self._missing = ""
+        self._missing = set[type]()
 
     def has(self, kernel: str) -> bool:
         """Whether the text defines it."""
@@ -78,7 +81,7 @@ class Gpu:
     ) -> None:
         """cuBLAS's."""
         if self._cublas is None:
-            self._cublas = Cublas(self._cp, rounding=self._rounding)
+            self._cublas = Cublas(self._cp, rounding=self._rounding, workspace=self._working())
         self._cublas.product(left, right, out, conjugate, given)
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
@@ -88,18 +91,28 @@ class Gpu:
         return self._cufft.plan(lengths, count, backward)
 
     def library(self, call: Any) -> Callable[[], None] | None:
-        """cuDNN's, where it is there; that it is not is said once."""
-        if not isinstance(call, Convolution) or self._missing:
+        """cuBLASLt's or cuDNN's, where it is there; that it is not is said once."""
+        try:
+            return self._by_library(call) if type(call) not in self._missing else None
+        except (LtError, UnavailableError) as error:
+            self._missing.add(type(call))
+            print(f"{error}; until then the program's own kernels are called", file=sys.stderr)
             return None
+
+    def _by_library(self, call: Any) -> Callable[[], None] | None:
+        if isinstance(call, Finished):
+            if self._cublaslt is None:
+                self._cublaslt = CublasLt(self._cp, self._working(), self._rounding)
+            return self._cublaslt.prepared(call)
         if self._cudnn is None:
-            try:
-                module = load()
-            except UnavailableError as error:
-                self._missing = f"{error}; until then convolutions are the program's own"
-                print(self._missing, file=sys.stderr)
-                return None
-            self._cudnn = Cudnn(self._cp, module, bool(self._rounding), Choices(self._folder, self._name()))
+            self._cudnn = Cudnn(self._cp, load(), bool(self._rounding), Choices(self._folder, self._name()))
         return self._cudnn.prepared(call)
+
+    def _working(self) -> Array:
+        """What cuBLAS and cuBLASLt work in, one after the other on one stream."""
+        if self._workspace is None:
+            self._workspace = self._cp.empty(WORKSPACE, "uint8")
+        return self._workspace
 
     def _name(self) -> str:
         """Of the device, as the driver has it."""

@@ -144,6 +144,9 @@ KERNELS: Kernels = {
         for stage in ("forward", "dx")
     },
     ("conv_relu", "forward", "cudnn"): Kernel("conv_cudnn", "conv_relu_cudnn_forward"),
+    **_kernels("linear_fused", "linear_relu", "forward"),
+    **_kernels("linear_fused", "linear_gelu", "forward", "dx"),
+    **_kernels("linear_fused", "linear_gelu_kept", "forward"),
     ("dropout_add", "forward", ""): Kernel("chains", "dropout_add_forward"),
     **{(f"add_{op}", "forward", ""): Kernel("chains", f"add_{op}_forward") for op in OF_RESULTS},
     **{(f"sum_{op}", "dx", ""): Kernel("chains", f"sum_{op}_dx") for op in ACTIVATIONS},

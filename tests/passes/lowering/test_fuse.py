@@ -12,7 +12,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Compute, Program, Send
 from dlc.ir.storage import Storage
-from dlc.ops.fusion import ELEMENTWISE, FUSIONS, fused
+from dlc.ops.fusion import ELEMENTWISE, FUSIONS, LINEAR, fused, fusion_of
 from dlc.proof import check
 from passes.lower import lower
 from passes.lowering.fuse import UNASKED, missed
@@ -70,7 +70,11 @@ def test_programs_with_fused_calls_compute_the_same(network: Callable[[], Graph]
 
 def test_all_kinds_of_chains_are_fused() -> None:
     found = kernels(made(residual())) | kernels(made(residual(), **CASES["rows"])) | kernels(made(normalised()))
-    expected = {(fusion.op, fusion.stage) for chain, fusion in FUSIONS.items() if chain not in ELEMENTWISE}
+    expected = {
+        (fusion.op, fusion.stage)
+        for chain, fusion in FUSIONS.items()
+        if chain not in ELEMENTWISE and chain not in LINEAR
+    }
     assert found == expected - {("conv_relu", "forward"), ("conv_relu", "dx")} | {
         ("sgd", "updates"),
         ("sum_relu", "dx"),
@@ -101,6 +105,73 @@ def test_element_wise_ops_are_fused() -> None:
     assert fused((three, slope), role.buffer) is None, "there is no kernel for sums of three"
     onto = replace(total, outputs=total.inputs[:1])
     assert fused((onto, replace(slope, inputs=(total.inputs[0], *slope.inputs[1:]))), role.buffer) is None
+
+
+def activated() -> Graph:
+    """Linear maps and activations in turn."""
+    net = Network(8)
+    x = net("relu", net("linear", net("flatten", net.image(2, 2, 2)), features=8))
+    x = net("gelu", net("linear", x, features=12), approximate="tanh")
+    x = net("gelu", net("linear", x, features=8), approximate="none")
+    return trained(net, net("linear", x, features=8))
+
+
+@pytest.mark.parametrize("case", ["serial", "data", "channels", "pipeline", "recompute"])
+def test_linear_maps_are_finished_with_activations(case: str) -> None:
+    """On devices: what GELU is differentiated from is stored besides. In C and in NumPy they are not."""
+    graph, choices = activated(), CASES[case] | {"kernels": "numpy"}
+    given = drawn(graph)
+    plan = plan_of(graph, choices.pop("mesh"), choices.pop("rule"), **choices)  # type: ignore[arg-type]
+    world = parallel(graph, plan, given, context(fusion="yes"))
+    found = kernels(world.program) - {("sgd", "updates")}
+    assert ("linear_gelu_kept", "forward") in found
+    if case == "serial":
+        assert found == {
+            ("linear_relu", "forward"),
+            ("linear_gelu_kept", "forward"),
+            ("linear_gelu", "dx"),
+        }
+        (role,) = world.program.roles
+        exact = [each for each in calls(world.program) if each.kernel[:2] == ("gelu", "dx")]
+        assert len(exact) == 1, "that of the exact one saves nothing"
+        call = next(each for each in calls(world.program) if each.kernel[0] == "linear_gelu_kept")
+        assert call.outputs == (call.members[1].outputs[0], call.members[0].outputs[0])
+        assert dict(call.attrs)["approximate"] == "tanh"
+        assert not call.inner
+        price = default_price(world.program, on(1, context()).cluster)
+        seconds = sum(price(each, role, role.largest_shard) for each in call.members)
+        bare = fused(call.members, role.buffer)
+        assert bare is not None
+        assert price(bare, role, role.largest_shard) <= price(call, role, role.largest_shard) < seconds
+        assert [fusion_of(each).saved for each in (bare, call)] == [2, 1]
+    error, name = largest_error(graph, world, serial(graph, given))
+    assert error < 1e-9, name
+    assert not {op for op, _ in kernels(made(graph)) if op.startswith("linear")}
+    apart = made(graph, fusion="no")
+    for in_c in (True, False):
+        left = {each.kernel[0] for _, _, members, _ in missed(apart, in_c) for each in members}
+        assert ("linear" in left) is not in_c, "C has no kernel for them: there is nothing to say"
+
+
+def test_what_is_kept_is_a_result_of_a_call() -> None:
+    graph = activated()
+    plan = plan_of(graph, {"data": 1}, DATA, kernels="numpy")
+    program = lower(graph, plan, on(1, context(fusion="yes")))
+    (role,) = program.roles
+    call = next(each for each in calls(program) if each.kernel[0] == "linear_gelu_kept")
+    assert fused(call.members, role.buffer, kept=True) == call
+    bare = fused(call.members, role.buffer)
+    assert bare is not None
+    assert bare.inner == call.outputs[1:]
+    relu = next(each for each in calls(program) if each.kernel[0] == "linear_relu")
+    assert fused(relu.members, role.buffer, kept=True) is None
+
+    segments = tuple(
+        replace(each, instructions=tuple(bare if made is call else made for made in each.instructions))
+        for each in role.segments
+    )
+    faults = check(replace(program, roles=(replace(role, segments=segments),)), graph)
+    assert {fault.kind for fault in faults} == {"unwritten"}
 
 
 def directly(plan: Plan) -> Plan:
