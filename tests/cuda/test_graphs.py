@@ -1,4 +1,4 @@
-"""Which functions of a step become graphs, and when; with launches on a tape in place of a GPU's."""
+"""Which functions of a step become graphs, and when; with emulated streams in place of a GPU's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from backends.cupy_mpi.kernels.calls import Kernels
 from backends.cupy_mpi.kernels.engines import OnStandIns
 from backends.cupy_mpi.runtime import emulated
-from backends.cupy_mpi.runtime.graphs import WARM, Call, Graphs, Tape
+from backends.cupy_mpi.runtime.graphs import WARM, Call, Graphs
 from backends.cupy_mpi.runtime.numbers import Numbers
 from backends.cupy_mpi.source import whole_text
 from backends.numpy_mpi.kernels import KERNELS
@@ -23,23 +23,44 @@ EAGER = WARM + 1
 """Runs of a function call by call before its graph is made: one to see what it reads."""
 
 
+class Captured:
+    """Graphs of what the current stream is given."""
+
+    def __init__(self) -> None:
+        self.stream = emulated.cuda.get_current_stream()
+
+    def begin(self) -> None:
+        self.stream.begin_capture()
+
+    def end(self) -> Any:
+        made = self.stream.end_capture()
+        return SimpleNamespace(launch=lambda: made.launch(self.stream))
+
+
+class Refused(Captured):
+    """Nothing can be captured."""
+
+    def end(self) -> None:
+        self.stream.end_capture()
+
+
 class Program:
     """A function whose one kernel adds what it is told to a sum."""
 
     def __init__(self) -> None:
-        self.tape, self.sum, self.calls = Tape(), 0.0, 0
-        self.graphs = Graphs(self.tape.capture)
+        self.sum, self.calls = 0.0, 0
+        self.graphs = Graphs(Captured())
 
     def add(self, number: float) -> None:
         self.sum += number
 
     def update(self, _arrays: object, at: Any, _place: object) -> None:
         self.calls += 1
-        self.tape.add(self.add, float(at.lr))
+        emulated.launch(self.add, float(at.lr))
 
     def forward(self, _arrays: object, at: Any, _place: object) -> None:
         self.calls += 1
-        self.tape.add(self.add, at.count)
+        emulated.launch(self.add, at.count)
 
     def load(self, _arrays: object, _at: Any, _place: object) -> None:
         self.calls += 1
@@ -61,7 +82,7 @@ def test_a_function_that_is_told_the_same_is_a_graph() -> None:
     program.runs([0.5] * 10, arrays, program.forward)
     assert program.sum == 80
     assert program.calls == EAGER + 1  # the last one while the graph is made
-    assert program.graphs.launched == 10 - EAGER - 1
+    assert program.graphs.launched == 10 - EAGER
 
 
 def test_what_it_does_not_read_does_not_matter() -> None:
@@ -92,7 +113,7 @@ def test_functions_that_follow_each_other_are_one_graph() -> None:
     program.runs([1.0] * 9, arrays, program.load, program.forward, program.update)
     assert program.sum == 9 * 9
     assert program.calls == 9 + 2 * (EAGER + 1)
-    assert program.graphs.launched == 9 - EAGER - 1
+    assert program.graphs.launched == 9 - EAGER
 
 
 def test_what_copies_only_while_a_graph_is_made_is_none() -> None:
@@ -101,12 +122,12 @@ def test_what_copies_only_while_a_graph_is_made_is_none() -> None:
 
     def copying(*given: Any) -> None:
         counted(*given)
-        if program.tape.launches is not None:
+        if emulated.cuda.get_current_stream().capture is not None:
             program.graphs.cross()
 
     program.runs([1.0] * 9, arrays, copying)
     assert program.sum == 72
-    assert program.calls == 9
+    assert program.calls == 9 + 1  # once to be recorded, in vain
 
 
 def test_each_microbatch_has_a_graph_of_its_own() -> None:
@@ -126,10 +147,86 @@ def test_other_arrays_have_a_graph_of_their_own() -> None:
 
 def test_where_nothing_can_be_captured_it_is_run_as_it_is() -> None:
     program, arrays = Program(), object()
-    program.graphs = Graphs(lambda _: None)
+    program.graphs = Graphs(Refused())
     program.runs([1.0] * 9, arrays, program.forward)
-    assert program.calls == 9
+    assert program.calls == 9 + 1
     assert program.sum == 72
+
+
+class Messages:
+    """A place that keeps what was sent, and one pure question."""
+
+    def __init__(self) -> None:
+        self.sent, self.filled = list[float](), list[int]()
+
+    def send(self, value: Any, *, to: int) -> None:
+        self.sent.append(float(value))
+
+    def fill(self, at: Any) -> None:
+        self.filled.append(at.step)
+
+    def pads(self, number: float) -> float:
+        return number
+
+
+def test_what_lies_between_messages_is_a_graph() -> None:
+    """Messages go in their order with what was computed before them, and samples are those of the step at hand."""
+    place, total, calls = Messages(), emulated.zeros((), np.float64), 0
+
+    def step(array: Any, at: Any, place: Any) -> None:
+        nonlocal calls
+        calls += 1
+        place.fill(at)
+        np.add(array, place.pads(1.0), out=array)
+        place.send(array, to=1)
+        np.multiply(array, 2.0, out=array)
+        place.send(array, to=1)
+        np.add(array, 3.0, out=array)
+
+    graphs = Graphs(Captured())
+    for number in range(8):
+        graphs.run([Call(step, (total,), moment(number, 0.5), place)])
+    right, value = list[float](), 0.0
+    for _ in range(8):
+        right += [value + 1, 2 * (value + 1)]
+        value = right[-1] + 3
+    assert place.sent == right
+    assert place.filled == list(range(8))
+    assert float(total) == value
+    assert calls == EAGER + 1
+    assert graphs.launched == 4 * (8 - EAGER)  # before the samples there is one of nothing
+
+
+def test_nothing_is_done_while_it_is_recorded() -> None:
+    """Were it done, what cannot be a graph in the end would be done twice."""
+    place, total = Messages(), emulated.zeros((), np.float64)
+
+    def step(array: Any, _at: Any, place: Any) -> None:
+        np.add(array, 1.0, out=array)
+        place.send(array, to=1)
+        if emulated.cuda.get_current_stream().capture is not None:
+            graphs.cross()
+
+    graphs = Graphs(Captured())
+    for number in range(6):
+        graphs.run([Call(step, (total,), moment(number, 0.5), place)])
+    assert place.sent == [1, 2, 3, 4, 5, 6]
+    assert graphs.launched == 0
+
+
+def test_memory_may_be_taken_in_the_first_run() -> None:
+    graphs, kept = Graphs(Captured()), list[Any]()
+
+    def step(array: Any, _at: Any, _place: Any) -> None:
+        if not kept:
+            graphs.cross()
+            kept.append(emulated.zeros((), np.float64))
+        np.add(array, 1.0, out=kept[0])
+
+    array = emulated.zeros((), np.float64)
+    for number in range(8):
+        graphs.run([Call(step, (array,), moment(number, 0.5), None)])
+    assert graphs.launched == 8 - EAGER - 1
 
 
 class Step:
@@ -138,8 +235,7 @@ class Step:
     def __init__(self) -> None:
         self.written = 0
         self.device = device = SimpleNamespace(cp=emulated, on_device=lambda array: isinstance(array, emulated.ndarray))
-        device.RANK = self.rank = SimpleNamespace(tape=Tape(), graphs=None)
-        self.rank.graphs = Graphs(self.rank.tape.capture)
+        device.RANK = self.rank = SimpleNamespace(graphs=Graphs(Captured()))
         self.rank.numbers = Numbers(lambda size: emulated.zeros(size, np.uint8), self._put)
         self.kernels = []
         for each in (("dropout", "forward", ""), ("adamw", "update", "")):
@@ -175,7 +271,7 @@ def test_what_changes_from_step_to_step_is_read_from_memory() -> None:
     eager, whole = Step(), Step()
     right, found = eager.run(9, graphs=False), whole.run(9, graphs=True)
     assert np.array_equal(found, right)
-    assert whole.rank.graphs.launched == 9 - EAGER - 1
+    assert whole.rank.graphs.launched == 9 - EAGER
     assert eager.rank.graphs.launched == 0
     assert whole.written == 8 + 2  # once a step but the first, in which each of the two has its place made
     dropped, mask = np.empty((6, 40)), np.empty((6, 40), np.uint8)

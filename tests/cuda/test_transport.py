@@ -14,6 +14,7 @@ from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.folders import write_folder
 from dlc.launch import find_mpiexec, mpi_flags
 from tests.cuda.test_streams import OVERLAPPED
+from tests.cuda.zoo import Case, compiled
 
 RANKS = 3
 CHOOSING = """
@@ -75,17 +76,19 @@ def test_all_ranks_choose_the_same_and_say_why(folder: Path) -> None:
     assert ran.stdout.splitlines() == [said for _, said in CHOICES.values()]
 
 
-def ran(folder: Path, transport: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def ran(
+    folder: Path, transport: str, *arguments: str, ranks: int = RANKS, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Some steps under mpiexec, on arrays that stand for those of a GPU."""
     mpiexec = find_mpiexec()
     if mpiexec is None:
         pytest.skip("there is no mpiexec")
-    program = [sys.executable, "-I", str(folder / "train.py"), "--emulate", "--steps", "4", *arguments]
+    program = [sys.executable, "-I", str(folder / "train.py"), "--emulate", "--steps", "7", *arguments]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment = {**os.environ, **threads, "DLC_TRANSPORT": transport}
-    flags, settings = mpi_flags(mpiexec)
-    environment |= settings
-    command = [mpiexec, *flags, "-n", str(RANKS), *program]
+    environment = {**os.environ, **threads, "DLC_TRANSPORT": transport, **settings}
+    flags, needed = mpi_flags(mpiexec)
+    environment |= needed
+    command = [mpiexec, *flags, "-n", str(ranks), *program]
     return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, env=environment)
 
 
@@ -102,6 +105,32 @@ def test_programs_compute_the_same_by_nccl(folder: Path, tmp_path: Path) -> None
     for name, right in weights["staged"].items():
         np.testing.assert_allclose(weights["nccl"][name], right, rtol=0, atol=1e-5 * np.abs(right).max())
     assert any(not np.array_equal(weights["nccl"][name], right) for name, right in weights["staged"].items())
+
+
+@pytest.mark.parametrize(("plan", "parts"), [("model", "3"), ("pipeline", "")])
+def test_by_nccl_messages_are_in_graphs(plan: str, parts: str, tmp_path: Path) -> None:
+    """But those from stage to stage. Two ranks add in any order to the same bits; tensors of parts are saved whole."""
+    made, weights = compiled(Case("lenet5", "f32", 2, plan)), {}
+    write_folder(emit_files(made, "cupy"), str(tmp_path / "program"))
+    train = tmp_path / "program" / "train.py"
+    text = train.read_text(encoding="utf-8")
+    train.write_text(text.replace("\ndef main(", f"{COUNTING}\ndef main("), encoding="utf-8")
+    for transport in ("staged", "nccl"):
+        file = tmp_path / f"{transport}.npz"
+        done = ran(train.parent, transport, "--save", str(file), ranks=2)
+        assert done.returncode == 0, done.stderr
+        weights[transport] = dict(np.load(file))
+    assert all(np.array_equal(weights["nccl"][name], right) for name, right in weights["staged"].items())
+    assert f"parts of a step {parts}" in done.stderr
+
+
+COUNTING = """
+import atexit
+from runtime.graphs import Graphs
+parts, play = [], Graphs._play
+Graphs._play = lambda graphs, recording, calls: (parts.append(len(recording.parts)), play(graphs, recording, calls))
+atexit.register(lambda: print("parts of a step", max(parts), file=sys.stderr))
+"""
 
 
 def test_an_mpi_that_takes_no_pointers_is_refused(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .calls import Kernels
 from .gpu import Gpu
 from .launch import Array, Binding, Changing, Kernel
 from .on_cpu import OnCpu
+from .preparing import follows
 
 CHOICES = "choices"
 """The folder beside kernels.cu for what was timed on devices."""
@@ -23,7 +25,7 @@ def kernels_of(source: Path, dtype: type, device: Any, rounding: str = "") -> Ke
     `rounding` is what the precision lets a GPU round operands of products to: on a processor they stay as they are.
     """
     if device.STAND_IN == "numpy":
-        return Twins(device.cp.touch)
+        return Twins(device)
     text = source.read_text(encoding="utf-8")
     if device.STAND_IN:
         return Kernels(OnStandIns(text, dtype, device))
@@ -35,8 +37,8 @@ class Twins:
 
     about = "each kernel is NumPy's in place of the one in CUDA"
 
-    def __init__(self, touch: Callable[..., object]) -> None:
-        self._touch = touch
+    def __init__(self, device: Any) -> None:
+        self._device = device
 
     def replace(self, otherwise: Kernel, binding: Binding) -> Kernel:
         """The kernel of NumPy's, whatever there is in CUDA."""
@@ -46,7 +48,10 @@ class Twins:
         """Of what the arrays hold."""
 
         def run(kernel: Kernel, parts: int, inputs: int, arrays: Sequence[Array], *rooms: Array, **told: Any) -> None:
-            otherwise(kernel, parts, inputs, tuple(map(_values, arrays)), *map(_values, rooms), **told)
+            by_parts = partial(otherwise, kernel.twin, parts, inputs)  # type: ignore[attr-defined]
+            given = tuple(map(_values, arrays))
+            self._launch(lambda *every, **told: by_parts(every[: len(given)], *every[len(given) :], **told),
+                         (*given, *map(_values, rooms)), told)  # fmt: skip
 
         run.__name__ = otherwise.__name__
         return run
@@ -55,7 +60,8 @@ class Twins:
         """The kernel of NumPy's, of rows of arrays."""
 
         def kernel(*rows: tuple[Any, ...], **told: Any) -> None:
-            otherwise(*(tuple(map(_values, row)) for row in rows), **told)
+            given = tuple(tuple(map(_values, row)) for row in rows)
+            self._launch(lambda *_, **told: otherwise(*given, **told), tuple(chain.from_iterable(given)), told)
 
         kernel.__name__ = otherwise.__name__
         return kernel
@@ -64,12 +70,25 @@ class Twins:
         """The kernel, on what the arrays hold."""
 
         def kernel(*arrays: Any, **told: Any) -> None:
-            given = tuple(map(_values, arrays))
-            self._touch(written=given)  # which of them are only read is not known here
-            otherwise(*given, **told)
+            self._launch(otherwise, tuple(map(_values, arrays)), told)
 
         kernel.__name__ = otherwise.__name__
+        kernel.twin = otherwise  # type: ignore[attr-defined]
         return kernel
+
+    def _launch(self, kernel: Kernel, arrays: tuple[Any, ...], told: dict[str, Any]) -> None:
+        """As a device does: when a graph has it, each time that it is launched, with the numbers of that step."""
+        following = {name: follows(value) for name, value in told.items() if follows(value)}
+        for name in following:
+            told[name].follow()
+        known = {name: value for name, value in told.items() if name not in following}
+
+        def launched() -> None:
+            self._device.cp.touch(written=arrays)  # which of them are only read is not known here
+            now = {name: self._device.RANK.numbers.now(field) for name, field in following.items()}
+            kernel(*arrays, **known, **now)
+
+        self._device.cp.launch(launched)
 
 
 class OnStandIns(OnCpu):
@@ -81,7 +100,7 @@ class OnStandIns(OnCpu):
 
     def launcher(self, kernel: str) -> Callable[..., None]:
         """What launches a kernel, and keeps the launch where a graph is made."""
-        return partial(self._device.RANK.tape.add, super().launcher(kernel))
+        return partial(self._device.cp.launch, super().launcher(kernel))
 
     def changing(self, numbers: Changing, told: dict[str, Any]) -> Array:
         """In the block that the runtime keeps up to date."""
@@ -92,14 +111,14 @@ class OnStandIns(OnCpu):
         self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
     ) -> None:
         """NumPy's, kept as well."""
-        self._device.RANK.tape.add(super().product, *map(_values, (left, right, out)), conjugate)
+        self._device.cp.launch(super().product, *map(_values, (left, right, out)), conjugate)
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
         """NumPy's, kept as well."""
         run = super().transformer(lengths, count, backward)
 
         def kept(values: Array, spectra: Array) -> None:
-            self._device.RANK.tape.add(run, _values(values), _values(spectra))
+            self._device.cp.launch(run, _values(values), _values(spectra))
 
         return kept
 
@@ -117,8 +136,7 @@ class OnStandIns(OnCpu):
 
     def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
         """The kernel, on what the arrays hold."""
-        self._device.RANK.graphs.cross()
-        kernel(*map(_values, arrays), **told)
+        self._device.RANK.graphs.aside(kernel, *map(_values, arrays), **told)
 
 
 def _values(array: Array | None) -> Any:

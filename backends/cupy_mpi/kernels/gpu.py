@@ -130,7 +130,10 @@ class Gpu:
         return bool(array.flags.c_contiguous) and array.dtype in (self.dtype, np.int32, np.uint8)
 
     def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
-        """On copies of the processor; what has changed goes back."""
+        """On copies of the processor; what has changed goes back. It is no part of a graph."""
+        self._device.RANK.graphs.aside(self._on_copies, kernel, arrays, told)
+
+    def _on_copies(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
         given = [self._device.host(each) if self._device.on_device(each) else each for each in arrays]
         before = [None if each is None else each.tobytes() for each in given]
         kernel(*given, **told)

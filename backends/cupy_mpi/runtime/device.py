@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .failures import ProgramError
-from .graphs import Call, Graph, Graphs, Tape
+from .graphs import Call, Graph, Graphs
 from .numbers import Numbers
 from .staging import Arriving, Later, Passage, Passages, Pinned, staged
 from .staging import Numbers as LaterNumbers
@@ -91,6 +91,7 @@ def begin(rank: int, world: World | None = None) -> str:
     RANK.transport = found.kind
     if found.kind == "nccl":
         RANK.nccl = Nccl(cp.cuda.nccl, on_device)
+        RANK.ranks = world.size
     return f"{about}; {found.about}"
 
 
@@ -137,40 +138,39 @@ def explained(failure: BaseException) -> BaseException:
 # --- what a step launches --------------------------------------------------------------------------------------------
 
 
-def _captured(call: Callable[[], bool]) -> Graph | None:
-    """What a call launches on the current stream, launched once; None where it does what no graph can."""
-    stream = cp.cuda.get_current_stream()
-    RANK.numbers.hold()
-    try:
-        stream.begin_capture()
-        whole = call()
-    except RuntimeError:  # CuPy's own for what it refuses, the runtime's for what invalidates the capture
-        whole = False
-    finally:
-        graph = _ended(stream)
-        RANK.numbers.release()
-    if graph is None or not whole:
-        return None
-    graph.launch(stream)
-    return Launched(graph, stream)
+class Captured:
+    """What is launched on the current stream, as a graph."""
 
+    def begin(self) -> None:
+        """From here on it is kept."""
+        RANK.numbers.hold()
+        cp.cuda.get_current_stream().begin_capture()
 
-def _ended(stream: Any) -> Any:
-    """The graph of a capture that ends here; None where there is none, because it was invalidated."""
-    try:
-        return stream.end_capture()
-    except cp.cuda.runtime.CUDARuntimeError:
-        return None
+    def end(self) -> Graph | None:
+        """The graph; None where the capture was invalidated."""
+        stream, messages = cp.cuda.get_current_stream(), RANK.captures_messages
+        if messages:
+            stream.wait_event(RANK.messages.record())
+        RANK.captures_messages = False
+        try:
+            return Launched(stream.end_capture(), stream, messages)
+        except cp.cuda.runtime.CUDARuntimeError:
+            return None
+        finally:
+            RANK.numbers.release()
 
 
 class Launched(NamedTuple):
-    """A graph on its stream."""
+    """A graph on its stream; with `messages` it has such that are on their own stream otherwise."""
 
     graph: Any
     stream: Any
+    messages: bool
 
     def launch(self) -> None:
         """All that it has."""
+        if self.messages:
+            self.stream.wait_event(RANK.messages.record())
         self.graph.launch(self.stream)
 
 
@@ -182,12 +182,9 @@ def run(calls: Sequence[tuple[Any, ...]], ended: Callable[[str], None], apart: b
     found = [Call(*each) for each in calls]
     if found:
         RANK.numbers.follow(found[0].at)
-    if apart or STAND_IN == "numpy" or os.environ.get("DLC_GRAPHS") == "no":
+    if apart or os.environ.get("DLC_GRAPHS") == "no":
         for call in found:
-            if STAND_IN == "numpy":
-                call.function(*call.arrays, call.at, call.place)
-            else:
-                RANK.graphs.alone(call)
+            RANK.graphs.alone(call)
             if apart:
                 settle()
             ended(call.name)
@@ -270,8 +267,8 @@ def _pinned(size: int) -> Array:
 class Rank(threading.local):
     """What a rank of the job has of its own: all of them may be threads of one process (`--rehearse`).
 
-    `tape` is what kernels are launched through where the CUDA text runs on the processor. `later` are numbers that are
-    read later, `arriving` has by array where the processor writes what is to come to it.
+    `later` are numbers that are read later, `arriving` has by array where the processor writes what is to come to it.
+    `captures_messages`: the graph that is being made has messages.
     """
 
     begun = bool(STAND_IN)
@@ -280,11 +277,11 @@ class Rank(threading.local):
     def __init__(self) -> None:
         if self.begun:
             self.begin()
-        self.tape, self.pinned = Tape(), Pinned(_pinned)
-        self.graphs = Graphs(self.tape.capture if STAND_IN else _captured)
+        self.pinned, self.graphs = Pinned(_pinned), Graphs(Captured())
         self.numbers = Numbers(lambda size: cp.zeros(size, np.uint8), _put)
         self.later = LaterNumbers(self.pinned)
         self.arriving: dict[int, Arriving] = {}
+        self.captures_messages, self.ranks = False, 1
         self.transport = "staged"
         self.nccl: Nccl | None = None
 
@@ -296,7 +293,7 @@ class Rank(threading.local):
 
 RANK = Rank()
 if STAND_IN:
-    cp.ndarray.noted = lambda: RANK.graphs.cross()  # what is no launch of a kernel is on no tape
+    cp.ndarray.noted = lambda: RANK.graphs.cross()
 
 
 def staging(array: Array) -> Array:
@@ -332,11 +329,12 @@ class Messages:
     def begin(self) -> None:
         """Messages that begin now are behind all that the program was given."""
         if not self._alone:
+            RANK.captures_messages = RANK.graphs.recording
             RANK.messages.wait_event(cp.cuda.get_current_stream().record())
 
     def end(self) -> None:
         """What the program is given now is behind all that messages needed."""
-        if not self._alone:
+        if not self._alone and RANK.captures_messages == RANK.graphs.recording:  # else they are in the graph before
             cp.cuda.get_current_stream().wait_event(RANK.messages.record())
 
     def __enter__(self) -> None:
@@ -353,6 +351,8 @@ def join(group: World) -> None:
     """What messages among these ranks need: all of them call it."""
     if RANK.nccl is not None:
         RANK.nccl.join(group)
+        if group.size == RANK.ranks:
+            RANK.graphs.apart = frozenset(("fill",))  # all messages are NCCL's, which are launches: graphs have them
 
 
 def summed(group: World, values: Array) -> bool:
@@ -363,12 +363,14 @@ def summed(group: World, values: Array) -> bool:
 def passages(group: World, steps: Sequence[Step]) -> Passages | None:
     """Messages as the message library reaches them; None where they are in the processor's memory as they are."""
     there = [step for step in steps if on_device(step.sent) or on_device(step.received)]
+    others = [Passage(step._replace(more=())) for step in steps if step not in there]
+    nccl = RANK.nccl if RANK.nccl is not None and RANK.nccl.has(group) else None
+    if others or nccl is None:
+        RANK.graphs.cross()
     if not there:
         return None
-    RANK.graphs.cross()
-    others = [Passage(step._replace(more=())) for step in steps if step not in there]
-    if RANK.nccl is not None:
-        RANK.nccl.send_and_receive(group, there, RANK.messages)
+    if nccl is not None:
+        nccl.send_and_receive(group, there, RANK.messages)
         return Passages(others)
     if RANK.transport == "mpi":  # what they hold, and what is read of where they come to, must be over
         return Passages([*others, *(Passage(step._replace(more=()), RANK.messages.record()) for step in there)])

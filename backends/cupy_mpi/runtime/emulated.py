@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from . import emulated_nccl
-from .emulated_streams import Event, Stream, copy_async, get_current_stream, touch
+from .emulated_streams import Event, Stream, copy_async, get_current_stream, launch, require_no_capture, touch
 
 FUNCTIONS = (np.copyto, np.empty_like, np.zeros_like)
 """NumPy's functions that take these arrays."""
@@ -40,6 +40,12 @@ class cuda:  # noqa: N801 - CuPy's name
     Stream, Event, get_current_stream = Stream, Event, staticmethod(get_current_stream)
     nccl = emulated_nccl
 
+    class runtime:  # noqa: N801 - CuPy's name
+        """What programs take of `cupy.cuda.runtime`."""
+
+        class CUDARuntimeError(RuntimeError):
+            """Nothing here raises it."""
+
     @staticmethod
     def alloc_pinned_memory(size: int) -> Any:
         """Memory of the processor that the device reaches."""
@@ -47,7 +53,7 @@ class cuda:  # noqa: N801 - CuPy's name
 
 
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
-    """An array "on the device"; `values` are what it holds. `noted` is called with whatever is done but by kernels."""
+    """An array "on the device"; `values` are what it holds. `noted` is called where the processor has a part in it."""
 
     __slots__ = ("__weakref__", "values")
 
@@ -59,12 +65,8 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "size", "ndim", "dtype", "itemsize", "nbytes", "strides", "flags"):
             return getattr(self.values, name)
-        if name in ("item", "tolist", "tobytes", "fill"):
-            ndarray.noted()
-            if name == "fill":
-                touch(written=(self.values,))
-            else:
-                _read_by_host(self.values)
+        if name in ("item", "tolist", "tobytes"):
+            _read_by_host(self.values)
             return getattr(self.values, name)
         raise AttributeError(name)
 
@@ -92,13 +94,12 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def copy(self) -> ndarray:
         """A new array."""
-        ndarray.noted()
+        _taken()
         touch(read=(self.values,))
         return ndarray(self.values.copy())
 
     def get(self) -> Any:
         """A copy for the processor."""
-        ndarray.noted()
         _read_by_host(self.values)
         return self.values.copy()
 
@@ -106,28 +107,34 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         """Take the elements of an array of the processor, of the same shape and type."""
         if not self.flags.c_contiguous or values.shape != self.shape or values.dtype != self.dtype:
             raise ValueError("only whole arrays of the same shape and type are set")
+        require_no_capture("copies")
         touch(written=(self.values,))
         self.values[...] = values
+
+    def fill(self, value: float) -> None:
+        """A number for all elements."""
+        _onto(np.ndarray.fill, (self.values, value))
 
     def __getitem__(self, place: Any) -> ndarray:
         return ndarray(self.values[place])
 
     def __setitem__(self, place: Any, value: Any) -> None:
-        ndarray.noted()
-        given = _unwrapped(value)
-        touch((given,), (self.values[place],))
-        self.values[place] = given
+        given, values = _unwrapped(value), self.values
+
+        def run() -> None:
+            touch((given,), (values[place],))
+            values[place] = given
+
+        launch(run)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __float__(self) -> float:
-        ndarray.noted()
         _read_by_host(self.values)
         return float(self.values)
 
     def __int__(self) -> int:
-        ndarray.noted()
         _read_by_host(self.values)
         return int(self.values)
 
@@ -135,48 +142,70 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         raise TypeError("arrays of the device are no arrays of the processor: use .get()")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
-        ndarray.noted()
         out = keywords.pop("out", None)
-        if out is not None:
-            keywords["out"] = tuple(map(_unwrapped, out))
         given = tuple(map(_unwrapped, inputs))
-        touch(given, keywords.get("out", ()))
-        found = getattr(ufunc, method)(*given, **keywords)
-        return out[0] if out is not None else ndarray(found)
+        if out is None:
+            _taken()
+            touch(given)
+            return ndarray(getattr(ufunc, method)(*given, **keywords))
+        written = tuple(map(_unwrapped, out))
+
+        def run() -> None:
+            touch(given, written)
+            getattr(ufunc, method)(*given, out=written, **keywords)
+
+        launch(run)
+        return out[0]
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
-        ndarray.noted()
         if function not in FUNCTIONS:
             raise TypeError(f"numpy.{function.__name__} takes no arrays of the device here")
         given = tuple(map(_unwrapped, arguments))
         if function is np.copyto:
-            touch(given[1:2], given[:1])
-        found = function(*given, **keywords)
-        return None if found is None else ndarray(found)
+            _onto(function, given, **keywords)
+            return None
+        _taken()
+        return ndarray(function(*given, **keywords))
 
 
 def zeros(shape: Any, dtype: Any) -> ndarray:
     """An array of zeros on the device."""
+    require_no_capture("takes memory")
     return ndarray(np.zeros(shape, dtype))
 
 
 def empty(shape: Any, dtype: Any) -> ndarray:
     """An array that holds anything."""
+    require_no_capture("takes memory")
     return ndarray(np.empty(shape, dtype))
 
 
 def asarray(values: Any) -> ndarray:
     """A copy on the device."""
+    require_no_capture("copies")
     return ndarray(np.array(values))
 
 
-def matmul(left: ndarray, right: ndarray, out: ndarray) -> None:
-    """The library's product of matrices."""
-    np.matmul(left.values, right.values, out=out.values)
+def _onto(run: Any, arguments: tuple[Any, ...], **keywords: Any) -> None:
+    """A kernel of CuPy's that writes its first argument and reads the second one."""
+
+    def launched() -> None:
+        touch(arguments[1:2], arguments[:1])
+        run(*arguments, **keywords)
+
+    launch(launched)
+
+
+def _taken() -> None:
+    """Memory for a new array is taken."""
+    ndarray.noted()
+    require_no_capture("takes memory")
 
 
 def _read_by_host(values: Any) -> None:
     """On the current stream, which the processor waits for."""
+    ndarray.noted()
+    require_no_capture("reads an array")
     touch(read=(values,))
     get_current_stream().synchronize()
 

@@ -1,7 +1,8 @@
 """What stands for `cupy.cuda.nccl` with `--emulate`: a communicator of processes, over TCP on one machine.
 
 It does what NCCL's documentation says of the calls that programs make: messages between two ranks keep their order,
-those of a group go at once, and the order in which a sum is added up is the library's own.
+those of a group go at once, and the order in which a sum is added up is the library's own. All of it is done in the
+order of a stream, and can be captured.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections import defaultdict, deque
 from typing import Any
 
 import numpy as np
+
+from .emulated_streams import launch, touch_at
 
 available = True
 NCCL_UINT8, NCCL_INT32, NCCL_INT64, NCCL_FLOAT16, NCCL_FLOAT32, NCCL_FLOAT64 = 1, 2, 4, 6, 7, 8
@@ -41,10 +44,14 @@ def groupStart() -> None:  # noqa: N802 - CuPy's name
 def groupEnd() -> None:  # noqa: N802
     """What was called since then is done."""
     calls, _GROUP.calls = _GROUP.calls, None
-    for sends in (True, False):
-        for communicator, is_send, pointer, size, peer in calls:
-            if is_send == sends:
-                communicator.pass_on(is_send, pointer, size, peer)
+    for stream in dict.fromkeys(each[-1] for each in calls):
+        launch(_pass_on, [each[:-1] for each in calls if each[-1] == stream], on=stream)
+
+
+def _pass_on(calls: list[tuple[NcclCommunicator, bool, int, int, int]]) -> None:
+    """What is sent first, then what comes."""
+    for communicator, sends, pointer, size, peer in sorted(calls, key=lambda call: not call[1]):
+        communicator.pass_on(sends, pointer, size, peer)
 
 
 class NcclCommunicator:
@@ -58,17 +65,22 @@ class NcclCommunicator:
 
     def send(self, sendbuf: int, count: int, datatype: int, peer: int, stream: int) -> None:
         """So many elements to another rank."""
-        self._call(True, sendbuf, count * np.dtype(_TYPES[datatype]).itemsize, peer)
+        self._call(True, sendbuf, count * np.dtype(_TYPES[datatype]).itemsize, peer, stream)
 
     def recv(self, recvbuf: int, count: int, datatype: int, peer: int, stream: int) -> None:
         """So many elements of another rank."""
-        self._call(False, recvbuf, count * np.dtype(_TYPES[datatype]).itemsize, peer)
+        self._call(False, recvbuf, count * np.dtype(_TYPES[datatype]).itemsize, peer, stream)
 
     def allReduce(  # noqa: N802
         self, sendbuf: int, recvbuf: int, count: int, datatype: int, op: int, stream: int
     ) -> None:
         """The sum, the last rank's values first."""
+        launch(self._sum, sendbuf, recvbuf, count, datatype, on=stream)
+
+    def _sum(self, sendbuf: int, recvbuf: int, count: int, datatype: int) -> None:
         kind = np.dtype(_TYPES[datatype])
+        touch_at(sendbuf, count * kind.itemsize, writes=False)
+        touch_at(recvbuf, count * kind.itemsize, writes=True)
         own = ctypes.string_at(sendbuf, count * kind.itemsize)
         others = [rank for rank in range(self._size) if rank != self._rank]
         for rank in others:
@@ -81,6 +93,7 @@ class NcclCommunicator:
 
     def pass_on(self, sends: bool, pointer: int, size: int, peer: int) -> None:
         """One message."""
+        touch_at(pointer, size, writes=not sends)
         if sends:
             self._socket.sendall(_FRAME.pack(peer, size) + ctypes.string_at(pointer, size))
             return
@@ -89,12 +102,12 @@ class NcclCommunicator:
             raise RuntimeError(f"NCCL_ERROR_INVALID_USAGE: {len(data)} bytes were sent, {size} are wanted")
         ctypes.memmove(pointer, data, size)
 
-    def _call(self, sends: bool, pointer: int, size: int, peer: int) -> None:
+    def _call(self, sends: bool, pointer: int, size: int, peer: int, stream: int) -> None:
         calls: list[Any] | None = getattr(_GROUP, "calls", None)
         if calls is None:
-            self.pass_on(sends, pointer, size, peer)
+            launch(self.pass_on, sends, pointer, size, peer, on=stream)
         else:
-            calls.append((self, sends, pointer, size, peer))
+            calls.append((self, sends, pointer, size, peer, stream))
 
     def _next(self, peer: int) -> bytes:
         while not self._heard[peer]:

@@ -14,10 +14,13 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .emulated_graphs import Capture, CaptureError, Graph
 
 Clock = dict[int, int]
 """Stream -> how many of its operations are known to be over."""
@@ -62,6 +65,8 @@ class Stream:
         self.ptr = next(_NUMBERS)
         self.clock: Clock = {self.ptr: 0}
         self.pending: list[Pending] = []
+        self.capture: Capture | None = None
+        _STREAMS[self.ptr] = self
 
     def use(self) -> Stream:
         """It is the current one."""
@@ -76,12 +81,51 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """What comes is behind the event."""
-        _learn(self.clock, event.clock)
+        if self.capture is not None and event.capture is not self.capture:
+            raise CaptureError("a stream that captures waits for an event from outside")
+        if event.capture is None:
+            _learn(self.clock, event.clock)
+            return
+        if event.capture.origin.capture is not event.capture:
+            raise CaptureError("a stream waits for an event of a capture that is over")
+        event.capture.wait(self, event.known)
+        self.capture = event.capture
+        event.capture.add(self, lambda: _HOST.stream.wait_event(event.played))
 
     def synchronize(self) -> None:
         """The processor waits for all that the stream was given."""
+        self.require_no_capture("waits for a stream")
         _learn(_HOST.clock, self.clock)
         self.complete(self.clock[self.ptr])
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        """What the stream is given from here on is a graph's."""
+        if self.capture is not None:
+            raise CaptureError("a stream captures already")
+        self.capture = Capture(self)
+
+    def end_capture(self) -> Graph:
+        """The graph of all that it was given since."""
+        if self.capture is None or self.capture.origin is not self:
+            raise CaptureError("no capture began on this stream")
+        return self.capture.end()
+
+    def require_no_capture(self, what: str) -> None:
+        """CaptureError where a graph is being made: the processor has no part in it."""
+        for stream in (self, _HOST.stream):
+            if stream.capture is not None:
+                raise CaptureError(f"while a graph is captured, the processor {what}")
+
+    def do(self, run: Callable[..., object], arguments: tuple[Any, ...] = ()) -> None:
+        """One operation, with this as the current stream: now, or when the graph is launched that captures it."""
+        if self.capture is not None:
+            self.capture.add(self, run, *arguments)
+            return
+        before, _HOST.stream = _HOST.stream, self
+        try:
+            run(*arguments)
+        finally:
+            _HOST.stream = before
 
     def begin(self) -> int:
         """One more operation, behind all that the processor has waited for; its number."""
@@ -104,16 +148,25 @@ class Event:
         self.clock: Clock = {}
         self._of: Stream | None = None
         self._asked = 0
+        self.capture: Capture | None = None
+        self.known: dict[Stream, int] = {}
 
     def record(self, stream: Stream | None = None) -> None:
-        """Here."""
+        """Here. In a capture it is `played` whenever the graph is launched."""
         self._of = stream or get_current_stream()
+        self.capture = self._of.capture
+        if self.capture is not None:
+            self.played = Event()
+            self.capture.add(self._of, lambda event=self.played: event.record())
+            self.known = self.capture.known(self._of)
+            return
         _learn(self._of.clock, _HOST.clock)
         self.clock, self._asked = dict(self._of.clock), 0
 
     @property
     def done(self) -> bool:
         """Whether it is over: not yet when it is asked for the first time."""
+        self._require_outside()
         self._asked += 1
         if self._asked > 1:
             self.synchronize()
@@ -121,9 +174,15 @@ class Event:
 
     def synchronize(self) -> None:
         """The processor waits for it."""
+        self._require_outside()
         _learn(_HOST.clock, self.clock)
         if self._of is not None:
             self._of.complete(self.clock[self._of.ptr])
+
+    def _require_outside(self) -> None:
+        get_current_stream().require_no_capture("asks for an event")
+        if self.capture is not None:
+            raise CaptureError("the processor asks for an event of a graph")
 
 
 class Host(threading.local):
@@ -134,12 +193,23 @@ class Host(threading.local):
         self.stream = Stream()
 
 
+_STREAMS: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 _HOST = Host()
 
 
 def get_current_stream() -> Stream:
     """The one that operations go to."""
     return _HOST.stream
+
+
+def launch(run: Callable[..., object], *arguments: Any, on: int | None = None) -> None:
+    """An operation on the current stream, or on that of a number: now, or when the graph is launched that has it."""
+    (get_current_stream() if on is None else _STREAMS[on]).do(run, arguments)
+
+
+def require_no_capture(what: str) -> None:
+    """CaptureError where a graph is being made."""
+    get_current_stream().require_no_capture(what)
 
 
 def _learn(clock: Clock, other: Clock) -> None:
@@ -151,9 +221,24 @@ def _learn(clock: Clock, other: Clock) -> None:
 class _Memory:
     """What was done to one allocation, by whom and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin, self.end = begin, end
         self.accesses: dict[Access, int] = {}
         self.streams: set[int] = set()
+
+    def access(self, stream: Stream, tick: int, begin: int, end: int, writes: bool) -> None:
+        """One more. RaceError."""
+        self.streams.add(stream.ptr)
+        if len(self.streams) > 1:
+            for other, when in self.accesses.items():
+                apart = other.end <= begin or end <= other.begin or not (writes or other.writes)
+                if not apart and when > stream.clock.get(other.stream, 0):
+                    did, does = ("writes" if each else "reads" for each in (other.writes, writes))
+                    raise RaceError(
+                        f"stream {stream.ptr} {does} {end - begin} bytes that stream {other.stream} {did}, "
+                        "and nothing says which comes first"
+                    )
+        self.accesses[Access(begin, end, stream.ptr, writes)] = tick
 
 
 _KNOWN: dict[int, _Memory] = {}
@@ -170,29 +255,32 @@ def touch(read: tuple[Any, ...] = (), written: tuple[Any, ...] = (), stream: Str
     return tick
 
 
+def touch_at(pointer: int, size: int, writes: bool) -> None:
+    """An operation of the current stream on bytes of which nothing but the address is known. RaceError.
+
+    Where nothing was done to their memory before there is nothing to come upon.
+    """
+    stream = get_current_stream()
+    tick = stream.begin()
+    for memory in list(_KNOWN.values()):
+        if memory.begin <= pointer < memory.end:
+            memory.access(stream, tick, pointer, pointer + size, writes)
+
+
 def _touch(stream: Stream, tick: int, array: Any, writes: bool) -> None:
     owner = array if array.base is None else array.base
     memory = _KNOWN.get(id(owner))
     if memory is None:
-        memory = _KNOWN[id(owner)] = _Memory()
+        bounds = np.lib.array_utils.byte_bounds(owner) if isinstance(owner, np.ndarray) else (0, 0)
+        memory = _KNOWN[id(owner)] = _Memory(*bounds)
         weakref.finalize(owner, _KNOWN.pop, id(owner), None)
-    begin, end = np.lib.array_utils.byte_bounds(array)
-    memory.streams.add(stream.ptr)
-    if len(memory.streams) > 1:
-        for other, when in memory.accesses.items():
-            apart = other.end <= begin or end <= other.begin or not (writes or other.writes)
-            if not apart and when > stream.clock.get(other.stream, 0):
-                did, does = ("writes" if each else "reads" for each in (other.writes, writes))
-                raise RaceError(
-                    f"stream {stream.ptr} {does} {end - begin} bytes that stream {other.stream} {did}, "
-                    "and nothing says which comes first"
-                )
-    memory.accesses[Access(begin, end, stream.ptr, writes)] = tick
+    memory.access(stream, tick, *np.lib.array_utils.byte_bounds(array), writes)
 
 
 def copy_async(array: Any, pointer: int, size: int, arrives: bool, stream: Stream | None) -> None:
     """The bytes of an array of the device from or, if it `arrives`, to the processor's memory: some time later."""
     stream = stream or get_current_stream()
+    stream.require_no_capture("copies")
     memory: Any = (ctypes.c_ubyte * size).from_address(pointer)
     here = np.frombuffer(memory, np.uint8)
     there = array.reshape(-1).view(np.uint8)[:size]

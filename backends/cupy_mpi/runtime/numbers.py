@@ -80,6 +80,7 @@ class Numbers:
     _end: int = 0
     _now: dict[str, float] = field(default_factory=dict)
     _known: dict[object, tuple[Changing, tuple[str, ...], Array, Array]] = field(default_factory=dict)
+    _at: Any = None
     _held: bool = False
     _stale: bool = False
 
@@ -102,6 +103,7 @@ class Numbers:
 
     def follow(self, at: Any) -> None:
         """The numbers of the step that a microbatch is in: to be called before the first launch of each step."""
+        self._at = at
         now = {name: getattr(at, name) for name in self._now}
         if now == self._now:
             return
@@ -109,6 +111,11 @@ class Numbers:
         for numbers, names, host, _ in self._known.values():
             host[...] = numbers.of(*(now[name] for name in names), *numbers.fixed)
         self._copy()
+
+    def now(self, name: str) -> float:
+        """What a field of the microbatch is in the step that the rank is in."""
+        value: float = getattr(self._at, name)
+        return value
 
     def hold(self) -> None:
         """From here on nothing is copied: a graph is being made, of which no such copy may be a part."""

@@ -128,6 +128,9 @@ def _queries() -> list[Callable[[], int]]:
 class Nccl:
     """Messages and sums by NCCL, in the order of a stream: whoever begins them goes on at once.
 
+    A rank's messages wait for each other, so their order must have no circles: where one stage of a pipeline sends
+    activations and the next one gradients, each would wait until the other one receives. Stages have no communicator.
+
     All ranks make their communicators, one for each group that they are in, at the same time.
     """
 
@@ -145,6 +148,10 @@ class Nccl:
             identity = group.bcast(list(self._nccl.get_unique_id()) if group.rank == 0 else None)
             self._of[id(group)] = self._nccl.NcclCommunicator(group.size, tuple(identity), group.rank)
 
+    def has(self, group: World) -> bool:
+        """Whether a group has a communicator: messages of others go through pinned memory."""
+        return id(group) in self._of
+
     def send_and_receive(self, group: World, steps: Sequence[Any], stream: Any) -> None:
         """Messages that go at once, of arrays of the device."""
         communicator, byte = self._of[id(group)], self._nccl.NCCL_UINT8
@@ -158,7 +165,7 @@ class Nccl:
 
     def sum(self, group: World, values: Any, stream: Any) -> bool:
         """The sum over a group, in place; whether NCCL adds such elements."""
-        if not self._on_device(values) or values.dtype.name not in self._types:
+        if not self.has(group) or not self._on_device(values) or values.dtype.name not in self._types:
             return False
         kind, where = self._types[values.dtype.name], values.data.ptr
         self._of[id(group)].allReduce(where, where, values.size, kind, self._nccl.NCCL_SUM, stream.ptr)

@@ -416,7 +416,8 @@ class Place:
             along = [stage * self.grid.size + self.number for stage in range(self.stages)]
             self._groups[PIPELINE,] = self.world if self.grid.size == 1 else self.world.subworld(along)
         for group in (self.world, *self._groups.values()):
-            device.join(group)
+            if self.stages == 1 or group is not self.world:  # from stage to stage, the order of messages has circles
+                device.join(group)
 
     def _wide(self, axes: Sequence[str]) -> tuple[str, ...]:
         """Those of the axes along which there are several ranks, in the order of the mesh."""

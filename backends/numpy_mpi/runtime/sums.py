@@ -74,10 +74,13 @@ class Sums:
     def largest(self, values: Array, axes: tuple[str, ...]) -> Steps:
         """The largest of each element, by one message to each other rank."""
         group = self._groups[axes]
-        own, memory = values.copy(), np.empty_like(values)
+        room = self.pool.take(2 * values.nbytes)
+        own, memory = (room[at : at + values.nbytes].view(values.dtype) for at in (0, values.nbytes))
+        device.copy(own, values)
         for distance in range(1, group.size):
             yield Step(own, (group.rank + distance) % group.size, memory, (group.rank - distance) % group.size)
             np.maximum(values, memory, out=values)
+        self.pool.give(room)
 
     def _allreduce(self, group: World, axes: tuple[str, ...], values: Array, algorithm: str) -> Steps:
         if device.summed(group, values):

@@ -15,7 +15,10 @@ from .traffic import Traffic
 
 
 class Wholes:
-    """Ranks are those of the job; those of a stage are as many as `grid` has, one stage behind the other."""
+    """Whole tensors lie in the processor's memory, and so does what is sent of them: both ends of a message lie alike.
+
+    Ranks are those of the job; those of a stage are as many as `grid` has, one stage behind the other.
+    """
 
     def __init__(self, traffic: Traffic, grid: Grid) -> None:
         self.traffic, self.world, self.grid = traffic, traffic.world, grid
@@ -28,7 +31,7 @@ class Wholes:
         for rank, places in self._pieces(spec, samples, stage, every=False):
             if self.world.rank == rank and rank != root:
                 assert own is not None
-                self.traffic.run(self.traffic.sent(own, root), "a part of a tensor")
+                self.traffic.run(self.traffic.sent(device.host(own), root), "a part of a tensor")
             elif whole is not None:
                 part = own if rank == root else np.empty(self.grid.shape(spec, rank % self.grid.size, samples), dtype)
                 assert part is not None
@@ -43,7 +46,10 @@ class Wholes:
         for rank, places in self._pieces(spec, samples, stage, every=True):
             if self.world.rank == rank and rank:
                 assert own is not None
-                self.traffic.run(self.traffic.received(own, 0), "a part of a tensor")
+                room = device.host(own)
+                self.traffic.run(self.traffic.received(room, 0), "a part of a tensor")
+                if room is not own:
+                    device.copy(own, room)
             elif whole is not None and self.world.rank == 0:
                 part = (
                     own if rank == 0 else np.empty(self.grid.shape(spec, rank % self.grid.size, samples), whole.dtype)
