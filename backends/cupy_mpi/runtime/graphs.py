@@ -114,7 +114,7 @@ class Graphs:
         """Something goes to or from the processor: no graph has that."""
         self._crossed = True
 
-    def aside(self, run: Callable[..., object], *arguments: Any, **named: Any) -> None:
+    def aside(self, run: Callable[..., object], /, *arguments: Any, **named: Any) -> None:
         """A call that may do so, and gives nothing back: the graph before it ends, and another one begins behind it."""
         if self._parts is None:
             before = self._crossed
