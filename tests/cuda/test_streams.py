@@ -141,6 +141,29 @@ def test_numbers_are_read_later_and_checked_in_order() -> None:
     assert checked == list(range(AHEAD + 3))
 
 
+def test_an_mpi_reads_what_was_waited_for() -> None:
+    """It knows no streams: the device must be done with what is sent, and with what it is to write to."""
+    x, y = filled(1), filled(2)
+    with pytest.raises(RaceError, match="reads 32 bytes"):
+        emulated.in_flight(x, None)
+    with pytest.raises(RaceError, match="writes 32 bytes"):
+        emulated.in_flight(None, y)
+    cuda.get_current_stream().synchronize()
+    emulated.in_flight(x, y)()
+
+
+def test_what_an_mpi_has_is_left_alone_until_it_is_done() -> None:
+    x, y = filled(1), filled(2)
+    cuda.get_current_stream().synchronize()
+    end = emulated.in_flight(x, y)
+    np.add(x, 1.0, out=filled(0))
+    for use in (lambda: x.fill(3), lambda: np.add(y, 1.0, out=filled(0)), lambda: y.fill(3)):
+        with pytest.raises(RaceError):
+            use()
+    end()
+    np.add(y, 1.0, out=x)
+
+
 OVERLAPPED = """dlspec 1
 network tiny {
   input image: f32[batch = 16, channel = 1, height = 8, width = 8]

@@ -124,6 +124,54 @@ def test_by_nccl_messages_are_in_graphs(plan: str, parts: str, tmp_path: Path) -
     assert f"parts of a step {parts}" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program of two stages."""
+    path = tmp_path_factory.mktemp("pipeline") / "program"
+    write_folder(emit_files(compiled(Case("lenet5", "f32", 2, "pipeline")), "cupy"), str(path))
+    return path
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_by_pointers_programs_compute_the_same(ranks: int, folder: Path, pipeline: Path, tmp_path: Path) -> None:
+    """To the bit, with an MPI that is said to take them: sums while the backward pass goes on, and stages."""
+    weights = {}
+    for transport in ("staged", "mpi"):
+        file = tmp_path / f"{transport}.npz"
+        given = {"DLC_EMULATE_MPI": "device"} if transport == "mpi" else {}
+        done = ran(folder if ranks == 3 else pipeline, transport, "--save", str(file), ranks=ranks, **given)
+        assert done.returncode == 0, done.stderr
+        weights[transport] = dict(np.load(file))
+    assert "by MPI, on the device's memory" in done.stdout
+    assert all(np.array_equal(weights["mpi"][name], right) for name, right in weights["staged"].items())
+
+
+FORGOTTEN = {
+    "what is sent is there": ("staging", "self._ready.synchronize()", "pass"),
+    "messages wait for what was computed": (
+        "device",
+        "RANK.messages.wait_event(cp.cuda.get_current_stream().record())",
+        "pass",
+    ),
+    "what comes is waited for": ("traffic", "if not running.done and", "if False and"),
+}
+
+
+@pytest.mark.parametrize("what", FORGOTTEN)
+def test_an_mpi_that_is_not_waited_for_is_found(what: str, pipeline: Path) -> None:
+    module, before, after = FORGOTTEN[what]
+    file = pipeline / "runtime" / f"{module}.py"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, after), encoding="utf-8")
+    try:
+        done = ran(pipeline, "mpi", ranks=2, DLC_EMULATE_MPI="device")
+    finally:
+        file.write_text(text, encoding="utf-8")
+    assert done.returncode
+    assert "RaceError" in done.stderr
+
+
 COUNTING = """
 import atexit
 from runtime.graphs import Graphs

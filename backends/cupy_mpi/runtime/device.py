@@ -373,6 +373,7 @@ def passages(group: World, steps: Sequence[Step]) -> Passages | None:
         nccl.send_and_receive(group, there, RANK.messages)
         return Passages(others)
     if RANK.transport == "mpi":  # what they hold, and what is read of where they come to, must be over
-        return Passages([*others, *(Passage(step._replace(more=()), RANK.messages.record()) for step in there)])
+        ready, watch = RANK.messages.record(), cp.in_flight if STAND_IN else None
+        return Passages([*others, *(Passage(step._replace(more=()), ready, watch=watch) for step in there)])
     pieces = [each for step in there for each in staged(step, on_device, RANK.pinned, RANK.messages)]
     return Passages([*others, *pieces])

@@ -6,14 +6,18 @@ for an array of the processor. So what runs here has no copy too few, though the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from . import emulated_nccl
+from . import emulated_nccl, emulated_streams
 from .emulated_streams import Event, Stream, copy_async, get_current_stream, launch, require_no_capture, touch
+
+MPI = "DLC_EMULATE_MPI"
+"""With `device` in this variable the MPI of an emulated program takes pointers to the device's memory."""
 
 FUNCTIONS = (np.copyto, np.empty_like, np.zeros_like)
 """NumPy's functions that take these arrays."""
@@ -74,6 +78,14 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def data(self) -> Memory:
         """As of CuPy's arrays."""
         return Memory(self.values)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Where it lies, for libraries that take pointers to a device's memory: an MPI, if it is said to."""
+        if not mpi_takes_pointers():
+            raise AttributeError("nobody here takes pointers to a device's memory")
+        about = self.values.__array_interface__
+        return {name: about[name] for name in ("shape", "typestr", "data", "strides", "version")}
 
     @property
     def T(self) -> ndarray:  # noqa: N802
@@ -166,6 +178,16 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             return None
         _taken()
         return ndarray(function(*given, **keywords))
+
+
+def mpi_takes_pointers() -> bool:
+    """Whether the MPI is said to take arrays of the device."""
+    return os.environ.get(MPI, "") == "device"
+
+
+def in_flight(sent: Any, received: Any) -> Callable[[], None]:
+    """A message begins that an MPI reads from and writes to the device's memory; what ends it. RaceError."""
+    return emulated_streams.in_flight(*(getattr(each, "values", None) for each in (sent, received)))
 
 
 def zeros(shape: Any, dtype: Any) -> ndarray:

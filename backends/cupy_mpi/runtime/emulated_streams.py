@@ -255,6 +255,21 @@ def touch(read: tuple[Any, ...] = (), written: tuple[Any, ...] = (), stream: Str
     return tick
 
 
+def in_flight(read: Any, written: Any) -> Callable[[], None]:
+    """A library of the processor begins to read and write arrays of the device, such as an MPI does; what ends that.
+
+    The processor must have waited for whatever the device does to them, and what the device does to them until the
+    library is done comes upon it. RaceError.
+    """
+    library = Stream(non_blocking=True)
+    touch((read,), (written,), library)
+
+    def end() -> None:
+        _learn(_HOST.clock, library.clock)
+
+    return end
+
+
 def touch_at(pointer: int, size: int, writes: bool) -> None:
     """An operation of the current stream on bytes of which nothing but the address is known. RaceError.
 

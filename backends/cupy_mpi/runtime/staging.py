@@ -139,10 +139,19 @@ class Numbers:
 
 
 class Passage:
-    """One message, from when what is sent is `ready` until what came has landed."""
+    """One message, from when what is sent is `ready` until what came has landed.
 
-    def __init__(self, step: Step, ready: Event = None, land: Callable[[], None] | None = None) -> None:
-        self._step, self._ready, self._land = step, ready, land
+    `watch` is called with what is sent and received when the message begins, and what it gives when it is over.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        ready: Event = None,
+        land: Callable[[], None] | None = None,
+        watch: Callable[[Any, Any], Callable[[], None]] | None = None,
+    ) -> None:
+        self._step, self._ready, self._land, self._watch = step, ready, land, watch
         self._started: list[Any] | None = None
         self._over = False
 
@@ -154,6 +163,8 @@ class Passage:
                     self._ready.synchronize()
                 elif not self._ready.done:
                     return False, False
+            if self._watch is not None:
+                self._land = self._watch(self._step.sent, self._step.received)
             self._started = world.start(self._step, name, serial)
         if not self._over and world.test(self._started):
             self._over = True

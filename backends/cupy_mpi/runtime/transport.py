@@ -84,7 +84,8 @@ def _first(reasons: Any) -> str:
 def own(cp: Any, emulated: bool) -> Own:
     """What this rank knows of itself. A GPU is known by its place on the bus of its node: parts of one share that."""
     device = f"stand-in {os.getpid()}" if emulated else str(cp.cuda.Device().pci_bus_id)
-    return Own(f"{socket.gethostname()} {device}", _nccl(cp), "" if _mpi_takes_pointers() else _NO_MPI, _wanted())
+    takes = (emulated and cp.mpi_takes_pointers()) or _mpi_takes_pointers()
+    return Own(f"{socket.gethostname()} {device}", _nccl(cp), "" if takes else _NO_MPI, _wanted())
 
 
 def _wanted() -> str:
