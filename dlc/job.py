@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from dlc.messages import e07_run as e07
+from dlc.ops.operands import FLOATING
 from dlc.source import Options, Source, SourcedError
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from dlc.cost.profile import Profile
     from dlc.diagnostics import Diagnostic
     from dlc.expand.spec import Job
+    from dlc.ir.graph import Graph
     from dlc.ir.program import Compute, Role
     from dlc.ir.request import MeshAxis, Request
+    from dlc.ir.training import Training
     from passes.context import Context
 
 
@@ -51,7 +54,7 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
         training = replace(training, precision=replace(training.precision, compute=compute, master=compute))
     if options.fused and request.fusion == "auto":
         request = replace(request, fusion="yes")
-    profile = profile_of(source, cluster, options)
+    profile = in_steps_of(job.graph, training, profile_of(source, cluster, options), cluster.ranks_in_one_memory)
     return job, Context(training, request, cluster, ranks, compute, options.exact, profile, room=_room)
 
 
@@ -119,6 +122,22 @@ def profile_of(source: Source, cluster: Cluster, options: Options) -> Profile | 
     device = cluster.device_of(0)
     profile = with_samples(_file(source, device), options.measured, device.name)
     return profile and replace(profile, beside=cluster.ranks_in_one_memory)
+
+
+BYTES_STORED = ("digits", "mnist", "cifar10", "images")
+"""Data sets whose images are stored as bytes."""
+
+
+def in_steps_of(graph: Graph, training: Training, profile: Profile | None, ranks: int) -> Profile | None:
+    """The profile for steps of a network on so many ranks, which share what there is to go over: every value of the
+    graph forward, and for about each of them a gradient."""
+    if profile is None or profile.kind != "cpu":
+        return profile
+    moved = 2.0 * sum(value.type.bytes for value in graph.values) / ranks
+    inputs = graph.of_kind("input") if training.data.kind in BYTES_STORED else ()
+    stored = [value.type.elements for value in inputs if value.type.dtype in FLOATING]
+    arrays = max(1, len(graph.of_kind("input", "field")))
+    return profile.in_steps(moved, len(stored) / arrays, sum(stored) / arrays / ranks)
 
 
 def measured_elsewhere(context: Context) -> Iterator[Diagnostic]:

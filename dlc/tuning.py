@@ -243,9 +243,12 @@ def _samples(timing: Timing, threads: int) -> Iterator[Sample]:
     Four digits are kept, as in the file, so that those that were timed now give the plan that they give later.
     """
     case, op = timing.case, operator(timing.case.op)
-    seconds, spread = float(f"{timing.seconds:.4g}"), float(f"{timing.spread:.4g}")
+    seconds, spread, cold = (float(f"{each:.4g}") for each in (timing.seconds, timing.spread, timing.cold))
+    cold = cold if threads == 1 and cold > seconds else 0.0
     for layout in LAYOUTS if case.layout and op is not None and op.elementwise else (case.layout,):
-        yield Sample(case.op, case.stage, case.algorithm, layout, case.shapes, seconds, spread, case.kernels, threads)
+        yield Sample(
+            case.op, case.stage, case.algorithm, layout, case.shapes, seconds, spread, case.kernels, threads, cold
+        )
 
 
 # --- what is kept --------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from dlc.inspect.trials import CHOSEN, Trial
 from dlc.ir.plan import Prediction
 from dlc.ir.request import Request, Rule
 from dlc.ir.training import Choice, Training
-from dlc.job import FULL, family_of, profile_of
+from dlc.job import FULL, family_of, in_steps_of, profile_of
 from dlc.launch import TIMED_OUT, launch
 from dlc.op_times import StepError, op_times
 from dlc.ops.operator import LAYOUTS
@@ -106,7 +106,8 @@ def at_hand(source: Source, options: Options, cluster: Cluster) -> tuple[Job, Co
     cluster = cluster.computing_with(family if context.compute in FULL else "numpy")
     request = replace(context.request, cluster=cluster.name, mesh=())
     training = replace(context.training, data=_few(context.training, job.graph.batch), checkpoint=None, stop=None)
-    profile = profile_of(source, cluster, options)
+    known = profile_of(source, cluster, options)
+    profile = in_steps_of(job.graph, training, known, cluster.ranks_in_one_memory)
     return job, context.with_(training=training, request=request, cluster=cluster, ranks=cluster.ranks, profile=profile)
 
 

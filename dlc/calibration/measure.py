@@ -221,8 +221,18 @@ def _name(case: Case) -> tuple[object, ...]:
 def _sample(threads: int, timing: Timing) -> Sample:
     """Of several threads the best round counts: they wait for each other, and so for all that others do."""
     case, seconds = timing.case, timing.best if threads > 1 else timing.seconds
+    cold = timing.cold if threads == 1 and timing.cold > seconds else 0.0
     return Sample(
-        case.op, case.stage, case.algorithm, case.layout, case.shapes, seconds, timing.spread, case.kernels, threads
+        case.op,
+        case.stage,
+        case.algorithm,
+        case.layout,
+        case.shapes,
+        seconds,
+        timing.spread,
+        case.kernels,
+        threads,
+        cold,
     )
 
 

@@ -54,8 +54,10 @@ SMALL_CONVOLUTIONS = (
     Convolution(48, 10, 13, 20, 5),
     Convolution(40, 20, 6, 96, 5),
     Convolution(16, 24, 18, 40, 3),
+    Convolution(64, 12, 12, 28, 5),
+    Convolution(32, 28, 9, 72, 3),
 )
-"""Those that samples as vectors are for."""
+"""Those that samples as vectors are for; of these some are as many as batches are, which share few sets of a cache."""
 
 OTHERS_IN_SAMPLES = (Convolution(16, 72, 14, 104, 3), Convolution(16, 56, 24, 88, 5))
 """Of images that they are not for, which no cache holds: by small ones alone they seem to be the fastest there too."""

@@ -15,7 +15,7 @@ from dlc.cost.phases import OPERATIONS, TRANSPOSED_RUN, Phase, phases
 from dlc.ir.tensor import DTYPE_BYTES
 from dlc.ops.blocks import BLOCKED
 from dlc.ops.conv_algorithms import ConvShape, conv_shape, tiling
-from dlc.ops.extents import chosen
+from dlc.ops.extents import chosen, larger, smaller
 from dlc.ops.operator import Operator, Shapes
 
 CALL = 3.0
@@ -122,7 +122,8 @@ def _linear(operator: Operator, stage: str, shapes: Shapes) -> Phase:
 def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
     """All products in one loop nest, behind it what memory brings; an image in NHWC is put in order for tiles first.
 
-    There dx is computed for every pixel of x with all taps, also where these meet zeros around dy.
+    There dx is computed for every pixel of x with all taps, also where these meet zeros around dy. With samples as
+    vectors y and dx are sums over those taps alone that read inside the image.
     """
     size, pixels = DTYPE_BYTES[conv.dtype], conv.batch * prod(conv.x)
     lanes = VECTOR_BYTES // size
@@ -132,9 +133,26 @@ def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
     if layout == "NHWC":
         macs = pixels * conv.weights // prod(conv.windows.stride) if stage == "dx" else macs
         strip = 0.0 if conv.plain else STRIP * (conv.y_values if stage == "dx" else pixels * conv.channels)
+    elif stage != "dw":
+        macs = conv.batch * conv.filters * conv.channels // conv.groups * taps_inside(conv)
     share = DIRECT[stage] * (1.0 if layout == "NHWC" else IN_SAMPLES)
     yield Phase(2.0 * macs / along * filled + strip, unit="register", share=share, calls=CALL)
     yield Phase(bytes=REACHED * size * (conv.y_values + pixels * conv.channels + 3.0 * conv.weights), calls=0)
+
+
+def taps_inside(conv: ConvShape) -> int:
+    """How many (pixel of y, tap) read a pixel of x, not its padding: of each axis, for each tap the pixels that do."""
+    slide, found = conv.windows, 1
+    for x, y, window, stride, (before, _), dilation in zip(
+        conv.x, conv.y, slide.window, slide.stride, slide.pad, slide.dilation, strict=True
+    ):
+        inside = 0
+        for tap in range(window):
+            shift = before - tap * dilation
+            first, last = larger(0, -(-shift // stride)), smaller(y - 1, (x - 1 + shift) // stride)
+            inside = inside + larger(0, last - first + 1)
+        found = found * inside
+    return found
 
 
 def _product(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:

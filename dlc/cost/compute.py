@@ -17,7 +17,7 @@ from dlc.cost.c_kernels import c_phases
 from dlc.cost.factors import LANES, Factors, Place, fitted, place
 from dlc.cost.gpu import gpu_phases
 from dlc.cost.phases import Phase, conversion, phases
-from dlc.cost.profile import Profile, Sample
+from dlc.cost.profile import COLD_BYTES, Profile, Sample
 from dlc.cost.rates import arithmetic_rate, memory_rate
 from dlc.ir.plan import ANALYTIC_SPREAD, Figure
 from dlc.ir.tensor import TensorType
@@ -33,10 +33,6 @@ CONVERT = "convert"
 
 NUMPY_CALL = 1e-6
 """Seconds of a NumPy call on small arrays: finding the loop, checking shapes and strides."""
-
-
-COLD_BYTES = 2**21
-"""Operands of a call that drive everything else out of a core's own cache."""
 
 
 class Sums(NamedTuple):

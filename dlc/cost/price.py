@@ -37,9 +37,9 @@ from dlc.ir.program import (
 )
 from dlc.ir.ranks import Neighbours
 from dlc.ir.storage import Storage, local, operand_bytes, placed
-from dlc.ir.tensor import BATCH, TensorType
+from dlc.ir.tensor import BATCH, TensorType, tensor
 from dlc.ops import operator
-from dlc.ops.fusion import fusion_of
+from dlc.ops.fusion import UPDATES, fusion_of
 from dlc.ops.operator import Operator, Shapes
 
 if TYPE_CHECKING:
@@ -131,11 +131,24 @@ class Prices:
         return self._kernels[key]
 
     def _fused(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
-        """Its members' seconds without the calls and the traffic that it saves, but no less than the longest takes."""
+        """Its members' seconds without the calls and the traffic that it saves, but no less than the longest takes.
+
+        Updates are one of as many elements as all of their weights have.
+        """
+        if compute.kernel[1] == UPDATES:
+            return self._updates(compute, role, samples, device)
         each = [self._kernel(made, role, samples, device) for made in compute.members]
         inner = self._local(role, (*compute.members[0].outputs, *compute.inputs)[0], samples)
         saved = Phase(bytes=fusion_of(compute).saved * inner.bytes, calls=CALL * (len(each) - 1))
         return max(*each, sum(each) - priced((saved,), inner.dtype, device, self.profile).seconds)
+
+    def _updates(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
+        first, elements = compute.members[0], 0
+        for made in compute.members:
+            elements += self._local(role, made.inputs[0], samples).elements
+        types = (self._local(role, name, samples) for name in first.inputs)
+        inputs = tuple(tensor(type_.dtype, all=elements) for type_ in types)
+        return self._called(first, Shapes(inputs, (), dict(first.attrs)), device)
 
     def call_work(self, compute: Compute, role: Role, samples: int) -> float:
         """Seconds of Python's own work for a call, which are in its price."""

@@ -79,7 +79,10 @@ class GemmTable:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A kernel that was measured: of which family ("" for any), by how many threads, on what, and its time."""
+    """A kernel that was measured: of which family ("" for any), by how many threads, on what, and its time.
+
+    `cold` is its time where steps drive what it needs out of the caches, 0 where that is no other.
+    """
 
     op: str
     stage: str
@@ -90,6 +93,7 @@ class Sample:
     spread: float = 0.0
     kernels: str = ""
     threads: int = 1
+    cold: float = 0.0
 
     @property
     def key(self) -> KernelKey:
@@ -124,7 +128,8 @@ class Own:
     """What an emitted program does besides its kernels, in seconds of one thread.
 
     `step` of a whole step; `call` of each call, whose arguments Python looks up, and `cold` more where the operands
-    drive Python's own memory out of the caches; `load` of each input or field that samples are read into.
+    drive Python's own memory out of the caches; `load` of each input or field that samples are read into, `decode` more
+    where they are stored as bytes, and `cast` of each value that is.
     """
 
     step: float
@@ -132,6 +137,12 @@ class Own:
     cold: float = 0.0
     load: float = 0.0
     spread: float = 0.0
+    cast: float = 0.0
+    decode: float = 0.0
+
+
+COLD_BYTES = 2**21
+"""What drives everything else out of a core's own caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +175,26 @@ class Profile:
             by_pass.setdefault((sample.op, sample.stage), []).append(sample)
         for name, value in (("_kernels", known), ("_by_pass", by_pass), ("_rated", {}), ("factors", {})):
             object.__setattr__(self, name, value)
+
+    def in_steps(self, moved: float, stored: float = 0.0, values: float = 0.0) -> Profile:
+        """The profile for a network whose steps go over so many bytes: what its kernels and Python find in the caches
+        is what a step leaves there. Of the arrays that samples are read into the share `stored` is stored as bytes,
+        and in the mean over all so many `values`.
+        """
+        share = min(1.0, moved / COLD_BYTES)
+        samples = tuple(
+            replace(each, seconds=each.seconds + share * (each.cold - each.seconds), cold=0.0) if each.cold else each
+            for each in self.samples
+        )
+        own = self.own and replace(
+            self.own,
+            call=self.own.call + share * self.own.cold,
+            cold=0.0,
+            load=self.own.load + stored * self.own.decode + values * self.own.cast,
+            cast=0.0,
+            decode=0.0,
+        )
+        return replace(self, samples=samples, own=own)
 
     @property
     def interpolates(self) -> bool:

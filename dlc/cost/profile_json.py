@@ -1,21 +1,22 @@
 """Profiles as JSON documents: schema 2, strictly read.
 
     {"schema": 2, "device": "AMD EPYC, 2 cores", "spread": 0.1, "call": 1.1e-6,
-     "own": {"step": 6e-5, "call": 2e-6, "cold": 1.5e-5, "load": 8e-6, "spread": 0.1},
+     "own": {"step": 6e-5, "call": 2e-6, "cold": 1.5e-5, "load": 8e-6, "cast": 1e-9, "decode": 2e-5,
+             "spread": 0.1},
      "fingerprint": {"processor": "AMD EPYC", "cores": "2", …},
      "rates": [{"threads": 1, "compute": {"f32": 1.05e11}, "bandwidth": 2.1e10}, …],
      "bandwidth": [{"run": 4, "rate": 3.1e9}, {"run": 4096, "rate": 1.1e10}],
      "gemm": [{"dtype": "f32", "threads": 1, "m": [16, 256], "n": [16, 4096], "k": [32, 512], "rate": [[[…]]]}],
      "kernels": [{"op": "conv", "pass": "forward", "algorithm": "im2col", "layout": "NHWC", "kernels": "numpy",
                   "threads": 1, "attrs": {"stride": [1, 1], …}, "inputs": ["f32[batch = 32, …]", …],
-                  "outputs": ["f32[…]"], "seconds": 0.0021, "spread": 0.03}, …],
+                  "outputs": ["f32[…]"], "seconds": 0.0021, "cold": 0.0024, "spread": 0.03}, …],
      "messages": [{"kind": "allreduce", "algorithm": "ring", "ranks": 2, "seconds": [[1024, 1.1e-5], …]}, …]}
 
 That of a GPU has `"kind": "gpu"`, `"launch": 4.1e-6` and
 `"copies": [{"way": "to", "seconds": [[4096, 9e-6], …]}, {"way": "from", …}]` besides.
 
-Of a kernel `algorithm`, `layout`, `kernels` (any family), `threads` (1), `attrs` and `spread` (0) may be left out, of a
-document everything but `schema` and `device`.
+Of a kernel `algorithm`, `layout`, `kernels` (any family), `threads` (1), `attrs`, `cold` (as `seconds`) and `spread`
+(0) may be left out, of a document everything but `schema` and `device`.
 """
 
 from __future__ import annotations
@@ -50,12 +51,25 @@ KNOWN = {
         *("kind", "launch", "copies"),
     ),
     "a row of `copies`": ("way", "seconds"),
-    "`own`": ("step", "call", "cold", "load", "spread"),
+    "`own`": ("step", "call", "cold", "load", "cast", "decode", "spread"),
     "a row of `rates`": ("threads", "compute", "bandwidth"),
     "a row of `bandwidth`": ("run", "rate"),
     "a gemm table": ("dtype", "threads", "m", "n", "k", "rate"),
     "a kernel": (
-        *("op", "pass", "algorithm", "layout", "kernels", "threads", "attrs", "inputs", "outputs", "seconds", "spread"),
+        *(
+            "op",
+            "pass",
+            "algorithm",
+            "layout",
+            "kernels",
+            "threads",
+            "attrs",
+            "inputs",
+            "outputs",
+            "seconds",
+            "cold",
+            "spread",
+        ),
     ),
     "a row of `messages`": ("kind", "algorithm", "ranks", "seconds", "spread"),
 }
@@ -103,10 +117,10 @@ def _copied(row: Mapping[str, Any]) -> Copied:
 
 def _own(row: Mapping[str, Any]) -> Own:
     _known("`own`", row)
-    found = {name: row.get(name, 0.0) for name in ("step", "call", "cold", "load")}
+    found = {name: row.get(name, 0.0) for name in ("step", "call", "cold", "load", "cast", "decode")}
     # A fit may leave nothing for one of them.
-    step, call, cold, load = (_amount(name, value) if value != 0 else 0.0 for name, value in found.items())
-    return Own(step, call, cold, load, _spread(row.get("spread", 0.0)))
+    step, call, cold, load, *more = (_amount(name, value) if value != 0 else 0.0 for name, value in found.items())
+    return Own(step, call, cold, load, _spread(row.get("spread", 0.0)), *more)
 
 
 def profile_document(profile: Profile) -> dict[str, Any]:
@@ -173,6 +187,7 @@ def _sample_row(sample: Sample) -> dict[str, Any]:
         "inputs": [str(type_) for type_ in sample.shapes.inputs],
         "outputs": [str(type_) for type_ in sample.shapes.outputs],
         "seconds": _short(sample.seconds),
+        **({"cold": _short(sample.cold)} if sample.cold else {}),
         "spread": _short(sample.spread),
     }
 
@@ -191,6 +206,7 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         _spread(row.get("spread", 0.0)),
         str(row.get("kernels", "")),
         _count("threads", row.get("threads", 1)),
+        _amount("cold", row["cold"]) if "cold" in row else 0.0,
     )
 
 

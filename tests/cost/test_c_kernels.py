@@ -12,10 +12,11 @@ import pytest
 from backends.numpy_mpi.c.general import GENERAL
 from benchmarks.c_kernels import LAYERS
 from dlc.cluster.topology import Device
-from dlc.cost.c_kernels import FUSED, PASSES
+from dlc.cost.c_kernels import FUSED, PASSES, taps_inside
 from dlc.cost.compute import seconds
 from dlc.ir.tensor import tensor
 from dlc.ops import operator
+from dlc.ops.conv_algorithms import conv_shape
 from dlc.ops.operator import Shapes
 
 RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "c_kernels.json"
@@ -91,3 +92,18 @@ def test_linear_maps_of_few_rows_take_what_reading_the_weight_takes(transposed: 
 @pytest.mark.parametrize(("op", "stage"), [*PASSES, *((op, "forward") for op in FUSED)])
 def test_what_is_priced_as_c_is_there(op: str, stage: str) -> None:
     assert any(key[:2] == (op, stage) for key in GENERAL)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "pad", "dilation"), [(5, 1, 2, 1), (3, 2, 1, 1), (3, 1, 4, 2), (4, 3, 0, 2)]
+)
+def test_taps_that_read_inside_are_counted(window: int, stride: int, pad: int, dilation: int) -> None:
+    extent, reach = 11, (window - 1) * dilation + 1
+    out = (extent + 2 * pad - reach) // stride + 1
+    x = tensor("f32", batch=2, channel=3, height=extent, width=extent)
+    y = tensor("f32", batch=2, channel=4, height=out, width=out)
+    weight = tensor("f32", filter=4, channel=3, ky=window, kx=window)
+    attrs = {"window": (window,) * 2, "stride": (stride,) * 2, "pad": ((pad,) * 2,) * 2, "dilation": (dilation,) * 2}
+    known = Shapes((x, weight), (y,), {**attrs, "filters": 4, "groups": 1, "bias": False})
+    inside = sum(0 <= at * stride + tap * dilation - pad < extent for at in range(out) for tap in range(window))
+    assert taps_inside(conv_shape("forward", known)) == inside**2

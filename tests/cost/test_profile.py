@@ -10,7 +10,7 @@ import pytest
 from dlc.cluster.topology import Device
 from dlc.cost.compute import seconds
 from dlc.cost.factors import Place, fitted, place
-from dlc.cost.profile import Profile, Rates, Sample
+from dlc.cost.profile import COLD_BYTES, Own, Profile, Rates, Sample
 from dlc.cost.profile_json import profile_document, read_profile, read_type
 from dlc.inspect.decisions import source
 from dlc.ir.plan import Figure
@@ -152,3 +152,19 @@ def test_the_recorded_profile_can_be_read() -> None:
     assert profile.gemm
     assert profile.call is not None
     assert priced(10_000, replace(CORE, kernels="c"), profile).source == "interpolated"
+
+
+def test_what_steps_go_over_says_how_warm_kernels_and_python_are() -> None:
+    x = tensor("f32", batch=2, feature=8)
+    warm = Sample("relu", "forward", "", "", Shapes((x,), (x,), {}), 2e-6, cold=8e-6)
+    large = replace(warm, op="tanh", seconds=1e-3, cold=0.0)
+    own = Own(5e-5, 1e-6, 1e-5, 7e-6, cast=1e-9, decode=2e-5)
+    known = Profile("here", samples=(warm, large), own=own)
+    assert read_profile(profile_document(known)) == known
+    few, half, many = (known.in_steps(share * COLD_BYTES, 0.5, 1000.0) for share in (0.0, 0.5, 9.0))
+    assert [each.samples[0].seconds for each in (few, half, many)] == pytest.approx([2e-6, 5e-6, 8e-6])
+    assert {each.samples[1].seconds for each in (few, half, many)} == {1e-3}
+    assert [each.own and each.own.call for each in (few, half, many)] == pytest.approx([1e-6, 6e-6, 1.1e-5])
+    assert half.own is not None
+    assert half.own.load == pytest.approx(7e-6 + 1e-5 + 1e-6)
+    assert half.in_steps(9.0 * COLD_BYTES, 1.0, 1000.0) == half, "it is that of the network by now"

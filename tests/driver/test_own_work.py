@@ -12,9 +12,9 @@ from backends.numpy_mpi.timing.steps import LOAD
 from dlc import driver
 from dlc.cli import main
 from dlc.cluster.detect import machine
-from dlc.cost.compute import COLD_BYTES, call_work
+from dlc.cost.compute import call_work
 from dlc.cost.price import default_price
-from dlc.cost.profile import Own, Profile
+from dlc.cost.profile import COLD_BYTES, Own, Profile
 from dlc.cost.profile_json import profile_document, read_profile
 from dlc.driver import Compiled, Options
 from dlc.inspect.op_times import BESIDES

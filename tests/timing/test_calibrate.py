@@ -13,7 +13,7 @@ from backends.numpy_mpi.timing.cases import call_of
 from backends.numpy_mpi.timing.steps import LOAD, Call, Step
 from dlc.calibration import measure, points
 from dlc.calibration.joined import joined
-from dlc.calibration.own_work import work_of
+from dlc.calibration.own_work import READ, work_of
 from dlc.calibration.report import report
 from dlc.calibration.speed import speed_now
 from dlc.cli import main
@@ -93,18 +93,19 @@ def test_a_kernel_in_c_that_stands_in_for_numpys_says_nothing_of_its_phases() ->
     assert known > 1.5 * taken
 
 
-def steps(calls: int, each: float) -> Step:
+def steps(calls: int, each: float, load: float = 2e-5) -> Step:
     """A step of 30 us and so many calls, each of so many seconds."""
-    made = (Call(LOAD, 2e-5, False), *(Call("relu_forward", 1e-6, False),) * (calls - 1))
+    made = (Call(LOAD, load, False), *(Call("relu_forward", 1e-6, False),) * (calls - 1))
     besides = 3e-5 + calls * each
     return Step(besides + sum(call.seconds for call in made), made, besides, 100)
 
 
 def test_the_step_itself_is_a_line_over_its_calls() -> None:
-    made = (steps(8, 1e-6), steps(44, 1e-6), steps(20, 9e-6))
+    made = (steps(8, 1e-6), steps(44, 1e-6), steps(20, 9e-6), steps(8, 1e-6, load=5e-5))
     turns = [[replace(step, besides=noise * step.besides) for step in made] for noise in (1.5, 1.0, 1.2)]
-    own = work_of(turns)
-    assert (own.step, own.call, own.cold, own.load) == pytest.approx((3e-5, 1e-6, 8e-6, 1e-5))
+    own = work_of(turns, cast=1e-8)
+    assert (own.step, own.call, own.cold, own.load) == pytest.approx((1.2 * 3e-5, 1.2e-6, 1.2 * 8e-6, 1e-5))
+    assert (own.cast, own.decode) == pytest.approx((1e-8, 3e-5 - 1e-8 * READ))
     assert own.spread == pytest.approx(0.5 / 2.4)
 
 

@@ -26,8 +26,8 @@ MOST_BYTES = 2**30
 class Timing:
     """What a case took: the median of its rounds in seconds, and how far these lie apart.
 
-    `spread` is half of the distance between the quartiles over the median. One thread's seconds are the processor's,
-    those of several the clock's.
+    `spread` is half of the distance between the quartiles over the median; `cold` the median of those calls that find
+    the caches as other kernels leave them. One thread's seconds are the processor's, those of several the clock's.
     """
 
     case: Case
@@ -35,6 +35,7 @@ class Timing:
     spread: float
     rounds: int
     best: float  # of all rounds: what it takes where nothing else runs
+    cold: float = 0.0
 
 
 def time_kernels(cases: Sequence[Case], threads: int = 1, *, rounds: int = 9, seconds: float = 1.0) -> Iterator[Timing]:
@@ -50,8 +51,9 @@ def time_kernels(cases: Sequence[Case], threads: int = 1, *, rounds: int = 9, se
         with tempfile.TemporaryDirectory(prefix="dlc-timing-") as folder:
             _write(group, Path(folder))
             found = _rounds(Path(folder), threads, rounds, seconds)
-        for case, taken in zip(group, zip(*found, strict=True), strict=True):
-            yield Timing(case, median(taken), _spread(taken), len(taken), min(taken))
+        for case, pairs in zip(group, zip(*found, strict=True), strict=True):
+            taken, first = zip(*pairs, strict=True)
+            yield Timing(case, median(taken), _spread(taken), len(taken), min(taken), median(first))
 
 
 def _family(case: Case) -> tuple[str, str]:
@@ -81,8 +83,10 @@ def _write(cases: Sequence[Case], folder: Path) -> None:
         path.write_bytes(content)
 
 
-def _rounds(folder: Path, threads: int, rounds: int, seconds: float) -> list[list[float]]:
-    """What each call took in each round; RuntimeError with the last line that a process that failed wrote."""
+def _rounds(folder: Path, threads: int, rounds: int, seconds: float) -> list[list[tuple[float, float]]]:
+    """What each call took in each round, and the first one of it; RuntimeError with what a process that failed
+    wrote last.
+    """
     worker = Path(__file__).with_name("worker.py")
     command = [sys.executable, "-I", str(worker), str(folder), str(threads), str(rounds), str(seconds)]
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}

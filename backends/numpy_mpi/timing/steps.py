@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from backends.numpy_mpi.timing.inside import LOAD, Call
+from backends.numpy_mpi.timing.inside import FIRST, LOAD, Call
 from backends.numpy_mpi.timing.process import THREADS
 
 __all__ = ["LOAD", "Call", "Step", "time_step"]
 
-WARM = 3
+WARM = FIRST
 """First steps that do not count."""
 
 
