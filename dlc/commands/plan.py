@@ -86,6 +86,7 @@ def background(compiled: driver.Compiled) -> Background:
     from dlc.cost.price import default_price
     from dlc.inspect.background import Background
     from dlc.inspect.communication import exchanges
+    from dlc.inspect.in_place import takeovers
 
     context, program = compiled.context, compiled.program
     price = default_price(program, context.cluster, context.profile)
@@ -97,6 +98,7 @@ def background(compiled: driver.Compiled) -> Background:
         None if compiled.planned is None else compiled.planned.record,
         chains_of(compiled),
         compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
+        takeovers=takeovers(program),
     )
 
 

@@ -2,7 +2,8 @@
 
 Weights, statistics, states and constants live throughout. Everything else lives from its first use to its last, each
 microbatch's copy by itself; what a non-blocking instruction holds is in use up to its Wait; a workspace lives while its
-kernel runs. What lies in an arena counts by itself, and, where no segment leaves it to another, within each alone.
+kernel runs. Where a result takes the place of an operand, that ends one instruction sooner. What lies in an arena
+counts by itself, and, where no segment leaves it to another, within each alone.
 Emitted programs allocate every storage once, so that they take `Storage.allocated`, whatever is live.
 
 Time and space grow with rows of the schedule plus instructions of segments, not with their product: microbatches that
@@ -184,6 +185,7 @@ class _Lives:
         own = dict[str, tuple[int, int]]()
         for step, instruction in enumerate(segment.instructions):
             held = tuple(dict.fromkeys(self.storage.content(name) for name in touched(instruction)))
+            left = {operand for operand, _ in self.storage.taken_over(instruction)}
             if isinstance(instruction, Wait):
                 if instruction.name not in opens:
                     closes.append((step, instruction.name))
@@ -195,7 +197,8 @@ class _Lives:
                     scratch.append((step, step, storage))
                 else:
                     found = own if storage in self.own else spans
-                    found[storage] = (found[storage][0] if storage in found else step, step)
+                    last = step - 1 if storage in left else step  # from here on the bytes are those of a result
+                    found[storage] = (found[storage][0] if storage in found else step, last)
         scratch += [(first, last, storage) for storage, (first, last) in own.items()]
         return _Use(spans, tuple(scratch), tuple(closes), opens)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dlc.inspect.communication import Exchange
 from dlc.inspect.fusions import Chain
+from dlc.inspect.in_place import Takeover
 
 if TYPE_CHECKING:
     from dlc.cluster.topology import Cluster
@@ -28,3 +29,4 @@ class Background:
     record: Record | None = None
     chains: tuple[Chain, ...] = ()
     compiler: bool = True
+    takeovers: tuple[Takeover, ...] = ()

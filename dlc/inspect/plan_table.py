@@ -23,6 +23,7 @@ from dlc.inspect.decisions import (
 )
 from dlc.inspect.folding import Fold, folded, ranges
 from dlc.inspect.fusions import chains_text
+from dlc.inspect.in_place import takeovers_line
 from dlc.inspect.plan_document import plan_document, ratio, reaches
 from dlc.inspect.stages import stages_text
 from dlc.inspect.tables import percent, table
@@ -113,6 +114,8 @@ def _memory(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:
         return
     share = percent(peak / known.limit)
     yield "memory", f"{format_bytes(peak)} at the peak of a rank, {share} of {format_bytes(known.limit)}"
+    if known.takeovers:
+        yield "in place", takeovers_line(known.takeovers)
 
 
 def _kernels(plan: Plan, known: Background | None) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
+from dlc.ir.in_place import in_place, kernel_of
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import INNER, Collective, Compute, Instruction, Role, Row, Wait
@@ -100,10 +101,14 @@ class Use(NamedTuple):
         """Whether both have a byte in common, where they are in the same slot."""
         return self.storage == other.storage and self.start < other.stop and other.start < self.stop
 
+    def same(self, other: Use) -> bool:
+        """Whether both have just the same bytes."""
+        return (self.storage, self.start, self.stop) == (other.storage, other.start, other.stop)
+
 
 class Act(NamedTuple):
     """An instruction with the buffers that it touches; of a kernel also which it may see only summed, and pairs of
-    them that share bytes and must not."""
+    them that share bytes and must not: a result may have just those of an operand where its kernel allows it."""
 
     made: Instruction
     title: str
@@ -166,6 +171,9 @@ class Facts:
         every, filled = (*read, *written, *scratch), (*written, *scratch)
         shared = [(one, other) for one, other in combinations(filled, 2) if one.overlaps(other)]
         shared += [(one, other) for one in filled for other in read if one is not other and one.overlaps(other)]
+        if shared:
+            fine = set(in_place(kernel_of(*made.kernel[:2]), (*made.inputs, *made.outputs)))
+            shared = [(one, other) for one, other in shared if not ((other.name, one.name) in fine and one.same(other))]
         storages, wants = frozenset([use.storage for use in every]), tuple(self._wants_sums(made, read))
         return Act(made, title(made), False, read, written, every, storages, scratch, wants, tuple(shared))
 
@@ -351,6 +359,10 @@ class _Walk:
     def _read(self, row: Row, act: Act, use: Use) -> None:
         held, written = self._track(row, use).at(use)
         if held is not None and held.content != use.content:
+            if not use.kept and written and held.content != f"{use.content}{SOME}":
+                sentence = f"`{act.title}` reads `{use.name}`, where `{held.content}` lies by now"
+                self._problem("unwritten", act, use.name, sentence)
+                return
             held, written = None, False
         if not use.kept:
             if not written:

@@ -6,8 +6,9 @@ functions of a stage tell themselves which arrays they name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class Life:
     size: int
     instants: tuple[tuple[int, int], ...]
     window: str = ""
+
+
+Takeover = tuple[int, str, str]
+"""At this instant a call reads the second array for the last time, if nobody names it later, and may leave the third
+one, of the same size and type, where that lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +59,7 @@ class Times:
         `passing`, from the first function of a step to the last; in inference always so, and of those that are
         `handed_on` up to the end of all."""
         step, ways = _Way(self.training), [_Way(each) for each in self.inference]
-        begins, at = dict[str, int](), 0
-        for function, length in self.lengths.items():
-            begins[function], at = at, at + length
-        found = {}
+        begins, found = self.begins(), {}
         for name, own in uses.items():
             held = dict(own)
             for way in (*([step] if name in passing else ()), *ways):
@@ -66,6 +69,10 @@ class Times:
             spans = sorted((begins[each] + first, begins[each] + last + 1) for each, (first, last) in held.items())
             found[name] = tuple(_joined(spans))
         return found
+
+    def begins(self) -> dict[str, int]:
+        """The instant of each function's first instruction."""
+        return dict(zip(self.lengths, accumulate(self.lengths.values(), initial=0), strict=False))
 
     def _last(self, function: str) -> int:
         return self.lengths[function] - 1
@@ -117,10 +124,96 @@ def _joined(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     yield start, stop
 
 
+# --- which of them lie in place of one another ---------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Together:
+    """Arrays that have one place in turn: when any of them is in use, and the instants at which two are."""
+
+    names: list[str]
+    spans: list[Span]
+    handed: set[int]
+
+
+def together(lives: Mapping[str, Life], takeovers: Iterable[Takeover]) -> list[tuple[str, ...]]:
+    """All arrays, those together that have one place: each takes it from the one before, where that is in use for the
+    last time.
+
+    A takeover is left out where any two of the arrays that would share the place are in use at another instant. They
+    are tried in their order. Memory that ranks share is taken over by nobody.
+    """
+    groups = {name: _Together([name], [*life.instants], set()) for name, life in lives.items()}
+    at = dict[int, list[tuple[str, str]]]()
+    for instant, operand, result in takeovers:
+        at.setdefault(instant, []).append((operand, result))
+    for _, pairs in sorted(at.items()):
+        for operand, result in pairs:
+            one, other = groups[operand], groups[result]
+            if one is not other and _in_turn(lives, groups, at, (operand, result)):
+                one.handed |= other.handed | set(_common(one.spans, other.spans))
+                one.spans = [*_joined(sorted((*one.spans, *other.spans)))]
+                one.names += other.names
+                groups.update(dict.fromkeys(other.names, one))
+    return [tuple(group.names) for group in {id(group): group for group in groups.values()}.values()]
+
+
+def _in_turn(
+    lives: Mapping[str, Life],
+    groups: Mapping[str, _Together],
+    at: Mapping[int, Sequence[tuple[str, str]]],
+    pair: tuple[str, str],
+) -> bool:
+    """Whether arrays of two groups are in use together only where one takes over from another."""
+    one, other = (groups[name] for name in pair)
+    if any(lives[name].window or lives[name].size != lives[pair[0]].size for name in pair):
+        return False
+    for instant in _common(one.spans, other.spans):
+        if instant in one.handed or instant in other.handed:
+            return False
+        if not any(
+            {id(groups[operand]), id(groups[result])} == {id(one), id(other)}
+            and any(stop == instant + 1 for _, stop in lives[operand].instants)
+            and any(start == instant for start, _ in lives[result].instants)
+            for operand, result in at.get(instant, ())
+        ):
+            return False
+    return True
+
+
+def _common(one: Sequence[Span], other: Sequence[Span]) -> Iterator[int]:
+    """The instants of two lists of spans, each in order and ending before its second number, that both have."""
+    first = second = 0
+    while first < len(one) and second < len(other):
+        (a, b), (c, d) = one[first], other[second]
+        yield from range(max(a, c), min(b, d))
+        first, second = (first + 1, second) if b <= d else (first, second + 1)
+
+
 # --- where they lie ------------------------------------------------------------------------------------------------
 
 
-def placed(lives: Mapping[str, Life]) -> Placed:
+def placed(lives: Mapping[str, Life], takeovers: Iterable[Takeover] = ()) -> Placed:
+    """A place for each; one for those that take it over from each other, unless all need less without that, since they
+    are placed one by one."""
+    apart, groups = _placed(lives), together(lives, takeovers)
+    if len(groups) == len(lives):
+        return apart
+    found = _placed({names[0]: _life([lives[name] for name in names]) for names in groups})
+    if sum(found.sizes.values()) > sum(apart.sizes.values()):
+        return apart
+    return Placed(found.sizes, {name: found.places[names[0]] for names in groups for name in names})
+
+
+def _life(several: Sequence[Life]) -> Life:
+    """That of arrays that lie in one place."""
+    if len(several) == 1:
+        return several[0]
+    spans = sorted(span for life in several for span in life.instants)
+    return Life(several[0].size, tuple(_joined(spans)), several[0].window)
+
+
+def _placed(lives: Mapping[str, Life]) -> Placed:
     """A place for each: the larger first, of these those that are in use first, each in the first gap.
 
     Windows are as high as what must lie in them; nothing lies half in one. What need not lie there uses their gaps, but

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
+from dlc.ir.in_place import in_place, kernel_of
 from dlc.ir.mesh import Mesh, Placement, largest, parts
 from dlc.ir.program import (
     Buffer,
@@ -100,6 +101,16 @@ class Storage:
         while parent is not None and not self.is_arena(parent):
             name, parent = parent, self.role.buffer(parent).view_of
         return name
+
+    def taken_over(self, made: Instruction) -> Iterator[tuple[str, str]]:
+        """(operand, result): contents of a kernel's call of which the result lies in just the bytes of the operand."""
+        if not isinstance(made, Compute):
+            return
+        for names in in_place(kernel_of(*made.kernel[:2]), (*made.inputs, *made.outputs)):
+            one, other = (self.places[name] for name in names)
+            operand, result = map(self.content, names)
+            if operand != result and (one.storage, one.start, one.stop) == (other.storage, other.start, other.stop):
+                yield operand, result
 
     def bytes(self, buffer: Buffer) -> int:
         """Bytes of one copy. Workspaces are as large as the largest shard needs, whatever this rank holds."""

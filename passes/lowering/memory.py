@@ -5,6 +5,8 @@ within one segment is in use there from its first use to its last. What one segm
 activations, gradients, samples) is in use from the first that names it to the last, and so is everything in inference;
 an output of the network is up to the end of that, since it may be a view of what nothing else names.
 
+A result may take the place of an operand that nobody needs any more, where its kernel allows it (`dlc.ir.in_place`).
+
 Memory that ranks sum in together is a storage of its own for each group. What remains has an array by itself: what is
 kept from step to step, results of a step, and, where several microbatches are under way, what each has its own copy of.
 """
@@ -14,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from dlc.ir.packing import Life, Span, Times, placed
+from dlc.ir.in_place import in_place, kernel_of
+from dlc.ir.packing import Life, Span, Takeover, Times, placed
 from dlc.ir.passing import exposed, passing
 from dlc.ir.program import Buffer, Collective, Compute, Role, Segment, Wait
 from dlc.ir.storage import Storage, begins, reads, title, writes
@@ -42,11 +45,12 @@ def shared(role: Role, outputs: Iterable[str], scalars: Iterable[str]) -> Role:
     found = _Uses(role, frozenset(scalars))
     windows = found.windows()
     handed_on = {found.storage.content(name) for name in outputs if found.storage.has(name)}
-    instants = _times(role).instants(found.spans, found.passing, handed_on)
+    times = _times(role)
+    instants = times.instants(found.spans, found.passing, handed_on)
     lives = {name: Life(found.size(name), instants[name], windows.get(name, "")) for name in found.spans}
     if not lives:
         return role
-    where = placed(lives)
+    where = placed(lives, found.takeovers(times))
     storages = (
         Buffer(arena(window), tensor("u8", byte=size), "workspace") for window, size in where.sizes.items() if size
     )
@@ -103,6 +107,25 @@ class _Uses:
             for made in sums
             if isinstance(made, Collective) and (made.kind, made.algorithm) == ("allreduce", "shared")
         }
+
+    def takeovers(self, times: Times) -> Iterator[Takeover]:
+        """Where a call may leave a result in the place of an operand: both are all of a storage, of one size and
+        element type, and so is whatever else the call is given of these."""
+        begins = times.begins()
+        for segment in self.role.segments:
+            for at, made in enumerate(segment.instructions, begins[segment.name]):
+                if isinstance(made, Compute):
+                    names = (*made.inputs, *made.outputs)
+                    roots = tuple(map(self.storage.content, names))
+                    for pair in in_place(kernel_of(*made.kernel[:2]), roots):
+                        given = {name for name, root in zip(names, roots, strict=True) if root in pair}
+                        if all(root in self.spans for root in pair) and len(set(map(self._fact, (*given, *pair)))) == 1:
+                            yield at, *pair
+
+    def _fact(self, name: str) -> tuple[int, str]:
+        """Bytes and element type of a buffer."""
+        buffer = self.role.buffer(name)
+        return self.storage.bytes(buffer), buffer.type.dtype
 
     def _follow(self, segment: Segment) -> Iterator[str]:
         """Note where a segment uses storages; what is under way when it ends."""

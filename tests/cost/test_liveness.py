@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -97,6 +98,18 @@ def test_what_is_sent_is_held_until_its_wait() -> None:
         (Entry("train_step", (Row("forward", 0, 0), Row("other"), Row("sent", 0, 1))),),
     )
     assert [point.total for point in live_bytes(role, "train_step", 4)] == [16, 16, 24, 24, 16, 0]
+
+
+def test_a_place_that_is_taken_over_counts_once() -> None:
+    """x and y, 16 bytes, lie in one place, which y has from the kernel on that reads x for the last time."""
+    arena = Buffer("arena", tensor("u8", byte=32), "workspace")
+    values = tensor("f32", batch=4)
+    x, y, z = (Buffer(n, values, "activation", view_of="arena", offset=at) for n, at in (("x", 0), ("y", 0), ("z", 16)))
+    for op, most in (("relu", [16, 16, 32]), ("other", [16, 32, 32])):
+        made = (kernel("a", "", "x"), replace(kernel("b", "x", "y"), kernel=(op, "forward", "")), kernel("c", "y", "z"))
+        entry = Entry("train_step", (Row("forward"),))
+        role = Role("first", (0,), ((0, 4),), (arena, x, y, z), (Segment("forward", made),), (entry,))
+        assert [point.total for point in live_bytes(role, "train_step", 4)] == most
 
 
 def test_rows_share_their_tables() -> None:

@@ -11,6 +11,7 @@ from dlc.cluster.topology import Cluster, Device, Group, Link
 from dlc.inspect.background import Background
 from dlc.inspect.communication import Exchange
 from dlc.inspect.decisions import data_parallel, reason, splits, strategy
+from dlc.inspect.in_place import Takeover
 from dlc.inspect.plan_document import plan_document
 from dlc.inspect.plan_table import plan_text, proof
 from dlc.inspect.stages import stage_rows
@@ -111,6 +112,22 @@ def test_facts() -> None:
     assert "gap        within 0.4 % of the best" in text
     assert "memory     3 GiB at the peak of a rank, 38 % of 8 GiB" in text
     assert "9 variables of 4 kinds, 120 options, 3 of 14 strategies solved" in text
+
+
+def test_results_in_place() -> None:
+    """They are counted where there are some, and listed in the document."""
+    found = (
+        Takeover("n2.relu", "relu", "n1.conv", "n2.relu", 2**20),
+        Takeover("n4.relu", "relu", "n3.conv", "n4.relu", 2**19),
+        Takeover("n4.relu@dx", "relu dx", "n4.relu@grad", "n3.conv@grad", 2**19),
+    )
+    text = plan_text(plan(), KNOWN.request, replace(KNOWN, takeovers=found))
+    assert "in place   3 results lie where an operand did (2 relu, 1 relu dx), 1 MiB the largest" in text
+    assert "in place" not in plan_text(plan(), KNOWN.request, KNOWN)
+    listed = plan_document(plan(), KNOWN.request, replace(KNOWN, takeovers=found))["in_place"]
+    assert isinstance(listed, list)
+    assert listed[2] == {"address": "n4.relu@dx", "kernel": "relu dx", "operand": "n4.relu@grad",
+                         "result": "n3.conv@grad", "bytes": 2**19}  # fmt: skip
 
 
 @pytest.mark.parametrize(("gap", "text"), [(0.0, "proved best"), (1e-12, "proved best"), (0.004, "within 0.4 %")])

@@ -11,12 +11,15 @@ from dlc.ir.check import check
 from dlc.ir.program import (
     Buffer,
     CommunicationGroup,
+    Compute,
     Entry,
     Instruction,
     Load,
     Program,
     Receive,
+    Role,
     Row,
+    Segment,
     Send,
 )
 from dlc.ir.storage import Storage, title
@@ -300,6 +303,28 @@ def _overwritten() -> Program:
     return buffer(program, "y@grad", view_of="arena", type=tensor("f32", element=16))
 
 
+def _taken(kernel: str, then: str) -> Program:
+    """Of `x -> y -> z`, computed by this kernel, y lies where x does; z is computed from one of them."""
+    values = tensor("f32", batch=4, feature=4)
+    arena = Buffer("arena", tensor("u8", byte=192), "workspace")
+    places = {"x": 0, "y": 0, "z": 64}
+    buffers = (Buffer(name, values, "activation", view_of="arena", offset=at) for name, at in places.items())
+    made = (
+        Load(("x",)),
+        Compute("y", (kernel, "forward", ""), ("x",), ("y",)),
+        Compute("z", ("linear", "forward", ""), (then,), ("z",)),
+    )
+    role = Role(
+        "worker",
+        (0,),
+        ((0, 4),),
+        (arena, *buffers),
+        (Segment("predict", made),),
+        (Entry("predict", (Row("predict"),)),),
+    )
+    return Program("net", 4, "f32", (role,), (), (("z", "z"),))
+
+
 def _same() -> Program:
     """An op's two results are given the same bytes."""
     return buffer(SOUND, "mask", view_of="y")
@@ -411,3 +436,11 @@ def test_the_check_does_not_grow_with_the_ranks() -> None:
     """Two thousand ranks that hold as many samples are followed as one."""
     problems = check(data_parallel(2000, 20000))
     assert problems == ()
+
+
+def test_a_result_may_lie_where_an_operand_is_needed_no_more() -> None:
+    assert check(_taken("relu", "y")) == ()
+    (problem,) = check(_taken("relu", "x"))
+    assert problem.sentence == "`z` reads `x`, where `y` lies by now"
+    (problem,) = check(_taken("linear", "y"))
+    assert problem.sentence == "`y` is given `y` and `x`, which share bytes"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
+from dlc.ir.in_place import in_place, kernel_of
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.program import Buffer, Collective, Compute, Instruction, Program, Role
 from dlc.ir.storage import reads, writes
+from passes.lowering.memory import is_arena
 from tests.mutation.editing import (
     Edit,
     sites,
@@ -52,6 +55,43 @@ def shared_bytes(program: Program) -> Iterator[Edit]:
             if other is not None and known[name].view_of and other.name != name:
                 made_ = with_buffer(program, site.role, known[name], offset=other.offset)
                 yield f"{name} on {other.name} of {site.owner.name}", made_
+
+
+def hasty_takeover(program: Program) -> Iterator[Edit]:
+    """A result takes the place of an operand, as its kernel allows, while that is still to be read."""
+    yield from _over(program, lambda made, pair, later: pair in _allowed(made) and pair[0] in later)
+
+
+def unfit_takeover(program: Program) -> Iterator[Edit]:
+    """A result lies where an operand does that nobody reads any more, but that its kernel reads as it writes."""
+    yield from _over(program, lambda made, pair, later: pair not in _allowed(made) and pair[0] not in later)
+
+
+def _allowed(made: Compute) -> set[tuple[str, str]]:
+    return set(in_place(kernel_of(*made.kernel[:2]), (*made.inputs, *made.outputs)))
+
+
+def _over(program: Program, chosen: Callable[[Compute, tuple[str, str], set[str]], bool]) -> Iterator[Edit]:
+    """Results in the places of operands of their size in the memory that arrays share."""
+    for site in sites(program, Compute):
+        made = site.instruction
+        assert isinstance(made, Compute)
+        known = {buffer.name: buffer for buffer in site.owner.buffers}
+        later = _read_later(site.instructions[site.at + 1 :])
+        for name, other in product(made.outputs, made.inputs):
+            one, two = known[name], known[other]
+            alike = one.view_of == two.view_of and one.type.bytes == two.type.bytes and one.placement == two.placement
+            if alike and one.view_of and is_arena(one.view_of) and chosen(made, (other, name), later):
+                yield f"{name} on {other} of {site.owner.name}", with_buffer(program, site.role, one, offset=two.offset)
+
+
+def _read_later(following: Sequence[Instruction]) -> set[str]:
+    """The buffers that are read before they are written again."""
+    found, written = set[str](), set[str]()
+    for made in following:
+        found.update(set(reads(made)) - written)
+        written.update(writes(made))
+    return found
 
 
 def wrong_shard(program: Program) -> Iterator[Edit]:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 
 from dlc.ir.program import Program
 from tests.mutation.buffers import (
+    hasty_takeover,
     outside_its_bucket,
     same_samples,
     shared_bytes,
     turned_mesh,
+    unfit_takeover,
     wrong_outputs,
     wrong_shard,
     wrong_type,
@@ -114,7 +116,9 @@ SCHEDULES: tuple[Fault, ...] = (
     dropped_row, doubled_row, wrong_slot, wrong_microbatch, early_row, one_slot, missing_load, missing_copy,
     reversed_copy,
 )  # fmt: skip
-BUFFERS: tuple[Fault, ...] = (outside_its_bucket, shared_bytes, wrong_shard, wrong_type, wrong_outputs)
+BUFFERS: tuple[Fault, ...] = (
+    outside_its_bucket, shared_bytes, hasty_takeover, unfit_takeover, wrong_shard, wrong_type, wrong_outputs,
+)  # fmt: skip
 CASTS: tuple[Fault, ...] = (
     dropped_cast, early_cast, reversed_cast, wrong_cast, narrow_kernel, narrow_sum, narrow_copy, updated_copy,
     stale_weights, wrong_scale, not_skipped,

@@ -163,3 +163,50 @@ def test_what_functions_leave_to_others_lasts_to_the_last_of_them() -> None:
     assert sum(each.nbytes for each in memory) == 3 * 64
     for one, other in [(a.x, a.kept), (a.kept, a.late), (a.kept, g.bucket), (a.passed, g.bucket), (a.kept, a.passed)]:
         assert not np.shares_memory(one, other)
+
+
+IN_PLACE = """
+def block(x, y):
+    relu_forward(x, y)
+
+def forward(a, w, g, s, at, place):
+    linear_forward(a.image, a.first)
+    block(a.first, a.second)
+    linear_forward(a.second, a.third)
+    place.halo(a.third, a.wide, begin=True)
+    relu_forward(a.third, a.fourth)
+    place.wait(a.wide)
+    relu_forward(a.fourth, a.fifth)
+    sum_gradients(a.fourth, a.fifth, a.sixth)
+    relu_forward(a.front, a.short)
+    linear_forward(a.sixth, a.seventh)
+    relu_forward(a.seventh[1:], a.eighth[1:])
+    mul_forward(a.eighth, a.view, a.ninth)
+"""
+
+
+def test_a_result_lies_where_an_operand_is_needed_no_more() -> None:
+    """Not where it is read again, or on its way to a neighbour, or a part, or where the kernel does not allow it."""
+    scope: dict[str, object] = {}
+    kernels: dict[str, object] = {}
+    exec("def kernel(*_): pass", kernels)
+    for name in ("linear_forward", "relu_forward", "sum_gradients", "mul_forward"):
+        scope[name] = kernels["kernel"]
+    exec(IN_PLACE, scope)
+    names = ("image", "first", "second", "third", "wide", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+    table = {
+        **{name: Temporary("32") for name in names},
+        "halves": Temporary("32"),
+        "front": View("halves", "16"),
+        "short": Temporary("16"),
+        "view": View("seventh", "4 8"),
+    }
+    arrays = Arrays(table, Place(Serial(), {"data": 1}, batch=1), np.float32)
+    share({"a": arrays}, window, [scope["forward"]], ["forward"])  # type: ignore[list-item]
+    a = arrays.at(1)
+    pairs = {"first": "second", "fourth": "sixth", "eighth": "ninth"}
+    for operand, result in pairs.items():
+        assert getattr(a, operand).ctypes.data == getattr(a, result).ctypes.data
+    for one, other in [("third", "fourth"), ("fourth", "fifth"), ("image", "first"), ("seventh", "eighth")]:
+        assert not np.shares_memory(getattr(a, one), getattr(a, other)), (one, other)
+    assert not np.shares_memory(a.front, a.short)

@@ -1,6 +1,7 @@
 """Activations, element by element, in any layout; each is differentiated from its own result or from its operand.
 
 Cases are chosen by arithmetic, not by masks: copying where a mask is true takes NumPy up to a hundred times as long.
+Results may lie where operands do, as the table of runtime/in_place.py says: gradients take their slopes first.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ def leaky_relu_forward(x: Array, y: Array, *, slope: float, **_: object) -> None
 
 def leaky_relu_dx(dy: Array, y: Array, dx: Array, *, slope: float, **_: object) -> None:
     """dx = dy where y > 0, else slope·dy."""
-    if slope <= 1:
-        np.greater(y, 0, out=dx)
-        np.maximum(dx, slope, out=dx)
-    else:
-        np.less_equal(y, 0, out=dx)
-        np.multiply(dx, slope, out=dx)
-        np.maximum(dx, 1, out=dx)
-    np.multiply(dx, dy, out=dx)
+    for dy_, y_, dx_ in blocks(dy, y, dx):
+        times = np.empty_like(dx_)
+        if slope <= 1:
+            np.greater(y_, 0, out=times)
+            np.maximum(times, slope, out=times)
+        else:
+            np.less_equal(y_, 0, out=times)
+            np.multiply(times, slope, out=times)
+            np.maximum(times, 1, out=times)
+        np.multiply(times, dy_, out=dx_)
 
 
 def elu_forward(x: Array, y: Array, *, alpha: float, **_: object) -> None:
@@ -58,11 +61,11 @@ def elu_forward(x: Array, y: Array, *, alpha: float, **_: object) -> None:
 def elu_dx(dy: Array, y: Array, dx: Array, *, alpha: float, **_: object) -> None:
     """dx = dy where y > 0, else dy·(y + alpha)."""
     for dy_, y_, dx_ in blocks(dy, y, dx):
-        np.minimum(y_, 0, out=dx_)
-        np.add(dx_, alpha, out=dx_)
+        slope = np.minimum(y_, 0)
+        np.add(slope, alpha, out=slope)
         if alpha != 1:
-            np.add(dx_, np.multiply(y_ > 0, 1 - alpha, dtype=dx_.dtype), out=dx_)
-        np.multiply(dx_, dy_, out=dx_)
+            np.add(slope, np.multiply(y_ > 0, 1 - alpha, dtype=slope.dtype), out=slope)
+        np.multiply(slope, dy_, out=dx_)
 
 
 def tanh_forward(x: Array, y: Array, **_: object) -> None:
@@ -72,9 +75,10 @@ def tanh_forward(x: Array, y: Array, **_: object) -> None:
 
 def tanh_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
     """dx = dy·(1 - y²)."""
-    np.multiply(y, y, out=dx)
-    np.subtract(1, dx, out=dx)
-    np.multiply(dx, dy, out=dx)
+    for dy_, y_, dx_ in blocks(dy, y, dx):
+        slope = np.multiply(y_, y_)
+        np.subtract(1, slope, out=slope)
+        np.multiply(slope, dy_, out=dx_)
 
 
 def sigmoid_forward(x: Array, y: Array, **_: object) -> None:
@@ -88,9 +92,10 @@ def sigmoid_forward(x: Array, y: Array, **_: object) -> None:
 
 def sigmoid_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
     """dx = dy·y·(1 - y)."""
-    np.subtract(1, y, out=dx)
-    np.multiply(dx, y, out=dx)
-    np.multiply(dx, dy, out=dx)
+    for dy_, y_, dx_ in blocks(dy, y, dx):
+        slope = np.subtract(1, y_)
+        np.multiply(slope, y_, out=slope)
+        np.multiply(slope, dy_, out=dx_)
 
 
 def silu_forward(x: Array, y: Array, **_: object) -> None:
@@ -102,10 +107,11 @@ def silu_forward(x: Array, y: Array, **_: object) -> None:
 def silu_dx(dy: Array, x: Array, dx: Array, **_: object) -> None:
     """dx = dy·s·(1 + x·(1 - s)), s being the sigmoid of x."""
     for dy_, x_, dx_ in blocks(dy, x, dx):
-        sigmoid_forward(x_, dx_)
-        slope = 1 + x_ * (1 - dx_)
-        np.multiply(dx_, slope, out=dx_)
-        np.multiply(dx_, dy_, out=dx_)
+        chance = np.empty_like(x_)
+        sigmoid_forward(x_, chance)
+        slope = 1 + x_ * (1 - chance)
+        np.multiply(chance, slope, out=slope)
+        np.multiply(slope, dy_, out=dx_)
 
 
 def hard_swish_forward(x: Array, y: Array, **_: object) -> None:
@@ -119,12 +125,12 @@ def hard_swish_forward(x: Array, y: Array, **_: object) -> None:
 def hard_swish_dx(dy: Array, x: Array, dx: Array, **_: object) -> None:
     """dx = 0 where x <= -3, dy where x >= 3, else dy·(2x + 3)/6."""
     for dy_, x_, dx_ in blocks(dy, x, dx):
-        np.clip(x_, -3, 3, out=dx_)
-        np.multiply(dx_, 1 / 3, out=dx_)
-        np.add(dx_, 0.5, out=dx_)
-        np.multiply(dx_, np.abs(x_) < 3, out=dx_)
-        np.add(dx_, x_ >= 3, out=dx_)
-        np.multiply(dx_, dy_, out=dx_)
+        slope = np.clip(x_, -3, 3)
+        np.multiply(slope, 1 / 3, out=slope)
+        np.add(slope, 0.5, out=slope)
+        np.multiply(slope, np.abs(x_) < 3, out=slope)
+        np.add(slope, x_ >= 3, out=slope)
+        np.multiply(slope, dy_, out=dx_)
 
 
 def gelu_forward(x: Array, y: Array, *, approximate: Literal["none", "tanh"], **_: object) -> None:
@@ -137,9 +143,10 @@ def gelu_dx(dy: Array, x: Array, dx: Array, *, approximate: Literal["none", "tan
     """dx = dy·(Φ(x) + x·Φ'(x))."""
     for dy_, x_, dx_ in blocks(dy, x, dx):
         below = _distribution(x_, approximate)
-        np.multiply(_density(x_, below, approximate), x_, out=dx_)
-        np.add(dx_, below, out=dx_)
-        np.multiply(dx_, dy_, out=dx_)
+        slope = _density(x_, below, approximate)
+        np.multiply(slope, x_, out=slope)
+        np.add(slope, below, out=slope)
+        np.multiply(slope, dy_, out=dx_)
 
 
 CUBIC = 0.044715

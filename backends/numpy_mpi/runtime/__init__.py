@@ -78,7 +78,7 @@ arrays.py, tables.py (what a table has in its rows), spec.py ("N/data 64/model 7
     Halo(axis, results, before, after, stride=1, step=1, window=0)        rows of an axis that windows read
     Arrays(table, place, dtype, slots=1).at(samples, slot=0) -> namespace
 
-memory.py, packing.py
+memory.py, packing.py, in_place.py
     share({"a": arrays, "g": arrays}, window, functions, training, inference, outputs)    memory of what is not kept
 
 place.py, exchange.py, by_rows.py, sums.py, traffic.py (programs on a mesh)

@@ -119,7 +119,7 @@ class Arrays:
     def asked(self) -> dict[str, Asked]:
         """What shares memory, and so has it from `take` on."""
         return {
-            name: Asked(-(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT, passing, shared)
+            name: Asked(-(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT, passing, shared, (size, dtype.str))
             for name, (size, dtype, passing, shared) in self._asked.items()
         }
 
@@ -140,16 +140,17 @@ class Arrays:
                 for part, elements, dtype in row.sizes():
                     yield f"{name} {part}", (elements, self._type(dtype or None), False, "")
 
-    def stand_ins(self, array: Callable[[str], Any]) -> Namespace:
-        """What stands for the arrays while functions tell when they use them."""
+    def stand_ins(self, array: Callable[[str, bool], Any]) -> Namespace:
+        """What stands for the arrays while functions tell when they use them: `array` is told which memory each lies
+        in, and whether it is all of that."""
         made: dict[str, Any] = {}
         for name in self._table:
             root = self.root(name)
             row = self._table[root]
             if isinstance(row, Scratch):
-                made[name] = _rooms(row, lambda part, name=name: array(f"{name} {part}"))  # type: ignore[misc]
+                made[name] = _rooms(row, lambda part, name=name: array(f"{name} {part}", True))  # type: ignore[misc]
             else:
-                made[name] = array(root)
+                made[name] = array(root, self._whole(name))
         return nested(self._together(made))
 
     def root(self, name: str) -> str:
@@ -159,14 +160,23 @@ class Arrays:
             name, row = row.of, self._table[row.of]
         return name
 
+    def _whole(self, name: str) -> bool:
+        """Whether an array is all of the memory that it lies in, in its element type."""
+        row = self._table[name]
+        if not isinstance(row, View):
+            return not isinstance(row, Part | Member)
+        size, dtype, *_ = self._asked.get(self.root(name), (-1, self._dtype))
+        same = row.offset == 0 and (row.dtype is None or self._type(row.dtype) == dtype)
+        return same and size == self._largest(row) and (row.of not in self._table or self._whole(row.of))
+
     def _type(self, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         return self._dtype if dtype is None else np.dtype(dtype)
 
-    def _elements(self, row: Array | Temporary | Saved | Member, number: int) -> int:
+    def _elements(self, row: Array | Temporary | Saved | Member | View, number: int) -> int:
         grid = self._where.grid
         return prod(grid.shape(self._spec(row), number, grid.batch))
 
-    def _largest(self, row: Temporary | Saved | Member) -> int:
+    def _largest(self, row: Temporary | Saved | Member | View) -> int:
         """The elements on the rank that has most of them, so that all ranks lay out their memory alike."""
         return max(self._elements(row, number) for number in range(self._where.grid.size))
 

@@ -1,7 +1,8 @@
 """Memory that arrays share: each has it while it is in use, from the first to the last call that names it.
 
 That is within a function, or, for what functions leave to others, within a step; in inference it is from function to
-function. An output of the network stays up to the end, since it is handed on.
+function. An output of the network stays up to the end, since it is handed on. A result may take the place of an operand
+that is in use for the last time, where the kernel allows it (in_place.py).
 
 Which calls name an array, the functions of a stage tell themselves: they are run once with stand-ins, for arrays and
 for kernels, that do nothing but take notes. dlc places the arrays of its plan by the same rule (packing.py).
@@ -17,20 +18,26 @@ import numpy as np
 import numpy.typing as npt
 
 from . import device
-from .packing import Life, Span, Times, placed
+from .in_place import in_place
+from .packing import Life, Span, Takeover, Times, placed
 
 Calls = list[tuple[str, ...]]
 """The arrays that a function's calls name, call by call."""
+
+Pairs = list[tuple[int, str, str]]
+"""The number of a call, an operand of it, and a result that may lie where that does."""
 
 Function = Callable[..., None]
 
 
 class Asked(NamedTuple):
-    """Memory that is asked for: bytes, whether from function to function, the mesh axes along which ranks share it."""
+    """Memory that is asked for: bytes, whether from function to function, the mesh axes along which ranks share it; for
+    so many elements of a type."""
 
     bytes: int
     passing: bool = False
     shared: str = ""
+    elements: tuple[int, str] = (0, "")
 
 
 class Holder(Protocol):
@@ -42,8 +49,8 @@ class Holder(Protocol):
     def take(self, name: str, memory: npt.NDArray[np.uint8]) -> None:
         """The memory of an array."""
 
-    def stand_ins(self, array: Callable[[str], Any]) -> Any:
-        """The namespace with what `array` makes of the names of arrays in their places."""
+    def stand_ins(self, array: Callable[[str, bool], Any]) -> Any:
+        """The namespace with what `array` makes of the names of arrays, and of whether all of each is meant."""
 
 
 Window = Callable[[str, int, str], npt.NDArray[np.uint8]]
@@ -65,9 +72,9 @@ def share(
     """
     asked = {f"{space}.{name}": each for space, held in holders.items() for name, each in held.asked().items()}
     uses: dict[str, dict[str, Span]] = {}
-    lengths = dict[str, int]()
+    lengths, pairs = dict[str, int](), dict[str, Pairs]()
     for function in functions:
-        calls = _rehearsed(function, holders)
+        calls, pairs[function.__name__] = _rehearsed(function, holders)
         lengths[function.__name__] = len(calls)
         for at, names in enumerate(calls):
             for name in asked.keys() & names:
@@ -76,7 +83,8 @@ def share(
     passing = {name for name, each in asked.items() if each.passing}
     times = Times(lengths, training, inference)
     instants = times.instants(uses, passing, {f"a.{name}" for name in outputs})
-    found = placed({name: Life(each.bytes, instants.get(name, ()), each.shared) for name, each in asked.items()})
+    lives = {name: Life(each.bytes, instants.get(name, ()), each.shared) for name, each in asked.items()}
+    found = placed(lives, _takeovers(times, pairs, asked))
     memories = {
         over: window("arrays", size, over) if over else device.zeros(size, np.uint8)
         for over, size in found.sizes.items()
@@ -85,6 +93,16 @@ def share(
         space, _, array = name.partition(".")
         holders[space].take(array, memories[over][start : start + asked[name].bytes])
     return list(memories.values())
+
+
+def _takeovers(times: Times, pairs: Mapping[str, Pairs], asked: Mapping[str, Asked]) -> Iterator[Takeover]:
+    """Where calls may leave results in the place of operands: of as many elements of one type."""
+    begins = times.begins()
+    for function, found in pairs.items():
+        for at, operand, result in found:
+            known = asked.get(operand), asked.get(result)
+            if operand != result and known[0] and known[1] and known[0].elements == known[1].elements:
+                yield begins[function] + at, operand, result
 
 
 # --- stand-ins -----------------------------------------------------------------------------------------------------
@@ -110,10 +128,14 @@ class Nothing:
 
 
 class Named(Nothing):
-    """Stands for an array; what it is a part of bears the name, too. `calls` is where it notes that it is used."""
+    """Stands for an array; what it is a part of bears the name, too. `calls` is where it notes that it is used, `whole`
+    says that all of what bears the name is meant."""
 
-    def __init__(self, name: str, calls: Calls) -> None:
-        self.name, self.calls = name, calls
+    def __init__(self, name: str, calls: Calls, whole: bool = True) -> None:
+        self.name, self.calls, self.whole = name, calls, whole
+
+    def __getitem__(self, place: Any) -> Named:
+        return Named(self.name, self.calls, whole=False)
 
     def __setitem__(self, place: Any, value: Any) -> None:
         self.calls.append(_names((self, value)))
@@ -171,35 +193,41 @@ def _names(values: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rehearsed(function: Function, holders: Mapping[str, Holder]) -> Calls:
-    """The arrays that a function's calls name, call by call."""
-    calls: Calls = []
+def _rehearsed(function: Function, holders: Mapping[str, Holder]) -> tuple[Calls, Pairs]:
+    """The arrays that a function's calls name, call by call, and which of these may lie where others do."""
+    calls, pairs = Calls(), Pairs()
     spaces = {
-        space: held.stand_ins(lambda name, space=space: Named(f"{space}.{name}", calls))  # type: ignore[misc]
+        space: held.stand_ins(lambda name, whole, space=space: Named(f"{space}.{name}", calls, whole))  # type: ignore[misc]
         for space, held in holders.items()
     }
-    scope = _scope(function, calls)
+    scope = _scope(function, calls, pairs)
     a, g = (spaces.get(space, NOTHING) for space in "ag")
     scope[function.__name__](a, NOTHING, g, NOTHING, NOTHING, _Place(calls))
-    return calls
+    return calls, pairs
 
 
-def _scope(function: Any, calls: Calls) -> dict[str, Any]:
+def _scope(function: Any, calls: Calls, pairs: Pairs) -> dict[str, Any]:
     """The names that a function knows: its own module's functions as they are, those of others as stand-ins."""
     known = function.__globals__
     scope: dict[str, Any] = dict(known)
 
-    def note(*arguments: Any, **keywords: Any) -> Any:
-        calls.append(_names((arguments, keywords)))
-        return NOTHING
+    def noting(kernel: str) -> Function:
+        def note(*arguments: Any, **keywords: Any) -> Any:
+            given = [each.name if isinstance(each, Named) else "" for each in arguments]
+            parts = {"", *(each.name for each in arguments if isinstance(each, Named) and not each.whole)}
+            pairs.extend((len(calls), *pair) for pair in in_place(kernel, given) if not parts.intersection(pair))
+            calls.append(_names((arguments, keywords)))
+            return NOTHING
 
-    def stand_in(value: Any) -> Any:
-        return note if isinstance(value, FunctionType) and value.__globals__ is not known else value
+        return note
+
+    def stand_in(name: str, value: Any) -> Any:
+        return noting(name) if isinstance(value, FunctionType) and value.__globals__ is not known else value
 
     for name, value in known.items():
-        scope[name] = stand_in(value)
+        scope[name] = stand_in(name, value)
         if isinstance(value, FunctionType) and value.__globals__ is known:
-            usual = tuple(stand_in(each) for each in value.__defaults__ or ())
+            usual = tuple(stand_in(getattr(each, "__name__", ""), each) for each in value.__defaults__ or ())
             scope[name] = FunctionType(value.__code__, scope, name, usual, value.__closure__)
             scope[name].__kwdefaults__ = value.__kwdefaults__
     return scope

@@ -1,0 +1,1 @@
+../../../dlc/ir/in_place.py
