@@ -20,6 +20,9 @@ from .target import WIDTHS, Target, tiles
 BLOCK_BYTES = 1024 * 1024
 """What V and M of a block of tiles may take: the second-level cache."""
 
+CACHE_LINE = 64
+"""Bytes of a line of the caches."""
+
 LEAST_TILES = 56
 """Tiles in a block, at the least: U is read anew for each block."""
 
@@ -129,6 +132,14 @@ def line(what: str, m: int, values: dict[str, object]) -> str:
     return fill(LINE, what=what, ins=ins, outs=outs, steps=indented(LINES[m][what]), **values)
 
 
+def apart(plane: int, dtype: str) -> int:
+    """From one position to the next, where each has so many elements.
+
+    A line of the caches is between them: behind whole pages all positions of a tile would have one place in a cache.
+    """
+    return plane + CACHE_LINE // WIDTHS[dtype]
+
+
 @dataclass(frozen=True, slots=True)
 class _Winograd:
     conv: Conv
@@ -173,7 +184,7 @@ class _Winograd:
     def filters(self) -> int:
         """Elements of U, and behind it of the bias and of zeros that stand for what is beyond the image."""
         c, k = self.channels
-        return self.positions * c * self.filled(k) + self.bias * self.filled(k) + self.filled(c)
+        return self.positions * apart(c * self.filled(k), self.conv.dtype) + self.bias * self.filled(k) + self.filled(c)
 
     def block(self, pixels: int) -> int:
         """Tiles of a block: whole ones of the products."""
@@ -193,6 +204,7 @@ class _Winograd:
         vectors = self.filled(k) // self.lanes
         pixels, width = tile or tiles(self.target, vectors, 10**6)[0]
         width, block = min(width, vectors), self.block(pixels)
+        plane, result_plane = (apart(block * self.pitch(channels), self.conv.dtype) for channels in (c, k))
         padded, zeros = self.filled(k), self.filters - self.filled(c)
         values: dict[str, object] = {
             "name": self.name, "dtype": self.conv.dtype, "lanes": self.lanes, "m": self.m, "alpha": self.m + 2,
@@ -201,7 +213,9 @@ class _Winograd:
             "result_width": self.widths[1], "tiles_x": -(-self.widths[1] // self.m), "block": block, "pixels": pixels,
             "step": self.pitch(c), "result_step": self.pitch(k), "zeros": zeros, "filled_c": self.filled(c),
             "begin_bias": zeros - padded, "begin_data": self.filters,
-            "begin_product": self.filters + self.positions * block * self.pitch(c),
+            "begin_product": self.filters + self.positions * plane,
+            "plane": plane, "place": "tile * $step + c", "order": "[position][tile][channel]",
+            "result_plane": result_plane, "filter_plane": apart(c * padded, self.conv.dtype),
             "left": 2 - self.conv.pad[1][0] if self.backward else self.conv.pad[1][0],
             "load": "*(const ${dtype}u *)(at[a][b] + c)" if c % self.lanes == 0
             else "${dtype}_load(at[a][b] + c, $c - c)",
@@ -237,7 +251,7 @@ class _Winograd:
         )
         total = values["begin_product"]
         assert isinstance(total, int)
-        size = total + self.positions * block * self.pitch(k)
+        size = total + self.positions * result_plane
         text = "\n".join(fill(part, **values) for part in parts)
         return CFunction(self.name, text, names, NUMBERS, lambda n, threads: size)
 
@@ -300,7 +314,7 @@ static void ${name}_square(const $dtype *taps, long apart, $dtype *restrict u)
             d[b] = t[b][a];
         ${name}_filters(d, o);
         UNROLL for (long b = 0; b < $alpha; b++)
-            *(${dtype}u *)(u + (a * $alpha + b) * $c * $padded_k) = o[b];
+            *(${dtype}u *)(u + (a * $alpha + b) * $filter_plane) = o[b];
     }
 }
 
@@ -308,7 +322,7 @@ $turned
 """
 
 TRANSFORM = """\
-/* Tiles of $ins x $ins pixels, from number `first` on, through the transform of $what: [position][tile][channel]. */
+/* Tiles of $ins x $ins pixels, from number `first` on, through the transform of $what: $order. */
 static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zeros, $dtype *restrict v,
                       long first, long count, long tiles_y, long rows, long above)
 {
@@ -334,7 +348,7 @@ static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zer
                     d[b] = t[b][a];
                 ${name}_$what(d, o);
                 UNROLL for (long b = 0; b < $alpha; b++)
-                    *(${dtype}u *)(v + ((a * $alpha + b) * $block + tile) * $step + c) = o[b];
+                    *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
             }
         }
     }
@@ -349,9 +363,9 @@ static void ${name}_M(const $dtype *restrict v, const $dtype *restrict u, $dtype
     for (long position = 0; position < $positions; position++)
         for (long k0 = 0; k0 < $padded_k; k0 += $width)
             for (long tile = 0; tile < count; tile += $pixels) {
-                const $dtype *from = v + (position * $block + tile) * $step;
-                const $dtype *w = u + (position * $padded_k + k0) * $c;
-                $dtype *to = product + (position * $block + tile) * $result_step + k0;
+                const $dtype *from = v + position * $plane + tile * $step;
+                const $dtype *w = u + position * $filter_plane + k0 * $c;
+                $dtype *to = product + position * $result_plane + tile * $result_step + k0;
                 $calls
             }
 }
@@ -369,7 +383,7 @@ static void ${name}_Y(const $dtype *restrict product, const $dtype *restrict bia
             ${dtype}v d[$alpha], t[$alpha][$m], o[$m];
             UNROLL for (long b = 0; b < $alpha; b++) {
                 UNROLL for (long a = 0; a < $alpha; a++)
-                    d[a] = *(const ${dtype}u *)(product + ((a * $alpha + b) * $block + tile) * $result_step + k);
+                    d[a] = *(const ${dtype}u *)(product + (a * $alpha + b) * $result_plane + tile * $result_step + k);
                 ${name}_output(d, t[b]);
             }
             UNROLL for (long a = 0; a < $m; a++) {

@@ -1,16 +1,18 @@
 """The weight gradient by Winograd's minimal filtering F(m×m, 3×3), in NHWC with channels in vectors.
 
 dw = Gᵀ (Σ (A dY Aᵀ)·V) G, the sum being over tiles, with the matrices of `kernels.conv_winograd`. For a block of tiles
-x goes to V [position][tile][channel] and dy to W [position][tile][filter]; their products add up in
-[position][block of vectors][channel][lane]. A thread owns sums, as in `conv_dw`.
+x goes to V and dy to W, position by position; their products add up in [position][block of vectors][channel][lane]. A
+thread owns sums, as in `conv_dw`.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .conv import Conv
 from .conv_direct import NUMBERS
-from .conv_dw import BIAS, BIAS_RESULT, TILE, parts_of
-from .conv_winograd import TRANSFORM, fits, line
+from .conv_dw import BIAS, BIAS_RESULT, parts_of
+from .conv_winograd import CACHE_LINE, TRANSFORM, apart, fits, line
 from .correlation import PAGE
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target, tiles
@@ -31,19 +33,28 @@ def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | No
     def pitch(channels: int) -> int:
         return filled(channels) + lanes * (filled(channels) * WIDTHS[conv.dtype] % PAGE == 0)
 
+    def plane(channels: int) -> int:
+        return apart(block * pitch(channels), conv.dtype)
+
     vectors, positions = filled(k) // lanes, (m + 2) ** 2
-    channels, width = tile or tiles(target, vectors, c)[0]
+    in_blocks = target.vector_bytes < CACHE_LINE
+    channels, width = tile or (_tile(target, lanes, vectors) if in_blocks else tiles(target, vectors, c)[0])
+    if in_blocks:
+        channels = 1 << min(channels, lanes).bit_length() - 1  # parts of a block
     channels, width = min(channels, c), min(width, vectors)
     block = min(BLOCK, 8 * -(-conv.outputs[0] // m) * -(-conv.outputs[1] // m))
-    sums = positions * c * filled(k)
+    sums = positions * apart(c * filled(k), conv.dtype)
     zeros = sums + filled(k) * conv.bias
     begin = zeros + max(filled(c), filled(k))
+    orders = IN_BLOCKS if in_blocks else AS_PIXELS
     values: dict[str, object] = {
         "name": name, "dtype": conv.dtype, "lanes": lanes, "m": m, "alpha": m + 2, "positions": positions, "k": k,
         "padded_k": filled(k), "width": width * lanes, "filters": k, "block": block, "channels": channels,
         "tiles_x": -(-conv.outputs[1] // m), "sums": sums, "zeros": zeros, "begin_bias": sums,
-        "zero_end": begin, "data": begin, "gradient": begin + positions * block * pitch(c), "columns": 1,
-        "stride": 1, "pitch": pitch(c), "gradient_pitch": pitch(k), "step": 0, "gradient_channels": 0,
+        "zero_end": begin, "data": begin, "gradient": begin + positions * plane(c), "c": c,
+        "pitch": lanes if in_blocks else pitch(c), "plane": plane(c), "gradient_plane": plane(k),
+        "sums_plane": sums // positions,
+        "from": orders.source, "of": orders.gradient,
         "outputs": conv.outputs[1], "dbias": f", {conv.dtype} *restrict dbias" * conv.bias,
         "bias_sums": "${name}_bias(dy, scratch + $begin_bias, n * rows_of_y * $outputs);" * conv.bias,
         "bias_result": BIAS_RESULT * conv.bias,
@@ -51,31 +62,84 @@ def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | No
     sides = [
         fill(TRANSFORM, **values | {
             "letter": letter, "what": what, "ins": ins, "c": of, "source_width": wide, "left": left, "step": pitch(of),
+            "plane": plane(of), "order": order, "place": place,
             "load": "*(const ${dtype}u *)(at[a][b] + c)" if of % lanes == 0
             else "${dtype}_load(at[a][b] + c, $c - c)",
         })
-        for letter, what, ins, of, wide, left in (
-            ("V", "data", m + 2, c, conv.width, conv.pad[1][0]),
-            ("W", "gradient", m, k, conv.outputs[1], 0),
+        for letter, what, ins, of, wide, left, (order, place) in (
+            ("V", "data", m + 2, c, conv.width, conv.pad[1][0], orders.of_source),
+            ("W", "gradient", m, k, conv.outputs[1], 0, orders.of_gradient),
         )
     ]  # fmt: skip
     sizes = [(p, v) for p in parts_of(c, channels) for v in parts_of(vectors, width)]
     calls = "".join(
-        f"if (part == {p} && width == {v * lanes})\n    ${{name}}_tile{p}x{v}(from, 0, of, 0, to, 1, count);\n"
+        f"if (part == {p} && width == {v * lanes})\n    ${{name}}_tile{p}x{v}(from, of, to, count, first == 0);\n"
         for p, v in sizes
     )
-    values["c"] = c
     parts = [
         *(line(what, m, values) for what in ("data", "gradient", "weights")),
         *sides,
         *([BIAS] if conv.bias else []),
-        *(fill(TILE, P=p, V=v, **values) for p, v in sizes),
+        *(fill(TILE, P=p, V=v, gradient_pitch=v * lanes if in_blocks else pitch(k), **values) for p, v in sizes),
         fill(MAIN, calls=indented(calls, 6), **values),
     ]
-    size = begin + positions * block * (pitch(c) + pitch(k))
+    size = begin + positions * (plane(c) + plane(k))
     text = "\n".join(fill(part, **values) for part in parts)
     return CFunction(name, text, ("dy", "x", "dweight", *(["dbias"] * conv.bias)), NUMBERS, lambda n, threads: size)
 
+
+def _tile(target: Target, lanes: int, vectors: int) -> tuple[int, int]:
+    """Half a block of channels or all of it; three vectors, or two where these leave no rest."""
+    return min(lanes, 8 if target.registers > 16 else 4), 2 if vectors % 3 and vectors % 2 == 0 else 3
+
+
+class Orders(NamedTuple):
+    """How V and W lie: what their transforms are told, (order, place), and where a tile of sums begins to read."""
+
+    of_source: tuple[str, str]
+    of_gradient: tuple[str, str]
+    source: str
+    gradient: str
+
+
+AS_PIXELS = Orders(
+    *(("[position][tile][channel]", "tile * $step + c"),) * 2,
+    "c",
+    "k0",
+)
+"""Where vectors are whole lines of the caches."""
+
+IN_BLOCKS = Orders(
+    ("[position][block of a vector][tile][channel]", "c * $block + tile * $lanes"),
+    (
+        "[position][block of filters][tile][filter]",
+        "c / $width * $width * $block + tile * least($width, $padded_k - c / $width * $width) + c % $width",
+    ),
+    "c / $lanes * $lanes * $block + c % $lanes",
+    "k0 * $block",
+)
+"""Where a tile of sums would read parts of lines, `conv_dw_packed`: each reads one run of V and one of W."""
+
+TILE = """\
+/* $P channel(s) by $V vector(s) of filters at a position, summed over the tiles of a block. */
+static void ${name}_tile${P}x${V}(const $dtype *restrict x, const $dtype *restrict dy, $dtype *restrict sums,
+                                  long count, int fresh)
+{
+    ${dtype}v a[$P][$V];
+    UNROLL for (long p = 0; p < $P; p++)
+        UNROLL for (long v = 0; v < $V; v++)
+            a[p][v] = (${dtype}v){0};
+    for (long tile = 0; tile < count; tile++, x += $pitch, dy += $gradient_pitch)
+        UNROLL for (long p = 0; p < $P; p++)
+            UNROLL for (long v = 0; v < $V; v++)
+                a[p][v] += x[p] * *(const ${dtype}u *)(dy + v * $lanes);
+    UNROLL for (long p = 0; p < $P; p++)
+        UNROLL for (long v = 0; v < $V; v++) {
+            ${dtype}u *to = (${dtype}u *)(sums + (p * $V + v) * $lanes);
+            *to = a[p][v] + (fresh ? (${dtype}v){0} : (${dtype}v)*to);
+        }
+}
+"""
 
 MAIN = """\
 /* Sums of all positions, transformed to the gradient of the weights. */
@@ -92,7 +156,7 @@ static void ${name}_G(const $dtype *restrict sums, $dtype *restrict dweight)
                 ${dtype}v d[$alpha], t[$alpha][3], o[3];
                 UNROLL for (long b = 0; b < $alpha; b++) {
                     UNROLL for (long a = 0; a < $alpha; a++)
-                        d[a] = *(const ${dtype}u *)(from + (a * $alpha + b) * $c * $padded_k);
+                        d[a] = *(const ${dtype}u *)(from + (a * $alpha + b) * $sums_plane);
                     ${name}_weights(d, t[b]);
                 }
                 UNROLL for (long a = 0; a < 3; a++) {
@@ -118,7 +182,7 @@ void $name(const $dtype *restrict dy, const $dtype *restrict x, $dtype *restrict
     #pragma omp parallel
     {
         #pragma omp for schedule(static)
-        for (long j = 0; j < $zero_end; j++)
+        for (long j = tiles > 0 ? $sums : 0; j < $zero_end; j++)  /* the first block of tiles writes the sums */
             scratch[j] = 0;
         for (long first = 0; first < tiles; first += $block) {
             const long count = least($block, tiles - first);
@@ -129,9 +193,9 @@ void $name(const $dtype *restrict dy, const $dtype *restrict x, $dtype *restrict
                 for (long k0 = 0; k0 < $padded_k; k0 += $width)
                     for (long c = 0; c < $c; c += $channels) {
                         const long width = least($width, $padded_k - k0), part = least($channels, $c - c);
-                        const $dtype *from = v + position * $block * $pitch + c;
-                        const $dtype *of = gradient + position * $block * $gradient_pitch + k0;
-                        $dtype *to = scratch + (position * $padded_k + k0) * $c + c * width;
+                        const $dtype *from = v + position * $plane + $from;
+                        const $dtype *of = gradient + position * $gradient_plane + $of;
+                        $dtype *to = scratch + position * $sums_plane + k0 * $c + c * width;
 $calls                    }
         }
         $bias_sums
