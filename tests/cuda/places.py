@@ -38,6 +38,7 @@ def _device(cp: Any) -> Any:
         copy=lambda target, source: target.set(source),
         RANK=SimpleNamespace(
             numbers=Numbers(lambda size: cp.zeros(size, "uint8"), lambda target, source: target.set(source)),
+            agreement=None,
             graphs=SimpleNamespace(aside=lambda run, *arguments, **named: run(*arguments, **named)),
         ),
     )

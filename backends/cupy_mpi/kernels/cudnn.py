@@ -94,18 +94,36 @@ class Cudnn:
         self._handle: Any = None
         self._stream: int | None = None
         self._planned: dict[Problem, Planned | None] = {}
+        self._open, self._turn = set[Problem](), self._choices.turn
 
     def prepared(self, call: Convolution) -> Callable[[], None] | None:
         """What computes a convolution, on the current stream of each time; None where cuDNN has no plan for it."""
         problem = call.problem._replace(tensor=self._tensor and call.problem.dtype == "float32")
         pointers = {number: each.data.ptr for number, each in enumerate(call.operands, 1)}
         workspace = call.workspace.data.ptr
-        if problem not in self._planned:
-            self._planned[problem] = self._plan(problem, pointers, workspace, call.workspace.nbytes)
-        planned = self._planned[problem]
-        if planned is None:
+        limit = call.workspace.nbytes
+        if self._found(problem, pointers, workspace, limit) is None:
             return None
-        return lambda: self._execute(planned.graph, planned.plan, pointers, workspace)
+
+        def run() -> None:
+            planned = self._found(problem, pointers, workspace, limit)
+            if planned is None:
+                raise RuntimeError(f"cuDNN has no plan any more for {problem}")
+            self._execute(planned.graph, planned.plan, pointers, workspace)
+
+        return run
+
+    def _found(self, problem: Problem, pointers: dict[int, int], workspace: int, limit: int) -> Planned | None:
+        """The plan of a problem: another one than before where the ranks have decided so meanwhile."""
+        if self._choices.turn != self._turn:
+            self._turn = self._choices.turn
+            self._choices.decided()
+            for each in self._open:
+                del self._planned[each]
+            self._open.clear()
+        if problem not in self._planned:
+            self._planned[problem] = self._plan(problem, pointers, workspace, limit)
+        return self._planned[problem]
 
     def _execute(self, graph: Any, index: int, pointers: dict[int, int], workspace: int) -> None:
         graph.execute_plan_at_index(pointers, workspace, index, handle=self._on_stream())
@@ -141,6 +159,9 @@ class Cudnn:
             return None
         best = min(times, key=lambda index: times[index])
         name = self._choices.keep(key, name_of(graph, best), {name_of(graph, at): times[at] for at in times})
+        if not name:  # the ranks decide later; until then all of them take the first one, whatever times they find
+            self._open.add(problem)
+            name = name_of(graph, next(iter(times)))
         best = next((index for index in times if name_of(graph, index) == name), best)
         return Planned(graph, best, name_of(graph, best))
 

@@ -105,7 +105,9 @@ class Gpu:
                 self._cublaslt = CublasLt(self._cp, self._working(), self._rounding)
             return self._cublaslt.prepared(call)
         if self._cudnn is None:
-            self._cudnn = Cudnn(self._cp, load(), bool(self._rounding), Choices(self._folder, self._name()))
+            self._cudnn = Cudnn(
+                self._cp, load(), bool(self._rounding), Choices(self._folder, self._name(), self._device.RANK.agreement)
+            )
         return self._cudnn.prepared(call)
 
     def _working(self) -> Array:

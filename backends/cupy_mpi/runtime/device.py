@@ -12,12 +12,13 @@ import sys
 import threading
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .agreement import Agreement
 from .failures import ProgramError
 from .graphs import Call, Graph, Graphs
 from .numbers import Numbers
@@ -109,6 +110,25 @@ def _take(rank: int) -> str:
     Rank.begun = True
     name = cp.cuda.runtime.getDeviceProperties(local % count)["name"].decode()
     return f"{name}, {count} of them on this node"
+
+
+# --- what ranks choose together ---------------------------------------------------------------------------------------
+
+
+def begin_choices(world: World, kept: Mapping[str, str]) -> None:
+    """All ranks tell each other what was chosen in runs before, and in the one that they go on with (`kept`)."""
+    RANK.agreement.begin(world, kept)
+
+
+def agree(world: World) -> None:
+    """All ranks decide what was left open, such as how cuDNN computes a convolution, and do so from now on."""
+    if RANK.agreement.agree(world):
+        RANK.graphs.forget()
+
+
+def choices() -> dict[str, str]:
+    """What was decided, for a checkpoint."""
+    return dict(RANK.agreement.known)
 
 
 FAILURES = {
@@ -229,7 +249,7 @@ def copy(target: Array, source: Array) -> None:
     elif id(target) in RANK.arriving and RANK.arriving[id(target)].arrive(source, cp.cuda.get_current_stream()):
         return
     elif target.flags.c_contiguous and target.shape == source.shape and target.dtype == source.dtype:
-        target.set(np.ascontiguousarray(source))
+        target.set(np.ascontiguousarray(source).reshape(source.shape))  # it gives a number an axis
     else:
         target[...] = cp.asarray(np.broadcast_to(source, target.shape))
 
@@ -282,6 +302,7 @@ class Rank(threading.local):
         self.later = LaterNumbers(self.pinned)
         self.arriving: dict[int, Arriving] = {}
         self.captures_messages, self.ranks = False, 1
+        self.agreement = Agreement()
         self.transport = "staged"
         self.nccl: Nccl | None = None
 

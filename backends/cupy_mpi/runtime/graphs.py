@@ -110,6 +110,11 @@ class Graphs:
         """Whether what is launched is captured."""
         return self._parts is not None
 
+    def forget(self) -> None:
+        """What functions launch is no longer what it was."""
+        self._runs.clear()
+        self._known.clear()
+
     def cross(self) -> None:
         """Something goes to or from the processor: no graph has that."""
         self._crossed = True

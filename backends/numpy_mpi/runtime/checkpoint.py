@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from . import device
 from .collectives import ALGORITHMS, scratch_elements
 from .data import Loader
 from .failures import ProgramError
@@ -64,6 +65,7 @@ class Checkpoints:
     _folder: Path | None = field(init=False, default=None)
     _last: int = field(init=False, default=-1)  # the step of the last whole checkpoint
     _looked: float = field(init=False, default=0.0)
+    _fresh: bool = field(init=False, default=True)  # no step of this run is done
 
     def __post_init__(self) -> None:
         options = self.options
@@ -86,6 +88,7 @@ class Checkpoints:
             begun = self._resumed() or begun
         elif self._folder is not None and steps:
             on_rank_0(self._world, self._require_empty)
+        device.begin_choices(self._world, begun.get("choices", {}))
         if self._folder is not None and begun["step"] < steps:
             self._world.position.heed(True)
         return int(begun["step"]), float("nan") if begun["loss"] is None else float(begun["loss"])
@@ -96,6 +99,9 @@ class Checkpoints:
         Suspended where the run is to end. A checkpoint that cannot be written leaves those before it as they are, and
         training goes on.
         """
+        if self._fresh:
+            self._fresh = False
+            device.agree(self._world)
         if self._folder is None:
             return
         asked = self._requested()
@@ -235,6 +241,7 @@ class Checkpoints:
     def _write(self, folder: Path, step: int, loss: float) -> str:
         """Every tensor comes to rank 0 whole, one after the other, and goes to the disk; why not, or ""."""
         self._world.at(step - 1, "writing a checkpoint")
+        device.agree(self._world)
         writing = Writing(folder, step) if self._world.rank == 0 else None
         for name, whole in self.tensors.gathered(self.tensors.names()):
             if writing is not None and whole is not None:
@@ -270,7 +277,9 @@ class Checkpoints:
 
     def _manifest(self, step: int, loss: float) -> Manifest:
         epoch, batch = divmod(step, self.loader.steps_per_epoch)
+        chosen = device.choices()
         return {
+            **({"choices": chosen} if chosen else {}),
             "step": step,
             "epoch": epoch,
             "batch": batch,  # the next one of that epoch

@@ -7,7 +7,7 @@ arrays they do through these functions, wherever arrays of the device and of the
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -32,6 +32,19 @@ def begin(rank: int, world: World | None = None) -> str:
     Without a world, all ranks are in this process.
     """
     return ""
+
+
+def begin_choices(world: World, kept: Mapping[str, str]) -> None:
+    """What was chosen in runs before is known to all ranks: processors choose nothing."""
+
+
+def agree(world: World) -> None:
+    """All ranks decide what was left open."""
+
+
+def choices() -> dict[str, str]:
+    """What was decided, for a checkpoint."""
+    return {}
 
 
 def explained(failure: BaseException) -> BaseException:
