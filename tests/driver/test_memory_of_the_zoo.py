@@ -44,7 +44,7 @@ ORDERS = (
 STEPS = (0.8, 0.5, 0.2)
 """Limits: these parts of the way from a quarter of the weights to what the fastest plan takes."""
 
-FEW = (("mlp", 1), ("mlp", 2))
+FEW = (("mlp", 2),)
 """The slice in CI: networks, and the orders by number. All: `-m slow`, an hour on two cores."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.fuzz.cases import case, faults
 
 CASES = 2000
-SLICE = 100
+SLICE = 50
 CHUNK = 50
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds on time and memory are Linux's")

@@ -15,6 +15,7 @@ from dlc.ir.graph import Attr
 from dlc.ops.conv import CONV
 from dlc.ops.operator import LAYOUTS
 from tests.kernels.calling import Known, Op, image, linear_gradient, relative_error
+from tests.slices import first
 
 ALGORITHMS = tuple(CONV_ALGORITHMS)
 WAYS = tuple((algorithm, layout) for algorithm in ALGORITHMS for layout in LAYOUTS)
@@ -82,7 +83,7 @@ def by_definition(known: Known, op: Op) -> Any:
     return y + known["bias"][:, None, None] if "bias" in known else y
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", first(4, range(10)))
 def test_results_and_gradients_of_drawn_shapes(seed: int) -> None:
     """y against the formula; gradients against central differences of one way that is legal, in float64."""
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from tests.programs.killed import PLANS, killed, subjects
 pytestmark = pytest.mark.mpi
 
 
-@pytest.mark.parametrize("plan", [PLANS[1], PLANS[3]], ids=["data", "pipeline"])
+@pytest.mark.parametrize("plan", [PLANS[3], pytest.param(PLANS[1], marks=pytest.mark.slow)], ids=["pipeline", "data"])
 def test_killed_runs_end_as_if_nobody_had_disturbed_them(plan: tuple[int, str], tmp_path: Path) -> None:
     (subject,) = subjects(tmp_path / "programs", (plan,))
     generator = random.Random(7)

@@ -16,6 +16,7 @@ import pytest
 
 from dlc.cluster.topology import Cluster
 from tests.published.predict import Network, calibrated, cluster, predict, print_table, published, slowed
+from tests.slices import first
 
 NETWORKS = {
     "InceptionV3": Network("inception_v3", (("aux", "no"),)),
@@ -87,11 +88,7 @@ def test_images_per_second_on_one_gpu(device: str, most: float, mean: float) -> 
 
 @pytest.mark.parametrize(
     ("device", "most", "mean"),
-    [
-        pytest.param("P100", 1.42, 1.07, marks=pytest.mark.slow),
-        pytest.param("K80", 1.22, 1.1, marks=pytest.mark.slow),
-        ("K80 servers", 1.27, 1.11),
-    ],
+    first(0, [("P100", 1.42, 1.07), ("K80", 1.22, 1.1), ("K80 servers", 1.27, 1.11)]),
 )
 def test_speedups(device: str, most: float, mean: float) -> None:
     lines = [
