@@ -21,8 +21,11 @@ from dlc.ops.operator import Operator, Shapes
 CALL = 3.0
 """A call of C costs so many calls of NumPy: finding what was prepared for its arrays."""
 
-VECTOR_BYTES = 64
-"""Of the vectors that shapes are padded to."""
+WIDEST = 64
+"""Bytes of the vectors that shapes are padded to, where nobody says what instructions there are."""
+
+VECTORS = (("avx512", 64), ("avx2", 32), ("neon", 16), ("asimd", 16))
+"""What names of instructions begin with, widest vectors first, and the bytes of these."""
 
 DIRECT = {"forward": 0.97, "dx": 0.92, "dw": 0.92}
 """Share of the peak that direct convolution reaches with whole vectors."""
@@ -81,21 +84,29 @@ FEW_ROWS, OF_FEW = 16, 0.5
 """With so few rows at most the weight is read once, as it lies, at this share of the peak."""
 
 
-def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str) -> tuple[Phase, ...]:
-    """The phases of one kernel, as `phases.phases` gives those of NumPy's."""
+def vector_bytes(instructions: str) -> int:
+    """Bytes of the widest vectors among instructions like `avx512` or `avx2 fma`; `WIDEST` where none is known."""
+    names = instructions.lower().split()
+    return next((width for name, width in VECTORS if any(word.startswith(name) for word in names)), WIDEST)
+
+
+def c_phases(
+    operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str, vector: int = WIDEST
+) -> tuple[Phase, ...]:
+    """The phases of one kernel with vectors of so many bytes, as `phases.phases` gives those of NumPy's."""
     if operator.name == "conv" and layout != "NCHW" and len(shapes.attrs["window"]) == 2:  # type: ignore[arg-type]
         conv, layout = conv_shape(stage, shapes), "NHWC" if layout in BLOCKED else layout
         if algorithm == "direct":
-            return tuple(_direct(stage, conv, layout))
+            return tuple(_direct(stage, conv, layout, vector))
         if algorithm == "im2col" and conv.plain:
-            return tuple(_product(stage, conv, layout))
+            return tuple(_product(stage, conv, layout, vector))
         if algorithm.startswith("winograd") and layout == "NHWC" and shapes.attrs.get("groups", 1) == 1:
-            return tuple(_winograd(stage, conv, 4 if "4" in algorithm else 2))
+            return tuple(_winograd(stage, conv, 4 if "4" in algorithm else 2, vector))
     if operator.name in FUSED:
         cost = operator.cost(stage, shapes)
         return (Phase(2.0 * cost.macs, cost.bytes, unit="register", share=FUSED[operator.name], calls=CALL),)
     if operator.name == "linear":
-        return (_linear(operator, stage, shapes),)
+        return (_linear(operator, stage, shapes, vector),)
     passes = PASSES.get((operator.name, stage))
     if passes is None:
         return phases(operator, stage, shapes, algorithm, layout)
@@ -103,7 +114,7 @@ def c_phases(operator: Operator, stage: str, shapes: Shapes, algorithm: str, lay
     return (Phase(cost.work * OPERATIONS.get(operator.name, 1.0), cost.bytes * passes, calls=CALL),)
 
 
-def _linear(operator: Operator, stage: str, shapes: Shapes) -> Phase:
+def _linear(operator: Operator, stage: str, shapes: Shapes, vector: int) -> Phase:
     """One product, the bias in the same call; columns that do not fill tiles are computed by BLAS, which pads as much.
 
     Of the weight's gradient the memory that is written is read first.
@@ -111,7 +122,7 @@ def _linear(operator: Operator, stage: str, shapes: Shapes) -> Phase:
     cost = operator.cost(stage, shapes)
     weight = shapes.outputs[0] if stage == "dw" else shapes.inputs[1]
     fan_out, fan_in = weight.shape[::-1] if "transposed" in shapes.attrs else weight.shape
-    rows, tile = cost.macs // (fan_in * fan_out), 2 * VECTOR_BYTES // DTYPE_BYTES[weight.dtype]
+    rows, tile = cost.macs // (fan_in * fan_out), 2 * vector // DTYPE_BYTES[weight.dtype]
     columns = {"forward": fan_out, "dx": fan_in, "dw": weight.shape[-1]}[stage]
     padded = 1.0 / columns * (-(-columns // tile) * tile)
     more = padded if stage == "dw" else chosen(rows <= FEW_ROWS, LINEAR / OF_FEW, padded)
@@ -119,14 +130,14 @@ def _linear(operator: Operator, stage: str, shapes: Shapes) -> Phase:
     return Phase(2.0 * cost.macs * more, moved, unit="register", share=LINEAR, calls=CALL)
 
 
-def _direct(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
+def _direct(stage: str, conv: ConvShape, layout: str, vector: int) -> Iterator[Phase]:
     """All products in one loop nest, behind it what memory brings; an image in NHWC is put in order for tiles first.
 
     There dx is computed for every pixel of x with all taps, also where these meet zeros around dy. With samples as
     vectors y and dx are sums over those taps alone that read inside the image.
     """
     size, pixels = DTYPE_BYTES[conv.dtype], conv.batch * prod(conv.x)
-    lanes = VECTOR_BYTES // size
+    lanes = vector // size
     along = conv.batch if layout == "CHWN" else (conv.channels if stage == "dx" else conv.filters) // conv.groups
     filled = -(-along // lanes) * lanes
     macs, strip = conv.macs, 0.0
@@ -155,16 +166,16 @@ def taps_inside(conv: ConvShape) -> int:
     return found
 
 
-def _product(stage: str, conv: ConvShape, layout: str) -> Iterator[Phase]:
+def _product(stage: str, conv: ConvShape, layout: str, vector: int) -> Iterator[Phase]:
     """NumPy's product of a 1x1 convolution, in one thread; few rows or columns are padded as they are here."""
-    register, memory = _direct(stage, conv, "NHWC")
+    register, memory = _direct(stage, conv, "NHWC", vector)
     yield replace(register, share=register.share * PACKED, unit="alone")
     yield memory
     if layout == "NHWC":
         yield Phase(bytes=2.0 * DTYPE_BYTES[conv.dtype] * conv.weights, run=TRANSPOSED_RUN)
 
 
-def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:
+def _winograd(stage: str, conv: ConvShape, m: int, vector: int) -> Iterator[Phase]:
     """Filters to α² positions and back from them, which go through memory; tiles, which stay in the cache; products."""
     size, alpha = DTYPE_BYTES[conv.dtype], m + 2
     pairs, tiles = conv.channels * conv.filters, tiling(stage, conv, (m, m))
@@ -179,7 +190,7 @@ def _winograd(stage: str, conv: ConvShape, m: int) -> Iterator[Phase]:
     data = 2.0 * count * (conv.channels + conv.filters) * 2 * alpha**3 / 2
     images = conv.y_values + conv.batch * conv.channels * prod(conv.x)
     yield Phase(data, size * images, unit="register", share=TRANSFORMS, calls=0)
-    lanes = VECTOR_BYTES // size
+    lanes = vector // size
     along = conv.channels if stage == "dx" else conv.filters
     filled = -(-along // lanes) * lanes
     yield Phase(2.0 * pairs // along * filled * count * alpha**2, unit="register", share=PRODUCTS[stage], calls=0)

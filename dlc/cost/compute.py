@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from dlc.cluster.topology import Device
-from dlc.cost.c_kernels import c_phases
+from dlc.cost.c_kernels import c_phases, vector_bytes
 from dlc.cost.factors import LANES, Factors, Place, fitted, place
 from dlc.cost.gpu import gpu_phases
 from dlc.cost.phases import Phase, conversion, phases
@@ -76,9 +76,9 @@ def seconds(
         if measured is not None:
             if profile.crowding(device.cores) == 1.0:
                 return measured
-            parts = kernel(operator, stage, shapes, algorithm, layout, device)
+            parts = kernel(operator, stage, shapes, algorithm, layout, device, profile)
             return replace(measured, seconds=measured.seconds * crowded(parts, element_type(shapes), device, profile))
-    parts = kernel(operator, stage, shapes, algorithm, layout, device)
+    parts = kernel(operator, stage, shapes, algorithm, layout, device, profile)
     found = summed(parts, element_type(shapes), device, profile)
     known = factors(operator.name, stage, algorithm, layout, device, profile)
     alone = figure(found, profile, known, inner_extent(shapes, layout))
@@ -97,10 +97,22 @@ def crowded(parts: tuple[Phase, ...], dtype: str, device: Device, profile: Profi
 
 
 def kernel(
-    operator: Operator, stage: str, shapes: Shapes, algorithm: str, layout: str, device: Device
+    operator: Operator,
+    stage: str,
+    shapes: Shapes,
+    algorithm: str,
+    layout: str,
+    device: Device,
+    profile: Profile | None = None,
 ) -> tuple[Phase, ...]:
-    """The phases of one pass of an op as the device's kernels compute it; ValueError where there is no such kernel."""
-    of = gpu_phases if device.kind != "cpu" else c_phases if device.kernels == "c" else phases
+    """The phases of one pass of an op as the device's kernels compute it; ValueError where there is no such kernel.
+
+    Kernels in C have vectors of the device's `isa`, or of the machine that the profile was measured on.
+    """
+    if device.kind == "cpu" and device.kernels == "c":
+        known = device.isa or ("" if profile is None else dict(profile.fingerprint).get("instructions", ""))
+        return c_phases(operator, stage, shapes, algorithm, layout, vector_bytes(known))
+    of = gpu_phases if device.kind != "cpu" else phases
     return of(operator, stage, shapes, algorithm, layout)
 
 
@@ -184,7 +196,7 @@ def _fit(sample: Sample, device: Device, profile: Profile) -> tuple[Place, float
         op = operator_of(sample.op)
         if op is None:
             return None
-        parts = kernel(op, sample.stage, sample.shapes, sample.algorithm, sample.layout, rated)
+        parts = kernel(op, sample.stage, sample.shapes, sample.algorithm, sample.layout, rated, profile)
     rated = replace(rated, cores=sample.threads) if device.kind == "cpu" else rated
     found = summed(parts, element_type(sample.shapes), rated, profile)
     return found.place(inner_extent(sample.shapes, sample.layout)), sample.seconds / found.seconds

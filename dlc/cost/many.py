@@ -33,7 +33,7 @@ def seconds_many(
     Extents of `shapes` are int64 arrays [n] or, where they are the same for all candidates, ints; n is 1 where all are.
     ValueError where the algorithm has no model.
     """
-    parts = kernel(operator, stage, shapes, algorithm, layout, device)
+    parts = kernel(operator, stage, shapes, algorithm, layout, device, profile)
     found = summed(parts, element_type(shapes), device, profile)
     known = factors(operator.name, stage, algorithm, layout, device, profile)
     total = np.zeros(candidates(shapes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from backends.numpy_mpi.c.general import GENERAL
 from benchmarks.c_kernels import LAYERS
 from dlc.cluster.topology import Device
 from dlc.cost.c_kernels import FUSED, PASSES, taps_inside
-from dlc.cost.compute import seconds
+from dlc.cost.compute import kernel, seconds
+from dlc.cost.profile import Profile
 from dlc.ir.tensor import tensor
 from dlc.ops import operator
 from dlc.ops.conv_algorithms import conv_shape
@@ -69,6 +71,26 @@ def test_direct_sums_are_chosen_before_products_of_numpy_where_they_are_faster()
             )
             assert direct < numpy
             assert row["rates"]["c direct"] > 0.95 * row["rates"]["numpy"]
+
+
+def test_vectors_are_those_of_the_device_or_of_the_machine_that_was_measured() -> None:
+    """24 filters fill vectors of 8 and are padded to 32 for those of 16, which are taken where nobody says."""
+    conv = operator("conv")
+    assert conv is not None
+    x, y = (tensor("f32", batch=1, channel=count, height=8, width=8) for count in (16, 24))
+    weight = tensor("f32", filter=24, channel=16, ky=1, kx=1)
+    attrs = {"window": (1, 1), "stride": (1, 1), "pad": ((0, 0),) * 2, "dilation": (1, 1), "groups": 1, "bias": False}
+    known = Shapes((x, weight), (y,), {**attrs, "filters": 24})  # type: ignore[dict-item]
+
+    def operations(isa: str, instructions: str = "") -> float:
+        measured = Profile("core", fingerprint=(("instructions", instructions),)) if instructions else None
+        parts = kernel(conv, "forward", known, "direct", "NHWC", replace(CORE, isa=isa), measured)
+        return sum(part.flops for part in parts)
+
+    exact = 2.0 * 8 * 8 * 16 * 24
+    assert operations("avx2") == operations("neon") == operations("", "avx2 fma") == exact
+    assert operations("") == operations("avx512") == operations("", "avx512f avx2 fma") == exact / 24 * 32
+    assert operations("avx512", "avx2 fma") == exact / 24 * 32, "what the spec says of a device comes first"
 
 
 @pytest.mark.parametrize("transposed", [False, True])
