@@ -62,7 +62,7 @@ def totals_of(setting: Setting, stages: Sequence[Stage], separate: bool) -> list
     order = {part: at for at, part in enumerate(_completion(stages, separate))}
     return sorted(
         _totals(setting, stages),
-        key=lambda total: ("@grad" not in total.value, max(order[part] for part in total.parts)),
+        key=lambda total: (not is_gradient(total), max(order[part] for part in total.parts)),
     )
 
 
@@ -161,10 +161,20 @@ def buckets_of(setting: Setting, found: Sequence[Total]) -> tuple[Bucket, ...]:
 
 
 def alike(setting: Setting, total: Total) -> tuple[object, ...]:
-    """What totals of one bucket have in common."""
+    """What totals of one bucket have in common.
+
+    Where ranks sum nothing, those of the forward pass lie apart: the loss is read when the step is over, and gradients
+    are not, so that they may lie where activations were.
+    """
     sharded = total.shard is not None
     stage = total.stage if sharded and _passes(setting) else 0
-    return total.axes, sharded, stage, setting.graph.type(total.value).dtype
+    early = not total.axes and not is_gradient(total)
+    return total.axes, sharded, stage, early, setting.graph.type(total.value).dtype
+
+
+def is_gradient(total: Total) -> bool:
+    """Whether it is that of a weight, and not the loss, a metric or an average, which the forward pass has."""
+    return "@grad" in total.value
 
 
 def _passes(setting: Setting) -> bool:

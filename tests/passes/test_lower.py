@@ -116,6 +116,19 @@ def test_one_rank_sums_nothing(compiled: CompileNetwork) -> None:
     assert collectives(job, *(segment.name for segment in role(job).segments)) == []
 
 
+def test_on_one_rank_the_loss_lies_apart_from_gradients(compiled: CompileNetwork) -> None:
+    """It is read when a step is over; they lie where activations were. Where ranks sum, one message has both."""
+    found = role(compiled(PLAIN, ranks=1))
+    loss, gradient = (found.buffer(name).view_of for name in ("loss.cross_entropy", "y.linear.weight@grad"))
+    assert loss is not None
+    assert gradient is not None
+    assert loss != gradient
+    assert found.buffer(loss).view_of is None
+    assert found.buffer(gradient).view_of == "transient"
+    summed = role(compiled(PLAIN, DATA))
+    assert summed.buffer("loss.cross_entropy").view_of == summed.buffer("y.linear.weight@grad").view_of
+
+
 def test_totals_of_an_evaluation_are_of_whole_sums(compiled: CompileNetwork) -> None:
     job = compiled(PLAIN, DATA)
     *_, last = run(job, "evaluate")

@@ -1,7 +1,7 @@
 """Activations, element by element, in any layout; each is differentiated from its own result or from its operand.
 
 Cases are chosen by arithmetic, not by masks: copying where a mask is true takes NumPy up to a hundred times as long.
-Results may lie where operands do, as the table of runtime/in_place.py says: gradients take their slopes first.
+Results may lie where operands do, as the table of runtime/in_place.py says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from .layout import Array
 
 BLOCK = 2**15
 """Elements that are worked on at a time where that takes several passes: their scratch arrays stay in the cache."""
+
+ROOM = 2**14
+"""Elements of slopes: the allocator has so many at hand."""
 
 
 def relu_forward(x: Array, y: Array, **_: object) -> None:
@@ -37,8 +40,7 @@ def leaky_relu_forward(x: Array, y: Array, *, slope: float, **_: object) -> None
 
 def leaky_relu_dx(dy: Array, y: Array, dx: Array, *, slope: float, **_: object) -> None:
     """dx = dy where y > 0, else slope·dy."""
-    for dy_, y_, dx_ in blocks(dy, y, dx):
-        times = np.empty_like(dx_)
+    for dy_, y_, dx_, times in _with_slopes(dy, y, dx):
         if slope <= 1:
             np.greater(y_, 0, out=times)
             np.maximum(times, slope, out=times)
@@ -60,8 +62,8 @@ def elu_forward(x: Array, y: Array, *, alpha: float, **_: object) -> None:
 
 def elu_dx(dy: Array, y: Array, dx: Array, *, alpha: float, **_: object) -> None:
     """dx = dy where y > 0, else dy·(y + alpha)."""
-    for dy_, y_, dx_ in blocks(dy, y, dx):
-        slope = np.minimum(y_, 0)
+    for dy_, y_, dx_, slope in _with_slopes(dy, y, dx, BLOCK):
+        np.minimum(y_, 0, out=slope)
         np.add(slope, alpha, out=slope)
         if alpha != 1:
             np.add(slope, np.multiply(y_ > 0, 1 - alpha, dtype=slope.dtype), out=slope)
@@ -75,8 +77,8 @@ def tanh_forward(x: Array, y: Array, **_: object) -> None:
 
 def tanh_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
     """dx = dy·(1 - y²)."""
-    for dy_, y_, dx_ in blocks(dy, y, dx):
-        slope = np.multiply(y_, y_)
+    for dy_, y_, dx_, slope in _with_slopes(dy, y, dx):
+        np.multiply(y_, y_, out=slope)
         np.subtract(1, slope, out=slope)
         np.multiply(slope, dy_, out=dx_)
 
@@ -92,8 +94,8 @@ def sigmoid_forward(x: Array, y: Array, **_: object) -> None:
 
 def sigmoid_dx(dy: Array, y: Array, dx: Array, **_: object) -> None:
     """dx = dy·y·(1 - y)."""
-    for dy_, y_, dx_ in blocks(dy, y, dx):
-        slope = np.subtract(1, y_)
+    for dy_, y_, dx_, slope in _with_slopes(dy, y, dx):
+        np.subtract(1, y_, out=slope)
         np.multiply(slope, y_, out=slope)
         np.multiply(slope, dy_, out=dx_)
 
@@ -106,11 +108,9 @@ def silu_forward(x: Array, y: Array, **_: object) -> None:
 
 def silu_dx(dy: Array, x: Array, dx: Array, **_: object) -> None:
     """dx = dy·s·(1 + x·(1 - s)), s being the sigmoid of x."""
-    for dy_, x_, dx_ in blocks(dy, x, dx):
-        chance = np.empty_like(x_)
-        sigmoid_forward(x_, chance)
-        slope = 1 + x_ * (1 - chance)
-        np.multiply(chance, slope, out=slope)
+    for dy_, x_, dx_, slope in _with_slopes(dy, x, dx, BLOCK):
+        sigmoid_forward(x_, slope)
+        np.multiply(slope, 1 + x_ * (1 - slope), out=slope)
         np.multiply(slope, dy_, out=dx_)
 
 
@@ -124,8 +124,8 @@ def hard_swish_forward(x: Array, y: Array, **_: object) -> None:
 
 def hard_swish_dx(dy: Array, x: Array, dx: Array, **_: object) -> None:
     """dx = 0 where x <= -3, dy where x >= 3, else dy·(2x + 3)/6."""
-    for dy_, x_, dx_ in blocks(dy, x, dx):
-        slope = np.clip(x_, -3, 3)
+    for dy_, x_, dx_, slope in _with_slopes(dy, x, dx, BLOCK):
+        np.clip(x_, -3, 3, out=slope)
         np.multiply(slope, 1 / 3, out=slope)
         np.add(slope, 0.5, out=slope)
         np.multiply(slope, np.abs(x_) < 3, out=slope)
@@ -169,8 +169,20 @@ def _density(x: Array, below: Array, approximate: str) -> Array:
     return np.multiply(found, 1 / sqrt(2 * pi), out=found)
 
 
-def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Contiguous arrays of one size, in matching stretches of at most BLOCK elements."""
-    flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, flat[0].size, BLOCK):
-        yield tuple(array[start : start + BLOCK] for array in flat)
+def _with_slopes(dy: Array, kept: Array, dx: Array, block: int = 0) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """The arrays, at most so many elements at a time where that is said, and where to work out the slope: in dx, or,
+    where that lies in the place of another, in an array that stays in the cache."""
+    if not (np.may_share_memory(dy, dx) or np.may_share_memory(kept, dx)):
+        for dy_, kept_, dx_ in blocks(dy, kept, dx, size=block) if block else ((dy, kept, dx),):
+            yield dy_, kept_, dx_, dx_
+        return
+    room = np.empty(min(dx.size, ROOM), dx.dtype)
+    for dy_, kept_, dx_ in blocks(dy, kept, dx, size=ROOM):
+        yield dy_, kept_, dx_, room[: dx_.size]
+
+
+def blocks(*arrays: Array, size: int = 0) -> Iterator[tuple[Array, ...]]:
+    """Contiguous arrays of one size, in matching stretches of at most `size` or BLOCK elements."""
+    flat, most = [array.reshape(-1) for array in arrays], size or BLOCK
+    for start in range(0, flat[0].size, most):
+        yield tuple(array[start : start + most] for array in flat)
