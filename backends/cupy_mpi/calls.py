@@ -18,7 +18,14 @@ from backends.numpy_mpi.kernels.layout import TO_LOGICAL
 from dlc.ir.program import Buffer, Compute, Role
 from dlc.ir.storage import Storage, local
 
-NUMPY_TYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u8": np.uint8}
+NUMPY_TYPES = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "i32": np.int32,
+    "u8": np.uint8,
+    "f16": np.float16,
+    "bf16": np.uint16,
+}
 
 AT_RUN_TIME = {"count": 1, "position": 0, "first": 0, "step": 0, "lr": 0.5, "key": (0, 0)}
 """What stands for values that only a run knows; no template depends on one."""

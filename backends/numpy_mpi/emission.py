@@ -10,6 +10,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Compute, Instruction, Program
 from dlc.ir.training import Training
+from dlc.ops.halves import HALVES
 
 ADD = ("sum", "add", "")
 """What adds the gradients of a microbatch to those of the microbatches before it."""
@@ -50,6 +51,9 @@ class Emission:
         """The kernel that an instruction calls; KeyError where the backend has none."""
         if accumulates(compute):
             return self.kernels[ADD]
+        if HALVES in dict(compute.attrs):
+            op, stage, algorithm = compute.kernel
+            return self.kernels[f"{op}_{HALVES}", stage, algorithm]
         return EXACT_SHARE if self.exact and self._passes_a_share(compute) else self.kernels[compute.kernel]
 
     def _passes_a_share(self, compute: Compute) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dlc.ir.program import Collective, Compute, Program
 from dlc.ir.storage import title, touched
 from dlc.ir.tensor import NARROW
+from dlc.ops.halves import HALVES, takes_halves
 from dlc.proof.state import At, State
 
 WIDE = "f32"
@@ -24,10 +25,16 @@ def has_casts(program: Program) -> bool:
 
 
 def check_kernel(state: State, at: At, made: Compute) -> None:
-    """A kernel of a program with casts touches nothing in half precision, and reads what has been rounded to it."""
+    """A kernel of a program with casts touches nothing in half precision, and reads what has been rounded to it.
+
+    Those that devices have for halves touch nothing else, but for gradients of weights.
+    """
     if made.kernel[0] in FREE:
         return
-    for name in touched(made):
+    as_they_are = HALVES in dict(made.attrs)
+    if as_they_are and not takes_halves(made, state.role.buffer):
+        state.problem("content", made, f"there is no kernel in half precision for `{title(made)}`")
+    for name in () if as_they_are else touched(made):
         type_ = state.role.buffer(name).type
         if type_.dtype in NARROW:
             sentence = f"`{title(made)}` computes with `{name}` in {type_.dtype}, not in a copy in {WIDE}"

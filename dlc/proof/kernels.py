@@ -11,6 +11,7 @@ from dlc.ir.mesh import PARTIAL, Placement
 from dlc.ir.program import Compute
 from dlc.ir.storage import title
 from dlc.ops import operator
+from dlc.ops.halves import HALVES
 from dlc.proof import by_rows, casts
 from dlc.proof.forms import LARGEST, Form, declared, place, summed
 from dlc.proof.memory import Content, unfit_for_blocks
@@ -37,7 +38,7 @@ PHASES: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 PASSES = (*FORWARD, "dx", "dw", "dt", "statistics")
 """Passes whose kernels give results; all others work in place."""
 
-FREE_ATTRS = ("key", "parts")
+FREE_ATTRS = ("key", "parts", HALVES)
 """Attributes of parts that change no result: how many runs of samples a kernel goes through, and a random stream's key,
 which is compared over all calls."""
 

@@ -165,7 +165,7 @@ class _Device:
         samples = _shards(found, mesh, stages)
         made = Role(name, ranks, samples, self.buffers.all(), tuple(self.segments), entries, mesh)
         if found.context.widens:
-            made = widened(made, self.outputs.values())
+            made = widened(made, self.outputs.values(), halves=found.context.cluster.device_of(0).kind != "cpu")
             self.outputs = {title: widened_output(made, buffer) for title, buffer in self.outputs.items()}
         return made
 

@@ -26,6 +26,7 @@ from dlc.ir.program import (
 )
 from dlc.ir.storage import reads, touched, writes
 from dlc.ir.tensor import NARROW
+from dlc.ops.halves import HALVES, takes_halves
 
 WIDE = "f32"
 COPIES = "copies"
@@ -44,9 +45,12 @@ def wide(name: str) -> str:
     return f"{name}@{WIDE}"
 
 
-def widened(role: Role, outputs: Collection[str]) -> Role:
-    """The role with casts around its kernels; an output of the network in half precision is `NAME@output` in f32."""
-    return _Widening(role, frozenset(outputs)).role_made()
+def widened(role: Role, outputs: Collection[str], halves: bool = False) -> Role:
+    """The role with casts around its kernels; an output of the network in half precision is `NAME@output` in f32.
+
+    With `halves` there are none around those that take half precision as it is (dlc/ops/halves.py).
+    """
+    return _Widening(role, frozenset(outputs), halves).role_made()
 
 
 def widened_output(role: Role, name: str) -> str:
@@ -62,6 +66,7 @@ class _Widening:
 
     role: Role
     outputs: frozenset[str]
+    halves: bool
     made: dict[str, Buffer] = field(default_factory=dict)
     masters: dict[str, str] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
@@ -140,6 +145,15 @@ class _Widening:
         narrow, results = self._narrow(made.inputs), self._narrow(made.outputs)
         for name in narrow:
             yield from self._rounded(self._root(name))
+        for name in self._narrow(made.workspaces):
+            buffer = self.role.buffer(name)
+            self.made[name] = replace(buffer, type=buffer.type.with_dtype(WIDE))
+        if self.halves and takes_halves(made, self.role.buffer) and self.sums.isdisjoint(made.outputs):
+            for name in results:
+                self.pending.pop(name, None)
+                yield from self._rounded(self._root(name))
+            yield replace(made, attrs=(*made.attrs, (HALVES, True)))
+            return
         if narrow:
             yield _cast(made.address, narrow, tuple(self._wide(name) for name in narrow))
         for name in results:
@@ -148,9 +162,6 @@ class _Widening:
                 yield from self._rounded(self._root(name))
         inputs = tuple(self._wide(name) if name in narrow else name for name in made.inputs)
         outputs = tuple(self._wide(name) if name in results else name for name in made.outputs)
-        for name in self._narrow(made.workspaces):
-            buffer = self.role.buffer(name)
-            self.made[name] = replace(buffer, type=buffer.type.with_dtype(WIDE))
         yield replace(made, inputs=inputs, outputs=outputs)
         self.pending.update(dict.fromkeys(results))
 

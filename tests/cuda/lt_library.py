@@ -94,8 +94,9 @@ class LtLibrary:
         assert c == d
         assert a["shape"] == ((k, m) if told[3] else (m, k))
         assert b["shape"] == ((n, k) if told[4] else (k, n))
-        assert len({each["kind"] for each in (a, b, c, d)}) == 1
-        assert told["compute"] in COMPUTE[d["kind"]]
+        assert a["kind"] == b["kind"]
+        assert d["kind"] in (a["kind"], 0)
+        assert told["compute"] in COMPUTE[a["kind"]]
         assert told["scale"] == (1 if d["kind"] == 1 else 0)
         if told[7] & KEPT or told[7] & SLOPE:
             assert told[11] > 0
@@ -120,7 +121,7 @@ class LtLibrary:
         self.ran.append(told | {"stream": stream.value})
         kind = NUMPY[layouts[3]["kind"]]
         left, right = (
-            values(matrix(each.value, kind, layout["leading"], *layout["shape"]))
+            values(matrix(each.value, NUMPY[layout["kind"]], layout["leading"], *layout["shape"]))
             for each, layout in ((a, layouts[0]), (b, layouts[1]))
         )
         left, right = (each.T if told[name] else each for each, name in ((left, 3), (right, 4)))

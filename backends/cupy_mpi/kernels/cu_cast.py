@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from .launch import HALVES, Array, Step, Steps, each, of_halves
-
-BRAIN = "uint16"
-"""The type of arrays of bf16."""
+from .launch import BRAIN, HALVES, Array, Step, Steps, each, of_halves
 
 
 @of_halves

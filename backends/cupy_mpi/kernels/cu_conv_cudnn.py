@@ -25,29 +25,29 @@ def conv_relu_cudnn_forward(*arrays: Array, bias: bool = False, **attrs: Any) ->
         found = _forward(arrays, attrs)
         return None if found is None else (*found, *above)
     otherwise = None if own is None else (*own, *above)
-    return _asked("forward", arrays[:-1], arrays[-1], otherwise, {**attrs, "bias": True}, relu=True)
+    return asked("forward", arrays[:-1], arrays[-1], otherwise, {**attrs, "bias": True}, relu=True)
 
 
 def conv_cudnn_dx(*arrays: Array, **attrs: Any) -> Steps | None:
     """dy, weight, then the workspace -> dx."""
     *operands, workspace = arrays
-    return _asked("dx", operands, workspace, conv_implicit_gemm_dx(*operands, **attrs), {**attrs, "bias": False})
+    return asked("dx", operands, workspace, conv_implicit_gemm_dx(*operands, **attrs), {**attrs, "bias": False})
 
 
 def conv_cudnn_dw(*arrays: Array, bias: bool = False, **attrs: Any) -> Steps | None:
     """dy, x, then the workspace -> dweight, [dbias], which a kernel of the program adds up."""
     dy, x, dweight, *rest = arrays
     added, (workspace,) = optional_bias(rest, bias), rest
-    found = _asked("dw", (dy, x, dweight), workspace, conv_implicit_gemm_dw(dy, x, dweight, **attrs), attrs)
+    found = asked("dw", (dy, x, dweight), workspace, conv_implicit_gemm_dw(dy, x, dweight, **attrs), attrs)
     return None if found is None else (*found, *conv_bias_gradient(dy, added, attrs.get("layout", "NCHW")))
 
 
 def _forward(arrays: Sequence[Array], attrs: dict[str, Any]) -> Steps | None:
     *operands, workspace = arrays
-    return _asked("forward", operands, workspace, conv_implicit_gemm_forward(*operands, **attrs), attrs)
+    return asked("forward", operands, workspace, conv_implicit_gemm_forward(*operands, **attrs), attrs)
 
 
-def _asked(
+def asked(
     stage: str,
     operands: Sequence[Array],
     workspace: Array,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cublaslt import Finished
-from .launch import Array, ByLibrary, Launch, Product, Room, Steps, each
+from .launch import Array, ByLibrary, Held, Launch, Product, Room, Steps, each
 
 CHUNK = 256
 """Rows that a block adds up."""
@@ -49,7 +49,7 @@ def finished(
     return (ByLibrary(Finished(*operands, finish, bias, kept), own),)
 
 
-def sums(dy: Array, dbias: Array) -> Steps:
+def sums(dy: Array | Held, dbias: Array) -> Steps:
     """dy summed over its rows, in chunks whose sums are added next, until there is one."""
     columns, found = dy.shape[-1], list[Launch]()
     count, values = dy.size // columns, dy

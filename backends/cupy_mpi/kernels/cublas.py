@@ -10,7 +10,7 @@ import ctypes
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from .launch import Array
+from .launch import HALVES, Array
 
 LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
 WORKSPACE = 32 * 2**20
@@ -31,7 +31,10 @@ COMPUTE = {"": 68, "f16": 74, "bf16": 75, "tf32": 77}
 """cublasComputeType_t of products of f32, by what their operands may be rounded to: nothing, or tensor cores' types.
 Sums are in f32."""
 
-R_32F, DEFAULT_ALGORITHM = 0, -1
+TYPES = {"float32": 0, "float16": 2, "uint16": 14}
+"""cudaDataType_t of arrays' elements where the function is told; bf16 lies in the 16 bits of an integer."""
+
+DEFAULT_ALGORITHM = -1
 
 NORMAL, TRANSPOSED, CONJUGATE = 0, 1, 2
 """cuBLAS's operations on an operand; the last is the transposed of the conjugate."""
@@ -66,7 +69,8 @@ class Cublas:
         """out = left · right, of matrices [m, k] and [k, n] or of stacks of as many.
 
         `conjugate` says of which operands, whose columns lie in one piece, the conjugates are meant; `given` that they
-        hold what the call was given, and not what it has computed of that.
+        hold what the call was given, and not what it has computed of that. Operands in half precision are of one type,
+        and out is, too, or it is f32; sums are in f32.
         """
         rows, columns = out.shape[-2:]
         inner, count = left.shape[-1], out.size // max(1, rows * columns)
@@ -76,7 +80,7 @@ class Cublas:
             out.fill(0)
             return
         self._on_stream()
-        name, real = FUNCTIONS[out.dtype.name]
+        name, real = FUNCTIONS["float32" if left.dtype.name in HALVES else out.dtype.name]
         one, zero = ctypes.byref(real(1)), ctypes.byref(real())
         operands = zip((right, left, out), (*conjugate[::-1], False), strict=True)
         (a, *at_a), (b, *at_b), (c, *at_c) = (_operand(array, turn) for array, turn in operands)
@@ -86,8 +90,12 @@ class Cublas:
         if name != EXTENDED:
             self._checked(name, self._handle, a, b, *extents, one, *at_a, *at_b, zero, *at_c, count)
             return
-        compute = COMPUTE[self._rounding if given or self._rounding == "tf32" else ""]
-        typed_a, typed_b, typed_c = ((at, R_32F, *apart) for at, *apart in (at_a, at_b, at_c))
+        rounded = left.dtype.name not in HALVES and (given or self._rounding == "tf32")
+        compute = COMPUTE[self._rounding if rounded else ""]
+        kinds = [TYPES[each.dtype.name] for each in (right, left, out)]
+        typed_a, typed_b, typed_c = (
+            (at, kind, *apart) for (at, *apart), kind in zip((at_a, at_b, at_c), kinds, strict=True)
+        )
         told = (one, *typed_a, *typed_b, zero, *typed_c, count, compute, DEFAULT_ALGORITHM)
         self._checked(name, self._handle, a, b, *extents, *told)
 

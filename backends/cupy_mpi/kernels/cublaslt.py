@@ -55,6 +55,8 @@ MOST_ALIGNED = 256
 class Finished(NamedTuple):
     """out = left · right, of matrices whose rows or columns lie in one piece, finished as `EPILOGUES` says.
 
+    Operands are of one type, and out is, too, or in f32 of halves.
+
     `bias` has an element a column of out; it is what sums are written to for `sums of right`, and for `sums of left`,
     an element a row. `kept` is as out.
     """
@@ -116,14 +118,14 @@ class CublasLt:
     def described(self, call: Finished) -> tuple[ctypes.c_void_p, ...]:
         """The descriptors of a product: of the operation, of A, B and C, and what is preferred. They stay."""
         (rows, columns), inner = call.out.shape, call.left.shape[1]
-        kind = TYPES[call.out.dtype.name]
+        given, kind = (TYPES[each.dtype.name] for each in (call.left, call.out))
         turned_a, leading_a, _ = order(call.right)
         turned_b, leading_b, _ = order(call.left)
         turned_c, leading_c, _ = order(call.out)
         if turned_c:
             raise ValueError("the rows of a product must lie in one piece")
         scale = kind if kind == TYPES["float64"] else TYPES["float32"]
-        compute = COMPUTE_64F if scale == TYPES["float64"] else COMPUTE[self._rounding if not kind else ""]
+        compute = COMPUTE_64F if scale == TYPES["float64"] else COMPUTE[self._rounding if not given else ""]
         operation = self._made("cublasLtMatmulDescCreate", compute, scale)
         told: list[tuple[int, Any]] = [
             (TRANSPOSED_A, ctypes.c_int32(turned_a)),
@@ -137,8 +139,8 @@ class CublasLt:
             told.append((LEADING_OF_KEPT, ctypes.c_int64(columns)))
         for name, value in told:
             self._set("cublasLtMatmulDescSetAttribute", operation, name, value)
-        a = self._matrix(kind, columns, inner, turned_a, leading_a)
-        b = self._matrix(kind, inner, rows, turned_b, leading_b)
+        a = self._matrix(given, columns, inner, turned_a, leading_a)
+        b = self._matrix(given, inner, rows, turned_b, leading_b)
         c = self._matrix(kind, columns, rows, False, leading_c)
         preference = self._made("cublasLtMatmulPreferenceCreate")
         limits = [(MOST_WORKSPACE, ctypes.c_uint64(WORKSPACE))]

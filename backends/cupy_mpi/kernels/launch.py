@@ -32,6 +32,9 @@ that a block handles one after the other; as in update.cu."""
 HALVES = ("float16", "uint16")
 """Types of arrays in half precision; NumPy has no bf16, whose bits are in the second."""
 
+BRAIN = "uint16"
+"""The type of arrays of bf16."""
+
 
 class Changing(NamedTuple):
     """Numbers that change from step to step: `of(*told, *fixed)` of what a call is told by these names.
@@ -67,6 +70,23 @@ class Room:
     """So many elements that the steps of one call work in, holding anything; the same room is the same memory."""
 
     elements: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Held(Room):
+    """A room that stands for an array of that shape in the program's type."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """As of an array."""
+        return self.elements
+
+    @property
+    def ndim(self) -> int:
+        """As of an array."""
+        return len(self.shape)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

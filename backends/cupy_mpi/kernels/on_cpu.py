@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .cublas import order, order_of_conjugate
-from .launch import Array, Changing, Kernel, Table, kernels_in
+from .launch import HALVES, Array, Changing, Kernel, Table, kernels_in
 
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fwrapv", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w")
 
@@ -88,10 +88,13 @@ class OnCpu:
     def product(
         self, left: Array, right: Array, out: Array, conjugate: tuple[bool, bool] = (False, False), given: bool = False
     ) -> None:
-        """NumPy's, of what cuBLAS takes."""
+        """NumPy's, of what cuBLAS takes; of halves in f32."""
         for each, turned in ((left, conjugate[0]), (right, conjugate[1]), (out, False)):
             (order_of_conjugate if turned else order)(each)
-        np.matmul(left.conj() if conjugate[0] else left, right.conj() if conjugate[1] else right, out=out)
+        if left.dtype.name in HALVES:
+            _round(np.matmul(_wide(left), _wide(right)), out)
+        else:
+            np.matmul(left.conj() if conjugate[0] else left, right.conj() if conjugate[1] else right, out=out)
 
     def transformer(self, lengths: tuple[int, ...], count: int, backward: bool) -> Callable[[Array, Array], None]:
         """NumPy's, in the order of cuFFT's, which spoils what it transforms back."""
@@ -125,6 +128,22 @@ class OnCpu:
     def otherwise(self, kernel: Kernel, arrays: tuple[Array | None, ...], told: dict[str, Any]) -> None:
         """On the arrays themselves: they are NumPy's."""
         kernel(*arrays, **told)
+
+
+def _wide(halves: Array) -> Array:
+    """In f32; bf16 are the upper 16 bits of it."""
+    return (
+        halves.astype(np.float32) if halves.dtype == np.float16 else (halves.astype(np.uint32) << 16).view(np.float32)
+    )
+
+
+def _round(found: Array, out: Array) -> None:
+    """To nearest, ties to even, where the result is one of halves."""
+    if out.dtype == np.uint16:
+        bits = found.view(np.uint32)
+        found = np.where(np.isnan(found), 0x7FC0, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    with np.errstate(over="ignore"):
+        out[...] = found
 
 
 def _three(extents: tuple[int, ...]) -> tuple[int, ...]:

@@ -144,6 +144,12 @@ KERNELS: Kernels = {
         for stage in ("forward", "dx")
     },
     ("conv_relu", "forward", "cudnn"): Kernel("conv_cudnn", "conv_relu_cudnn_forward"),
+    **{
+        ("conv_halves", stage, "cudnn"): Kernel("conv_halves", f"conv_cudnn_halves_{stage}")
+        for stage in ("forward", "dx")
+    },
+    **_kernels("halves", "linear_halves", "forward", "dx", "dw"),
+    **_kernels("halves", "matmul_halves", "forward", "dx"),
     **_kernels("linear_fused", "linear_relu", "forward"),
     **_kernels("linear_fused", "linear_gelu", "forward", "dx"),
     **_kernels("linear_fused", "linear_gelu_kept", "forward"),

@@ -14,12 +14,13 @@ from backends.numpy_mpi.kernels import Kernel
 from backends.numpy_mpi.text import literal
 from dlc.ir.program import BORDER, ROWS, Compute
 from dlc.ops.fusion import main_of
+from dlc.ops.halves import HALVES
 
 CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_fused", "conv_im2col", "conv_winograd")
 """The modules of kernels that are told what is not usual only."""
 
-PARTS = ("once", "averaged", "parts", "copies", ROWS, BORDER)
-"""Attributes that say how a part is computed: they are told in other ways than as they stand."""
+PARTS = ("once", "averaged", "parts", "copies", ROWS, BORDER, HALVES)
+"""Attributes that say how a part is computed, or by which kernel: they are told in other ways than as they stand."""
 
 OWN = ("copies",)
 """What each kernel is told for itself, even where all are told the same."""

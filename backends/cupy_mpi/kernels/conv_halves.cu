@@ -1,0 +1,1 @@
+// needs conv_implicit, cast
