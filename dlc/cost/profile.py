@@ -141,8 +141,11 @@ class Own:
     decode: float = 0.0
 
 
-COLD_BYTES = 2**21
-"""What drives everything else out of a core's own caches."""
+COLD_BYTES, LAST_BYTES = 2**21, 2**25
+"""What drives everything else out of a core's own caches, and out of that which it shares with others."""
+
+OWN_BYTES = 2**19
+"""Operands of a kernel that a core's own cache has room for; larger ones are found in the shared one at best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +184,16 @@ class Profile:
         is what a step leaves there. Of the arrays that samples are read into the share `stored` is stored as bytes,
         and in the mean over all so many `values`.
         """
-        share = min(1.0, moved / COLD_BYTES)
-        samples = tuple(
-            replace(each, seconds=each.seconds + share * (each.cold - each.seconds), cold=0.0) if each.cold else each
-            for each in self.samples
-        )
+        share, shared = min(1.0, moved / COLD_BYTES), min(1.0, moved / LAST_BYTES)
+
+        def found(each: Sample) -> Sample:
+            if not each.cold:
+                return each
+            bytes_ = sum(type_.bytes for type_ in (*each.shapes.inputs, *each.shapes.outputs))
+            more = (share if bytes_ <= OWN_BYTES else shared) * (each.cold - each.seconds)
+            return replace(each, seconds=each.seconds + more, cold=0.0)
+
+        samples = tuple(map(found, self.samples))
         own = self.own and replace(
             self.own,
             call=self.own.call + share * self.own.cold,

@@ -2,7 +2,7 @@
 
 FOLDER has the modules of the kernels and calls.pickle. Rounds go over all calls, so that each finds the caches as other
 kernels leave them and a busy machine slows all alike; short kernels are called several times in a round. Of those that
-work on little the first call counts by itself: it finds the caches cold, the others find what it left there. After each
+a cache has room for the first call counts by itself: it finds them cold, the others what it left there. After each
 round a line of JSON says of each call how long one took in it, and the first one. With one thread the seconds are the
 processor's, which other programs do not disturb; with more they are the clock's.
 """
@@ -30,8 +30,9 @@ MOST_CALLS = 100
 WATCHED = 200
 """Readings of the clock that tell what one takes."""
 
-LITTLE = 2**19
-"""Bytes of all arrays of a call that networks of such calls find in the cache."""
+LITTLE, MIDDLING, BRIEF = 2**19, 2**23, 2e-3
+"""Bytes of all arrays of a call that networks of such calls find in a core's own cache, or in one that cores share;
+the seconds that calls on so much take which are made once more."""
 
 
 def main() -> None:
@@ -43,8 +44,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     with np.errstate(all="ignore"):
         ready = [_prepared(call, rng) for call in calls]
-        counts = [_count(call) for call in ready]
-        warm = [sum(_bytes(spec) for spec in call[2]) <= LITTLE for call in calls]
+        found = [_count(call) for call in ready]
+        counts, sizes = [count for count, _ in found], [sum(_bytes(spec) for spec in call[2]) for call in calls]
+        warm = [size <= LITTLE or (size <= MIDDLING and each < BRIEF)
+                for size, (_, each) in zip(sizes, found, strict=True)]  # fmt: skip
         watch = min(-now() + now() for _ in range(WATCHED))
         begin, made = time.perf_counter(), 0
         while made < rounds and (made < 3 or time.perf_counter() - begin < budget):
@@ -68,12 +71,13 @@ def _prepared(call: Any, rng: np.random.Generator) -> Callable[[], None]:
     return run
 
 
-def _count(run: Callable[[], None]) -> int:
-    """How many calls a turn has."""
+def _count(run: Callable[[], None]) -> tuple[int, float]:
+    """How many calls a turn has, and about the seconds of one."""
     run()
     begin = time.perf_counter()
     run()
-    return max(1, min(MOST_CALLS, int(AT_ONCE / max(time.perf_counter() - begin, 1e-7))))
+    each = max(time.perf_counter() - begin, 1e-7)
+    return max(1, min(MOST_CALLS, int(AT_ONCE / each))), each
 
 
 def _turn(
