@@ -16,6 +16,9 @@ from dlc.ir.training import Training
 Room = Callable[[Compute, Role, str, int], int | None]
 """(call, role, element type of the program, threads) -> bytes that a kernel in C works in; None for NumPy's kernels."""
 
+FUSED_TYPES = ("f32", "f64")
+"""Element types that kernels compute with as they are."""
+
 FIRST_SCALE = 2.0**16
 """The first dynamic loss scale, as PyTorch's GradScaler has it."""
 
@@ -53,6 +56,15 @@ class Context:
         """Whether communication goes on behind computing: where devices hide some of it, or the plan says so."""
         able = any(device.overlap > 0 for device in self.cluster.devices)
         return self.request.overlap == "yes" or (self.request.overlap == "auto" and able)
+
+    def gains_by_fusion(self, kernels: str) -> bool:
+        """Whether fused kernels are faster than those they are of: in C and on devices of other kinds, not in NumPy."""
+        return kernels == "c" or self.cluster.device_of(0).kind != "cpu"
+
+    def fuses(self, kernels: str) -> bool:
+        """Whether kernels of a program are fused: where that gains, unless the plan forbids or asks for it."""
+        wanted = {"yes": True, "no": False}.get(self.request.fusion, self.gains_by_fusion(kernels))
+        return wanted and self.compute in FUSED_TYPES and not self.exact
 
     @property
     def memory(self) -> Memory:

@@ -95,19 +95,14 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
     )
 
 
-FUSED_TYPES = ("f32", "f64")
-"""Element types that kernels compute with as they are."""
-
-
 def fuses(plan: Plan, context: Context) -> bool:
-    """Whether kernels of a program are fused: as `gains` says, unless the plan forbids or asks for it."""
-    wanted = {"yes": True, "no": False}.get(context.request.fusion, gains(plan, context))
-    return wanted and context.compute in FUSED_TYPES and not context.exact
+    """Whether kernels of a program are fused."""
+    return context.fuses(plan.kernels)
 
 
 def gains(plan: Plan, context: Context) -> bool:
-    """Whether fused kernels are faster than those they are of: in C and on devices of other kinds, not in NumPy."""
-    return plan.kernels == "c" or context.cluster.device_of(0).kind != "cpu"
+    """Whether fused kernels are faster than those they are of."""
+    return context.gains_by_fusion(plan.kernels)
 
 
 def _made(outputs: Iterable[str], device: _Device, role: Role) -> Iterator[str]:

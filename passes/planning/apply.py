@@ -81,7 +81,14 @@ class _Writer:
             for name in prices.legal(kind)[stage, layout]
             if most is None or scratch_bytes(kind.operator, stage, shapes, name, layout, 1)[0] <= most
         }
-        name = min(figures, key=lambda each: figures[each].seconds)
+        local = dict(zip((*each.inputs, *each.outputs), (*shapes.inputs, *shapes.outputs), strict=True))
+
+        def taken(name: str) -> float:
+            alone = figures[name].seconds
+            fused = stage in kind.chains and parts == 1
+            return alone - float(prices.saving(kind, each, local, name, layout, alone).max()) if fused else alone
+
+        name = min(figures, key=taken)
         figure = figures[name]
         return PassPlan(stage, name, replace(figure, seconds=parts * figure.seconds) if parts > 1 else figure)
 

@@ -20,6 +20,7 @@ from passes.add_updates import weight_gradients
 from passes.differentiate import operator_of, roles
 from passes.layouts import offered
 from passes.options import Rules
+from passes.planning.chains import Chain, chains
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,7 @@ class OpKind:
     constants: tuple[str, ...]
     kept: tuple[str, ...]
     results: tuple[str, ...]
+    chains: Mapping[str, Chain] = field(default_factory=dict)  # pass -> the chain whose saving it bears
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,10 @@ class _Builder:
     edges: list[tuple[int, int, int]] = field(default_factory=list)
     crossings: dict[tuple[int, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     makers: list[int] = field(default_factory=list)  # of the homes' values
+    chains: Mapping[tuple[str, str], Chain] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chains = chains(self.graph)
 
     def build(self) -> Network:
         import numpy as np
@@ -200,7 +206,11 @@ class _Builder:
         read = tuple(role for role, name in by_role.items() if name in outputs and name in kept)
         address = node.address if node.stage == "forward" else ""
         after = tuple((each.stage, each.attrs) for each in passes[1:])
-        key = (node.op, node.stage, node.attrs, types, weights, constants, read, _ruled(self.rules, address), after)
+        borne: dict[str, Chain] = {
+            made.stage: self.chains[made.base, made.stage] for made in passes if (made.base, made.stage) in self.chains
+        }
+        ruled = _ruled(self.rules, address)
+        key = (node.op, node.stage, node.attrs, types, weights, constants, read, ruled, after, tuple(borne.items()))
         if key not in self.known:
             operator = operator_of(node)
             self.known[key] = len(self.kinds)
@@ -217,6 +227,7 @@ class _Builder:
                     constants,
                     read,
                     schema.result_roles(operator, node),
+                    borne,
                 )
             )
         return self.known[key]

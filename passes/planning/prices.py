@@ -15,15 +15,19 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
-from dlc.cost.compute import call_work, conversion_seconds, overhead
+from dlc.cost.c_kernels import CALL
+from dlc.cost.compute import call_work, conversion_seconds, overhead, summed
 from dlc.cost.many import by_layout, seconds_many
+from dlc.cost.phases import Phase
 from dlc.cost.profile import Profile
 from dlc.ir.graph import Graph
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType, tensor
+from dlc.ops import operator
+from dlc.ops.fusion import ELEMENT_RULES, UPDATE
 from dlc.ops.operator import Shapes
 from passes.options import Operation, Rules, candidates
 from passes.planning.alike import Alike, alike
-from passes.planning.network import Network, OpKind
+from passes.planning.network import Network, Operands, OpKind
 from passes.planning.partitions import Cuts, codes_of, key_of, local_extents, signature
 from passes.planning.parts import in_parts, parts_of, scratch_bytes
 from passes.planning.spent import Layouts, Spent, cheaper, distinct
@@ -42,12 +46,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prices:
-    """The price tables of a network on a device; `rows` of some axes hold their parts, then a microbatch's samples."""
+    """The price tables of a network on a device; `rows` of some axes hold their parts, then a microbatch's samples.
+
+    Where kernels are `fused`, updates by one rule are one call.
+    """
 
     network: Network
     rules: Rules
     device: Device
     profile: Profile | None
+    fused: bool = False
     rows: dict[tuple[str, ...], Integers] = field(default_factory=dict)
     known: dict[tuple[object, ...], Cuts] = field(default_factory=dict)
     spent: dict[int, Spent] = field(default_factory=dict)
@@ -189,7 +197,8 @@ class Prices:
         passes = tuple((each.node.stage, each.node.attrs, each.inputs, each.outputs) for each in kind.passes)
         types = tuple((role, type_.dtype, type_.names) for role, type_ in kind.types.items())
         legal = tuple((key, tuple(names)) for key, names in self.legal(kind).items())
-        return kind.operator.name, str(passes), types, kind.weights, kind.layouts, legal
+        borne = tuple(kind.chains.items())
+        return kind.operator.name, str(passes), types, kind.weights, kind.layouts, legal, borne
 
     def _price(self, kinds: Sequence[OpKind]) -> None:
         """Find the seconds of kinds that are alike, for all rows of all of them; once for rows that leave a rank with
@@ -229,9 +238,11 @@ class Prices:
         tables = {name: np.zeros((len(layouts), count)) for name in ("forward", "backward", "weights")}
         tables["forward"][:, ~allowed] = np.inf
         workspace = np.zeros((len(layouts), count))
+        saved = {name: np.zeros((len(layouts), count)) for name in ("forward", "backward")}
         for each in kind.passes:
             into = {"forward": "forward", "loss": "forward", "metric": "forward", "dw": "weights"}
-            table, stage = tables[into.get(each.node.stage, "backward")], each.node.stage
+            stage, whole = each.node.stage, parts == 1  # calls of parts are not fused
+            table = tables[into.get(stage, "backward")]
             shapes = Shapes(
                 tuple(in_parts(local[role], parts) for role in each.inputs),
                 tuple(in_parts(local[role], parts) for role in each.outputs),
@@ -246,6 +257,11 @@ class Prices:
                     if key not in known:
                         known[key] = parts * self._seconds(kind, stage, shapes, name, layout, count) + called
                 found = np.array([known[name, self._own(name, layout)] for name in names])
+                less = np.zeros_like(found)
+                if stage in kind.chains:
+                    for at_name, name in enumerate(names):
+                        less[at_name] = whole * self.saving(kind, each, local, name, layout, found[at_name])
+                    found = found - less
                 best = found.argmin(axis=0)
                 every, taken = self.rules.workspace is not None, set(np.unique(best).tolist())
                 scratch = np.array(
@@ -260,6 +276,8 @@ class Prices:
                     found = np.where(scratch > self.rules.workspace, np.inf, found)
                     best = found.argmin(axis=0)
                 table[at] += np.take_along_axis(found, best[None], axis=0)[0]
+                if stage in kind.chains:
+                    saved[into.get(stage, "backward")][at] += np.take_along_axis(less, best[None], axis=0)[0]
                 workspace[at] = np.maximum(workspace[at], np.take_along_axis(scratch, best[None], axis=0)[0])
         impossible = np.isinf(tables["forward"] + tables["backward"] + tables["weights"])
         for name, table in tables.items():
@@ -272,7 +290,40 @@ class Prices:
             update,
             workspace,
             np.tile(parts, (len(layouts), 1)),
+            saved["forward"],
+            saved["backward"],
         )
+
+    def saving(
+        self,
+        kind: OpKind,
+        each: Operands,
+        local: Mapping[str, TensorType],
+        algorithm: str,
+        layout: str,
+        taken: Array | float,
+    ) -> Array:
+        """Seconds that one kernel saves which does what is behind a pass as well: of traffic and calls, and no more
+        than the shorter one takes, as `dlc.cost.price` has it. 0 where there is no such kernel."""
+        import numpy as np
+
+        chain, device = kind.chains.get(each.node.stage), self.device
+        if chain is None or not self.fused or not chain.known(algorithm, layout, device.kernels == "c"):
+            return np.zeros(())
+        inner = local[each.outputs[0]]
+        phase = Phase(bytes=chain.fusion.saved * inner.bytes, calls=CALL * len(chain.others))
+        saved = np.minimum(summed((phase,), inner.dtype, device, self.profile).seconds, taken)
+        others: Array | float = 0.0
+        called = 0.0
+        for name, stage, operands in chain.others:
+            op = operator(name)
+            shapes = Shapes((inner,) * operands, (inner,), {})
+            called += call_work((operands + 1) * inner.bytes, self.profile)
+            if op is not None and op.elementwise:
+                others = others + seconds_many(op, stage, shapes, "", layout, device, self.profile)
+            elif name != "sum":
+                others = np.inf  # it takes longer than what is done element by element
+        return np.minimum(saved, others if np.any(others) else np.inf) + called
 
     def _called(self, kind: OpKind, local: Mapping[str, TensorType], roles: Iterable[str]) -> Array | float:
         """Seconds for which Python looks up what a call of an op is given."""
@@ -329,14 +380,31 @@ class Prices:
                 total += np.broadcast_to(
                     seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile), (count,)
                 )
-                total += -self.call() if rule.joint else call_work(rule.operands * weight.bytes, self.profile)
+                if self._together(rule):
+                    total -= self._of_nothing(rule)
+                else:
+                    total += -self.call() if rule.joint else call_work(rule.operands * weight.bytes, self.profile)
         return np.maximum(total, 0.0)
 
     def calls(self, kind: OpKind) -> float:
-        """Seconds of calls of a step that are for no weight: to move running averages, and of joint rules."""
+        """Seconds of calls of a step that are for no weight: to move running averages, of joint rules, and of updates
+        that are one call."""
         averages = any(each.node.stage == "statistics" for each in kind.passes)
-        joint = sum(rule.joint for rule in self.updates) if kind.example.stage == "loss" else 0
-        return (averages + joint) * self.call()
+        if kind.example.stage != "loss":
+            return averages * self.call()
+        together = sum(
+            self._of_nothing(rule) + call_work(0.0, self.profile) for rule in self.updates if self._together(rule)
+        )
+        return (averages + sum(rule.joint for rule in self.updates)) * self.call() + together
+
+    def _together(self, rule: UpdateRule) -> bool:
+        """Whether the updates of all weights by a rule are one call."""
+        return self.fused and rule.stage == UPDATE and not rule.joint and rule.operator.name in ELEMENT_RULES
+
+    def _of_nothing(self, rule: UpdateRule) -> float:
+        """Seconds of an update of a single element."""
+        shapes = Shapes((tensor("f32", all=1),) * rule.operands, (), rule.attrs)
+        return float(seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile)[0])
 
     def _local(self, kinds: Sequence[OpKind], role: str) -> TensorType:
         """A tensor on the rank with most of it, for all rows of kinds that are alike."""

@@ -212,8 +212,8 @@ def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Spa
     if faults:
         raise DiagnosticError(faults)
     relative = speeds(net, rules, context)
-    uneven = uneven_data_parallelism(graph.batch, relative)
-    prices = Prices(net, rules, device, context.profile)
+    uneven = uneven_data_parallelism(graph, relative)
+    prices = Prices(net, rules, device, context.profile, fused=context.fuses(device.kernels))
     prices.prepare([*strategies, *([uneven] if uneven else [])])
     pins, orders = Pins(rules, context.cluster), orders_of(graph, net.addresses, context.request)
     lines = structure(net.variables, net.edges)

@@ -19,7 +19,8 @@ Layouts = tuple[str, ...]
 @dataclass(slots=True)
 class Spent:
     """Seconds of one kind of op by layout and row: forward, backward by data, backward by weights; of all its updates
-    by row; infinite where no algorithm has room for its workspace."""
+    by row; infinite where no algorithm has room for its workspace. What one kernel saves that does what is behind as
+    well is taken off `forward` and `backward`, and kept by itself."""
 
     layouts: Layouts
     forward: Array  # [layout, row]
@@ -28,6 +29,8 @@ class Spent:
     update: Array  # [row]
     workspace: Array  # [layout, row]: bytes of the largest pass
     parts: Integers  # [layout, row]: in so many parts a rank goes through its samples
+    saved_forward: Array  # [layout, row]
+    saved_backward: Array
 
     def of(self, rows: Integers) -> Spent:
         """Those of some rows."""
@@ -35,7 +38,7 @@ class Spent:
         return replace(self, update=self.update[rows], **tables)
 
 
-TABLES = ("forward", "backward", "weights", "workspace", "parts")
+TABLES = ("forward", "backward", "weights", "workspace", "parts", "saved_forward", "saved_backward")
 
 
 def cheaper(one: Spent, other: Spent) -> Spent:

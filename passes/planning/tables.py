@@ -246,7 +246,10 @@ class Tables:
     def edges(self, kinds: Sequence[EdgeKind], moves: Sequence[Array] | None = None) -> list[Array]:
         """The tables of kinds of edges by options of both ends; `moves` by cuts and forms, where they are known."""
         moves = self.moves(kinds) if moves is None else moves
-        return [self._with_layouts(kind, self._type(kind), table) for kind, table in zip(kinds, moves, strict=True)]
+        return [
+            self._apart(kind, self._with_layouts(kind, self._type(kind), table))
+            for kind, table in zip(kinds, moves, strict=True)
+        ]
 
     def moves(self, kinds: Sequence[EdgeKind]) -> list[Array]:
         """The tables of kinds of edges by cuts and forms of both ends, without conversions of layout.
@@ -321,6 +324,42 @@ class Tables:
         differs = _differs(tuple(min(extent, 2) for extent in type_.shape), ours, theirs)
         whole = table[:, None, :, None] + copied[:, None, :, None] * differs[None, :, None, :]
         return np.asarray(whole.reshape(table.shape[0] * len(ours), table.shape[1] * len(theirs)))
+
+    def _apart(self, kind: EdgeKind, table: Array) -> Array:
+        """The table with what one kernel for both ends would save, where they differ in layout or placement."""
+        import numpy as np
+
+        made, read = self.prices.network.kinds[kind.source], self.prices.network.kinds[kind.target]
+        if kind.weight or not self.prices.fused or not isinstance(made, OpKind) or not isinstance(read, OpKind):
+            return table
+        saved = self._saved(made, kind.source_role, False), self._saved(read, kind.target_role, True)
+        if saved[0] is None and saved[1] is None:
+            return table
+        type_ = self._type(kind)
+        source = self._end(kind.source, kind.source_role, type_, made=True)
+        target = self._end(kind.target, kind.target_role, type_, made=False)
+        ours, theirs = self.layouts_of(kind.source), self.layouts_of(kind.target)
+        moved = (source.ahead[:, None] != target.ahead), (source.back[:, None] != target.back)
+        turned = np.zeros((len(ours), len(theirs)), dtype=bool)
+        if is_image(type_):
+            turned = _differs(tuple(min(extent, 2) for extent in type_.shape), ours, theirs)
+        for at, seconds in enumerate(saved):
+            if seconds is not None:
+                apart = (moved[at][:, None, :, None] | turned[None, :, None, :]).reshape(table.shape)
+                table = table + apart * (seconds[None, :] if at else seconds[:, None])
+        return table
+
+    def _saved(self, kind: OpKind, role: str, backward: bool) -> Array | None:
+        """What an op of a kind saves with what is behind it, by option: its neighbour along the edge of this role."""
+        found = next(
+            (each for each in kind.passes if each.node.stage in kind.chains
+             and (each is not kind.passes[0]) == backward and each.outputs[0] == role),
+            None,
+        )  # fmt: skip
+        if found is None or kind.chains[found.node.stage].at:
+            return None
+        spent = self.prices.of(kind)
+        return (spent.saved_backward if backward else spent.saved_forward)[:, self.op(kind).rows].T.reshape(-1)
 
     def copied(self, kind: EdgeKind, source: int, target: int) -> float:
         """Seconds of a microbatch of the copies on an edge between two options that differ in layout."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
+
+from dlc.ir.graph import Graph
 from passes.context import Context
 from passes.options import Rules
 from passes.planning.network import Network, OpKind
@@ -18,7 +21,7 @@ def speeds(net: Network, rules: Rules, context: Context) -> tuple[float, ...]:
     sample = strategy(data=context.ranks, families=("data", "any"))
     seconds: dict[str, float] = {}
     for name, device in kinds.items():
-        prices = Prices(net, rules, device, context.profile)
+        prices = Prices(net, rules, device, context.profile, fused=context.fuses(device.kernels))
         prices.prepare([sample])
         whole = net.graph.batch
         ops = (kind for kind in (net.kinds[index] for index in net.variables) if isinstance(kind, OpKind))
@@ -43,13 +46,17 @@ def proportional(batch: int, relative: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def uneven_data_parallelism(batch: int, relative: tuple[float, ...]) -> Strategy | None:
+def uneven_data_parallelism(graph: Graph, relative: tuple[float, ...]) -> Strategy | None:
     """Data parallelism in which faster ranks have more samples; None where all are alike or a rank would have none.
 
-    All ranks are priced as the slowest device: one with k times its speed does k times the samples in the same time.
+    All ranks are priced as the slowest device: one with k times its speed does k times the samples in the same time;
+    or some more, where those would be whole groups of a batch norm and the shares are not, so that ranks exchange sums.
     """
-    if not relative or batch < len(relative):
+    if not relative or graph.batch < len(relative):
         return None
-    shares = proportional(batch, relative)
-    slow = max(-(-share // speed) for share, speed in zip(shares, relative, strict=True))
-    return strategy(data=len(relative), families=("data", "any"), shares=shares, effective=int(slow) * len(relative))
+    shares = proportional(graph.batch, relative)
+    slow = max(-int(-share // speed) for share, speed in zip(shares, relative, strict=True))
+    attributes = {node.attr("group") for node in graph.forward if node.op == "bn"}
+    cut = [g for g in attributes if isinstance(g, int) and any(share % g for share in shares)]
+    slow = next(each for each in count(slow) if all(each % g for g in cut))
+    return strategy(data=len(relative), families=("data", "any"), shares=shares, effective=slow * len(relative))

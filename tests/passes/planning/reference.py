@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 from dlc.cluster.fabric import Fabric
+from dlc.cost.c_kernels import CALL
 from dlc.cost.communication import processing
-from dlc.cost.compute import conversion_seconds, overhead, seconds
+from dlc.cost.compute import conversion_seconds, overhead, priced, seconds
+from dlc.cost.phases import Phase
 from dlc.cost.redistribution import Redistributions
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement, largest, shards
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType, tensor
+from dlc.ops import operator as operator_named
+from dlc.ops.fusion import ELEMENT_RULES
 from dlc.ops.indexing import (
     Indexing,
     Partition,
@@ -167,13 +171,58 @@ class Reference:
             )
             operator = operator_of(node)
             spent = min(
-                seconds(operator, each.stage, shapes, name, layout, self.device).seconds
+                taken - self._saving(node, each, name, (partition, layout), taken)
                 for name in self._algorithms(node, each, layout)
+                for taken in (seconds(operator, each.stage, shapes, name, layout, self.device).seconds,)
             )
             if each.stage in FORWARD:
                 total.forward += spent
             else:
                 total.backward += spent
+
+    def _saving(self, node: Node, each: Node, algorithm: str, option: tuple[Partition, str], taken: float) -> float:
+        """What one kernel saves that does what is behind a pass as well, as that Program is priced."""
+        chain = self.space.network.kinds[self._kind(node)].chains.get(each.stage)  # type: ignore[union-attr]
+        in_c, (partition, layout) = self.device.kernels == "c", option
+        if chain is None or not self.context.fuses(self.device.kernels) or not chain.known(algorithm, layout, in_c):
+            return 0.0
+        role = next(outputs[0] for one, _, outputs in self._passes(node) if one == each)
+        inner, others = self._local(node, role, partition), []
+        for name, stage, count in chain.others:
+            operator = operator_named(name)
+            shapes = Shapes((inner,) * count, (inner,), {})
+            if operator is not None and operator.elementwise:
+                others.append(seconds(operator, stage, shapes, "", layout, self.device).seconds)
+        traffic = Phase(bytes=chain.fusion.saved * inner.bytes, calls=CALL * len(chain.others))
+        saved = priced((traffic,), inner.dtype, self.device).seconds
+        return min(saved, taken, sum(others) or inf)
+
+    def _kind(self, node: Node) -> int:
+        return self.space.network.variables[self.space.network.addresses.index(node.address)]
+
+    def _apart(self, maker: Node, role: str, reader: tuple[Node, str], choices: Choices) -> float:
+        """What is not saved as two ends of a chain differ: in placement, of the value or the gradient, or layout."""
+        (node, operand), lost = reader, 0.0
+        source, target = self._made(maker, role, choices.ops[maker.address][0]), self._reader(reader, choices)
+        one, other = (choices.ops[each.address][1] or "NCHW" for each in (maker, node))
+        type_ = self._type(roles(maker)[role])
+        turned = is_image(type_) and not same_memory(type_, one, other)
+        ends = ((maker, role, True, source[0] != target[0]), (node, operand, False, source[1] != target[1]))
+        for op, name, ahead, moved in ends:
+            for each, inputs, outputs in self._passes(op):
+                chain = self.space.network.kinds[self._kind(op)].chains.get(each.stage)  # type: ignore[union-attr]
+                if (each == op) != ahead or chain is None or chain.at or outputs[0] != name or not (moved or turned):
+                    continue
+                partition, layout = choices.ops[op.address]
+                types = (tuple(self._local(op, r, partition) for r in side) for side in (inputs, outputs))
+                shapes, rule = Shapes(*types, dict(each.attrs)), operator_of(op)
+                lost += min(
+                    (taken - saved, saved)
+                    for way in self._algorithms(op, each, layout)
+                    for taken in (seconds(rule, each.stage, shapes, way, layout, self.device).seconds,)
+                    for saved in (self._saving(op, each, way, (partition, layout), taken),)
+                )[1]
+        return lost
 
     def _algorithms(self, node: Node, each: Node, layout: str) -> list[str]:
         if node.stage != "forward" or not operator_of(node).algorithms:
@@ -311,7 +360,17 @@ class Reference:
         """Calls of a step that are for no weight alone: of updates of all together, and of running averages."""
         joint = {each.stage for each in self.graph.nodes if self._joint(each)}
         averages = sum(any(each.stage == "statistics" for each, _, _ in self._passes(node)) for node in self._ops)
-        return (len(joint) + averages) * overhead(self.device)
+        together = {each.stage: self._of_nothing(each) for each in self.graph.nodes if self._together(each)}
+        return (len(joint) + averages) * overhead(self.device) + sum(together.values())
+
+    def _together(self, node: Node) -> bool:
+        """Whether a node updates a weight in one call with the others'."""
+        alone = node.stage == "update" and node.address.endswith("@update")
+        return alone and node.op in ELEMENT_RULES and self.context.fuses(self.device.kernels)
+
+    def _of_nothing(self, node: Node) -> float:
+        one = Shapes((tensor("f32", all=1),) * len(node.inputs), (), dict(node.attrs))
+        return seconds(operator_of(node), node.stage, one, "", "", self.device).seconds
 
     @staticmethod
     def _joint(node: Node) -> bool:
@@ -330,7 +389,8 @@ class Reference:
                 shapes = Shapes((local,) * len(each.inputs), (), dict(each.attrs))
                 total += seconds(operator_of(each), each.stage, shapes, "", "", self.device).seconds
                 total -= overhead(self.device) if self._joint(each) else 0.0
-        return total
+                total -= self._of_nothing(each) if self._together(each) else 0.0
+        return max(total, 0.0)
 
     def _memory(self, total: Costs, node: Node, partition: Partition, layout: str) -> None:
         level = ("none", "optimizer", "gradients", "weights").index(self.strategy.shard)
@@ -403,6 +463,7 @@ class Reference:
                 back = self._flows(name)
                 if len(readers) == 1:
                     total.moves += self._between(name, source, layout, self._reader(readers[0], choices), back)
+                    total.moves += self._apart(maker, role, readers[0], choices)
                     continue
                 home = choices.homes[name]
                 total.moves += self._between(name, source, layout, (home.value, home.gradient, home.layout, True), back)

@@ -47,16 +47,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planned(folder: Path, spec: str, cluster: str) -> Compiled | None:
-    """The plan of a network without orders on a cluster; None where nothing fits its memory.
-
-    Nothing is fused, for J does not know of fused calls and the simulator does (docs/decisions/0019).
-    """
+    """The plan of a network without orders on a cluster; None where nothing fits its memory."""
     text = (folder / f"{spec}.dlspec").read_text()
     text = re.sub(r'(?ms)^(plan|cluster|device|link) .*?^}\n|^import "clusters/[^\n]*\n', "", text)
     path = folder / f"{spec}_on_{cluster}.dlspec"
     text = text.replace("dlspec 1\n", f'dlspec 1\nimport "clusters/{cluster}.dlspec"\n', 1)
     (name,) = re.findall(r"(?m)^network (\w+)", text)[-1:]
-    path.write_text(f"{text}\nplan {name} on {cluster} {{\n  fusion = no\n}}\n")
+    path.write_text(f"{text}\nplan {name} on {cluster} {{\n}}\n")
     try:
         return plan_spec(read(str(path)), Options())
     except SourcedError as error:
