@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.numpy_mpi.timing.inside import Call, time_kernels, watch_dispatch
+from backends.numpy_mpi.timing.inside import Call, Watch, time_kernels, watch_dispatch
 from benchmarks.peers.turns import Turns
 
 BATCHES = 2
@@ -85,7 +85,7 @@ def main() -> None:
 
     train.Loader = loading
     if options.profile:
-        time_kernels(train, calls, fallen)
+        time_kernels(train, calls, fallen, Watch())
     given = program.Options(steps=10**9, quiet=True, root=options.root)
     train.main(world.Serial(), clock.Clock(), files.Files(Path(options.root)), given)
 

@@ -25,7 +25,7 @@ from tests.slices import later
 
 HERE = Path(__file__).parent
 PAIRS = sorted(HERE.glob("*.dlspec"))
-LONG = ("E0509_limit", "E0509_pins")
+LONG = ("E0509_conflict", "E0509_limit", "E0509_pins")
 
 SHOWN_ELSEWHERE = {
     "E0112": "tests/syntax/test_source.py",

@@ -28,8 +28,8 @@ class Fault:
 
 
 FAULTS = (
-    Fault("elementwise", "tanh_dx", "np.subtract(1, dx, out=dx)", "np.subtract(1.00001, dx, out=dx)", "tanh"),
-    Fault("elementwise", "sigmoid_dx", "np.multiply(dx, y, out=dx)", "pass", "sigmoid"),
+    Fault("elementwise", "tanh_dx", "np.subtract(1, slope, out=slope)", "np.subtract(1.001, slope, out=slope)", "tanh"),
+    Fault("elementwise", "sigmoid_dx", "np.multiply(slope, y_, out=slope)", "pass", "sigmoid"),
     Fault("elementwise", "relu_dx", "dy, y > 0", "dy, y >= 0", "relu"),
     Fault("softmax", "softmax_dx", "np.subtract(dy, total, out=dx)", "np.copyto(dx, dy)", "softmax"),
     Fault("linear", "linear_dw", "np.add.reduce(rows, axis=0, out=dbias[0])", "dbias[0][...] = rows[0]", "linear"),
@@ -70,10 +70,10 @@ FAULTS = (
     Fault("arithmetic", "div_dx", "-a / (b * b)", "a / (b * b)", "div"),
     Fault("arithmetic", "sub_dx", "place or scalar_first", "scalar_first", "sub"),
     Fault("arithmetic", "gather", "np.add.reduce(", "np.mean(", "add"),
-    Fault("elementwise", "gelu_dx", "np.add(dx_, below, out=dx_)", "np.copyto(dx_, below)", "gelu"),
+    Fault("elementwise", "gelu_dx", "np.add(slope, below, out=slope)", "np.copyto(slope, below)", "gelu"),
     Fault("elementwise", "_density", "1 + 3 * CUBIC", "1 + CUBIC", "gelu"),
-    Fault("elementwise", "elu_dx", "np.add(dx_, alpha, out=dx_)", "np.add(dx_, 1, out=dx_)", "elu"),
-    Fault("elementwise", "hard_swish_dx", "np.add(dx_, x_ >= 3, out=dx_)", "pass", "hard_swish"),
+    Fault("elementwise", "elu_dx", "np.add(slope, alpha, out=slope)", "np.add(slope, 1, out=slope)", "elu"),
+    Fault("elementwise", "hard_swish_dx", "np.add(slope, x_ >= 3, out=slope)", "pass", "hard_swish"),
     Fault("softmax", "log_softmax_dx", "np.exp(y, out=dx)", "np.copyto(dx, y)", "log_softmax"),
     Fault("matmul", "matmul_dx", "_product(a.swapaxes(-1, -2), dy, db)", "db.fill(0)", "matmul"),
     Fault("matmul", "_product", "gather(left @ right, found)", "np.copyto(found, left @ right)", "matmul"),

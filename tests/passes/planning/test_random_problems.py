@@ -224,6 +224,7 @@ def reachable(everything: Space, points: Points, limit: float) -> list[Strategy]
     return found
 
 
+@pytest.mark.slow
 def test_every_variant() -> None:
     count, refused = compare_variants(range(3), 40)
     assert count >= 6
