@@ -77,7 +77,7 @@ def test_check_starts_quickly(lenet5: Path) -> None:
 
     bare = min(processor_seconds("-c", "pass") for _ in range(5))
     check = min(processor_seconds("-m", "dlc", "check", str(lenet5)) for _ in range(5))
-    assert check < 40 * bare, f"dlc check takes {check:.2f} s of processor time, python -c pass {bare:.3f} s"
+    assert check < 60 * bare, f"dlc check takes {check:.2f} s of processor time, python -c pass {bare:.3f} s"
 
 
 # --- fmt ---------------------------------------------------------------------------------------------------------

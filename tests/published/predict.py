@@ -102,10 +102,10 @@ def predict(
 
 
 def trained(network: Network, batch: int, machine: Cluster, ranks: int) -> tuple[Graph, Context]:
-    """The training graph of a network, and the context of its plan."""
+    """The training graph of a network, and the context of its plan, without fused calls: what was measured had none."""
     (job,) = read(str(network.path), {**dict(network.parameters), "batch": str(batch)}).spec.jobs
     assert job.training is not None
-    context = Context(job.training, Request(job.graph.name, machine.name), machine, ranks)
+    context = Context(job.training, Request(job.graph.name, machine.name, fusion="no"), machine, ranks)
     return training_graph(job, context, Options()), context
 
 
