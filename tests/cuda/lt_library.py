@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.cuda.front_end import values
+
 NUMPY = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}
 
 SIZES = {3: 4, 4: 4, 7: 4, 8: 8, 11: 8, 12: 8}
@@ -151,15 +153,6 @@ def matrix(address: int, kind: Any, leading: int, rows: int, columns: int) -> An
 
 def vector(address: int, kind: Any, count: int) -> Any:
     return matrix(address, kind, count, count, 1)[:, 0]
-
-
-def values(array: Any) -> Any:
-    """In double precision; 16 bits of an integer are the upper ones of an f32."""
-    return (
-        (array.astype(np.uint32) << 16).view(np.float32).astype(float)
-        if array.dtype == np.uint16
-        else array.astype(float)
-    )
 
 
 def put(array: Any, found: Any) -> None:

@@ -230,7 +230,29 @@ BIAS_RESULT = """
         for (long k = 0; k < $filters; k++)
             dbias[k] = scratch[$begin_bias + k];"""
 
-MAIN = """\
+RESULT = """\
+        #pragma omp for collapse(2) schedule(static) nowait
+        for (long g = 0; g < $groups; g++)
+            for (long k0 = 0; k0 < $padded_k; k0 += $lanes) {
+                const long first = k0 / $width * $width, width = least($width, $padded_k - first);
+                const $dtype *block = scratch + (g * $padded_k + first) * $values + (k0 - first);
+                $dtype part[$lanes * $lanes];  /* [value][lane] */
+                for (long q0 = 0; q0 < $values; q0 += $lanes) {
+                    const long count = least($lanes, $values - q0);
+                    for (long q = q0; q < q0 + count; q++)
+                        *(${dtype}u *)(part + (q - q0) * $lanes) =
+                            *(const ${dtype}u *)(block + (q % $taps * $c + q / $taps) * width);
+                    ${dtype}_spread(part, dweight + (g * $k + k0) * $values + q0, $values,
+                                    least($lanes, $k - k0), count);
+                }
+            }$bias_result
+    }
+}
+"""
+"""The sums, [block of filters][tap][channel][filter], to dweight."""
+
+MAIN = (
+    """\
 void $name(const $dtype *restrict dy, const $dtype *restrict x, $dtype *restrict dweight$dbias,
            $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
 {
@@ -252,21 +274,6 @@ $gradient
                 ${name}_sums(strip, image, of, gradient_image, scratch, samples, band);
                 #pragma omp barrier  /* the strip is read before it is written again */
             }
-        #pragma omp for collapse(2) schedule(static) nowait
-        for (long g = 0; g < $groups; g++)
-            for (long k0 = 0; k0 < $padded_k; k0 += $lanes) {
-                const long first = k0 / $width * $width, width = least($width, $padded_k - first);
-                const $dtype *block = scratch + (g * $padded_k + first) * $values + (k0 - first);
-                $dtype part[$lanes * $lanes];  /* [value][lane] */
-                for (long q0 = 0; q0 < $values; q0 += $lanes) {
-                    const long count = least($lanes, $values - q0);
-                    for (long q = q0; q < q0 + count; q++)
-                        *(${dtype}u *)(part + (q - q0) * $lanes) =
-                            *(const ${dtype}u *)(block + (q % $taps * $c + q / $taps) * width);
-                    ${dtype}_spread(part, dweight + (g * $k + k0) * $values + q0, $values,
-                                    least($lanes, $k - k0), count);
-                }
-            }$bias_result
-    }
-}
 """
+    + RESULT
+)

@@ -18,7 +18,7 @@ from math import prod
 from . import conv_dw
 from .conv import Conv
 from .conv_direct import NUMBERS
-from .conv_dw import BIAS, BIAS_RESULT, parts_of
+from .conv_dw import BIAS, BIAS_RESULT, RESULT, parts_of
 from .correlation import forward_axis
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target
@@ -375,7 +375,8 @@ $calls        }
 """
 """Where all channels of a pixel are one block."""
 
-MAIN = """\
+MAIN = (
+    """\
 void $name(const $dtype *restrict dy, const $dtype *restrict x, $dtype *restrict dweight$dbias,
            $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
 {
@@ -399,21 +400,6 @@ void $name(const $dtype *restrict dy, const $dtype *restrict x, $dtype *restrict
                     i0 + begin == 0);
                 #pragma omp barrier  /* the strips are read before they are written again */
             }
-        #pragma omp for collapse(2) schedule(static) nowait
-        for (long g = 0; g < $groups; g++)
-            for (long k0 = 0; k0 < $padded_k; k0 += $lanes) {
-                const long first = k0 / $width * $width, width = least($width, $padded_k - first);
-                const $dtype *block = scratch + (g * $padded_k + first) * $values + (k0 - first);
-                $dtype part[$lanes * $lanes];  /* [value][lane] */
-                for (long q0 = 0; q0 < $values; q0 += $lanes) {
-                    const long count = least($lanes, $values - q0);
-                    for (long q = q0; q < q0 + count; q++)
-                        *(${dtype}u *)(part + (q - q0) * $lanes) =
-                            *(const ${dtype}u *)(block + (q % $taps * $c + q / $taps) * width);
-                    ${dtype}_spread(part, dweight + (g * $k + k0) * $values + q0, $values,
-                                    least($lanes, $k - k0), count);
-                }
-            }$bias_result
-    }
-}
 """
+    + RESULT
+)
