@@ -28,7 +28,7 @@ class Fault:
 
 
 FAULTS = (
-    Fault("elementwise", "tanh_dx", "np.subtract(1, slope, out=slope)", "np.subtract(1.001, slope, out=slope)", "tanh"),
+    Fault("elementwise", "tanh_dx", "np.subtract(1, slope,", "np.subtract(1.00001, slope,", "tanh"),
     Fault("elementwise", "sigmoid_dx", "np.multiply(slope, y_, out=slope)", "pass", "sigmoid"),
     Fault("elementwise", "relu_dx", "dy, y > 0", "dy, y >= 0", "relu"),
     Fault("softmax", "softmax_dx", "np.subtract(dy, total, out=dx)", "np.copyto(dx, dy)", "softmax"),
