@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.resources import files as resources
+from typing import TYPE_CHECKING
 
 import dlc
 from backends.numpy_mpi.emission import Emission
@@ -29,6 +31,9 @@ from backends.numpy_mpi.setting import (
 from backends.numpy_mpi.text import call, import_line, literal, literal_map
 from dlc.ir.training import Training
 from passes.lowering.widen import COPIES
+
+if TYPE_CHECKING:
+    import jinja2
 
 RUNTIME_NAMES = (
     "Checkpoints",
@@ -81,17 +86,23 @@ def train_texts(
 
     With it that of rooms.py where both kernels in C and those of NumPy that stand in for them work in something.
     """
+    source = resources("backends.numpy_mpi").joinpath("templates/train.py.j2").read_text(encoding="utf-8")
+    fields = _fields(emission, used, shown, replaced)
+    found = {"train.py": _template(source).render(fields)}
+    if fields["has_rooms"]:
+        found["rooms.py"] = _template(ROOMS).render(fields)
+    return found
+
+
+@cache
+def _template(source: str) -> jinja2.Template:
+    """A template, compiled once: that takes longer than all else that a small program is printed by."""
     import jinja2
 
-    source = resources("backends.numpy_mpi").joinpath("templates/train.py.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    fields = _fields(emission, used, shown, replaced)
-    found = {"train.py": environment.from_string(source).render(fields)}
-    if fields["has_rooms"]:
-        found["rooms.py"] = environment.from_string(ROOMS).render(fields)
-    return found
+    return environment.from_string(source)
 
 
 def _fields(
