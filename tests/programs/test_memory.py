@@ -30,7 +30,7 @@ train net {{
   data      = synthetic(samples = 128, classes = 10, test = 0)
   loss      = cross_entropy(logits, data.label)
   optimizer = {optimizer}
-  lr        = constant(0.001)
+  lr        = constant(0.001, over = 2 epochs) then cosine(to = 0, over = 100 epochs)
   steps     = 4
 }}
 
@@ -55,6 +55,10 @@ LINES = """  input row: f32[64, feature = 1024]
   body   = row -> linear(3072) -> tanh -> linear(3072) -> tanh -> linear(2048) -> tanh
   logits = body -> linear(10)"""
 
+FEW = """  input row: f32[32, feature = 64]
+  body   = row -> linear(128) -> relu -> dropout(0.2) -> linear(128) -> relu -> dropout(0.2)
+  logits = body -> linear(10)"""
+
 CASES = {
     "images, C": (IMAGES, "sgd(momentum = 0.9)", "c", 1, ""),
     "lines, C": (LINES, "adam", "c", 1, ""),
@@ -63,13 +67,21 @@ CASES = {
     "pipeline, NumPy": (LINES, "adam", "numpy", 2, "mesh { pipeline = core }; pipeline.microbatches = 2"),
 }
 
+SMALL = {
+    "few, C": (FEW, "sgd(momentum = 0.9)", "c", 1, ""),
+    "few, NumPy": (FEW, "adam", "numpy", 1, ""),
+}
+
 WITHIN = 0.05
 """How far the growth may be from what was predicted."""
+
+KEPT = 8192
+"""Bytes that Python's own tables may grow by in some hundred steps."""
 
 
 def made(case: str, folder: Path) -> Compiled:
     """The program of a case, written."""
-    network, optimizer, kernels, ranks, plan = CASES[case]
+    network, optimizer, kernels, ranks, plan = {**CASES, **SMALL}[case]
     spec = folder / "net.dlspec"
     spec.write_text(SPEC.format(network=network, optimizer=optimizer, kernels=kernels, ranks=ranks, plan=plan))
     compiled = compile_spec(read(str(spec), {}), Options())
@@ -81,15 +93,43 @@ def made(case: str, folder: Path) -> Compiled:
 @pytest.mark.parametrize("case", CASES)
 def test_a_process_grows_by_what_its_plan_predicts(case: str, tmp_path: Path) -> None:
     compiled = made(case, tmp_path)
-    words, variables = command_line(str(tmp_path / "program"), compiled.plan.ranks, ["--profile", "--json"])
-    environment = {**os.environ, **variables}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=True)
-    memory = json.loads(done.stdout.splitlines()[-1])["memory"]
+    memory = taken(compiled, tmp_path)
     predicted = compiled.plan.predicted.peak_bytes
     assert predicted > 60e6  # the process's own fluctuations are a megabyte or two
     assert memory["arrays"] == pytest.approx(predicted, rel=0.005)
     assert memory["grown"] == pytest.approx(predicted, rel=WITHIN)
     assert memory["base"] > 20e6
+
+
+@WITH_C
+def test_a_small_process_too(tmp_path: Path) -> None:
+    """Half a megabyte of arrays, whatever the number of steps."""
+    compiled = made("few, C", tmp_path)
+    predicted = compiled.plan.predicted.peak_bytes
+    assert predicted < 1e6
+    assert taken(compiled, tmp_path, "--steps", "300")["grown"] == pytest.approx(predicted, rel=WITHIN)
+
+
+def taken(compiled: Compiled, folder: Path, *words: str) -> dict[str, int]:
+    """What a program says of its memory."""
+    words = ("--profile", "--json", *words)
+    command, variables = command_line(str(folder / "program"), compiled.plan.ranks, words)
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])["memory"]
+    return found
+
+
+@WITH_C
+@pytest.mark.parametrize("case", SMALL)
+def test_steps_keep_nothing(case: str, tmp_path: Path) -> None:
+    """What Python's allocator has given out is the same 250 steps later: no times, no lists of freed tuples."""
+    made(case, tmp_path)
+    words = [sys.executable, "-I", str(Path(__file__).parent / "traced_steps.py"), "program", "50", "300"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True)
+    before, after = json.loads(done.stdout.splitlines()[-1])
+    assert before > 1e6
+    assert after - before < KEPT
 
 
 @WITH_C

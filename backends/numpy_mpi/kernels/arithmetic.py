@@ -116,7 +116,7 @@ def aligned(*arrays: Array, axes: Axes = None, layout: str = "NCHW") -> list[Arr
 
 def gather(dy: Array, dx: Array) -> None:
     """dy summed over the axes along which dx, of the same rank, was repeated."""
-    summed = tuple(axis for axis in range(dy.ndim) if dx.shape[axis] != dy.shape[axis])
+    summed = (*[axis for axis in range(dy.ndim) if dx.shape[axis] != dy.shape[axis]],)
     if summed:
         np.add.reduce(dy, axis=summed, keepdims=True, out=dx)
     else:
@@ -136,7 +136,7 @@ def _operands(
 
 def _spread(x: Array, rank: int, axes: Axes) -> Array:
     kept = tuple(range(rank - x.ndim, rank)) if axes is None or x.ndim == rank else axes
-    return np.expand_dims(x, tuple(axis for axis in range(rank) if axis not in kept))
+    return np.expand_dims(x, (*[axis for axis in range(rank) if axis not in kept],))
 
 
 def _product(dy: Array, factor: Array, dx: Array) -> None:

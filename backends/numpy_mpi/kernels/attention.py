@@ -108,7 +108,7 @@ def halves(arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, .
 
 def parts(qkv: Array, heads: int) -> tuple[Array, ...]:
     """Views q, k and v [batch, heads, seq, width] of qkv [batch, seq, 3·heads·width]."""
-    return tuple(heads_of(part, heads) for part in np.split(qkv, 3, axis=-1))
+    return (*[heads_of(part, heads) for part in np.split(qkv, 3, axis=-1)],)
 
 
 def attend(

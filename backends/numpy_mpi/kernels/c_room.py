@@ -27,12 +27,12 @@ def product_room(columns: int, depth: int) -> int:
 
 def table(arrays: Iterable[Array]) -> int:
     """The address of the addresses of arrays."""
-    return _kept(tuple(array.ctypes.data for array in arrays)).ctypes.data
+    return _kept((*[array.ctypes.data for array in arrays],)).ctypes.data
 
 
 def lengths(arrays: Iterable[Array]) -> int:
     """The address of the numbers of elements of arrays."""
-    return _kept(tuple(array.size for array in arrays)).ctypes.data
+    return _kept((*[array.size for array in arrays],)).ctypes.data
 
 
 @cache

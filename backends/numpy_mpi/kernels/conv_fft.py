@@ -82,7 +82,7 @@ def as_images(arrays: tuple[Array, ...], attrs: dict[str, Any]) -> tuple[tuple[A
     conv = Conv.told(**attrs)
     if arrays[0].ndim == 4:
         return arrays, conv
-    images = tuple(array[:, :, None] if array.ndim == 3 else array for array in arrays)
+    images = (*[array[:, :, None] if array.ndim == 3 else array for array in arrays],)
     window, stride, dilation = (1, *conv.window), (1, *conv.stride), (1, *conv.dilation)
     return images, conv._replace(window=window, stride=stride, pad=((0, 0), *conv.pad), dilation=dilation)
 

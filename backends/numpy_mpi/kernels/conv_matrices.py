@@ -49,7 +49,7 @@ class Conv(NamedTuple):
     @property
     def reach(self) -> Extents:
         """How many positions a window covers, dilation included."""
-        return tuple((extent - 1) * step + 1 for extent, step in zip(self.window, self.dilation, strict=True))
+        return (*[(extent - 1) * step + 1 for extent, step in zip(self.window, self.dilation, strict=True)],)
 
     @property
     def padded(self) -> bool:
@@ -68,7 +68,7 @@ class Conv(NamedTuple):
     def turned(self) -> Conv:
         """The convolution of dy with turned filters that gives dx: its pads are the reach - 1 less these."""
         along = zip(self.reach, self.pad, strict=True)
-        return self._replace(pad=tuple((reach - 1 - before, reach - 1 - after) for reach, (before, after) in along))
+        return self._replace(pad=(*[(reach - 1 - before, reach - 1 - after) for reach, (before, after) in along],))
 
     def pad_at(self, row: int) -> Pads:
         """The pads as the output rows from `row` on see them: the window then starts further down."""

@@ -69,7 +69,7 @@ class Kernels:
         prepared: dict[tuple[int, ...], _Call] = {}
 
         def kernel(*arrays: Any, **told: Any) -> None:
-            key = tuple(map(id, arrays))
+            key = (*map(id, arrays),)  # tuple(map(…)) is cut to size, and Python keeps each that it has cut
             call = prepared.get(key)
             if call is None:
                 kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in arrays if each is not None)
@@ -99,7 +99,7 @@ class Kernels:
         prepared: dict[tuple[int, ...], _Rows] = {}
 
         def kernel(*rows: tuple[Array, ...], **told: Any) -> None:
-            key = tuple(map(id, chain.from_iterable(rows)))
+            key = (*map(id, chain.from_iterable(rows)),)
             call = prepared.get(key)
             if call is None:
                 kept = tuple(ref(each, lambda _: prepared.pop(key, None)) for each in chain.from_iterable(rows))

@@ -185,4 +185,4 @@ def blocks(*arrays: Array, size: int = 0) -> Iterator[tuple[Array, ...]]:
     """Contiguous arrays of one size, in matching stretches of at most `size` or BLOCK elements."""
     flat, most = [array.reshape(-1) for array in arrays], size or BLOCK
     for start in range(0, flat[0].size, most):
-        yield tuple(array[start : start + most] for array in flat)
+        yield (*[array[start : start + most] for array in flat],)

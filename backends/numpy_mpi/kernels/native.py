@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -87,12 +87,15 @@ class Library:
 
     path: Path
     handle: ctypes.CDLL
+    known: dict[str, Callable[..., None]] = field(default_factory=dict)
 
     def function(self, name: str) -> Callable[..., None]:
-        """A function of the library; it takes what ctypes takes."""
-        function = self.handle[name]
-        function.restype = None
-        return function
+        """A function of the library, always the same object; it takes what ctypes takes."""
+        if name not in self.known:
+            function = self.handle[name]
+            function.restype = None
+            self.known[name] = function
+        return self.known[name]
 
 
 def load(source: Path, flags: tuple[str, ...] = ()) -> Library:

@@ -35,7 +35,7 @@ def philox4x32(counter: tuple[Any, Any, Any, Any], key: Key, rounds: int = 10) -
         k0, k1 = (np.uint64((word + r * step) & 0xFFFFFFFF) for word, step in zip(key, WEYL, strict=True))
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> HALF) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF) ^ c3 ^ k1, p0 & LOW
-    return tuple(word.astype(np.uint32) for word in np.broadcast_arrays(c0, c1, c2, c3))
+    return (*[word.astype(np.uint32) for word in np.broadcast_arrays(c0, c1, c2, c3)],)
 
 
 def words(rows: Any, columns: int, key: Key, step: int = 0) -> Words:

@@ -118,7 +118,7 @@ def global_maxpool_dx(dy: Array, indices: Array, dx: Array, *, layout: str = "NC
     """dy goes to the element that was the largest."""
     dx.fill(0)
     pixels, axis = _pixels(dx, layout)
-    shape = tuple(1 if a == axis else extent for a, extent in enumerate(pixels.shape))
+    shape = (*[1 if a == axis else extent for a, extent in enumerate(pixels.shape)],)
     np.put_along_axis(pixels, indices.reshape(shape), dy.reshape(shape), axis=axis)
 
 

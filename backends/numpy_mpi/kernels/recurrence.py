@@ -179,7 +179,7 @@ def stack(
     groups = iter(by_gate(weights[at : at + each], cell.gates) for at in range(0, len(weights), each))
     slots = history.shape[1] // (layers * ways * seq * hidden) - 1  # of the type: a rank may have no sample at all
     rooms = history.reshape(layers, -1)
-    return tuple(_layer(cell, groups, room, (slots, seq, batch, hidden), ways) for room in rooms)
+    return (*[_layer(cell, groups, room, (slots, seq, batch, hidden), ways) for room in rooms],)
 
 
 def _layer(
@@ -200,7 +200,7 @@ def _layer(
 
 def by_gate(arrays: Sequence[Array], gates: int) -> tuple[Array, ...]:
     """Views [gate, hidden, …] of weights and biases [gate·hidden, …]."""
-    return tuple(array.reshape(gates, -1, *array.shape[1:]) for array in arrays)
+    return (*[array.reshape(gates, -1, *array.shape[1:]) for array in arrays],)
 
 
 def zeros(way: Way) -> tuple[Array, Array]:

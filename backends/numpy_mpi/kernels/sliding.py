@@ -29,7 +29,7 @@ def at(x: Array, axis: int, index: tuple[int | slice, ...]) -> Array:
 
 def padded_extents(x: Array, pad: Pads) -> Extents:
     """The last extents of an image with its pads."""
-    return tuple(extent + sum(pads) for extent, pads in zip(x.shape[-len(pad) :], pad, strict=True))
+    return (*[extent + sum(pads) for extent, pads in zip(x.shape[-len(pad) :], pad, strict=True)],)
 
 
 def pad_into(padded: Array, x: Array, pad: Pads) -> None:
@@ -77,6 +77,6 @@ def taps(
     before = (first for first, _ in pad)
     along = [tap_ranges(*axis) for axis in zip(inputs, outputs, window, stride, before, dilation, strict=True)]
     for chosen in product(*map(enumerate, along)):
-        outs = tuple(written for _, (written, _) in chosen)
+        outs = (*[written for _, (written, _) in chosen],)
         if all(part.stop for part in outs):
-            yield tuple(tap for tap, _ in chosen), outs, tuple(read for _, (_, read) in chosen)
+            yield (*[tap for tap, _ in chosen],), outs, (*[read for _, (_, read) in chosen],)

@@ -253,7 +253,7 @@ def _average(average: Array, value: Array, share: float) -> None:
 def _chunks(*arrays: Array) -> Iterator[list[Array]]:
     """The same stretch of each array, as views, chunk by chunk: flat ones where the elements of all lie together."""
     if all(array.flags.c_contiguous for array in arrays):
-        arrays = tuple(array.reshape(-1) for array in arrays)
+        arrays = (*[array.reshape(-1) for array in arrays],)
     length, size = len(arrays[0]), arrays[0].size
     if size > CHUNK * length:  # a row is longer than a chunk
         for rows in zip(*arrays, strict=True):

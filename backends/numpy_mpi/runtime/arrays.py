@@ -293,7 +293,7 @@ def each(*spaces: tuple[Namespace, str]) -> tuple[tuple[Values, ...], ...]:
 
     They are looked for once: a namespace has all its arrays from the beginning.
     """
-    key = tuple((id(space), ending) for space, ending in spaces)
+    key = (*[(id(space), ending) for space, ending in spaces],)
     if key not in _EACH:
         known = [dict(_named(space, ending)) for space, ending in spaces]
         names = [name for name in known[0] if all(name in arrays for arrays in known)]

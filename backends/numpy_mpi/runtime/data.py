@@ -181,7 +181,7 @@ class Loader:
 
         `part` says for each axis which indices the buffer has.
         """
-        whole = tuple(slice(0, n) for at, n in enumerate(self._columns[name].values.shape) if at != axis)
+        whole = (*[slice(0, n) for at, n in enumerate(self._columns[name].values.shape) if at != axis],)
         others = part[:axis] + part[axis + 1 :]
         if others == whole:
             self.fill(indices, {name: buffer})

@@ -1,9 +1,9 @@
 """What the process grows by in steps of training, beside what its arrays were placed in, and what it has before.
 
 The system gives memory to pages that are touched. The base is all that the process has when its third step begins but
-for the pages of its arrays: interpreter, libraries, compiled kernels, MPI, the samples, and what the first two steps
-have prepared for all others. Memory that ranks share counts by the share that each has in it. Where Linux's /proc does
-not tell, nothing is measured.
+for the bytes of its arrays that are in memory: interpreter, libraries, compiled kernels, MPI, the samples, what the
+first two steps have prepared for all others, and what else lies in the pages where arrays begin and end. Memory that
+ranks share counts by the share that each has in it. Where Linux's /proc does not tell, nothing is measured.
 """
 
 from __future__ import annotations
@@ -65,16 +65,17 @@ class Gauge:
             del ones
             (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # the peak is what there is now
             touched = sum(map(_touched, self.blocks))
-            status, shared = _status(), _shared()
-            self.before = status["RssAnon"] + shared - touched
-            self.base = status["VmRSS"] - touched
+            rollup = _rollup()
+            self.before = rollup["Anonymous"] + rollup["Pss_Shmem"] - touched
+            self.base = rollup["Rss"] - touched
 
     def end(self) -> Footprint | None:
         """What the process had grown by when this was first asked; None where that is not known."""
         if self.base is not None and self.found is None:
-            status, shared = _status(), _shared()
-            peak = status["VmHWM"] - status["RssFile"] - status["RssShmem"] + shared
-            self.found = Footprint(sum(block.nbytes for block in self.blocks), peak - self.before, self.base)
+            status, rollup = _status(), _rollup()
+            peak = max(status["VmHWM"] - status["RssFile"] - status["RssShmem"], rollup["Anonymous"])
+            grown = peak + rollup["Pss_Shmem"] - self.before
+            self.found = Footprint(sum(block.nbytes for block in self.blocks), grown, self.base)
         return self.found
 
 
@@ -84,27 +85,32 @@ def blocks_of(arrays: Iterable[Array]) -> list[Array]:
 
 
 def _status() -> dict[str, int]:
-    """Bytes by the names of the kernel: the peak, and what there is by kinds."""
-    lines = (PROCESS / "status").read_text(encoding="ascii").splitlines()
-    pairs = (line.split(":", 1) for line in lines if line.startswith(("VmHWM", "VmRSS", "Rss")))
-    return {name: int(value.split()[0]) * 1024 for name, value in pairs}
+    """Bytes by the names of the kernel: the peak, and what there is by kinds; some kernels are late by some pages."""
+    return _read("status", "VmHWM", "RssFile", "RssShmem")
 
 
-def _shared() -> int:
-    """Bytes of shared memory, each page divided by the processes that have it."""
-    for line in (PROCESS / "smaps_rollup").read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss_Shmem:"):
-            return int(line.split()[1]) * 1024
-    raise KeyError("Pss_Shmem")
+def _rollup() -> dict[str, int]:
+    """Bytes of all that there is, of what no file stands behind, and of shared memory, each page of it divided by the
+    processes that have it."""
+    return _read("smaps_rollup", "Rss", "Anonymous", "Pss_Shmem")
+
+
+def _read(file: str, *names: str) -> dict[str, int]:
+    """What a file of the process says of these: KeyError where it is silent of one."""
+    pairs = (line.split(":", 1) for line in (PROCESS / file).read_text(encoding="ascii").splitlines() if ":" in line)
+    told = {name: value.split() for name, value in pairs}
+    return {name: int(told[name][0]) * 1024 for name in names}
 
 
 def _touched(block: Array) -> int:
-    """Bytes of the pages of a block that are in memory."""
+    """Bytes of a block whose pages are in memory."""
     if not block.nbytes:
         return 0
-    page = os.sysconf("SC_PAGESIZE")
-    first, last = block.ctypes.data // page, (block.ctypes.data + block.nbytes - 1) // page
+    page, start = os.sysconf("SC_PAGESIZE"), block.ctypes.data
+    stop = start + block.nbytes
+    first, last = start // page, (stop - 1) // page
     with open(PROCESS / "pagemap", "rb") as entries:
         entries.seek(first * 8)
-        found = np.frombuffer(entries.read((last - first + 1) * 8), np.uint64)
-    return int(np.count_nonzero(found & PRESENT)) * page
+        found = np.frombuffer(entries.read((last - first + 1) * 8), np.uint64) & PRESENT
+    around = (start - first * page) * bool(found[0]) + ((last + 1) * page - stop) * bool(found[-1])
+    return int(np.count_nonzero(found)) * page - around

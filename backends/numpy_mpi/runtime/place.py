@@ -143,9 +143,11 @@ class Place:
         starts = [number * self.batch_size + min(at * size, self.batch_size)
                   for number in range(batches) for at in range(parts)]  # fmt: skip
         firsts = [min(start, count) for start in (*starts, batches * self.batch_size)]
-        return tuple(
-            At(self, loader, indices, count, firsts[at + 1] - firsts[at], firsts[at], at % parts, step, lr)
-            for at in range(batches * parts)
+        return (
+            *[
+                At(self, loader, indices, count, firsts[at + 1] - firsts[at], firsts[at], at % parts, step, lr)
+                for at in range(batches * parts)
+            ],
         )
 
     def fill(self, at: At, arrays: Mapping[str, Array]) -> None:
@@ -157,7 +159,7 @@ class Place:
             axis = spec.batch
             assert axis is not None
             start, stop = box[axis][0] if box[axis] else (0, 0)
-            part = tuple(slice(runs[0][0], runs[-1][1]) if runs else slice(0, 0) for runs in box)
+            part = (*[slice(runs[0][0], runs[-1][1]) if runs else slice(0, 0) for runs in box],)
             room = device.staging(array)
             at.loader.fill_part(at.indices[at.first + start : at.first + stop], name, room, axis, part)
             if room is not array:
@@ -182,7 +184,7 @@ class Place:
 
         Axes come in logical order: those of arrays with four axes lie in memory as `layout` says.
         """
-        return tuple(self._origin(self._of(array), layout) for array in arrays)
+        return (*[self._origin(self._of(array), layout) for array in arrays],)
 
     def interior(self, kernel: Callable[..., None], *arguments: Any, **attrs: Any) -> None:
         """A window's kernel for those rows of its results that read no rows of others, whose halo may be on its way."""
@@ -423,7 +425,7 @@ class Place:
         """Those of the axes along which there are several ranks, in the order of the mesh."""
         if axes == (PIPELINE,):
             return tuple(axes)
-        return tuple(name for name, extent in self.grid.mesh if extent > 1 and name in axes)
+        return (*[name for name, extent in self.grid.mesh if extent > 1 and name in axes],)
 
     def _of(self, array: Array) -> Known:
         known = self._known.get(id(array))
@@ -442,7 +444,7 @@ class Place:
             for axis, runs, extent in zip(known.spec.axes, box, whole, strict=True)
         ]
         return (
-            tuple(found[layout[:4].index(letter)] for letter in "NCHW") if layout and len(found) == 4 else tuple(found)
+            (*[found[layout[:4].index(letter)] for letter in "NCHW"],) if layout and len(found) == 4 else tuple(found)
         )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from statistics import median
 
 from .clock import Clock
 from .program import Options
+from .times import Times
 from .world import World
 
 _WARM = 3  # first steps that do not count, where there are more than twice as many: arrays are touched, calls prepared
@@ -30,13 +29,13 @@ class Progress:
         self._live = os.environ.get("DLC_TERMINAL", alone) == "1"
         self._steps = steps
         self._steps_per_epoch = max(1, steps_per_epoch)
-        self._times: list[float] = []
+        self._times = Times()
         self._last = self._shown = clock.now()
 
     def step(self, step: int, loss: float | None = None) -> None:
         """A training step has ended."""
         now = self._clock.now()
-        self._times.append(now - self._last)
+        self._times.add(now - self._last)
         self._last = now
         if self._prints and self._live and now - self._shown > _REFRESH:
             self._shown = now
@@ -49,7 +48,7 @@ class Progress:
     def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
         """An epoch (counted from 0) has ended, evaluation included; without a step before, it is evaluation alone."""
         values = "".join(f"  {name} {_figure(value)}" for name, value in metrics.items())
-        if self._times:
+        if len(self._times):
             self.note(f"epoch {epoch + 1:3d}  loss {_figure(loss)}{values}  {self.step_seconds * 1e3:.2f} ms a step")
         else:
             self.note(f"test set  loss {_figure(loss)}{values}")
@@ -74,8 +73,7 @@ class Progress:
     @property
     def step_seconds(self) -> float:
         """The median time of a step so far, 0 before the first."""
-        counted = self._times[_WARM:] if len(self._times) > 2 * _WARM else self._times
-        return median(counted) if counted else 0.0
+        return self._times.median(_WARM if len(self._times) > 2 * _WARM else 0)
 
     def _pace(self, step: int) -> str:
         seconds = self.step_seconds
@@ -94,7 +92,7 @@ class Profile:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = clock.now()
-        self._times: defaultdict[str, list[float]] = defaultdict(list)
+        self._times: dict[str, Times] = {}
         self._made = 0
         self.watch: Callable[[int], None] = lambda made: None
 
@@ -108,12 +106,14 @@ class Profile:
         """The segment ends here, and the next begins."""
         self._clock.passed(segment)
         now = self._clock.now()
-        self._times[segment].append(now - self._last)
+        if segment not in self._times:
+            self._times[segment] = Times()
+        self._times[segment].add(now - self._last)
         self._last = now
 
     def medians(self) -> dict[str, float]:
         """The median seconds of each segment, in the order of their first lap."""
-        return {segment: median(times) for segment, times in self._times.items()}
+        return {segment: times.median() for segment, times in self._times.items()}
 
 
 def _figure(value: float) -> str:

@@ -156,7 +156,7 @@ class Grid:
 
     def whole(self, spec: Spec, samples: int = 0) -> Shape:
         """The shape of the tensor that all ranks have together."""
-        return tuple(-(-samples // axis.per) if axis.per else axis.count * axis.extent for axis in spec.axes)
+        return (*[-(-samples // axis.per) if axis.per else axis.count * axis.extent for axis in spec.axes],)
 
     def samples(self, over: Iterable[str], rank: int, samples: int) -> tuple[int, int]:
         """(start, stop) of a rank's samples of a microbatch that is split over these axes."""
@@ -225,7 +225,7 @@ def shard(extent: int, parts: int, index: int) -> tuple[int, int]:
 
 def extents(box: Box) -> Shape:
     """The shape of a box."""
-    return tuple(sum(stop - start for start, stop in runs) for runs in box)
+    return (*[sum(stop - start for start, stop in runs) for runs in box],)
 
 
 Slices = tuple[slice, ...]
@@ -238,17 +238,17 @@ def view(place: Slices) -> Any:
 
 def blocks(held: Box, wanted: Box) -> Iterator[tuple[Slices, Slices]]:
     """Where the common part of two boxes lies in the arrays of the one and of the other, block by block."""
-    along = [tuple(_common(ours, theirs)) for ours, theirs in zip(held, wanted, strict=True)]
+    along = [(*_common(ours, theirs),) for ours, theirs in zip(held, wanted, strict=True)]
     for found in product(*along):
         yield (
-            tuple(slice(here, here + length) for here, _, length in found),
-            tuple(slice(there, there + length) for _, there, length in found),
+            (*[slice(here, here + length) for here, _, length in found],),
+            (*[slice(there, there + length) for _, there, length in found],),
         )
 
 
 def together(held: Runs, wanted: Runs) -> slice | None:
     """Where wanted indices lie among those held, one behind the other; None where they are apart, or not all there."""
-    found, length = tuple(_common(held, wanted)), sum(stop - start for start, stop in wanted)
+    found, length = (*_common(held, wanted),), sum(stop - start for start, stop in wanted)
     first = found[0][0] if found else 0
     whole = sum(each for _, _, each in found) == length and all(here == first + there for here, there, _ in found)
     return slice(first, first + length) if whole else None
