@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import subprocess
-import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,8 @@ import pytest
 
 from backends.numpy_mpi.c.source import CFunction, file_text
 from backends.numpy_mpi.c.target import AVX2, AVX512, PLAIN, Target
-from backends.numpy_mpi.kernels.native import FLAGS, cache_folder, find_compiler
+from backends.numpy_mpi.kernels.native import FLAGS, find_compiler
+from tests import kept
 
 COMPILER = find_compiler()
 FEATURES = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": ("avx2", "fma"), "plain": ()}
@@ -51,32 +48,17 @@ def build(functions: Sequence[CFunction], target: Target, dtypes: Sequence[str],
     path.write_text(text, encoding="utf-8")
     command = [*COMPILER, *FLAGS, *target.flags, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
     digest = hashlib.sha256("\0".join((*command, _version(), text)).encode()).hexdigest()[:24]
-    kept = _kept() / f"{digest}.so"
-    if not kept.is_file():
+    built = kept.find(f"{digest}.so")
+    if built is None:
         made = path.with_suffix(".so")
         subprocess.run([*command, str(path), "-o", str(made)], check=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".unfinished-", delete=False) as unfinished:
-            unfinished.write(made.read_bytes())
-        os.replace(unfinished.name, kept)
-    kept.touch()
-    return ctypes.CDLL(str(kept))
+        built = kept.keep(f"{digest}.so", made.read_bytes())
+    return ctypes.CDLL(str(built))
 
 
 @cache
 def _version() -> str:
     return subprocess.run([*COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
-
-
-@cache
-def _kept() -> Path:
-    """Where libraries stay, those that nobody has asked for in two weeks excepted."""
-    folder = cache_folder() / "tests"
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        with suppress(OSError):  # another worker may be at it too
-            if time.time() - path.stat().st_mtime > 14 * 86400:
-                path.unlink()
-    return folder
 
 
 def call(library: ctypes.CDLL, function: CFunction, arrays: Sequence[Any], numbers: Sequence[int]) -> None:

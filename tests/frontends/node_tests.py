@@ -8,6 +8,7 @@ all others are compared. Nothing else of a test is changed.
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from dlc.frontends.onnx.coverage import TABLE
 from dlc.frontends.onnx.importing import Imported, import_model
 from dlc.frontends.onnx.model import model_of
 from dlc.ir.graph import Graph
+from tests import kept
 from tests.frontends.evaluate import evaluate
 
 Array = np.ndarray
@@ -60,12 +62,19 @@ class Outcome:
 
 @cache
 def node_tests() -> tuple[Any, ...]:
-    """All tests of single nodes and of the function bodies of nodes, in their own order."""
-    from onnx.backend.test.loader import load_model_tests
+    """All tests of single nodes and of the function bodies of nodes, in their own order.
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        return tuple(load_model_tests(kind="node"))
+    ONNX computes what they expect, in Python: ten times as long as what is made of it here, so it is kept.
+    """
+    name = f"onnx-{onnx.__version__}-numpy-{np.__version__}.pickle"
+    if (path := kept.find(name)) is None:
+        from onnx.backend.test.loader import load_model_tests
+
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            path = kept.keep(name, pickle.dumps(tuple(load_model_tests(kind="node"))))
+    found: tuple[Any, ...] = pickle.loads(path.read_bytes())
+    return found
 
 
 def outcomes() -> Iterator[Outcome]:
