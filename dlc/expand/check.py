@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.diagnostics import Diagnostic, Label, Span
-from dlc.expand.arguments import CALLABLE, Bound, Calls, borrowed, listed_axes, no_such_word, signature, words_of
+from dlc.expand.arguments import CALLABLE, Bound, Calls, signature
 from dlc.expand.evaluate import FUNCTIONS, Scope
 from dlc.expand.order import circle_message, in_order
 from dlc.expand.report import Report, undefined
+from dlc.expand.values import borrowed, listed_axes, no_such_word, words_of
 from dlc.messages import e02_names as messages
 from dlc.ops.operator import Parameter
 from dlc.syntax import ast

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from dlc.cluster.topology import MAX_DEVICES, Cluster, Device, Group, Link
 from dlc.diagnostics import Diagnostics, Label, Message
 from dlc.expand.evaluate import UNKNOWN, Entity, Scope
-from dlc.expand.settings import Field, Reader, Wording, similar_help
+from dlc.expand.fields import Field
+from dlc.expand.settings import Reader, Wording, similar_help
 from dlc.messages import e04_cluster as messages
 from dlc.messages.e02_names import DEFINED_TWICE
 from dlc.syntax import ast

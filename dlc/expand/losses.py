@@ -11,9 +11,10 @@ from typing import TypeGuard
 
 from dlc.data_sets import DataSet, data_set
 from dlc.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Label, Span
-from dlc.expand.arguments import Bound, bind, read, signature
+from dlc.expand.arguments import Bound, bind, signature
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, described
 from dlc.expand.settings import similar_help
+from dlc.expand.values import read
 from dlc.ir.graph import Attr, Graph, Node, Pass, Value
 from dlc.ir.tensor import TensorType
 from dlc.ir.training import Choice

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
 from dlc.expand.addresses import Position, assign, at, below, report_clash
-from dlc.expand.arguments import Bound, Calls, borrowed, in_words, read
+from dlc.expand.arguments import Bound, Calls
 from dlc.expand.check import Body, Checked, check
 from dlc.expand.count import Counter, TooManyOpsError
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, Unknown, described
@@ -20,6 +20,7 @@ from dlc.expand.nodes import Nodes
 from dlc.expand.report import Report
 from dlc.expand.survey import Survey, is_value
 from dlc.expand.templates import Templates
+from dlc.expand.values import borrowed, in_words, read
 from dlc.ir.graph import Attr, Graph
 from dlc.ir.tensor import BATCH
 from dlc.messages import MESSAGES

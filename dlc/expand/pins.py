@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from dlc.cluster.topology import Cluster
 from dlc.diagnostics import Label, Span, similar
+from dlc.expand.fields import Field, listed
 from dlc.expand.report import MOST_CANDIDATES, MOST_MISTAKES
 from dlc.expand.select import matches
-from dlc.expand.settings import Field, Reader, listed, shown, similar_help
+from dlc.expand.settings import Reader, shown, similar_help
 from dlc.ir.graph import Graph, Node
 from dlc.ir.request import MeshAxis, Rule, Setting, Split
 from dlc.messages import e05_plan as messages

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dlc.expand.evaluate import left_spine
-from dlc.expand.settings import Field, Reader, field_of
+from dlc.expand.fields import Field, field_of
+from dlc.expand.settings import Reader
 from dlc.ir.training import Length, RatePiece
 from dlc.messages import e06_train as messages
 from dlc.ops.schedules import LAST, SCHEDULES, schedule

@@ -10,9 +10,10 @@ from dlc.cluster.topology import KERNEL_FAMILIES, Cluster
 from dlc.diagnostics import Diagnostics, Label, Span
 from dlc.expand.arguments import Calls
 from dlc.expand.evaluate import Scope
+from dlc.expand.fields import Field
 from dlc.expand.pins import PinReader
 from dlc.expand.rulings import check_groups, check_rules
-from dlc.expand.settings import Field, Reader, Wording, similar_help
+from dlc.expand.settings import Reader, Wording, similar_help
 from dlc.ir.graph import Graph
 from dlc.ir.request import Limit, MeshAxis, Request
 from dlc.ir.training import Choice

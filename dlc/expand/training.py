@@ -8,9 +8,10 @@ from dataclasses import replace
 from dlc.data_sets import DATA_SETS, DataSet, data_set
 from dlc.diagnostics import Diagnostics, Label
 from dlc.expand.evaluate import Scope
+from dlc.expand.fields import Field, field_of
 from dlc.expand.losses import Objective
 from dlc.expand.rates import expand_rates
-from dlc.expand.settings import Field, Reader, Wording, field_of
+from dlc.expand.settings import Reader, Wording
 from dlc.ir.graph import Graph
 from dlc.ir.tensor import TensorType
 from dlc.ir.training import Argument, Choice, Length, Precision, RatePiece, Training

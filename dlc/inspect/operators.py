@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dlc.expand.arguments import needed
-from dlc.expand.settings import Field
+from dlc.expand.fields import Field
+from dlc.expand.values import needed
 from dlc.inspect.tables import table
 from dlc.ops import LAYERS, LOSSES, METRICS, OPTIMIZERS, SIGNS
 from dlc.ops.operator import Operator, Parameter

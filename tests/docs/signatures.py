@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from dlc.expand import clusters, pins, rates, requests, training
-from dlc.expand.settings import Field
+from dlc.expand.fields import Field
 from dlc.inspect.operators import argument, call, operator_signature
 from dlc.ops import LAYERS, LOSSES, METRICS
 from dlc.ops.operator import Operator

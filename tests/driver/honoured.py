@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dlc.diagnostics import DiagnosticError
 from dlc.driver import Compiled, emit_files
-from dlc.expand.settings import Field
+from dlc.expand.fields import Field
 from tests.driver.conftest import CLUSTER, TRAIN, Compile, spec
 
 WIDE = CLUSTER.replace("topology { core[2] over shm }", "topology { node[2] over shm { core[3] over shm } }")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dlc.expand.settings import Field, leaves_root
+from dlc.expand.fields import Field
+from dlc.expand.settings import leaves_root
 from tests.expand.blocks import DEVICE, LINK, cluster, expanded, train
 
 
