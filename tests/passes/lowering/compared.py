@@ -15,7 +15,8 @@ from passes.context import Context
 from passes.differentiate import operator_of, roles
 from passes.lower import lower
 from tests.passes.lowering.plans import on, plan_of
-from tests.passes.lowering.virtual_ranks import DTYPES, Array, World
+from tests.passes.lowering.rank_memory import DTYPES, Array
+from tests.passes.lowering.virtual_ranks import World
 
 Arrays = Mapping[str, Array]
 
