@@ -1,6 +1,6 @@
-"""Runs an emitted program of one rank and prints what Python's allocator has given out before and behind some steps.
+"""Runs an emitted program and prints what Python's allocator has given out before and behind some steps, on rank 0.
 
-    python traced_steps.py FOLDER FIRST STEPS
+    [mpiexec -n RANKS] python traced_steps.py FOLDER RANKS FIRST STEPS
 
 One line of JSON: the bytes when step FIRST begins and when all STEPS are done. Nothing is collected in between, since
 that empties Python's lists of freed tuples too.
@@ -11,9 +11,9 @@ import importlib
 import json
 import sys
 import tracemalloc
-from pathlib import Path
+from typing import Any
 
-FOLDER, FIRST, STEPS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+FOLDER, (RANKS, FIRST, STEPS) = sys.argv[1], map(int, sys.argv[2:])
 
 
 class Steps:
@@ -21,8 +21,10 @@ class Steps:
 
     def __init__(self) -> None:
         self.found: list[int] = []
+        self.rank = -1
 
-    def __call__(self, *_: object, **__: object) -> "Steps":
+    def __call__(self, tensors: Any, *_: object, **__: object) -> "Steps":
+        self.rank = tensors.place.world.rank
         return self
 
     def before(self, step: int, indices: object) -> object:
@@ -48,10 +50,8 @@ class Steps:
 sys.path.insert(0, FOLDER)
 tracemalloc.start()
 train = importlib.import_module("train")
-program, files, clock, world = (
-    importlib.import_module(f"runtime.{name}") for name in ("program", "files", "clock", "world")
-)
 steps = train.Trace = Steps()
-options = program.Options(steps=STEPS, quiet=True)
-train.main(world.Serial(), clock.Clock(), files.Files(Path()), options)
-print(json.dumps(steps.found))
+status = train.run(train.main, name="traced", ranks=RANKS, arguments=["--steps", str(STEPS), "--quiet"])
+if steps.rank == 0:
+    print(json.dumps(steps.found))
+sys.exit(status)

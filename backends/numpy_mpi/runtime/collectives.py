@@ -179,7 +179,7 @@ def hierarchical(
 def _of(steps: Steps, ranks: Sequence[int]) -> Steps:
     """Steps among some ranks, which they number from 0."""
     for step in steps:
-        yield step._replace(to=ranks[step.to], source=ranks[step.source])
+        yield Step(step.sent, ranks[step.to], step.received, ranks[step.source], step.request, step.more)
 
 
 def _chunks(values: Array, parts: int) -> list[Array]:

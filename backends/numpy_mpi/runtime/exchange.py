@@ -137,8 +137,8 @@ class Exchange:
             packed = [each.sent.packed(pool) for each in rounds]
             rooms = [each.received.room(pool) for each in rounds]
             along = zip(packed, rooms, rounds, strict=True)
-            first, *more = (Step(given, r.to, room, r.source) for (given, _), (room, _), r in along)
-            yield first._replace(more=tuple(more))
+            first, *more = [(given, r.to, room, r.source) for (given, _), (room, _), r in along]
+            yield Step(*first, more=(*[Step(*each) for each in more],))
             for (_, taken), each in zip(rooms, rounds, strict=True):
                 if taken is not None:
                     each.received.unpack(taken, self.sums)

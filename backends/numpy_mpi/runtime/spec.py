@@ -142,9 +142,9 @@ class Grid:
     def group(self, axes: Iterable[str], rank: int) -> tuple[int, ...]:
         """The ranks that differ from this one along these axes only, in the order of the mesh."""
         chosen, own = set(axes), self.coordinates(rank)
-        ranges = (range(extent) if name in chosen else (own[name],) for name, extent in self.mesh)
-        extents = tuple(extent for _, extent in self.mesh)
-        return tuple(_number(at, extents) for at in product(*ranges))
+        ranges = [range(extent) if name in chosen else (own[name],) for name, extent in self.mesh]
+        extents = [extent for _, extent in self.mesh]
+        return (*[_number(at, extents) for at in product(*ranges)],)
 
     def box(self, spec: Spec, rank: int, samples: int) -> Box:
         """What a rank holds of an array, of a microbatch with so many samples in all."""
