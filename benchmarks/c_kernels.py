@@ -137,6 +137,9 @@ def c_calls(layer: str, stage: str, folder: Path) -> Calls:
     if conv_blocked.fits(conv, target, target.lanes("f32")):  # arrays of as many elements as in NHWC
         blocked = {"forward": conv_blocked.forward, "dx": conv_blocked.dx, "dw": conv_blocked_dw.dw}
         functions["blocked"] = blocked[stage](conv, target, "blocked")
+        if conv_winograd.fits(conv):
+            for m in (2, 4):
+                functions[f"blocked winograd({m})"] = make(conv, target, f"blocked_winograd{m}", m, blocked=True)
     if n % target.lanes("f32") == 0:  # as vectors of samples
         functions["chwn"] = getattr(conv_chwn, stage)(conv, target, "chwn")
     into = folder / f"{layer} {stage}".replace("/", "by").replace(" ", "_")

@@ -228,11 +228,17 @@ def serial(compiled: Compiled) -> Compiled:
 
 
 def emit_files(compiled: Compiled, backend: str = "numpy") -> dict[str, bytes]:
-    """File name -> content of the program's folder; the backend is `numpy` or `cupy`."""
+    """File name -> content of the program's folder; the backend is `numpy` or `cupy`.
+
+    Errors: E0701 for what a plan holds and the backend `cupy` has no kernels for.
+    """
     from backends.cupy_mpi.emit import emit as emit_cupy
+    from backends.cupy_mpi.refuse import refusals
     from backends.numpy_mpi.emission import Emission
     from backends.numpy_mpi.emit import emit
 
+    if backend == "cupy" and (refused := refusals(compiled.plan, compiled.context.request)):
+        raise SourcedError(refused, compiled.source.texts)
     program, context = emitted_program(compiled), compiled.context
     emission = Emission(compiled.graph, compiled.plan, program, context.training, exact=context.exact)
     return emit_cupy(emission) if backend == "cupy" else emit(emission)

@@ -356,7 +356,7 @@ def _winograd(m: int) -> Algorithm:
     """F(m×m, 3×3)."""
     return Algorithm(
         f"winograd({m})",
-        LAYOUTS,
+        EVERY_LAYOUT,
         partial(_winograd_excluded, m),
         partial(_winograd_cost, m),
         partial(_winograd_workspaces, m),

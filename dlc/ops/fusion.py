@@ -44,8 +44,8 @@ class Fusion:
 
 
 IN_REGISTERS = ("direct", "winograd(2)", "winograd(4)")
-"""Algorithms of convolution whose sums are in registers when they are complete: in C in NHWC, direct sums in blocks
-of channels too."""
+"""Algorithms of convolution whose sums are in registers when they are complete: in C in NHWC and in blocks of
+channels."""
 
 IN_TILES = (*IN_REGISTERS, "implicit_gemm")
 """Those of which that is so on devices, in any layout."""
@@ -109,7 +109,7 @@ FUSIONS: dict[Chain, Fusion] = {
             0,
             2.0,
             tuple((way, "") for way in (*IN_TILES, *library)),
-            (*((way, "NHWC") for way in IN_REGISTERS), *(("direct", layout) for layout in BLOCKED)),
+            tuple((way, layout) for way in IN_REGISTERS for layout in ("NHWC", *BLOCKED)),
         )
         for stage, library in (("forward", BY_LIBRARY), ("dx", ()))
     },

@@ -233,6 +233,18 @@ def in_blocks(conv: Conv, target: Target) -> Conv:
     return replace(conv, channels=channels, filters=filters, groups=1)
 
 
+def to_blocks(image: Array, lanes: int) -> Array:
+    """From NHWC to [sample][block][row][column][lane]."""
+    n, rows, columns, channels = image.shape
+    return np.ascontiguousarray(np.moveaxis(image.reshape(n, rows, columns, channels // lanes, lanes), 3, 1))
+
+
+def from_blocks(image: Array) -> Array:
+    """The reverse."""
+    n, blocks, rows, columns, lanes = image.shape
+    return np.moveaxis(image, 1, 3).reshape(n, rows, columns, blocks * lanes)
+
+
 @pytest.mark.parametrize("target", each_target())
 def test_channels_in_blocks(target: Target, tmp_path: Path) -> None:
     """Against NumPy in float64, whatever the number of threads; a ReLU comes behind the sums."""
@@ -248,12 +260,7 @@ def test_channels_in_blocks(target: Target, tmp_path: Path) -> None:
         lanes, n = target.lanes(conv.dtype), 3
         known = draw_arrays(conv, n, conv.height, conv.pad[0], rng)
         wanted = expected(conv, known, conv.pad[0])
-        turned = {
-            name: np.ascontiguousarray(
-                np.moveaxis(known[name].reshape(*known[name].shape[:3], known[name].shape[3] // lanes, lanes), 3, 1)
-            )
-            for name in ("x", "dy")
-        }
+        turned = {name: to_blocks(known[name], lanes) for name in ("x", "dy")}
         found = []
         for count in (1, 2):
             threads(library, count)
@@ -261,8 +268,7 @@ def test_channels_in_blocks(target: Target, tmp_path: Path) -> None:
         for name, array in found[0].items():
             assert np.array_equal(array, found[1][name]), (conv, name)
             if name in IMAGES:
-                array = np.moveaxis(array, 1, 3)
-                array = array.reshape(*array.shape[:3], -1)
+                array = from_blocks(array)
             value = np.maximum(wanted[name], 0) if (conv, function) in relu else wanted[name]
             assert error(array, value) < BOUNDS[conv.dtype], (conv, name)
 

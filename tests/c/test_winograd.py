@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,18 @@ from backends.numpy_mpi.c import conv_winograd, conv_winograd_dw
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import AVX2, Target
-from tests.c.building import build, each_target, runnable, threads
-from tests.c.test_conv import draw_arrays, error, expected, run
+from tests.c.building import JUNK, build, call, each_target, runnable, threads
+from tests.c.test_conv import (
+    IMAGES,
+    Array,
+    draw_arrays,
+    error,
+    expected,
+    from_blocks,
+    in_blocks,
+    run,
+    to_blocks,
+)
 from tests.slices import first
 
 pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
@@ -59,6 +72,52 @@ def test_every_pass_gives_what_the_sum_gives(target: Target, m: int, tmp_path: P
             for name, array in found.items():
                 assert not n or error(array, wanted[name]) < BOUNDS[conv.dtype, m], (conv, stage, n)
                 assert np.array_equal(array, again[name]), (conv, stage, n)
+
+
+@pytest.mark.parametrize("target", each_target())
+def test_channels_in_blocks(target: Target, tmp_path: Path) -> None:
+    """Against NumPy in float64, whatever the number of threads; a ReLU comes behind the sums, or before those of dx."""
+    made = []
+    for number, given in enumerate(CASES[:5]):
+        for (stage, make), m in product(PASSES.items(), (2, 4)):
+            conv = replace(in_blocks(given, target), relu=stage != "dw" and (m == 2) == bool(number % 2))
+            made.append((conv, m, make(conv, target, f"conv{number}_{stage}{m}", m, blocked=True)))
+    library = build([function for *_, function in made], target, ("f32", "f64"), tmp_path)
+    rng = np.random.default_rng(1)
+    for conv, m, function in made:
+        for n in (3, 1, 0):
+            known = draw_arrays(conv, n, conv.height, conv.pad[0], rng)
+            wanted = expected(conv, known, conv.pad[0]) if n else {}
+            turned = {name: to_blocks(known[name], target.lanes(conv.dtype)) for name in ("x", "dy")}
+            found = []
+            for count in (1, 2):
+                threads(library, count)
+                found.append(results(library, function, known | turned, (n, conv.height, *conv.pad[0])))
+            for name, array in found[0].items():
+                assert np.array_equal(array, found[1][name]), (conv, function.name, n)
+                told = from_blocks(array) if name in IMAGES else array
+                assert not n or error(told, rectified(conv, known, name, wanted[name])) < BOUNDS[conv.dtype, m], (
+                    conv,
+                    function.name,
+                    n,
+                )
+
+
+def results(library: Any, function: CFunction, known: dict[str, Array], numbers: tuple[int, ...]) -> dict[str, Array]:
+    """What a function writes; where it reads what a ReLU gave, that is x."""
+    like = {"y": "dy", "dx": "x", "dweight": "weight", "dbias": "bias"}
+    *_, last = (name for name in function.arguments if name != "dbias")
+    made = {name: np.full_like(known[like[name]], JUNK) for name in (last, "dbias")}
+    given = known | {"y": known["x"]} | made
+    call(library, function, [given[name] for name in function.arguments], numbers)
+    return {name: made[name] for name in made if name in function.arguments}
+
+
+def rectified(conv: Conv, known: dict[str, Array], name: str, result: Array) -> Array:
+    """A result with what the ReLU of a convolution does to it."""
+    if conv.relu and name == "y":
+        return np.maximum(result, 0)
+    return result * (known["x"] > 0) if conv.relu and name == "dx" else result
 
 
 @pytest.mark.parametrize("stage", ["forward", "dx"])

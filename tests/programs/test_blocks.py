@@ -10,6 +10,7 @@ import pytest
 from backends.numpy_mpi.c.target import target_at_hand
 from backends.numpy_mpi.kernels.native import find_compiler
 from dlc.driver import Options, compile_spec, emit_files, read
+from dlc.source import SourcedError
 from dlc.verification import compare
 from tests.programs.random_plans import in_turns
 
@@ -87,3 +88,17 @@ def test_a_program_computes_what_the_serial_one_does(case: str, tmp_path: Path) 
         assert f'Shape("{AT_HAND}"' in files["compiled.py"].decode()
     verdict = compare(made, files, case, 2, run=in_turns)
     assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("plan", ["layout = NCHW8c", "pin wide.relu { layout = NCHW16c }"])
+def test_the_backend_for_devices_says_that_it_has_no_blocks(plan: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.dlspec"
+    path.write_text(SPEC.format(ranks=1, kernels="numpy", plan=plan))
+    made = compile_spec(read(str(path)), Options())
+    with pytest.raises(SourcedError) as told:
+        emit_files(made, "cupy")
+    (found,) = told.value.diagnostics
+    assert found.primary
+    assert path.read_text().splitlines()[found.primary.span.line - 1].strip() == plan
+    assert found.message.startswith(f"backend `cupy` cannot emit `{re.findall('layout = .*c', plan)[0]}`")
+    assert "layout = auto" in "".join(found.helps)

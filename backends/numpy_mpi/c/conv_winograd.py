@@ -104,14 +104,19 @@ o[2] = q / 6 - p + d[5];
 """m -> the transforms of a line, Bᵀ, G, Aᵀ, and for dw A and Gᵀ, with common terms taken together."""
 
 
-def forward(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
-    """x, weight, [bias] -> y; `tile` is (tiles, vectors) of the products. Needs what `fits` tells."""
-    return _Winograd(conv, target, name, m, backward=False).function(tile)
+def forward(
+    conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None, *, blocked: bool = False
+) -> CFunction:
+    """x, weight, [bias] -> y; `tile` is (tiles, vectors) of the products. Needs what `fits` tells, and `blocked`, for
+    images in blocks of channels, what `conv_blocked.fits` does."""
+    return _Winograd(conv, target, name, m, backward=False, blocked=blocked).function(tile)
 
 
-def dx(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
+def dx(
+    conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None, *, blocked: bool = False
+) -> CFunction:
     """dy, weight -> dx: the convolution of dy with filters turned by 180°."""
-    return _Winograd(conv, target, name, m, backward=True).function(tile)
+    return _Winograd(conv, target, name, m, backward=True, blocked=blocked).function(tile)
 
 
 def fits(conv: Conv) -> bool:
@@ -132,6 +137,11 @@ def line(what: str, m: int, values: dict[str, object]) -> str:
     return fill(LINE, what=what, ins=ins, outs=outs, steps=indented(LINES[m][what]), **values)
 
 
+def transform(blocked: bool) -> str:
+    """The text of a transform of tiles that are read from images in NHWC or in blocks of channels."""
+    return TRANSFORM_BLOCKS if blocked else TRANSFORM
+
+
 def apart(plane: int, dtype: str) -> int:
     """From one position to the next, where each has so many elements.
 
@@ -147,6 +157,7 @@ class _Winograd:
     name: str
     m: int
     backward: bool
+    blocked: bool
 
     @property
     def lanes(self) -> int:
@@ -184,7 +195,12 @@ class _Winograd:
     def filters(self) -> int:
         """Elements of U, and behind it of the bias and of zeros that stand for what is beyond the image."""
         c, k = self.channels
-        return self.positions * apart(c * self.filled(k), self.conv.dtype) + self.bias * self.filled(k) + self.filled(c)
+        return self.positions * apart(c * self.filled(k), self.conv.dtype) + self.bias * self.filled(k) + self.zeros
+
+    @property
+    def zeros(self) -> int:
+        """How many zeros stand for what is beyond the image: a pixel, or a row of a tile in a block of channels."""
+        return (self.m + 2) * self.lanes if self.blocked else self.filled(self.channels[0])
 
     def block(self, pixels: int) -> int:
         """Tiles of a block: whole ones of the products."""
@@ -195,7 +211,7 @@ class _Winograd:
         """What becomes of sums before they are stored; `left` is how many of a vector count, "" for all."""
         if not self.conv.relu:
             return "o[b]"
-        return relu("o[b]", "to + b * $k + shift" if self.backward else "", left)
+        return relu("o[b]", "to + b * $beside + shift" if self.backward else "", left)
 
     def function(self, tile: tuple[int, int] | None) -> CFunction:
         if not fits(self.conv):
@@ -205,22 +221,23 @@ class _Winograd:
         pixels, width = tile or tiles(self.target, vectors, 10**6)[0]
         width, block = min(width, vectors), self.block(pixels)
         plane, result_plane = (apart(block * self.pitch(channels), self.conv.dtype) for channels in (c, k))
-        padded, zeros = self.filled(k), self.filters - self.filled(c)
+        padded, zeros = self.filled(k), self.filters - self.zeros
         values: dict[str, object] = {
             "name": self.name, "dtype": self.conv.dtype, "lanes": self.lanes, "m": self.m, "alpha": self.m + 2,
             "positions": self.positions, "c": c, "k": k, "padded_k": padded, "width": width * self.lanes,
             "groups": 1, "blocks": -(-vectors // width), "source_width": self.widths[0],
             "result_width": self.widths[1], "tiles_x": -(-self.widths[1] // self.m), "block": block, "pixels": pixels,
-            "step": self.pitch(c), "result_step": self.pitch(k), "zeros": zeros, "filled_c": self.filled(c),
+            "step": self.pitch(c), "result_step": self.pitch(k), "zeros": zeros, "zero_count": self.zeros,
             "begin_bias": zeros - padded, "begin_data": self.filters,
             "begin_product": self.filters + self.positions * plane,
             "plane": plane, "place": "tile * $step + c", "order": "[position][tile][channel]",
             "result_plane": result_plane, "filter_plane": apart(c * padded, self.conv.dtype),
+            "at": RESULT_BLOCK if self.blocked else RESULT_PIXEL, "beside": self.lanes if self.blocked else k,
             "left": 2 - self.conv.pad[1][0] if self.backward else self.conv.pad[1][0],
             "load": "*(const ${dtype}u *)(at[a][b] + c)" if c % self.lanes == 0
             else "${dtype}_load(at[a][b] + c, $c - c)",
-            "put": f"*(${{dtype}}u *)(to + b * $k) = {self.stored('')}" if k % self.lanes == 0
-            else f"${{dtype}}_store(to + b * $k, {self.stored('$k - k')}, $k - k)",
+            "put": f"*(${{dtype}}u *)(to + b * $beside) = {self.stored('')}" if k % self.lanes == 0
+            else f"${{dtype}}_store(to + b * $beside, {self.stored('$k - k')}, $k - k)",
             **shifts(self.conv.relu and self.backward),
             "bias_value": "*(const ${dtype}u *)(bias + k)" if self.bias else "(${dtype}v){0}",
             "bias_argument": "const $dtype *restrict bias, " * self.bias,
@@ -241,7 +258,7 @@ class _Winograd:
         if last:
             calls = f"if (k0 + $width <= $padded_k)\n    {calls}\nelse\n    " + (call % last).replace("bias", "w")
         parts = [
-            *lines, *products, STEPS, fill(TRANSFORM, letter="V", what="data", ins=self.m + 2, **values),
+            *lines, *products, STEPS, fill(transform(self.blocked), letter="V", what="data", ins=self.m + 2, **values),
             fill(PRODUCTS, calls=indented(calls, 4).lstrip(), **values), MAIN,
         ]  # fmt: skip
         names = (
@@ -355,6 +372,49 @@ static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zer
 }
 """
 
+TRANSFORM_BLOCKS = """\
+/* Tiles of $ins x $ins pixels, from number `first` on, through the transform of $what: $order. */
+static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zeros, $dtype *restrict v,
+                      long first, long count, long tiles_y, long rows, long above)
+{
+    const long pixels = rows * $source_width;
+    #pragma omp for schedule(static)
+    for (long tile = 0; tile < count; tile++) {
+        const long i = (first + tile) / (tiles_y * $tiles_x), y = (first + tile) / $tiles_x % tiles_y * $m - above;
+        const long z = (first + tile) % $tiles_x * $m - $left;
+        const long begin = most(0, -z), end = least($ins, $source_width - z);
+        const $dtype *at[$ins];
+        long step[$ins];
+        for (long a = 0; a < $ins; a++) {
+            const int inside = y + a >= 0 && y + a < rows;
+            at[a] = inside ? x + (i * $c * rows + (y + a) * $lanes) * $source_width + z * $lanes : zeros;
+            step[a] = inside ? pixels : 0;
+        }
+        for (long c = 0; c < $c; c += $lanes) {
+            ${dtype}v d[$ins], t[$ins][$alpha], o[$alpha];
+            UNROLL for (long b = 0; b < $ins; b++) {
+                if (b < begin || b >= end) {
+                    UNROLL for (long a = 0; a < $alpha; a++)
+                        t[b][a] = (${dtype}v){0};
+                    continue;
+                }
+                UNROLL for (long a = 0; a < $ins; a++)
+                    d[a] = *(const ${dtype}u *)(at[a] + step[a] * c + b * $lanes);
+                ${name}_$what(d, t[b]);
+            }
+            UNROLL for (long a = 0; a < $alpha; a++) {
+                UNROLL for (long b = 0; b < $ins; b++)
+                    d[b] = t[b][a];
+                ${name}_$what(d, o);
+                UNROLL for (long b = 0; b < $alpha; b++)
+                    *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
+            }
+        }
+    }
+}
+"""
+"""The same of images in blocks of channels: rows that are not there are read from as many zeros."""
+
 PRODUCTS = """\
 /* M = V U at each position. */
 static void ${name}_M(const $dtype *restrict v, const $dtype *restrict u, $dtype *restrict product, long count)
@@ -389,7 +449,7 @@ static void ${name}_Y(const $dtype *restrict product, const $dtype *restrict bia
             UNROLL for (long a = 0; a < $m; a++) {
                 if (a >= height)
                     break;
-                $dtype *to = y + ((i * rows + row + a) * $result_width + column) * $k + k;
+                $dtype *to = y + $at;
                 UNROLL for (long b = 0; b < $alpha; b++)
                     d[b] = t[b][a];
                 ${name}_output(d, o);
@@ -403,6 +463,10 @@ static void ${name}_Y(const $dtype *restrict product, const $dtype *restrict bia
     }
 }
 """
+
+RESULT_PIXEL = "((i * rows + row + a) * $result_width + column) * $k + k"
+RESULT_BLOCK = "((i * $k + k) * rows + (row + a) * $lanes) * $result_width + column * $lanes"
+"""Where a row of a tile of the result begins, in NHWC and in blocks of channels."""
 
 FORWARD = """\
 void $name(const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y,
@@ -430,8 +494,8 @@ $signature
     {
         ${name}_U(weight, scratch);
 $pack_bias        #pragma omp for schedule(static)
-        for (long c = 0; c < $filled_c; c++)
-            scratch[$zeros + c] = 0;
+        for (long j = 0; j < $zero_count; j++)
+            scratch[$zeros + j] = 0;
         for (long first = 0; first < tiles; first += $block) {
             const long count = least($block, tiles - first);
             ${name}_V(source, scratch + $zeros, v, first, count, tiles_y, source_rows, above);

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .conv import Conv
+from .conv_blocked_dw import BIAS as BLOCKED_BIAS
 from .conv_direct import NUMBERS
 from .conv_dw import BIAS, BIAS_RESULT, parts_of
-from .conv_winograd import CACHE_LINE, TRANSFORM, apart, fits, line
+from .conv_winograd import CACHE_LINE, apart, fits, line, transform
 from .correlation import PAGE
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target, tiles
@@ -21,8 +22,11 @@ BLOCK = 112
 """Tiles in a block: the sums are read and written once for each."""
 
 
-def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None) -> CFunction:
-    """dy, x -> dweight, [dbias]; `tile` is (channels, vectors). Needs what `conv_winograd.fits` tells."""
+def dw(
+    conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | None = None, *, blocked: bool = False
+) -> CFunction:
+    """dy, x -> dweight, [dbias]; `tile` is (channels, vectors). Needs what `conv_winograd.fits` tells, and `blocked`,
+    for images in blocks of channels, what `conv_blocked.fits` does."""
     if not fits(conv):
         raise ValueError("Winograd's algorithm is for windows of 3x3, stride 1, dilation 1 and one group")
     lanes, (c, k) = target.lanes(conv.dtype), (conv.channels, conv.filters)
@@ -45,7 +49,7 @@ def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | No
     block = min(BLOCK, 8 * -(-conv.outputs[0] // m) * -(-conv.outputs[1] // m))
     sums = positions * apart(c * filled(k), conv.dtype)
     zeros = sums + filled(k) * conv.bias
-    begin = zeros + max(filled(c), filled(k))
+    begin = zeros + ((m + 2) * lanes if blocked else max(filled(c), filled(k)))
     orders = IN_BLOCKS if in_blocks else AS_PIXELS
     values: dict[str, object] = {
         "name": name, "dtype": conv.dtype, "lanes": lanes, "m": m, "alpha": m + 2, "positions": positions, "k": k,
@@ -56,11 +60,12 @@ def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | No
         "sums_plane": sums // positions,
         "from": orders.source, "of": orders.gradient,
         "outputs": conv.outputs[1], "dbias": f", {conv.dtype} *restrict dbias" * conv.bias,
-        "bias_sums": "${name}_bias(dy, scratch + $begin_bias, n * rows_of_y * $outputs);" * conv.bias,
+        "bias_sums": (BLOCKED_BIAS_SUMS if blocked else BIAS_SUMS) * conv.bias, "result_blocks": k // lanes,
+        "columns": conv.outputs[1],
         "bias_result": BIAS_RESULT * conv.bias,
     }  # fmt: skip
     sides = [
-        fill(TRANSFORM, **values | {
+        fill(transform(blocked), **values | {
             "letter": letter, "what": what, "ins": ins, "c": of, "source_width": wide, "left": left, "step": pitch(of),
             "plane": plane(of), "order": order, "place": place,
             "load": "*(const ${dtype}u *)(at[a][b] + c)" if of % lanes == 0
@@ -79,7 +84,7 @@ def dw(conv: Conv, target: Target, name: str, m: int, tile: tuple[int, int] | No
     parts = [
         *(line(what, m, values) for what in ("data", "gradient", "weights")),
         *sides,
-        *([BIAS] if conv.bias else []),
+        *([BLOCKED_BIAS if blocked else BIAS] if conv.bias else []),
         *(fill(TILE, P=p, V=v, gradient_pitch=v * lanes if in_blocks else pitch(k), **values) for p, v in sizes),
         fill(MAIN, calls=indented(calls, 6), **values),
     ]
@@ -119,6 +124,10 @@ IN_BLOCKS = Orders(
     "k0 * $block",
 )
 """Where a tile of sums would read parts of lines, `conv_dw_packed`: each reads one run of V and one of W."""
+
+BIAS_SUMS = "${name}_bias(dy, scratch + $begin_bias, n * rows_of_y * $outputs);"
+BLOCKED_BIAS_SUMS = "${name}_bias(dy, rows_of_y * $outputs * $lanes, scratch + $begin_bias, n, rows_of_y);"
+"""The bias' gradient, of dy in NHWC and in blocks of channels."""
 
 TILE = """\
 /* $P channel(s) by $V vector(s) of filters at a position, summed over the tiles of a block. */

@@ -51,8 +51,9 @@ CONVOLUTIONS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
         )
     },
     **{
-        (f"winograd({m})", "NHWC", stage): partial(make, m=m)
+        (f"winograd({m})", layout, stage): partial(make, m=m, blocked=layout in BLOCKED)
         for m in (2, 4)
+        for layout in ("NHWC", *BLOCKED)
         for stage, make in (("forward", conv_winograd.forward), ("dx", conv_winograd.dx), ("dw", conv_winograd_dw.dw))
     },
 }

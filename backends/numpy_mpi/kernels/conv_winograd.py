@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .conv_matrices import Conv, add_bias, bias_gradient, optional_bias, shaped, window_block
-from .layout import Array, logical
+from .layout import Array, by_planes, logical
 from .tiles import cut, input_tiles, output_tiles, tile_blocks, write_tiles
 
 
@@ -74,31 +74,37 @@ ORDER = {"NCHW": (1, 2, 0, 3, 4), "NHWC": (0, 3, 4, 1, 2), "CHWN": (1, 2, 3, 4, 
 """Order in memory, behind the position in a tile, of the axes n, g, c, t, u (a tile's row and column)."""
 
 
+@by_planes(0, results=(2,), behind_bias=True)
 def conv_winograd2_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y by F(2×2, 3×3)."""
     _forward(F2, arrays, Conv.told(**attrs))
 
 
+@by_planes(0, results=(2,))
 def conv_winograd2_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx by F(2×2, 3×3)."""
     _dx(F2, arrays, Conv.told(**attrs))
 
 
+@by_planes(0, 1)
 def conv_winograd2_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias] by F(2×2, 3×3)."""
     _dw(F2, arrays, Conv.told(**attrs))
 
 
+@by_planes(0, results=(2,), behind_bias=True)
 def conv_winograd4_forward(*arrays: Array, **attrs: Any) -> None:
     """x, weight, [bias] -> y by F(4×4, 3×3)."""
     _forward(F4, arrays, Conv.told(**attrs))
 
 
+@by_planes(0, results=(2,))
 def conv_winograd4_dx(*arrays: Array, **attrs: Any) -> None:
     """dy, weight -> dx by F(4×4, 3×3)."""
     _dx(F4, arrays, Conv.told(**attrs))
 
 
+@by_planes(0, 1)
 def conv_winograd4_dw(*arrays: Array, **attrs: Any) -> None:
     """dy, x -> dweight, [dbias] by F(4×4, 3×3)."""
     _dw(F4, arrays, Conv.told(**attrs))
