@@ -15,8 +15,8 @@ from .target import Target
 
 MOMENTS = """\
 /* Of rows of `width` channels: a base, how far the mean lies beyond it, and the sum of squares around the mean. */
-static void ${real}_bn_moments(const $real *restrict x, long rows, long apart, long width, $real *restrict base,
-    $real *restrict offset, $real *restrict squares)
+static inline __attribute__((always_inline)) void ${real}_bn_moments_of(const $real *restrict x, long rows, long apart,
+    long width, $real *restrict base, $real *restrict offset, $real *restrict squares)
 {
     double e[$block], q[$block];
     const long chunk = most(64, $chunk / width);
@@ -62,6 +62,15 @@ static void ${real}_bn_moments(const $real *restrict x, long rows, long apart, l
     }
     for (long c = 0; c < width && rows; c++)
         offset[c] = ($real)e[c], squares[c] = ($real)q[c];
+}
+
+static void ${real}_bn_moments(const $real *restrict x, long rows, long apart, long width, $real *restrict base,
+    $real *restrict offset, $real *restrict squares)
+{
+    if (apart == $lanes && width == $lanes)
+        ${real}_bn_moments_of(x, rows, $lanes, $lanes, base, offset, squares);
+    else
+        ${real}_bn_moments_of(x, rows, apart, width, base, offset, squares);
 }
 
 /* The same of one channel in stretches, as mean and sum of squares. */

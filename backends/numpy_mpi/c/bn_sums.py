@@ -95,7 +95,10 @@ static inline __attribute__((always_inline)) void ${sums}_block($declared, const
     for (long i = 0; i < samples; i++)
         for (long r = 0; r < rows; r += $chunk / 16) {
             const long end = least(rows, r + $chunk / 16);
-            $real sums[$outs * $block] = {0};
+            $real sums[$outs * $block];
+            for (long j = 0; j < $outs; j++)
+                for (long c = 0; c < block; c++)
+                    sums[j * $block + c] = 0;
             long k = r;
             for (; k + 8 <= end; k += 8) {
                 const long at = i * apart + k * block;
@@ -105,9 +108,9 @@ static inline __attribute__((always_inline)) void ${sums}_block($declared, const
                 const long at = i * apart + k * block;
                 ${sums}_add($passed_at, mean, block, block, 1, sums);
             }
-            for (long j = 0; j < $outs * $block; j++)
-                if (j % $block < block)
-                    total[j / $block * $widest + j % $block] += sums[j];
+            for (long j = 0; j < $outs; j++)
+                for (long c = 0; c < block; c++)
+                    total[j * $widest + c] += sums[j * $block + c];
         }
 }
 """

@@ -26,6 +26,9 @@ CACHE_LINE = 64
 LEAST_TILES = 56
 """Tiles in a block, at the least: U is read anew for each block."""
 
+TOGETHER = 14
+"""Tiles that are read of one block of channels before those of the next: a row of images of 56."""
+
 LINES = {
     2: {
         "data": """\
@@ -139,7 +142,7 @@ def line(what: str, m: int, values: dict[str, object]) -> str:
 
 def transform(blocked: bool) -> str:
     """The text of a transform of tiles that are read from images in NHWC or in blocks of channels."""
-    return TRANSFORM_BLOCKS if blocked else TRANSFORM
+    return TRANSFORM_BLOCKS.replace("$together", str(TOGETHER)) if blocked else TRANSFORM
 
 
 def apart(plane: int, dtype: str) -> int:
@@ -379,41 +382,50 @@ static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zer
 {
     const long pixels = rows * $source_width;
     #pragma omp for schedule(static)
-    for (long tile = 0; tile < count; tile++) {
-        const long i = (first + tile) / (tiles_y * $tiles_x), y = (first + tile) / $tiles_x % tiles_y * $m - above;
-        const long z = (first + tile) % $tiles_x * $m - $left;
-        const long begin = most(0, -z), end = least($ins, $source_width - z);
-        const $dtype *at[$ins];
-        long step[$ins];
-        for (long a = 0; a < $ins; a++) {
-            const int inside = y + a >= 0 && y + a < rows;
-            at[a] = inside ? x + (i * $c * rows + (y + a) * $lanes) * $source_width + z * $lanes : zeros;
-            step[a] = inside ? pixels : 0;
+    for (long begin = 0; begin < count; begin += $together) {
+        const long several = least($together, count - begin);
+        const $dtype *at[$together][$ins];
+        long step[$together][$ins], from[$together], to[$together];
+        for (long t = 0; t < several; t++) {
+            const long tile = first + begin + t, i = tile / (tiles_y * $tiles_x);
+            const long y = tile / $tiles_x % tiles_y * $m - above, z = tile % $tiles_x * $m - $left;
+            from[t] = -z;
+            to[t] = $source_width - z;
+            for (long a = 0; a < $ins; a++) {
+                const int inside = y + a >= 0 && y + a < rows;
+                at[t][a] = inside ? x + (i * $c * rows + (y + a) * $lanes) * $source_width + z * $lanes : zeros;
+                step[t][a] = inside ? pixels : 0;
+            }
         }
-        for (long c = 0; c < $c; c += $lanes) {
-            ${dtype}v d[$ins], t[$ins][$alpha], o[$alpha];
-            UNROLL for (long b = 0; b < $ins; b++) {
-                if (b < begin || b >= end) {
-                    UNROLL for (long a = 0; a < $alpha; a++)
-                        t[b][a] = (${dtype}v){0};
-                    continue;
-                }
+        for (long c = 0; c < $c; c += $lanes)
+            for (long t = 0, tile = begin; t < several; t++, tile++) {
+                ${dtype}v d[$ins], r[$ins][$alpha], o[$alpha];
+                const $dtype *row[$ins];
                 UNROLL for (long a = 0; a < $ins; a++)
-                    d[a] = *(const ${dtype}u *)(at[a] + step[a] * c + b * $lanes);
-                ${name}_$what(d, t[b]);
+                    row[a] = at[t][a] + step[t][a] * c;
+                UNROLL for (long b = 0; b < $ins; b++) {
+                    if (b < from[t] || b >= to[t]) {
+                        UNROLL for (long a = 0; a < $alpha; a++)
+                            r[b][a] = (${dtype}v){0};
+                        continue;
+                    }
+                    UNROLL for (long a = 0; a < $ins; a++)
+                        d[a] = *(const ${dtype}u *)(row[a] + b * $lanes);
+                    ${name}_$what(d, r[b]);
+                }
+                UNROLL for (long a = 0; a < $alpha; a++) {
+                    UNROLL for (long b = 0; b < $ins; b++)
+                        d[b] = r[b][a];
+                    ${name}_$what(d, o);
+                    UNROLL for (long b = 0; b < $alpha; b++)
+                        *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
+                }
             }
-            UNROLL for (long a = 0; a < $alpha; a++) {
-                UNROLL for (long b = 0; b < $ins; b++)
-                    d[b] = t[b][a];
-                ${name}_$what(d, o);
-                UNROLL for (long b = 0; b < $alpha; b++)
-                    *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
-            }
-        }
     }
 }
 """
-"""The same of images in blocks of channels: rows that are not there are read from as many zeros."""
+"""The same of images in blocks of channels: of some tiles at a time, for all of a block to be read in one piece. Rows
+that are not there are read from as many zeros."""
 
 PRODUCTS = """\
 /* M = V U at each position. */

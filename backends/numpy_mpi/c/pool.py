@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) void ${name}_tap(const $real *restr
 }
 
 /* One row of y, of images whose pixels are vectors. */
-static void ${name}_vectors(const $real *restrict x, $real *restrict y, int *restrict indices, struct taps rows,
+static inline __attribute__((always_inline)) void ${name}_vectors(const $real *restrict x, $real *restrict y, int *restrict indices, struct taps rows,
     long inner, long width, long out_width, long r, long s, long right, long left)
 {
     const long row_apart = width * inner;
@@ -97,7 +97,11 @@ void $name(const $real *restrict x, $real *restrict y, int *restrict indices, $e
             const struct taps rows = taps(p, down, top, r, height);
             const $real *from = x + (image * height + p * down - top) * width * inner;
             const long to = (image * out_height + p) * out_width * inner;
-            if (inner != 1)
+            if (inner == $lanes && right == 2)  /* a block of channels: short, so that all else counts */
+                ${name}_vectors(from, y + to, indices + to, rows, $lanes, width, out_width, r, s, 2, left);
+            else if (inner == $lanes && right == 1)
+                ${name}_vectors(from, y + to, indices + to, rows, $lanes, width, out_width, r, s, 1, left);
+            else if (inner != 1)
                 ${name}_vectors(from, y + to, indices + to, rows, inner, width, out_width, r, s, right, left);
             else
                 ${name}_row(from, y + to, indices + to, rows, width, out_width, s, right, left);
@@ -132,7 +136,7 @@ static inline void ${name}_add(const $real *restrict dy, const int *restrict ind
 }
 
 /* One row of dx, of images whose pixels are vectors. */
-static void ${name}_vectors(const $real *restrict dy, const int *restrict indices, $real *restrict dx,
+static inline __attribute__((always_inline)) void ${name}_vectors(const $real *restrict dy, const int *restrict indices, $real *restrict dx,
     struct windows rows, long inner, long width, long out_width, long s, long down, long right, long left)
 {
     const long row_apart = out_width * inner;
@@ -196,8 +200,13 @@ void $name(const $real *restrict dy, const int *restrict indices, $real *restric
         for (long p = 0; p < height; p++) {
             const struct windows rows = windows(p, down, top, r, out_height);
             const long from = (image * out_height + rows.out) * out_width * inner;
-            ${name}_vectors(dy + from, indices + from, dx + (image * height + p) * width * inner, rows, inner, width,
-                out_width, s, down, right, left);
+            $real *to = dx + (image * height + p) * width * inner;
+            if (inner == $lanes && right == 2)  /* a block of channels */
+                ${name}_vectors(dy + from, indices + from, to, rows, $lanes, width, out_width, s, down, 2, left);
+            else if (inner == $lanes && right == 1)
+                ${name}_vectors(dy + from, indices + from, to, rows, $lanes, width, out_width, s, down, 1, left);
+            else
+                ${name}_vectors(dy + from, indices + from, to, rows, inner, width, out_width, s, down, right, left);
         }
 }
 """

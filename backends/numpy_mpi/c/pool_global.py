@@ -24,7 +24,8 @@ void $name(const $real *restrict x, $real *restrict y, long outer, long pixels, 
         for (long c = 0; c < inner; c += $block) {
             const $real *from = x + image * pixels * inner + c;
             const long width = least($block, inner - c);
-            $real total[$block] = {0}, sum[$block];
+            $real total[$block], sum[$block];
+            memset(total, 0, width * sizeof *total);
             for (long begin = 0; begin < pixels; begin += $stretch) {
                 const long end = least(pixels, begin + $stretch);
                 if (inner == 1) {
@@ -33,6 +34,13 @@ void $name(const $real *restrict x, $real *restrict y, long outer, long pixels, 
                     for (long p = begin; p < end; p++)
                         one += from[p];
                     total[0] += one;
+                    continue;
+                }
+                if (inner == $lanes) {  /* a block of channels */
+                    ${real}v block = {0};
+                    for (long p = begin; p < end; p++)
+                        block += *(const ${real}u *)(from + p * $lanes);
+                    *(${real}u *)total += block;
                     continue;
                 }
                 memset(sum, 0, sizeof sum);
@@ -57,6 +65,12 @@ void $name(const $real *restrict dy, $real *restrict dx, long outer, long pixels
     for (long image = 0; image < outer; image++) {
         const $real *from = dy + image * inner;
         $real *to = dx + image * pixels * inner;
+        if (inner == $lanes) {  /* a block of channels */
+            const ${real}v given = *(const ${real}u *)from * share;
+            for (long p = 0; p < pixels; p++)
+                *(${real}u *)(to + p * $lanes) = given;
+            continue;
+        }
         for (long p = 0; p < pixels && inner != 1; p++)
             for (long i = 0; i < inner; i++)
                 to[p * inner + i] = from[i] * share;
@@ -107,7 +121,7 @@ void $name(const $real *restrict dy, const int *restrict indices, $real *restric
 
 def _function(name: str, text: str, arguments: tuple[str, ...]) -> Make:
     def make(target: Target, real: str) -> CFunction:
-        filled = fill(text, name=f"{name}_{real}", real=real, small=SMALL, block=BLOCK, stretch=STRETCH)
+        filled = fill(text, name=f"{name}_{real}", real=real, lanes=target.lanes(real), small=SMALL, block=BLOCK, stretch=STRETCH)
         return CFunction(f"{name}_{real}", filled, arguments, ("outer", "pixels", "inner"))
 
     return make
