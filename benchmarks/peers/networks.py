@@ -66,11 +66,12 @@ def compiled(
     strategy: str = "auto",
     profile: str | None = None,
     tune_for: float = 0.0,
+    layout: str = "auto",
 ) -> Compiled:
     """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored.
 
     The plan rests on a `profile` that `dlc calibrate` wrote, without one on formulas and the rates below; and on the
-    kernels that may be chosen, measured as by `--tune` for so many seconds.
+    kernels that may be chosen, measured as by `--tune` for so many seconds. `layout` is what it asks for.
     """
     source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
     options = Options(precision="f32", kernels=kernels)
@@ -79,7 +80,7 @@ def compiled(
         context.training, data=_data(context.training.data, network), checkpoint=None, precision=Precision("f32", "f32")
     )
     cluster = machine(threads, ranks, profile).computing_with(kernels)
-    request = Request(context.request.network, cluster.name, strategy=Choice(strategy))
+    request = Request(context.request.network, cluster.name, strategy=Choice(strategy), layout=layout)
     context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks)
 
     def plan(measured: Measured) -> Compiled:

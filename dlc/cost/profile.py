@@ -35,6 +35,7 @@ from dlc.cluster.topology import Device
 from dlc.cost.factors import Factors
 from dlc.ir.graph import Attr
 from dlc.ir.plan import ANALYTIC_SPREAD, Figure
+from dlc.ops.blocks import BLOCKED
 from dlc.ops.extents import entry, following, larger, log2, smaller
 from dlc.ops.operator import Shapes
 
@@ -225,8 +226,10 @@ class Profile:
         """The samples that say most of a kernel.
 
         They are of its algorithm, and of its layout and the device's family if there are such; of so many threads as
-        the device has or else the next number below.
+        the device has or else the next number below. Nothing is measured in blocks of channels: those in NHWC stand for
+        it, whose innermost loops are the same.
         """
+        layout = "NHWC" if layout in BLOCKED else layout
         found = [each for each in self._by_pass.get((op, stage), ()) if each.algorithm == algorithm]
         own = ("", device.kernels)
         ways = ((own, (layout,)), (None, (layout,)), (own, None), (None, None))

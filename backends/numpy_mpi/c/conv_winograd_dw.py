@@ -13,7 +13,8 @@ from .conv import Conv
 from .conv_blocked_dw import BIAS as BLOCKED_BIAS
 from .conv_direct import NUMBERS
 from .conv_dw import BIAS, BIAS_RESULT, parts_of
-from .conv_winograd import CACHE_LINE, apart, fits, line, transform
+from .conv_winograd import CACHE_LINE, apart, fits
+from .conv_winograd_tiles import line, transform
 from .correlation import PAGE
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target, tiles

@@ -46,8 +46,9 @@ static inline __attribute__((always_inline)) void ${name}_tap(const $real *restr
 }
 
 /* One row of y, of images whose pixels are vectors. */
-static inline __attribute__((always_inline)) void ${name}_vectors(const $real *restrict x, $real *restrict y, int *restrict indices, struct taps rows,
-    long inner, long width, long out_width, long r, long s, long right, long left)
+static inline __attribute__((always_inline)) void ${name}_vectors(const $real *restrict x, $real *restrict y,
+    int *restrict indices, struct taps rows, long inner, long width, long out_width, long r, long s, long right,
+    long left)
 {
     const long row_apart = width * inner;
     for (long q = 0; q < out_width; q++, y += inner, indices += inner) {
@@ -136,8 +137,9 @@ static inline void ${name}_add(const $real *restrict dy, const int *restrict ind
 }
 
 /* One row of dx, of images whose pixels are vectors. */
-static inline __attribute__((always_inline)) void ${name}_vectors(const $real *restrict dy, const int *restrict indices, $real *restrict dx,
-    struct windows rows, long inner, long width, long out_width, long s, long down, long right, long left)
+static inline __attribute__((always_inline)) void ${name}_vectors(const $real *restrict dy,
+    const int *restrict indices, $real *restrict dx, struct windows rows, long inner, long width, long out_width,
+    long s, long down, long right, long left)
 {
     const long row_apart = out_width * inner;
     for (long q = 0; q < width; q++, dx += inner) {

@@ -121,7 +121,9 @@ void $name(const $real *restrict dy, const int *restrict indices, $real *restric
 
 def _function(name: str, text: str, arguments: tuple[str, ...]) -> Make:
     def make(target: Target, real: str) -> CFunction:
-        filled = fill(text, name=f"{name}_{real}", real=real, lanes=target.lanes(real), small=SMALL, block=BLOCK, stretch=STRETCH)
+        filled = fill(
+            text, name=f"{name}_{real}", real=real, lanes=target.lanes(real), small=SMALL, block=BLOCK, stretch=STRETCH
+        )
         return CFunction(f"{name}_{real}", filled, arguments, ("outer", "pixels", "inner"))
 
     return make

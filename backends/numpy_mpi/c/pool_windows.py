@@ -54,7 +54,9 @@ def function(name: str, text: str, arguments: Names, numbers: Names, *shared: st
     """`NAME_DTYPE` of a template."""
 
     def make(target: Target, real: str) -> CFunction:
-        filled = fill(text, name=f"{name}_{real}", real=real, lanes=target.lanes(real), small=SMALL, extents=EXTENT_PARAMETERS)
+        filled = fill(
+            text, name=f"{name}_{real}", real=real, lanes=target.lanes(real), small=SMALL, extents=EXTENT_PARAMETERS
+        )
         return CFunction(f"{name}_{real}", filled, arguments, numbers, shared=shared)
 
     return make
