@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import cu_matmul
-from .cu_linear import finished, rows, sums
+from .cu_linear import by_weights, finished, linear_dx, rows, sums
 from .launch import BRAIN, Array, Held, Matrices, Product, Room, Steps, each, of_halves
 
 
@@ -26,7 +26,7 @@ def linear_halves_forward(x: Array, weight: Array, *rest: Array, transposed: boo
 @of_halves
 def linear_halves_dx(dy: Array, weight: Array, dx: Array, *, transposed: bool = False, **_: object) -> Steps:
     """A product."""
-    return (Product(rows(dy), weight.T if transposed else weight, rows(dx)),) if dx.size else ()
+    return linear_dx(dy, weight, dx, transposed=transposed)
 
 
 @of_halves
@@ -34,15 +34,8 @@ def linear_halves_dw(
     dy: Array, x: Array, dweight: Array, *dbias: Array, transposed: bool = False, **_: object
 ) -> Steps | None:
     """A product, and sums over rows, in f32 both."""
-    if not dy.size:
-        return None  # zeros
-    left, right = (x, dy) if transposed else (dy, x)
-    operands = (rows(left).T, rows(right), dweight)
-    if not dbias:
-        return (Product(*operands),)
     wide = Held(dy.size, dy.shape)
-    own = (Product(*operands), *widened(dy, wide), *sums(wide, *dbias))
-    return finished(operands, f"sums of {'right' if transposed else 'left'}", own, dbias[0])
+    return by_weights(dy, x, dweight, dbias, transposed, lambda dbias: (*widened(dy, wide), *sums(wide, dbias)))
 
 
 @of_halves

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .cublaslt import Finished
 from .launch import Array, ByLibrary, Held, Launch, Product, Room, Steps, each
 
@@ -30,13 +32,20 @@ def linear_dw(
     dy: Array, x: Array, dweight: Array, *dbias: Array, transposed: bool = False, **_: object
 ) -> Steps | None:
     """A product, and sums over rows."""
+    return by_weights(dy, x, dweight, dbias, transposed, lambda dbias: sums(dy, dbias))
+
+
+def by_weights(
+    dy: Array, x: Array, dweight: Array, dbias: tuple[Array, ...], transposed: bool, added: Callable[[Array], Steps]
+) -> Steps | None:
+    """The gradients by a weight, and by a bias where there is one: `added` sums dy where a library does not."""
     if not dy.size:
         return None  # zeros
     left, right = (x, dy) if transposed else (dy, x)
     operands = (rows(left).T, rows(right), dweight)
     if not dbias:
         return (Product(*operands),)
-    own = (Product(*operands), *sums(dy, *dbias))
+    own = (Product(*operands), *added(*dbias))
     return finished(operands, f"sums of {'right' if transposed else 'left'}", own, dbias[0])
 
 

@@ -7,10 +7,10 @@ out = left · right it is asked for outᵀ = rightᵀ · leftᵀ.
 from __future__ import annotations
 
 import ctypes
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from .launch import HALVES, Array
+from .libraries import loaded
 
 LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
 WORKSPACE = 32 * 2**20
@@ -145,10 +145,4 @@ def _operand(array: Array, conjugate: bool) -> tuple[int, ctypes.c_void_p, int, 
 
 
 def _library() -> Any:
-    import_module("cupy_backends.cuda.libs.cublas")  # it loads the library
-    for name in LIBRARIES:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise OSError(f"there is no cuBLAS: none of {', '.join(LIBRARIES)}")
+    return loaded("cuBLAS", LIBRARIES, "cupy_backends.cuda.libs.cublas")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from .cublas import COMPUTE, WORKSPACE, order
 from .launch import Array
+from .libraries import loaded
 
 LIBRARIES = ("libcublasLt.so.13", "libcublasLt.so.12")
 
@@ -186,13 +186,10 @@ class LtError(RuntimeError):
 
 def load() -> Any:
     """The library that comes with cuBLAS; LtError where there is none."""
-    import_module("cupy_backends.cuda.libs.cublas")  # it loads the library
-    for name in LIBRARIES:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise LtError(f"there is no cuBLASLt: none of {', '.join(LIBRARIES)}")
+    try:
+        return loaded("cuBLASLt", LIBRARIES, "cupy_backends.cuda.libs.cublas")
+    except OSError as error:
+        raise LtError(str(error)) from None
 
 
 def _aligned(array: Array) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from .launch import Array
+from .libraries import loaded
 
 LIBRARIES = ("libcufft.so.12", "libcufft.so.11", "libcufft.so.10")
 
@@ -79,10 +79,4 @@ class Cufft:
 
 
 def _library() -> Any:
-    import_module("cupy.cuda.cufft")  # it loads the library
-    for name in LIBRARIES:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise OSError(f"there is no cuFFT: none of {', '.join(LIBRARIES)}")
+    return loaded("cuFFT", LIBRARIES, "cupy.cuda.cufft")
