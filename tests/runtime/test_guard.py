@@ -251,6 +251,19 @@ def test_strangers_are_turned_away() -> None:
         assert hub.verdict is None
 
 
+def test_describe_what_was_given_no_memory() -> None:
+    """No traceback, and a way out."""
+    with pytest.raises(MemoryError) as raised:
+        np.zeros(2**60, np.uint8)
+    text, status = describe(raised.value, 1, Reading(4, "computing"))
+    first, *notes, last = text.splitlines()
+    assert first.startswith("error: rank 1 was given no more memory: Unable to allocate 1.00 EiB")
+    assert notes[0] == "  = note: in step 4, computing"
+    assert "`--resume`" in notes[1]
+    assert last.startswith("  = help: ")
+    assert status == 1
+
+
 def test_describe_stall() -> None:
     waiting = Reading(3, "allreduce `b`", 9.0)
     assert describe_stall({0: waiting, 1: Reading(3, "computing")}, 10.0) == ""

@@ -61,6 +61,13 @@ Guard = Supervision | Unsupervised
 """How a rank's end is made known."""
 
 
+NO_MEMORY = """\
+error: {name} was given no more memory: {cause}
+{note}
+  = note: checkpoints that are written are whole; `--resume` goes on from the last one
+  = help: `dlc plan` says what a rank's arrays take; a smaller batch, more ranks or `limit memory` take less"""
+
+
 def fail(guard: Guard, rank: int | None, failure: BaseException) -> NoReturn:
     """Ends the job because of what was raised on this rank."""
     with suppress(OSError):
@@ -83,6 +90,8 @@ def describe(failure: BaseException, rank: int | None, place: Reading) -> tuple[
         return f"error: {name} called sys.exit({failure.code!r}) before the program was done\n{note}", 1
     if isinstance(failure, BrokenPipeError):
         return f"error: {name} cannot print: what read its output has ended\n{note}", 128 + signal.SIGPIPE
+    if isinstance(failure, MemoryError):
+        return NO_MEMORY.format(name=name, cause=str(failure) or "Python says no more", note=note), 1
     text = "".join(traceback.format_exception(failure)).rstrip()
     cause = f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__
     return f"{text}\nerror: {name} failed: {cause}\n{note}", 1
