@@ -83,7 +83,7 @@ def by_definition(known: Known, op: Op) -> Any:
     return y + known["bias"][:, None, None] if "bias" in known else y
 
 
-@pytest.mark.parametrize("seed", first(4, range(10)))
+@pytest.mark.parametrize("seed", first(2, range(10)))
 def test_results_and_gradients_of_drawn_shapes(seed: int) -> None:
     """y against the formula; gradients against central differences of one way that is legal, in float64."""
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ from tests.programs.random_plans import (
 )
 
 WRONG = sorted(Path(__file__).with_name("once_wrong").iterdir())
-CHUNK, SLICE = 8, 8
+CHUNK, SLICE = 4, 4
 REAL_SLICE = 2
 
 CHUNKS = [
