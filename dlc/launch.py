@@ -79,22 +79,28 @@ def launch(
     timeout: float | None = None,
     requests: bool = False,
     output: IO[str] | None = None,
+    command: Sequence[str] = (),
 ) -> int:
     """Run a program to its end; its exit status, TIMED_OUT where `timeout` seconds were not enough.
 
     Output goes where this process's goes, or what it prints to `output`. Interrupts and time-outs end every rank. With
+    `command` is what runs a program of one rank in the place of Python and train.py, the arguments behind it. With
     `requests` SIGUSR1 and SIGTERM go to the program, which writes a checkpoint, and ends by itself with the latter.
     E0713 (DiagnosticError) names the ranks without a completion record where mpiexec reported success; ranks
     on other hosts leave theirs there.
     """
-    command, variables = command_line(folder, ranks, arguments, hostfile=hostfile)
+    own, variables = command_line(folder, ranks, arguments, hostfile=hostfile)
     with tempfile.TemporaryDirectory(prefix="dlc-run-") as records:
         terminal = "1" if sys.stdout.isatty() else "0"
         extra = {COMPLETION_VARIABLE: records, TERMINAL_VARIABLE: terminal, **variables, **(environment or {})}
         sys.stdout.flush()
         handed = _HandedOn() if requests else None
         process = subprocess.Popen(
-            command, env={**os.environ, **extra}, stdin=subprocess.DEVNULL, stdout=output, start_new_session=True
+            [*command, *arguments] if command else own,
+            env={**os.environ, **extra},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            start_new_session=True,
         )
         try:
             with _ended_with_this_process(process.pid, records), handed.to(process.pid) if handed else nullcontext():

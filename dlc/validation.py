@@ -12,8 +12,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from backends.numpy_mpi.timing.process import THREADS
+from backends.numpy_mpi.timing.reference import Reading
+from backends.numpy_mpi.timing.steps import beside
 from dlc.cluster.topology import Cluster
 from dlc.data_sets import LOADABLE
 from dlc.diagnostics import DiagnosticError
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from dlc.ir.graph import Graph
     from passes.context import Context
 
-WARM, LEAST, MOST = 3, 7, 300
+WARM, LEAST, MOST = 3, 7, 5000
 """Steps that are not counted; and of those that are, the least and the most."""
 
 PATIENCE = 60.0
@@ -157,15 +161,17 @@ def expected(predicted: Prediction) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The median time of so many steps; what the process of the rank that grew most grew by, and its base."""
+    """The median time of so many steps; what the process of the rank that grew most grew by, and its base; and of one
+    rank the medians of readings of the machine's speed meanwhile."""
 
     seconds: float
     steps: int
     grown_bytes: int | None = None
     base_bytes: int | None = None
+    reading: Reading | None = None
 
 
-def measure(way: Way, seconds: float, clock: str = "") -> Measured:
+def measure(way: Way, seconds: float, clock: str = "", threads: int = 1) -> Measured:
     """Run the program for about so many seconds.
 
     `clock` "processor" asks for the processor's time in the process. Errors: RunError where the program fails or takes
@@ -176,9 +182,18 @@ def measure(way: Way, seconds: float, clock: str = "") -> Measured:
     with tempfile.TemporaryDirectory(prefix="dlc-validate-") as scratch:
         folder = os.path.join(scratch, compiled.plan.network)
         write_folder(emit_files(compiled), folder)
-        found = _run(folder, compiled, WARM + steps, patience, {CLOCK_VARIABLE: clock})
+        readings = os.path.join(scratch, "readings.json") if compiled.plan.ranks == threads == 1 else ""
+        variables = {CLOCK_VARIABLE: clock, **(dict.fromkeys(THREADS, "1") if readings else {})}
+        found = _run(folder, compiled, WARM + steps, patience, variables, readings)
+        reading = _medians(readings) if readings else None
     memory = found.get("memory", {})
-    return Measured(float(found["step_seconds"]), steps, memory.get("grown"), memory.get("base"))
+    return Measured(float(found["step_seconds"]), steps, memory.get("grown"), memory.get("base"), reading)
+
+
+def _medians(path: str) -> Reading:
+    """Of all readings that were made beside a program."""
+    with open(path, encoding="utf-8") as stream:
+        return Reading(*(median(column) for column in zip(*json.load(stream), strict=True)))
 
 
 def _steps(compiled: Compiled, seconds: float) -> tuple[int, float]:
@@ -198,13 +213,15 @@ def with_ops(row: Trial, way: Way, seconds: float) -> Trial:
 
 
 def _run(
-    folder: str, compiled: Compiled, steps: int, timeout: float, environment: Mapping[str, str]
+    folder: str, compiled: Compiled, steps: int, timeout: float, environment: Mapping[str, str], readings: str
 ) -> Mapping[str, Any]:
-    """What a program says at its end."""
+    """What a program says at its end; with readings of the machine's speed beside it where there is a file for them."""
+    command = beside(readings, folder) if readings else ()
     root = compiled.source.spec.root or os.curdir
     words = ["--root", root, "--steps", str(steps), "--json", "--profile"]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        status = launch(folder, compiled.plan.ranks, words, environment=environment, timeout=timeout, output=said)
+        status = launch(folder, compiled.plan.ranks, words, environment=environment, timeout=timeout, output=said,
+                        command=command)  # fmt: skip
         if status == TIMED_OUT:
             raise RunError(f"it did not make {steps} steps in {timeout:.0f} s")
         if status:
@@ -231,11 +248,17 @@ def trial(way: Way, threads: int, seconds: float, clock: str = "") -> Trial:
         predicted.peak_bytes,
     )
     try:
-        found = measure(way, seconds, clock)
+        found = measure(way, seconds, clock, threads)
     except RunError as error:
         return replace(row, why=str(error))
     except DiagnosticError as error:
         return replace(row, why=first_error(error))
+    usual = None if (profile := way.compiled.context.profile) is None else profile.usual
     return replace(
-        row, measured=found.seconds, steps=found.steps, measured_bytes=found.grown_bytes, base_bytes=found.base_bytes
+        row,
+        measured=found.seconds,
+        steps=found.steps,
+        measured_bytes=found.grown_bytes,
+        base_bytes=found.base_bytes,
+        speed=found.reading.products / usual.products if found.reading and usual else None,
     )

@@ -22,7 +22,8 @@ from backends.cupy_mpi.timing.process import EMULATED
 from backends.numpy_mpi.timing import Case
 from backends.numpy_mpi.timing.messages import Message, time_messages
 from dlc.calibration import gpu_points
-from dlc.calibration.measure import UNSTEADY, Watch, messages_of, with_spread
+from dlc.calibration.measure import UNSTEADY, messages_of, with_spread
+from dlc.calibration.turns import Watch
 from dlc.cost.profile import Copied, GemmTable, Profile, Rates, Sample
 from dlc.launch import find_mpiexec, mpi_flags
 

@@ -20,6 +20,7 @@ def joined(old: Profile, new: Profile) -> Profile:
             call=new.call if new.call is not None else old.call,
             launch=new.launch if new.launch is not None else old.launch,
             copies=_rows(old.copies, new.copies, lambda each: each.way),
+            usual=new.usual if new.usual is not None else old.usual,
             own=new.own if new.own is not None else old.own,
             bandwidth=new.bandwidth or old.bandwidth,
             gemm=_rows(old.gemm, new.gemm, lambda table: (table.dtype, table.threads)),

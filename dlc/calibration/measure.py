@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import log2
@@ -14,12 +14,13 @@ from backends.numpy_mpi.kernels.native import find_compiler
 from backends.numpy_mpi.timing import Case, Timing, time_kernels
 from backends.numpy_mpi.timing.messages import Message, time_messages
 from dlc.calibration import points
-from dlc.calibration.own_work import own_work
+from dlc.calibration.own_work import OwnWork
+from dlc.calibration.turns import Part, Watch, passes
 from dlc.cluster.detect import BANDWIDTH, SPEED, usable_cores
 from dlc.cluster.fingerprint import fingerprint
 from dlc.cluster.topology import Device
 from dlc.cost.compute import factors
-from dlc.cost.profile import GemmTable, Messages, Own, Profile, Rates, Sample
+from dlc.cost.profile import GemmTable, Messages, Own, Profile, Rates, Sample, Usual
 from dlc.ir.plan import ANALYTIC_SPREAD
 from dlc.launch import find_mpiexec, mpi_flags
 
@@ -38,26 +39,24 @@ CORE = Device("core", bandwidth=BANDWIDTH, compute=(("f32", SPEED),))
 LONG = 1e-4
 """Seconds from which on a kernel counts for how far predictions of others are off."""
 
-Watch = Callable[[str], AbstractContextManager[None]]
-"""Tells what is being measured."""
-
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured: `rounds` at most, `seconds` of a part at most, every `step`-th shape, messages so long.
+    """How much is measured: passes over what one thread does, `rounds` at most, `alone` seconds at most; `seconds` of
+    a part of several threads at most, every `step`-th shape, messages so long.
 
     When `whole` seconds are over, nothing more is begun.
     """
 
-    rounds: int = 5
-    seconds: float = 6.0
+    rounds: int = 6
+    alone: float = 65.0
+    seconds: float = 4.0
     step: int = 1
     messages: float = 5.0
-    turns: int = 3
     whole: float = 100.0
 
 
-THOROUGH, QUICK = Effort(), Effort(rounds=3, seconds=2.0, step=2, messages=2.0, turns=1, whole=50.0)
+THOROUGH, QUICK = Effort(), Effort(rounds=3, alone=25.0, seconds=2.0, step=2, messages=2.0, whole=50.0)
 
 
 @dataclass(slots=True)
@@ -65,6 +64,7 @@ class Findings:
     """What was measured so far; `left_out` are those that were too unsteady, `notes` what could not be measured."""
 
     call: Timing | None = None
+    usual: Usual | None = None
     own: Own | None = None
     copies: list[Timing] = field(default_factory=list)
     products: dict[tuple[str, int], list[Timing]] = field(default_factory=dict)  # by element type and threads
@@ -89,6 +89,7 @@ class Findings:
             messages=tuple(messages_of(self.messages)),
             fingerprint=tuple(fingerprint().items()),
             own=self.own,
+            usual=self.usual,
         )
         return with_spread(made)
 
@@ -112,12 +113,17 @@ class Findings:
         return max(1.0, gains[len(gains) // 2]) if gains and threads > 1 else 1.0
 
 
-def measure(parts: Sequence[str], effort: Effort, watch: Watch) -> Findings:
-    """Measure these parts; an interrupt ends it with what there is, and nothing is begun when the time is over."""
+def measure(parts: Sequence[str], effort: Effort, watch: Watch, known: Usual | None = None) -> Findings:
+    """Measure these parts; an interrupt ends it with what there is, and nothing is begun when the time is over.
+
+    Where it is `known` how fast the machine was when other parts were measured, these are brought to that.
+    """
     found, end = Findings(), time.monotonic() + effort.whole
-    steps = _steps(usable_cores(), effort, found)
     try:
-        for part, title, step in (each for each in steps if each[0] in parts):
+        _alone(parts, effort, found, watch, known)
+        for part, title, step in _steps(usable_cores(), effort, found):
+            if part not in parts:
+                continue
             if time.monotonic() > end:
                 found.notes.append(f"{title}: not measured, the time was over; `--only {part}` measures them")
                 continue
@@ -128,45 +134,71 @@ def measure(parts: Sequence[str], effort: Effort, watch: Watch) -> Findings:
     return found
 
 
-def _steps(cores: int, effort: Effort, found: Findings) -> Iterator[tuple[str, str, Callable[[], None]]]:
-    """(part, title, what measures it), in order: what one thread does comes first."""
-    yield "calls", "calls", partial(_calls, effort, found)
-    yield "step", "steps of programs", partial(_own_work, effort, found)
-    yield "bandwidth", "copies", partial(_bandwidth, effort, found)
+def _alone(parts: Sequence[str], effort: Effort, found: Findings, watch: Watch, known: Usual | None) -> None:
+    """What one thread does, in passes; between two of them steps of programs."""
+    asked = [part for name, part in _of_one_thread(effort, found) if name in parts]
+    with ExitStack() as opened:
+        own = None
+        if "step" in parts:
+            own = _tried(lambda: opened.enter_context(OwnWork()), found)
+
+        def between() -> None:
+            nonlocal own
+            if own is not None:
+                with watch("steps of programs"):
+                    own = _tried(own.turned, found)
+
+        try:
+            passes(asked, effort.rounds, effort.alone, between, watch, known, partial(setattr, found, "usual"))
+            if not asked:
+                for _ in range(effort.rounds):
+                    between()
+        finally:
+            found.own = None if own is None else own.found()
+
+
+def _tried(step: Callable[[], OwnWork], found: Findings) -> OwnWork | None:
+    """What it gives, None with a note where it fails."""
+    try:
+        return step()
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        found.notes.append(f"steps of programs: not measured, {error}")
+        return None
+
+
+def _of_one_thread(effort: Effort, found: Findings) -> Iterator[tuple[str, Part]]:
+    """(part, what it measures)."""
+    yield "calls", Part("calls", [points.call()], partial(_call, found), 4)
+    yield "bandwidth", Part("copies", points.copies(), found.copies.extend)
     for dtype in ("f32", "f64"):
-        yield "gemm", f"matrix products, {dtype}, 1 thread", partial(_products, dtype, 1, effort, found)
-    convolutions, others = points.convolutions("c"), points.others("c")
-    yield "c", "convolutions in C, 1 thread", partial(_kernels, convolutions, 1, effort, found)
-    yield "c", "other kernels in C, 1 thread", partial(_kernels, others, 1, effort, found)
+        take = partial(found.products.__setitem__, (dtype, 1))
+        yield "gemm", Part(f"matrix products, {dtype}", points.products(dtype), take)
+    for kernels, family in (("c", "in C"), ("numpy", "of NumPy")):
+        if kernels == "c" and not find_compiler():
+            found.notes.append("kernels in C: not measured, there is no C compiler")
+            continue
+        for name, cases in (("convolutions", points.convolutions(kernels)), ("other kernels", points.others(kernels))):
+            yield kernels, Part(f"{name} {family}", cases[:: effort.step], partial(_steady, found, 1))
+
+
+def _call(found: Findings, timed: list[Timing]) -> None:
+    (found.call,) = timed
+
+
+def _steps(cores: int, effort: Effort, found: Findings) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    """(part, title, what measures it), in order: messages, and what several threads do."""
     yield "mpi", "messages, 2 ranks", partial(_between_ranks, 2, effort, found)
-    yield "numpy", "convolutions of NumPy, 1 thread", partial(_kernels, points.convolutions("numpy"), 1, effort, found)
-    yield "numpy", "other kernels of NumPy, 1 thread", partial(_kernels, points.others("numpy"), 1, effort, found)
     if cores > 1:
         yield "gemm", f"matrix products, f32, {cores} threads", partial(_products, "f32", cores, effort, found)
-        yield "c", f"convolutions in C, {cores} threads", partial(_kernels, convolutions, cores, effort, found)
-        yield "c", f"other kernels in C, {cores} threads", partial(_kernels, others, cores, effort, found)
+        for name, cases in (("convolutions", points.convolutions("c")), ("other kernels", points.others("c"))):
+            yield "c", f"{name} in C, {cores} threads", partial(_kernels, cases, cores, effort, found)
     for ranks in sorted({min(4, cores), cores} - {1, 2}):
         yield "mpi", f"messages, {ranks} ranks", partial(_between_ranks, ranks, effort, found)
 
 
-def _calls(effort: Effort, found: Findings) -> None:
-    (found.call,) = time_kernels([points.call()], rounds=4 * effort.rounds)
-
-
-def _own_work(effort: Effort, found: Findings) -> None:
-    try:
-        found.own = own_work(effort.turns)
-    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-        found.notes.append(f"steps of programs: not measured, {error}")
-
-
-def _bandwidth(effort: Effort, found: Findings) -> None:
-    found.copies = list(time_kernels(points.copies(), rounds=effort.rounds, seconds=effort.seconds))
-
-
 def _products(dtype: str, threads: int, effort: Effort, found: Findings) -> None:
     timed = list(time_kernels(points.products(dtype), threads, rounds=effort.rounds, seconds=effort.seconds))
-    if threads > 1 and _held(timed, found.products.get((dtype, 1), ())):
+    if _held(timed, found.products.get((dtype, 1), ())):
         found.left_out += len(timed)
         return
     found.products[dtype, threads] = timed
@@ -179,12 +211,15 @@ def _held(several: Sequence[Timing], one: Sequence[Timing]) -> bool:
 
 
 def _kernels(cases: Sequence[Case], threads: int, effort: Effort, found: Findings) -> None:
-    if any(case.kernels == "c" for case in cases) and not find_compiler():
-        found.notes.append("kernels in C: not measured, there is no C compiler")
-        return
+    if find_compiler():
+        timed = time_kernels(cases[:: effort.step], threads, rounds=effort.rounds, seconds=effort.seconds)
+        _steady(found, threads, list(timed))
+
+
+def _steady(found: Findings, threads: int, timed: Sequence[Timing]) -> None:
+    """Keep those whose rounds lie together; with several threads those that take no longer than with one."""
     known = {_name(timing.case): timing.seconds for count, timing in found.kernels if count == 1}
-    chosen = cases[:: effort.step]
-    for timing in time_kernels(chosen, threads, rounds=effort.rounds, seconds=effort.seconds):
+    for timing in timed:
         steady = timing.spread <= UNSTEADY or timing.seconds < 2e-5
         if threads > 1:
             steady = timing.best <= SLOWER * known.get(_name(timing.case), timing.best)

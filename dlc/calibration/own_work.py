@@ -11,8 +11,10 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import numpy as np
 
@@ -56,30 +58,53 @@ FEW, MANY, DEPTH = 4, 40, 12
 NARROW, WIDE = 8, 60_000
 """Values of a sample: all arrays of a step in half a kilobyte each, or 4 MB."""
 
-STEPS, WIDE_STEPS = 120, 16
+STEPS, WIDE_STEPS = 600, 16
 
-CAST, CASTS = (48, 900), 50
-"""Samples and values of each that are read from bytes, and how often."""
+CAST, CASTS, STORED = (48, 900), 20, 32
+"""Samples and values of each that are read from bytes, and how often; so many times as many are stored."""
 
-TURNS, PATIENCE = 3, 60.0
-"""Turns of the programs; and the seconds after which one of them is given up."""
+PATIENCE = 60.0
+"""Seconds after which one of the programs is given up."""
 
 
-def own_work(turns: int = TURNS) -> Own:
-    """Seconds of steps of these programs, in so many turns.
+class OwnWork:
+    """The programs, whose steps are timed in turns; `with` makes their folder and removes it.
 
     OSError, RuntimeError or subprocess.TimeoutExpired where one of them fails.
     """
-    with tempfile.TemporaryDirectory(prefix="dlc-own-") as folder:
+
+    def __init__(self) -> None:
+        self._turns = list[list[Step]]()
+        self._casts = list[tuple[float, float]]()
+        self._steps = dict[str, int]()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        folder = self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="dlc-own-"))
         programs = [_program(Path(folder), *each) for each in ((FEW, NARROW), (MANY, NARROW), (DEPTH, WIDE))]
         programs.append(_program(Path(folder), FEW, 64, IMAGES, "images"))
-        steps = dict(zip(programs, (STEPS, STEPS, WIDE_STEPS, STEPS), strict=True))
-        found = [[time_step(each, folder, steps[each], timeout=PATIENCE) for each in programs] for _ in range(turns)]
-    return work_of(found, cast_work())
+        self._steps = dict(zip(programs, (STEPS, STEPS, WIDE_STEPS, STEPS), strict=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def turned(self) -> Self:
+        """It, when all of them have run once."""
+        turn = [time_step(each, self._folder, steps, timeout=PATIENCE) for each, steps in self._steps.items()]
+        self._turns.append(turn)
+        self._casts.append(cast_work())
+        return self
+
+    def found(self) -> Own | None:
+        """What the turns say by now; None before the first."""
+        cast, gather = (median(column) for column in zip(*self._casts, strict=True)) if self._turns else (0.0, 0.0)
+        return work_of(self._turns, cast, gather) if self._turns else None
 
 
-def work_of(turns: Sequence[Sequence[Step]], cast: float = 0.0) -> Own:
-    """What turns of steps with few calls, many, large arrays, and images say, where casting a value takes so long."""
+def work_of(turns: Sequence[Sequence[Step]], cast: float = 0.0, gather: float = 0.0) -> Own:
+    """What turns of steps with few calls, many, large arrays, and images say, where casting a value, and taking
+    it by itself, takes so long."""
     few, many, wide = (median(turn[at].besides for turn in turns) for at in range(3))
     counts = [len(each.calls) for each in turns[0]]
     call = max(0.0, (many - few) / (counts[1] - counts[0]))
@@ -89,7 +114,7 @@ def work_of(turns: Sequence[Sequence[Step]], cast: float = 0.0) -> Own:
     decode = max(0.0, stored - load - cast * READ)
     besides = [turn[0].besides for turn in turns]
     spread = (max(besides) - min(besides)) / (2 * median(besides)) if min(besides) > 0.0 else 0.0
-    return Own(step, call, cold, load / 2, spread, cast, decode)  # inputs and labels are read
+    return Own(step, call, cold, load / 2, spread, cast, decode, gather)  # inputs and labels are read
 
 
 def _loading(step: Step) -> float:
@@ -97,19 +122,24 @@ def _loading(step: Step) -> float:
     return sum(call.seconds for call in step.calls if call.name == LOAD)
 
 
-def cast_work() -> float:
-    """Seconds for each value of samples that are stored as bytes: taken at indices and divided, as loaders do."""
+def cast_work() -> tuple[float, float]:
+    """Seconds for each value of samples that are stored as bytes: taken at indices and divided, as loaders do; and
+    those of taking one where samples lie innermost."""
     rng = np.random.default_rng(0)
-    stored = rng.integers(0, 255, (4 * CAST[0], CAST[1]), np.uint8)
+    stored = rng.integers(0, 255, (STORED * CAST[0], CAST[1]), np.uint8)
     taken, into = np.empty(CAST, np.uint8), np.empty(CAST, np.float32)
-    found = list[float]()
+    inside, row = np.ascontiguousarray(stored.T), np.empty(CAST[::-1], np.uint8)
+    found, gathered = list[float](), list[float]()
     for _ in range(CASTS):
         indices = rng.permutation(len(stored))[: CAST[0]]
         begin = time.thread_time()
         np.take(stored, indices, axis=0, out=taken, mode="clip")
         np.divide(taken, 16.0, out=into, casting="unsafe")
-        found.append(time.thread_time() - begin)
-    return median(found) / into.size
+        middle = time.thread_time()
+        np.take(inside, indices, axis=1, out=row, mode="clip")
+        found.append(middle - begin)
+        gathered.append(time.thread_time() - middle)
+    return median(found) / into.size, median(gathered) / into.size
 
 
 def _program(folder: Path, depth: int, width: int, spec: str = SPEC, name: str = "chain") -> str:

@@ -56,6 +56,8 @@ SMALL_CONVOLUTIONS = (
     Convolution(16, 24, 18, 40, 3),
     Convolution(64, 12, 12, 28, 5),
     Convolution(32, 28, 9, 72, 3),
+    Convolution(64, 1, 26, 10, 5),
+    Convolution(64, 8, 15, 18, 5),
 )
 """Those that samples as vectors are for; of these some are as many as batches are, which share few sets of a cache."""
 
@@ -74,6 +76,9 @@ PLAIN_CONVOLUTIONS = (
 MIDDLING = Convolution(4, 240, 15, 208, 3)
 """Of many channels: without it NumPy's tilings seem to be faster on these than those in C."""
 
+MANY_CHANNELS = Convolution(8, 464, 9, 496, 3)
+"""For tilings, whose arrays no cache holds then: they take three times what those of few channels tell of them."""
+
 C_WAYS = {
     ("direct", "NHWC"): CONVOLUTIONS,
     ("winograd(4)", "NHWC"): (*CONVOLUTIONS[:4], *DEEP),
@@ -83,7 +88,11 @@ C_WAYS = {
 """(algorithm, layout) of convolution in C -> shapes."""
 
 NUMPY_WAYS = {
-    (algorithm, layout): PLAIN_CONVOLUTIONS if algorithm == "fft" else (*PLAIN_CONVOLUTIONS, MIDDLING)
+    (algorithm, layout): (
+        *PLAIN_CONVOLUTIONS,
+        *((MIDDLING,) if algorithm != "fft" else ()),
+        *((MANY_CHANNELS,) if algorithm.startswith("winograd") else ()),
+    )
     for algorithm, layout in product(("im2col", "direct", "winograd(4)", "winograd(2)", "fft"), LAYOUTS)
 }
 
@@ -109,6 +118,11 @@ IMAGE_OPS: Mapping[str, Mapping[str, Any]] = {
     "dropout": {"p": 0.4},
 }
 
+VECTORS = ((40, 150), (24, 1300))
+"""Samples and features of what stands between linear maps."""
+
+VECTOR_OPS: Mapping[str, Mapping[str, Any]] = {"relu": {}, "tanh": {}, "sigmoid": {}, "dropout": {"p": 0.4}}
+
 TEXTS = ((4, 24, 96), (8, 60, 240), (8, 120, 800))
 """Samples, tokens and width of texts of three sizes."""
 
@@ -131,6 +145,8 @@ LINEARS = (
     (8, 1, 700, 900),
     (24, 1, 1800, 1300),
     (48, 1, 110, 70),
+    (56, 1, 90, 12),
+    (40, 1, 300, 150),
     (4, 1, 5200, 2600),
     (14, 1, 3000, 2200),
     (4, 56, 200, 300),
@@ -139,14 +155,14 @@ LINEARS = (
 )
 """Samples, tokens (1: none), features in and out."""
 
-RECURRENCES = ((8, 12, 80, 96), (16, 24, 200, 240), (20, 20, 420, 460))
+RECURRENCES = ((8, 12, 80, 96), (16, 24, 200, 240), (20, 20, 420, 460), (24, 22, 560, 600))
 """Samples, tokens, width, hidden."""
 
 MOVING = ("add", "mul", "relu", "sum", "sgd")
 """Ops that do nothing but go through memory."""
 
-CLASSES = ((24, 10), (48, 240), (16, 2400))
-UPDATES = (900, 60_000, 1_600_000, 9_000_000)
+CLASSES = ((24, 10), (56, 12), (120, 40), (48, 240), (16, 2400))
+UPDATES = (900, 8_000, 60_000, 1_600_000, 9_000_000)
 """Elements of a weight."""
 
 
@@ -243,6 +259,9 @@ def _sizes(op: Operator, kernels: str) -> Mapping[str, tuple[tuple[int, int, int
 
 
 def _texts(kernels: str) -> Iterator[Case]:
+    for name, (n, features) in product(VECTOR_OPS, VECTORS):
+        x = tensor("f32", batch=n, feature=features)
+        yield from cases(_operator(name), (x,), VECTOR_OPS[name], "", "", kernels)
     for name, (n, tokens, width) in product(TEXT_OPS, TEXTS):
         operands = (tensor("f32", batch=n, seq=tokens, width=width),) * (2 if name == "mul" else 1)
         if name == "merge_heads":

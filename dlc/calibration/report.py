@@ -58,6 +58,10 @@ def told(rows: Iterable[Row], profile: Profile, found: Findings | GpuFindings) -
 
 
 def _rows(profile: Profile, found: Findings) -> Iterator[Row]:
+    usual = found.usual
+    if usual is not None:
+        told = ", ".join(map(format_seconds, (usual.products, usual.copies, usual.calls)))
+        yield "the machine's speed", "3", f"{told}: a product, a copy, a call", f"{usual.spread:.0%}"
     if found.call is not None:
         yield "a call of NumPy", "1", format_seconds(found.call.seconds), f"{found.call.spread:.0%}"
     if found.own is not None:

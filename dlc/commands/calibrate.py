@@ -67,9 +67,9 @@ def run(arguments: Namespace) -> Answer:
     parts = _chosen(arguments.only, PARTS, "")
     require_writable(arguments.out)  # before a minute or two go into it
     before, begin = _load(), time.perf_counter()
-    found = measure(parts, QUICK if arguments.quick else THOROUGH, progress)
-    taken, profile = time.perf_counter() - begin, found.profile()
     kept = _before(arguments.out) if arguments.only else None
+    found = measure(parts, QUICK if arguments.quick else THOROUGH, progress, None if kept is None else kept.usual)
+    taken, profile = time.perf_counter() - begin, found.profile()
     write_text(arguments.out, _lines(profile_document(profile if kept is None else joined(kept, profile))))
     closing = [f'wrote {arguments.out} in {taken:.0f} s; a device uses it: `profile = "{arguments.out}"`']
     if before > BUSY:

@@ -191,7 +191,10 @@ class Prices:
 
     def _taken(self, role: Role, name: str, samples: int, device: Device) -> float:
         """Samples are read at indices: value by value where they lie innermost, else each in one piece."""
-        moved, inside = 2.0 * self._local(role, name, samples).bytes, role.buffer(name).layout == "CHWN"
+        taken, inside = self._local(role, name, samples), role.buffer(name).layout == "CHWN"
+        own, moved = None if self.profile is None else self.profile.own, 2.0 * taken.bytes
+        if inside and own is not None and own.gather:
+            return own.gather * taken.elements
         phase = Phase(bytes=moved, run=TRANSPOSED_RUN) if inside else Phase(bytes=moved)
         return priced((phase,), self.program.dtype, device, self.profile).seconds
 

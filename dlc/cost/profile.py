@@ -4,6 +4,7 @@
 device uses it. It has
 
 * `rates`: what so many threads reach at most, which takes the place of the device's own peak and bandwidth;
+* `usual`: how fast the machine was in the median, to which all of it was brought;
 * `call`: what a call costs besides its work; `own`: what a step does besides all kernels; `bandwidth` by the run, the
   bytes that lie together; `gemm`: rates of matrix products over a grid of extents;
 * `kernels`: how long kernels took on certain shapes;
@@ -129,8 +130,9 @@ class Own:
     """What an emitted program does besides its kernels, in seconds of one thread.
 
     `step` of a whole step; `call` of each call, whose arguments Python looks up, and `cold` more where the operands
-    drive Python's own memory out of the caches; `load` of each input or field that samples are read into, `decode` more
-    where they are stored as bytes, and `cast` of each value that is.
+    drive Python's own memory out of the caches; `load` of each input or field that samples are read into, `decode`
+    more where they are stored as bytes, and `cast` of each value that is; `gather` of each value where samples lie
+    innermost, which is taken by itself.
     """
 
     step: float
@@ -140,10 +142,25 @@ class Own:
     spread: float = 0.0
     cast: float = 0.0
     decode: float = 0.0
+    gather: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How fast the machine was in the median over its calibration: seconds of a small matrix product, of a copy and of
+    a call, which were read beside everything that was timed; `spread` is that of the products."""
+
+    products: float
+    copies: float
+    calls: float
+    spread: float = 0.0
 
 
 COLD_BYTES, LAST_BYTES = 2**21, 2**25
 """What drives everything else out of a core's own caches, and out of that which it shares with others."""
+
+LAST_SHARE = 0.25
+"""What comes from the cache that cores share takes about so much of the time that it takes from memory."""
 
 OWN_BYTES = 2**19
 """Operands of a kernel that a core's own cache has room for; larger ones are found in the shared one at best."""
@@ -166,6 +183,7 @@ class Profile:
     kind: str = "cpu"
     launch: float | None = None
     copies: tuple[Copied, ...] = ()
+    usual: Usual | None = None
     beside: int = 1  # ranks that compute at once in the machine's memory
     _kernels: dict[KernelKey, list[Sample]] = field(init=False, repr=False, compare=False)
     _by_pass: dict[tuple[str, str], list[Sample]] = field(init=False, repr=False, compare=False)
@@ -191,7 +209,8 @@ class Profile:
             if not each.cold:
                 return each
             bytes_ = sum(type_.bytes for type_ in (*each.shapes.inputs, *each.shapes.outputs))
-            more = (share if bytes_ <= OWN_BYTES else shared) * (each.cold - each.seconds)
+            evicted = LAST_SHARE * share + (1.0 - LAST_SHARE) * shared if bytes_ <= OWN_BYTES else shared
+            more = evicted * (each.cold - each.seconds)
             return replace(each, seconds=each.seconds + more, cold=0.0)
 
         samples = tuple(map(found, self.samples))
@@ -297,9 +316,12 @@ def with_samples(profile: Profile | None, samples: tuple[Sample, ...], device: s
 
 
 def interval(seconds: float, profile: Profile | None = None) -> tuple[float, float]:
-    """From when to when a prediction of so many seconds may come true, by a profile or without one."""
+    """From when to when a prediction of so many seconds may come true, by a profile or without one: as far as kernels
+    of other shapes are off, on a machine whose speed is as far from the usual as it was while it was calibrated."""
     spread = ANALYTIC_SPREAD if profile is None else profile.spread
-    return seconds / (1.0 + spread), seconds * (1.0 + spread)
+    speed = 0.0 if profile is None or profile.usual is None else profile.usual.spread
+    times = (1.0 + spread) * (1.0 + speed)
+    return seconds / times, seconds * times
 
 
 def _key(op: str, stage: str, algorithm: str, layout: str, shapes: Shapes) -> KernelKey:

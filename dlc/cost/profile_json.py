@@ -2,7 +2,8 @@
 
     {"schema": 2, "device": "AMD EPYC, 2 cores", "spread": 0.1, "call": 1.1e-6,
      "own": {"step": 6e-5, "call": 2e-6, "cold": 1.5e-5, "load": 8e-6, "cast": 1e-9, "decode": 2e-5,
-             "spread": 0.1},
+             "gather": 4e-9, "spread": 0.1},
+     "usual": {"products": 2.4e-4, "copies": 9e-4, "calls": 6e-7, "spread": 0.05},
      "fingerprint": {"processor": "AMD EPYC", "cores": "2", …},
      "rates": [{"threads": 1, "compute": {"f32": 1.05e11}, "bandwidth": 2.1e10}, …],
      "bandwidth": [{"run": 4, "rate": 3.1e9}, {"run": 4096, "rate": 1.1e10}],
@@ -26,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dlc.cost.profile import Copied, GemmTable, Messages, Own, Profile, Rates, Sample
+from dlc.cost.profile import Copied, GemmTable, Messages, Own, Profile, Rates, Sample, Usual
 from dlc.ir.plan import ANALYTIC_SPREAD
 from dlc.ir.tensor import DTYPE_BYTES, Axis, TensorType
 from dlc.ops.operator import Shapes
@@ -42,6 +43,7 @@ KNOWN = {
         "spread",
         "call",
         "own",
+        "usual",
         "fingerprint",
         "rates",
         "bandwidth",
@@ -51,7 +53,8 @@ KNOWN = {
         *("kind", "launch", "copies"),
     ),
     "a row of `copies`": ("way", "seconds"),
-    "`own`": ("step", "call", "cold", "load", "cast", "decode", "spread"),
+    "`own`": ("step", "call", "cold", "load", "cast", "decode", "gather", "spread"),
+    "`usual`": ("products", "copies", "calls", "spread"),
     "a row of `rates`": ("threads", "compute", "bandwidth"),
     "a row of `bandwidth`": ("run", "rate"),
     "a gemm table": ("dtype", "threads", "m", "n", "k", "rate"),
@@ -99,6 +102,7 @@ def read_profile(document: Mapping[str, Any]) -> Profile:
         _kind(document.get("kind", "cpu")),
         _amount("launch", document["launch"]) if document.get("launch") is not None else None,
         tuple(_copied(row) for row in document.get("copies", ())),
+        _usual(document["usual"]) if document.get("usual") is not None else None,
     )
 
 
@@ -117,10 +121,16 @@ def _copied(row: Mapping[str, Any]) -> Copied:
 
 def _own(row: Mapping[str, Any]) -> Own:
     _known("`own`", row)
-    found = {name: row.get(name, 0.0) for name in ("step", "call", "cold", "load", "cast", "decode")}
+    found = {name: row.get(name, 0.0) for name in ("step", "call", "cold", "load", "cast", "decode", "gather")}
     # A fit may leave nothing for one of them.
     step, call, cold, load, *more = (_amount(name, value) if value != 0 else 0.0 for name, value in found.items())
     return Own(step, call, cold, load, _spread(row.get("spread", 0.0)), *more)
+
+
+def _usual(row: Mapping[str, Any]) -> Usual:
+    _known("`usual`", row)
+    products, copies, calls = (_amount(name, row[name]) for name in ("products", "copies", "calls"))
+    return Usual(products, copies, calls, _spread(row.get("spread", 0.0)))
 
 
 def profile_document(profile: Profile) -> dict[str, Any]:
@@ -131,6 +141,7 @@ def profile_document(profile: Profile) -> dict[str, Any]:
         "spread": _short(profile.spread),
         "call": None if profile.call is None else _short(profile.call),
         "own": None if profile.own is None else {name: _short(value) for name, value in asdict(profile.own).items()},
+        **_told("usual", profile.usual),
         "fingerprint": dict(profile.fingerprint),
         "rates": [
             {
@@ -157,6 +168,11 @@ def profile_document(profile: Profile) -> dict[str, Any]:
         ],
         **(_of_gpu(profile) if profile.kind == "gpu" else {}),
     }
+
+
+def _told(name: str, usual: Usual | None) -> dict[str, Any]:
+    """Profiles of GPUs and of old have none."""
+    return {} if usual is None else {name: {part: _short(value) for part, value in asdict(usual).items()}}
 
 
 def _of_gpu(profile: Profile) -> dict[str, Any]:

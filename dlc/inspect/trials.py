@@ -23,7 +23,8 @@ class Trial:
     """One plan that was run: seconds of a step, bytes that the worst rank's process grows by.
 
     `low` and `high` are the interval of the prediction. `way` says what was asked of the plan, `CHOSEN` for nothing.
-    `measured` is None where it could not be run; `why` says why.
+    `measured` is None where it could not be run; `why` says why. `speed` is how long a small matrix product took beside
+    the program, over what it took in the median while the machine was calibrated: above 1 the machine was slower.
     """
 
     spec: str
@@ -41,12 +42,20 @@ class Trial:
     measured_bytes: int | None = None
     base_bytes: int | None = None
     why: str = ""
+    speed: float | None = None
     ops: tuple[OpTime, ...] = ()
 
     @property
     def error(self) -> float | None:
         """How far the prediction is from what was measured, relative to that; above 0 it is too long."""
         return None if self.measured is None else self.predicted / self.measured - 1.0
+
+    @property
+    def error_at_speed(self) -> float | None:
+        """The error that there is where all of the prediction takes as many times longer as the product did."""
+        if self.measured is None or self.speed is None:
+            return None
+        return self.predicted * self.speed / self.measured - 1.0
 
     @property
     def within(self) -> bool | None:
@@ -117,6 +126,8 @@ COLUMNS: tuple[tuple[str, int], ...] = (
     ("from … to", -18),
     ("measured", 9),
     ("error", 7),
+    ("machine", 7),
+    ("at that", 7),
     ("inside", 6),
     ("memory", 9),
     ("measured", 9),
@@ -141,6 +152,8 @@ def line(trial: Trial) -> str:
         f"{format_seconds(trial.low)} … {format_seconds(trial.high)}",
         format_seconds(trial.measured),
         _signed(trial.error),
+        "-" if trial.speed is None else f"{trial.speed:.2f}",
+        _signed(trial.error_at_speed),
         "yes" if trial.within else "no",
         format_bytes(trial.predicted_bytes),
         "-" if trial.measured_bytes is None else format_bytes(trial.measured_bytes),
@@ -168,6 +181,8 @@ def summary(trials: Sequence[Trial]) -> str:
         lines.append(
             f"step time  {_errors(run, lambda trial: trial.error)}; {inside} of {len(run)} inside the interval"
         )
+        if any(trial.speed is not None for trial in run):
+            lines.append(f"at the speed of the machine meanwhile  {_errors(run, lambda trial: trial.error_at_speed)}")
         lines.append(f"memory     {_errors(run, lambda trial: trial.memory_error)}")
     tau = agreement([(trial.predicted, trial.measured or 0.0) for trial in run if trial.way == CHOSEN])
     if tau is not None:
@@ -207,7 +222,13 @@ def document(trials: Sequence[Trial], *, interrupted: bool = False) -> dict[str,
     return {
         "interrupted": interrupted,
         "trials": [
-            {**asdict(trial), "error": trial.error, "within": trial.within, "memory_error": trial.memory_error}
+            {
+                **asdict(trial),
+                "error": trial.error,
+                "error_at_speed": trial.error_at_speed,
+                "within": trial.within,
+                "memory_error": trial.memory_error,
+            }
             for trial in trials
         ],
         "mean_error": fmean(errors) if errors else None,

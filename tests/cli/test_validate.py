@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_other_plans_are_run_too(dlc: Dlc, lenet5: Path) -> None:
     assert predicted[1:] == sorted(predicted[1:])
     (choice,) = said.document["choices"]
     assert choice["times"] >= 1
+
+
+def test_the_machines_speed_is_read_beside_the_program(dlc: Dlc, tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    usual = {"products": 1.0, "copies": 1.0, "calls": 1.0}
+    profile.write_text(json.dumps({"schema": 2, "device": "a slow one", "usual": usual}), encoding="utf-8")
+    said = dlc("validate", MLP, "batch=16", "--seconds", 0.05, "--profile", profile, "--json")
+    (row,) = said.document["trials"]
+    assert 0 < row["speed"] < 0.1  # no product takes a second
+    assert row["error_at_speed"] == pytest.approx(row["predicted"] * row["speed"] / row["measured"] - 1)
 
 
 @pytest.mark.mpi

@@ -39,6 +39,16 @@ def test_the_choice_is_compared_with_the_best() -> None:
     assert choices([TRIAL, OTHER]) == ()
 
 
+def test_the_speed_that_the_machine_had_is_told_beside_the_error() -> None:
+    slow = replace(OTHER, speed=1.25)
+    assert slow.error == pytest.approx(-0.25)
+    assert slow.error_at_speed == pytest.approx(3.0 * 1.25 / 4.0 - 1.0)
+    assert (OTHER.error_at_speed, replace(FAILED, speed=1.0).error_at_speed) == (None, None)
+    assert "-25 % 1.25 -6 % no" in " ".join(line(slow).split())
+    assert "at the speed of the machine meanwhile  mean error 6.2 %, largest 6.2 % (b)" in summary([TRIAL, slow])
+    assert "meanwhile" not in summary([TRIAL, OTHER])
+
+
 def test_summary_names_mean_and_largest() -> None:
     text = summary([TRIAL, OTHER, FAILED])
     assert "2 of 3 plans were measured" in text

@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS
-from backends.numpy_mpi.timing import Case, Timing, time_kernels
+from backends.numpy_mpi.timing import Case, Reading, Timing, Turns, time_kernels
 from backends.numpy_mpi.timing.cases import call_of
+from backends.numpy_mpi.timing.process import Round
 from backends.numpy_mpi.timing.steps import LOAD, Call, Step
 from dlc.calibration import measure, points
 from dlc.calibration.joined import joined
 from dlc.calibration.own_work import READ, work_of
 from dlc.calibration.report import report
 from dlc.calibration.speed import speed_now
+from dlc.calibration.turns import Part, _together, passes, usual_of
 from dlc.cli import main
 from dlc.cluster.fabric import Fabric
 from dlc.cluster.topology import Cluster, Group, Link
 from dlc.cost.communication import processing
 from dlc.cost.compute import seconds
-from dlc.cost.profile import Messages, Own, Profile, Sample
+from dlc.cost.profile import Messages, Own, Profile, Sample, Usual, interval
 from dlc.cost.profile_json import profile_document, read_profile
 from dlc.inspect.speeds import Speed
 from dlc.ir.mesh import Mesh
@@ -54,8 +56,9 @@ def test_every_point_is_a_call_and_named_once(kernels: str) -> None:
 def test_a_profile_comes_back_as_it_was_written() -> None:
     own = Own(3.1e-5, 1e-6, 8e-6, 1e-5, 0.2)
     found = measure.Findings(own=own, kernels=[(1, timing) for timing in timings(points.others("numpy"))])
+    found.usual = Usual(2e-4, 9e-4, 6e-7, 0.06)
     profile = found.profile()
-    assert profile.own == own
+    assert (profile.own, profile.usual) == (own, found.usual)
     again = read_profile(json.loads(json.dumps(profile_document(profile))))
     assert [sample.key for sample in again.samples] == [sample.key for sample in profile.samples]
     assert again.fingerprint == profile.fingerprint
@@ -120,30 +123,72 @@ def test_programs_that_fail_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupt_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    turn = Turns.turn
 
-    monkeypatch.setattr(measure, "_bandwidth", interrupted)
+    def interrupted(each: Turns) -> None:
+        if len(each.cases) > 1:
+            raise KeyboardInterrupt
+        turn(each)
+
+    monkeypatch.setattr(Turns, "turn", interrupted)
     found = measure.measure(("calls", "bandwidth", "gemm"), measure.QUICK, lambda _: nullcontext())
     assert found.interrupted
     profile = found.profile()
     assert profile.call is not None
+    assert profile.usual is not None
     assert (profile.gemm, profile.bandwidth) == ((), ())
     assert "a call of NumPy" in report(profile, found)
 
 
-def test_what_was_unsteady_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_unsteady_is_left_out() -> None:
     cases = points.others("numpy")[:4]
     rough = [Timing(case, 1e-3, 0.9 if at == 1 else 0.1, 5, 8e-4) for at, case in enumerate(cases)]
-    monkeypatch.setattr(measure, "time_kernels", lambda *_, **__: iter(rough))
     found = measure.Findings()
-    measure._kernels(cases, 1, measure.QUICK, found)
+    measure._steady(found, 1, rough)
     assert (len(found.kernels), found.left_out) == (3, 1)
     slow = [Timing(case, 2e-3, 0.0, 5, 2e-3) for case in cases]
-    monkeypatch.setattr(measure, "time_kernels", lambda *_, **__: iter(slow))
-    measure._kernels(cases, 2, measure.QUICK, found)
+    measure._steady(found, 2, slow)
     assert found.left_out == 1 + 3  # slower than with one thread; of the fourth that is not known
     assert found.kernels[-1][0] == 2
+
+
+def test_passes_go_over_all_parts_and_bring_them_to_one_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine that is half as fast in each second pass, parts are told as it is in the median over all of them."""
+    made, between, taken, told = list[str](), list[int](), dict[str, float](), list[Usual | None]()
+    products = iter([1e-3, 1e-3, 2e-3, 2e-3, 1e-3, 1e-3])
+
+    def turn(each: Turns) -> None:
+        made.append(each.cases[0].op)
+        speed = next(products)
+        each.rounds.append(Round(((7 * speed, 8 * speed, 0),), (Reading(speed, 1e-3, 1e-6),)))
+
+    monkeypatch.setattr(Turns, "__enter__", lambda each: each)
+    monkeypatch.setattr(Turns, "turn", turn)
+    parts = [
+        Part(case.op, [case], lambda found: taken.update({found[0].case.op: found[0].seconds}))
+        for case in (points.call(), points.copies()[0])
+    ]
+    passes(parts, 3, 0.0, lambda: between.append(len(made)), lambda _: nullcontext(), None, told.append)
+    assert made == ["relu", "slice"] * 3
+    assert between == [2, 4, 6]
+    assert told == [Usual(1e-3, 1e-3, 1e-6, 0.5)]
+    assert taken["relu"] == pytest.approx(7e-3)
+    assert taken["slice"] == pytest.approx(7e-3, rel=0.2)  # memory's share goes by the copies, which were as ever
+
+
+def test_readings_that_lie_apart_are_a_spread_that_predictions_have() -> None:
+    usual = usual_of([Reading(each, 1.0, 1.0) for each in (8.0, 9.0, 10.0, 11.0, 12.0)])
+    assert usual == Usual(10.0, 1.0, 1.0, 0.1)
+    low, high = interval(1.0, Profile("here", spread=0.2, usual=usual))
+    assert (1 / low, high) == (pytest.approx(1.2 * 1.1), pytest.approx(1.2 * 1.1))
+    assert usual_of([]) is None
+
+
+def test_parts_that_fit_into_memory_are_timed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [Part(name, points.copies(), lambda _: None) for name in "abc"]
+    size = sum(t.bytes for case in points.copies() for t in (*case.shapes.inputs, *case.shapes.outputs))
+    monkeypatch.setattr("dlc.calibration.turns._free", lambda: 4 * size)
+    assert [[part.title for part in each] for each in _together(parts)] == [["a", "b"], ["c"]]
 
 
 def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +230,7 @@ def test_what_a_file_has_of_other_parts_stays(tmp_path: Path) -> None:
     profile = read_profile(json.loads(out.read_text(encoding="utf-8")))
     assert profile.call is not None
     assert len(profile.bandwidth) == len(points.RUNS)
+    assert profile.usual is not None  # of the calls, which copies were brought to
     elsewhere = replace(profile, fingerprint=(("processor", "Imaginary 9000"),))
     out.write_text(json.dumps(profile_document(elsewhere)), encoding="utf-8")
     assert main(["calibrate", "--quick", "--only", "calls", "-o", str(out)]) == 0

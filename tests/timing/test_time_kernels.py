@@ -8,8 +8,10 @@ from backends.numpy_mpi.emission import Emission
 from backends.numpy_mpi.kernels.native import find_compiler
 from backends.numpy_mpi.mesh.settings import Settings, takes
 from backends.numpy_mpi.text import literal
-from backends.numpy_mpi.timing import Case, NoKernelError, time_kernels
+from backends.numpy_mpi.timing import Case, NoKernelError, Reading, time_kernels, turns_of
 from backends.numpy_mpi.timing.cases import call_of, folder_of
+from backends.numpy_mpi.timing.process import at_usual
+from backends.numpy_mpi.timing.reference import COPIED_BYTES
 from dlc import driver
 from dlc.ir.program import Compute
 from dlc.ir.storage import local
@@ -81,6 +83,36 @@ def test_kernels_in_c_are_those_of_compiled_py() -> None:
     assert [call.module for call in folder.calls] == ["compiled", "kernels.conv_im2col", "compiled"]
     assert {"kernels.c", "compiled.py", "kernels/dispatch.py"} <= folder.files.keys()
     assert b"direct_forward_3x3_16_to_32_0" in folder.files["kernels.c"]
+
+
+def test_a_copy_goes_by_copies_and_a_product_by_products() -> None:
+    """What a copy of a call's bytes takes at the moment is memory's share; of what caches hold there is none."""
+    usual, now = Reading(1e-3, 1e-3, 1e-6), Reading(2e-3, 4e-3, 1e-6)
+    assert at_usual(8e-3, 0.0, now, usual) == pytest.approx(4e-3)
+    assert at_usual(8e-3, 2 * COPIED_BYTES, now, usual) == pytest.approx(2e-3)
+    assert at_usual(8e-3, COPIED_BYTES, now, usual) == pytest.approx(1e-3 + 2e-3)
+    assert at_usual(8e-3, COPIED_BYTES, usual, usual) == pytest.approx(8e-3)
+
+
+def test_readings_stand_beside_the_rounds_of_one_thread() -> None:
+    (one,), (two,) = (turns_of([relu("numpy")], threads) for threads in (1, 2))
+    for each in (one, two):
+        with each:
+            each.turn()
+            each.turn()
+    assert [len(each.readings) for each in one.rounds] == [1, 1]
+    assert all(seconds > 0 for each in one.rounds for seconds in each.readings[0])
+    assert [each.readings for each in two.rounds] == [(), ()]
+    (timing,) = two.timings(Reading(1.0, 1.0, 1.0))
+    assert timing.seconds < 1.0  # nothing says how fast it was
+
+
+def test_a_process_that_ends_says_why() -> None:
+    (each,) = turns_of([relu("numpy")])
+    with each:
+        each._process.kill()
+        with pytest.raises(RuntimeError, match="timing kernels failed"):
+            each.turn()
 
 
 def test_two_threads_are_set_for_the_process() -> None:

@@ -8,6 +8,7 @@ folder with the very files that an emitted program has: the modules of NumPy ker
 """
 
 from backends.numpy_mpi.timing.cases import Case, NoKernelError
-from backends.numpy_mpi.timing.process import Timing, time_kernels
+from backends.numpy_mpi.timing.process import Timing, Turns, time_kernels, turns_of
+from backends.numpy_mpi.timing.reference import Reading
 
-__all__ = ["Case", "NoKernelError", "Timing", "time_kernels"]
+__all__ = ["Case", "NoKernelError", "Reading", "Timing", "Turns", "time_kernels", "turns_of"]

@@ -8,18 +8,31 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple, Self
 
 from backends.numpy_mpi.timing.cases import Case, folder_of
+from backends.numpy_mpi.timing.reference import COPIED_BYTES, Reading
 from dlc.ir.tensor import DTYPE_BYTES
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MOST_BYTES = 2**30
 """Arrays of cases that take turns have so many bytes at most."""
+
+LEAST = 3
+"""Rounds that are made however long they take."""
+
+AROUND = 3
+"""A call is put beside the reading before it and so many on either side, a fifth of a second: one is noise itself."""
+
+CACHED = 2**21
+"""Bytes from which on a core's own caches hold little of what a call goes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +58,121 @@ def time_kernels(cases: Sequence[Case], threads: int = 1, *, rounds: int = 9, se
     arrays of a gigabyte at most. NoKernelError before anything is timed where a case has no kernel; OSError or
     RuntimeError where a process fails.
     """
+    for each in turns_of(cases, threads):
+        with each:
+            end = time.perf_counter() + seconds
+            for made in range(rounds):
+                if made >= LEAST and time.perf_counter() > end:
+                    break
+                each.turn()
+            found = each.timings()
+        yield from found
+
+
+def turns_of(cases: Sequence[Case], threads: int = 1) -> list[Turns]:
+    """The processes that cases are timed in, in the order given. NoKernelError where a case has no kernel."""
     for case in cases:
         case.kernel  # noqa: B018  it is looked for here
-    for group in [group for _, several in groupby(cases, _family) for group in _portions(tuple(several))]:
-        with tempfile.TemporaryDirectory(prefix="dlc-timing-") as folder:
-            _write(group, Path(folder))
-            found = _rounds(Path(folder), threads, rounds, seconds)
-        for case, pairs in zip(group, zip(*found, strict=True), strict=True):
-            taken, first = zip(*pairs, strict=True)
-            yield Timing(case, median(taken), _spread(taken), len(taken), min(taken), median(first))
+    return [Turns(group, threads) for _, several in groupby(cases, _family) for group in _portions(tuple(several))]
+
+
+class Turns:
+    """Cases of one process, which makes a round whenever it is asked: `with` begins and ends it.
+
+    OSError or RuntimeError where it fails.
+    """
+
+    def __init__(self, cases: Sequence[Case], threads: int = 1) -> None:
+        self.cases, self._threads = tuple(cases), threads
+        self.rounds = list[Round]()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="dlc-timing-")))
+            _write(self.cases, folder)
+            worker = str(Path(__file__).with_name("worker.py"))
+            self._wrong = opened.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+            self._process = opened.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-I", worker, str(folder), str(self._threads)],
+                    env={**os.environ, **dict.fromkeys(THREADS, str(self._threads))},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._wrong,
+                    text=True,
+                    start_new_session=True,  # an interrupt is for whoever asks; without him it reads nothing and ends
+                )
+            )
+            opened.callback(self._process.kill)
+            self._answer()
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def turn(self) -> None:
+        """A round over all cases."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        rows, readings = self._answer()
+        self.rounds.append(Round(tuple(map(tuple, rows)), tuple(Reading(*each) for each in readings)))
+
+    def timings(self, usual: Reading | None = None) -> list[Timing]:
+        """What the rounds say by now, nothing before the first: as they were, or as they are where the machine is as
+        fast as usual."""
+        columns = zip(*(each.seconds(self.cases, usual) for each in self.rounds), strict=True)
+        return [_timing(case, column) for case, column in zip(self.cases, columns, strict=False)]
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._wrong.seek(0)
+            said = self._wrong.read().strip().splitlines()
+            raise RuntimeError(f"timing kernels failed: {(said or ['no message'])[-1]}")
+        return json.loads(line)
+
+
+class Round(NamedTuple):
+    """A round's (seconds, those of the first call, the reading before it) of each case, and its readings."""
+
+    rows: tuple[tuple[float, float, int], ...]
+    readings: tuple[Reading, ...]
+
+    def seconds(self, cases: Sequence[Case], usual: Reading | None) -> list[tuple[float, float]]:
+        """Of each case the seconds, and those of the first call."""
+        if usual is None or not self.readings:
+            return [(each, first) for each, first, _ in self.rows]
+        copies = median(each.copies for each in self.readings)
+        products = [
+            median(each.products for each in self.readings[max(0, at - AROUND) : at + AROUND + 1])
+            for at in range(len(self.readings))
+        ]
+        found = list[tuple[float, float]]()
+        for case, (each, first, at) in zip(cases, self.rows, strict=True):
+            now = Reading(products[at], copies, 0.0)
+            found.append((at_usual(each, _moved(case), now, usual), at_usual(first, _moved(case), now, usual)))
+        return found
+
+
+def at_usual(seconds: float, moved: float, now: Reading, usual: Reading) -> float:
+    """The seconds, taken when readings were those of `now`, of work that goes over so many bytes, at usual speed.
+
+    Where no cache of a core holds the bytes, what a copy of as many takes is memory's share, which goes by copies; all
+    the rest goes by matrix products.
+    """
+    waited = min(seconds, moved / COPIED_BYTES * now.copies) if moved > CACHED else 0.0
+    return waited * usual.copies / now.copies + (seconds - waited) * usual.products / now.products
+
+
+def _timing(case: Case, rounds: Sequence[tuple[float, float]]) -> Timing:
+    taken, first = zip(*rounds, strict=True)
+    return Timing(case, median(taken), _spread(taken), len(taken), min(taken), median(first))
 
 
 def _family(case: Case) -> tuple[str, str]:
@@ -64,7 +183,7 @@ def _portions(cases: Sequence[Case]) -> Iterator[tuple[Case, ...]]:
     """Cases in a row whose arrays fit together."""
     held, size = list[Case](), 0
     for case in cases:
-        own = sum(t.elements * DTYPE_BYTES[t.dtype] for t in (*case.shapes.inputs, *case.shapes.outputs))
+        own = _moved(case)
         if held and size + own > MOST_BYTES:
             yield tuple(held)
             held, size = [], 0
@@ -74,26 +193,19 @@ def _portions(cases: Sequence[Case]) -> Iterator[tuple[Case, ...]]:
         yield tuple(held)
 
 
+def _moved(case: Case) -> int:
+    """Bytes of its operands."""
+    return sum(t.elements * DTYPE_BYTES[t.dtype] for t in (*case.shapes.inputs, *case.shapes.outputs))
+
+
 def _write(cases: Sequence[Case], folder: Path) -> None:
     made = folder_of(cases)
     calls = [(call.module, call.function, [tuple(a) for a in call.arrays], call.told) for call in made.calls]
-    for name, content in {**made.files, "calls.pickle": pickle.dumps(calls)}.items():
+    reference = Path(__file__).with_name("reference.py").read_bytes()
+    for name, content in {**made.files, "calls.pickle": pickle.dumps(calls), "reference.py": reference}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-
-
-def _rounds(folder: Path, threads: int, rounds: int, seconds: float) -> list[list[tuple[float, float]]]:
-    """What each call took in each round, and the first one of it; RuntimeError with what a process that failed
-    wrote last.
-    """
-    worker = Path(__file__).with_name("worker.py")
-    command = [sys.executable, "-I", str(worker), str(folder), str(threads), str(rounds), str(seconds)]
-    environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"timing kernels failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def _spread(taken: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from statistics import median
 from backends.numpy_mpi.timing.inside import FIRST, LOAD, Call
 from backends.numpy_mpi.timing.process import THREADS
 
-__all__ = ["LOAD", "Call", "Step", "time_step"]
+__all__ = ["LOAD", "Call", "Step", "beside", "time_step"]
 
 WARM = FIRST
 """First steps that do not count."""
@@ -30,6 +30,12 @@ class Step:
     calls: tuple[Call, ...]
     besides: float
     steps: int
+
+
+def beside(readings: str, folder: str) -> list[str]:
+    """The command, but for the program's arguments, that runs a program of one rank with readings of the machine's
+    speed beside it, which are written to a file."""
+    return [sys.executable, "-I", str(Path(__file__).with_name("beside.py")), readings, folder]
 
 
 def time_step(folder: str, root: str, steps: int, threads: int = 1, *, timeout: float | None = None) -> Step:

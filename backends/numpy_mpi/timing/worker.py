@@ -1,10 +1,12 @@
-"""The process that times kernels: `python worker.py FOLDER`, run by process.py; it needs nothing of dlc.
+"""The process that times kernels: `python worker.py FOLDER THREADS`, run by process.py; it needs nothing of dlc.
 
-FOLDER has the modules of the kernels and calls.pickle. Rounds go over all calls, so that each finds the caches as other
-kernels leave them and a busy machine slows all alike; short kernels are called several times in a round. Of those that
-a cache has room for the first call counts by itself: it finds them cold, the others what it left there. After each
-round a line of JSON says of each call how long one took in it, and the first one. With one thread the seconds are the
-processor's, which other programs do not disturb; with more they are the clock's.
+FOLDER has the modules of the kernels, calls.pickle and reference.py. A round is made for each line that is read. Rounds
+go over all calls, so that each finds the caches as other kernels leave them and a busy machine slows all alike; short
+kernels are called several times in a round. Of those that a cache has room for the first call counts by itself: it
+finds them cold, the others what it left there. After each round a line of JSON says of each call how long one took in
+it, the first one, and which of the round's readings of the machine's speed was the last before it; and these. With one
+thread the seconds are the processor's, which other programs do not disturb; with more they are the clock's, and there
+are no readings.
 """
 
 from __future__ import annotations
@@ -30,33 +32,49 @@ MOST_CALLS = 100
 WATCHED = 200
 """Readings of the clock that tell what one takes."""
 
+LONG = 4e-3
+"""Seconds that a call takes once when there is no need to know them better."""
+
 LITTLE, MIDDLING, BRIEF = 2**19, 2**23, 2e-3
 """Bytes of all arrays of a call that networks of such calls find in a core's own cache, or in one that cores share;
 the seconds that calls on so much take which are made once more."""
 
 
 def main() -> None:
-    """Times until it has made as many rounds as it is told, or its time is over."""
-    folder, threads, rounds, budget = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    """Says when it is ready, then makes a round for each line, to the end of the input."""
+    folder, threads = sys.argv[1], int(sys.argv[2])
     sys.path.insert(0, folder)
     calls = pickle.loads(Path(folder, "calls.pickle").read_bytes())
     now = time.thread_time if threads == 1 else time.perf_counter
     rng = np.random.default_rng(0)
     with np.errstate(all="ignore"):
-        ready = [_prepared(call, rng) for call in calls]
-        found = [_count(call) for call in ready]
+        prepared = [_prepared(call, rng) for call in calls]
+        ready, found = [run for run, _ in prepared], [_count(*each) for each in prepared]
         counts, sizes = [count for count, _ in found], [sum(_bytes(spec) for spec in call[2]) for call in calls]
         warm = [size <= LITTLE or (size <= MIDDLING and each < BRIEF)
                 for size, (_, each) in zip(sizes, found, strict=True)]  # fmt: skip
+        turns = list(zip(ready, counts, warm, strict=True))
         watch = min(-now() + now() for _ in range(WATCHED))
-        begin, made = time.perf_counter(), 0
-        while made < rounds and (made < 3 or time.perf_counter() - begin < budget):
-            print(json.dumps([_turn(*each, now, watch) for each in zip(ready, counts, warm, strict=True)]), flush=True)
-            made += 1
+        reading = import_module("reference")
+        reference = reading.Reference() if threads == 1 else None
+        print(json.dumps("ready"), flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(_round(turns, reference, reading.APART, now, watch)), flush=True)
 
 
-def _prepared(call: Any, rng: np.random.Generator) -> Callable[[], None]:
-    """The call with its arrays; it has been made once."""
+def _round(turns: Any, reference: Any, apart: float, now: Callable[[], float], watch: float) -> Any:
+    """(rows, readings): of each call its seconds, those of the first one, and the number of the reading before it."""
+    readings, rows, last = list[Any](), list[Any](), -apart
+    for run, count, warm in turns:
+        if reference is not None and now() - last > apart:
+            readings.append(reference.read(now))
+            last = now()
+        rows.append((*_turn(run, count, warm, now, watch), len(readings) - 1))
+    return rows, readings
+
+
+def _prepared(call: Any, rng: np.random.Generator) -> tuple[Callable[[], None], float]:
+    """The call with its arrays; it has been made once, in so many seconds."""
     module, function, specs, told = call
     kernel = getattr(import_module(module), function)
     arrays = [_array(rng, *spec) for spec in specs]
@@ -64,15 +82,18 @@ def _prepared(call: Any, rng: np.random.Generator) -> Callable[[], None]:
     def run() -> None:
         kernel(*arrays, **told)
 
+    begin = time.perf_counter()
     try:
         run()
     except Exception as error:
         raise RuntimeError(f"{function} of {[spec[:2] for spec in specs]}, told {told}: {error}") from error
-    return run
+    return run, time.perf_counter() - begin
 
 
-def _count(run: Callable[[], None]) -> tuple[int, float]:
-    """How many calls a turn has, and about the seconds of one."""
+def _count(run: Callable[[], None], first: float) -> tuple[int, float]:
+    """How many calls a turn has, and about the seconds of one; what took long at `first` is not called again for it."""
+    if first > LONG:
+        return 1, first
     run()
     begin = time.perf_counter()
     run()
