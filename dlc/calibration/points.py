@@ -49,6 +49,9 @@ DEEP = (Convolution(4, 496, 13, 528, 3), Convolution(2, 480, 26, 464, 3))
 IMAGE_CHANNELS = 3
 """Those of the images that networks are given."""
 
+FEW_PIXELS = Convolution(64, 18, 4, 100, 5)
+"""Of more weights than image."""
+
 SMALL_CONVOLUTIONS = (
     Convolution(48, 1, 30, 8, 5),
     Convolution(48, 10, 13, 20, 5),
@@ -58,6 +61,7 @@ SMALL_CONVOLUTIONS = (
     Convolution(32, 28, 9, 72, 3),
     Convolution(64, 1, 26, 10, 5),
     Convolution(64, 8, 15, 18, 5),
+    FEW_PIXELS,
 )
 """Those that samples as vectors are for; of these some are as many as batches are, which share few sets of a cache."""
 
@@ -70,6 +74,7 @@ PLAIN_CONVOLUTIONS = (
     Convolution(4, 3, 60, 32, 7, 2),
     Convolution(4, 88, 15, 144, 1),
     *SMALL_CONVOLUTIONS[:3],
+    FEW_PIXELS,
 )
 """Those that NumPy's kernels are measured on, which are slower."""
 

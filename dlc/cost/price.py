@@ -133,7 +133,8 @@ class Prices:
     def _fused(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
         """Its members' seconds without the calls and the traffic that it saves, but no less than the longest takes.
 
-        Updates are one of as many elements as all of their weights have.
+        Updates are one of as many elements as all of their weights have, and a look at the arrays of each, which takes
+        what a call of NumPy does.
         """
         if compute.kernel[1] == UPDATES:
             return self._updates(compute, role, samples, device)
@@ -148,7 +149,8 @@ class Prices:
             elements += self._local(role, made.inputs[0], samples).elements
         types = (self._local(role, name, samples) for name in first.inputs)
         inputs = tuple(tensor(type_.dtype, all=elements) for type_ in types)
-        return self._called(first, Shapes(inputs, (), dict(first.attrs)), device)
+        looked_at = (len(compute.members) - 1) * overhead(device, self.profile)
+        return self._called(first, Shapes(inputs, (), dict(first.attrs)), device) + looked_at
 
     def call_work(self, compute: Compute, role: Role, samples: int) -> float:
         """Seconds of Python's own work for a call, which are in its price."""

@@ -160,7 +160,8 @@ COLD_BYTES, LAST_BYTES = 2**21, 2**25
 """What drives everything else out of a core's own caches, and out of that which it shares with others."""
 
 LAST_SHARE = 0.25
-"""What comes from the cache that cores share takes about so much of the time that it takes from memory."""
+"""What a kernel in C finds in the cache that cores share takes about so much of the time that it takes from memory;
+of NumPy's kernels Python's own code and objects are what is cold, as of calls."""
 
 OWN_BYTES = 2**19
 """Operands of a kernel that a core's own cache has room for; larger ones are found in the shared one at best."""
@@ -209,7 +210,8 @@ class Profile:
             if not each.cold:
                 return each
             bytes_ = sum(type_.bytes for type_ in (*each.shapes.inputs, *each.shapes.outputs))
-            evicted = LAST_SHARE * share + (1.0 - LAST_SHARE) * shared if bytes_ <= OWN_BYTES else shared
+            inner = share if each.kernels != "c" else LAST_SHARE * share + (1.0 - LAST_SHARE) * shared
+            evicted = inner if bytes_ <= OWN_BYTES else shared
             more = evicted * (each.cold - each.seconds)
             return replace(each, seconds=each.seconds + more, cold=0.0)
 

@@ -10,7 +10,7 @@ import pytest
 from dlc.cluster.topology import Device
 from dlc.cost.compute import seconds
 from dlc.cost.factors import Place, fitted, place
-from dlc.cost.profile import COLD_BYTES, LAST_BYTES, Own, Profile, Rates, Sample
+from dlc.cost.profile import COLD_BYTES, LAST_BYTES, LAST_SHARE, Own, Profile, Rates, Sample
 from dlc.cost.profile_json import profile_document, read_profile, read_type
 from dlc.inspect.decisions import source
 from dlc.ir.plan import Figure
@@ -168,6 +168,8 @@ def test_what_steps_go_over_says_how_warm_kernels_and_python_are() -> None:
     wide = tensor("f32", batch=2**10, feature=2**9)
     middling = Sample("relu", "forward", "", "", Shapes((wide,), (wide,), {}), 1e-4, cold=3e-4)
     assert Profile("here", samples=(middling,)).in_steps(LAST_BYTES / 2).samples[0].seconds == pytest.approx(2e-4)
+    in_c = Profile("here", samples=(replace(warm, kernels="c"),)).in_steps(LAST_BYTES / 2)
+    assert in_c.samples[0].seconds == pytest.approx(2e-6 + 6e-6 * (LAST_SHARE + (1 - LAST_SHARE) / 2))
     assert half.own is not None
     assert half.own.load == pytest.approx(7e-6 + 1e-5 + 1e-6)
     assert half.in_steps(9.0 * COLD_BYTES, 1.0, 1000.0) == half, "it is that of the network by now"
