@@ -6,15 +6,17 @@ Kernels are called as programs call them, in C on one thread, all layouts of a k
 processor, medians. Convolutions are shown by their fastest algorithm in each layout, those of 1x1 through NumPy's BLAS
 too. `ratio` is the time in blocks over that in the fastest of the other layouts. Networks are planned with
 `layout = auto`, in NHWC, and in blocks what fills them; their steps take turns. `--only` names a kind
-of kernel, `none` is none of them; `--record` writes benchmarks/records/blocks.json.
+of kernel, `none` is none of them; `--record` writes benchmarks/records/blocks.json after each row, so that an interrupt
+leaves those that there are; rows of other kernels and networks stay, so that it can be made in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
@@ -111,7 +113,8 @@ def convolution(name: str) -> Iterator[tuple[str, list[Any]]]:
     for way in op.algorithms:
         if way.name in ("direct", "winograd(2)", "winograd(4)") or (way.name == "im2col" and window == 1):
             for layout in ("NHWC", "CHWN", blocked()):
-                known = cases(op, (x,), told, way.name, layout, "c") if layout in way.layouts else ()
+                in_c = layout != "CHWN" or way.name == "direct"
+                known = cases(op, (x,), told, way.name, layout, "c") if in_c and layout in way.layouts else ()
                 for case in known:
                     if way.excluded(case.stage, case.shapes) is None:
                         found.setdefault(case.stage, []).append(case)
@@ -194,6 +197,8 @@ def main() -> None:
     found: list[Row] = []
     for row in rows(options.only, options.repeats):
         found.append(row)
+        if options.record:
+            record(options, kernels=[row])
         told = ", ".join(
             f"{layout} {taken:.0f} {row.algorithms.get(layout, '')}".rstrip()
             for layout, taken in row.microseconds.items()
@@ -207,12 +212,20 @@ def main() -> None:
     for network in filter(None, options.networks.split(",")):
         steps.append(step(network, options.repeats, options.plan_by))
         print(f"{network}: {steps[-1].milliseconds} ms; over auto {steps[-1].ratios}", flush=True)
-    if options.record:
-        planned = {"repeats": options.repeats, "calibrated": bool(options.plan_by)}
-        recording.write(
-            "blocks", "microseconds of kernels, milliseconds of steps; medians",
-            **planned, kernels=recording.table(found), steps=recording.table(steps),
-        )  # fmt: skip
+        if options.record:
+            record(options, steps=steps[-1:])
+
+
+def record(options: argparse.Namespace, kernels: Sequence[Row] = (), steps: Sequence[Step] = ()) -> None:
+    """Put rows into the record, in the places of those of the same name."""
+    path = recording.FOLDER / "blocks.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"kernels": [], "steps": []}
+    tables = {}
+    for key, name, new in (("kernels", "kernel", kernels), ("steps", "network", steps)):
+        rows = {row[name]: row for row in (*known[key], *recording.table(new))}
+        tables[key] = list(rows.values())
+    planned = {"repeats": options.repeats, "calibrated": bool(options.plan_by)}
+    recording.write("blocks", "microseconds of kernels, milliseconds of steps; medians", **planned, **tables)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ CASES = {
     "other blocks": (1, "c", f"layout = {OTHER}"),
     "kernels of NumPy": (1, "numpy", "layout = NCHW8c"),
     "pins": (1, "c", f"pin left.conv {{ layout = {AT_HAND} }}; pin wide.relu {{ layout = {OTHER} }}"),
+    "Winograd": (1, "c", f"layout = {AT_HAND}; pin wide.conv {{ algorithm = winograd(4) }}"),
+    "Winograd of NumPy": (1, "numpy", "layout = NCHW8c; pin wide.conv { algorithm = winograd(2) }"),
     "everything pinned": (1, "c", f"pin ** {{ layout = {AT_HAND} }}"),
     "data": (2, "c", f"layout = {AT_HAND}; strategy = data"),
     "several ranks": (4, "c", f"layout = {AT_HAND}"),
@@ -69,7 +71,7 @@ CASES = {
 }
 
 
-QUICK = ("vectors of the target", "kernels of NumPy", "data")
+QUICK = ("Winograd", "Winograd of NumPy", "data")
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES])
@@ -80,9 +82,13 @@ def test_a_program_computes_what_the_serial_one_does(case: str, tmp_path: Path) 
     made = compile_spec(read(str(path)), Options())
     files = emit_files(made)
     layouts = {op.address: op.layout for op in made.plan.ops}
+    if "winograd" in plan:
+        (wide,) = (op for op in made.plan.ops if op.address == "wide.conv")
+        assert wide.layout in plan
+        assert {each.algorithm for each in wide.passes} == set(re.findall(r"winograd\(\d\)", plan))
     named = re.findall(r"NCHW\d+c", plan)
     assert set(named) <= set(layouts.values())
-    if case in ("vectors of the target", "data"):  # all but the ops of the image, which has three channels
+    if case in ("vectors of the target", "data", "Winograd"):  # all but the ops of the image, which has three channels
         kept = {address for address, layout in layouts.items() if layout not in ("", AT_HAND)}
         assert kept - {"logits.flatten"} == {"stem.conv"}
         assert f'Shape("{AT_HAND}"' in files["compiled.py"].decode()

@@ -24,6 +24,9 @@ BLOCK_BYTES = 1024 * 1024
 CACHE_LINE = 64
 """Bytes of a line of the caches."""
 
+TOGETHER = 2
+"""Tiles that are read of one block of channels before those of the next."""
+
 LEAST_TILES = 56
 """Tiles in a block, at the least: U is read anew for each block."""
 
@@ -136,7 +139,7 @@ class _Winograd:
             "step": self.pitch(c), "result_step": self.pitch(k), "zeros": zeros, "zero_count": self.zeros,
             "begin_bias": zeros - padded, "begin_data": self.filters,
             "begin_product": self.filters + self.positions * plane,
-            "plane": plane, "place": "tile * $step + c", "order": "[position][tile][channel]",
+            "plane": plane, "together": TOGETHER, "place": "tile * $step + c", "order": "[position][tile][channel]",
             "result_plane": result_plane, "filter_plane": apart(c * padded, self.conv.dtype),
             "at": RESULT_BLOCK if self.blocked else RESULT_PIXEL, "beside": self.lanes if self.blocked else k,
             "left": 2 - self.conv.pad[1][0] if self.backward else self.conv.pad[1][0],

@@ -19,6 +19,9 @@ from .correlation import PAGE
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target, tiles
 
+TOGETHER = 14
+"""Tiles that are read of one block of channels before those of the next: they are written together too."""
+
 BLOCK = 112
 """Tiles in a block: the sums are read and written once for each."""
 
@@ -58,7 +61,7 @@ def dw(
         "tiles_x": -(-conv.outputs[1] // m), "sums": sums, "zeros": zeros, "begin_bias": sums,
         "zero_end": begin, "data": begin, "gradient": begin + positions * plane(c), "c": c,
         "pitch": lanes if in_blocks else pitch(c), "plane": plane(c), "gradient_plane": plane(k),
-        "sums_plane": sums // positions,
+        "sums_plane": sums // positions, "together": TOGETHER,
         "from": orders.source, "of": orders.gradient,
         "outputs": conv.outputs[1], "dbias": f", {conv.dtype} *restrict dbias" * conv.bias,
         "bias_sums": (BLOCKED_BIAS_SUMS if blocked else BIAS_SUMS) * conv.bias, "result_blocks": k // lanes,

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from .source import fill, indented
 
-TOGETHER = 14
-"""Tiles that are read of one block of channels before those of the next: a row of images of 56."""
-
 LINES = {
     2: {
         "data": """\
@@ -103,7 +100,7 @@ def line(what: str, m: int, values: dict[str, object]) -> str:
 
 def transform(blocked: bool) -> str:
     """The text of a transform of tiles that are read from images in NHWC or in blocks of channels."""
-    return TRANSFORM_BLOCKS.replace("$together", str(TOGETHER)) if blocked else TRANSFORM
+    return TRANSFORM_BLOCKS if blocked else TRANSFORM
 
 
 LINE = """\
