@@ -85,6 +85,13 @@ def test_samples_of_the_own_family_and_threads_speak_first() -> None:
     assert priced(4096, both, profile).source == "measured"
 
 
+def test_samples_in_nhwc_speak_for_blocks_of_channels() -> None:
+    rows, columns = sample(8, 1e-6, layout="NHWC"), sample(8, 2e-6, layout="NCHW")
+    profile = Profile("core", samples=(columns, rows))
+    assert profile.alike("relu", "forward", "", "NCHW8c", CORE) == [rows]
+    assert Profile("core", samples=(columns,)).alike("relu", "forward", "", "NCHW8c", CORE) == [columns]
+
+
 def test_a_factor_is_that_of_the_nearest_samples() -> None:
     """Small kernels took three times what their phases say, large ones once."""
     sizes = (2**12, 2**13, 2**22, 2**23)
