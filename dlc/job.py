@@ -55,7 +55,7 @@ def context_of(source: Source, options: Options) -> tuple[Job, Context]:
     if options.fused and request.fusion == "auto":
         request = replace(request, fusion="yes")
     profile = in_steps_of(job.graph, training, profile_of(source, cluster, options), cluster.ranks_in_one_memory)
-    return job, Context(training, request, cluster, ranks, compute, options.exact, profile, room=_room)
+    return job, Context(training, request, cluster, ranks, compute, options.exact, profile, room=_room, pack=_pack)
 
 
 def _room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
@@ -63,6 +63,13 @@ def _room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
     from backends.numpy_mpi.c.rooms import room
 
     return room(made, role, dtype, threads)
+
+
+def _pack(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
+    """How many elements weights have that are packed for a kernel in C."""
+    from backends.numpy_mpi.c.packs import pack
+
+    return pack(made, role, dtype, threads)
 
 
 def family_of(kernels: str) -> str:

@@ -16,6 +16,10 @@ from dlc.ir.training import Training
 Room = Callable[[Compute, Role, str, int], int | None]
 """(call, role, element type of the program, threads) -> bytes that a kernel in C works in; None for NumPy's kernels."""
 
+Pack = Callable[[Compute, Role, str, int], int | None]
+"""(call, role, element type of the program, threads) -> elements of what its kernel in C reads packed; None where it
+has none, or packs in each call."""
+
 FUSED_TYPES = ("f32", "f64")
 """Element types that kernels compute with as they are."""
 
@@ -38,7 +42,7 @@ class Context:
     `compute` is the element type of activations and gradients, `exact` asks for the integer stand-ins of
     `dlc verify --exact`. `profile` holds measured figures of the device. `widens` asks for a
     Program whose kernels work in f32 where values are kept in half precision. `room` tells what kernels in C
-    work in.
+    work in, `pack` how large weights are that are packed for them.
     """
 
     training: Training
@@ -50,6 +54,7 @@ class Context:
     profile: Profile | None = None
     widens: bool = False
     room: Room | None = field(default=None, compare=False)
+    pack: Pack | None = field(default=None, compare=False)
 
     @property
     def hides(self) -> bool:
@@ -65,6 +70,12 @@ class Context:
         """Whether kernels of a program are fused: where that gains, unless the plan forbids or asks for it."""
         wanted = {"yes": True, "no": False}.get(self.request.fusion, self.gains_by_fusion(kernels))
         return wanted and self.compute in FUSED_TYPES and not self.exact
+
+    def packs(self, kernels: str) -> bool:
+        """Whether weights that several calls of a step read are packed once: for kernels in C, unless the plan
+        forbids it."""
+        able = kernels == "c" and self.pack is not None and self.compute in FUSED_TYPES and not self.exact
+        return able and self.request.pack != "no"
 
     @property
     def memory(self) -> Memory:

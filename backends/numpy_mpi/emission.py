@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backends.numpy_mpi.kernels import EXACT, EXACT_SHARE, KERNELS, Kernel
+from backends.numpy_mpi.kernels import EXACT, EXACT_SHARE, KERNELS, PACKED, PACKING, Kernel
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
 from dlc.ir.program import Compute, Instruction, Program
 from dlc.ir.training import Training
+from dlc.ops.fusion import main_of
 from dlc.ops.halves import HALVES
+from dlc.ops.packing import PACK
 
 ADD = ("sum", "add", "")
 """What adds the gradients of a microbatch to those of the microbatches before it."""
@@ -51,10 +53,17 @@ class Emission:
         """The kernel that an instruction calls; KeyError where the backend has none."""
         if accumulates(compute):
             return self.kernels[ADD]
+        if compute.packs or compute.kernel[1] == PACK:
+            return (PACKED if compute.packs else PACKING)[compute.kernel]
         if HALVES in dict(compute.attrs):
             op, stage, algorithm = compute.kernel
             return self.kernels[f"{op}_{HALVES}", stage, algorithm]
         return EXACT_SHARE if self.exact and self._passes_a_share(compute) else self.kernels[compute.kernel]
+
+    def packing(self, compute: Compute) -> Kernel:
+        """The kernel that packs the weights that a call reads so."""
+        op, stage, algorithm = main_of(compute).kernel
+        return PACKING[f"{op}_{stage}", PACK, algorithm]
 
     def _passes_a_share(self, compute: Compute) -> bool:
         """Whether it makes one gradient from another of the same type, of which each rank has a share: no batch."""

@@ -6,7 +6,7 @@ role has a mesh, `dlc.cluster.collectives` where it has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +17,7 @@ from dlc.cluster.topology import Cluster, Device
 from dlc.cost.c_kernels import CALL
 from dlc.cost.communication import processing
 from dlc.cost.compute import call_work, conversion_seconds, load_work, overhead, priced, seconds, step_work
+from dlc.cost.packing import packing, saved
 from dlc.cost.phases import TRANSPOSED_RUN, Phase
 from dlc.cost.profile import Profile
 from dlc.ir.execution import Price
@@ -41,6 +42,7 @@ from dlc.ir.tensor import BATCH, TensorType, tensor
 from dlc.ops import operator
 from dlc.ops.fusion import UPDATES, fusion_of
 from dlc.ops.operator import Operator, Shapes
+from dlc.ops.packing import PACK, operands
 
 if TYPE_CHECKING:
     from dlc.cluster.fabric import Fabric
@@ -123,6 +125,26 @@ class Prices:
         return 0.0
 
     def _kernel(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
+        if compute.kernel[1] == PACK:
+            weights, packed = (sum(self._bytes(role, names)) for names in (compute.inputs, compute.outputs))
+            return self._moved(packing(compute.kernel, weights, packed), device, calls=CALL)
+        found = self._whole(compute, role, samples, device)
+        return found if not compute.packs else max(0.0, found - self.packed(compute, role, device))
+
+    def packed(self, compute: Compute, role: Role, device: Device) -> float:
+        """Seconds that a call saves which finds its weights packed."""
+        op, stage, algorithm = compute.kernel
+        weights, size = (sum(self._bytes(role, names)) for names in (operands(compute), compute.packs))
+        return self._moved(saved((f"{op}_{stage}", PACK, algorithm), weights, size), device)
+
+    def _bytes(self, role: Role, names: Iterable[str]) -> Iterator[int]:
+        """Bytes of buffers that have no samples."""
+        return (self._local(role, name, role.largest_shard).bytes for name in names)
+
+    def _moved(self, moved: float, device: Device, calls: float = 0.0) -> float:
+        return priced((Phase(bytes=moved, calls=calls),), self.program.dtype, device, self.profile).seconds
+
+    def _whole(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
         inputs = tuple(self._local(role, buffer, samples) for buffer in compute.inputs)
         outputs = tuple(self._local(role, buffer, samples) for buffer in compute.outputs)
         key = (compute.kernel, compute.attrs, compute.layout, inputs, outputs, device.name)

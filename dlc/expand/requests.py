@@ -43,6 +43,7 @@ SETTINGS = (
     Field("recompute", "word", "auto", choices=("auto", "none", "all")),
     Field("overlap", "flag", "auto", choices=("auto",)),
     Field("fusion", "flag", "auto", choices=("auto",)),
+    Field("pack", "flag", "auto", choices=("auto",)),
     Field("kernels", "word", "auto", choices=KERNEL_FAMILIES),
 )
 """The settings of a plan block besides `strategy`."""
@@ -127,7 +128,7 @@ def _settings(item: ast.Plan, cluster: Cluster, reader: Reader) -> dict[str, Any
         return None
     found = {key.removeprefix("pipeline."): value for key, value in values}
     found["microbatches"] = None if found["microbatches"] == "auto" else found["microbatches"]
-    for key in ("overlap", "fusion"):
+    for key in ("overlap", "fusion", "pack"):
         if isinstance(found[key], bool):
             found[key] = "yes" if found[key] else "no"
     return {**found, "strategy": strategy}

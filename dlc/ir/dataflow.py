@@ -166,7 +166,7 @@ class Facts:
             read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, writes(made)))
             every = (*read, *written)
             return Act(made, title(made), begins(made), read, written, every, frozenset([use.storage for use in every]))
-        read, written = tuple(map(self.use, made.inputs)), tuple(map(self.use, made.outputs))
+        read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, made.outputs))
         scratch = tuple(map(self.use, made.workspaces))
         every, filled = (*read, *written, *scratch), (*written, *scratch)
         shared = [(one, other) for one, other in combinations(filled, 2) if one.overlaps(other)]

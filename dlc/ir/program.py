@@ -25,6 +25,7 @@ BufferKind = Literal[
     "saved",
     "gradient",
     "bucket",
+    "packed",
     "workspace",
 ]
 
@@ -65,6 +66,9 @@ class Compute:
     A window op may be two calls, around the Wait for its first operand's halo: with `rows` = (INNER, axis) in `attrs`
     it computes those result rows of the axis that read none of other ranks, with (OUTER, axis) all others. These are
     the first rows of a part and the last, as many as `border` = (before, behind) says on a rank with most of either.
+
+    A kernel in C may read weights from `packs`: buffers in which a call of pass `pack` has put them in the order of its
+    loops. It names the weights as well, and kernels of NumPy read these.
     """
 
     address: str
@@ -77,6 +81,7 @@ class Compute:
     layout: str = ""
     reason: str = ""
     members: tuple[Compute, ...] = ()
+    packs: tuple[str, ...] = ()
 
     @property
     def inner(self) -> tuple[str, ...]:

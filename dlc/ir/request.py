@@ -76,6 +76,7 @@ class Request:
     recompute: str = "auto"
     overlap: str = "auto"
     fusion: str = "auto"
+    pack: str = "auto"
     kernels: str = "auto"
     limits: tuple[Limit, ...] = ()
     pins: tuple[Rule, ...] = ()

@@ -284,8 +284,8 @@ def collective_scratch(algorithm: str, ranks: int, elements: int) -> int:
 def reads(instruction: Instruction) -> tuple[str, ...]:
     """The buffers whose contents an instruction uses."""
     match instruction:
-        case Compute(inputs=inputs):
-            return inputs
+        case Compute(inputs=inputs, packs=packs):
+            return (*inputs, *packs) if packs else inputs
         case Collective(buffer=buffer) | Send(buffer=buffer) | Copy(source=buffer):
             return (buffer,)
         case _:

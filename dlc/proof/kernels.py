@@ -12,7 +12,8 @@ from dlc.ir.program import Compute
 from dlc.ir.storage import title
 from dlc.ops import operator
 from dlc.ops.halves import HALVES
-from dlc.proof import by_rows, casts
+from dlc.ops.packing import PACK
+from dlc.proof import by_rows, casts, packs
 from dlc.proof.forms import LARGEST, Form, declared, place, summed
 from dlc.proof.memory import Content, unfit_for_blocks
 from dlc.proof.rules import FORWARD, Split, is_image
@@ -49,6 +50,9 @@ NO_ATTRS: Mapping[str, Attr] = {}
 def compute(state: State, at: At, made: Compute) -> None:
     """One kernel that changes nothing in place."""
     op, stage, _ = made.kernel
+    if stage == PACK:
+        packs.pack(state, at, made)
+        return
     of, run = OTHERS.get(op, ("", _node))
     (run if of in ("", stage) else _node)(state, at, made)
 
@@ -164,7 +168,7 @@ def _pass(state: State, at: At, made: Compute, node: Node) -> None:
         wanted = "inference"
     held = _operands(state, at, made, node.inputs) if _is_call(state, made, node, wanted) else None
     split = None if held is None else _split(state, made, node, held, made.outputs)
-    if split is None:
+    if split is None or not all(packs.holds(state, at, made, name) for name in made.packs):
         state.poison(at, made.outputs)
         return
     tables = made.inputs[len(node.inputs) :]

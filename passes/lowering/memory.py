@@ -25,7 +25,7 @@ from dlc.ir.tensor import tensor
 
 ALIGNMENT = 64  # bytes: a cache line
 SHARED = "transient"
-SHARING = ("input", "field", "activation", "saved", "gradient", "workspace", "bucket")
+SHARING = ("input", "field", "activation", "saved", "gradient", "workspace", "bucket", "packed")
 TRAINING = "train_step"
 
 

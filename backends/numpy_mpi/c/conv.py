@@ -26,6 +26,7 @@ class Conv:
     bias: bool = False
     dtype: str = "f32"
     relu: bool = False  # whether results pass a ReLU; dx is then that of what a ReLU gave
+    packed: bool = False  # whether what a function packs of weights and bias is there before it is called
 
     @property
     def reach(self) -> Pair:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .conv import Conv
-from .conv_direct import NUMBERS, Text, Tile, relu
+from .conv_direct import NUMBERS, Text, Tile, arguments, packing, relu
 from .correlation import Axis, Correlation, backward_axis, forward_axis
 from .source import CFunction, fill
 from .target import Target, tiles
@@ -52,15 +52,28 @@ def dx(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = Non
     return _function(conv, target, name, backward_axis, tile, backward=True)
 
 
+def pack_forward(conv: Conv, target: Target, name: str) -> CFunction:
+    """weight, [bias] -> packed, for `forward` of the same convolution where that is `packed`."""
+    return packing(_correlation(conv, target, name, forward_axis, backward=False), BlockedText)
+
+
+def pack_dx(conv: Conv, target: Target, name: str) -> CFunction:
+    """weight -> packed, for `dx`."""
+    return packing(_correlation(conv, target, name, backward_axis, backward=True), BlockedText)
+
+
+def _correlation(conv: Conv, target: Target, name: str, axis: Callable[..., Axis], *, backward: bool) -> Blocked:
+    y, x = (axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
+    return Blocked(conv, target, name, y, x, backward)
+
+
 def _function(
     conv: Conv, target: Target, name: str, axis: Callable[..., Axis], tile: tuple[int, int] | None, *, backward: bool
 ) -> CFunction:
-    y, x = (axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
-    of = Blocked(conv, target, name, y, x, backward)
-    widest = max(of.columns(taps)[1] for taps in x.phases)
+    of = _correlation(conv, target, name, axis, backward=backward)
+    widest = max(of.columns(taps)[1] for taps in of.x.phases)
     text = BlockedText(of, *(tile or tiles(target, of.vectors, widest)[0]))
-    names = ("dy", "weight", *(["y"] * conv.relu), "dx") if backward else ("x", "weight", *(["bias"] * of.bias), "y")
-    return CFunction(name, text.function(), names, NUMBERS, of.scratch)
+    return CFunction(name, text.function(), arguments(conv, backward=backward), NUMBERS, of.scratch)
 
 
 STRIP = """\

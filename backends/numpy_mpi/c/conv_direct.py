@@ -5,6 +5,9 @@ around it; weights are packed [block of vectors][tap][channel of the source][lan
 both in order. A tile keeps some pixels by some vectors of sums in registers.
 
 Every sum is made by one thread in one order, whatever their number.
+
+Weights and bias that are the same in several calls are packed once: by `pack_forward` or `pack_dx`, for functions of
+convolutions that are `packed`, which take what these leave in front of their other arrays.
 """
 
 from __future__ import annotations
@@ -41,13 +44,39 @@ def dx(conv: Conv, target: Target, name: str, tile: tuple[int, int] | None = Non
     return _function(Correlation(conv, target, name, y, x, backward=True), tile)
 
 
+def pack_forward(conv: Conv, target: Target, name: str) -> CFunction:
+    """weight, [bias] -> packed, for `forward` of the same convolution."""
+    y, x = (forward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
+    return packing(Correlation(conv, target, name, y, x, backward=False), Text)
+
+
+def pack_dx(conv: Conv, target: Target, name: str) -> CFunction:
+    """weight -> packed, for `dx` of the same convolution."""
+    y, x = (backward_axis(*along) for along in zip(conv.window, conv.stride, conv.dilation, strict=True))
+    return packing(Correlation(conv, target, name, y, x, backward=True), Text)
+
+
+def packing(of: Correlation, text: type[Text]) -> CFunction:
+    """The function that packs for a correlation of such a text."""
+    names = ("weight", *(["bias"] * of.bias), "packed")
+    return CFunction(of.name, text(of, *_best(of)).pack(), names, (), lambda n, threads: 0, packed=of.packed)
+
+
+def arguments(conv: Conv, *, backward: bool) -> tuple[str, ...]:
+    """The arrays that a function takes."""
+    bias = conv.bias and not backward
+    names = ("dy", "weight", *(["y"] * conv.relu), "dx") if backward else ("x", "weight", *(["bias"] * bias), "y")
+    return (*(["packed"] * conv.packed), *names)
+
+
 def _function(of: Correlation, tile: tuple[int, int] | None) -> CFunction:
-    widest = max(of.columns(taps)[1] for taps in of.x.phases)
-    text = Text(of, *(tile or tiles(of.target, of.vectors, widest)[0]))
-    names = (
-        ("dy", "weight", *(["y"] * of.conv.relu), "dx") if of.backward else ("x", "weight", *(["bias"] * of.bias), "y")
-    )
-    return CFunction(of.name, text.function(), names, NUMBERS, of.scratch)
+    text = Text(of, *(tile or _best(of)))
+    return CFunction(of.name, text.function(), arguments(of.conv, backward=of.backward), NUMBERS, of.scratch)
+
+
+def _best(of: Correlation) -> tuple[int, int]:
+    """(pixels, vectors) of the best tile."""
+    return tiles(of.target, of.vectors, max(of.columns(taps)[1] for taps in of.x.phases))[0]
 
 
 STRIP = """\
@@ -145,7 +174,10 @@ class Text:
             "strip_rows": of.strip_rows,
             "values": conv.window[0] * conv.window[1] * of.c,
             "begin_bias": of.packed - conv.groups * of.padded_k,
-            "packed": of.packed,
+            "bias_argument": "const $dtype *restrict bias, " * of.bias,
+            "begin_strip": 0 if conv.packed else of.packed,
+            "weights": "packed" if conv.packed else "scratch",
+            "given": GIVEN * conv.packed,
             **shifts(conv.relu and of.backward),
         }
 
@@ -157,8 +189,24 @@ class Text:
     def function(self) -> str:
         """All functions of it, the last of them the one that is called."""
         rows = [self.rows(*phase) for phase in self.of.phases]
-        parts = [PACK, *([] if self.of.plain else [self.strip]), *map(self.tile, self.tiles), *rows, self.main()]
+        pack, strip = [PACK] * (not self.of.conv.packed), [self.strip] * (not self.of.plain)
+        parts = [*pack, *strip, *map(self.tile, self.tiles), *rows, self.main()]
         return "\n".join(fill(part, **self.values) for part in parts)
+
+    def pack(self) -> str:
+        """The functions of the one that packs alone."""
+        values = {**self.values, "weights": "packed"}
+        return "\n".join(fill(part, packs=indented(self.packs(), 2), **values) for part in (PACK, PACKS))
+
+    def packs(self) -> str:
+        """What packs the weights for all phases, and the bias."""
+        calls = (
+            f"${{name}}_pack(weight, $weights + {begin},"
+            f" {y.count}, {y.start}, {y.step}, {x.count}, {x.start}, {x.step});\n"
+            for y, x, begin in self.of.phases
+            if y.count and x.count
+        )
+        return "".join(calls) + PACK_BIAS * self.of.bias
 
     def tile(self, tile: Tile) -> str:
         """The innermost loops."""
@@ -242,30 +290,24 @@ class Text:
 
     def main(self) -> str:
         """The function that is called."""
-        of, packs, calls = self.of, [], []
+        of, calls = self.of, []
         for y, x, begin in of.phases:
-            if y.count and x.count:
-                packs.append(
-                    f"${{name}}_pack(weight, scratch + {begin},"
-                    f" {y.count}, {y.start}, {y.step}, {x.count}, {x.start}, {x.step});\n"
-                )
             if of.columns(x)[1] > 0:
                 low, high = "begin", "begin + band"
                 if of.backward:
                     low = f"most(begin, raised(behind - {y.phase}, $spread))"
                     high = f"least(begin + band, raised(rows + behind - {y.phase}, $spread))"
-                bias = "scratch + $begin_bias" if of.bias else "scratch"
+                bias = "$weights + $begin_bias" if of.bias else "$weights"
                 calls.append(
-                    f"${{name}}_rows{self.phase(y, x)}(strip, image, scratch + {begin}, {bias},"
+                    f"${{name}}_rows{self.phase(y, x)}(strip, image, $weights + {begin}, {bias},"
                     " to, result_rows,\n"
                     f"    samples, begin, {low}, {high}, behind${{shifted}});\n"
                 )
         return fill(
             MAIN,
             arguments=BACKWARD_ARGUMENTS if of.backward else FORWARD_ARGUMENTS,
-            bias_argument="const $dtype *restrict bias, " if of.bias else "",
             extents=BACKWARD_EXTENTS if of.backward else FORWARD_EXTENTS,
-            packs=indented("".join(packs) + (PACK_BIAS if of.bias else ""), 2),
+            packs="" if of.conv.packed else indented(self.packs() + "#pragma omp barrier\n", 2),
             source=PLAIN_SOURCE if of.plain else STRIP_SOURCE,
             calls=indented("".join(calls), 4),
             **self.values,
@@ -378,15 +420,27 @@ BACKWARD_EXTENTS = """\
     const long result_rows = rows, above = $span - 1, behind = pad_top;
     const long start = lowered(pad_top, $spread), end = lowered(rows - 1 + pad_top, $spread) + 1;"""
 
+GIVEN = "const $dtype *restrict packed, "
+"""The argument that holds what was packed before."""
+
+PACKS = """\
+void $name(const $dtype *restrict weight, $bias_argument$dtype *restrict packed)
+{
+    #pragma omp parallel
+    {
+$packs    }
+}
+"""
+
 PACK_BIAS = """\
 #pragma omp for schedule(static)
 for (long k = 0; k < $groups * $padded_k; k++)
-    scratch[$begin_bias + k] = k % $padded_k < $k ? bias[k / $padded_k * $k + k % $padded_k] : 0;
+    $weights[$begin_bias + k] = k % $padded_k < $k ? bias[k / $padded_k * $k + k % $padded_k] : 0;
 """
 
 STRIP_SOURCE = """\
                 const long count = (band - 1) * $stride + $span, image = count * $image_pitch;
-                $dtype *strip = scratch + $packed;
+                $dtype *strip = scratch + $begin_strip;
                 ${name}_strip(source + i0 * source_rows * $source_width * $source_channels, strip,
                     samples, source_rows, begin * $stride - above, count);"""
 
@@ -395,7 +449,7 @@ PLAIN_SOURCE = """\
                 const $dtype *strip = source + i0 * image + (begin * $stride - above) * $pitch;"""
 
 MAIN = """\
-void $name($arguments,
+void $name($given$arguments,
            $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
 {
 $extents
@@ -403,8 +457,7 @@ $extents
     const long images = height < end - start ? 1 : most(1, $strip_rows / ((height - 1) * $stride + $span));
     #pragma omp parallel
     {
-$packs        #pragma omp barrier
-        for (long i0 = 0; i0 < n; i0 += images)
+$packs        for (long i0 = 0; i0 < n; i0 += images)
             for (long begin = start; begin < end; begin += height) {
                 const long samples = least(images, n - i0), band = least(height, end - begin);
                 $dtype *to = result + i0 * result_rows * $result_width * $result_channels;

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .conv import Conv
-from .conv_direct import NUMBERS, PACK_BIAS, TILE, relu, shifts
+from .conv_direct import GIVEN, NUMBERS, PACK_BIAS, PACKS, TILE, arguments, relu, shifts
 from .conv_winograd_tiles import line, transform
 from .correlation import PAGE
 from .source import CFunction, fill, indented
@@ -44,6 +44,16 @@ def dx(
 ) -> CFunction:
     """dy, weight -> dx: the convolution of dy with filters turned by 180°."""
     return _Winograd(conv, target, name, m, backward=True, blocked=blocked).function(tile)
+
+
+def pack_forward(conv: Conv, target: Target, name: str, m: int, *, blocked: bool = False) -> CFunction:
+    """weight, [bias] -> packed, for `forward` of the same convolution where that is `packed`."""
+    return _Winograd(conv, target, name, m, backward=False, blocked=blocked).pack()
+
+
+def pack_dx(conv: Conv, target: Target, name: str, m: int, *, blocked: bool = False) -> CFunction:
+    """weight -> packed, for `dx`."""
+    return _Winograd(conv, target, name, m, backward=True, blocked=blocked).pack()
 
 
 def fits(conv: Conv) -> bool:
@@ -122,7 +132,20 @@ class _Winograd:
             return "o[b]"
         return relu("o[b]", "to + b * $beside + shift" if self.backward else "", left)
 
-    def function(self, tile: tuple[int, int] | None) -> CFunction:
+    def filled_first(self) -> str:
+        """What comes before all tiles: filters, bias and zeros."""
+        return "${name}_U(weight, $weights);\n" + PACK_BIAS * self.bias + ZEROS
+
+    def pack(self) -> CFunction:
+        """What transforms the filters alone."""
+        values = {**self.values(None), "weights": "packed"}
+        parts = [line("filters", self.m, values), STEPS]
+        text = "\n".join((*parts, fill(PACKS, packs=indented(self.filled_first(), 2), **values)))
+        names = ("weight", *(["bias"] * self.bias), "packed")
+        return CFunction(self.name, fill(text, **values), names, (), packed=self.filters)
+
+    def values(self, tile: tuple[int, int] | None) -> dict[str, object]:
+        """What stands for the names in the texts."""
         if not fits(self.conv):
             raise ValueError("Winograd's algorithm is for windows of 3x3, stride 1, dilation 1 and one group")
         c, k = self.channels
@@ -131,14 +154,16 @@ class _Winograd:
         width, block = min(width, vectors), self.block(pixels)
         plane, result_plane = (apart(block * self.pitch(channels), self.conv.dtype) for channels in (c, k))
         padded, zeros = self.filled(k), self.filters - self.zeros
-        values: dict[str, object] = {
+        begin = 0 if self.conv.packed else self.filters
+        return {
             "name": self.name, "dtype": self.conv.dtype, "lanes": self.lanes, "m": self.m, "alpha": self.m + 2,
             "positions": self.positions, "c": c, "k": k, "padded_k": padded, "width": width * self.lanes,
             "groups": 1, "blocks": -(-vectors // width), "source_width": self.widths[0],
             "result_width": self.widths[1], "tiles_x": -(-self.widths[1] // self.m), "block": block, "pixels": pixels,
             "step": self.pitch(c), "result_step": self.pitch(k), "zeros": zeros, "zero_count": self.zeros,
-            "begin_bias": zeros - padded, "begin_data": self.filters,
-            "begin_product": self.filters + self.positions * plane,
+            "begin_bias": zeros - padded, "begin_data": begin, "begin_product": begin + self.positions * plane,
+            "scratch": begin + self.positions * (plane + result_plane), "last": vectors % width, "vectors": width,
+            "weights": "packed" if self.conv.packed else "scratch", "given": GIVEN * self.conv.packed,
             "plane": plane, "together": TOGETHER, "place": "tile * $step + c", "order": "[position][tile][channel]",
             "result_plane": result_plane, "filter_plane": apart(c * padded, self.conv.dtype),
             "at": RESULT_BLOCK if self.blocked else RESULT_PIXEL, "beside": self.lanes if self.blocked else k,
@@ -150,15 +175,19 @@ class _Winograd:
             **shifts(self.conv.relu and self.backward),
             "bias_value": "*(const ${dtype}u *)(bias + k)" if self.bias else "(${dtype}v){0}",
             "bias_argument": "const $dtype *restrict bias, " * self.bias,
-            "pack_bias": indented(PACK_BIAS, 2) * self.bias,
-            "bias": "scratch + $begin_bias" if self.bias else "0",
+            "bias": "$weights + $begin_bias" if self.bias else "0",
             "turned": FILTERS_TURNED if self.backward else FILTERS,
             "start": "(${dtype}v){0}",
             "store": "*(${dtype}u *)(y[t] + p * $result_step + v * $lanes) = a[t][p][v]",
             "signature": BACKWARD if self.backward else FORWARD,
         }  # fmt: skip
-        lines = [line(what, self.m, values) for what in ("data", "filters", "output")]
-        last = vectors % width
+
+    def function(self, tile: tuple[int, int] | None) -> CFunction:
+        """What is called."""
+        values, packed = self.values(tile), self.conv.packed
+        size, last, width, pixels = (int(str(values[name])) for name in ("scratch", "last", "vectors", "pixels"))
+        transforms = ("data", "output") if packed else ("data", "filters", "output")
+        lines = [line(what, self.m, values) for what in transforms]
         products = [
             fill(TILE, T=1, P=pixels, V=v, **values | {"shift": ""}) for v in ((width, last) if last else (width,))
         ]
@@ -167,18 +196,12 @@ class _Winograd:
         if last:
             calls = f"if (k0 + $width <= $padded_k)\n    {calls}\nelse\n    " + (call % last).replace("bias", "w")
         parts = [
-            *lines, *products, STEPS, fill(transform(self.blocked), letter="V", what="data", ins=self.m + 2, **values),
-            fill(PRODUCTS, calls=indented(calls, 4).lstrip(), **values), MAIN,
+            *lines, *products, *([STEPS] * (not packed)),
+            fill(transform(self.blocked), letter="V", what="data", ins=self.m + 2, **values),
+            fill(PRODUCTS, calls=indented(calls, 4).lstrip(), **values),
+            fill(MAIN, filters="" if packed else indented(self.filled_first(), 2), **values),
         ]  # fmt: skip
-        names = (
-            ("dy", "weight", *(["y"] * self.conv.relu), "dx")
-            if self.backward
-            else ("x", "weight", *(["bias"] * self.bias), "y")
-        )
-        total = values["begin_product"]
-        assert isinstance(total, int)
-        size = total + self.positions * result_plane
-        text = "\n".join(fill(part, **values) for part in parts)
+        text, names = "\n".join(fill(part, **values) for part in parts), arguments(self.conv, backward=self.backward)
         return CFunction(self.name, text, names, NUMBERS, lambda n, threads: size)
 
 
@@ -294,7 +317,7 @@ RESULT_BLOCK = "((i * $k + k) * rows + (row + a) * $lanes) * $result_width + col
 """Where a row of a tile of the result begins, in NHWC and in blocks of channels."""
 
 FORWARD = """\
-void $name(const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y,
+void $name(${given}const $dtype *restrict x, const $dtype *restrict weight, $bias_argument$dtype *restrict y,
            $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
 {
     const $dtype *source = x;
@@ -302,12 +325,18 @@ void $name(const $dtype *restrict x, const $dtype *restrict weight, $bias_argume
     const long source_rows = rows, result_rows = rows + pad_top + pad_bottom - 2, above = pad_top;"""
 
 BACKWARD = """\
-void $name(const $dtype *restrict dy, const $dtype *restrict weight, $mask$dtype *restrict dx,
+void $name(${given}const $dtype *restrict dy, const $dtype *restrict weight, $mask$dtype *restrict dx,
            $dtype *restrict scratch, long n, long rows, long pad_top, long pad_bottom)
 {
     const $dtype *source = dy;
     $dtype *result = dx;$begin_shift
     const long source_rows = most(0, rows + pad_top + pad_bottom - 2), result_rows = rows, above = 2 - pad_top;"""
+
+ZEROS = """\
+#pragma omp for schedule(static)
+for (long j = 0; j < $zero_count; j++)
+    $weights[$zeros + j] = 0;
+"""
 
 MAIN = """\
 $signature
@@ -317,14 +346,10 @@ $signature
         return;
     #pragma omp parallel
     {
-        ${name}_U(weight, scratch);
-$pack_bias        #pragma omp for schedule(static)
-        for (long j = 0; j < $zero_count; j++)
-            scratch[$zeros + j] = 0;
-        for (long first = 0; first < tiles; first += $block) {
+$filters        for (long first = 0; first < tiles; first += $block) {
             const long count = least($block, tiles - first);
-            ${name}_V(source, scratch + $zeros, v, first, count, tiles_y, source_rows, above);
-            ${name}_M(v, scratch, product, count);
+            ${name}_V(source, $weights + $zeros, v, first, count, tiles_y, source_rows, above);
+            ${name}_M(v, $weights, product, count);
             ${name}_Y(product, $bias, result, first, count, tiles_y, result_rows$shifted);
         }
     }

@@ -194,8 +194,9 @@ class Correlation:
         return first, -((shift - self.widths[1]) // spread) - first
 
     def scratch(self, n: int, threads: int) -> int:
-        """Elements of scratch: packed weights and a strip."""
+        """Elements of scratch: packed weights, unless they are there before, and a strip."""
+        packed = 0 if self.conv.packed else self.packed
         if self.plain:
-            return self.packed
+            return packed
         rows = (self.conv.height if self.backward else self.conv.outputs[0]) * self.y.stride + 2 * self.y.span
-        return self.packed + min(n * rows, self.strip_rows + self.y.span) * self.pitch * self.blocks * self.conv.groups
+        return packed + min(n * rows, self.strip_rows + self.y.span) * self.pitch * self.blocks * self.conv.groups

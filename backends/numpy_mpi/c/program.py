@@ -59,6 +59,20 @@ CONVOLUTIONS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
 }
 """(algorithm, layout, pass) -> what writes the function for a shape."""
 
+PACKERS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
+    **{
+        ("direct", layout, stage): make
+        for layout, maker in (("NHWC", conv_direct), *((layout, conv_blocked) for layout in BLOCKED))
+        for stage, make in (("forward", maker.pack_forward), ("dx", maker.pack_dx))
+    },
+    **{
+        (f"winograd({m})", "NHWC", stage): partial(make, m=m)
+        for m in (2, 4)
+        for stage, make in (("forward", conv_winograd.pack_forward), ("dx", conv_winograd.pack_dx))
+    },
+}
+"""(algorithm, layout, pass that reads what is packed) -> what writes the function that packs."""
+
 TOLD = ("window", "stride", "pad", "dilation", "groups", "bias")
 """What kernels of convolution are told of the op."""
 
@@ -92,7 +106,8 @@ class Specialised:
     @property
     def row(self) -> Function:
         """As compiled.py has it."""
-        scratch = max(1, self.function.scratch(self.samples, 1))  # they take the argument, used or not
+        takes = bool(self.function.numbers)  # the argument, used or not; what packs does not
+        scratch = max(1, self.function.scratch(self.samples, 1)) if takes else 0
         return Function(self.function.name, self.samples, self.rows, scratch)
 
 
@@ -147,9 +162,7 @@ class Kernels:
         lines += [""]
         bindings = {kernel: f"{_bindings(kernel)}.{kernel.function}" for kernel in self.general}
         for kernel in rows:
-            stage = kernel.function.rpartition("_")[2]
-            relu = ", relu=True" if kernel.module == "conv_fused" else ""
-            bindings[kernel] = f'c_conv.bound("{stage}", {_table(kernel)}{relu})'
+            bindings[kernel] = _binding(kernel)
         for kernel, binding in bindings.items():
             name = kernel.function
             replace_ = "replace_rows" if name.endswith(BY_ROWS) else "replace"
@@ -189,14 +202,30 @@ def _convolutions(emission: Emission, target: Target) -> dict[Kernel, Made]:
         for segment in role.segments:
             for made in segment.instructions:
                 if isinstance(made, Compute) and made.kernel[0] in CONV:
-                    _add(found.setdefault(emission.kernel(made), {}), made, role, cut, target, emission.program.dtype)
+                    dtype = emission.program.dtype
+                    _add(found.setdefault(emission.kernel(made), {}), made, role, cut, target, dtype)
+                    if made.packs:
+                        _add_packing(found.setdefault(emission.packing(made), {}), made, role, cut, target, dtype)
     return {kernel: made for kernel, made in found.items() if made}
 
 
 def _add(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype: str) -> None:
     """Make the function for one call, unless there is no generator for it."""
     image, weights = extents(made, role, cut)
-    add_shape(known, made.kernel, made.layout, dict(made.attrs), image, weights, target, dtype, made.address)
+    add_shape(
+        known, made.kernel, made.layout, dict(made.attrs), image, weights, target, dtype, made.address, made.packs
+    )
+
+
+def _add_packing(known: Made, made: Compute, role: Role, cut: int, target: Target, dtype: str) -> None:
+    """Make the function that packs for a call."""
+    found = called(made.kernel, made.layout, dict(made.attrs), *extents(made, role, cut))
+    assert found is not None
+    shape, (_, stage, algorithm) = found.shape._replace(relu=False), made.kernel
+    if shape not in known:
+        make, name = PACKERS[algorithm, shape.layout, stage], f"{_name(stage, algorithm, shape)}_pack_{len(known)}"
+        known[shape] = Specialised(make(replace(found.conv(dtype), relu=False), target, name))
+    known[shape].ops.append(made.address)
 
 
 def extents(made: Compute, role: Role, cut: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, ...]]:
@@ -218,6 +247,7 @@ def add_shape(
     target: Target,
     dtype: str,
     address: str = "",
+    packs: tuple[str, ...] = (),
 ) -> None:
     """Make the function for one shape, unless there is no generator for it; `image` is x at hand and all of it."""
     found = called(kernel, layout, attrs, image, weights)
@@ -225,8 +255,8 @@ def add_shape(
         return
     shape, (_, stage, algorithm) = found.shape, kernel
     if shape not in known:
-        name = f"{_name(stage, algorithm, shape)}_{len(known)}"
-        known[shape] = Specialised(found.make(found.conv(dtype), target, name))
+        name = f"{_name(stage, algorithm, shape)}{'_packed' * bool(packs)}_{len(known)}"
+        known[shape] = Specialised(found.make(replace(found.conv(dtype), packed=bool(packs)), target, name))
     most = known[shape]
     most.samples, most.rows = max(most.samples, found.samples), max(most.rows, found.rows)
     most.ops.append(address)
@@ -310,6 +340,17 @@ def _name(stage: str, algorithm: str, shape: Shape) -> str:
     window = "x".join(map(str, shape.window))
     title = f"{algorithm.replace('(', '').replace(')', '')}{'_relu' if shape.relu else ''}_{stage}"
     return f"{title}_{window}_{shape.channels}_to_{shape.filters}"
+
+
+def _binding(kernel: Kernel) -> str:
+    """What compiled.py binds a convolution's kernel to."""
+    name = kernel.function
+    for ending, function in (("_pack", "packing"), ("_packed", "bound"), ("", "bound")):
+        if name.endswith(ending):
+            stage = name.removesuffix(ending).rpartition("_")[2]
+            told = ", relu=True" * ("_relu_" in name and function == "bound") + ", packed=True" * (ending == "_packed")
+            return f'c_conv.{function}("{stage}", {_table(kernel)}{told})'
+    raise AssertionError
 
 
 def _table(kernel: Kernel) -> str:

@@ -6,6 +6,7 @@ what a process keeps for them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import PurePath
@@ -31,14 +32,15 @@ DTYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32}
 
 def room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
     """Bytes that a call works in, 0 for little; None where it is, or may be, one for NumPy's kernel."""
-    if dtype not in NUMPY_TYPES or made.rows or dict(made.attrs).get("parts", 1) != 1 or _in_pieces(made, role):
+    if dtype not in NUMPY_TYPES or made.rows or dict(made.attrs).get("parts", 1) != 1 or in_pieces(made, role):
         return None
     op, cut = made.kernel[0], Storage(role, 0).microbatches
     if op in CONV:
         found = called(made.kernel, made.layout, dict(made.attrs), *extents(made, role, cut))
         if found is None or not found.made_for(target_at_hand(), dtype):
             return None
-        elements: int | None = _of_conv(made.kernel, made.layout, found.conv(dtype), found.samples)
+        conv = replace(found.conv(dtype), packed=bool(made.packs))
+        elements: int | None = _of_conv(made.kernel, made.layout, conv, found.samples)
     elif op in ASKED and "origin" not in made.runtime:
         elements = _told(made, role, cut, threads)
     else:
@@ -49,7 +51,7 @@ def room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
     return size if size > SMALL else 0
 
 
-def _in_pieces(made: Compute, role: Role) -> bool:
+def in_pieces(made: Compute, role: Role) -> bool:
     """Whether an array may not lie in one piece: a rank's part of what it holds of a tensor."""
     for name in (*made.inputs, *made.outputs):
         buffer = role.buffer(name)

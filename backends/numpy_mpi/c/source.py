@@ -22,7 +22,7 @@ class CFunction:
     `arguments` are the names of the arrays in the order of the call, `numbers` those of the run-time extents, type
     long, or double where the name starts with `double `. `scratch(n, threads)` tells how many elements of scratch a
     call for n samples needs; it may hold anything. `shared` are texts of functions that others call too: a file has
-    each of them once, above.
+    each of them once, above. `packed` is how many elements a function writes that packs weights for another one.
     """
 
     name: str
@@ -31,6 +31,7 @@ class CFunction:
     numbers: tuple[str, ...]
     scratch: Callable[[int, int], int] = lambda n, threads: 0
     shared: tuple[str, ...] = ()
+    packed: int = 0
 
 
 HEAD = Template("""\

@@ -206,6 +206,22 @@ KERNELS: Kernels = {
 }
 
 
+PACKING: Kernels = {
+    (f"conv_{stage}", "pack", name): Kernel("packed", f"conv_{CONV_ALGORITHMS[name][1]}_{stage}_pack")
+    for name in IN_REGISTERS
+    for stage in ("forward", "dx")
+}
+"""What packs weights for kernels in C: (op and pass that read them, "pack", algorithm)."""
+
+PACKED: Kernels = {
+    (op, stage, name): Kernel("packed", f"{op}_{CONV_ALGORITHMS[name][1]}_{stage}_packed")
+    for op in ("conv", "conv_relu")
+    for name in IN_REGISTERS
+    for stage in ("forward", "dx")
+}
+"""The kernels that read what was packed, which they take in front of their other arrays."""
+
+
 def _exact(op: str, *stages: str) -> Kernels:
     return {(op, stage, ""): Kernel("exact", f"{op}_{stage}") for stage in stages}
 

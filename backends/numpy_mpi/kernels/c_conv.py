@@ -47,12 +47,13 @@ IMAGES = {"forward": 0, "dx": 2, "dw": 1}
 WEIGHTS = {"forward": 1, "dx": 1, "dw": 2}
 
 
-def bound(stage: str, functions: Functions, relu: bool = False) -> Binding:
+def bound(stage: str, functions: Functions, relu: bool = False, packed: bool = False) -> Binding:
     """The binding of a pass: `forward` has x, weight, [bias] -> y; `dx` dy, weight -> dx; `dw` dy, x -> dweight,
-    [dbias]. With `relu` dx has what a ReLU gave as a third operand."""
+    [dbias]. With `relu` dx has what a ReLU gave as a third operand, with `packed` what was packed comes first."""
     further = int(relu and stage == "dx")
 
-    def binding(*arrays: Array, **attrs: Any) -> Numbers | None:
+    def binding(*given: Array, **attrs: Any) -> Numbers | None:
+        arrays = given[int(packed) :]
         conv = Conv.told(**attrs)
         if len(conv.window) != 2 or conv.layout == "NCHW":
             return None
@@ -80,7 +81,20 @@ def bound(stage: str, functions: Functions, relu: bool = False) -> Binding:
         )
         if found is None or n > found.samples or rows > found.rows:
             return None
-        count = 3 + (conv.bias and stage != "dx") + further
+        count = 3 + (conv.bias and stage != "dx") + further + packed
         return Numbers((n, rows, top, bottom), found.scratch, count, found.name)
+
+    return binding
+
+
+def packing(stage: str, functions: Functions) -> Binding:
+    """The binding of what packs for a pass: weight, [bias] -> packed. It is told the width of x."""
+
+    def binding(*arrays: Array, width: int, **attrs: Any) -> Numbers | None:
+        conv, weight = Conv.told(**attrs), arrays[0]
+        filters, channels = weight.shape[:2]
+        made_for = (conv.window, conv.stride, conv.pad[1], conv.dilation, conv.groups, conv.bias)
+        found = functions.get(Shape(conv.layout, channels * conv.groups, filters, width, *made_for))
+        return None if found is None else Numbers((), 0, 2 + (conv.bias and stage == "forward"), found.name)
 
     return binding

@@ -178,7 +178,8 @@ class Calls:
             decided.append(("pad=pad",))
         kernel = Value(self.emission.kernel(made).function, "_".join(made.kernel[:2]).removesuffix("_forward"), KERNEL)
         function: Expression = (kernel,)
-        arguments = [*self._all_gradients(made, inputs), *outputs, *workspaces]
+        packs = [self._at(name) for name in made.packs]
+        arguments = [*packs, *self._all_gradients(made, inputs), *outputs, *workspaces]
         parts = attrs.get("parts", 1)
         if isinstance(parts, int) and parts > 1 and workspaces:
             names = (*made.inputs, *made.outputs)

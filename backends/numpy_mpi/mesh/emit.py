@@ -73,6 +73,8 @@ TITLES_OF_BLOCKS = {
     "backward": "The backward pass",
     "weights": "The gradients by weights",
     "update": "A step of the optimizer",
+    "pack": "The weights packed",
+    "pack_dx": "The weights packed for gradients",
     "predict": "Inference",
     "evaluate": "The evaluation",
     TABLE: "The arrays",

@@ -29,6 +29,8 @@ from passes.lowering.widen import MASTER
 
 TITLES = {
     "begin": "Before the first microbatch: what is added to begins at zero.",
+    "pack": "Weights in the order in which kernels in C read them, once for all microbatches.",
+    "pack_dx": "The same for gradients by activations.",
     "load": "This rank's part of the samples of a microbatch, and of their labels.",
     "forward": "The network, its loss and its metrics.",
     "backward": "The gradients, summed over the ranks as soon as they are complete.",

@@ -15,8 +15,9 @@ from backends.numpy_mpi.text import literal
 from dlc.ir.program import BORDER, ROWS, Compute
 from dlc.ops.fusion import main_of
 from dlc.ops.halves import HALVES
+from dlc.ops.packing import PACK, WIDTH
 
-CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_fused", "conv_im2col", "conv_winograd")
+CONVOLUTIONS = ("conv_direct", "conv_fft", "conv_fused", "conv_im2col", "conv_winograd", "packed")
 """The modules of kernels that are told what is not usual only."""
 
 PARTS = ("once", "averaged", "parts", "copies", ROWS, BORDER, HALVES)
@@ -57,7 +58,7 @@ class Settings:
             return name
         if "window" not in told:
             return ""
-        wanted = {key: text for key, text in told.items() if key != "layout"}
+        wanted = {key: text for key, text in told.items() if key not in ("layout", WIDTH)}
         plain = known = f"{name}_{_measures(told['window'])}{_strides(told.get('stride', ''))}"
         number = 2
         while self.constants.setdefault(known, wanted) != wanted:
@@ -86,6 +87,7 @@ class Settings:
         """An optimizer's updates are told one thing, all else that an op's kernels compute another, fused or not."""
         made = main_of(made)
         op = made.kernel[1] if made.kernel[0] == "sums" else made.kernel[0]
+        op = op.rpartition("_")[0] if made.kernel[1] == PACK else op
         return op.upper()
 
     def _agreed(self, several: list[Compute]) -> dict[str, str]:

@@ -1,0 +1,91 @@
+"""Convolutions in C whose weights are packed before: the bits of those that pack them in each call."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.numpy_mpi.c import conv_blocked, conv_direct, conv_winograd
+from backends.numpy_mpi.c.conv import Conv
+from backends.numpy_mpi.c.source import CFunction
+from backends.numpy_mpi.c.target import Target
+from tests.c.building import JUNK, build, each_target, runnable, threads
+from tests.c.test_conv import NAMED, draw_arrays, in_blocks, run
+
+pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
+
+SQUARE = Conv(18, 50, 9, 14, (3, 3), pad=((1, 1), (1, 1)), bias=True)
+
+Make = Callable[..., CFunction]
+
+MAKERS: dict[str, dict[str, tuple[Make, Make]]] = {
+    "direct": {
+        "forward": (conv_direct.forward, conv_direct.pack_forward),
+        "dx": (conv_direct.dx, conv_direct.pack_dx),
+    },
+    "blocked": {
+        "forward": (conv_blocked.forward, conv_blocked.pack_forward),
+        "dx": (conv_blocked.dx, conv_blocked.pack_dx),
+    },
+    **{
+        f"winograd({m})": {
+            "forward": (partial(conv_winograd.forward, m=m), partial(conv_winograd.pack_forward, m=m)),
+            "dx": (partial(conv_winograd.dx, m=m), partial(conv_winograd.pack_dx, m=m)),
+        }
+        for m in (2, 4)
+    },
+}
+
+
+def convolutions(algorithm: str, target: Target) -> list[Conv]:
+    if algorithm == "direct":
+        return [conv for conv in NAMED if conv.channels < 500]
+    if algorithm == "blocked":
+        return [in_blocks(SQUARE, target), in_blocks(NAMED[1], target)]
+    return [SQUARE, replace(SQUARE, channels=33, filters=20, bias=False, relu=True)]
+
+
+def packed_by(library: ctypes.CDLL, function: CFunction, known: dict[str, Any], dtype: Any) -> Any:
+    """What a function that packs leaves; nothing behind it is touched."""
+    room = np.full(function.packed + 16, JUNK, dtype)
+    arrays = [room if name == "packed" else known[name] for name in function.arguments]
+    getattr(library, function.name)(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+    assert (room[-16:] == JUNK).all(), f"{function.name} wrote behind what it packs"
+    return room
+
+
+@pytest.mark.parametrize("algorithm", MAKERS)
+@pytest.mark.parametrize("target", each_target())
+def test_the_results_are_those_of_calls_that_pack(target: Target, algorithm: str, tmp_path: Path) -> None:
+    """To the bit, for one thread and two, with nothing packed in the scratch; and the weight itself is not read."""
+    made = {
+        (conv, stage): (
+            call(conv, target, f"whole{at}_{stage}"),
+            pack(conv, target, f"pack{at}_{stage}"),
+            call(replace(conv, packed=True), target, f"packed{at}_{stage}"),
+        )
+        for at, conv in enumerate(convolutions(algorithm, target))
+        for stage, (call, pack) in MAKERS[algorithm].items()
+        if not (conv.relu and stage == "dx")  # which reads what a ReLU gave as well
+    }
+    library = build([each for several in made.values() for each in several], target, ("f32", "f64"), tmp_path)
+    rng = np.random.default_rng(5)
+    for (conv, stage), (whole, pack, call) in made.items():
+        known = draw_arrays(conv, 3, conv.height, conv.pad[0], rng)
+        numbers = (3, conv.height, *conv.pad[0])
+        assert whole.scratch(3, 2) - call.scratch(3, 2) == pack.packed, (conv, stage)
+        for count in (1, 2):
+            threads(library, count)
+            wanted = run(library, whole, known, numbers)
+            room = packed_by(library, pack, known, known["x"].dtype)
+            lost = {name: np.full_like(known[name], np.nan) for name in ("weight", "bias")}
+            found = run(library, call, known | lost | {"packed": room}, numbers)
+            for name, array in wanted.items():
+                assert np.array_equal(array, found[name]), (conv, stage, name)
