@@ -17,8 +17,11 @@ PACK = "pack"
 WIDTH = "width"
 """The attribute with the columns of a convolution's image, which its tiles depend on."""
 
-OPERANDS: dict[tuple[str, str], slice] = {("conv", "forward"): slice(1, None), ("conv", "dx"): slice(1, 2)}
-"""(op, pass) -> which operands are packed: the weight, and a bias beside it."""
+OPERANDS: dict[tuple[str, str], slice] = {
+    ("conv", "forward"): slice(1, None),
+    **dict.fromkeys((("conv", "dx"), ("linear", "forward"), ("linear", "dx")), slice(1, 2)),
+}
+"""(op, pass) -> which operands are packed: the weight, and a bias that is packed with it."""
 
 Order = tuple[tuple[str, str, str], Attrs, str]
 """Kernel, attributes and layout of the call that packs."""

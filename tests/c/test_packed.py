@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.numpy_mpi.c import conv_blocked, conv_direct, conv_winograd
+from backends.numpy_mpi.c import conv_blocked, conv_direct, conv_winograd, gemm, linear, linear_packed
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.source import CFunction
 from backends.numpy_mpi.c.target import Target
+from backends.numpy_mpi.kernels import c_linear, c_packed
+from tests.c.bound import DTYPES, Bound, bound
 from tests.c.building import JUNK, build, each_target, runnable, threads
 from tests.c.test_conv import NAMED, draw_arrays, in_blocks, run
+from tests.c.test_linear import drawn
 
 pytestmark = pytest.mark.skipif(not runnable(), reason="there is no C compiler")
 
@@ -89,3 +92,46 @@ def test_the_results_are_those_of_calls_that_pack(target: Target, algorithm: str
             found = run(library, call, known | lost | {"packed": room}, numbers)
             for name, array in wanted.items():
                 assert np.array_equal(array, found[name]), (conv, stage, name)
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bound, Bound]:
+    """Linear maps that pack in each call, and those whose weight is packed before."""
+    target, folder = runnable()[0], tmp_path_factory.mktemp
+    return (
+        bound(linear.FUNCTIONS, "c_linear", target, folder("linear")),
+        bound(linear_packed.FUNCTIONS, "c_packed", target, folder("packed")),
+    )
+
+
+@pytest.mark.parametrize("shape", [(32, 1, 32), (70, 800, 96), (33, 40, 3000), (300, 96, 64), (9, 35, 64)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_linear_maps_of_packed_weights(
+    maps: tuple[Bound, Bound], shape: tuple[int, int, int], transposed: bool
+) -> None:
+    """To the bit, for one thread and two; of few rows the weight is read as it lies."""
+    plain, packed = maps
+    rows, inputs, outputs = shape
+    for dtype in DTYPES:
+        known = drawn(shape, transposed, DTYPES[dtype])
+        for stage, names in {"forward": ("x", "weight", "bias", "y"), "dx": ("dy", "weight", "dx")}.items():
+            columns, depth = (outputs, inputs) if stage == "forward" else (inputs, outputs)
+            room = np.full(gemm.panels(columns, depth, runnable()[0], dtype) + 16, JUNK, DTYPES[dtype])
+            assert packed.call(
+                (f"linear_{stage}", "pack", ""), dtype, [known["weight"], room[:-16]], transposed=transposed
+            )
+            assert (room[-16:] == JUNK).all()
+            for count in (1, 2):
+                for each in maps:
+                    threads(each.library, count)
+                arrays = [known[name].copy() for name in names]
+                assert plain.call(("linear", stage, ""), dtype, arrays, transposed=transposed, threads=2)
+                again = [known[name].copy() for name in names]
+                if rows > c_linear.FEW:
+                    again[1] = np.full_like(again[1], np.nan)
+                    told = {"transposed": transposed, "threads": 2}
+                    assert packed.call(("linear", stage, ""), dtype, [room[:-16], *again], **told)
+                    assert np.array_equal(arrays[-1], again[-1])
+                else:
+                    numbers = c_packed.linear_forward_packed(room, *again, transposed=transposed, threads=2)
+                    assert stage == "dx" or (numbers is not None and "few" in numbers.name)

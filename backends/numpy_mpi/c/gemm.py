@@ -28,23 +28,30 @@ ALIGNED = 64
 
 def gemm(target: Target, dtype: str) -> str:
     """The function `DTYPE_gemm` and those that it consists of, a text for `CFunction.shared`."""
+    cases = "".join(f"        CASE({p})\n" for p in range(1, rows(target) + 1))
+    return SEPARATE + fill(GEMM, dtype=dtype, cases=cases, **geometry(target, dtype))
+
+
+def geometry(target: Target, dtype: str) -> dict[str, int]:
+    """The extents of tiles and panels, by their names in the text."""
     most, lanes = rows(target), target.lanes(dtype)
     depth = LEFT_BYTES // (most * WIDTHS[dtype]) // lanes * lanes
-    cases = "".join(f"        CASE({p})\n" for p in range(1, most + 1))
-    return SEPARATE + fill(
-        GEMM,
-        dtype=dtype,
-        aligned=ALIGNED,
-        rows=most,
-        vectors=VECTORS,
-        lanes=lanes,
-        width=width(target, dtype),
-        depth=depth,
-        blocks=BLOCKS,
-        strip=8 * width(target, dtype),
-        columns=(ROOM - ALIGNED) // depth // width(target, dtype) * width(target, dtype),
-        cases=cases,
-    )
+    return {
+        "aligned": ALIGNED,
+        "rows": most,
+        "vectors": VECTORS,
+        "lanes": lanes,
+        "width": width(target, dtype),
+        "depth": depth,
+        "blocks": BLOCKS,
+        "strip": 8 * width(target, dtype),
+        "columns": (ROOM - ALIGNED) // depth // width(target, dtype) * width(target, dtype),
+    }
+
+
+def panels(columns: int, depth: int, target: Target, dtype: str) -> int:
+    """Elements of all panels of a right operand, and a few to begin where a line does."""
+    return -(-columns // width(target, dtype)) * width(target, dtype) * depth + ALIGNED
 
 
 def rows(target: Target) -> int:
@@ -159,7 +166,8 @@ $cases#undef CASE
 
 /* y [m, n] = from + a·b, for a [m, depth] and b [depth, n], whose elements are so far apart by row and by column (one
    of both is 1 for either); `from` may be missing, a row for all (pitch 0), or y itself. There are `parts` of a and y,
-   a_part and y_part elements apart. All threads call it together. */
+   a_part and y_part elements apart. Without b the panels of it are in `room`, all of them. All threads call it
+   together. */
 static SEPARATE void ${dtype}_gemms(long parts, long a_part, long y_part, long m, long n, long depth, const $dtype *a,
                            long a_row, long a_k, const $dtype *b, long b_k, long b_column, const $dtype *from,
                            long from_pitch, $dtype *y, long pitch, $dtype *room)
@@ -175,10 +183,13 @@ static SEPARATE void ${dtype}_gemms(long parts, long a_part, long y_part, long m
         for (long k0 = 0; k0 == 0 || k0 < depth; k0 += deep) {
             const long wide = least($columns, n - n0), length = least(deep, depth - k0), apart = rows * length + $lanes;
             const long side = raised(wide, sides * $width) * $width;
-            #pragma omp for schedule(static)
-            for (long j = 0; j < wide; j += $strip)
-                ${dtype}_panels(b + k0 * b_k + (n0 + j) * b_column, b_column, b_k, least($strip, wide - j), length,
-                                $width, room + j * length, $width * length);
+            $dtype *panels = b ? room : room + n0 * depth + k0 * raised(wide, $width) * $width;
+            if (b) {
+                #pragma omp for schedule(static)
+                for (long j = 0; j < wide; j += $strip)
+                    ${dtype}_panels(b + k0 * b_k + (n0 + j) * b_column, b_column, b_k, least($strip, wide - j), length,
+                                    $width, panels + j * length, $width * length);
+            }
             #pragma omp for collapse(3) schedule(static)
             for (long part = 0; part < parts; part++)
                 for (long first = 0; first < chunks * most_rows; first += most_rows)
@@ -191,7 +202,7 @@ static SEPARATE void ${dtype}_gemms(long parts, long a_part, long y_part, long m
                             for (long i = first, p = 0; i < last; i += rows, p++) {
                                 $dtype *to = y + part * y_part + i * pitch + n0 + j;
                                 const $dtype *with = k0 ? to : from ? from + i * from_pitch + n0 + j : 0;
-                                ${dtype}_tile(rows, left + p * apart, room + j * length, length, with,
+                                ${dtype}_tile(rows, left + p * apart, panels + j * length, length, with,
                                               k0 ? pitch : from_pitch, to, pitch, last - i, wide - j);
                             }
                     }

@@ -16,6 +16,7 @@ from backends.numpy_mpi.c import (
     conv_dw_packed,
     conv_winograd,
     conv_winograd_dw,
+    linear_packed,
 )
 from backends.numpy_mpi.c.conv import Conv
 from backends.numpy_mpi.c.conv_blocked import fits
@@ -23,7 +24,7 @@ from backends.numpy_mpi.c.general import GENERAL
 from backends.numpy_mpi.c.source import CFunction, file_text
 from backends.numpy_mpi.c.target import Target
 from backends.numpy_mpi.emission import Emission
-from backends.numpy_mpi.kernels import Kernel
+from backends.numpy_mpi.kernels import PACKED, PACKING, Kernel
 from backends.numpy_mpi.kernels.c_conv import Function, Shape
 from backends.numpy_mpi.kernels.conv_matrices import Conv as Told
 from backends.numpy_mpi.text import call, import_line, literal
@@ -189,6 +190,10 @@ def kernels_in_c(
     called, general = frozenset(used), dict[Kernel, list[CFunction]]()
     for (op, stage, variant), make in GENERAL.items():
         kernel = known.get((op, stage, variant)) or known[op, stage, ""]
+        if called.intersection((kernel, Kernel("packed", f"{kernel.function}_packed"))):  # which leaves calls to it
+            general.setdefault(kernel, []).append(make(target, dtype))
+    for key, make in linear_packed.FUNCTIONS.items():
+        kernel = (PACKED | PACKING)[key]
         if kernel in called:
             general.setdefault(kernel, []).append(make(target, dtype))
     return Kernels(convolutions, general, target, dtype)

@@ -41,6 +41,8 @@ def room(made: Compute, role: Role, dtype: str, threads: int) -> int | None:
             return None
         conv = replace(found.conv(dtype), packed=bool(made.packs))
         elements: int | None = _of_conv(made.kernel, made.layout, conv, found.samples)
+    elif made.packs:
+        elements = 0
     elif op in ASKED and "origin" not in made.runtime:
         elements = _told(made, role, cut, threads)
     else:

@@ -210,7 +210,7 @@ PACKING: Kernels = {
     (f"conv_{stage}", "pack", name): Kernel("packed", f"conv_{CONV_ALGORITHMS[name][1]}_{stage}_pack")
     for name in IN_REGISTERS
     for stage in ("forward", "dx")
-}
+} | {(f"linear_{stage}", "pack", ""): Kernel("packed", f"linear_{stage}_pack") for stage in ("forward", "dx")}
 """What packs weights for kernels in C: (op and pass that read them, "pack", algorithm)."""
 
 PACKED: Kernels = {
@@ -218,7 +218,7 @@ PACKED: Kernels = {
     for op in ("conv", "conv_relu")
     for name in IN_REGISTERS
     for stage in ("forward", "dx")
-}
+} | {("linear", stage, ""): Kernel("packed", f"linear_{stage}_packed") for stage in ("forward", "dx")}
 """The kernels that read what was packed, which they take in front of their other arrays."""
 
 

@@ -165,6 +165,43 @@ def test_programs_compute_what_the_serial_one_does(plan: str, ranks: int, algori
     assert verdict.passed, verdict
 
 
+MLP = """dlspec 1
+param batch = 128
+network net {
+  input x: f32[batch, feature = 40]
+  logits = x -> linear(96) -> relu -> linear(64) -> relu -> linear(32)
+  output logits
+}
+train net {
+  data      = synthetic(samples = 256, classes = 32)
+  loss      = cross_entropy(logits, data.label)
+  optimizer = adam
+  lr        = constant(0.01)
+  steps     = 3
+}
+cluster laptop {
+  device core { kind = cpu, memory = 1 GiB, bandwidth = 10 GB/s, compute.f32 = 100 GFLOP/s }
+  link shm { bandwidth = 8 GB/s, latency = 1 us }
+  topology { core[1] over shm }
+}
+
+plan net on laptop {
+  kernels = c
+  pipeline.microbatches = 4
+}
+"""
+
+
+def test_linear_maps(tmp_path: Path) -> None:
+    (tmp_path / "net.dlspec").write_text(MLP)
+    made = compile_spec(read(str(tmp_path / "net.dlspec")), Options(ranks=1))
+    found = packing(made.program)
+    assert found["pack"] == ["logits.linear", "logits.linear_2", "logits.linear_3"]
+    assert sorted(found["pack_dx"]) == ["logits.linear_2@dx", "logits.linear_3@dx"]
+    verdict = compare(made, emit_files(made), "linear maps", 2, run=in_turns)
+    assert verdict.passed, verdict
+
+
 # --- faults ------------------------------------------------------------------------------------------------------
 
 
