@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 from dlc.cluster.detect import usable_memory
 from dlc.cluster.topology import Cluster, Device, Group, Link
@@ -66,12 +67,12 @@ def compiled(
     strategy: str = "auto",
     profile: str | None = None,
     tune_for: float = 0.0,
-    layout: str = "auto",
+    **asked: Any,
 ) -> Compiled:
     """The network's training in f32 on ranks of so many cores; images are synthetic, nothing is tested or stored.
 
     The plan rests on a `profile` that `dlc calibrate` wrote, without one on formulas and the rates below; and on the
-    kernels that may be chosen, measured as by `--tune` for so many seconds. `layout` is what it asks for.
+    kernels that may be chosen, measured as by `--tune` for so many seconds. `asked` are further fields of the request.
     """
     source = read(str(SPECS / f"{network.spec}.dlspec"), network.given)
     options = Options(precision="f32", kernels=kernels)
@@ -80,7 +81,7 @@ def compiled(
         context.training, data=_data(context.training.data, network), checkpoint=None, precision=Precision("f32", "f32")
     )
     cluster = machine(threads, ranks, profile).computing_with(kernels)
-    request = Request(context.request.network, cluster.name, strategy=Choice(strategy), layout=layout)
+    request = Request(context.request.network, cluster.name, strategy=Choice(strategy), **asked)
     context = context.with_(training=training, cluster=cluster, request=request, ranks=ranks)
 
     def plan(measured: Measured) -> Compiled:

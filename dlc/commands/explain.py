@@ -108,9 +108,10 @@ def _strategy(compiled: driver.Compiled, _: str) -> tuple[str, dict[str, object]
 
 
 def _op(compiled: driver.Compiled, address: str) -> tuple[str, dict[str, object]]:
-    from dlc.commands.plan import chains_of
+    from dlc.commands.plan import chains_of, packs_of
     from dlc.inspect.explanation import explanation_document, explanation_text
     from dlc.inspect.fusions import around, chains_document, chains_text
+    from dlc.inspect.packs import packs_document, packs_text
     from passes.explain_options import explain_options
 
     addresses = [op.address for op in compiled.plan.ops]
@@ -118,5 +119,7 @@ def _op(compiled: driver.Compiled, address: str) -> tuple[str, dict[str, object]
         raise UsageError(f"there is no op `{address}` in the network{nearest(address, addresses)}")
     assert compiled.planned is not None  # a .dlspec file is planned
     found, calls = explain_options(compiled.planned, address), around(chains_of(compiled), address)
-    text = explanation_text(found) + (f"\n\n{chains_text(calls)}" if calls else "")
-    return text, {**explanation_document(found), "fusion": chains_document(calls)}
+    own = tuple(each for each in packs_of(compiled) if each.address.partition("@")[0] == address)
+    parts = (explanation_text(found), chains_text(calls) if calls else "", packs_text(own) if own else "")
+    document = {**explanation_document(found), "fusion": chains_document(calls), "packs": packs_document(own)}
+    return "\n\n".join(filter(None, parts)), document

@@ -21,6 +21,7 @@ from dlc.folders import write_plan
 if TYPE_CHECKING:
     from dlc.inspect.background import Background
     from dlc.inspect.fusions import Chain
+    from dlc.inspect.packs import Pack
 
 EXAMPLES = """\
   dlc plan specs/lenet5.dlspec
@@ -99,7 +100,21 @@ def background(compiled: driver.Compiled) -> Background:
         chains_of(compiled),
         compiler=context.cluster.device_of(0).kind != "cpu" or bool(find_compiler()),
         takeovers=takeovers(program),
+        packs=packs_of(compiled),
     )
+
+
+def packs_of(compiled: driver.Compiled) -> tuple[Pack, ...]:
+    """The weights of a Program with kernels in C that are packed once for several microbatches, and the others."""
+    from dlc.cost.price import default_price
+    from dlc.inspect.packs import packs
+
+    context, plan = compiled.context, compiled.plan
+    if plan.kernels != "c" or context.pack is None:
+        return ()
+    price = default_price(compiled.program, context.cluster, context.profile)
+    against = "" if context.packs(plan.kernels) else "the plan forbids it"
+    return packs(compiled.program, price, plan.threads, context.pack, against)
 
 
 def chains_of(compiled: driver.Compiled) -> tuple[Chain, ...]:

@@ -129,9 +129,14 @@ class Prices:
             weights, packed = (sum(self._bytes(role, names)) for names in (compute.inputs, compute.outputs))
             return self._moved(packing(compute.kernel, weights, packed), device, calls=CALL)
         found = self._whole(compute, role, samples, device)
-        return found if not compute.packs else max(0.0, found - self.packed(compute, role, device))
+        return found if not compute.packs else max(0.0, found - self._packed(compute, role, device))
 
-    def packed(self, compute: Compute, role: Role, device: Device) -> float:
+    def saved(self, compute: Compute, role: Role, samples: int) -> float:
+        """Seconds by which a call is shorter that finds its weights packed, on the slowest device of a role."""
+        device = self.cluster.device(self._device(role))
+        return self._whole(compute, role, samples, device) - self._kernel(compute, role, samples, device)
+
+    def _packed(self, compute: Compute, role: Role, device: Device) -> float:
         """Seconds that a call saves which finds its weights packed."""
         op, stage, algorithm = compute.kernel
         weights, size = (sum(self._bytes(role, names)) for names in (operands(compute), compute.packs))

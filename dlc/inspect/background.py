@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dlc.inspect.communication import Exchange
 from dlc.inspect.fusions import Chain
 from dlc.inspect.in_place import Takeover
+from dlc.inspect.packs import Pack
 
 if TYPE_CHECKING:
     from dlc.cluster.topology import Cluster
@@ -30,3 +31,4 @@ class Background:
     chains: tuple[Chain, ...] = ()
     compiler: bool = True
     takeovers: tuple[Takeover, ...] = ()
+    packs: tuple[Pack, ...] = ()

@@ -9,6 +9,7 @@ from dlc.inspect.communication import communication_document
 from dlc.inspect.decisions import Splits, seconds, splits, strategy
 from dlc.inspect.fusions import chains_document
 from dlc.inspect.in_place import takeovers_document
+from dlc.inspect.packs import packs_document
 from dlc.ir.plan import Alternative, Bucket, OpPlan, Plan
 from dlc.ir.request import Request, Rule
 
@@ -81,6 +82,7 @@ def plan_document(plan: Plan, request: Request | None = None, known: Background 
         document["memory_limit_bytes"] = known.limit
         document["communication"] = communication_document(known.exchanges)
         document["fusion"] = chains_document(known.chains)
+        document["packs"] = packs_document(known.packs)
         document["in_place"] = takeovers_document(known.takeovers)
         document["search"] = None if known.record is None else search_document(known.record)
     return document

@@ -24,6 +24,7 @@ from dlc.inspect.decisions import (
 from dlc.inspect.folding import Fold, folded, ranges
 from dlc.inspect.fusions import chains_text
 from dlc.inspect.in_place import takeovers_line
+from dlc.inspect.packs import packs_text
 from dlc.inspect.plan_document import plan_document, ratio, reaches
 from dlc.inspect.stages import stages_text
 from dlc.inspect.tables import percent, table
@@ -56,6 +57,8 @@ def plan_text(plan: Plan, request: Request | None = None, known: Background | No
         parts.append(communication_text(known.exchanges))
     if known is not None and known.chains:
         parts.append(chains_text(known.chains))
+    if known is not None and known.packs:
+        parts.append(packs_text(known.packs))
     if request is not None and (request.pins or request.forbids):
         parts.append(rules_text(request))
     parts.append(bounds_text(plan))

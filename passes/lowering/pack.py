@@ -15,6 +15,7 @@ from dlc.cost.packing import saved
 from dlc.ir.program import Buffer, Compute, Entry, Instruction, Program, Role, Row, Segment
 from dlc.ir.storage import Storage, writes
 from dlc.ir.tensor import DTYPE_BYTES, tensor
+from dlc.ops.fusion import UPDATES, main_of
 from dlc.ops.packing import OPERANDS, Order, operands, order_for
 from passes.context import Pack
 
@@ -55,7 +56,9 @@ class _Packing:
     def __post_init__(self) -> None:
         self.storage = Storage(self.role, self.role.largest_shard)
         for entry in self.role.entries:
-            names = dict.fromkeys(row.segment for row in entry.schedule if row.segment != FIRST)
+            reading = [at for at, row in enumerate(entry.schedule) if self._reads(row.segment)]
+            until = entry.schedule[: reading[-1] + 1] if reading else ()  # behind that updates gather what they changed
+            names = dict.fromkeys(row.segment for row in until if row.segment != FIRST)
             self.late[entry.name] = frozenset(self._filled(names))
 
     def packed(self) -> Role:
@@ -87,6 +90,13 @@ class _Packing:
             entries=tuple(self._entry(entry, segments, packing) for entry in self.role.entries),
         )
 
+    def against(self, made: Compute) -> str:
+        """Why a call's weights are not packed once; "" where it could be."""
+        if not self._able(made, STEP):
+            return "gathered in each microbatch"
+        size = self.pack(made, self.role, self.dtype, self.threads)
+        return "" if size is not None else "its kernel has no order of its own, or is not in C"
+
     def _choose(self) -> None:
         """As many as there is room for."""
         held, size = 0, DTYPE_BYTES[self.dtype]
@@ -104,6 +114,11 @@ class _Packing:
 
     def _runs(self, entry: str) -> Counter[str]:
         return Counter(row.segment for each in self.role.entries if each.name == entry for row in each.schedule)
+
+    def _reads(self, segment: str) -> bool:
+        """Whether a segment has calls that may read what is packed."""
+        made = self.role.segment(segment).instructions
+        return any(isinstance(each, Compute) and each.kernel[:2] in OPERANDS for each in made)
 
     def _filled(self, names: Iterable[str]) -> Iterator[str]:
         made = (each for name in names for each in self.role.segment(name).instructions)
@@ -166,3 +181,17 @@ def _behind(segments: tuple[Segment, ...], packing: tuple[Segment, ...]) -> tupl
     """Segments in the order in which they run first."""
     at = int(bool(segments) and segments[0].name == FIRST)
     return (*segments[:at], *packing, *segments[at:])
+
+
+def apart(program: Program, threads: int, pack: Pack) -> Iterator[tuple[Role, Compute, int, str]]:
+    """The calls of a step that pack weights which are the same in the next one: the role, the call, how often a step
+    makes it, and why they are not packed once; "" where nothing but the plan or the memory is against it."""
+    for role in program.roles:
+        found, runs = _Packing(role, program.dtype, threads, pack, inf), Counter[str]()
+        for entry in role.entries:
+            runs.update(row.segment for row in entry.schedule if entry.name == STEP)
+        for segment in role.segments:
+            for made in segment.instructions if runs[segment.name] > 1 else ():
+                call = main_of(made) if isinstance(made, Compute) and made.kernel[1] != UPDATES else None
+                if call is not None and call.kernel[:2] in OPERANDS and not call.packs:
+                    yield role, call, runs[segment.name], found.against(call)

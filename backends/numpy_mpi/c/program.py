@@ -67,8 +67,9 @@ PACKERS: dict[tuple[str, str, str], Callable[..., CFunction]] = {
         for stage, make in (("forward", maker.pack_forward), ("dx", maker.pack_dx))
     },
     **{
-        (f"winograd({m})", "NHWC", stage): partial(make, m=m)
+        (f"winograd({m})", layout, stage): partial(make, m=m, blocked=layout in BLOCKED)
         for m in (2, 4)
+        for layout in ("NHWC", *BLOCKED)
         for stage, make in (("forward", conv_winograd.pack_forward), ("dx", conv_winograd.pack_dx))
     },
 }
