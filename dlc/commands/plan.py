@@ -113,8 +113,7 @@ def packs_of(compiled: driver.Compiled) -> tuple[Pack, ...]:
     if plan.kernels != "c" or context.pack is None:
         return ()
     price = default_price(compiled.program, context.cluster, context.profile)
-    against = "" if context.packs(plan.kernels) else "the plan forbids it"
-    return packs(compiled.program, price, plan.threads, context.pack, against)
+    return packs(compiled.program, price, plan.threads, context)
 
 
 def chains_of(compiled: driver.Compiled) -> tuple[Chain, ...]:

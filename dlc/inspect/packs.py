@@ -13,8 +13,8 @@ from dlc.ir.program import Compute, Program, Role
 from dlc.ir.storage import Storage
 from dlc.ops.fusion import UPDATES, main_of
 from dlc.units import format_bytes, format_seconds
-from passes.context import Pack as Asked
-from passes.lowering.pack import STEP, apart
+from passes.context import Context
+from passes.lowering.pack import STEP, apart, gain_on
 
 if TYPE_CHECKING:
     from dlc.cost.price import Prices
@@ -37,14 +37,16 @@ class Pack:
     reason: str = ""
 
 
-def packs(program: Program, price: Prices, threads: int, pack: Asked, against: str = "") -> tuple[Pack, ...]:
-    """Those of a step, each once; `against` is what keeps a plan from packing anything."""
+def packs(program: Program, price: Prices, threads: int, context: Context) -> tuple[Pack, ...]:
+    """Those of a step of a program with kernels in C, each once."""
+    assert context.pack is not None
+    against = "" if context.packs("c") else "the plan forbids it"
     found: dict[tuple[str, str], Pack] = {}
     for role in program.roles:
         for each in _packed(role, price):
             found.setdefault((role.name, each.address), each)
-    for role, made, reads, reason in apart(program, threads, pack):
-        why = reason or against or NO_MEMORY
+    for role, made, reads, reason in apart(program, threads, context.pack, gain_on(context)):
+        why = against or reason or NO_MEMORY
         found.setdefault((role.name, made.address), Pack(made.address, made.kernel, reads, 0, 0.0, why))
     return tuple(found.values())
 

@@ -7,17 +7,17 @@ weight between two entries, it is packed anew. Weights that are gathered within 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from dlc.cost.packing import saved
+from dlc.cost.packing import gain
 from dlc.ir.program import Buffer, Compute, Entry, Instruction, Program, Role, Row, Segment
 from dlc.ir.storage import Storage, writes
 from dlc.ir.tensor import DTYPE_BYTES, tensor
 from dlc.ops.fusion import UPDATES, main_of
 from dlc.ops.packing import OPERANDS, Order, operands, order_for
-from passes.context import Pack
+from passes.context import Context, Pack
 
 SEGMENTS = {"forward": "pack", "dx": "pack_dx"}
 """Pass that reads what is packed -> the segment that packs it: inference needs no weights of gradients."""
@@ -31,11 +31,26 @@ PACKED = ".packed"
 STEP = "train_step"
 
 
-def packed_program(program: Program, threads: int, pack: Pack, most: float = inf) -> Program:
-    """The program with all weights packed once that more than one call of a step reads; of at most so many bytes on a
-    rank those that save most for theirs. The program itself where there is nothing to pack."""
-    roles = tuple(_Packing(role, program.dtype, threads, pack, most).packed() for role in program.roles)
+Gain = Callable[[tuple[str, str, str], int, int, int], float]
+"""(kernel that packs, bytes of weights and of what is packed, how often a step reads it) -> seconds that it saves."""
+
+
+def packed_program(program: Program, threads: int, pack: Pack, gain: Gain, most: float = inf) -> Program:
+    """The program with all weights packed once that more than one call of a step reads, where that gains; of at most so
+    many bytes on a rank those that gain most for theirs. The program itself where there is nothing to pack."""
+    made = (_Packing(role, program.dtype, threads, pack, gain, most).packed() for role in program.roles)
+    roles = tuple(made)
     return program if roles == program.roles else replace(program, roles=roles)
+
+
+def gain_on(context: Context) -> Gain:
+    """What packing saves on the job's devices; all that can be packed where the plan asks for it."""
+    device, profile = context.cluster.device_of(0), context.profile
+
+    def found(kernel: tuple[str, str, str], weights: int, packed: int, reads: int) -> float:
+        return gain(kernel, weights, packed, reads, context.compute, device, profile)
+
+    return (lambda kernel, weights, packed, reads: 1.0) if context.request.pack == "yes" else found
 
 
 @dataclass(slots=True)
@@ -47,6 +62,7 @@ class _Packing:
     dtype: str
     threads: int
     pack: Pack
+    gain: Gain
     most: float
     storage: Storage = field(init=False)
     late: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -73,11 +89,11 @@ class _Packing:
         self.wanted = {name: facts for name, facts in self.wanted.items() if reads[name] > 1}
         for name, (*_, made) in [*self.wanted.items()]:
             size = self.pack(made, self.role, self.dtype, self.threads)
-            if size is None:
+            if size is None or self._gain(made, size, reads[name]) <= 0:
                 del self.wanted[name]
             else:
                 self.sizes[name] = size
-        self._choose()
+        self._choose(reads)
         if not self.wanted:
             return self.role
         buffers = (Buffer(name, tensor(self.dtype, element=size), "packed") for name, size in self.sizes.items())
@@ -90,27 +106,34 @@ class _Packing:
             entries=tuple(self._entry(entry, segments, packing) for entry in self.role.entries),
         )
 
-    def against(self, made: Compute) -> str:
-        """Why a call's weights are not packed once; "" where it could be."""
+    def against(self, made: Compute, reads: int) -> str:
+        """Why a call's weights are not packed once; "" where they could be."""
         if not self._able(made, STEP):
             return "gathered in each microbatch"
         size = self.pack(made, self.role, self.dtype, self.threads)
-        return "" if size is not None else "its kernel has no order of its own, or is not in C"
+        if size is None:
+            return "read as they lie"
+        return "" if self._gain(made, size, reads) > 0 else "packing takes longer"
 
-    def _choose(self) -> None:
-        """As many as there is room for."""
-        held, size = 0, DTYPE_BYTES[self.dtype]
+    def _gain(self, made: Compute, size: int, reads: int) -> float:
+        """Seconds of a step that packing for a call saves, to so many elements."""
+        weights = sum(self.storage.bytes(self.role.buffer(each)) for each in operands(made))
+        kernel, *_ = order_for(made, self.role.buffer)
+        return self.gain(kernel, weights, DTYPE_BYTES[self.dtype] * size, reads)
+
+    def _choose(self, reads: Mapping[str, int]) -> None:
+        """As many as there is room for, those first that gain most for their bytes."""
+        left = self.most
 
         def worth(name: str) -> float:
-            names, (kernel, *_), _ = self.wanted[name]
-            weights = sum(self.storage.bytes(self.role.buffer(each)) for each in names)
-            return -saved(kernel, weights, size * self.sizes[name]) / self.sizes[name]
+            return -self._gain(self.wanted[name][2], self.sizes[name], reads[name]) / self.sizes[name]
 
-        for name in sorted(self.wanted, key=worth) if self.most < inf else ():
-            if held + size * self.sizes[name] > self.most:
+        for name in sorted(self.wanted, key=worth) if left < inf else ():
+            size = DTYPE_BYTES[self.dtype] * self.sizes[name]
+            if size > left:
                 del self.wanted[name], self.sizes[name]
             else:
-                held += size * self.sizes[name]
+                left -= size
 
     def _runs(self, entry: str) -> Counter[str]:
         return Counter(row.segment for each in self.role.entries if each.name == entry for row in each.schedule)
@@ -183,15 +206,15 @@ def _behind(segments: tuple[Segment, ...], packing: tuple[Segment, ...]) -> tupl
     return (*segments[:at], *packing, *segments[at:])
 
 
-def apart(program: Program, threads: int, pack: Pack) -> Iterator[tuple[Role, Compute, int, str]]:
+def apart(program: Program, threads: int, pack: Pack, gain: Gain) -> Iterator[tuple[Role, Compute, int, str]]:
     """The calls of a step that pack weights which are the same in the next one: the role, the call, how often a step
     makes it, and why they are not packed once; "" where nothing but the plan or the memory is against it."""
     for role in program.roles:
-        found, runs = _Packing(role, program.dtype, threads, pack, inf), Counter[str]()
+        found, runs = _Packing(role, program.dtype, threads, pack, gain, inf), Counter[str]()
         for entry in role.entries:
             runs.update(row.segment for row in entry.schedule if entry.name == STEP)
         for segment in role.segments:
             for made in segment.instructions if runs[segment.name] > 1 else ():
                 call = main_of(made) if isinstance(made, Compute) and made.kernel[1] != UPDATES else None
                 if call is not None and call.kernel[:2] in OPERANDS and not call.packs:
-                    yield role, call, runs[segment.name], found.against(call)
+                    yield role, call, runs[segment.name], found.against(call, runs[segment.name])

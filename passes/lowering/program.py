@@ -36,7 +36,7 @@ from passes.lowering.fuse import fused_program
 from passes.lowering.memory import shared
 from passes.lowering.nodes import Nodes, runs_of
 from passes.lowering.overlap import overlapped
-from passes.lowering.pack import packed_program
+from passes.lowering.pack import gain_on, packed_program
 from passes.lowering.role import Buffers
 from passes.lowering.rooms import with_rooms
 from passes.lowering.setting import PIPELINE, Setting, logical, setting
@@ -113,7 +113,10 @@ def _packed(program: Program, lowered: Callable[[Program], Lowered]) -> Lowered:
     bare = lowered(program)
     context, plan = bare.context, bare.plan
     assert context.pack is not None
-    limit, packing = context.memory.bytes, partial(packed_program, program, plan.threads, context.pack)
+    limit, packing = (
+        context.memory.bytes,
+        partial(packed_program, program, plan.threads, context.pack, gain_on(context)),
+    )
     made = packing()
     if made is program:
         return bare

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from backends.numpy_mpi.kernels.native import find_compiler
+from dlc.cluster.topology import Device
 from dlc.cost.memory import peak_bytes
+from dlc.cost.packing import gain
 from dlc.cost.price import default_price
 from dlc.cost.timeline import makespan
 from dlc.driver import Compiled, Options, compile_spec, emit_files, read
@@ -61,7 +63,7 @@ plan net on box {{
 }}
 """
 
-FOUR = "pipeline.microbatches = 4"
+FOUR = "pipeline.microbatches = 4; pack = yes"
 CALLS = {"pack": ["one.conv", "two.conv", "three.conv"], "pack_dx": ["three.conv@dx", "two.conv@dx"]}
 
 pytestmark = pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
@@ -106,7 +108,7 @@ def test_what_several_microbatches_read_is_packed_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("plan", "algorithm"),
-    [("pipeline.microbatches = 1", "direct"), (f"{FOUR}; pack = no", "direct"), (FOUR, "im2col")],
+    [("pipeline.microbatches = 1", "direct"), ("pipeline.microbatches = 4; pack = no", "direct"), (FOUR, "im2col")],
 )
 def test_nothing_is_packed_where_that_gains_nothing(plan: str, algorithm: str, tmp_path: Path) -> None:
     """One batch reads each weight once a pass; a plan may forbid it; NumPy's kernels read weights as they lie."""
@@ -115,15 +117,32 @@ def test_nothing_is_packed_where_that_gains_nothing(plan: str, algorithm: str, t
     assert not reading(program)
 
 
+def test_the_price_decides(tmp_path: Path) -> None:
+    """Of two microbatches the call that packs takes longer forward than it saves, unless the weights are large."""
+    small = compiled(tmp_path, "pipeline.microbatches = 2").program
+    assert list(packing(small)) == ["pack_dx"]
+    kernel = ("conv_forward", "pack", "direct")
+    core = Device("core", memory=2**30, bandwidth=10e9, compute=(("f32", 100e9),))
+    gains = [gain(kernel, size, size, reads, "f32", core) for size in (2**12, 2**22) for reads in (1, 2, 4)]
+    assert gains[0] < 0
+    assert gains[1] < 0
+    assert gains[3] < 0 < gains[4] < gains[5]
+
+
 def test_weights_that_come_within_a_microbatch_are_packed_in_each_call(tmp_path: Path) -> None:
     """Where each rank keeps a shard of the weights, an op's are gathered before its call."""
-    program = compiled(tmp_path, "strategy = data; shard = weights; pipeline.microbatches = 2", ranks=2).program
+    program = compiled(
+        tmp_path, "strategy = data; shard = weights; pipeline.microbatches = 2; pack = yes", ranks=2
+    ).program
     assert not packing(program)
 
 
 def test_packs_are_left_out_where_memory_does_not_suffice(tmp_path: Path) -> None:
     """Those that save least for their bytes first; within the memory that a program without any takes, all of them."""
-    bare, whole = (peak_bytes(compiled(tmp_path, f"{FOUR}; pack = {choice}").program) for choice in ("no", "yes"))
+    bare, whole = (
+        peak_bytes(compiled(tmp_path, f"pipeline.microbatches = 4; pack = {choice}").program)
+        for choice in ("no", "yes")
+    )
     assert bare < whole
     some = compiled(tmp_path, f"{FOUR}; limit memory <= {(bare + whole) // 2} B").program
     assert 0 < sum(map(len, packing(some).values())) < sum(map(len, CALLS.values()))
@@ -134,7 +153,7 @@ def test_packs_are_left_out_where_memory_does_not_suffice(tmp_path: Path) -> Non
 
 def test_a_step_is_predicted_to_take_less(tmp_path: Path) -> None:
     """By three of four times what packing takes, less what reading it from memory does."""
-    made = [compiled(tmp_path, f"{FOUR}; pack = {choice}") for choice in ("yes", "no")]
+    made = [compiled(tmp_path, f"pipeline.microbatches = 4; pack = {choice}") for choice in ("yes", "no")]
     times = [
         makespan(each.program, "train_step", default_price(each.program, each.context.cluster), 0.0) for each in made
     ]
@@ -154,8 +173,8 @@ def test_a_step_is_predicted_to_take_less(tmp_path: Path) -> None:
     [
         (FOUR, 1, "direct"),
         (FOUR, 1, "winograd(4)"),
-        ("strategy = data; shard = optimizer; pipeline.microbatches = 2", 2, "direct"),
-        ("strategy = pipeline; pipeline.microbatches = 4", 2, "winograd(2)"),
+        ("strategy = data; shard = optimizer; pipeline.microbatches = 2; pack = yes", 2, "direct"),
+        ("strategy = pipeline; pipeline.microbatches = 4; pack = yes", 2, "winograd(2)"),
     ],
 )
 def test_programs_compute_what_the_serial_one_does(plan: str, ranks: int, algorithm: str, tmp_path: Path) -> None:
@@ -188,6 +207,7 @@ cluster laptop {
 plan net on laptop {
   kernels = c
   pipeline.microbatches = 4
+  pack = yes
 }
 """
 
