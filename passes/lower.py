@@ -11,7 +11,8 @@ from dlc.ir.program import Program
 from dlc.ir.request import Split
 from dlc.ir.tensor import BATCH
 from passes.context import Context
-from passes.lowering.program import Lowered, lower_general
+from passes.lowering.lowered import Lowered
+from passes.lowering.program import lower_general
 from passes.lowering.setting import setting
 from passes.lowering.table import bucket_faults, bucket_table
 

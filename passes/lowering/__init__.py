@@ -10,5 +10,6 @@ buffer of its own.
 * `values`: the forms of values as instructions make them; `nodes`: nodes to instructions.
 * `totals`: gradients of weights, loss and metrics, summed over microbatches and ranks, in buckets, sharded or whole.
 * `weights`: what a role keeps from step to step, and lends to other roles.
+* `pack`: weights that are packed once for several microbatches; `lowered`: how many of them there is memory for.
 * `updates`: what a step does with these; `schedule`: rows of a pipeline; `program`: roles and entries.
 """

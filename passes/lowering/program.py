@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from dlc.cost.makespan import Cell
-from dlc.cost.memory import peak_bytes
 from dlc.ir.check import makes
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import Mesh, shards
@@ -33,12 +30,10 @@ from passes.context import Context
 from passes.lowering import schedule
 from passes.lowering.forms import Form, whole
 from passes.lowering.fuse import fused_program
-from passes.lowering.memory import shared
+from passes.lowering.lowered import Lowered, with_packs
 from passes.lowering.nodes import Nodes, runs_of
 from passes.lowering.overlap import overlapped
-from passes.lowering.pack import gain_on, packed_program
 from passes.lowering.role import Buffers
-from passes.lowering.rooms import with_rooms
 from passes.lowering.setting import PIPELINE, Setting, logical, setting
 from passes.lowering.stages import Stage
 from passes.lowering.totals import Totals, totals
@@ -48,35 +43,8 @@ from passes.lowering.weights import Tied, Weights, tied_weights
 from passes.lowering.widen import widened, widened_output
 
 UPDATE_STAGES = ("regularise", "clip", "update")
-TRIES = 5
-"""How often the bytes of packed weights are halved, to find how many fit."""
-
-PACKED = "packed"
-"""The kind of buffers that hold them."""
-
 WRAP = "pipeline.wrap"
 """The group of messages between the last device and the first, where these are neighbours the other way, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A Program in which no arrays share memory, `apart`, which takes as long as the `program`; by role, the outputs
-    that it hands on, and what is read when an entry is over."""
-
-    apart: Program
-    outputs: tuple[tuple[str, ...], ...]
-    scalars: tuple[str, ...]
-    plan: Plan
-    context: Context
-
-    def roomy(self) -> Program:
-        """With what its kernels work in, still apart: it takes no less memory than the `program`."""
-        return with_rooms(self.apart, self.plan, self.context)
-
-    def program(self) -> Program:
-        """The Program whose arrays share memory (`passes.lowering.memory`), with what its kernels work in."""
-        roomy = self.roomy()
-        return replace(roomy, roles=tuple(map(shared, roomy.roles, self.outputs, repeat(self.scalars))))
 
 
 def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
@@ -105,36 +73,7 @@ def lower_general(graph: Graph, plan: Plan, context: Context) -> Lowered:
         whole = fused_program(program, plan.kernels == "c") if fuses(plan, context) else program
         return Lowered(whole, handed_on, scalars, plan, context)
 
-    return _packed(program, lowered) if context.packs(plan.kernels) else lowered(program)
-
-
-def _packed(program: Program, lowered: Callable[[Program], Lowered]) -> Lowered:
-    """With weights packed once, as many as there is memory for; these are looked at where it may not suffice."""
-    bare = lowered(program)
-    context, plan = bare.context, bare.plan
-    assert context.pack is not None
-    limit, packing = (
-        context.memory.bytes,
-        partial(packed_program, program, plan.threads, context.pack, gain_on(context)),
-    )
-    made = packing()
-    if made is program:
-        return bare
-    found = lowered(made)
-    if peak_bytes(found.roomy()) <= limit or peak_bytes(found.program()) <= limit:
-        return found
-    best, low, high = (
-        bare,
-        0.0,
-        float(sum(b.type.bytes for role in made.roles for b in role.buffers if b.kind == PACKED)),
-    )
-    for _ in range(TRIES):  # what calls have packed they need not work in: less may be added than packs take
-        found = lowered(packing(most=(low + high) / 2))
-        if peak_bytes(found.program()) <= limit:
-            best, low = found, (low + high) / 2
-        else:
-            high = (low + high) / 2
-    return best
+    return with_packs(program, lowered) if context.packs(plan.kernels) else lowered(program)
 
 
 def fuses(plan: Plan, context: Context) -> bool:

@@ -15,7 +15,7 @@ from dlc.ir.program import Program
 from dlc.ir.tensor import NARROW
 from passes.context import Context
 from passes.lower import lower, lower_apart
-from passes.lowering.program import Lowered
+from passes.lowering.lowered import Lowered
 from passes.planning.compare import decisions
 
 KEPT = 8

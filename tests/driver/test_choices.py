@@ -131,7 +131,7 @@ def test_check_and_context_do_not_plan(write: Write) -> None:
 
 def test_an_unsound_program_is_never_emitted(compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
     """E0707: a lowering that forgets to sum the gradients."""
-    from passes.lowering.program import Lowered
+    from passes.lowering.lowered import Lowered
 
     lowered = Lowered.program
 
