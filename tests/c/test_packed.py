@@ -44,12 +44,21 @@ MAKERS: dict[str, dict[str, tuple[Make, Make]]] = {
         }
         for m in (2, 4)
     },
+    "winograd(2) blocked": {
+        "forward": (
+            partial(conv_winograd.forward, m=2, blocked=True),
+            partial(conv_winograd.pack_forward, m=2, blocked=True),
+        ),
+        "dx": (partial(conv_winograd.dx, m=2, blocked=True), partial(conv_winograd.pack_dx, m=2, blocked=True)),
+    },
 }
 
 
 def convolutions(algorithm: str, target: Target) -> list[Conv]:
     if algorithm == "direct":
         return [conv for conv in NAMED if conv.channels < 500]
+    if algorithm == "winograd(2) blocked":
+        return [in_blocks(SQUARE, target)]
     if algorithm == "blocked":
         return [in_blocks(SQUARE, target), in_blocks(NAMED[1], target)]
     return [SQUARE, replace(SQUARE, channels=33, filters=20, bias=False, relu=True)]
