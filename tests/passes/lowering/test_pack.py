@@ -171,10 +171,12 @@ def test_a_step_is_predicted_to_take_less(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "ranks", "algorithm"),
     [
-        (FOUR, 1, "direct"),
+        pytest.param(FOUR, 1, "direct", marks=pytest.mark.slow),
         (FOUR, 1, "winograd(4)"),
         ("strategy = data; shard = optimizer; pipeline.microbatches = 2; pack = yes", 2, "direct"),
-        ("strategy = pipeline; pipeline.microbatches = 4; pack = yes", 2, "winograd(2)"),
+        pytest.param(
+            "strategy = pipeline; pipeline.microbatches = 4; pack = yes", 2, "winograd(2)", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_programs_compute_what_the_serial_one_does(plan: str, ranks: int, algorithm: str, tmp_path: Path) -> None:
