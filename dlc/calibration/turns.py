@@ -17,7 +17,7 @@ from statistics import median
 from backends.numpy_mpi.timing import Case, Reading, Timing, Turns, turns_of
 from dlc.cost.profile import Usual
 
-LEAST = 3
+LEAST = 2
 """Passes that are made however long they take."""
 
 FREE = 2**32

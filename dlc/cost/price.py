@@ -16,7 +16,7 @@ from dlc.cluster.collectives import seconds as collective_seconds
 from dlc.cluster.topology import Cluster, Device
 from dlc.cost.c_kernels import CALL
 from dlc.cost.communication import processing
-from dlc.cost.compute import call_work, conversion_seconds, load_work, overhead, priced, seconds, step_work
+from dlc.cost.compute import call_work, conversion_seconds, load_work, looked_at, overhead, priced, seconds, step_work
 from dlc.cost.packing import packing, saved
 from dlc.cost.phases import TRANSPOSED_RUN, Phase
 from dlc.cost.profile import Profile
@@ -160,8 +160,7 @@ class Prices:
     def _fused(self, compute: Compute, role: Role, samples: int, device: Device) -> float:
         """Its members' seconds without the calls and the traffic that it saves, but no less than the longest takes.
 
-        Updates are one of as many elements as all of their weights have, and a look at the arrays of each, which takes
-        what a call of NumPy does.
+        Updates are one of as many elements as all of their weights have, and a look at the arrays of each.
         """
         if compute.kernel[1] == UPDATES:
             return self._updates(compute, role, samples, device)
@@ -176,8 +175,8 @@ class Prices:
             elements += self._local(role, made.inputs[0], samples).elements
         types = (self._local(role, name, samples) for name in first.inputs)
         inputs = tuple(tensor(type_.dtype, all=elements) for type_ in types)
-        looked_at = (len(compute.members) - 1) * overhead(device, self.profile)
-        return self._called(first, Shapes(inputs, (), dict(first.attrs)), device) + looked_at
+        others = (len(compute.members) - 1) * looked_at(device, self.profile)
+        return self._called(first, Shapes(inputs, (), dict(first.attrs)), device) + others
 
     def call_work(self, compute: Compute, role: Role, samples: int) -> float:
         """Seconds of Python's own work for a call, which are in its price."""

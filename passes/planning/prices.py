@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
 from dlc.cost.c_kernels import CALL
-from dlc.cost.compute import call_work, conversion_seconds, overhead, summed
+from dlc.cost.compute import call_work, conversion_seconds, looked_at, overhead, summed
 from dlc.cost.many import by_layout, seconds_many
 from dlc.cost.phases import Phase
 from dlc.cost.profile import Profile
@@ -381,7 +381,7 @@ class Prices:
                     seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile), (count,)
                 )
                 if self._together(rule):
-                    total -= self._of_nothing(rule)
+                    total += looked_at(self.device, self.profile) - self._of_nothing(rule)
                 else:
                     total += -self.call() if rule.joint else call_work(rule.operands * weight.bytes, self.profile)
         return np.maximum(total, 0.0)
@@ -392,9 +392,8 @@ class Prices:
         averages = any(each.node.stage == "statistics" for each in kind.passes)
         if kind.example.stage != "loss":
             return averages * self.call()
-        together = sum(
-            self._of_nothing(rule) + call_work(0.0, self.profile) for rule in self.updates if self._together(rule)
-        )
+        first = call_work(0.0, self.profile) - looked_at(self.device, self.profile)
+        together = sum(self._of_nothing(rule) + first for rule in self.updates if self._together(rule))
         return (averages + sum(rule.joint for rule in self.updates)) * self.call() + together
 
     def _together(self, rule: UpdateRule) -> bool:

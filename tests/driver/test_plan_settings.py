@@ -15,6 +15,7 @@ from dlc.expand.requests import LIMITS, SETTINGS, STRATEGIES
 from dlc.ir.program import Collective, Compute, Instruction
 from dlc.job import family_of
 from dlc.ops.blocks import BLOCKED
+from dlc.ops.packing import PACK
 from tests.driver.conftest import NETWORK, Compile, spec
 from tests.driver.honoured import WIDE, outcome
 
@@ -83,7 +84,13 @@ def sent_bytes(job: Compiled) -> int:
     return sum(i.bytes for i in found if isinstance(i, Collective))
 
 
+def packed(job: Compiled) -> bool:
+    """Whether weights are packed once, for all microbatches."""
+    return any(isinstance(i, Compute) and i.kernel[1] == PACK for i in instructions(job))
+
+
 PIPELINE = "strategy = pipeline, "
+FOUR = "pipeline.microbatches = 4, kernels = c, "
 DATA = "strategy = data, "
 
 PLANS: dict[str, Callable[[Compiled], bool]] = {
@@ -121,6 +128,9 @@ PLANS: dict[str, Callable[[Compiled], bool]] = {
     "overlap = no": waits,
     f"{DATA}overlap = yes": lambda job: not waits(job),
     **{f"fusion = {word}": lambda job: True for word in ("auto", "yes", "no")},  # there is nothing to fuse
+    **{f"pack = {word}": lambda job: not packed(job) for word in ("auto", "yes", "no")},  # each weight is read once
+    f"{PIPELINE}{FOUR}pack = yes": packed,
+    f"{PIPELINE}{FOUR}pack = no": lambda job: not packed(job),
     **{f"kernels = {name}": lambda job, name=name: job.plan.kernels == name for name in ("numpy", "c")},
     "kernels = auto": lambda job: job.plan.kernels == family_of("auto"),
     "limit memory <= 24 KiB": lambda job: job.plan.predicted.peak_bytes <= 24 * 2**10,
@@ -213,6 +223,8 @@ def test_every_plan_setting_has_a_case() -> None:
         "overlap = no",
         "fusion = yes",
         "fusion = no",
+        "pack = yes",
+        "pack = no",
     }
     assert {word for word in words if word not in cases} == set()
     assert {kind for kind in STRATEGIES if not any(case.startswith(f"strategy = {kind}") for case in cases)} == set()

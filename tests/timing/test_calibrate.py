@@ -168,7 +168,7 @@ def test_passes_go_over_all_parts_and_bring_them_to_one_speed(monkeypatch: pytes
         Part(case.op, [case], lambda found: taken.update({found[0].case.op: found[0].seconds}))
         for case in (points.call(), points.copies()[0])
     ]
-    passes(parts, 3, 0.0, lambda: between.append(len(made)), lambda _: nullcontext(), None, told.append)
+    passes(parts, 3, 60.0, lambda: between.append(len(made)), lambda _: nullcontext(), None, told.append)
     assert made == ["relu", "slice"] * 3
     assert between == [2, 4, 6]
     assert told == [Usual(1e-3, 1e-3, 1e-6, 0.5)]

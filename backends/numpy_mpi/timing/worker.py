@@ -35,6 +35,9 @@ WATCHED = 200
 LONG = 4e-3
 """Seconds that a call takes once when there is no need to know them better."""
 
+DRAWN = 2**20
+"""Values that are drawn for an array; larger ones repeat them, as drawing takes longer than many a kernel."""
+
 LITTLE, MIDDLING, BRIEF = 2**19, 2**23, 2e-3
 """Bytes of all arrays of a call that networks of such calls find in a core's own cache, or in one that cores share;
 the seconds that calls on so much take which are made once more."""
@@ -128,16 +131,21 @@ def _bytes(spec: Any) -> int:
 def _array(rng: np.random.Generator, dtype: str, shape: tuple[int, ...], kind: str, below: int) -> Any:
     """An array whose pages are there, where a cache line begins."""
     type_, size = np.dtype(TYPES[dtype]), _bytes((dtype, shape))
-    raw = np.ones(size + ALIGNED, np.uint8)
+    raw = np.empty(size + ALIGNED, np.uint8)
     start = -raw.ctypes.data % ALIGNED
-    array = raw[start : start + size].view(type_).reshape(shape)
+    array = raw[start : start + size].view(type_)
+    count = min(array.size, DRAWN)
+    drawn: Any = 0
     if kind == "normal":
-        array[...] = rng.standard_normal(shape, np.float32)
+        drawn = rng.standard_normal(count, np.float32)
     elif kind == "above zero":
-        array[...] = rng.random(shape, np.float32) + np.float32(0.5)
-    else:
-        array[...] = rng.integers(0, below, shape) if kind == "integers" and below > 1 else 0
-    return array
+        drawn = rng.random(count, np.float32) + np.float32(0.5)
+    elif kind == "integers" and below > 1:
+        drawn = rng.integers(0, below, count)
+    for begin in range(0, array.size, DRAWN):
+        part = array[begin : begin + DRAWN]
+        part[...] = drawn if np.isscalar(drawn) else drawn[: part.size]
+    return array.reshape(shape)
 
 
 if __name__ == "__main__":
