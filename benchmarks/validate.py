@@ -4,8 +4,8 @@
 
 This machine is calibrated first (`dlc calibrate`) unless a profile is given. Then each network is planned by it for one
 rank of one thread with kernels in C, in f32 and without what its file asks of plans for other machines, and its program
-run by `dlc validate`, by the processor's time, which other programs disturb less. Behind each network stand times of
-the profile's own points over those in it: where they are not 1, the machine has changed its speed since. `--plans N`
+run by `dlc validate`, by the processor's time, which other programs disturb less. Behind each network stand readings of
+the machine's speed over the profile's usual ones: where they are not 1, the machine has changed its speed. `--plans N`
 runs the best N - 1 other plans as well: is the planner's own the best, or within 5 % of it? `--ops` shows each kind of
 call. `--record` writes benchmarks/records/validate.json after each network, so that an interrupt leaves those that
 there are, and the new profile beside it; with `--profile` rows of other networks stay: it can be made in pieces.
@@ -32,7 +32,7 @@ from dlc.inspect.trials import Trial, document, head, line, summary
 RECORDS = Path(__file__).parent / "records"
 RECORD, UNIT = (
     "validate",
-    "seconds of a step, bytes that a process grows by; shares; times of a profile's points over those in it",
+    "seconds of a step, bytes that a process grows by; shares; readings of the machine's speed over the usual ones",
 )
 
 Speeds = dict[str, dict[str, Speed | None]]

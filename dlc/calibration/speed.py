@@ -1,48 +1,35 @@
-"""Whether this machine is as fast as when it was calibrated: a few points of its profile, timed again.
+"""Whether this machine is as fast as when it was calibrated: the readings of that time, made again.
 
 A virtual machine changes its speed with what its neighbours do, and a laptop with its temperature. A prediction that is
-off by as much as these points are, is no fault of the formulas. Predictions are not changed by it.
+off by as much as these readings are, is no fault of the formulas. Predictions are not changed by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from backends.numpy_mpi.timing import Case, time_kernels
+from backends.numpy_mpi.timing import turns_of
 from dlc.calibration import points
+from dlc.calibration.turns import usual_of
 from dlc.cost.profile import Profile
 from dlc.inspect.speeds import Speed
 
-ROUNDS, SECONDS = 9, 0.4
+READINGS = 15
 """What a check takes, a second with starting a process."""
 
 
 def speed_now(profile: Profile) -> Speed:
-    """Time the largest matrix product, the longest copy and the smallest call that a profile has, in a second.
+    """A product, a copy and a call against their usual times, in a second; nothing of a profile that has none.
+
+    Between two readings long arrays are copied, so that the caches are as other work leaves them.
 
     RuntimeError or OSError where the process that times them fails.
     """
-    asked = dict(_asked(profile))
-    if not asked:
+    usual = profile.usual
+    if usual is None:
         return Speed()
-    others = points.copies()[:-1] if "copies" in asked else []  # they took turns, so that no cache holds their arrays
-    cases = [*(case for case, _ in asked.values()), *others]
-    timed = list(time_kernels(cases, rounds=ROUNDS, seconds=SECONDS))
-    return Speed(
-        **{name: timing.seconds / then for (name, (_, then)), timing in zip(asked.items(), timed, strict=False)}
-    )
-
-
-def _asked(profile: Profile) -> Iterator[tuple[str, tuple[Case, float]]]:
-    """Name -> a case and the seconds that it took, what the profile has of them."""
-    product, copied = points.products("f32")[-1], points.copies()[-1]
-    dy, weight = product.shapes.inputs
-    (m, k), n = dy.shape, weight.shape[1]
-    rate = profile.gemm_rate("f32", m, n, k)
-    if rate is not None:
-        yield "products", (product, 2.0 * m * n * k / rate)
-    bandwidth = profile.bandwidth_of(4.0 * points.RUNS[-1])
-    if bandwidth is not None:
-        yield "copies", (copied, 2.0 * copied.shapes.outputs[0].bytes / bandwidth)
-    if profile.call is not None:
-        yield "calls", (points.call(), profile.call)
+    (turns,) = turns_of(points.copies())
+    with turns:
+        for _ in range(READINGS):
+            turns.turn()
+    now = usual_of([reading for each in turns.rounds for reading in each.readings])
+    assert now is not None, "each round begins with a reading"
+    return Speed(now.products / usual.products, now.copies / usual.copies, now.calls / usual.calls)

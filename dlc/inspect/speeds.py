@@ -11,7 +11,7 @@ NOTABLE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds of one thread now over those in the profile: above 1 the machine is slower. None of what it lacks."""
+    """Seconds of one thread now over a profile's usual ones: above 1 the machine is slower. None of what it lacks."""
 
     products: float | None = None
     copies: float | None = None
@@ -31,7 +31,7 @@ def speed_lines(before: Speed | None, after: Speed | None) -> Iterator[str]:
         return
     ratios = {name: [dict(each)[name] for each in found if name in dict(each)] for name, _ in found[0]}
     each = ", ".join(f"{name} {' and '.join(f'{ratio:.2f}' for ratio in all_)}" for name, all_ in ratios.items())
-    yield f"times of the profile's own points, before and behind, over those in it: {each}"
+    yield f"readings of the machine's speed, before and behind, in its usual times: {each}"
     if any(abs(ratio - 1.0) > NOTABLE for all_ in ratios.values() for ratio in all_):
         yield "the machine is not as fast as when it was calibrated: errors of that size say nothing of the formulas"
 
