@@ -111,6 +111,7 @@ def test_a_process_that_ends_says_why() -> None:
     (each,) = turns_of([relu("numpy")])
     with each:
         each._process.kill()
+        each._process.wait()  # what is written to it now stays in the pipe's buffer
         with pytest.raises(RuntimeError, match="timing kernels failed"):
             each.turn()
 

@@ -110,7 +110,8 @@ class Turns:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        with suppress(BrokenPipeError):  # of a process that has ended: who asked it was told why
+            self._open.close()
 
     def turn(self) -> None:
         """A round over all cases."""
