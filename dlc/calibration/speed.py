@@ -16,8 +16,8 @@ READINGS = 15
 """What a check takes, a second with starting a process."""
 
 
-def speed_now(profile: Profile) -> Speed:
-    """A product, a copy and a call against their usual times, in a second; nothing of a profile that has none.
+def speed_now(profile: Profile) -> Speed | None:
+    """A product, a copy and a call against their usual times, in a second; None of a profile that has none.
 
     Between two readings long arrays are copied, so that the caches are as other work leaves them.
 
@@ -25,7 +25,7 @@ def speed_now(profile: Profile) -> Speed:
     """
     usual = profile.usual
     if usual is None:
-        return Speed()
+        return None
     (turns,) = turns_of(points.copies())
     with turns:
         for _ in range(READINGS):

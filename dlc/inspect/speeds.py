@@ -8,35 +8,31 @@ from dataclasses import asdict, dataclass
 NOTABLE = 0.1
 """A machine whose speed differs by so much explains errors of that size."""
 
+NAMES = {"products": "matrix products", "copies": "copies", "calls": "calls"}
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds of one thread now over a profile's usual ones: above 1 the machine is slower. None of what it lacks."""
+    """Seconds of one thread now over a profile's usual ones: above 1 the machine is slower."""
 
-    products: float | None = None
-    copies: float | None = None
-    calls: float | None = None
-
-    @property
-    def known(self) -> tuple[tuple[str, float], ...]:
-        """What there is, with its name."""
-        each = (("matrix products", self.products), ("copies", self.copies), ("calls", self.calls))
-        return tuple((name, found) for name, found in each if found is not None)
+    products: float
+    copies: float
+    calls: float
 
 
 def speed_lines(before: Speed | None, after: Speed | None) -> Iterator[str]:
-    """What was timed before and behind the programs; nothing where there is no profile."""
-    found = [each.known for each in (before, after) if each is not None]
-    if not any(found):
+    """How long readings took before and behind the programs; nothing where a profile has none."""
+    found = [asdict(each) for each in (before, after) if each is not None]
+    if not found:
         return
-    ratios = {name: [dict(each)[name] for each in found if name in dict(each)] for name, _ in found[0]}
+    ratios = {name: [each[key] for each in found] for key, name in NAMES.items()}
     each = ", ".join(f"{name} {' and '.join(f'{ratio:.2f}' for ratio in all_)}" for name, all_ in ratios.items())
-    yield f"readings of the machine's speed, before and behind, in its usual times: {each}"
+    yield f"what this machine takes before and behind, over its usual time in the profile: {each}"
     if any(abs(ratio - 1.0) > NOTABLE for all_ in ratios.values() for ratio in all_):
-        yield "the machine is not as fast as when it was calibrated: errors of that size say nothing of the formulas"
+        yield "its speed is not that of when it was calibrated: errors of that size may be the machine's"
 
 
 def speed_document(before: Speed | None, after: Speed | None) -> dict[str, object]:
-    """The same as JSON: seconds now over those in the profile."""
+    """The same as JSON."""
     told = (("before", before), ("behind", after))
     return {"speed": {name: None if each is None else asdict(each) for name, each in told}}

@@ -38,8 +38,7 @@ Gain = Callable[[tuple[str, str, str], int, int, int], float]
 def packed_program(program: Program, threads: int, pack: Pack, gain: Gain, most: float = inf) -> Program:
     """The program with all weights packed once that more than one call of a step reads, where that gains; of at most so
     many bytes on a rank those that gain most for theirs. The program itself where there is nothing to pack."""
-    made = (_Packing(role, program.dtype, threads, pack, gain, most).packed() for role in program.roles)
-    roles = tuple(made)
+    roles = tuple(_Packing(role, program.dtype, threads, pack, gain, most).packed() for role in program.roles)
     return program if roles == program.roles else replace(program, roles=roles)
 
 
@@ -79,7 +78,7 @@ class _Packing:
 
     def packed(self) -> Role:
         """The role with what is packed."""
-        runs = self._runs(STEP)
+        runs = self.runs()
         reads = Counter[str]()
         for segment in self.role.segments:
             for made in segment.instructions if runs[segment.name] else ():
@@ -135,8 +134,9 @@ class _Packing:
             else:
                 left -= size
 
-    def _runs(self, entry: str) -> Counter[str]:
-        return Counter(row.segment for each in self.role.entries if each.name == entry for row in each.schedule)
+    def runs(self) -> Counter[str]:
+        """How often a step runs each segment."""
+        return Counter(row.segment for each in self.role.entries if each.name == STEP for row in each.schedule)
 
     def _reads(self, segment: str) -> bool:
         """Whether a segment has calls that may read what is packed."""
@@ -210,9 +210,8 @@ def apart(program: Program, threads: int, pack: Pack, gain: Gain) -> Iterator[tu
     """The calls of a step that pack weights which are the same in the next one: the role, the call, how often a step
     makes it, and why they are not packed once; "" where nothing but the plan or the memory is against it."""
     for role in program.roles:
-        found, runs = _Packing(role, program.dtype, threads, pack, gain, inf), Counter[str]()
-        for entry in role.entries:
-            runs.update(row.segment for row in entry.schedule if entry.name == STEP)
+        found = _Packing(role, program.dtype, threads, pack, gain, inf)
+        runs = found.runs()
         for segment in role.segments:
             for made in segment.instructions if runs[segment.name] > 1 else ():
                 call = main_of(made) if isinstance(made, Compute) and made.kernel[1] != UPDATES else None

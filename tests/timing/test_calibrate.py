@@ -25,7 +25,6 @@ from dlc.cost.communication import processing
 from dlc.cost.compute import seconds
 from dlc.cost.profile import Messages, Own, Profile, Sample, Usual, interval
 from dlc.cost.profile_json import profile_document, read_profile
-from dlc.inspect.speeds import Speed
 from dlc.ir.mesh import Mesh
 from dlc.launch import find_mpiexec
 from dlc.ops import operator
@@ -204,13 +203,11 @@ def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.Capt
 def test_the_speed_is_read_again() -> None:
     """No machine multiplies matrices of 200x200 in a nanosecond, nor takes a thousand seconds for eight megabytes."""
     found = speed_now(Profile("here", usual=Usual(1e-9, 1e3, 1e-9)))
-    assert found.products is not None
-    assert found.copies is not None
-    assert found.calls is not None
+    assert found is not None
     assert found.products > 100
     assert found.copies < 0.01
     assert found.calls > 10
-    assert speed_now(Profile("here")) == Speed()
+    assert speed_now(Profile("here")) is None
 
 
 @pytest.mark.parametrize("where", ["a file/profile.json", "a folder"])
