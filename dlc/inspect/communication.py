@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
@@ -57,8 +56,7 @@ def _of_role(
 
 def _messages(role: Role) -> Iterator[tuple[Collective | Send, int]]:
     """Collectives and sends of a step, and how often its schedule has them."""
-    entry = next((entry for entry in role.entries if entry.name == STEP), None)
-    for name, often in Counter(row.segment for row in entry.schedule).items() if entry else ():
+    for name, often in role.runs(STEP).items():
         for instruction in role.segment(name).instructions:
             if isinstance(instruction, Collective | Send):
                 yield instruction, often

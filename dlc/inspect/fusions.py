@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -51,7 +50,7 @@ Found = tuple[tuple[Compute, ...], int, float, str]
 
 def _fused(program: Program, price: Callable[[Instruction, Role, int], float]) -> Iterator[Found]:
     for role in program.roles:
-        for name, often in _runs(role).items():
+        for name, often in role.runs(STEP).items():
             for made in role.segment(name).instructions:
                 if isinstance(made, Compute) and made.members:
                     apart = sum(price(each, role, role.largest_shard) for each in made.members)
@@ -60,14 +59,9 @@ def _fused(program: Program, price: Callable[[Instruction, Role, int], float]) -
 
 def _missed(program: Program, in_c: bool) -> Iterator[Found]:
     for role, segment, members, reason in missed(program, in_c):
-        often = _runs(role)[segment.name]
+        often = role.runs(STEP)[segment.name]
         if often:
             yield members, often, 0.0, reason
-
-
-def _runs(role: Role) -> Counter[str]:
-    """How often a step runs each segment."""
-    return Counter(row.segment for entry in role.entries if entry.name == STEP for row in entry.schedule)
 
 
 def around(found: Iterable[Chain], address: str) -> tuple[Chain, ...]:

@@ -53,7 +53,7 @@ def packs(program: Program, price: Prices, threads: int, context: Context) -> tu
 
 def _packed(role: Role, price: Prices) -> Iterator[Pack]:
     """What is read packed: a step saves as many times as it is read, and packs it once."""
-    runs = Counter(row.segment for entry in role.entries if entry.name == STEP for row in entry.schedule)
+    runs = role.runs(STEP)
     storage, samples = Storage(role, role.largest_shard), role.largest_shard
     calls = [(each, segment.name) for segment in role.segments for each in segment.instructions if runs[segment.name]]
     packing = {name: price(each, role, samples) for each, _ in calls if isinstance(each, Compute)

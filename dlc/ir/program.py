@@ -7,6 +7,7 @@ ranks or microbatches.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -236,6 +237,10 @@ class Role:
     def segment(self, name: str) -> Segment:
         """The segment of that name."""
         return self._segments[name]
+
+    def runs(self, entry: str) -> Counter[str]:
+        """How often an entry point runs each segment; no segment where the role has no such entry."""
+        return Counter(row.segment for each in self.entries if each.name == entry for row in each.schedule)
 
     @property
     def unstored(self) -> frozenset[str]:

@@ -78,7 +78,7 @@ class _Packing:
 
     def packed(self) -> Role:
         """The role with what is packed."""
-        runs = self.runs()
+        runs = self.role.runs(STEP)
         reads = Counter[str]()
         for segment in self.role.segments:
             for made in segment.instructions if runs[segment.name] else ():
@@ -133,10 +133,6 @@ class _Packing:
                 del self.wanted[name], self.sizes[name]
             else:
                 left -= size
-
-    def runs(self) -> Counter[str]:
-        """How often a step runs each segment."""
-        return Counter(row.segment for each in self.role.entries if each.name == STEP for row in each.schedule)
 
     def _reads(self, segment: str) -> bool:
         """Whether a segment has calls that may read what is packed."""
@@ -211,7 +207,7 @@ def apart(program: Program, threads: int, pack: Pack, gain: Gain) -> Iterator[tu
     makes it, and why they are not packed once; "" where nothing but the plan or the memory is against it."""
     for role in program.roles:
         found = _Packing(role, program.dtype, threads, pack, gain, inf)
-        runs = found.runs()
+        runs = role.runs(STEP)
         for segment in role.segments:
             for made in segment.instructions if runs[segment.name] > 1 else ():
                 call = main_of(made) if isinstance(made, Compute) and made.kernel[1] != UPDATES else None

@@ -7,7 +7,6 @@ Each collective counts as what the rank that sends most has to send at least: of
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -261,10 +260,9 @@ def sent_by(program: Program, cluster: Cluster) -> float:
     members = {group.name: group.members for group in program.groups}
     most = 0.0
     for role in program.roles:
-        often = Counter(row.segment for entry in role.entries if entry.name == "train_step" for row in entry.schedule)
         parts = Storage(role, 0).microbatches
         bytes_ = 0.0
-        for name, times in often.items():
+        for name, times in role.runs("train_step").items():
             for made in role.segment(name).instructions:
                 if isinstance(made, Send):
                     bytes_ += times * local(role, role.buffer(made.buffer), role.largest_shard, parts).bytes
