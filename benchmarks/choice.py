@@ -7,8 +7,8 @@ and conversions between these. With these figures the planner's joint search, wh
 there is. It is compared with the plan without any measurement, with that of `--tune`, which measures only what may
 change the choice, and with the greedy one: each op by itself in the layout in which its own passes are fastest. All
 plans are compared by what was measured (kernels and conversions, `model`) and by the steps of their programs, which
-take turns (`step`, the processor's time). Ratios are to the best plan: at most 1.05 is the aim, and no more than the
-greedy one's.
+take turns step by step (`step`, the processor's time). Ratios are to the best plan, by steps the median over rounds of
+a step each: at most 1.05 is the aim, and no more than the greedy one's.
 
 Before that, single convolutions for which another algorithm than direct is the fastest, each with what the planner
 chooses by itself for a network of just that convolution: by the formulas alone, by a `--profile`, which has none of
@@ -31,6 +31,7 @@ from typing import Any
 
 from backends.numpy_mpi.timing import Case, time_kernels
 from benchmarks import recording
+from benchmarks.peers.ways import Way, WayError, dlc_way
 from dlc import driver
 from dlc.cluster.detect import machine
 from dlc.cost.compute import seconds
@@ -38,19 +39,23 @@ from dlc.cost.price import default_price
 from dlc.cost.profile import Sample
 from dlc.cost.timeline import makespan
 from dlc.driver import Compiled, Options
+from dlc.folders import write_folder
 from dlc.ir.program import Compute
 from dlc.ir.request import Rule
 from dlc.ir.tensor import Axis, TensorType, tensor
 from dlc.ops import operator
 from dlc.ops.operator import LAYOUTS, Shapes
 from dlc.tuning import Measured, asks, key_of, tune
-from dlc.validation import RunError, Way, at_hand, measure
+from dlc.validation import at_hand
 from dlc.validation import chosen as planned_for
 from passes.options import candidates, local_shapes, operations, rules_of
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 
 RECORD = Path(__file__).parent / "records" / "choice.json"
+
+WARM, LEAST = 3, 5
+"""Steps of each program that do not count, and the least rounds that do."""
 
 NETWORKS: Mapping[str, dict[str, str]] = {
     "lenet5": {"batch": "16"},
@@ -137,8 +142,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="NAMES", help=f"some of {', '.join(NETWORKS)}")
     parser.add_argument("--kernels", default="numpy,c", help="families (default: numpy,c)")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each program (default: 3)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of a turn (default: 1)")
+    parser.add_argument("--repeats", type=int, default=3, help="so many times programs begin anew (default: 3)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="each program's steps in one of these (default: 3)")
     parser.add_argument("--budget", type=float, default=300.0, help="seconds to time a network's kernels")
     parser.add_argument("--profile", default="", help="one that `dlc calibrate` wrote on this machine")
     parser.add_argument("--cases-only", action="store_true", help="single convolutions, no networks")
@@ -173,7 +178,7 @@ class Planner:
             os.environ["DLC_CACHE"] = cache
             try:
                 device = self(()).context.cluster.device_of(0)
-                found = tune(self, device, options.budget, _say, exhaustive=exhaustive)
+                found = tune(self, device, options.budget, _timed, exhaustive=exhaustive)
             finally:
                 _restore(before)
         if found.left_out:
@@ -202,7 +207,7 @@ def _network(name: str, kernels: str, options: argparse.Namespace) -> Row:
         "greedy": planner(every, tuple(_greedy(best))),
     }
     model = {way: _by_kernels(made, best) for way, made in plans.items()}
-    step = _by_turns(plans, options)
+    step, step_ratio = _by_turns(plans, options)
     return Row(
         name,
         kernels,
@@ -211,7 +216,7 @@ def _network(name: str, kernels: str, options: argparse.Namespace) -> Row:
         model,
         step,
         {way: round(seconds / model["best"], 4) for way, seconds in model.items()},
-        {way: round(seconds / step["best"], 4) for way, seconds in step.items()},
+        step_ratio,
     )
 
 
@@ -245,20 +250,52 @@ def _by_kernels(made: Compiled, best: Compiled) -> float:
     return makespan(made.program, "train_step", default_price(made.program, context.cluster, context.profile))
 
 
-def _by_turns(plans: Mapping[str, Compiled], options: argparse.Namespace) -> dict[str, float]:
-    """The median step of each plan's program; equal programs are run once."""
-    folders = {way: driver.emit_files(made)["train.py"] for way, made in plans.items()}
-    first = {text: way for way, text in reversed(folders.items())}
+def _by_turns(plans: Mapping[str, Compiled], options: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
+    """The median step of each plan's program, and its median ratio to the best plan's step of the same round.
+
+    The programs are processes that are kept alive and make a step each in turn, so that what disturbs the machine
+    disturbs all of them; `--repeats` times they begin anew, since where a process's arrays lie makes a difference too.
+    Equal programs are run once.
+    """
+    told = {way: driver.emit_files(made) for way, made in plans.items()}
+    first = {str(files): way for way, files in reversed(told.items())}
     times: dict[str, list[float]] = {way: [] for way in first.values()}
-    for turn in range(options.repeats):
-        for way, taken in times.items():
-            _say(turn, options.repeats)
+    for repeat in range(options.repeats):
+        with tempfile.TemporaryDirectory(prefix="dlc-choice-") as folder:
+            ways = {}
+            for way in times:
+                write_folder(told[way], str(Path(folder, way, "program")))
+                ways[way] = dlc_way(way, Path(folder, way, "program"), plans[way], 1)
             try:
-                taken.append(measure(Way(way, plans[way]), options.seconds, "processor").seconds)
-            except RunError as error:
-                sys.exit(f"{way}: {error}")
+                for at, spent in enumerate(_rounds(ways, times)):
+                    _say(f"repeat {repeat + 1} of {options.repeats}, round {at + 1}")
+                    if at >= LEAST and spent > options.seconds * len(ways):
+                        break
+            except WayError as error:
+                sys.exit(str(error))
+            finally:
+                for each in ways.values():
+                    each.close()
     _hush()
-    return {way: median(times[first[text]]) for way, text in folders.items()}
+    best = times[first[str(told["best"])]]
+    of = {way: times[first[str(files)]] for way, files in told.items()}
+    ratios = {way: median(took / least for took, least in zip(turns, best, strict=True)) for way, turns in of.items()}
+    return {way: median(turns) for way, turns in of.items()}, {way: round(ratio, 4) for way, ratio in ratios.items()}
+
+
+def _rounds(ways: Mapping[str, Way], times: Mapping[str, list[float]]) -> Iterator[float]:
+    """Rounds of a step of each program, the processor's time; the seconds that all have taken. The order turns."""
+    for way in ways.values():
+        for _ in range(WARM):
+            way.step()
+    order, spent = list(ways), 0.0
+    while True:
+        took = {name: ways[name].step().cpu for name in order}
+        for name, cpu in took.items():
+            times[name].append(cpu)
+        order.append(order.pop(0))
+        spent += sum(took.values())
+        yield spent
 
 
 CASES = (
@@ -367,9 +404,14 @@ def _line(row: Row) -> str:
     return f"{row.network:12} {row.kernels:8} {row.timed:6}   {ways}; {best}; --tune times {row.timed_by_tune}"
 
 
-def _say(done: int, of: int) -> None:
+def _timed(done: int, of: int) -> None:
+    """How many kernels have been timed."""
+    _say(f"{done} of {of}")
+
+
+def _say(text: str) -> None:
     if sys.stderr.isatty():
-        print(f"\r\033[K{done} of {of}", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _hush() -> None:

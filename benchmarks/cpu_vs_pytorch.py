@@ -12,7 +12,9 @@ these and two more are not counted. Medians; `cpu` is the processor's time in al
 machine disturbs less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. A peer that fails,
 or whose first step takes longer than `--patience`, is left out of its network's row, which says why; networks that
 `--minutes` leave no time for are named at the end. `--profile NETWORK` tells which kernels dlc's time goes to, in place
-of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch.json.
+of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch_ISA.json (`avx2`, `avx512`, ...) after each
+network, so that an interrupt leaves those that there are; rows of other networks and numbers of threads stay, so that
+it can be made in pieces. Each row says by what dlc planned, and which ways are not in it, and why.
 
 dlc plans by formulas and the rates of peers/networks.py; by figures of this machine with `--plan-by`, a profile of
 `dlc calibrate`, or `--tune`, which measures the kernels that a plan may choose, as the option of `dlc compile` does.
@@ -21,6 +23,7 @@ dlc plans by formulas and the rates of peers/networks.py; by figures of this mac
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.util
 import json
 import shutil
@@ -28,11 +31,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from math import exp, log
+from dataclasses import asdict, dataclass, replace
+from math import exp, log, nan
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from backends.numpy_mpi.c.target import target_at_hand
 from backends.numpy_mpi.timing.steps import of_steps
 from benchmarks import recording
 from benchmarks.peers.networks import NETWORKS, Network, compiled, write_program
@@ -65,10 +70,15 @@ OWN = {"c": "dlc", "numpy": "dlc, numpy"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One network with so many threads, milliseconds; ratios to the best peer by the clock and by processor time."""
+    """One network with so many threads, milliseconds; ratios to the best peer by the clock and by processor time.
+
+    `date` is when it was measured, `planned` by what dlc planned: formulas, a profile, kernels that were measured.
+    """
 
     network: str
     threads: int
+    date: str
+    planned: str
     dlc_ms: float
     peer: str
     peer_ms: float
@@ -110,34 +120,45 @@ def main() -> None:
     for name, reason in left_out.items():
         print(f"without {name}: {reason}")
     print(HEAD)
-    rows, late = [], time.monotonic() + 60 * options.minutes
+    rows, late = list[dict[str, Any]](), time.monotonic() + 60 * options.minutes
     for threads in map(int, options.threads.split(",")):
         for name in names:
             if time.monotonic() > late:
-                left_out[f"{name}, {threads}"] = f"the {options.minutes:g} minutes are over"
                 print(f"{name:12} {threads:>7}  left out: the {options.minutes:g} minutes are over")
                 continue
             try:
-                rows.append(_compare(name, NETWORKS[name], threads, peers, options))
-                print(_line(rows[-1]), flush=True)
+                row = _compare(name, NETWORKS[name], threads, peers, options)
             except WayError as error:
                 _say("")
                 print(f"{name:12} {threads:>7}  {error}", flush=True)
-    _end(rows, left_out, options)
-
-
-def _end(rows: Sequence[Row], left_out: dict[str, str], options: argparse.Namespace) -> None:
-    """The means, and what was asked for besides."""
-    means = {threads: _geomean(r.ratio for r in rows if r.threads == threads) for threads in {r.threads for r in rows}}
-    for threads, mean in sorted(means.items()):
+                continue
+            print(_line(row), flush=True)
+            rows.append(asdict(replace(row, left_out={**left_out, **row.left_out})))
+            if options.record:
+                _record(rows[-1])
+    for threads, mean in _means(rows).items():
         print(f"geometric mean, {threads} thread{'s' * (threads > 1)}: {mean:.3f}")
-    if options.record and rows:
-        planned = {"calibrated": bool(options.plan_by), "tune_s": options.tune}
-        figures = {"repeats": options.repeats, **planned, "left_out": left_out, "geomean_by_threads": means}
-        table = [asdict(row) for row in rows]
-        recording.write("cpu_vs_pytorch", "milliseconds of a training step, medians", **figures, rows=table)
     if options.json:
-        print(json.dumps({"geomean_ratio": _geomean(r.ratio for r in rows), "rows": [asdict(row) for row in rows]}))
+        print(json.dumps({"geomean_ratio": _geomean(row["ratio"] for row in rows), "rows": rows}))
+
+
+def _record(row: dict[str, Any]) -> None:
+    """The record with this row in place of an older one."""
+    name = f"cpu_vs_pytorch_{target_at_hand().name}"
+    try:
+        before = json.loads((recording.FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    except OSError:
+        before = []
+    rows = [each for each in before if (each["network"], each["threads"]) != (row["network"], row["threads"])] + [row]
+    rows.sort(key=lambda each: (each["threads"], list(NETWORKS).index(each["network"])))
+    means = {str(threads): mean for threads, mean in _means(rows).items()}
+    recording.write(name, "milliseconds of a training step, medians", geomean_by_threads=means, rows=rows)
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """The geometric mean of the ratios with each number of threads."""
+    threads = sorted({row["threads"] for row in rows})
+    return {each: _geomean(row["ratio"] for row in rows if row["threads"] == each) for each in threads}
 
 
 def _arguments() -> argparse.Namespace:
@@ -157,7 +178,7 @@ def _arguments() -> argparse.Namespace:
     add("--plan-by", default=None, metavar="PROFILE", help="plan by what `dlc calibrate` measured of this machine")
     add("--tune", type=float, default=0.0, metavar="SECONDS", help="measure kernels that a plan may choose for so long")
     add("--json", action="store_true", help="end with one line of JSON")
-    add("--record", action="store_true", help="write benchmarks/records/cpu_vs_pytorch.json")
+    add("--record", action="store_true", help="write benchmarks/records/cpu_vs_pytorch_ISA.json")
     return parser.parse_args()
 
 
@@ -213,7 +234,10 @@ def _compare(name: str, network: Network, threads: int, peers: Sequence[str], op
             for way in ways:
                 way.close()
             _say("")
-    return _row(name, threads, measured, failed)
+    planned = (
+        f"kernels measured for {options.tune:g} s" if options.tune else "profile" if options.plan_by else "formulas"
+    )
+    return _row(name, threads, planned, measured, failed)
 
 
 def _by_turns(
@@ -262,7 +286,7 @@ def _some(way: Way, count: int, turns: dict[str, list[Turn]], failed: dict[str, 
         failed[way.name] = str(error)
 
 
-def _row(name: str, threads: int, measured: dict[str, Measured], failed: dict[str, str]) -> Row:
+def _row(name: str, threads: int, planned: str, measured: dict[str, Measured], failed: dict[str, str]) -> Row:
     own = measured[OWN["c"]]
     peers = {way: found for way, found in measured.items() if way in TORCH.values()}
     if not peers:
@@ -277,6 +301,8 @@ def _row(name: str, threads: int, measured: dict[str, Measured], failed: dict[st
     return Row(
         name,
         threads,
+        datetime.date.today().isoformat(),
+        planned,
         round(own.wall * 1e3, 4),
         best,
         round(peers[best].wall * 1e3, 4),
@@ -310,9 +336,9 @@ def _say(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _geomean(ratios: Iterator[float] | Sequence[float]) -> float | None:
+def _geomean(ratios: Iterator[float]) -> float:
     known = list(ratios)
-    return round(exp(sum(map(log, known)) / len(known)), 4) if known else None
+    return round(exp(sum(map(log, known)) / len(known)), 4) if known else nan
 
 
 if __name__ == "__main__":
