@@ -5,6 +5,9 @@ of an op on what a rank has of it, every legal algorithm in every layout. Identi
 figures the plan is made again, which may ask for others, until it asks for no more. Kernels are timed where they can
 change the choice: those that by their intervals may be the fastest way to compute something, the longest passes first.
 
+Calls of several threads of which others hold the cores are tried again later, and then left out: what they took says
+nothing of the kernel.
+
 Figures are kept in the cache's folder, in a file for this machine, family of kernels and number of threads. With all of
 them there nothing is timed, and the plan is always the same.
 """
@@ -15,6 +18,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -51,6 +55,9 @@ SHARE = 0.95
 ROUNDS = 4
 """How often the plan is made again; it seldom asks for others more than once."""
 
+TRIES = 2
+"""How often kernels are timed whose cores others hold."""
+
 AT_ONCE, SECONDS = 24, 1.0
 """So many kernels take turns in a process, which lasts about so long."""
 
@@ -71,11 +78,12 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """What tuning came to: kernels with their seconds; how many kinds of calls were timed now, and how many were left
-    out because the time was over."""
+    out because the time was over, and because others held the cores."""
 
     kernels: Measured
     timed: int
     left_out: int
+    held: int = 0
 
 
 def tune(
@@ -94,25 +102,30 @@ def tune(
     times kernels fails.
     """
     kept = Kept(device)
-    known, spent, timed = kept.read(), 0.0, 0
+    known, spent, timed, tried = kept.read(), 0.0, 0, Counter[KernelKey]()
     made, left = plan(tuple(known.values())), list[Case]()
     for _ in range(ROUNDS):
         wanted = {key_of(case): case for ask in asks(made, exhaustive=exhaustive) for case in ask.cases}
-        left = [case for key, case in wanted.items() if key not in known]
+        left = [case for key, case in wanted.items() if key not in known and tried[key] < TRIES]
         if not left:
             break
         while left and spent < budget:
             report(timed, timed + len(left))
             begin = time.perf_counter()
             group, left = left[:AT_ONCE], left[AT_ONCE:]
-            for timing in time_kernels(group, device.cores, seconds=SECONDS):
-                known |= {sample.key: sample for sample in _samples(timing, device.cores)}
-            timed, spent = timed + len(group), spent + time.perf_counter() - begin
+            found = list(time_kernels(group, device.cores, seconds=SECONDS))
+            for timing in found:
+                tried[key_of(timing.case)] += timing.held
+                if not timing.held:
+                    known |= {sample.key: sample for sample in _samples(timing, device.cores)}
+            left += [each.case for each in found if each.held and tried[key_of(each.case)] < TRIES]
+            timed, spent = timed + sum(not each.held for each in found), spent + time.perf_counter() - begin
             kept.write(known)
         if left:
             break
         made = plan(tuple(known.values()))
-    return Tuned(tuple(known.values()), timed, len(left))
+    held = sum(times == TRIES for times in tried.values())
+    return Tuned(tuple(known.values()), timed, len(left), held)
 
 
 # --- what a plan asks for ------------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def _steps(cores: int, effort: Effort, found: Findings) -> Iterator[tuple[str, s
 
 def _products(dtype: str, threads: int, effort: Effort, found: Findings) -> None:
     timed = list(time_kernels(points.products(dtype), threads, rounds=effort.rounds, seconds=effort.seconds))
-    if _held(timed, found.products.get((dtype, 1), ())):
+    if any(each.held for each in timed) or _held(timed, found.products.get((dtype, 1), ())):
         found.left_out += len(timed)
         return
     found.products[dtype, threads] = timed
@@ -222,7 +222,7 @@ def _steady(found: Findings, threads: int, timed: Sequence[Timing]) -> None:
     for timing in timed:
         steady = timing.spread <= UNSTEADY or timing.seconds < 2e-5
         if threads > 1:
-            steady = timing.best <= SLOWER * known.get(_name(timing.case), timing.best)
+            steady = not timing.held and timing.best <= SLOWER * known.get(_name(timing.case), timing.best)
         if steady:
             found.kernels.append((threads, timing))
         else:

@@ -41,7 +41,7 @@ def shown(title: str, rows: Sequence[Row], profile: Profile, found: Findings | G
             f"kernels of other shapes are predicted within {profile.spread:.0%} in the mean (leaving one out)",
         ]
     if found.left_out:
-        lines += ["", f"{found.left_out} figures were left out, their rounds lay too far apart"]
+        lines += ["", f"{found.left_out} figures were left out: rounds lay too far apart, or others held the cores"]
     return "\n".join([*lines, *found.notes])
 
 

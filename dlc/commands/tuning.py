@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlc import driver
+from dlc.cluster.detect import usable_cores
 from dlc.commands.answer import UsageError
 from dlc.commands.progress import Line
 
@@ -43,4 +44,8 @@ def measured(plan: Callable[[Measured], Compiled], device: Device, budget: float
     if found.left_out:
         more = "`--tune-budget` allows more, and what there is is kept"
         print(f"measured {found.timed} kernels, {found.left_out} are left out: {more}", file=sys.stderr)
+    if found.held:
+        why = f"their {device.cores} threads had to wait for cores, of which this machine has {usable_cores()}"
+        way = "measure again when nothing else runs, or plan for fewer threads"
+        print(f"{found.held} kernels are left out, {why}: {way}", file=sys.stderr)
     return found.kernels

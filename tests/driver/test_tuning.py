@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from backends.numpy_mpi.timing import Case, Timing
 from dlc import driver, tuning
 from dlc.cluster.topology import Device
+from dlc.commands.tuning import measured
+from dlc.cost.profile import KernelKey
 from dlc.driver import Compiled, Options
 from dlc.tuning import Ask, Kept, Measured, asks, fingerprint, key_of, tune
 
@@ -123,6 +126,32 @@ def test_elementwise_kernels_are_timed_in_one_layout(timed: list[Case]) -> None:
     keys = [key for key in found if key[:2] == ("tanh", "forward") and key[4] == tuple(map(str, tanh))]
     assert {key[3] for key in keys} == {"NCHW", "NHWC", "CHWN"}
     assert len({found[key] for key in keys}) == 1
+
+
+def test_what_others_disturbed_is_tried_again_and_then_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Convolutions have no cores the first time, direct ones never: these stay as they are predicted."""
+    tried = Counter[KernelKey]()
+
+    def time(cases: list[Case], threads: int, seconds: float) -> Iterator[Timing]:
+        for case in cases:
+            tried[key_of(case)] += 1
+            held = case.algorithm == "direct" or (case.op == "conv" and tried[key_of(case)] == 1)
+            yield Timing(case, 1e-9 if held else 1e-6, 0.0, 1, 1e-6, held=held)
+
+    monkeypatch.setattr(tuning, "time_kernels", time)
+    device, plan = replace(DEVICE, cores=2), Planner()
+    found = measured(plan, device, 60.0)
+    assert {sample.seconds for sample in found} == {1e-6}
+    assert {sample.algorithm for sample in found if sample.op == "conv"} >= {"im2col"}
+    assert "direct" not in {sample.algorithm for sample in (*found, *Kept(device).read().values())}
+    assert {times for key, times in tried.items() if key[0] == "conv"} == {2}
+    direct = [key for key in tried if key[2] == "direct"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{len(direct)} kernels are left out, their 2 threads had to wait for cores")
+    assert {p.figure.source for op in plan(found).plan.ops for p in op.passes if "direct" in p.algorithm} <= {
+        "analytic", "interpolated"}  # fmt: skip
 
 
 def test_kernels_are_truly_timed() -> None:

@@ -10,7 +10,7 @@ import pytest
 from backends.numpy_mpi.runtime.collectives import ALGORITHMS
 from backends.numpy_mpi.timing import Case, Reading, Timing, Turns
 from backends.numpy_mpi.timing.cases import call_of
-from backends.numpy_mpi.timing.process import Round
+from backends.numpy_mpi.timing.process import Round, Row
 from backends.numpy_mpi.timing.steps import LOAD, Call, Step
 from dlc.calibration import measure, points
 from dlc.calibration.joined import joined
@@ -159,7 +159,7 @@ def test_passes_go_over_all_parts_and_bring_them_to_one_speed(monkeypatch: pytes
     def turn(each: Turns) -> None:
         made.append(each.cases[0].op)
         speed = next(products)
-        each.rounds.append(Round(((7 * speed, 8 * speed, 0),), (Reading(speed, 1e-3, 1e-6),)))
+        each.rounds.append(Round((Row(7 * speed, 8 * speed, 0),), (Reading(speed, 1e-3, 1e-6),)))
 
     monkeypatch.setattr(Turns, "__enter__", lambda each: each)
     monkeypatch.setattr(Turns, "turn", turn)

@@ -1,5 +1,6 @@
 """Kernels are timed by the calls that emitted programs make: the same functions, arrays and keywords."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from backends.numpy_mpi.mesh.settings import Settings, takes
 from backends.numpy_mpi.text import literal
 from backends.numpy_mpi.timing import Case, NoKernelError, Reading, time_kernels, turns_of
 from backends.numpy_mpi.timing.cases import call_of, folder_of
-from backends.numpy_mpi.timing.process import at_usual
+from backends.numpy_mpi.timing.process import Round, Row, at_usual
 from backends.numpy_mpi.timing.reference import COPIED_BYTES
 from dlc import driver
 from dlc.ir.program import Compute
@@ -119,6 +120,31 @@ def test_a_process_that_ends_says_why() -> None:
 def test_two_threads_are_set_for_the_process() -> None:
     (found,) = time_kernels([relu("numpy")], threads=2, rounds=3)
     assert found.seconds > 0
+
+
+def test_rounds_in_which_threads_waited_for_cores_do_not_count() -> None:
+    (turns,) = turns_of([relu("numpy")], threads=2)
+    turns.rounds = [Round((Row(seconds, seconds, -1, waited),), ()) for seconds, waited in
+                    ((9.0, 0.4), (1.0, 0.0), (8.0, 0.2), (2.0, 0.01))]  # fmt: skip
+    (few,) = turns.timings()
+    assert (few.held, few.rounds, turns.settled) == (True, 4, False)
+    turns.rounds.append(Round((Row(1.5, 1.5, -1, 0.0),), ()))
+    (enough,) = turns.timings()
+    assert (enough.held, enough.rounds, enough.seconds, enough.best, turns.settled) == (False, 3, 1.5, 1.0, True)
+
+
+@pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not tell who waits")
+def test_two_threads_of_one_core_wait_and_more_rounds_are_made() -> None:
+    shape = image(4, 32, 64, 64)
+    case = Case("relu", "forward", Shapes((shape,), (shape,), {}), layout="NCHW", kernels="c")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # whatever is started now has it
+    try:
+        (found,) = time_kernels([case], threads=2, rounds=4, seconds=60.0)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert (found.held, found.rounds) == (True, 3 * 4)
 
 
 def test_what_has_no_kernel_is_said_before_anything_is_timed() -> None:

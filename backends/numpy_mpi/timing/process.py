@@ -28,6 +28,13 @@ MOST_BYTES = 2**30
 LEAST = 3
 """Rounds that are made however long they take."""
 
+WAITED = 0.05
+"""The share of a call's time that its threads may wait for a core. It counts if they did not wait longer: on a machine
+that does nothing else 98 of 100 calls wait for nothing, beside one other program 3 of 100."""
+
+PATIENCE = 3
+"""So many times the rounds and seconds are spent where calls that count are few, since others hold the cores."""
+
 AROUND = 3
 """A call is put beside the reading before it and so many on either side, a fifth of a second: one is noise itself."""
 
@@ -40,7 +47,9 @@ class Timing:
     """What a case took: the median of its rounds in seconds, and how far these lie apart.
 
     `spread` is half of the distance between the quartiles over the median; `cold` the median of those calls that find
-    the caches as other kernels leave them. One thread's seconds are the processor's, those of several the clock's.
+    the caches as other kernels leave them. One thread's seconds are the processor's, those of several the clock's, of
+    rounds in which threads did not wait for a core; `held` if there were too few, as others held the cores: then these
+    are the seconds of all rounds.
     """
 
     case: Case
@@ -49,20 +58,22 @@ class Timing:
     rounds: int
     best: float  # of all rounds: what it takes where nothing else runs
     cold: float = 0.0
+    held: bool = False
 
 
 def time_kernels(cases: Sequence[Case], threads: int = 1, *, rounds: int = 9, seconds: float = 1.0) -> Iterator[Timing]:
     """Time cases that take turns, in the order given; those of one family and element type share a process.
 
     At most so many rounds are made, and at least 3; between them a process ends when its `seconds` are over, for
-    arrays of a gigabyte at most. NoKernelError before anything is timed where a case has no kernel; OSError or
-    RuntimeError where a process fails.
+    arrays of a gigabyte at most. Of several threads while others hold the cores: 3 times as many and as long at most.
+    NoKernelError before anything is timed where a case has no kernel; OSError or RuntimeError where a process fails.
     """
     for each in turns_of(cases, threads):
         with each:
-            end = time.perf_counter() + seconds
-            for made in range(rounds):
-                if made >= LEAST and time.perf_counter() > end:
+            begin = time.perf_counter()
+            for made in range(PATIENCE * rounds):
+                more = 1 if each.settled else PATIENCE
+                if made >= LEAST and (made >= more * rounds or time.perf_counter() > begin + more * seconds):
                     break
                 each.turn()
             found = each.timings()
@@ -120,13 +131,25 @@ class Turns:
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         rows, readings = self._answer()
-        self.rounds.append(Round(tuple(map(tuple, rows)), tuple(Reading(*each) for each in readings)))
+        self.rounds.append(Round(tuple(Row(*each) for each in rows), tuple(Reading(*each) for each in readings)))
 
     def timings(self, usual: Reading | None = None) -> list[Timing]:
         """What the rounds say by now, nothing before the first: as they were, or as they are where the machine is as
         fast as usual."""
         columns = zip(*(each.seconds(self.cases, usual) for each in self.rounds), strict=True)
-        return [_timing(case, column) for case, column in zip(self.cases, columns, strict=False)]
+        return [
+            _timing(case, column, self._counting(at))
+            for at, (case, column) in enumerate(zip(self.cases, columns, strict=False))
+        ]
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough rounds count of each case."""
+        return all(len(self._counting(at)) >= LEAST for at in range(len(self.cases)))
+
+    def _counting(self, at: int) -> list[int]:
+        """The rounds in which the threads of a case had their cores."""
+        return [number for number, each in enumerate(self.rounds) if each.rows[at].waited <= WAITED]
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
@@ -139,25 +162,35 @@ class Turns:
         return json.loads(line)
 
 
-class Round(NamedTuple):
-    """A round's (seconds, those of the first call, the reading before it) of each case, and its readings."""
+class Row(NamedTuple):
+    """Of a case in a round: its seconds, those of the first call, the number of the reading before it, and the share of
+    the time that its threads waited for a core."""
 
-    rows: tuple[tuple[float, float, int], ...]
+    seconds: float
+    first: float
+    reading: int
+    waited: float = 0.0
+
+
+class Round(NamedTuple):
+    """A round's row of each case, and its readings."""
+
+    rows: tuple[Row, ...]
     readings: tuple[Reading, ...]
 
     def seconds(self, cases: Sequence[Case], usual: Reading | None) -> list[tuple[float, float]]:
         """Of each case the seconds, and those of the first call."""
         if usual is None or not self.readings:
-            return [(each, first) for each, first, _ in self.rows]
+            return [(each.seconds, each.first) for each in self.rows]
         copies = median(each.copies for each in self.readings)
         products = [
             median(each.products for each in self.readings[max(0, at - AROUND) : at + AROUND + 1])
             for at in range(len(self.readings))
         ]
         found = list[tuple[float, float]]()
-        for case, (each, first, at) in zip(cases, self.rows, strict=True):
-            now = Reading(products[at], copies, 0.0)
-            found.append((at_usual(each, _moved(case), now, usual), at_usual(first, _moved(case), now, usual)))
+        for case, row in zip(cases, self.rows, strict=True):
+            now, moved = Reading(products[row.reading], copies, 0.0), _moved(case)
+            found.append((at_usual(row.seconds, moved, now, usual), at_usual(row.first, moved, now, usual)))
         return found
 
 
@@ -171,9 +204,10 @@ def at_usual(seconds: float, moved: float, now: Reading, usual: Reading) -> floa
     return waited * usual.copies / now.copies + (seconds - waited) * usual.products / now.products
 
 
-def _timing(case: Case, rounds: Sequence[tuple[float, float]]) -> Timing:
-    taken, first = zip(*rounds, strict=True)
-    return Timing(case, median(taken), _spread(taken), len(taken), min(taken), median(first))
+def _timing(case: Case, rounds: Sequence[tuple[float, float]], counting: Sequence[int]) -> Timing:
+    held = len(counting) < min(LEAST, len(rounds))
+    taken, first = zip(*(rounds if held else [rounds[number] for number in counting]), strict=True)
+    return Timing(case, median(taken), _spread(taken), len(taken), min(taken), median(first), held)
 
 
 def _family(case: Case) -> tuple[str, str]:

@@ -4,9 +4,9 @@ FOLDER has the modules of the kernels, calls.pickle and reference.py. A round is
 go over all calls, so that each finds the caches as other kernels leave them and a busy machine slows all alike; short
 kernels are called several times in a round. Of those that a cache has room for the first call counts by itself: it
 finds them cold, the others what it left there. After each round a line of JSON says of each call how long one took in
-it, the first one, and which of the round's readings of the machine's speed was the last before it; and these. With one
-thread the seconds are the processor's, which other programs do not disturb; with more they are the clock's, and there
-are no readings.
+it, the first one, which of the round's readings of the machine's speed was the last before it, and what share of its
+time the threads waited for a core; and these. With one thread the seconds are the processor's, which other programs do
+not disturb; with more they are the clock's, and there are no readings.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ AT_ONCE = 1e-4
 """Seconds that a turn lasts at least: shorter kernels are called several times in it."""
 
 MOST_CALLS = 100
+
+TASKS = Path("/proc/self/task")
+"""Where Linux tells of this process' threads."""
 
 WATCHED = 200
 """Readings of the clock that tell what one takes."""
@@ -62,18 +65,33 @@ def main() -> None:
         reference = reading.Reference() if threads == 1 else None
         print(json.dumps("ready"), flush=True)
         for _ in sys.stdin:
-            print(json.dumps(_round(turns, reference, reading.APART, now, watch)), flush=True)
+            print(json.dumps(_round(turns, reference, reading.APART, now, watch, threads)), flush=True)
 
 
-def _round(turns: Any, reference: Any, apart: float, now: Callable[[], float], watch: float) -> Any:
-    """(rows, readings): of each call its seconds, those of the first one, and the number of the reading before it."""
+def _round(turns: Any, reference: Any, apart: float, now: Callable[[], float], watch: float, threads: int) -> Any:
+    """(rows, readings): of each call its seconds, those of the first one, the number of the reading before it, and the
+    share of the time that its threads waited."""
     readings, rows, last = list[Any](), list[Any](), -apart
     for run, count, warm in turns:
         if reference is not None and now() - last > apart:
             readings.append(reference.read(now))
             last = now()
-        rows.append((*_turn(run, count, warm, now, watch), len(readings) - 1))
+        before, begin = _waited(threads), time.perf_counter()
+        seconds = _turn(run, count, warm, now, watch)
+        taken = time.perf_counter() - begin
+        rows.append((*seconds, len(readings) - 1, (_waited(threads) - before) / (threads * taken)))
     return rows, readings
+
+
+def _waited(threads: int) -> float:
+    """Seconds that this process' threads were ready and had no core; 0 of one thread, whose clock does not count them,
+    and where the system does not tell."""
+    if threads == 1:
+        return 0.0
+    try:
+        return 1e-9 * sum(int(Path(task, "schedstat").read_text("ascii").split()[1]) for task in TASKS.iterdir())
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _prepared(call: Any, rng: np.random.Generator) -> tuple[Callable[[], None], float]:
