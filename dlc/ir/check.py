@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from dlc.ir.dataflow import Facts, flow
+from dlc.ir.accesses import Facts
+from dlc.ir.dataflow import flow
 from dlc.ir.execution import Execution
 from dlc.ir.problem import Problem
 from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send

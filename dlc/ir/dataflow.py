@@ -6,30 +6,18 @@ bucket is a write to that part of the bucket, and a write to an arena ends whate
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import combinations
-from typing import NamedTuple
 
-from dlc.ir.in_place import in_place, kernel_of
-from dlc.ir.mesh import PARTIAL
+from dlc.ir.accesses import CHANGES_GRADIENTS, Act, Facts, Use
+from dlc.ir.contents import Held, Track
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import INNER, Collective, Compute, Instruction, Role, Row, Wait
+from dlc.ir.program import INNER, Collective, Compute, Instruction, Row, Wait
 from dlc.ir.ranks import schedule
-from dlc.ir.storage import Storage, begins, reads, title, writes
-
-CHANGES_GRADIENTS = ("unscale", "regularise", "clip")
-CONSUMES_SUMS = (*CHANGES_GRADIENTS, "update", "updates")
-"""Passes that may only see gradients summed over all ranks."""
 
 GIVES_PARTS = ("sums", "squares", "grad_sums")
 """Passes whose results are a rank's parts of sums: what batch norm adds up where its groups span ranks."""
-
-LINEAR = ("sum", "convert", "cast", "totals")
-"""Kernels that may see parts of sums: what they give are parts of the same sums."""
 
 SUMS = ("allreduce", "reduce_scatter")
 """Collectives that leave sums over ranks."""
@@ -75,200 +63,6 @@ def _followed(rows: Sequence[Row]) -> frozenset[int]:
     for number, order in orders.items():
         first.setdefault(tuple(order), number)
     return frozenset((0, 1, *counts.values(), 1 + max(counts.values(), default=0), *first.values()))
-
-
-# --- what all entry points of a role share -----------------------------------------------------------------------
-
-
-class Use(NamedTuple):
-    """A buffer as instructions name it: its bytes, and the content that it is a part of.
-
-    `copies` says whether each slot has its own, `kept` that it outlives entries, `partial` that ranks hold parts of a
-    sum in it, `gradient` that it holds the gradient of what has no batch: of a weight, as a rule.
-    """
-
-    name: str
-    storage: str
-    content: str
-    start: int
-    stop: int
-    copies: bool
-    kept: bool
-    partial: bool
-    gradient: bool
-
-    def overlaps(self, other: Use) -> bool:
-        """Whether both have a byte in common, where they are in the same slot."""
-        return self.storage == other.storage and self.start < other.stop and other.start < self.stop
-
-    def same(self, other: Use) -> bool:
-        """Whether both have just the same bytes."""
-        return (self.storage, self.start, self.stop) == (other.storage, other.start, other.stop)
-
-
-class Act(NamedTuple):
-    """An instruction with the buffers that it touches; of a kernel also which it may see only summed, and pairs of
-    them that share bytes and must not: a result may have just those of an operand where its kernel allows it."""
-
-    made: Instruction
-    title: str
-    begins: bool
-    reads: tuple[Use, ...]
-    writes: tuple[Use, ...]
-    touched: tuple[Use, ...]
-    storages: frozenset[str]
-    scratch: tuple[Use, ...] = ()
-    wants_sums: tuple[Use, ...] = ()
-    shared: tuple[tuple[Use, Use], ...] = ()
-
-
-@dataclass
-class Facts:
-    """A role with what is known of its buffers and instructions, whatever entry point runs."""
-
-    role: Role
-    storage: Storage
-    _uses: dict[str, Use] = field(default_factory=dict)
-    _acts: dict[str, tuple[Act, ...]] = field(default_factory=dict)
-    _copies: dict[str, bool] = field(default_factory=dict)  # by storage, whether each slot has its own
-
-    def acts(self, segment: str) -> tuple[Act, ...]:
-        """The instructions of a segment."""
-        found = self._acts.get(segment)
-        if found is None:
-            found = self._acts[segment] = tuple(map(self._act, self.role.segment(segment).instructions))
-        return found
-
-    def use(self, name: str) -> Use:
-        """A buffer."""
-        found = self._uses.get(name)
-        if found is None:
-            place, buffer, storage = self.storage.places[name], self.role.buffer(name), self.storage
-            copies, kept = self._copies.get(place.storage), storage.kept(place.content)
-            if copies is None:
-                copies = self._copies[place.storage] = storage.by_slot(place.storage)
-            gradient, span = buffer.kind == "gradient" and not buffer.type.batched, (place.start, place.stop)
-            found = Use(name, place.storage, place.content, *span, copies, kept, self._is_partial(name), gradient)
-            self._uses[name] = found
-        return found
-
-    def members(self, name: str) -> tuple[Use, ...]:
-        """The views of a bucket; any other buffer by itself."""
-        return tuple(map(self.use, self.storage.members[name] or (name,)))
-
-    @cached_property
-    def differs(self) -> bool:
-        """Whether ranks hold different parts, so that sums over parts must be summed over ranks."""
-        return len(set(self.role.shards)) > 1 or (self.role.mesh is not None and self.role.mesh.ranks > 1)
-
-    def _act(self, made: Instruction) -> Act:
-        if not isinstance(made, Compute):
-            read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, writes(made)))
-            every = (*read, *written)
-            return Act(made, title(made), begins(made), read, written, every, frozenset([use.storage for use in every]))
-        read, written = tuple(map(self.use, reads(made))), tuple(map(self.use, made.outputs))
-        scratch = tuple(map(self.use, made.workspaces))
-        every, filled = (*read, *written, *scratch), (*written, *scratch)
-        shared = [(one, other) for one, other in combinations(filled, 2) if one.overlaps(other)]
-        shared += [(one, other) for one in filled for other in read if one is not other and one.overlaps(other)]
-        if shared:
-            fine = set(in_place(kernel_of(*made.kernel[:2]), (*made.inputs, *made.outputs)))
-            shared = [(one, other) for one, other in shared if not ((other.name, one.name) in fine and one.same(other))]
-        storages, wants = frozenset([use.storage for use in every]), tuple(self._wants_sums(made, read))
-        return Act(made, title(made), False, read, written, every, storages, scratch, wants, tuple(shared))
-
-    def _wants_sums(self, made: Compute, read: Iterable[Use]) -> list[Use]:
-        """What a kernel may see only after it was summed over ranks, besides what kernels give as parts of sums."""
-        linear, consumes = made.kernel[0] in LINEAR, made.kernel[1] in CONSUMES_SUMS
-        if not self.differs:
-            return []
-        if self.role.mesh is None:
-            return [use for use in read if consumes and use.gradient]
-        return [] if linear else [use for use in read if use.partial]
-
-    def _is_partial(self, name: str | None) -> bool:
-        """Whether ranks hold parts of a sum in a buffer, or in one that it is a view of."""
-        while name is not None:
-            buffer = self.role.buffer(name)
-            if PARTIAL in buffer.placement:
-                return True
-            name = buffer.view_of
-        return False
-
-
-# --- what lies where ---------------------------------------------------------------------------------------------
-
-
-class Held(NamedTuple):
-    """What bytes hold: a content, of which microbatch where each slot has a copy, and whether summed over ranks."""
-
-    content: str
-    microbatch: int
-    summed: bool = False
-
-    def alike(self, other: Held) -> bool:
-        """Whether both are of one content and microbatch."""
-        return self.content == other.content and self.microbatch == other.microbatch
-
-
-@dataclass(slots=True)
-class Track:
-    """One copy of a storage: pieces of its bytes with what they hold, in order."""
-
-    starts: list[int] = field(default_factory=list)
-    pieces: list[tuple[int, int, Held]] = field(default_factory=list)  # (start, stop, what)
-
-    def put(self, start: int, stop: int, held: Held | None, in_place: bool = False) -> None:
-        """These bytes hold this from now on, or nothing; `in_place` they stay summed where they held it before."""
-        if start >= stop:
-            return
-        first = bisect_left(self.starts, start)
-        if held is not None and self.pieces[first : first + 1] and self.pieces[first][:2] == (start, stop):
-            if not (in_place and self.pieces[first][2].alike(held)):
-                self.pieces[first] = (start, stop, held)
-            return
-        if first and self.pieces[first - 1][1] >= start:
-            first -= 1
-        last = bisect_right(self.starts, stop, first)
-        near, made = self.pieces[first:last], list[tuple[int, int, Held]]()
-        for begin, end, what in near:
-            _append(made, begin, min(end, start), what)
-        at = start
-        for begin, end, what in near if in_place and held is not None else ():
-            if held is not None and what.alike(held) and begin < stop and end > at:
-                _append(made, at, begin, held)
-                _append(made, max(begin, at), min(end, stop), what)
-                at = min(end, stop)
-        if held is not None:
-            _append(made, at, stop, held)
-        for begin, end, what in near:
-            _append(made, max(begin, stop), end, what)
-        self.starts[first:last] = [begin for begin, _, _ in made]
-        self.pieces[first:last] = made
-
-    def at(self, use: Use) -> tuple[Held | None, bool]:
-        """What a buffer's first byte holds, and whether all its bytes hold that; summed only if they all are."""
-        index = bisect_right(self.starts, use.start) - 1
-        if index < 0 or self.pieces[index][1] <= use.start:
-            return None, use.start >= use.stop
-        _, reached, held = self.pieces[index]
-        while reached < use.stop and index + 1 < len(self.pieces):
-            index += 1
-            begin, end, what = self.pieces[index]
-            if begin > reached or not what.alike(held):
-                break
-            reached, held = end, held if what.summed else what
-        return held, reached >= use.stop
-
-
-def _append(pieces: list[tuple[int, int, Held]], start: int, stop: int, held: Held) -> None:
-    """A piece more, joined to the last one where that holds the same."""
-    if start >= stop:
-        return
-    if pieces and pieces[-1][1] == start and pieces[-1][2] == held:
-        pieces[-1] = (pieces[-1][0], stop, held)
-    else:
-        pieces.append((start, stop, held))
 
 
 # --- an entry point ----------------------------------------------------------------------------------------------
