@@ -18,14 +18,12 @@ Groups that share a link are priced as if each had it for itself.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter
-from typing import NamedTuple
 
+from dlc.ir.meetings import Actor, Arrival, Channel, Meeting, Meets, ticked
 from dlc.ir.problem import Problem, ProblemKind
 from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send, Wait
 from dlc.ir.ranks import Neighbours, RankClass, microbatches, schedule
@@ -35,37 +33,11 @@ from dlc.ir.stretches import History, Part, Run, Single, Stretch, parts, singles
 COMPUTE, COPY = "compute", "copy"
 """The streams of kernels, loads and blocking copies, and of copies beside them; any other is of a group."""
 
-TICKS = 2.0**44
-"""Ticks in a second: times are whole numbers of them, so that up to 512 s a sum does not depend on its order."""
-
 Price = Callable[[Instruction, Role, int], float]
 """(instruction, role, samples) -> seconds; samples are those of the microbatch at hand on a rank."""
 
 ClassPrice = Callable[[Instruction, RankClass, int], float]
 """The same for a class of ranks, which knows what kind of ranks they are."""
-
-
-Meets = Collective | Send | Receive | Copy
-"""What takes part in a meeting; a copy is one of a class with itself."""
-
-
-class Channel(NamedTuple):
-    """Where classes meet: a group and the classes in it; of messages (sender, receiver) and how far they go."""
-
-    group: str
-    classes: tuple[int, ...]
-    offset: int = 0
-
-    def other(self, index: int) -> int:
-        """Whom a class sends messages to or receives them from."""
-        return self.classes[1] if index == self.classes[0] else self.classes[0]
-
-    def stream(self, index: int) -> str:
-        """What a class calls it."""
-        if not self.offset:
-            return self.group
-        sends = index == self.classes[0]
-        return f"{self.group} to {self.offset:+d}" if sends else f"{self.group} from {-self.offset:+d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,86 +54,6 @@ class Outcome:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """A class that has come to a meeting, with the instruction that brought it."""
-
-    instruction: Instruction
-    time: float
-    step: int
-    samples: int
-
-
-@dataclass(slots=True, eq=False)
-class _Meeting:
-    """A collective, a transfer of one message or a copy: complete when all its classes have arrived."""
-
-    channel: Channel
-    size: int
-    arrivals: dict[int, _Arrival] = field(default_factory=dict)
-    ready: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        return len(self.arrivals) == self.size
-
-
-_end = itemgetter(1)
-
-
-@dataclass(slots=True, eq=False)
-class _Actor:
-    """A class of ranks on its way through the schedule."""
-
-    index: int
-    ranks: RankClass
-    samples: int = 0  # of the row at hand
-    time: float = 0.0
-    step: int = -1
-    parts: Iterator[Part] = iter(())
-    history: History = field(default_factory=History)
-    rows: list[float] = field(default_factory=list)
-    exposed: float = 0.0
-    joined: Counter[tuple[Channel, bool]] = field(default_factory=Counter)
-    begun: dict[str, deque[_Meeting]] = field(default_factory=dict)  # non-blocking ones of a name, oldest first
-    pending: dict[Channel, deque[_Meeting]] = field(default_factory=dict)  # joined and not over, in order
-    flying: int = 0  # how many are pending
-    over: dict[Channel, float] = field(default_factory=dict)  # when its last meeting was over
-    idle: list[tuple[float, float]] = field(default_factory=list)  # when it waited while others were pending, ascending
-    waits: tuple[_Meeting, Instruction] | None = None
-    ended: bool = False
-
-    def finish(self, start: float, seconds: float, overlap: float) -> float:
-        """When communication that begins at `start` is over, for a rank that waits from now on."""
-        left = seconds
-        for begin, end in self._idle_after(start):
-            hidden = ticked(overlap * max(0.0, begin - start))
-            if hidden >= left:
-                return min(begin, start + ticked(left / overlap)) if left else start
-            left -= hidden
-            start = max(start, begin)
-            if end - start >= left:
-                return start + left
-            left -= end - start
-            start = end
-        return start + left
-
-    def go_on(self, time: float) -> None:
-        """Wait until then."""
-        if time > self.time:
-            if self.flying:
-                self.idle.append((self.time, time))
-            self.time = time
-        if not self.flying:
-            self.idle.clear()
-
-    def _idle_after(self, start: float) -> Iterator[tuple[float, float]]:
-        for i in range(bisect_right(self.idle, start, key=_end), len(self.idle)):
-            yield self.idle[i]
-        yield self.time, float("inf")
-
-
 @dataclass(slots=True)
 class Execution:
     """An execution of one entry point by classes of ranks; `price` None looks at communication only, in no time.
@@ -176,12 +68,12 @@ class Execution:
     overlap: float = 0.0
     collapsed: bool = True
     problems: list[Problem] = field(default_factory=list)
-    _actors: list[_Actor] = field(default_factory=list)
+    _actors: list[Actor] = field(default_factory=list)
     _class_of: dict[int, int] = field(default_factory=dict)
     _channels: dict[tuple[int, str], Channel] = field(default_factory=dict)
     _cut: dict[tuple[str, str, float, tuple[str, ...]], dict[str, tuple[Part, ...]]] = field(default_factory=dict)
-    _meetings: dict[tuple[Channel, int], _Meeting] = field(default_factory=dict)
-    _awake: deque[_Actor] = field(default_factory=deque)
+    _meetings: dict[tuple[Channel, int], Meeting] = field(default_factory=dict)
+    _awake: deque[Actor] = field(default_factory=deque)
     _around: Neighbours = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,7 +83,7 @@ class Execution:
         """Execute to the end, or until nobody can go on."""
         for index, ranks in enumerate(self.classes):
             self._class_of.update(dict.fromkeys(ranks.ranks, index))
-            self._actors.append(_Actor(index, ranks))
+            self._actors.append(Actor(index, ranks))
         for actor in self._actors:
             actor.parts = self._parts(actor)
         self._awake.extend(self._actors)
@@ -206,7 +98,7 @@ class Execution:
             tuple(self.problems),
         )
 
-    def _parts(self, actor: _Actor) -> Iterator[Part]:
+    def _parts(self, actor: Actor) -> Iterator[Part]:
         """What a class does, row by row of its schedule, in stretches where it can."""
         ranks, role, rows = actor.ranks, actor.ranks.role, schedule(actor.ranks.role, self.entry)
         alone = tuple(group for group in self._around.groups if len(self._channel(actor, group).classes) == 1)
@@ -224,14 +116,14 @@ class Execution:
                     yield piece
             first += len(inside)
 
-    def _taken(self, actor: _Actor, part: Part) -> tuple[Part, ...]:
+    def _taken(self, actor: Actor, part: Part) -> tuple[Part, ...]:
         """A part, or its pieces where it is a stretch and something is under way on its streams."""
         if isinstance(part, Single) or not actor.flying:
             return (part,)
         busy = any(actor.pending.get(self._channel(actor, stream)) for stream in part.streams)
         return part.pieces if busy else (part,)
 
-    def _advance(self, actor: _Actor) -> None:
+    def _advance(self, actor: Actor) -> None:
         """Run a class until it waits or ends."""
         for part in actor.parts:
             if isinstance(part, Stretch):
@@ -242,13 +134,13 @@ class Execution:
                     return
         actor.ended = True
 
-    def _run(self, actor: _Actor, stretch: Stretch) -> None:
+    def _run(self, actor: Actor, stretch: Stretch) -> None:
         """Take a whole stretch: as it goes for a class that does nothing else, and starts now."""
         if self.price is None:
             return
         run = stretch.runs.get(actor.samples)
         if run is None:
-            alone = _Actor(actor.index, actor.ranks, actor.samples, flying=1)  # so that all its idleness is kept
+            alone = Actor(actor.index, actor.ranks, actor.samples, flying=1)  # so that all its idleness is kept
             for step, instruction in enumerate(stretch.instructions):
                 alone.step = step
                 self._step(alone, instruction)
@@ -260,7 +152,7 @@ class Execution:
         actor.time += run.seconds
         actor.exposed += run.exposed
 
-    def _step(self, actor: _Actor, instruction: Instruction) -> None:
+    def _step(self, actor: Actor, instruction: Instruction) -> None:
         match instruction:
             case Collective():
                 self._meet(actor, self._channel(actor, instruction.group), True, instruction)
@@ -276,7 +168,7 @@ class Execution:
                 actor.history.add(COMPUTE, actor.time, end, actor.step)
                 actor.time = end
 
-    def _channel(self, actor: _Actor, group: str) -> Channel:
+    def _channel(self, actor: Actor, group: str) -> Channel:
         """Where a class enters the collectives of a group, or does its copies."""
         key = (actor.index, group)
         if key not in self._channels:
@@ -284,7 +176,7 @@ class Execution:
             self._channels[key] = Channel(group, tuple(sorted({self._class_of[rank] for rank in around})))
         return self._channels[key]
 
-    def _transfer(self, actor: _Actor, transfer: Send | Receive) -> None:
+    def _transfer(self, actor: Actor, transfer: Send | Receive) -> None:
         other = self._around.peer(transfer.group, actor.ranks.ranks[0], transfer.peer)
         if other is None or transfer.peer == 0:
             where = "to itself" if transfer.peer == 0 else f"beyond the end of group `{transfer.group}`"
@@ -295,13 +187,13 @@ class Execution:
         ends, offset = (ends, transfer.peer) if sends else (ends[::-1], -transfer.peer)
         self._meet(actor, Channel(transfer.group, ends, offset), sends, transfer)
 
-    def _meet(self, actor: _Actor, channel: Channel, side: bool, instruction: Meets) -> None:
+    def _meet(self, actor: Actor, channel: Channel, side: bool, instruction: Meets) -> None:
         """Arrive at the next meeting of a channel, and wait for its end where the instruction blocks."""
         meeting = self._meeting(actor, channel, side)
         for other, theirs in meeting.arrivals.items():
             self._compare(actor, instruction, self._actors[other], theirs.instruction)
             break
-        meeting.arrivals[actor.index] = _Arrival(instruction, actor.time, actor.step, actor.samples)
+        meeting.arrivals[actor.index] = Arrival(instruction, actor.time, actor.step, actor.samples)
         meeting.ready = max(meeting.ready, actor.time)
         actor.pending.setdefault(channel, deque()).append(meeting)
         actor.flying += 1
@@ -312,20 +204,20 @@ class Execution:
         else:
             actor.begun.setdefault(title(instruction), deque()).append(meeting)
 
-    def _meeting(self, actor: _Actor, channel: Channel, side: bool) -> _Meeting:
+    def _meeting(self, actor: Actor, channel: Channel, side: bool) -> Meeting:
         """The next meeting of a channel for a class; `side` tells who sends from who receives."""
         if len(channel.classes) == 1:
-            return _Meeting(channel, 1)
+            return Meeting(channel, 1)
         number = actor.joined[channel, side]
         actor.joined[channel, side] += 1
         meeting = self._meetings.get((channel, number))
         if meeting is None:
-            meeting = self._meetings[channel, number] = _Meeting(channel, len(channel.classes))
+            meeting = self._meetings[channel, number] = Meeting(channel, len(channel.classes))
         elif len(meeting.arrivals) == meeting.size - 1:  # its last class is here: nobody will ask for it again
             del self._meetings[channel, number]
         return meeting
 
-    def _begin(self, meeting: _Meeting) -> None:
+    def _begin(self, meeting: Meeting) -> None:
         """Price a complete meeting and let those who wait for it go on."""
         arrived = [(self._actors[index], arrival) for index, arrival in meeting.arrivals.items()]
         if self.price is not None:
@@ -339,7 +231,7 @@ class Execution:
     def _seconds(self, instruction: Instruction, ranks: RankClass, samples: int) -> float:
         return ticked(self.price(instruction, ranks, samples)) if self.price is not None else 0.0
 
-    def _wait_for(self, actor: _Actor, meeting: _Meeting | None, instruction: Instruction) -> None:
+    def _wait_for(self, actor: Actor, meeting: Meeting | None, instruction: Instruction) -> None:
         if meeting is None:
             sentence = f"{actor.ranks.does('wait')} for `{title(instruction)}`, which has not begun"
             self._problem("wait", actor, instruction, sentence)
@@ -348,7 +240,7 @@ class Execution:
         else:
             actor.waits = (meeting, instruction)
 
-    def _pass(self, actor: _Actor, meeting: _Meeting) -> None:
+    def _pass(self, actor: Actor, meeting: Meeting) -> None:
         """Go on behind a complete meeting, and so behind all that came before it on its stream."""
         channel, pending = meeting.channel, actor.pending[meeting.channel]
         while meeting in pending:
@@ -365,7 +257,7 @@ class Execution:
                     actor.history.peers[stream] = channel.other(actor.index)
         actor.go_on(actor.over[channel])
 
-    def _compare(self, actor: _Actor, mine: Instruction, other: _Actor, their: Instruction) -> None:
+    def _compare(self, actor: Actor, mine: Instruction, other: Actor, their: Instruction) -> None:
         """Report two instructions that meet and do not fit each other."""
         of_collectives = ("kind", "algorithm", "bytes", "blocking", "name", "attrs")
         for fact in of_collectives if isinstance(mine, Collective) else ("bytes", "name"):
@@ -387,7 +279,7 @@ class Execution:
                     instruction = meeting.arrivals[actor.index].instruction
                     self._problem("deadlock", actor, instruction, f"{sentence}: {self._absent(meeting)}")
 
-    def _absent(self, meeting: _Meeting) -> str:
+    def _absent(self, meeting: Meeting) -> str:
         """Who has not come to a meeting, and what each of them does instead."""
         expected = dict.fromkeys(meeting.channel.classes)
         absent = (self._actors[index] for index in expected if index not in meeting.arrivals)
@@ -396,7 +288,7 @@ class Execution:
             for other in absent
         )
 
-    def _problem(self, kind: ProblemKind, actor: _Actor, instruction: Instruction, sentence: str) -> None:
+    def _problem(self, kind: ProblemKind, actor: Actor, instruction: Instruction, sentence: str) -> None:
         self.problems.append(Problem(kind, sentence, actor.ranks.role.name, self.entry, title(instruction)))
 
 
@@ -413,8 +305,3 @@ def _own(alone: tuple[str, ...], instruction: Instruction) -> str | None:
         case Copy(blocking=False):
             return COPY
     return ""
-
-
-def ticked(seconds: float) -> float:
-    """Seconds rounded to whole ticks: 6e-14 s, far less than any price is worth."""
-    return round(seconds * TICKS) / TICKS
