@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 Pair = tuple[int, int]
 
+NUMBERS = ("n", "rows", "pad_top", "pad_bottom")
+"""Run-time extents: samples, rows of x and its pads above and below."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conv:
@@ -60,3 +63,10 @@ class Conv:
     def taps(self) -> int:
         """Positions of the window."""
         return self.window[0] * self.window[1]
+
+
+def arguments(conv: Conv, *, backward: bool) -> tuple[str, ...]:
+    """The arrays that a function takes."""
+    bias = conv.bias and not backward
+    names = ("dy", "weight", *(["y"] * conv.relu), "dx") if backward else ("x", "weight", *(["bias"] * bias), "y")
+    return (*(["packed"] * conv.packed), *names)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .conv import Conv
-from .conv_direct import NUMBERS, Text, Tile, arguments, packing, relu
+from .conv import NUMBERS, Conv, arguments
+from .conv_direct import Text, Tile, packing, relu
 from .correlation import Axis, Correlation, backward_axis, forward_axis
 from .source import CFunction, fill
 from .target import Target, tiles

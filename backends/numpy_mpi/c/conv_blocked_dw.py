@@ -7,9 +7,8 @@ every line of the caches whole; of NHWC it uses a few elements of each pixel, as
 
 from __future__ import annotations
 
-from .conv import Conv
+from .conv import NUMBERS, Conv
 from .conv_blocked import STRIP, Blocked, BlockedText
-from .conv_direct import NUMBERS
 from .conv_dw import BIAS_RESULT, parts_of
 from .correlation import forward_axis
 from .source import CFunction, fill, indented

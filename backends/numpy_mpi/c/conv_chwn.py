@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from math import gcd
 
-from .conv import Conv
-from .conv_direct import NUMBERS
+from .conv import NUMBERS, Conv
 from .conv_dw import parts_of
 from .source import CFunction, fill, indented
 from .target import WIDTHS, Target

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .conv import Conv
+from .conv import NUMBERS, Conv, arguments
+from .conv_strips import COPY, COPY_PIXELS, PLAIN_SOURCE, STRIP, STRIP_SOURCE
+from .conv_weights import BACKWARD_ORDER, FORWARD_ORDER, GIVEN, PACK, PACK_BIAS, PACKS
 from .correlation import Correlation, Taps, backward_axis, forward_axis
 from .source import CFunction, fill, indented
 from .target import Target, tiles
-
-NUMBERS = ("n", "rows", "pad_top", "pad_bottom")
-"""Run-time extents: samples, rows of x and its pads above and below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,6 @@ def packing(of: Correlation, text: type[Text]) -> CFunction:
     return CFunction(of.name, text(of, *_best(of)).pack(), names, (), lambda n, threads: 0, packed=of.packed)
 
 
-def arguments(conv: Conv, *, backward: bool) -> tuple[str, ...]:
-    """The arrays that a function takes."""
-    bias = conv.bias and not backward
-    names = ("dy", "weight", *(["y"] * conv.relu), "dx") if backward else ("x", "weight", *(["bias"] * bias), "y")
-    return (*(["packed"] * conv.packed), *names)
-
-
 def _function(of: Correlation, tile: tuple[int, int] | None) -> CFunction:
     text = Text(of, *(tile or _best(of)))
     return CFunction(of.name, text.function(), arguments(of.conv, backward=of.backward), NUMBERS, of.scratch)
@@ -78,29 +70,6 @@ def _best(of: Correlation) -> tuple[int, int]:
     """(pixels, vectors) of the best tile."""
     return tiles(of.target, of.vectors, max(of.columns(taps)[1] for taps in of.x.phases))[0]
 
-
-STRIP = """\
-/* `count` rows of the source from `first` on, with the zeros around them, to [group][sample][row][column][c]. */
-static void ${name}_strip(const $dtype *restrict source, $dtype *restrict strip,
-                          long samples, long rows, long first, long count)
-{
-    #pragma omp for collapse(3) schedule(static)
-    for (long g = 0; g < $groups; g++)
-        for (long i = 0; i < samples; i++)
-            for (long j = 0; j < count; j++) {
-                $dtype *to = strip + ((g * samples + i) * count + j) * $pitch;
-                const long row = first + j;
-                if (row < 0 || row >= rows) {
-                    memset(to, 0, $pitch * sizeof($dtype));
-                    continue;
-                }
-                const $dtype *from = source + ((i * rows + row) * $source_width + $crop) * $source_channels + g * $c;
-                memset(to, 0, $left * sizeof($dtype));
-                $copy
-                memset(to + $right, 0, ($pitch - $right) * sizeof($dtype));
-            }
-}
-"""
 
 ROWS = """\
 /* The $columns results of the phase in each of the rows lo to hi; the strip begins with row `begin`. */
@@ -335,49 +304,6 @@ def shifts(masked: bool) -> dict[str, object]:
     }
 
 
-PACK = """\
-/* Weights to [block][tap][c][lane]: taps_y x taps_x taps, the first of them (r0, s0). */
-static void ${name}_pack(const $dtype *restrict weight, $dtype *restrict packed,
-                         long taps_y, long r0, long r_step, long taps_x, long s0, long s_step)
-{
-    #pragma omp for collapse(2) schedule(static) nowait
-    for (long g = 0; g < $groups; g++)
-        for (long k0 = 0; k0 < $padded_k; k0 += $lanes) {
-            const long first = k0 / $width * $width, width = least($width, $padded_k - first);
-            $dtype *block = packed + (g * $padded_k + first) * taps_y * taps_x * $c + (k0 - first);
-$order
-        }
-}
-"""
-
-FORWARD_ORDER = """\
-            const $dtype *from = weight + (g * $k + k0) * $values;
-            $dtype part[$lanes * $lanes];  /* [value][lane] */
-            for (long q0 = 0; q0 < $values; q0 += $lanes) {
-                ${dtype}_transpose(from + q0, $values, least($lanes, $k - k0), least($lanes, $values - q0), part);
-                for (long q = q0; q < least(q0 + $lanes, $values); q++)
-                    *(${dtype}u *)(block + (q % $taps * $c + q / $taps) * width) =
-                        *(${dtype}u *)(part + (q - q0) * $lanes);
-            }"""
-
-BACKWARD_ORDER = """\
-            $dtype part[$taps_room * $lanes];  /* [tap][lane] */
-            for (long c = 0; c < $c; c++) {
-                const $dtype *from = weight + ((g * $c + c) * $k + k0) * $taps;
-                for (long q = 0; q < $taps; q += $lanes)
-                    ${dtype}_transpose(from + q, $taps, least($lanes, $k - k0), least($lanes, $taps - q),
-                                       part + q * $lanes);
-                for (long i = 0; i < taps_y; i++)
-                    for (long j = 0; j < taps_x; j++)
-                        *(${dtype}u *)(block + ((i * taps_x + j) * $c + c) * width) =
-                            *(${dtype}u *)(part + ((r0 + i * r_step) * $S + s0 + j * s_step) * $lanes);
-            }"""
-
-COPY = "memcpy(to + $left, from, ($right - $left) * sizeof($dtype));"
-COPY_PIXELS = """\
-for (long q = 0; q < $inner; q++)
-                    memcpy(to + $left + q * $pixel, from + q * $source_channels, $c * sizeof($dtype));"""
-
 TILE = """\
 /* $T row(s) of $P pixel(s), $V vector(s): sums over taps_y x taps_x taps, which are `apart` and `aside` elements from
    one another, and `run` elements of each. */
@@ -420,33 +346,6 @@ BACKWARD_EXTENTS = """\
     const long result_rows = rows, above = $span - 1, behind = pad_top;
     const long start = lowered(pad_top, $spread), end = lowered(rows - 1 + pad_top, $spread) + 1;"""
 
-GIVEN = "const $dtype *restrict packed, "
-"""The argument that holds what was packed before."""
-
-PACKS = """\
-void $name(const $dtype *restrict weight, $bias_argument$dtype *restrict packed)
-{
-    #pragma omp parallel
-    {
-$packs    }
-}
-"""
-
-PACK_BIAS = """\
-#pragma omp for schedule(static)
-for (long k = 0; k < $groups * $padded_k; k++)
-    $weights[$begin_bias + k] = k % $padded_k < $k ? bias[k / $padded_k * $k + k % $padded_k] : 0;
-"""
-
-STRIP_SOURCE = """\
-                const long count = (band - 1) * $stride + $span, image = count * $image_pitch;
-                $dtype *strip = scratch + $begin_strip;
-                ${name}_strip(source + i0 * source_rows * $source_width * $source_channels, strip,
-                    samples, source_rows, begin * $stride - above, count);"""
-
-PLAIN_SOURCE = """\
-                const long image = source_rows * $image_pitch;
-                const $dtype *strip = source + i0 * image + (begin * $stride - above) * $pitch;"""
 
 MAIN = """\
 void $name($given$arguments,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .conv import Conv
-from .conv_direct import NUMBERS, STRIP, Text
+from .conv import NUMBERS, Conv
+from .conv_direct import Text
+from .conv_strips import STRIP
 from .correlation import Correlation, forward_axis
 from .source import CFunction, fill, indented
 from .target import Target, tiles

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from math import prod
 
 from . import conv_dw
-from .conv import Conv
-from .conv_direct import NUMBERS
+from .conv import NUMBERS, Conv
 from .conv_dw import BIAS, BIAS_RESULT, RESULT, parts_of
 from .correlation import forward_axis
 from .source import CFunction, fill, indented
@@ -163,6 +162,8 @@ class Packed:
         )  # fmt: skip
         left, width = -(-conv.pad[1][0] // take_x), self.strip_width
         right = min(width, -(-(conv.width + conv.pad[1][0]) // take_x))
+        tiles = -(-conv.window[1] * conv.group_channels // self.pairs)
+        parts = -(-conv.group_channels // self.channels)
         return {
             "name": self.name,
             "dtype": conv.dtype,
@@ -181,9 +182,11 @@ class Packed:
             "part": self.channels,
             "run_of_row": conv.window[1] * conv.group_channels,
             "pairs": self.pairs,
-            "tiles": (tiles := -(-conv.window[1] * conv.group_channels // self.pairs)),
-            "items": conv.window[0] * tiles,
-            "parts": -(-conv.group_channels // self.channels),
+            "tiles": tiles,
+            "items": conv.window[0] * tiles if self.together else f"{parts} * {conv.taps}",
+            "item": ITEM_OF_RUNS if self.together else ITEM,
+            "first": "(r * $run_of_row + q)" if self.together else "(tap * $c + c0)",
+            "parts": parts,
             "source_width": conv.width,
             "columns": columns,
             "strip_width": width,
@@ -236,7 +239,7 @@ class Packed:
             fill(GRADIENT, **values),
             *([fill(BIAS, **values)] if conv.bias else []),
             *(fill(tile, P=p, V=v, pixel=pixel[p], **values) for p in along for v in across),
-            fill(SUMS_OF_RUNS if self.together else SUMS, calls=indented(calls, 3), **values),
+            fill(SUMS, calls=indented(calls, 3), **values),
             fill(MAIN, **values),
         ]
         names = ("dy", "x", "dweight", *(["dbias"] * conv.bias))
@@ -346,33 +349,23 @@ static void ${name}_sums(const $dtype *restrict strip, const $dtype *restrict gr
 {
     #pragma omp for collapse(2) schedule(static) nowait
     for (long block = 0; block < $groups * $blocks; block++)
-        for (long item = 0; item < $parts * $taps; item++) {
+        for (long item = 0; item < $items; item++) {
             const long g = block / $blocks, k0 = block % $blocks * $width, width = least($width, $padded_k - k0);
-            const long c0 = item / $taps * $part, pairs = least($part, $c - c0), tap = item % $taps;
-            const $dtype *from = strip + (g * $c + c0) * samples * rows * $strip_width
-                + (tap / $S * $apart + tap % $S * $aside) * pairs;
+$item
             const $dtype *of = gradient + (g * $padded_k + k0) * samples * band * $columns;
-            $dtype *to = sums + (g * $padded_k + k0) * $values + (tap * $c + c0) * width;
+            $dtype *to = sums + (g * $padded_k + k0) * $values + $first * width;
 $calls        }
 }
 """
 
-SUMS_OF_RUNS = """\
-/* All tiles of the sums over a strip of `samples` times `band` rows of dy, which read `rows` rows of x each. */
-static void ${name}_sums(const $dtype *restrict strip, const $dtype *restrict gradient, $dtype *restrict sums,
-                         long samples, long band, long rows, int fresh)
-{
-    #pragma omp for collapse(2) schedule(static) nowait
-    for (long block = 0; block < $groups * $blocks; block++)
-        for (long item = 0; item < $items; item++) {
-            const long g = block / $blocks, k0 = block % $blocks * $width, width = least($width, $padded_k - k0);
+ITEM = """\
+            const long c0 = item / $taps * $part, pairs = least($part, $c - c0), tap = item % $taps;
+            const $dtype *from = strip + (g * $c + c0) * samples * rows * $strip_width
+                + (tap / $S * $apart + tap % $S * $aside) * pairs;"""
+
+ITEM_OF_RUNS = """\
             const long r = item / $tiles, q = item % $tiles * $pairs, pairs = least($pairs, $run_of_row - q);
-            const $dtype *from = strip + g * $c * samples * rows * $strip_width + r * $apart * $c + q;
-            const $dtype *of = gradient + (g * $padded_k + k0) * samples * band * $columns;
-            $dtype *to = sums + (g * $padded_k + k0) * $values + (r * $run_of_row + q) * width;
-$calls        }
-}
-"""
+            const $dtype *from = strip + g * $c * samples * rows * $strip_width + r * $apart * $c + q;"""
 """Where all channels of a pixel are one block."""
 
 MAIN = (

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .conv import Conv
-from .conv_direct import GIVEN, NUMBERS, PACK_BIAS, PACKS, TILE, arguments, relu, shifts
+from .conv import NUMBERS, Conv, arguments
+from .conv_direct import TILE, relu, shifts
+from .conv_weights import GIVEN, PACK_BIAS, PACKS
 from .conv_winograd_tiles import line, transform
 from .correlation import PAGE
 from .source import CFunction, fill, indented

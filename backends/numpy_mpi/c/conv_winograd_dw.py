@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .conv import Conv
+from .conv import NUMBERS, Conv
 from .conv_blocked_dw import BIAS as BLOCKED_BIAS
-from .conv_direct import NUMBERS
 from .conv_dw import BIAS, BIAS_RESULT, parts_of
 from .conv_winograd import CACHE_LINE, apart, fits
 from .conv_winograd_tiles import line, transform
