@@ -100,7 +100,8 @@ def line(what: str, m: int, values: dict[str, object]) -> str:
 
 def transform(blocked: bool) -> str:
     """The text of a transform of tiles that are read from images in NHWC or in blocks of channels."""
-    return TRANSFORM_BLOCKS if blocked else TRANSFORM
+    text, lines, levels = (TRANSFORM_BLOCKS, "r", 4) if blocked else (TRANSFORM, "t", 3)
+    return text.replace("$across", indented(ACROSS, levels)).replace("$lines", lines)
 
 
 LINE = """\
@@ -109,6 +110,17 @@ static inline void ${name}_$what(const ${dtype}v d[$ins], ${dtype}v o[$outs])
 {
 $steps}
 """
+
+ACROSS = """\
+UNROLL for (long a = 0; a < $alpha; a++) {
+    UNROLL for (long b = 0; b < $ins; b++)
+        d[b] = $lines[b][a];
+    ${name}_$what(d, o);
+    UNROLL for (long b = 0; b < $alpha; b++)
+        *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
+}
+"""
+"""The second half of both: lines that were transformed along one axis, along the other."""
 
 TRANSFORM = """\
 /* Tiles of $ins x $ins pixels, from number `first` on, through the transform of $what: $order. */
@@ -132,14 +144,7 @@ static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zer
                     d[a] = $load;
                 ${name}_$what(d, t[b]);
             }
-            UNROLL for (long a = 0; a < $alpha; a++) {
-                UNROLL for (long b = 0; b < $ins; b++)
-                    d[b] = t[b][a];
-                ${name}_$what(d, o);
-                UNROLL for (long b = 0; b < $alpha; b++)
-                    *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
-            }
-        }
+$across        }
     }
 }
 """
@@ -182,14 +187,7 @@ static void ${name}_$letter(const $dtype *restrict x, const $dtype *restrict zer
                         d[a] = *(const ${dtype}u *)(row[a] + b * $lanes);
                     ${name}_$what(d, r[b]);
                 }
-                UNROLL for (long a = 0; a < $alpha; a++) {
-                    UNROLL for (long b = 0; b < $ins; b++)
-                        d[b] = r[b][a];
-                    ${name}_$what(d, o);
-                    UNROLL for (long b = 0; b < $alpha; b++)
-                        *(${dtype}u *)(v + (a * $alpha + b) * $plane + $place) = o[b];
-                }
-            }
+$across            }
     }
 }
 """
