@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import inf
 
 from passes.planning.evaluate import Line
+from passes.planning.flow import Flow
 from passes.planning.pipelined import exposed, pipelined
-from passes.planning.runs import Flow, cheapest_runs
+from passes.planning.runs import cheapest_runs
 from passes.planning.segments import Segments, checkpointed, spared, without
 from passes.planning.space import Solved, Space
 from passes.planning.sparing import Problem, sparing

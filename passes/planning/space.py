@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
     from passes.planning.criteria import Costs
-    from passes.planning.runs import Flow
+    from passes.planning.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)

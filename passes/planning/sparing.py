@@ -9,9 +9,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from passes.planning.cuts import Cuts, Within, confined, pipeline
+from passes.planning.flow import Flow
 from passes.planning.pipeline_line import Pipeline
 from passes.planning.pipelined import OTHERS, Units, cut_for, ends, idle, pipelined, staged
-from passes.planning.runs import Flow, Runs
+from passes.planning.runs import Runs
 from passes.planning.segments import checkpointed
 from passes.planning.space import Solved, Space
 from passes.planning.stage_runs import LONGEST, Choices, estimate, fit, free_choices, repeated, run_choices

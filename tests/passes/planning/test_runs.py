@@ -10,7 +10,8 @@ from math import inf
 import pytest
 
 from passes.planning.evaluate import Line, line
-from passes.planning.runs import Flow, cheapest_runs
+from passes.planning.flow import Flow
+from passes.planning.runs import cheapest_runs
 from passes.planning.space import Space, solve, space
 from passes.planning.stages import hopeless
 from passes.planning.strategies import Strategy, enumerate_strategies

@@ -13,8 +13,9 @@ import pytest
 from passes.planning.cuts import Cuts, pipeline
 from passes.planning.evaluate import Line, line
 from passes.planning.finish import Finished
+from passes.planning.flow import Flow
 from passes.planning.pipelined import Units, ends, staged
-from passes.planning.runs import Flow, Runs, repeated_line
+from passes.planning.runs import Runs, repeated_line
 from passes.planning.segments import Segments
 from passes.planning.space import Solved, Space
 from passes.planning.stages import fit_sparing
