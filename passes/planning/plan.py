@@ -12,11 +12,11 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import Alternative, Plan
 from passes.context import Context
 from passes.planning.baselines import Baseline, baselines
+from passes.planning.case import Allocated, Case
 from passes.planning.compare import NOT_KEPT, Compared, Simulate, choose, compare, comparison
 from passes.planning.finish import Finished
 from passes.planning.least import frugal, scarce, smallest
 from passes.planning.orders import refused
-from passes.planning.repairs import Allocated, Case
 from passes.planning.search import Effort, Found, Search, search
 from passes.planning.space import Space, space
 from passes.planning.strategies import Strategy, enumerate_strategies
