@@ -1,2 +1,3 @@
-"""The search for a plan: what may be chosen (`network`, `strategies`), what it costs (`prices`, `tables`), the exact
-choice (`elimination`, `limited`, `cuts`), and the plan that comes of it (`search`, `apply`)."""
+"""The search for a plan: what may be chosen (`network`, `strategies`, `space`), what it costs (`prices`, `tables`,
+`objective`), the exact choice (`solve`, `elimination`, `limited`, `cuts`), and the plan that comes of it (`search`,
+`apply`)."""

@@ -21,7 +21,8 @@ from passes.planning.finish import Finished
 from passes.planning.network import Operands, OpKind
 from passes.planning.partitions import local_extents
 from passes.planning.parts import scratch_bytes
-from passes.planning.space import Solved, Space
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,8 @@ from passes.planning.flow import Flow
 from passes.planning.pipelined import exposed, pipelined
 from passes.planning.runs import cheapest_runs
 from passes.planning.segments import Segments, checkpointed, spared, without
-from passes.planning.space import Solved, Space
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.sparing import Problem, sparing
 from passes.planning.step import Finished, Parts
 from passes.planning.strategies import Strategy

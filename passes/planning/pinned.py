@@ -20,7 +20,8 @@ from passes.planning.finish import Finished, finish
 from passes.planning.network import OpKind
 from passes.planning.plan import Planned
 from passes.planning.search import GAP
-from passes.planning.space import Space, solve, space
+from passes.planning.solve import solve
+from passes.planning.space import Space, space
 from passes.planning.within import fit_within
 
 COSTLY = 1.2

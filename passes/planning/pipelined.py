@@ -13,7 +13,8 @@ from passes.planning.cuts import Cuts, Unit, Within, cut
 from passes.planning.evaluate import Line
 from passes.planning.pipeline_line import line
 from passes.planning.segments import Segments, checkpointed
-from passes.planning.space import Solved, Space
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.step import Finished, Parts
 from passes.planning.strategies import PIPELINE, Strategy
 from passes.planning.unlike import stage_lines

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from passes.planning.bounds import least_bytes, likely_bytes, lower_bound, work_bound
 from passes.planning.finish import Finished, finish
 from passes.planning.least import floor
-from passes.planning.space import Space, least_bytes, likely_bytes, lower_bound, solve, work_bound
+from passes.planning.solve import solve
+from passes.planning.space import Space
 from passes.planning.stages import fit_sparing, fit_stages, hopeless
 from passes.planning.strategies import SHARDS, Strategy
 from passes.planning.traffic import solve_sending

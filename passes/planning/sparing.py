@@ -14,7 +14,8 @@ from passes.planning.pipeline_line import Pipeline
 from passes.planning.pipelined import OTHERS, Units, cut_for, ends, idle, pipelined, staged
 from passes.planning.runs import Runs
 from passes.planning.segments import checkpointed
-from passes.planning.space import Solved, Space
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.stage_runs import LONGEST, Choices, estimate, fit, free_choices, repeated, run_choices
 from passes.planning.step import Finished
 from passes.planning.strategies import PIPELINE, Strategy

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from passes.planning.evaluate import Line
 from passes.planning.segments import Segments
-from passes.planning.space import Solved
+from passes.planning.solve import Solved
 from passes.planning.strategies import Strategy
 
 

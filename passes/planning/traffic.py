@@ -29,7 +29,9 @@ from passes.planning.elimination import minimise, total
 from passes.planning.evaluate import line
 from passes.planning.limited import minimise_limited
 from passes.planning.network import HomeKind, OpKind
-from passes.planning.space import Solved, Space, objective
+from passes.planning.objective import objective
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.spent import Spent
 from passes.planning.strategies import Strategy
 from passes.planning.tables import Tables

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from passes.planning.evaluate import Line, line
-from passes.planning.space import Solved, Space
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.traffic import among
 
 

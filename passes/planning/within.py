@@ -25,7 +25,9 @@ from passes.planning.evaluate import line
 from passes.planning.finish import Finished, finish
 from passes.planning.limited import minimise_limited
 from passes.planning.network import EdgeKind, HomeKind
-from passes.planning.space import Solved, Space, objective, unary_tables
+from passes.planning.objective import objective, unary_tables
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from passes.context import Context
 from passes.lower import with_buckets
 from passes.planning.apply import apply
 from passes.planning.finish import finish
-from passes.planning.space import solve, space
+from passes.planning.solve import solve
+from passes.planning.space import space
 from passes.planning.strategies import strategy
 
 HERE = Path(__file__).parent

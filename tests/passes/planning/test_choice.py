@@ -27,7 +27,8 @@ from passes.planning.plan import Planned
 from passes.planning.plan import plan as search_plan
 from passes.planning.prices import Prices
 from passes.planning.search import Effort
-from passes.planning.space import GAP, solve, space
+from passes.planning.solve import GAP, solve
+from passes.planning.space import space
 from passes.planning.strategies import Strategy
 from tests.passes.planning.exhaustive import every, restrict
 from tests.passes.planning.random_networks import Case

@@ -19,7 +19,8 @@ from passes.context import Context
 from passes.planning.finish import Finished, finish
 from passes.planning.plan import Planned, plan
 from passes.planning.search import SHARDS, Effort
-from passes.planning.space import solve, space
+from passes.planning.solve import solve
+from passes.planning.space import space
 from passes.planning.strategies import Strategy, strategy
 from tests.passes.planning.random_networks import NOWHERE
 from tests.passes.sample_networks import Network, context

@@ -12,7 +12,8 @@ import pytest
 from passes.planning.evaluate import Line, line
 from passes.planning.flow import Flow
 from passes.planning.runs import cheapest_runs
-from passes.planning.space import Space, solve, space
+from passes.planning.solve import solve
+from passes.planning.space import Space, space
 from passes.planning.stages import hopeless
 from passes.planning.strategies import Strategy, enumerate_strategies
 from passes.planning.within import within

@@ -8,7 +8,9 @@ import pytest
 
 from passes.planning.criteria import Larger, criteria
 from passes.planning.milp import small, solve_with_highs
-from passes.planning.space import GAP, Space, objective, solve, space
+from passes.planning.objective import objective
+from passes.planning.solve import GAP, solve
+from passes.planning.space import Space, space
 from passes.planning.strategies import Strategy, enumerate_strategies
 from tests.passes.planning.random_networks import random_case
 from tests.passes.sample_networks import context, laptop, lenet

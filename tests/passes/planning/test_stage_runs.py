@@ -17,7 +17,8 @@ from passes.planning.flow import Flow
 from passes.planning.pipelined import Units, ends, staged
 from passes.planning.runs import Runs, repeated_line
 from passes.planning.segments import Segments
-from passes.planning.space import Solved, Space
+from passes.planning.solve import Solved
+from passes.planning.space import Space
 from passes.planning.stages import fit_sparing
 from passes.planning.strategies import PIPELINE, Strategy
 from tests.passes.planning.exhaustive import every, restrict
