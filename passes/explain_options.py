@@ -15,9 +15,9 @@ from dlc.ops.indexing import Partition
 from dlc.ops.operator import Shapes
 from passes.explain import Excluded, Explanation, Neighbour, Option, Priced
 from passes.options import Operation, candidates
+from passes.planning.columns import OpTable
 from passes.planning.evaluate import Scale, scale
 from passes.planning.network import Operands, OpKind
-from passes.planning.op_tables import OpTable
 from passes.planning.plan import Planned
 from passes.planning.space import Space
 from passes.planning.tables import Tables

@@ -1,12 +1,12 @@
-"""The options of all kinds of ops under a strategy in one row, kind by kind: what is asked of all of them at once."""
+"""The options of ops under a strategy in columns: those of one kind, and of all kinds in one row, kind by kind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from passes.planning.op_tables import COLUMNS, OpTable
+from dlc.ops.indexing import Partition
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -17,12 +17,62 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
     Integers = NDArray[np.int64]
 
+COLUMNS = ("forward", "backward", "weights", "update", "sums", "saved", "fixed", "transient")
+
+
+@dataclass(frozen=True, slots=True)
+class OpTable:
+    """The legal options of a kind of op: option o cuts it by `partition(o // layouts)` in `layouts[o % layouts]`.
+
+    `codes[cut, i]` is the iteration axis, of `axes`, that a cut splits over inner mesh axis i; -1 is none.
+    `forward`, `backward` and `weights` are seconds of a microbatch with what is communicated inside the op; `update`
+    seconds of a step without, `sums` the seconds to sum gradients. `saved` are bytes that a microbatch keeps for its
+    backward pass, `fixed` those of weights, gradients and states, `transient` those of its gradients and workspaces
+    while it runs.
+    """
+
+    axes: tuple[str, ...]
+    codes: Integers
+    layouts: tuple[str, ...]
+    rows: Integers
+    forward: Array
+    backward: Array
+    weights: Array
+    update: Array
+    sums: Array
+    saved: Array
+    fixed: Array
+    transient: Array
+
+    @property
+    def options(self) -> int:
+        """How many there are."""
+        return len(self.forward)
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """All cuts."""
+        return tuple(self.partition(cut) for cut in range(len(self.codes)))
+
+    def partition(self, cut: int) -> Partition:
+        """One cut."""
+        return tuple(self.axes[code] if code >= 0 else "" for code in self.codes[cut].tolist())
+
+    def of(self, cuts: Integers) -> OpTable:
+        """The options with these cuts alone."""
+        import numpy as np
+
+        count = len(self.layouts)
+        kept = (cuts[:, None] * count + np.arange(count)).reshape(-1)
+        columns = {name: getattr(self, name)[kept] for name in COLUMNS}
+        return replace(self, codes=self.codes[cuts], rows=self.rows[cuts], **columns)
+
 
 @dataclass(frozen=True)
 class Columns:
     """Tables one behind the other, of kinds of these numbers; a column has the options of one after those of another.
 
-    `unary` keeps what the options cost in J, by strategy (`passes.planning.space`).
+    `unary` keeps what the options cost in J, by strategy (`passes.planning.objective`).
     """
 
     kinds: tuple[int, ...]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from passes.planning.columns import COLUMNS
 from passes.planning.network import HomeKind, Network
-from passes.planning.op_tables import COLUMNS
 from passes.planning.tables import Tables
 
 if TYPE_CHECKING:

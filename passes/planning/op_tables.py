@@ -7,7 +7,7 @@ microbatch; updates and gradients of weights are summed once a step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
@@ -15,10 +15,11 @@ from dlc.cost.compute import load_work
 from dlc.ir.mesh import Mesh
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, TensorType
 from dlc.ops.blocks import BLOCKED
-from dlc.ops.indexing import Partition, spans
+from dlc.ops.indexing import spans
 from dlc.ops.window_indexing import BY_ROWS
 from passes.packing import BUCKET_BYTES
 from passes.planning.alike import Alike
+from passes.planning.columns import OpTable
 from passes.planning.network import OpKind
 from passes.planning.partitions import Cuts
 from passes.planning.pins import Pins
@@ -33,57 +34,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class OpTable:
-    """The legal options of a kind of op: option o cuts it by `partition(o // layouts)` in `layouts[o % layouts]`.
-
-    `codes[cut, i]` is the iteration axis, of `axes`, that a cut splits over inner mesh axis i; -1 is none.
-    `forward`, `backward` and `weights` are seconds of a microbatch with what is communicated inside the op; `update`
-    seconds of a step without, `sums` the seconds to sum gradients. `saved` are bytes that a microbatch keeps for its
-    backward pass, `fixed` those of weights, gradients and states, `transient` those of its gradients and workspaces
-    while it runs.
-    """
-
-    axes: tuple[str, ...]
-    codes: Integers
-    layouts: tuple[str, ...]
-    rows: Integers
-    forward: Array
-    backward: Array
-    weights: Array
-    update: Array
-    sums: Array
-    saved: Array
-    fixed: Array
-    transient: Array
-
-    @property
-    def options(self) -> int:
-        """How many there are."""
-        return len(self.forward)
-
-    @property
-    def partitions(self) -> tuple[Partition, ...]:
-        """All cuts."""
-        return tuple(self.partition(cut) for cut in range(len(self.codes)))
-
-    def partition(self, cut: int) -> Partition:
-        """One cut."""
-        return tuple(self.axes[code] if code >= 0 else "" for code in self.codes[cut].tolist())
-
-    def of(self, cuts: Integers) -> OpTable:
-        """The options with these cuts alone."""
-        import numpy as np
-
-        count = len(self.layouts)
-        kept = (cuts[:, None] * count + np.arange(count)).reshape(-1)
-        columns = {name: getattr(self, name)[kept] for name in COLUMNS}
-        return replace(self, codes=self.codes[cuts], rows=self.rows[cuts], **columns)
-
-
-COLUMNS = ("forward", "backward", "weights", "update", "sums", "saved", "fixed", "transient")
 
 
 @dataclass(frozen=True, slots=True)

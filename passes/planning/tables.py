@@ -19,9 +19,9 @@ from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
 from dlc.ops.blocks import BLOCKED, block_of
 from dlc.ops.indexing import spans
 from passes.layouts import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
-from passes.planning.columns import Columns
+from passes.planning.columns import Columns, OpTable
 from passes.planning.network import EdgeKind, HomeKind, OpKind
-from passes.planning.op_tables import OpTable, OpTables, copies
+from passes.planning.op_tables import OpTables, copies
 from passes.planning.pins import Pins
 from passes.planning.prices import Prices
 from passes.planning.strategies import Strategy

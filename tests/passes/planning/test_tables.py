@@ -8,7 +8,8 @@ from math import inf
 import numpy as np
 
 from passes.planning.alike import Alike
-from passes.planning.op_tables import COLUMNS, OpTable, OpTables
+from passes.planning.columns import COLUMNS, OpTable
+from passes.planning.op_tables import OpTables
 from passes.planning.space import Space, space
 from passes.planning.spent import distinct
 from passes.planning.strategies import enumerate_strategies
