@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from dlc.cluster.fabric import Fabric
 from dlc.cost.redistribution import Redistributions
-from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
-from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType
-from dlc.ops.blocks import BLOCKED, block_of
+from dlc.ir.mesh import Mesh
+from dlc.ir.tensor import BATCH, Axis, TensorType
 from dlc.ops.indexing import spans
 from passes.layouts import DEFAULT_LAYOUT, IMAGE_AXES, is_image, same_memory
 from passes.planning.columns import Columns, OpTable
+from passes.planning.homes import HomeTable, home_table
 from passes.planning.network import EdgeKind, HomeKind, OpKind
 from passes.planning.op_tables import OpTables, copies
 from passes.planning.pins import Pins
@@ -35,29 +35,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class HomeTable:
-    """The forms of a kind of home: option o has form o // layouts.
-
-    `ahead[form, i]` is what inner mesh axis i does to the value: 0 leaves it whole, 2 + a splits its axis
-    a, of `names`. `behind` says so of its gradient, which may be partial, 1.
-    """
-
-    names: tuple[str, ...]
-    ahead: Integers
-    behind: Integers
-    layouts: tuple[str, ...]
-    backward: Array  # seconds to add up the gradients of a microbatch
-    bytes: Array  # [form]: of the value on a rank
-
-    @property
-    def forms(self) -> tuple[tuple[Placement, Placement], ...]:
-        """All forms: where each has the value, and its gradient."""
-        entries = (REPLICATED, PARTIAL, *self.names)
-        ahead, behind = ([tuple(entries[at] for at in row) for row in d.tolist()] for d in (self.ahead, self.behind))
-        return tuple(zip(ahead, behind, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,46 +170,8 @@ class Tables:
     def home(self, kind: HomeKind) -> HomeTable:
         """The forms of a kind of home."""
         if kind.index not in self.homes:
-            self.homes[kind.index] = self._home(kind)
+            self.homes[kind.index] = home_table(kind, self._microbatch(kind.type), self.mesh, self.prices)
         return self.homes[kind.index]
-
-    def _home(self, kind: HomeKind) -> HomeTable:
-        import numpy as np
-
-        type_ = self._microbatch(kind.type)
-        ahead, behind = _forms(len(type_.axes), len(self.mesh.axes), kind.gradients > 0)
-        fits = (self._parts(type_, ahead) <= np.array(type_.shape, dtype=np.int64)).all(axis=1)
-        ahead, behind = ahead[fits], behind[fits]
-        device, layouts = self.prices.device, self._layouts if is_image(kind.type) else ("",)
-        size = self._local_bytes(type_, behind)
-        adding = (
-            (kind.gradients + 1) * size / device.bandwidth + self.prices.call() if kind.gradients > 1 else 0.0 * size
-        )
-        adding = np.repeat(adding, len(layouts)).reshape(-1, len(layouts))
-        for at, layout in enumerate(layouts):
-            if layout in BLOCKED:  # channels have to fill blocks, and nothing is cut but the batch
-                whole = ((ahead <= 2) & (behind <= 2)).all(axis=1) & (type_.shape[1] % block_of(layout) == 0)
-                adding[~whole, at] = np.inf
-        held = self._local_bytes(type_, ahead)
-        return HomeTable(type_.names, ahead, behind, layouts, adding.reshape(-1), held)
-
-    def _parts(self, type_: TensorType, digits: Integers) -> Integers:
-        """[form, tensor axis]: into how many parts it is cut."""
-        import numpy as np
-
-        splits = digits[:, :, None] == 2 + np.arange(len(type_.axes))
-        return np.asarray(np.where(splits, np.array(self.mesh.extents, dtype=np.int64)[:, None], 1).prod(axis=1))
-
-    def _local_bytes(self, type_: TensorType, digits: Integers) -> Array:
-        """[form]: what the rank with most of a tensor holds of it."""
-        import numpy as np
-
-        local = -(-np.array(type_.shape, dtype=np.int64) // self._parts(type_, digits))
-        return np.asarray(local.prod(axis=1) * float(DTYPE_BYTES[type_.dtype]))
-
-    @property
-    def _layouts(self) -> tuple[str, ...]:
-        return self.prices.layouts
 
     def _microbatch(self, type_: TensorType) -> TensorType:
         return type_.with_extent(BATCH, self.samples)
@@ -387,17 +326,6 @@ class Tables:
         """Those of a kind of variable."""
         kind = self.prices.network.kinds[index]
         return self.home(kind).layouts if isinstance(kind, HomeKind) else self.op(kind).layouts
-
-
-@lru_cache(maxsize=64)
-def _forms(tensor_axes: int, mesh_axes: int, gradient: bool) -> tuple[Integers, Integers]:
-    """All forms of a home, legal or not: what each mesh axis does to the value, and to its gradient if there is one."""
-    import numpy as np
-
-    splits = range(2, tensor_axes + 2)
-    ahead, behind = [0, *([0] if gradient else []), *splits], [0, *([1] if gradient else []), *splits]
-    grid = np.indices((len(ahead),) * mesh_axes).reshape(mesh_axes, len(ahead) ** mesh_axes).T
-    return np.array(ahead, dtype=np.int64)[grid], np.array(behind, dtype=np.int64)[grid]
 
 
 @lru_cache(maxsize=4096)

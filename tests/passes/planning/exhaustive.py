@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passes.planning.elimination import minimise
+from passes.planning.homes import HomeTable
 from passes.planning.network import HomeKind, OpKind
 from passes.planning.objective import Objective, objective
 from passes.planning.space import Space
 from passes.planning.strategies import Strategy
-from passes.planning.tables import HomeTable
 from tests.passes.planning.reference import Choices, Home
 
 Array = NDArray[np.float64]
