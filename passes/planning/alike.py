@@ -86,10 +86,10 @@ class Alike:
         return np.array([found.get((kind.index, role), 0.0) for kind in self.kinds])
 
     def calls(self) -> Array:
-        """[kind]: seconds as `Prices.calls`."""
+        """[kind]: seconds as `UpdatePrices.calls`."""
         import numpy as np
 
-        return self._once("calls", lambda kind: np.array(self.prices.calls(kind)))
+        return self._once("calls", lambda kind: np.array(self.prices.updates.calls(kind)))
 
     def saved(self) -> Array:
         """Bytes by [kind, row] as `Prices.saved`."""

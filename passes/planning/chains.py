@@ -10,9 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
+from dlc.cluster.topology import Device
+from dlc.cost.c_kernels import CALL
+from dlc.cost.compute import call_work, summed
+from dlc.cost.many import seconds_many
+from dlc.cost.phases import Phase
+from dlc.cost.profile import Profile
 from dlc.ir.graph import Graph, Node
+from dlc.ir.tensor import TensorType
+from dlc.ops import operator
 from dlc.ops.fusion import BEGINNINGS, COMMUTES, FUSIONS, Fusion, Ways
+from dlc.ops.operator import Shapes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 Key = tuple[str, str]
 """(op, pass)."""
@@ -32,6 +48,27 @@ class Chain:
         if self.at != self.fusion.main:
             return bool(ways)
         return not {(algorithm, layout), (algorithm, "")}.isdisjoint(ways) and _has(self.fusion.ways, algorithm, layout)
+
+    def saving(
+        self, inner: TensorType, layout: str, taken: Array | float, device: Device, profile: Profile | None
+    ) -> Array:
+        """Seconds that one kernel saves where the member itself takes `taken`, and `inner` lies between two kernels: of
+        traffic and calls, and no more than the shorter one takes, as `dlc.cost.price` has it."""
+        import numpy as np
+
+        phase = Phase(bytes=self.fusion.saved * inner.bytes, calls=CALL * len(self.others))
+        saved = np.minimum(summed((phase,), inner.dtype, device, profile).seconds, taken)
+        others: Array | float = 0.0
+        called = 0.0
+        for name, stage, operands in self.others:
+            op = operator(name)
+            shapes = Shapes((inner,) * operands, (inner,), {})
+            called += call_work((operands + 1) * inner.bytes, profile)
+            if op is not None and op.elementwise:
+                others = others + seconds_many(op, stage, shapes, "", layout, device, profile)
+            elif name != "sum":
+                others = np.inf  # it takes longer than what is done element by element
+        return np.minimum(saved, others if np.any(others) else np.inf) + called
 
 
 def _has(ways: Ways, algorithm: str, layout: str) -> bool:

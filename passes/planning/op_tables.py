@@ -349,7 +349,7 @@ class OpTables:
         level = ("none", "optimizer", "gradients", "weights").index(self.strategy.shard)
         for role in kind.weights:
             size, sharers = cut.at(group.bytes(role)), self._sharers(shared[role])
-            each = copies(group.prices.states, self.widths, kind.types[role])
+            each = copies(group.prices.updates.states, self.widths, kind.types[role])
             kept += size * each[2] / (sharers if level >= 1 else 1.0)
             gradients += size * each[1] / (sharers if level >= 2 else 1.0)
             weights += size * each[0] / (sharers if level >= 3 else 1.0)

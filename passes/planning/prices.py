@@ -15,15 +15,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from dlc.cluster.topology import Device
-from dlc.cost.c_kernels import CALL
-from dlc.cost.compute import call_work, conversion_seconds, looked_at, overhead, summed
+from dlc.cost.compute import call_work, conversion_seconds, overhead
 from dlc.cost.many import by_layout, seconds_many
-from dlc.cost.phases import Phase
 from dlc.cost.profile import Profile
 from dlc.ir.graph import Graph
 from dlc.ir.tensor import BATCH, DTYPE_BYTES, Axis, TensorType, tensor
-from dlc.ops import operator
-from dlc.ops.fusion import ELEMENT_RULES, UPDATE
 from dlc.ops.operator import Shapes
 from passes.options import Operation, Rules, candidates
 from passes.planning.alike import Alike, alike
@@ -33,7 +29,8 @@ from passes.planning.parts import in_parts, parts_of, scratch_bytes
 from passes.planning.spent import Layouts, Spent, cheaper, distinct
 from passes.planning.strategies import Strategy
 from passes.planning.sums import Buckets, Key, buckets, loads
-from passes.planning.update_rules import UpdateRule, update_rules
+from passes.planning.update_prices import UpdatePrices
+from passes.planning.update_rules import update_rules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,18 +58,13 @@ class Prices:
     spent: dict[int, Spent] = field(default_factory=dict)
     least: dict[int, Array] = field(default_factory=dict)  # by row: seconds of all passes in the best layout
     among: dict[tuple[tuple[str, ...], int, int], Integers] = field(default_factory=dict)  # rows (`cheapest`)
-    updates: tuple[UpdateRule, ...] = ()
     sizes: dict[tuple[int, str], Array] = field(default_factory=dict)
     known_legal: dict[int, dict[tuple[str, str], list[str]]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.updates = update_rules(self.graph)
-
-    @property
-    def states(self) -> int:
-        """How many values of its own kind and shape the optimizer keeps of each weight."""
-        rules = {rule.stage: rule for rule in self.updates}
-        return max(0, rules["update"].operands - 2) if "update" in rules else 0
+    @cached_property
+    def updates(self) -> UpdatePrices:
+        """What a step does to weights behind the backward pass."""
+        return UpdatePrices(update_rules(self.graph), self.device, self.profile, self.fused)
 
     @cached_property
     def buckets(self) -> Buckets | None:
@@ -211,7 +203,7 @@ class Prices:
         local = {role: _of_rows(type_, rows) for role, type_ in whole.items()}
         legal = self.legal(example)
         layouts = tuple(layout for layout in example.layouts if all(legal[s, layout] for s in _stages(example)))
-        update = self._updates(example, local, len(rows))
+        update = self.updates.seconds([local[role] for role in example.weights], len(rows))
         first, *others = (
             self._in_parts(example, local, legal, layouts, update, parts, allowed)
             for parts, allowed in parts_of(self.rules, example, _samples(local, len(rows)))
@@ -303,27 +295,13 @@ class Prices:
         layout: str,
         taken: Array | float,
     ) -> Array:
-        """Seconds that one kernel saves which does what is behind a pass as well: of traffic and calls, and no more
-        than the shorter one takes, as `dlc.cost.price` has it. 0 where there is no such kernel."""
+        """Seconds that one kernel saves which does what is behind a pass as well; 0 where there is no such kernel."""
         import numpy as np
 
-        chain, device = kind.chains.get(each.node.stage), self.device
-        if chain is None or not self.fused or not chain.known(algorithm, layout, device.kernels == "c"):
+        chain = kind.chains.get(each.node.stage)
+        if chain is None or not self.fused or not chain.known(algorithm, layout, self.device.kernels == "c"):
             return np.zeros(())
-        inner = local[each.outputs[0]]
-        phase = Phase(bytes=chain.fusion.saved * inner.bytes, calls=CALL * len(chain.others))
-        saved = np.minimum(summed((phase,), inner.dtype, device, self.profile).seconds, taken)
-        others: Array | float = 0.0
-        called = 0.0
-        for name, stage, operands in chain.others:
-            op = operator(name)
-            shapes = Shapes((inner,) * operands, (inner,), {})
-            called += call_work((operands + 1) * inner.bytes, self.profile)
-            if op is not None and op.elementwise:
-                others = others + seconds_many(op, stage, shapes, "", layout, device, self.profile)
-            elif name != "sum":
-                others = np.inf  # it takes longer than what is done element by element
-        return np.minimum(saved, others if np.any(others) else np.inf) + called
+        return chain.saving(local[each.outputs[0]], layout, taken, self.device, self.profile)
 
     def _called(self, kind: OpKind, local: Mapping[str, TensorType], roles: Iterable[str]) -> Array | float:
         """Seconds for which Python looks up what a call of an op is given."""
@@ -367,43 +345,6 @@ class Prices:
                     legal[candidate.node.stage, candidate.layout].append(candidate.algorithm)
             self.known_legal[kind.index] = legal
         return self.known_legal[kind.index]
-
-    def _updates(self, kind: OpKind, local: Mapping[str, TensorType], count: int) -> Array:
-        """Seconds to update all weights that the op owns, to clip and regularise their gradients."""
-        import numpy as np
-
-        total = np.zeros(count)
-        for rule in self.updates:
-            for role in kind.weights:
-                weight = local[role]
-                shapes = Shapes((weight,) * rule.operands, (), rule.attrs)
-                total += np.broadcast_to(
-                    seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile), (count,)
-                )
-                if self._together(rule):
-                    total += looked_at(self.device, self.profile) - self._of_nothing(rule)
-                else:
-                    total += -self.call() if rule.joint else call_work(rule.operands * weight.bytes, self.profile)
-        return np.maximum(total, 0.0)
-
-    def calls(self, kind: OpKind) -> float:
-        """Seconds of calls of a step that are for no weight: to move running averages, of joint rules, and of updates
-        that are one call."""
-        averages = any(each.node.stage == "statistics" for each in kind.passes)
-        if kind.example.stage != "loss":
-            return averages * self.call()
-        first = call_work(0.0, self.profile) - looked_at(self.device, self.profile)
-        together = sum(self._of_nothing(rule) + first for rule in self.updates if self._together(rule))
-        return (averages + sum(rule.joint for rule in self.updates)) * self.call() + together
-
-    def _together(self, rule: UpdateRule) -> bool:
-        """Whether the updates of all weights by a rule are one call."""
-        return self.fused and rule.stage == UPDATE and not rule.joint and rule.operator.name in ELEMENT_RULES
-
-    def _of_nothing(self, rule: UpdateRule) -> float:
-        """Seconds of an update of a single element."""
-        shapes = Shapes((tensor("f32", all=1),) * rule.operands, (), rule.attrs)
-        return float(seconds_many(rule.operator, rule.stage, shapes, "", "", self.device, self.profile)[0])
 
     def _local(self, kinds: Sequence[OpKind], role: str) -> TensorType:
         """A tensor on the rank with most of it, for all rows of kinds that are alike."""

@@ -149,7 +149,7 @@ class Tables:
     def copies(self, type_: TensorType) -> tuple[float, float, float]:
         """What is held of a weight, as multiples of its bytes: itself, its gradient, its states and its copy in full
         precision."""
-        return copies(self.prices.states, self.widths, type_)
+        return copies(self.prices.updates.states, self.widths, type_)
 
     @property
     def _maker(self) -> OpTables:
