@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dlc.diagnostics import Diagnostic, Frame, Label, Span, similar
+from dlc.diagnostics import Diagnostic, Frame, Span
 from dlc.expand.addresses import Position, assign, at, below, report_clash
 from dlc.expand.arguments import Bound, Calls
 from dlc.expand.check import Body, Checked, check
@@ -17,17 +17,17 @@ from dlc.expand.count import Counter, TooManyOpsError
 from dlc.expand.evaluate import FUNCTIONS, UNKNOWN, Entity, Evaluator, Scope, Tensor, Unknown, described
 from dlc.expand.inputs import input_type
 from dlc.expand.nodes import Nodes
+from dlc.expand.refusals import not_a_value, operand_message
 from dlc.expand.report import Report
 from dlc.expand.survey import Survey, is_value
 from dlc.expand.templates import Templates
-from dlc.expand.values import borrowed, in_words, read
+from dlc.expand.ties import Ties
+from dlc.expand.values import read
 from dlc.ir.graph import Attr, Graph
 from dlc.ir.tensor import BATCH
-from dlc.messages import MESSAGES
 from dlc.messages import e02_names as messages
-from dlc.messages import e03_shapes as shape_messages
 from dlc.ops import SIGNS, operator
-from dlc.ops.operator import Inferred, OperandError, Operator
+from dlc.ops.operator import OperandError, Operator
 from dlc.syntax import ast
 
 BLOCK_DEPTH = 4
@@ -124,7 +124,7 @@ class BodyExpander(Evaluator):
         if isinstance(entity, Tensor):
             return entity.name
         if entity is not None and entity is not UNKNOWN:
-            self.report(_not_a_value("output", entity, name.span))
+            self.report(not_a_value("output", entity, name.span))
         return None
 
     def _input(self, item: ast.Input) -> None:
@@ -299,7 +299,7 @@ class BodyExpander(Evaluator):
             if parameter.name in given:
                 argument = given[parameter.name]
                 if parameter.kind == "weight":
-                    value, transposed = self._weight(op.name, argument)
+                    value, transposed = self._ties.weight(op.name, argument)
                     attrs |= {"transposed": True} if transposed else {}
                 else:
                     value = read(parameter, argument, op.name, self)
@@ -311,41 +311,13 @@ class BodyExpander(Evaluator):
                 attrs[parameter.name] = value
         return attrs if sound else None
 
-    def _weight(self, op: str, argument: ast.Argument) -> tuple[str | Unknown, bool]:
-        """The weight that an address names, below this body, else below the network; whether it is transposed."""
-        address, transposed = borrowed(argument.value)
-        path = self._path(address)
-        if path is None:
-            found, wanted = in_words(address, self), "the address of a weight, such as `wte.embedding.weight`"
-            message = messages.WRONG_KIND.at(address.span, argument="tied", callee=op, needed=wanted, found=found)
-            return self.fail(message), transposed
-        for name in (below(self._home.prefix, path), path):
-            if self.nodes.weight(name) is not None:
-                return name, transposed
-        near = similar(path, (name for name in self.nodes.values if self.nodes.weight(name)))
-        helps = (f"there is a weight with a similar address: `{near}`",) if near else ()
-        return self.fail(messages.NO_WEIGHT.at(address.span, address=path, helps=helps)), transposed
-
     @property
-    def _home(self) -> BodyExpander:
-        """The block or network that this body stands in; iterations of repeats have the prefix as their name."""
+    def _ties(self) -> Ties:
+        """How ops borrow weights here: by addresses below the block or network that this body stands in."""
         body = self
-        while body.parent is not None and body.what == body.prefix:
+        while body.parent is not None and body.what == body.prefix:  # iterations of repeats are called as they lie
             body = body.parent
-        return body
-
-    def _path(self, address: ast.Expr) -> str | None:
-        """An address as text, its indices evaluated; None where it is none."""
-        match address:
-            case ast.Name(text):
-                return text
-            case ast.Attribute(value, name):
-                path = self._path(value)
-                return None if path is None else f"{path}.{name}"
-            case ast.Index(value, index):
-                path, number = self._path(value), self.evaluate(index)
-                return None if path is None or number is UNKNOWN else f"{path}[{_number(number)}]"
-        return None
+        return Ties(self, self.nodes, body.prefix)
 
     def combine(self, sign: str, left: Entity, right: Entity, at: ast.Binary) -> Entity:
         """Arithmetic on two values, or on a value and a number; on numbers as ever."""
@@ -387,13 +359,13 @@ class BodyExpander(Evaluator):
         tensors: list[Tensor] = []
         for value, place in operands:
             if not isinstance(value, Tensor):
-                return self.fail(_not_a_value(written, value, place))
+                return self.fail(not_a_value(written, value, place))
             tensors.append(value)
         try:
             inferred = op.infer(tuple(tensor.type for tensor in tensors), attrs)
         except OperandError as error:
-            return self.fail(_operand_message(error, span, [place for _, place in operands], arguments))
-        if not self._check_tied(written, inferred, arguments):
+            return self.fail(operand_message(error, span, [place for _, place in operands], arguments))
+        if inferred.tied and not self._ties.fit(written, inferred, arguments["tied"].value):
             return UNKNOWN
         clash = self.nodes.clash(op, address, inferred)
         if clash is not None:
@@ -404,28 +376,6 @@ class BodyExpander(Evaluator):
         results = self.nodes.add(op, address, [tensor.name for tensor in tensors], inferred, span)
         return results[0] if len(results) == 1 else results
 
-    def _check_tied(self, written: str, inferred: Inferred, arguments: Mapping[str, ast.Argument]) -> bool:
-        """Whether borrowed weights have the types that the op needs (E0318)."""
-        for (_, name), needed in zip(inferred.tied, inferred.tied_types, strict=True):
-            found = self.nodes.values[name].type
-            if (found.dtype, found.shape) != (needed.dtype, needed.shape):
-                address, transposed = borrowed(arguments["tied"].value)
-                turned = (found.dtype, found.shape) == (needed.dtype, needed.shape[::-1])
-                path = self._path(address)
-                way = f"`tied = {path}`" if transposed else f"`tied = transpose({path})`"
-                helps = (f"{way} uses it the other way round",) if turned else ()
-                message = shape_messages.TIED_SHAPE
-                self.report(message.at(address.span, helps=helps, address=name, found=found, op=written, needed=needed))
-                return False
-        return True
-
-
-def _not_a_value(callee: str, found: Entity, place: Span) -> Diagnostic:
-    """E0219; what `split` makes is a list, whose items bear names or numbers."""
-    several = isinstance(found, tuple) and any(isinstance(item, Tensor) for item in found)
-    helps = ("`a, b = …` names the items of a list, `list[0]` is the first of them",) if several else ()
-    return messages.NOT_A_VALUE.at(place, callee=callee, found=described(found), helps=helps)
-
 
 def _without_number(operands: list[Placed]) -> tuple[list[Placed], dict[str, Attr]]:
     """The operands of arithmetic without the one that is a number, which becomes an attribute."""
@@ -434,21 +384,3 @@ def _without_number(operands: list[Placed]) -> tuple[list[Placed], dict[str, Att
             rest = [operands[1 - index]]
             return rest, {"scalar": value, "scalar_first": index == 0}
     return operands, {}
-
-
-def _number(entity: Entity) -> str:
-    return str(entity) if isinstance(entity, int) else "…"
-
-
-def _operand_message(
-    error: OperandError, span: Span, operands: Sequence[Span], arguments: Mapping[str, ast.Argument]
-) -> Diagnostic:
-    """A shape rule's refusal, at the argument or operand at fault."""
-    place = span
-    if error.argument is not None and error.argument in arguments:
-        place = arguments[error.argument].value.span
-    elif error.operand is not None and error.operand < len(operands):
-        place = operands[error.operand]
-    message = MESSAGES[error.code]
-    sentence = message.sentence.format(**error.values)
-    return Diagnostic(message.code, sentence, Label(place, error.label), notes=error.notes, helps=error.helps)
