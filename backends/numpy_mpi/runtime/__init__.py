@@ -81,7 +81,7 @@ arrays.py, tables.py (what a table has in its rows), spec.py ("N/data 64/model 7
 memory.py, packing.py, in_place.py
     share({"a": arrays, "g": arrays}, window, functions, training, inference, outputs)    memory of what is not kept
 
-place.py, exchange.py, by_rows.py, sums.py, traffic.py (programs on a mesh)
+place.py, groups.py, registry.py, exchange.py, by_rows.py, sums.py, traffic.py (programs on a mesh)
     Place(world, mesh, *, batch, microbatches=1, levels={}): stage, number, index(over)
         batch(loader, indices, step=, lr=)
         fill(at, arrays); pads(array, pad); origin(*arrays, layout=""); once(array, over)

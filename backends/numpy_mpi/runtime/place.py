@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,13 @@ from .by_rows import Rows, rows_of
 from .collectives import Array, Steps, broadcast
 from .data import Loader
 from .exchange import Exchange, Known, Pool, planned
+from .groups import PIPELINE, Groups, axes_of
+from .registry import Arrays, Registry, several
 from .spec import Grid, Spec, extents, unclipped
 from .sums import Sums
 from .traffic import Running, Traffic
 from .wholes import Wholes
-from .world import Serial, World
-
-PIPELINE = "pipeline"
-
-Arrays = Array | Sequence[Array]
+from .world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class At:
 
     def position(self, over: str = "") -> int:
         """The number in the batch of this rank's first sample, where samples are split over these mesh axes."""
-        return self.first + self.place.grid.samples(_axes(over), self.place.number, self.samples)[0]
+        return self.first + self.place.grid.samples(axes_of(over), self.place.number, self.samples)[0]
 
     def batch(self, over: str = "") -> dict[str, int]:
         """`count`, `position` and `first`, as kernels that work on groups of samples are told them.
@@ -104,21 +101,19 @@ class Place:
         if rest or mesh.get(PIPELINE, self.stages) != self.stages:
             raise ValueError(f"{world.size} ranks are no mesh of {dict(mesh)}")
         self.stage, self.number = divmod(world.rank, self.grid.size)
-        self.traffic, self._groups = Traffic(world), dict[tuple[str, ...], World]()
-        nested = {self._wide(_axes(over)): extents for over, extents in (levels or {}).items()}
-        self._sums = Sums(self._groups, nested, self.traffic.pool)
+        self.traffic = Traffic(world)
+        self._groups = Groups(world, self.grid)
+        nested = {self._groups.axes(over): extents for over, extents in (levels or {}).items()}
+        self._sums = Sums(self._groups.worlds, nested, self.traffic.pool)
+        self._arrays = Registry()
         self._rooms = Pool()  # none of that of messages, which a device's own stream works on
         self.wholes = Wholes(self.traffic, self.grid)
-        self._known: dict[int, Known] = {}
-        self._members: dict[int, list[tuple[int, Array]]] = {}
-        self._parts: dict[int, Array] = {}
         self._zeros: dict[int, Array] = {}
         self._plans: dict[tuple[object, ...], Exchange] = {}
         self._cuts: dict[tuple[object, ...], tuple[Rows, ...]] = {}
         self._begun: dict[int, list[Running]] = {}
         self._sends: dict[int, list[Running]] = {}
         self._serials: dict[tuple[str, ...], int] = {}
-        self._make_groups()
 
     # --- where it is ---------------------------------------------------------------------------------------------
 
@@ -129,11 +124,11 @@ class Place:
 
     def group(self, over: str) -> World:
         """The ranks that differ from this one along these mesh axes only, such as `data+model`."""
-        return self._groups[self._wide(_axes(over))]
+        return self._groups.worlds[self._groups.axes(over)]
 
     def index(self, over: str) -> int:
         """Which part this rank has of what is split over these mesh axes."""
-        return self.grid.index(_axes(over), self.number)[1]
+        return self.grid.index(axes_of(over), self.number)[1]
 
     def batch(
         self, loader: Loader | None, indices: Array, *, step: int = 0, lr: float = 0.0, batches: int = 1
@@ -154,7 +149,7 @@ class Place:
         """This rank's part of the samples of a microbatch, by the names of the data set."""
         assert at.loader is not None
         for name, array in arrays.items():
-            spec = self._of(array).spec
+            spec = self._arrays.of(array).spec
             box = self.grid.box(spec, self.number, at.samples)
             axis = spec.batch
             assert axis is not None
@@ -167,7 +162,7 @@ class Place:
 
     def pads(self, array: Array, pad: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """The pads of this rank's part of an array with halos: those of the whole, `pad`, at its outer borders."""
-        spec, found = self._of(array).spec, list(pad)
+        spec, found = self._arrays.of(array).spec, list(pad)
         for halo in spec.halos:
             first, last = unclipped(self.grid, spec, halo, self.number)
             before, after = pad[halo.window]
@@ -184,7 +179,17 @@ class Place:
 
         Axes come in logical order: those of arrays with four axes lie in memory as `layout` says.
         """
-        return (*[self._origin(self._of(array), layout) for array in arrays],)
+        return (*[self._origin(self._arrays.of(array), layout) for array in arrays],)
+
+    def _origin(self, known: Known, layout: str) -> tuple[tuple[int, int], ...]:
+        box, whole = self.grid.box(known.spec, self.number, known.samples), self.grid.whole(known.spec, known.samples)
+        found = [
+            (0, extents((runs,))[0]) if axis.per else (runs[0][0] if runs else 0, extent)
+            for axis, runs, extent in zip(known.spec.axes, box, whole, strict=True)
+        ]
+        return (
+            (*[found[layout[:4].index(letter)] for letter in "NCHW"],) if layout and len(found) == 4 else tuple(found)
+        )
 
     def interior(self, kernel: Callable[..., None], *arguments: Any, **attrs: Any) -> None:
         """A window's kernel for those rows of its results that read no rows of others, whose halo may be on its way."""
@@ -197,7 +202,7 @@ class Place:
     def _by_rows(
         self, kernel: Callable[..., None], arguments: Sequence[Any], attrs: dict[str, Any], inner: bool
     ) -> None:
-        known = {at: self._known[id(each)] for at, each in enumerate(arguments) if id(each) in self._known}
+        known = {at: found for at, each in enumerate(arguments) if (found := self._arrays.find(each)) is not None}
         wide = next(each.array for each in known.values() if each.spec.halos)
         key = (inner, *((at, id(each.array)) for at, each in known.items()))
         if key not in self._cuts:
@@ -246,15 +251,15 @@ class Place:
         begin: bool = False,
     ) -> None:
         """The sum on all ranks, in place where there is no target, with the same bits on each."""
-        sources = _several(source)
-        targets = sources if target is None else _several(target)
-        steps = self._sums.steps(sources, targets, self._wide(_axes(over)), algorithm)
-        self._begin("allreduce", self._name(sources[0]), over, steps, (*sources, *targets), begin)
+        sources = several(source)
+        targets = sources if target is None else several(target)
+        steps = self._sums.steps(sources, targets, self._groups.axes(over), algorithm)
+        self._begin("allreduce", self._arrays.name(sources[0]), over, steps, (*sources, *targets), begin)
 
     def largest(self, array: Array, *, over: str, begin: bool = False) -> None:
         """The largest of each element over the ranks, in place: of a small table, by one message to each other rank."""
-        steps = self._sums.largest(array.reshape(-1), self._wide(_axes(over)))
-        self._begin("largest", self._name(array), over, steps, (array,), begin)
+        steps = self._sums.largest(array.reshape(-1), self._groups.axes(over))
+        self._begin("largest", self._arrays.name(array), over, steps, (array,), begin)
 
     def wait(self, array: Array) -> None:
         """Returns when what was begun with this array is over."""
@@ -314,7 +319,7 @@ class Place:
 
     def gather(self, array: Array) -> Array | None:
         """The whole of an array on number 0 of this stage, all of whose ranks call it; None on the others."""
-        known = self._of(array)
+        known = self._arrays.of(array)
         return self.wholes.assemble(known.spec, known.samples, self.stage, array, array.dtype, self.first)
 
     def collect(self, rows: Mapping[str, Sequence[Array | None]]) -> dict[str, Array] | None:
@@ -335,32 +340,24 @@ class Place:
         self, name: str, array: Array, spec: Spec, samples: int, parent: Array | None = None, offset: int = -1
     ) -> None:
         """Remember what an array holds; of what it is a part, or, with an offset, a member of a bucket."""
-        self._known[id(array)] = Known(name, array, spec, samples)
-        if parent is None:
-            return
-        if offset < 0:
-            self._parts.setdefault(id(parent), array)
-            return
-        axes = self._known[id(parent)].spec.axes if id(parent) in self._known else ()
-        if len(axes) == 1 and not axes[0].per and not axes[0].over:
-            self._members.setdefault(id(parent), []).append((offset, array))
+        self._arrays.know(name, array, spec, samples, parent, offset)
 
     def shared_memory(self, name: str, elements: int, dtype: npt.DTypeLike, over: str) -> Array:
         """Zeroed flat memory for allreduce by `shared` along these mesh axes; all ranks of the group call it."""
-        return self._sums.memory(name, elements, dtype, self._wide(_axes(over)))
+        return self._sums.memory(name, elements, dtype, self._groups.axes(over))
 
     # --- how it goes ----------------------------------------------------------------------------------------------
 
     def _move(
         self, kind: str, source: Arrays, target: Arrays | None, over: str, begin: bool, sums: bool = False
     ) -> None:
-        axes = self._wide(_axes(over))
-        pairs = self._pairs(kind, source, target)
+        axes = self._groups.axes(over)
+        pairs = self._arrays.pairs(kind, source, target)
         key = (kind, axes, *((id(one), id(other)) for one, other in pairs))
         members = self.grid.group(axes, self.number)
         plan = self._cached(key, members, members.index(self.number), pairs, sums)
-        given = (*_several(source), *(() if target is None else _several(target)))
-        self._begin(kind, self._name(given[-1]), over, plan.steps(self.traffic.pool), given, begin)
+        given = (*several(source), *(() if target is None else several(target)))
+        self._begin(kind, self._arrays.name(given[-1]), over, plan.steps(self.traffic.pool), given, begin)
 
     def _cached(
         self,
@@ -371,86 +368,21 @@ class Place:
         sums: bool,
     ) -> Exchange:
         if key not in self._plans:
-            known = [(self._of(source), self._of(target)) for source, target in pairs]
+            known = [(self._arrays.of(source), self._arrays.of(target)) for source, target in pairs]
             parts = {"reduce_scatter": len(members), "halo_sum": 0}.get(str(key[0]), 1)
             self._plans[key] = planned(self.grid, members, me, known, sums, parts, key[0] in ("halo", "halo_sum"))
         return self._plans[key]
 
-    def _pairs(self, kind: str, source: Arrays, target: Arrays | None) -> list[tuple[Array, Array]]:
-        """(source, target) of each tensor of a move; a bucket stands for its members."""
-        sources = [each for array in _several(source) for each in self._in(array)]
-        if target is not None:
-            targets = [each for array in _several(target) for each in self._in(array)]
-            return list(zip(sources, targets, strict=True))
-        parts = [self._parts[id(array)] for array in sources]
-        return list(zip(parts, sources, strict=True) if kind == "allgather" else zip(sources, parts, strict=True))
-
-    def _in(self, array: Array) -> list[Array]:
-        members = sorted(self._members.get(id(array), ()), key=lambda member: member[0])
-        return [member for _, member in members] or [array]
-
     # --- what is under way ----------------------------------------------------------------------------------------
 
     def _begin(self, kind: str, name: str, over: str, steps: Steps, arrays: Sequence[Array], begin: bool) -> None:
-        axes = self._wide(_axes(over))
+        axes = self._groups.axes(over)
         serial = self._serials[axes] = self._serials.get(axes, 0) + 1
         size = sum(array.nbytes for array in arrays)
-        running = self.traffic.start(self._groups[axes], steps, f"{kind} of `{name}` over {over}", serial, size)
+        running = self.traffic.start(self._groups.worlds[axes], steps, f"{kind} of `{name}` over {over}", serial, size)
         if not begin:
             self.traffic.end(running)
             return
         for array in arrays:
             waiting = [other for other in self._begun.get(id(array), ()) if not other.done]
             self._begun[id(array)] = [*waiting, running]
-
-    # --- parts of these -------------------------------------------------------------------------------------------
-
-    def _make_groups(self) -> None:
-        """The groups along all axes and their combinations, at once: later nobody could wait for others to come."""
-        names = [name for name, extent in self.grid.mesh if extent > 1]
-        for count in range(len(names) + 1):
-            for axes in combinations(names, count):
-                members = [self.first + rank for rank in self.grid.group(axes, self.number)]
-                whole = members == list(range(self.world.size))
-                alone = Serial(self.world.position) if len(members) == 1 else None
-                self._groups[axes] = alone or (self.world if whole else self.world.subworld(members))
-        if self.stages > 1:
-            along = [stage * self.grid.size + self.number for stage in range(self.stages)]
-            self._groups[PIPELINE,] = self.world if self.grid.size == 1 else self.world.subworld(along)
-        for group in (self.world, *self._groups.values()):
-            if self.stages == 1 or group is not self.world:  # from stage to stage, the order of messages has circles
-                device.join(group)
-
-    def _wide(self, axes: Sequence[str]) -> tuple[str, ...]:
-        """Those of the axes along which there are several ranks, in the order of the mesh."""
-        if axes == (PIPELINE,):
-            return tuple(axes)
-        return (*[name for name, extent in self.grid.mesh if extent > 1 and name in axes],)
-
-    def _of(self, array: Array) -> Known:
-        known = self._known.get(id(array))
-        if known is None:
-            raise ValueError(f"an array of shape {array.shape} is none of those of a table")
-        return known
-
-    def _name(self, array: Array) -> str:
-        known = self._known.get(id(array))
-        return known.name if known is not None else "an array"
-
-    def _origin(self, known: Known, layout: str) -> tuple[tuple[int, int], ...]:
-        box, whole = self.grid.box(known.spec, self.number, known.samples), self.grid.whole(known.spec, known.samples)
-        found = [
-            (0, extents((runs,))[0]) if axis.per else (runs[0][0] if runs else 0, extent)
-            for axis, runs, extent in zip(known.spec.axes, box, whole, strict=True)
-        ]
-        return (
-            (*[found[layout[:4].index(letter)] for letter in "NCHW"],) if layout and len(found) == 4 else tuple(found)
-        )
-
-
-def _axes(over: str) -> tuple[str, ...]:
-    return tuple(over.split("+")) if over else ()
-
-
-def _several(arrays: Arrays) -> tuple[Array, ...]:
-    return (arrays,) if device.is_array(arrays) else tuple(arrays)

@@ -71,7 +71,7 @@ def inside(box: Any, whole: Values) -> Values:
 
 def part(place: Any, array: Values, whole: Values, number: int | None = None) -> Values:
     """What a rank holds of a whole, as the array's spec says."""
-    known = place._of(array)
+    known = place._arrays.of(array)
     return inside(place.grid.box(known.spec, place.number if number is None else number, known.samples), whole)
 
 
@@ -158,7 +158,7 @@ def check_halos(runtime: Any, world: Any, seed: int) -> None:
         group = place.grid.group([name], place.number)
         for other in group:
             mask = np.zeros_like(whole)
-            known = place._of(wide)
+            known = place._arrays.of(wide)
             box = place.grid.box(known.spec, other, 0)
             indices = [np.concatenate([np.arange(*run) for run in runs] or [np.arange(0)]) for runs in box]
             mask[np.ix_(*indices)] = 1
