@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -11,33 +11,20 @@ import pytest
 from dlc.ir.check import check
 from dlc.ir.program import Instruction, Program, Wait
 from dlc.ir.storage import title
-from tests.ir.sample_programs import kernel, with_role, with_segment
+from tests.ir.edits import Edit, change, drop, insert
+from tests.ir.edits import edited as changed
+from tests.ir.sample_programs import kernel, with_role
 from tests.ir.staged_programs import Shape, drawn_shape, staged
-
-Edit = Callable[[list[Instruction]], Iterable[Instruction]]
 
 SHAPE = Shape(3, 2, 2, 4, (2, 1, 2), 2, 16, 8, "1f1b", blocking=False, sums="last", gathers=True, offloads=True)
 
 
 def edited(segment: str, edit: Edit, role: int = 0, shape: Shape = SHAPE) -> Program:
-    program = staged(shape)
-    return with_segment(program, segment, edit(list(program.roles[role].segment(segment).instructions)), role)
-
-
-def drop(name: str) -> Edit:
-    return lambda found: [i for i in found if title(i) != name]
-
-
-def before(name: str, *made: Instruction) -> Edit:
-    return lambda found: [i for at in found for i in ((*made, at) if title(at) == name else (at,))]
+    return changed(staged(shape), segment, edit, role)
 
 
 def behind(name: str, *made: Instruction) -> Edit:
     return lambda found: [i for at in found for i in ((at, *made) if title(at) == name else (at,))]
-
-
-def change(name: str, /, **changes: object) -> Edit:
-    return lambda found: [replace(i, **changes) if title(i) == name else i for i in found]  # type: ignore[arg-type]
 
 
 def partial(name: str, program: Program) -> Program:
@@ -81,11 +68,11 @@ FAULTS: dict[str, tuple[str, Callable[[], Program]]] = {
         lambda: edited("expect", behind("y0", kernel("k", "x")), 1, EXPECTS),
     ),
     "what is received is never waited for": ("wait", lambda: edited("forward", drop("y0"), 1, EXPECTS)),
-    "what is copied is overwritten": ("in flight", lambda: edited("forward", before("s0.l0.0", kernel("k", "", "x")))),
+    "what is copied is overwritten": ("in flight", lambda: edited("forward", insert("s0.l0.0", kernel("k", "", "x")))),
     "nothing is waited for": ("wait", lambda: edited("forward", without_waits)),
     "what is gathered is read at once": (
         "in flight",
-        lambda: edited("forward", before("s0.l0.0", kernel("k", "full1"))),
+        lambda: edited("forward", insert("s0.l0.0", kernel("k", "full1"))),
     ),
     "an operand of other bytes": ("bytes", lambda: edited("forward", change("sum_h0", bytes=4))),
     "a gather of other bytes": ("bytes", lambda: edited("forward", smaller)),
