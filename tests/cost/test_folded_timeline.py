@@ -11,7 +11,7 @@ from dlc.cost.price import default_price
 from dlc.cost.timeline import Lane, Timeline, simulate
 from dlc.ir.execution import Price
 from dlc.ir.program import Instruction, Program, Role
-from tests.cost.test_timeline import drawn_price
+from tests.cost.timelines import drawn_price
 from tests.ir.staged_programs import Shape, drawn_shape, staged
 from tests.slices import first
 

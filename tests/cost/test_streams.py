@@ -25,7 +25,7 @@ from dlc.ir.program import (
     Wait,
 )
 from dlc.ir.tensor import tensor
-from tests.cost.test_timeline import by_name
+from tests.cost.timelines import by_name
 from tests.ir.sample_programs import kernel
 
 

@@ -1,102 +1,24 @@
-"""The simulator against hand-made timelines, closed forms, and itself with every rank on its own."""
+"""The simulator against hand-made timelines and closed forms."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 from random import Random
-from zlib import crc32
 
 import pytest
 
-from dlc.cluster.collectives import seconds as collective_seconds
-from dlc.cluster.topology import Cluster, Device, Group, Link
-from dlc.cost.communication import Transfer, exposed, processing
+from dlc.cost.communication import Transfer, exposed
 from dlc.cost.liveness import live_bytes
-from dlc.cost.price import default_price
-from dlc.cost.timeline import Lane, Timeline, simulate
-from dlc.cost.trace import to_trace
-from dlc.ir.check import check
-from dlc.ir.execution import COMPUTE, Price
-from dlc.ir.program import (
-    Buffer,
-    Collective,
-    CommunicationGroup,
-    Compute,
-    Entry,
-    Instruction,
-    Program,
-    Receive,
-    Role,
-    Row,
-    Segment,
-    Send,
-    Wait,
-)
-from dlc.ir.ranks import fold
-from dlc.ir.storage import title
+from dlc.cost.timeline import simulate
+from dlc.ir.execution import COMPUTE
+from dlc.ir.program import Buffer, Collective, Wait
 from dlc.ir.tensor import tensor
-from tests.ir.sample_programs import (
-    data_parallel,
-    kernel,
-    pipeline,
-    shards,
-    split_in_two,
-    with_role,
-    with_segment,
-)
-
-COMMUNICATES = (Collective, Send, Receive)
-
-
-def by_name(**seconds: float) -> Price:
-    """Fixed seconds for the instructions of these names, `_` standing for `@`; nothing for all others."""
-    return lambda instruction, role, samples: seconds.get(title(instruction).replace("@", "_"), 0.0)
-
-
-def by_sample(messages: float) -> Price:
-    """A kernel takes a second a sample, a collective or message always the same."""
-    return lambda i, role, samples: messages if isinstance(i, COMMUNICATES) else float(samples)
-
-
-def drawn_price(seed: int) -> Price:
-    """Prices that depend on the instruction, the role and the samples, and on nothing else."""
-
-    def price(instruction: Instruction, role: Role, samples: int) -> float:
-        key = f"{seed} {title(instruction)} {type(instruction).__name__}"
-        own = "" if isinstance(instruction, COMMUNICATES) else role.name
-        return (1 + crc32((key + own).encode()) % 97) * (1.0 if own == "" else 0.25 + samples)
-
-    return price
-
-
-def one_segment(instructions: Iterable[Instruction], ranks: int = 2) -> Program:
-    """Ranks that do nothing but these instructions, in an entry `train_step`."""
-    batch = ranks
-    buffers = (
-        Buffer("w", tensor("f32", element=4), "weight"),
-        *(Buffer(f"b{i}", tensor("f32", element=4), "gradient") for i in range(3)),
-    )
-    role = Role(
-        "worker",
-        tuple(range(ranks)),
-        shards(batch, ranks),
-        buffers,
-        (Segment("all", tuple(instructions)),),
-        (Entry("train_step", (Row("all"),)),),
-    )
-    return Program("p", batch, "f32", (role,), (CommunicationGroup("data", (tuple(range(ranks)),)),))
+from tests.cost.timelines import by_name, by_sample, one_segment, passes, spans
+from tests.ir.sample_programs import data_parallel, kernel, pipeline, with_role
 
 
 def allreduce(name: str, blocking: bool = True) -> Collective:
     return Collective(name, "allreduce", "data", "ring", name, 16, blocking)
-
-
-def spans(lane: Lane) -> list[tuple[str, str, float, float]]:
-    """(stream, name, start, end) of the events that take time."""
-    return [(e.stream, e.name, e.start, e.end) for e in lane.events if e.end > e.start]
 
 
 # --- hand-made timelines ------------------------------------------------------------------------------------------
@@ -189,17 +111,6 @@ def test_a_message_waits_for_its_receiver() -> None:
 # --- closed forms of cost-models.md §5 ----------------------------------------------------------------------------
 
 
-def passes(forward: float, backward: float) -> Price:
-    """Even stages: every forward and every backward kernel takes as long, all else nothing."""
-
-    def price(instruction: Instruction, role: Role, samples: int) -> float:
-        if not isinstance(instruction, Compute) or not instruction.address.startswith("s"):
-            return 0.0
-        return {"forward": forward, "dx": backward, "dw": 0.0}[instruction.kernel[1]]
-
-    return price
-
-
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
 @pytest.mark.parametrize("microbatches", [1, 2, 4, 8])
 def test_the_bubble_of_an_even_pipeline(stages: int, microbatches: int) -> None:
@@ -215,132 +126,6 @@ def test_uneven_stages_forward(seconds: tuple[float, float, float]) -> None:
     price = by_name(**{f"s{stage}": t for stage, t in enumerate(seconds)})
     found = simulate(pipeline(3, 6, batch=6), "train_step", price)
     assert found.makespan == sum(seconds) + 5 * max(seconds)
-
-
-# --- laws -----------------------------------------------------------------------------------------------------------
-
-
-def drawn_program(random: Random) -> Program:
-    """Ranks on a mesh that compute and sum over rows, columns or all, in one order, in one or two roles."""
-    rows, columns = random.randrange(1, 4), random.randrange(1, 5)
-    ranks = rows * columns
-    at = [[row * columns + column for column in range(columns)] for row in range(rows)]
-    groups = (
-        CommunicationGroup("row", tuple(map(tuple, at))),
-        CommunicationGroup("column", tuple(zip(*at, strict=True))),
-        CommunicationGroup("all", (tuple(range(ranks)),)),
-    )
-    made: list[Instruction] = []
-    flying: list[str] = []
-    for index in range(random.randrange(2, 14)):
-        what = random.randrange(4)
-        if what < 2:
-            made.append(kernel(f"k{index}", "w", "y"))
-        elif what == 2 and flying:
-            made.append(Wait(flying.pop(random.randrange(len(flying)))))
-        else:
-            blocking = random.random() < 0.5
-            group = random.choice(groups).name
-            made.append(Collective(f"c{index}", "allreduce", group, "ring", f"c{index}", 4, blocking))
-            flying += [] if blocking else [f"c{index}"]
-    made += [Wait(name) for name in flying]
-    sums = tuple(Buffer(i.name, tensor("f32"), "constant") for i in made if isinstance(i, Collective))
-    buffers = (
-        Buffer("w", tensor("f32"), "weight"),
-        Buffer("y", tensor("f32", batch=3 * ranks), "activation"),
-        *sums,
-    )
-    role = Role(
-        "worker",
-        tuple(range(ranks)),
-        shards(random.randrange(ranks, 3 * ranks), ranks),
-        buffers,
-        (Segment("all", tuple(made)),),
-        (Entry("train_step", (Row("all"),)),),
-    )
-    batch = role.shards[-1][1]
-    program = Program("drawn", batch, "f32", (role,), groups)
-    return split_in_two(program) if ranks > 1 and random.random() < 0.5 else program
-
-
-def times(found: Timeline) -> dict[int, list[tuple[str, str, float, float]]]:
-    """Rank -> its events."""
-    return {rank: spans(lane) for lane in found.lanes for rank in lane.ranks.ranks}
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.5, 1.0])
-def test_folded_is_unfolded_on_drawn_programs(overlap: float) -> None:
-    folded_somewhere = 0
-    for seed in range(120):
-        program = drawn_program(Random(seed))
-        assert check(program) == ()
-        price = drawn_price(seed)
-        one = simulate(program, "train_step", price, overlap)
-        each = simulate(program, "train_step", price, overlap, folded=False)
-        assert one.makespan == each.makespan
-        assert times(one) == times(each)
-        assert one.bubble == pytest.approx(each.bubble, abs=1e-12)
-        folded_somewhere += len(one.lanes) < len(each.lanes)
-    assert folded_somewhere > 50
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        data_parallel(7, 30),
-        data_parallel(8, 30, overlap=True),
-        split_in_two(data_parallel(6, 20, overlap=True)),
-        pipeline(3, 4, 3, batch=24),
-        pipeline(4, 5, 2, batch=25),
-    ],
-    ids=["uneven", "overlapped", "two roles", "pipelines", "uneven pipelines"],
-)
-def test_folded_is_unfolded(program: Program) -> None:
-    for seed in range(10):
-        one = simulate(program, "train_step", drawn_price(seed), 0.4)
-        each = simulate(program, "train_step", drawn_price(seed), 0.4, folded=False)
-        assert times(one) == times(each)
-
-
-def test_no_stream_is_busier_than_the_makespan_and_none_does_two_things_at_once() -> None:
-    for seed in range(60):
-        program = drawn_program(Random(seed))
-        found = simulate(program, "train_step", drawn_price(seed), Random(seed).random())
-        for lane in found.lanes:
-            assert all(stream.busy <= found.makespan * (1 + 1e-12) for stream in lane.streams)
-            for stream in lane.streams:
-                ran = sorted((e.start, e.end) for e in lane.events if e.stream == stream.name)
-                assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(ran))
-
-
-def test_the_makespan_is_no_shorter_than_the_critical_path() -> None:
-    """Of blocking collectives over all ranks: between any two, the slowest rank; each collective once."""
-    for seed in range(30):
-        program, price = data_parallel(5, 23), drawn_price(seed)
-        (role,) = program.roles
-        path, pending = 0.0, [0.0] * len(role.ranks)
-        order = [i for row in role.entries[0].schedule for i in role.segment(row.segment).instructions]
-        for instruction in order:
-            if isinstance(instruction, Collective):
-                path += max(pending) + price(instruction, role, 0)
-                pending = [0.0] * len(role.ranks)
-            else:
-                pending = [p + price(instruction, role, b - a) for p, (a, b) in zip(pending, role.shards, strict=True)]
-        found = simulate(program, "train_step", price)
-        assert found.makespan == pytest.approx(path + max(pending), rel=1e-12)
-
-
-def test_overlap_never_costs() -> None:
-    for seed in range(40):
-        program, price = drawn_program(Random(seed)), drawn_price(seed)
-        spans_ = [simulate(program, "train_step", price, overlap).makespan for overlap in (0.0, 0.25, 0.75, 1.0)]
-        assert all(more >= less * (1 - 1e-12) for more, less in pairwise(spans_))
-
-
-def test_many_ranks_are_as_few_as_their_kinds() -> None:
-    assert len(fold(data_parallel(2000, 20000))) == 1
-    assert len(fold(data_parallel(2000, 20001))) == 2
-    assert len(fold(pipeline(4, 2, 50, batch=100))) == 4
 
 
 def test_a_program_that_would_hang_is_refused() -> None:
@@ -384,53 +169,3 @@ def test_live_is_never_more_than_allocated() -> None:
         for lane in simulate(program, "train_step", by_sample(1.0)).lanes:
             assert lane.peak is not None
             assert 0 < lane.peak.total <= lane.allocated_bytes
-
-
-# --- traces and default prices --------------------------------------------------------------------------------------
-
-
-def test_the_trace_is_what_chrome_reads() -> None:
-    found = simulate(pipeline(2, 2, batch=8), "train_step", passes(1.0, 2.0))
-    trace = json.loads(json.dumps(to_trace(found)))
-    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-    assert len(slices) == sum(len(lane.events) for lane in found.lanes)
-    assert max(event["ts"] + event["dur"] for event in slices) == pytest.approx(found.makespan * 1e6)
-    assert {"load", "compute", "send", "receive", "collective"} == {event["cat"] for event in slices}
-    names = [event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "process_name"]
-    assert names == ["stage0, rank 0", "stage1, rank 1"]
-    assert all(sum(event["args"].values()) > 0 for event in trace["traceEvents"] if event["ph"] == "C")
-
-
-def laptop(ranks: int) -> Cluster:
-    core = Device("core", memory=2**30, bandwidth=1e10, compute=(("f32", 1e11),))
-    wire = Link("wire", bandwidth=1e9, latency=1e-6)
-    return Cluster("laptop", (core,), (wire,), (Group("core", ranks, "wire", device="core"),))
-
-
-def test_default_prices_are_the_cost_models() -> None:
-    program, cluster = pipeline(2, 2, 2), laptop(4)
-    price, role = default_price(program, cluster), program.roles[0]
-    (send,) = (i for i in role.segment("forward").instructions if isinstance(i, Send))
-    assert price(send, role, 3) == 1e-6 + 3 * 4 * 4 / 1e9
-    (collective,) = (i for i in role.segment("update").instructions if isinstance(i, Collective))
-    device = cluster.device("core")
-    assert price(collective, role, 3) == collective_seconds("ring", 64, (0, 1), cluster, processing(device))
-    assert price(Wait("x"), role, 3) == 0.0
-
-
-def test_default_prices_of_kernels_grow_with_the_samples() -> None:
-    x, w = tensor("f32", batch=1000, feature=64), tensor("f32", out=32, **{"in": 64})
-    call = Compute("l.linear", ("linear", "forward", ""), ("x", "w"), ("y",), attrs=(("features", 32), ("bias", False)))
-    program = one_segment([call], ranks=1)
-    more = (
-        Buffer("x", x, "activation"),
-        Buffer("y", tensor("f32", batch=1000, feature=32), "activation"),
-        Buffer("weight", w, "weight"),
-    )
-    role = replace(program.roles[0], buffers=(*(b for b in program.roles[0].buffers if b.name != "w"), *more))
-    program = with_segment(with_role(program, role), "all", [replace(call, inputs=("x", "weight"))])
-    price = default_price(program, laptop(1))
-    (call,) = (i for i in program.roles[0].segments[0].instructions if isinstance(i, Compute))
-    few, many = price(call, program.roles[0], 10), price(call, program.roles[0], 1000)
-    assert 0 < few < many < 1000 * few
-    assert many > 2 * 1000 * 64 * 32 / 1e11

@@ -7,10 +7,12 @@ from collections import Counter
 from itertools import pairwise
 from random import Random
 
+import pytest
+
 from dlc.cost.timeline import Timeline, simulate
 from dlc.cost.trace import MICROSECONDS, TraceEvent, to_trace, trace_lines
 from dlc.ir.program import Send
-from tests.cost.test_timeline import drawn_price
+from tests.cost.timelines import drawn_price, passes
 from tests.ir.sample_programs import pipeline
 from tests.ir.staged_programs import Shape, drawn_shape, staged
 
@@ -28,6 +30,18 @@ def test_the_lines_are_the_trace() -> None:
     text = "".join(trace_lines(found))
     assert json.loads(text) == to_trace(found)
     assert len(text.splitlines()) == len(to_trace(found)["traceEvents"]) + 2
+
+
+def test_the_trace_is_what_chrome_reads() -> None:
+    found = simulate(pipeline(2, 2, batch=8), "train_step", passes(1.0, 2.0))
+    trace = json.loads(json.dumps(to_trace(found)))
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert len(slices) == sum(len(lane.events) for lane in found.lanes)
+    assert max(event["ts"] + event["dur"] for event in slices) == pytest.approx(found.makespan * 1e6)
+    assert {"load", "compute", "send", "receive", "collective"} == {event["cat"] for event in slices}
+    names = [event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "process_name"]
+    assert names == ["stage0, rank 0", "stage1, rank 1"]
+    assert all(sum(event["args"].values()) > 0 for event in trace["traceEvents"] if event["ph"] == "C")
 
 
 def test_an_empty_timeline_is_a_trace() -> None:

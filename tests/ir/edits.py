@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from dlc.ir.program import (
-    CommunicationGroup,
-    Entry,
-    Instruction,
-    Program,
-    Row,
-)
+from dlc.ir.program import CommunicationGroup, Entry, Instruction, Program, Row
 from dlc.ir.storage import title
 from tests.ir.sample_programs import data_parallel, pipeline, split_in_two, with_role, with_segment
 

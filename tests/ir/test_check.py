@@ -8,18 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dlc.ir.check import check
-from dlc.ir.program import (
-    Buffer,
-    Compute,
-    Entry,
-    Load,
-    Program,
-    Receive,
-    Role,
-    Row,
-    Segment,
-    Send,
-)
+from dlc.ir.program import Buffer, Compute, Entry, Load, Program, Receive, Role, Row, Segment, Send
 from dlc.ir.storage import Storage, title
 from dlc.ir.tensor import tensor
 from tests.ir.edits import (

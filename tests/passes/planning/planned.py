@@ -13,8 +13,6 @@ from passes.planning.plan import plan as search_plan
 from passes.planning.search import Effort
 
 PLACE = Span("net.dlspec", 41, 3, 41, 9)
-
-
 ROOMY = {"memory": 2**32}
 
 
