@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlc.diagnostics import Diagnostic, DiagnosticError
+from dlc.ir.program import TRAIN_STEP
 from dlc.job import context_of, measured_elsewhere, quoted
 from dlc.messages import e07_run as e07
 from dlc.messages import e08_onnx as e08
@@ -272,7 +273,7 @@ def predicted_seconds(compiled: Compiled) -> bytes:
             names[segment.name]: sum(price(instruction, role, samples) for instruction in segment.instructions)
             for segment in role.segments
         }
-        rows = [names[row.segment] for row in schedule(role, "train_step")]
+        rows = [names[row.segment] for row in schedule(role, TRAIN_STEP)]
         waiting = plan.predicted.step_seconds - sum(seconds[name] for name in rows)
         seconds[rows[-1]] += max(0.0, waiting)
         stages.append(seconds)

@@ -17,7 +17,7 @@ from dlc.cost.price import Prices, default_price
 from dlc.driver import Compiled, emit_files, emitted_program
 from dlc.folders import write_folder
 from dlc.inspect.op_times import BESIDES, OpTime
-from dlc.ir.program import Compute, Instruction, Load, Role
+from dlc.ir.program import TRAIN_STEP, Compute, Instruction, Load, Role
 from dlc.ir.ranks import schedule
 from dlc.ops import operator
 
@@ -71,7 +71,7 @@ def _function(emission: Emission, instruction: Instruction) -> str:
 
 def _instructions(role: Role) -> Iterator[Compute | Load]:
     segments = {segment.name: segment for segment in role.segments}
-    for row in schedule(role, "train_step"):
+    for row in schedule(role, TRAIN_STEP):
         yield from (made for made in segments[row.segment].instructions if isinstance(made, Compute | Load))
 
 

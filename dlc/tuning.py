@@ -35,7 +35,7 @@ from dlc.cost.profile import KernelKey, Profile, Sample
 from dlc.cost.profile_json import profile_document, read_profile
 from dlc.folders import write_text
 from dlc.ir.plan import Figure
-from dlc.ir.program import Compute
+from dlc.ir.program import TRAIN_STEP, Compute
 from dlc.ir.ranks import schedule
 from dlc.ops import operator
 from dlc.ops.operator import LAYOUTS, Shapes
@@ -181,7 +181,7 @@ def _conversions(made: Compiled, found: Iterable[Ask]) -> Iterator[Ask]:
 def _calls(role: Role, prices: Prices) -> Iterator[tuple[Compute, Call]]:
     """The kernels of a training step of a role, as often as they are called; of fused ones those that they are of."""
     segments = {segment.name: segment for segment in role.segments}
-    for row in schedule(role, "train_step"):
+    for row in schedule(role, TRAIN_STEP):
         for instruction in segments[row.segment].instructions:
             if isinstance(instruction, Compute):
                 for made in instruction.members or (instruction,):

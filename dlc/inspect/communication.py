@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 from dlc.inspect.tables import table
-from dlc.ir.program import Collective, Instruction, Program, Role, Send
+from dlc.ir.program import TRAIN_STEP, Collective, Instruction, Program, Role, Send
 from dlc.units import format_bytes, format_seconds
-
-STEP = "train_step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ def _of_role(
 
 def _messages(role: Role) -> Iterator[tuple[Collective | Send, int]]:
     """Collectives and sends of a step, and how often its schedule has them."""
-    for name, often in role.runs(STEP).items():
+    for name, often in role.runs(TRAIN_STEP).items():
         for instruction in role.segment(name).instructions:
             if isinstance(instruction, Collective | Send):
                 yield instruction, often

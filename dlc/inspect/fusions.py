@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 from dlc.inspect.tables import table
-from dlc.ir.program import Compute, Instruction, Program, Role
+from dlc.ir.program import TRAIN_STEP, Compute, Instruction, Program, Role
 from dlc.ops.fusion import UPDATE
 from dlc.units import format_seconds
 from passes.lowering.fuse import missed
-
-STEP = "train_step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ Found = tuple[tuple[Compute, ...], int, float, str]
 
 def _fused(program: Program, price: Callable[[Instruction, Role, int], float]) -> Iterator[Found]:
     for role in program.roles:
-        for name, often in role.runs(STEP).items():
+        for name, often in role.runs(TRAIN_STEP).items():
             for made in role.segment(name).instructions:
                 if isinstance(made, Compute) and made.members:
                     apart = sum(price(each, role, role.largest_shard) for each in made.members)
@@ -59,7 +57,7 @@ def _fused(program: Program, price: Callable[[Instruction, Role, int], float]) -
 
 def _missed(program: Program, in_c: bool) -> Iterator[Found]:
     for role, segment, members, reason in missed(program, in_c):
-        often = role.runs(STEP)[segment.name]
+        often = role.runs(TRAIN_STEP)[segment.name]
         if often:
             yield members, often, 0.0, reason
 

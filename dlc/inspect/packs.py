@@ -9,12 +9,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dlc.inspect.tables import table
-from dlc.ir.program import Compute, Program, Role
+from dlc.ir.program import TRAIN_STEP, Compute, Program, Role
 from dlc.ir.storage import Storage
 from dlc.ops.fusion import UPDATES, main_of
 from dlc.units import format_bytes, format_seconds
 from passes.context import Context
-from passes.lowering.pack import STEP, apart, gain_on
+from passes.lowering.pack import apart, gain_on
 
 if TYPE_CHECKING:
     from dlc.cost.price import Prices
@@ -53,7 +53,7 @@ def packs(program: Program, price: Prices, threads: int, context: Context) -> tu
 
 def _packed(role: Role, price: Prices) -> Iterator[Pack]:
     """What is read packed: a step saves as many times as it is read, and packs it once."""
-    runs = role.runs(STEP)
+    runs = role.runs(TRAIN_STEP)
     storage, samples = Storage(role, role.largest_shard), role.largest_shard
     calls = [(each, segment.name) for segment in role.segments for each in segment.instructions if runs[segment.name]]
     packing = {name: price(each, role, samples) for each, _ in calls if isinstance(each, Compute)

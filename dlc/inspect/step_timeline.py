@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlc.cost.price import default_price
 from dlc.cost.timeline import Timeline, simulate
-from dlc.ir.program import Program
+from dlc.ir.program import TRAIN_STEP, Program
 from passes.context import Context
 
 
@@ -12,4 +12,4 @@ def step_timeline(program: Program, context: Context) -> Timeline:
     """One `train_step` on all ranks, in predicted seconds."""
     device = context.cluster.slowest(context.ranks)
     price = default_price(program, context.cluster, context.profile)
-    return simulate(program, "train_step", price, overlap=device.overlap)
+    return simulate(program, TRAIN_STEP, price, overlap=device.overlap)

@@ -14,7 +14,7 @@ from dlc.ir.accesses import Facts
 from dlc.ir.dataflow import flow
 from dlc.ir.execution import Execution
 from dlc.ir.problem import Problem
-from dlc.ir.program import Collective, Copy, Instruction, Program, Receive, Role, Send
+from dlc.ir.program import TRAIN_STEP, Collective, Copy, Instruction, Program, Receive, Role, Send
 from dlc.ir.ranks import fold, instructions
 from dlc.ir.storage import Place, Storage, operand_bytes, storages_of, title, touched, writes
 
@@ -231,7 +231,7 @@ def _results(program: Program, role: Role, entry: str) -> tuple[str, ...]:
     Of roles that have a buffer of that name, those that write it have the result; all of them where none does.
     """
     wanted = {
-        "train_step": (*(value for _, value in program.metrics), *((program.loss,) if program.loss else ())),
+        TRAIN_STEP: (*(value for _, value in program.metrics), *((program.loss,) if program.loss else ())),
         "predict": tuple(value for _, value in program.outputs),
     }
     found = []

@@ -15,6 +15,9 @@ from dlc.ir.graph import Attrs
 from dlc.ir.mesh import Mesh, Placement
 from dlc.ir.tensor import TensorType
 
+TRAIN_STEP = "train_step"
+"""The entry point of a training step."""
+
 BufferKind = Literal[
     "input",
     "field",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from dlc.ir.graph import Graph
 from dlc.ir.problem import Problem
-from dlc.ir.program import Program, Row
+from dlc.ir.program import TRAIN_STEP, Program, Row
 from dlc.ir.ranks import schedule
 from dlc.ir.storage import Storage, storages_of
 from dlc.proof.folding import followed
@@ -21,7 +21,7 @@ from dlc.proof.terms import Meaning
 from dlc.proof.updates import changes_of
 from dlc.proof.walk import Walk
 
-ENTRIES = (("train_step",), ("eval_step", "eval_totals"), ("predict",))
+ENTRIES = ((TRAIN_STEP,), ("eval_step", "eval_totals"), ("predict",))
 """Entry points that follow one another; those of a group find what the one before has left."""
 
 
@@ -49,7 +49,7 @@ def _prove(
     graph = layouts[0].graph
     rows = [_rows(program, name, layouts) for name in names]
     numbers = tuple(sorted({at.microbatch for of_role in rows[0] for at in of_role}))
-    meaning, changes = Meaning(graph, inference=names[0] != "train_step"), changes_of(program, graph)
+    meaning, changes = Meaning(graph, inference=names[0] != TRAIN_STEP), changes_of(program, graph)
     states = [
         State(program, names[0], meaning, of_role, layout, numbers, changes)
         for of_role, layout in zip(rules, layouts, strict=True)
@@ -59,7 +59,7 @@ def _prove(
         for state in states:
             state.entry = name
         Walk(states, of_roles, around, outputs).run()
-    if names[0] == "train_step":
+    if names[0] == TRAIN_STEP:
         check_step(states)
     elif names[0] == "predict":
         check_outputs(states, program.outputs)

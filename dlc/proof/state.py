@@ -9,7 +9,7 @@ from itertools import pairwise
 from dlc.ir.graph import Graph, Node
 from dlc.ir.mesh import PARTIAL, REPLICATED, Mesh, Placement
 from dlc.ir.problem import Problem, ProblemKind
-from dlc.ir.program import Buffer, Collective, Compute, Instruction, Program, Receive, Role, Row
+from dlc.ir.program import TRAIN_STEP, Buffer, Collective, Compute, Instruction, Program, Receive, Role, Row
 from dlc.ir.storage import title, writes
 from dlc.ir.tensor import NARROW
 from dlc.ops import operator
@@ -77,7 +77,7 @@ class State:
     def __post_init__(self) -> None:
         self.graph, self.role = self.layout.graph, self.layout.role
         self.mesh, self.forms = self.rules.mesh, self.rules.forms
-        stale = frozenset(self.changes.masters.values() if self.entry == "train_step" else ())
+        stale = frozenset(self.changes.masters.values() if self.entry == TRAIN_STEP else ())
         tracks = self.layout.begins.get(stale)
         if tracks is None:
             tracks = self.layout.begins[stale] = self._begins(stale)

@@ -19,14 +19,13 @@ from dataclasses import dataclass, field, replace
 from dlc.ir.in_place import in_place, kernel_of
 from dlc.ir.packing import Life, Span, Takeover, Times, placed
 from dlc.ir.passing import exposed, passing
-from dlc.ir.program import Buffer, Collective, Compute, Role, Segment, Wait
+from dlc.ir.program import TRAIN_STEP, Buffer, Collective, Compute, Role, Segment, Wait
 from dlc.ir.storage import Storage, begins, reads, title, writes
 from dlc.ir.tensor import tensor
 
 ALIGNMENT = 64  # bytes: a cache line
 SHARED = "transient"
 SHARING = ("input", "field", "activation", "saved", "gradient", "workspace", "bucket", "packed")
-TRAINING = "train_step"
 
 
 def is_arena(name: str | None) -> bool:
@@ -66,7 +65,7 @@ def shared(role: Role, outputs: Iterable[str], scalars: Iterable[str]) -> Role:
 def _times(role: Role) -> Times:
     rows = {entry.name: tuple(row.segment for row in entry.schedule) for entry in role.entries}
     lengths = {segment.name: len(segment.instructions) for segment in role.segments}
-    return Times(lengths, rows.pop(TRAINING, ()), tuple(rows.values()))
+    return Times(lengths, rows.pop(TRAIN_STEP, ()), tuple(rows.values()))
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ class _Uses:
 
     def __post_init__(self) -> None:
         role, storage = self.role, Storage(self.role, self.role.largest_shard)
-        self.storage, self.passing = storage, passing(role, TRAINING, storage)
+        self.storage, self.passing = storage, passing(role, TRAIN_STEP, storage)
         able = {b.name for b in role.buffers if b.view_of is None and b.kind in SHARING and not storage.kept(b.name)}
         able.difference_update(storage.content(name) for name in self.scalars if storage.has(name))
         for entry in role.entries:

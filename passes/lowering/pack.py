@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from dlc.cost.packing import gain
-from dlc.ir.program import Buffer, Compute, Entry, Instruction, Program, Role, Row, Segment
+from dlc.ir.program import TRAIN_STEP, Buffer, Compute, Entry, Instruction, Program, Role, Row, Segment
 from dlc.ir.storage import Storage, writes
 from dlc.ir.tensor import DTYPE_BYTES, tensor
 from dlc.ops.fusion import UPDATES, main_of
@@ -27,9 +27,6 @@ FIRST = "begin"
 
 PACKED = ".packed"
 """How the names of buffers end that hold what is packed."""
-
-STEP = "train_step"
-
 
 Gain = Callable[[tuple[str, str, str], int, int, int], float]
 """(kernel that packs, bytes of weights and of what is packed, how often a step reads it) -> seconds that it saves."""
@@ -78,11 +75,11 @@ class _Packing:
 
     def packed(self) -> Role:
         """The role with what is packed."""
-        runs = self.role.runs(STEP)
+        runs = self.role.runs(TRAIN_STEP)
         reads = Counter[str]()
         for segment in self.role.segments:
             for made in segment.instructions if runs[segment.name] else ():
-                if isinstance(made, Compute) and self._able(made, STEP):
+                if isinstance(made, Compute) and self._able(made, TRAIN_STEP):
                     reads[_name(made)] += runs[segment.name]
                     self.wanted.setdefault(_name(made), self._facts(made))
         self.wanted = {name: facts for name, facts in self.wanted.items() if reads[name] > 1}
@@ -107,7 +104,7 @@ class _Packing:
 
     def against(self, made: Compute, reads: int) -> str:
         """Why a call's weights are not packed once; "" where they could be."""
-        if not self._able(made, STEP):
+        if not self._able(made, TRAIN_STEP):
             return "gathered in each microbatch"
         size = self.pack(made, self.role, self.dtype, self.threads)
         if size is None:
@@ -207,7 +204,7 @@ def apart(program: Program, threads: int, pack: Pack, gain: Gain) -> Iterator[tu
     makes it, and why they are not packed once; "" where nothing but the plan or the memory is against it."""
     for role in program.roles:
         found = _Packing(role, program.dtype, threads, pack, gain, inf)
-        runs = role.runs(STEP)
+        runs = role.runs(TRAIN_STEP)
         for segment in role.segments:
             for made in segment.instructions if runs[segment.name] > 1 else ():
                 call = main_of(made) if isinstance(made, Compute) and made.kernel[1] != UPDATES else None

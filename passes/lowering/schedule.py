@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dlc.cost.makespan import Cell, Phase, Rows, Work, slots
 from dlc.cost.schedules import occupied, table
 from dlc.ir.plan import Plan
-from dlc.ir.program import Entry, Row
+from dlc.ir.program import TRAIN_STEP, Entry, Row
 
 
 def cells(plan: Plan, devices: int, overlap: bool = True) -> Rows:
@@ -88,7 +88,7 @@ def train(device: tuple[Cell, ...], names: Collection[str], chunks: int, staged:
     made.run("reduce")
     made.run("unscale")
     made.run("update")
-    return Entry("train_step", tuple(made.rows))
+    return Entry(TRAIN_STEP, tuple(made.rows))
 
 
 def infer(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from dlc.ir.program import (
+    TRAIN_STEP,
     Buffer,
     Collective,
     Compute,
@@ -248,5 +249,5 @@ def _tail(segment: Segment) -> tuple[Instruction, ...]:
 def _scheduled(entry: Entry, names: Collection[str]) -> Entry:
     """A step begins with the copies of weights."""
     rows = tuple(row for row in entry.schedule if row.segment in names)
-    first = (Row(COPIES),) if entry.name == "train_step" and COPIES in names else ()
+    first = (Row(COPIES),) if entry.name == TRAIN_STEP and COPIES in names else ()
     return replace(entry, schedule=(*first, *rows))

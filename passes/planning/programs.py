@@ -11,7 +11,7 @@ from dlc.cost.price import default_price
 from dlc.cost.timeline import makespan
 from dlc.ir.graph import Graph
 from dlc.ir.plan import Plan
-from dlc.ir.program import Program
+from dlc.ir.program import TRAIN_STEP, Program
 from dlc.ir.tensor import NARROW
 from passes.context import Context
 from passes.lower import lower, lower_apart
@@ -43,7 +43,7 @@ class Programs:
             made = self._lowered(plan).apart
             price = default_price(made, self.context.cluster, self.context.profile)
             overlap = 0.0 if self.context.request.overlap == "no" else self.context.cluster.device_of(0).overlap
-            found = makespan(made, "train_step", price, overlap)
+            found = makespan(made, TRAIN_STEP, price, overlap)
             self.simulated.append((plan, found))
         return found
 

@@ -19,7 +19,7 @@ from dlc.cluster.rounds import rounds
 from dlc.cluster.topology import Cluster
 from dlc.cost.redistribution import Redistributions
 from dlc.diagnostics import DiagnosticError, Span
-from dlc.ir.program import Collective, Program, Role, Send
+from dlc.ir.program import TRAIN_STEP, Collective, Program, Role, Send
 from dlc.ir.request import Limit
 from dlc.ir.storage import Storage, local, operand_bytes, placed
 from dlc.messages.e05_plan import NO_PLAN
@@ -264,7 +264,7 @@ def sent_by(program: Program, cluster: Cluster) -> float:
     for role in program.roles:
         parts = Storage(role, 0).microbatches
         bytes_ = 0.0
-        for name, times in role.runs("train_step").items():
+        for name, times in role.runs(TRAIN_STEP).items():
             for made in role.segment(name).instructions:
                 if isinstance(made, Send):
                     bytes_ += times * local(role, role.buffer(made.buffer), role.largest_shard, parts).bytes

@@ -29,6 +29,7 @@ from backends.numpy_mpi.setting import (
     stop_call,
 )
 from backends.numpy_mpi.text import call, import_line, literal, literal_map
+from dlc.ir.program import TRAIN_STEP
 from dlc.ir.training import Training
 from passes.lowering.widen import COPIES
 
@@ -208,8 +209,8 @@ def _role(part: RoleText, trees: Sequence[Node], rows: Node) -> dict[str, object
         "states": literal(part.rows.states),
         "segments": segments,
         "functions": functions.strip(),
-        "train": literal(part.schedule("train_step", updates=False)),
-        "update": literal(part.schedule("train_step", updates=True)),
+        "train": literal(part.schedule(TRAIN_STEP, updates=False)),
+        "update": literal(part.schedule(TRAIN_STEP, updates=True)),
         "copies": part.title(COPIES) if any(segment.name == COPIES for segment in part.role.segments) else "",
         "evaluate": literal(part.schedule("eval_step")),
         "predict": literal(part.schedule("predict")),

@@ -19,7 +19,7 @@ from backends.numpy_mpi.mesh.specs import Arrays
 from backends.numpy_mpi.mesh.statements import Statement
 from backends.numpy_mpi.mesh.tables import Rows
 from backends.numpy_mpi.mesh.tree import Blocks, Path
-from dlc.ir.program import Compute, Load, Program, Receive, Role, Row, Segment, Send
+from dlc.ir.program import TRAIN_STEP, Compute, Load, Program, Receive, Role, Row, Segment, Send
 from dlc.ir.storage import writes
 from dlc.ir.tensor import NARROW
 from dlc.ops.fusion import one_by_one
@@ -148,7 +148,7 @@ class RoleText:
     @property
     def slots(self) -> dict[int, int]:
         """(Virtual) stage -> how many slots its microbatches take turns in, where that is more than one."""
-        found = slots_of(self._rows("train_step"), self.title)
+        found = slots_of(self._rows(TRAIN_STEP), self.title)
         return {int(at.group()): count for name, count in found.items() if (at := re.search(r"\d+", name))}
 
     def table(self) -> Node:

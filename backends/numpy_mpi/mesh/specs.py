@@ -16,11 +16,10 @@ from backends.numpy_mpi.mesh.tree import Blocks, Path, dotted
 from backends.numpy_mpi.names import identifier
 from dlc.ir.mesh import PARTIAL
 from dlc.ir.passing import passing
-from dlc.ir.program import Buffer, Collective, Compute, Instruction, Role
+from dlc.ir.program import TRAIN_STEP, Buffer, Collective, Compute, Instruction, Role
 from dlc.ir.storage import Storage, of_microbatch, title, touched
 from dlc.ir.tensor import BATCH, NARROW, TensorType
 from dlc.ops.fusion import one_by_one
-from passes.lowering.memory import TRAINING
 from passes.lowering.widen import MASTER, WIDE
 
 NUMPY_TYPES = {
@@ -97,7 +96,7 @@ class Arrays:
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.role, self.role.largest_shard)
-        self.passing = passing(self.role, TRAINING, self.storage)
+        self.passing = passing(self.role, TRAIN_STEP, self.storage)
         for segment in self.role.segments:
             for made in segment.instructions:
                 if not isinstance(made, Collective):
