@@ -11,6 +11,21 @@ from typing import Any
 
 import numpy as np
 
+ON_DIGITS = """\
+cluster one {
+  device gpu { kind = gpu, memory = 4 GiB, bandwidth = 4 TB/s, compute.f32 = 50 TFLOP/s }
+  topology { gpu[1] }
+}
+train tiny {
+  data      = digits
+  loss      = cross_entropy(logits, data.label)
+  optimizer = sgd
+  lr        = constant(0.1)
+  epochs    = 1
+}
+"""
+"""What a spec of a network `tiny` goes on with: the cluster `one`, and how it is trained on digits."""
+
 
 @dataclass(frozen=True)
 class Trained:

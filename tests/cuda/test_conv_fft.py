@@ -14,7 +14,7 @@ from dlc.folders import write_folder
 from dlc.ops.conv import CONV
 from tests.cuda.calling import needs_compiler
 from tests.cuda.convolving import compare_convolution
-from tests.cuda.running import trained
+from tests.cuda.running import ON_DIGITS, trained
 
 CASES: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 3, 7, 6), {"filters": 5, "window": 3, "pad": 1}),
@@ -51,7 +51,8 @@ def test_strides_are_for_numpy() -> None:
         compare_convolution(CONV, "fft", "f32", (2, 3, 7, 6), filters=5, window=3, stride=2)
 
 
-TINY = """dlspec 1
+TINY = (
+    """dlspec 1
 network tiny {
   input image: f32[batch = 16, channel = 1, height = 8, width = 8]
   c1     = image -> conv(4, 3x3, pad = 1) -> relu
@@ -59,22 +60,15 @@ network tiny {
   logits = c2 -> flatten -> linear(10)
   output logits
 }
-cluster one {
-  device gpu { kind = gpu, memory = 4 GiB, bandwidth = 4 TB/s, compute.f32 = 50 TFLOP/s }
-  topology { gpu[1] }
-}
-train tiny {
-  data      = digits
-  loss      = cross_entropy(logits, data.label)
-  optimizer = sgd
-  lr        = constant(0.1)
-  epochs    = 1
-}
+"""
+    + ON_DIGITS
+    + """\
 plan tiny on one {
   pin c1.conv { algorithm = fft_tiled }
   pin c2.conv { algorithm = fft }
 }
 """
+)
 
 
 def test_programs(tmp_path: Path) -> None:

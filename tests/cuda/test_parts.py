@@ -10,31 +10,25 @@ import pytest
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.folders import write_folder
 from tests.cuda.calling import needs_compiler
-from tests.cuda.running import trained
+from tests.cuda.running import ON_DIGITS, trained
 
-TEXT = """dlspec 1
+TEXT = (
+    """dlspec 1
 network tiny {
   input image: f32[batch = 16, channel = 1, height = 8, width = 8]
   c1     = image -> conv(5, 3x3, pad = 1) -> relu
   logits = c1 -> conv(4, 3x3, pad = 1) -> flatten -> linear(10)
   output logits
 }
-cluster one {
-  device gpu { kind = gpu, memory = 4 GiB, bandwidth = 4 TB/s, compute.f32 = 50 TFLOP/s }
-  topology { gpu[1] }
-}
-train tiny {
-  data      = digits
-  loss      = cross_entropy(logits, data.label)
-  optimizer = sgd
-  lr        = constant(0.1)
-  epochs    = 1
-}
+"""
+    + ON_DIGITS
+    + """\
 plan tiny on one {
   pin c1.conv { algorithm = ALGORITHM }
   limit workspace <= 40 KiB
 }
 """
+)
 
 
 @needs_compiler

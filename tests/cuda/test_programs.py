@@ -14,7 +14,7 @@ from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.folders import write_folder
 from tests.cuda.calling import needs_compiler
 from tests.cuda.nvrtc import ARCHITECTURES, MISSING, compiled, library
-from tests.cuda.running import trained
+from tests.cuda.running import ON_DIGITS, trained
 
 SPECS = Path(__file__).parents[2] / "specs"
 NETWORKS = ("lenet5", "mlp")
@@ -43,26 +43,20 @@ def test_with_the_text_of_its_kernels_it_computes_nearly_the_same(folders: dict[
         np.testing.assert_allclose(found.weights[name], right, rtol=0, atol=1e-5 * np.abs(right).max())
 
 
-PINNED = """dlspec 1
+PINNED = (
+    """dlspec 1
 network tiny {
   input image: f32[batch = 16, channel = 1, height = 8, width = 8]
   c1     = image -> conv(4, 3x3) -> relu
   logits = c1 -> flatten -> linear(10)
   output logits
 }
-cluster one {
-  device gpu { kind = gpu, memory = 4 GiB, bandwidth = 4 TB/s, compute.f32 = 50 TFLOP/s }
-  topology { gpu[1] }
-}
-train tiny {
-  data      = digits
-  loss      = cross_entropy(logits, data.label)
-  optimizer = sgd
-  lr        = constant(0.1)
-  epochs    = 1
-}
+"""
+    + ON_DIGITS
+    + """\
 plan tiny on one { fusion = yes, pin **.conv { algorithm = ALGORITHM } }
 """
+)
 
 
 @needs_compiler

@@ -12,11 +12,13 @@ from backends.numpy_mpi.kernels.native import find_compiler
 from dlc.driver import Options, compile_spec, emit_files, read
 from dlc.source import SourcedError
 from dlc.verification import compare
+from tests.clusters import BOX
 from tests.programs.random_plans import in_turns
 
 pytestmark = pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
 
-SPEC = """dlspec 1
+SPEC = (
+    """dlspec 1
 
 param batch = 6
 
@@ -42,17 +44,16 @@ train net {{
   steps     = 4
 }}
 
-cluster box {{
-  device core {{ kind = cpu, memory = 1 GiB, bandwidth = 10 GB/s, compute.f32 = 100 GFLOP/s }}
-  link shm {{ bandwidth = 8 GB/s, latency = 1 us }}
-  topology {{ core[{ranks}] over shm }}
-}}
+"""
+    + BOX
+    + """\
 
 plan net on box {{
   kernels = {kernels}
   {plan}
 }}
 """
+)
 
 AT_HAND = f"NCHW{target_at_hand().lanes('f32')}c"
 OTHER = "NCHW4c" if AT_HAND != "NCHW4c" else "NCHW16c"

@@ -25,9 +25,11 @@ from dlc.proof.state import At, State
 from dlc.proof.terms import Meaning, after
 from dlc.proof.updates import changes_of
 from dlc.verification import compare
+from tests.clusters import BOX
 from tests.programs.random_plans import in_turns
 
-SPEC = """dlspec 1
+SPEC = (
+    """dlspec 1
 
 param batch = 8
 
@@ -49,11 +51,9 @@ train net {{
   steps     = 3
 }}
 
-cluster box {{
-  device core {{ kind = cpu, memory = 1 GiB, bandwidth = 10 GB/s, compute.f32 = 100 GFLOP/s }}
-  link shm {{ bandwidth = 8 GB/s, latency = 1 us }}
-  topology {{ core[{ranks}] over shm }}
-}}
+"""
+    + BOX
+    + """\
 
 plan net on box {{
   kernels = c
@@ -62,6 +62,7 @@ plan net on box {{
   {plan}
 }}
 """
+)
 
 FOUR = "pipeline.microbatches = 4; pack = yes"
 CALLS = {"pack": ["one.conv", "two.conv", "three.conv"], "pack_dx": ["three.conv@dx", "two.conv@dx"]}
