@@ -192,8 +192,8 @@ def _searched(programs: Programs, effort: Effort | None, regraph: Callable[[Cont
     `regraph` makes the training graph for another precision, which may be a way out where nothing fits.
     """
     from passes.planning.plan import plan
+    from passes.planning.program_traffic import keeping_to_it, sent_by
     from passes.planning.search import Effort
-    from passes.planning.traffic import keeping_to_it, sent_by
 
     graph, context = programs.graph, programs.context
 

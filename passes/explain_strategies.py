@@ -8,9 +8,9 @@ from math import inf
 
 from dlc.units import format_bytes, format_seconds
 from passes.planning.bounds import least_bytes, lower_bound, work_bound
-from passes.planning.finish import Finished, Parts
 from passes.planning.plan import Planned
 from passes.planning.space import Space
+from passes.planning.step import Finished, Parts
 from passes.planning.strategies import Strategy, enumerate_strategies
 
 PARTS: dict[str, str] = {

@@ -17,12 +17,12 @@ from dlc.ops.operator import Shapes
 from dlc.units import format_seconds
 from passes.context import Context
 from passes.options import Rules
-from passes.planning.finish import Finished
 from passes.planning.network import Operands, OpKind
 from passes.planning.partitions import local_extents
 from passes.planning.parts import scratch_bytes
 from passes.planning.solve import Solved
 from passes.planning.space import Space
+from passes.planning.step import Finished
 
 if TYPE_CHECKING:
     import numpy as np

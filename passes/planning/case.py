@@ -14,11 +14,11 @@ from dlc.ir.request import Limit, Request
 from passes.context import Context
 from passes.planning.apply import apply
 from passes.planning.bounds import work_bound
-from passes.planning.finish import Finished
 from passes.planning.least import extreme, floor, likely, smallest
 from passes.planning.orders import refused
 from passes.planning.search import Effort, Search
 from passes.planning.space import Space, space
+from passes.planning.step import Finished
 from passes.planning.strategies import Strategy, enumerate_strategies, spaced
 
 EFFORT = Effort(gap=0.05, strategies=6)

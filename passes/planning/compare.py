@@ -12,10 +12,11 @@ from dlc.units import format_bytes
 from passes.planning.apply import apply
 from passes.planning.baselines import Baseline
 from passes.planning.bounds import least_bytes, lower_bound, work_bound
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.search import UNEVEN, Found, relieved
 from passes.planning.solve import solve
 from passes.planning.space import Space
+from passes.planning.step import Finished
 
 Simulate = Callable[[Plan], float]
 """A plan -> seconds of its simulated step."""

@@ -20,8 +20,6 @@ from passes.planning.step import Finished, Parts
 from passes.planning.strategies import Strategy
 from passes.planning.traffic import sent
 
-__all__ = ["Finished", "Parts", "finish"]
-
 
 def finish(found: Space, solved: Solved, limit: float, below: float = inf, enough: float = inf) -> Finished | None:
     """The step of a solved strategy on devices of `limit` bytes, less what is set aside for its Program (`Space.room`);

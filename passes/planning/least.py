@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from passes.planning.bounds import least_bytes
 from passes.planning.elimination import minimise, original, restricted
 from passes.planning.evaluate import Line, line
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.network import HomeKind, OpKind
 from passes.planning.objective import objective
 from passes.planning.segments import checkpointed
 from passes.planning.solve import Solved
 from passes.planning.space import Space
+from passes.planning.step import Finished
 from passes.planning.strategies import SHARDS, Strategy
 from passes.planning.traffic import least_sent, sent
 

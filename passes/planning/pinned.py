@@ -16,12 +16,13 @@ from passes.differentiate import operator_of
 from passes.options import is_meant, local_shapes
 from passes.planning.apply import op_plans
 from passes.planning.conflicts import spelt
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.network import OpKind
 from passes.planning.plan import Planned
 from passes.planning.search import GAP
 from passes.planning.solve import solve
 from passes.planning.space import Space, space
+from passes.planning.step import Finished
 from passes.planning.within import fit_within
 
 COSTLY = 1.2

@@ -14,11 +14,11 @@ from passes.context import Context
 from passes.planning.baselines import Baseline, baselines
 from passes.planning.case import Allocated, Case
 from passes.planning.compare import NOT_KEPT, Compared, Simulate, choose, compare, comparison
-from passes.planning.finish import Finished
 from passes.planning.least import frugal, scarce, smallest
 from passes.planning.orders import refused
 from passes.planning.search import Effort, Found, Search, search
 from passes.planning.space import Space, space
+from passes.planning.step import Finished
 from passes.planning.strategies import Strategy, enumerate_strategies
 from passes.planning.traffic import sending_at_most, sent
 from passes.planning.unfit import unfit

@@ -11,10 +11,10 @@ from dlc.units import format_bytes, format_seconds
 from passes.planning.case import EFFORT, Case
 from passes.planning.conflicts import Order, keeping, without
 from passes.planning.conflicts import orders as all_orders
-from passes.planning.finish import Finished
 from passes.planning.least import even_share, smallest
 from passes.planning.search import search
 from passes.planning.space import space
+from passes.planning.step import Finished
 
 MORE_DEVICES = (2, 4, 8, 16)
 """Multiples of the devices that are tried."""

@@ -14,11 +14,12 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from passes.planning.bounds import least_bytes, likely_bytes, lower_bound, work_bound
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.least import floor
 from passes.planning.solve import solve
 from passes.planning.space import Space
 from passes.planning.stages import fit_sparing, fit_stages, hopeless
+from passes.planning.step import Finished
 from passes.planning.strategies import SHARDS, Strategy
 from passes.planning.traffic import solve_sending
 from passes.planning.within import bound_within, within

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from passes.planning.elimination import minimise, total
 from passes.planning.evaluate import line
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.network import HomeKind
 from passes.planning.objective import objective, unary_tables
 from passes.planning.solve import Solved
 from passes.planning.space import Space
 from passes.planning.sparing import Problem, sparing
+from passes.planning.step import Finished
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from dlc.messages.e05_plan import NO_FIT, NO_PLAN, RULED_OUT
 from dlc.units import format_bytes
 from passes.planning.case import Case
 from passes.planning.conflicts import Order, conflict, keeping, orders, without
-from passes.planning.finish import Finished
 from passes.planning.least import even_share, frugal
 from passes.planning.network import OpKind
 from passes.planning.orders import refused
 from passes.planning.repairs import repairs
+from passes.planning.step import Finished
 from passes.planning.traffic import sent
 
 

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from passes.planning.elimination import original, restricted, total
 from passes.planning.evaluate import line
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.limited import minimise_limited
 from passes.planning.network import EdgeKind, HomeKind
 from passes.planning.objective import objective, unary_tables
 from passes.planning.solve import Solved
 from passes.planning.space import Space
+from passes.planning.step import Finished
 from passes.planning.strategies import Strategy
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 
 from dlc.driver import Compiled
 from dlc.ir.program import Buffer, Compute
-from passes.planning.traffic import sent, sent_by
+from passes.planning.program_traffic import sent_by
+from passes.planning.traffic import sent
 from tests.passes.planning.ordered import deep, planned, spec
 from tests.slices import first
 

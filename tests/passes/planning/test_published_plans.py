@@ -16,11 +16,12 @@ from dlc.ir.graph import Graph
 from dlc.ir.plan import OpPlan
 from dlc.ir.request import Rule, Split
 from passes.context import Context
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.plan import Planned, plan
 from passes.planning.search import SHARDS, Effort
 from passes.planning.solve import solve
 from passes.planning.space import space
+from passes.planning.step import Finished
 from passes.planning.strategies import Strategy, strategy
 from tests.passes.planning.random_networks import NOWHERE
 from tests.passes.sample_networks import Network, context

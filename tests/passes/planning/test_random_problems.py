@@ -15,12 +15,13 @@ import pytest
 
 from passes.planning.bounds import lower_bound
 from passes.planning.evaluate import line
-from passes.planning.finish import Finished, finish
+from passes.planning.finish import finish
 from passes.planning.search import GAP as LIMIT_GAP
 from passes.planning.search import SHARDS, Effort, relieved, search
 from passes.planning.solve import GAP as SUMS_GAP
 from passes.planning.solve import Solved, solve
 from passes.planning.space import Space, space
+from passes.planning.step import Finished
 from passes.planning.strategies import Strategy, divisors, enumerate_strategies, group_unit
 from passes.planning.within import fit_within
 from tests.passes.planning.exhaustive import Every, Kept, choices, column, every, keep, restrict

@@ -12,7 +12,6 @@ import pytest
 
 from passes.planning.cuts import Cuts, pipeline
 from passes.planning.evaluate import Line, line
-from passes.planning.finish import Finished
 from passes.planning.flow import Flow
 from passes.planning.pipelined import Units, ends, staged
 from passes.planning.runs import Runs, repeated_line
@@ -20,6 +19,7 @@ from passes.planning.segments import Segments
 from passes.planning.solve import Solved
 from passes.planning.space import Space
 from passes.planning.stages import fit_sparing
+from passes.planning.step import Finished
 from passes.planning.strategies import PIPELINE, Strategy
 from tests.passes.planning.exhaustive import every, restrict
 from tests.passes.planning.test_runs import problems
