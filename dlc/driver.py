@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dlc.diagnostics import Diagnostic, DiagnosticError
 from dlc.ir.program import TRAIN_STEP
-from dlc.job import context_of, measured_elsewhere, quoted
+from dlc.job import context_of, measured_elsewhere, quoted, unused_kernels
 from dlc.messages import e07_run as e07
 from dlc.messages import e08_onnx as e08
 from dlc.source import Options, Source, SourcedError, check_file, read
@@ -150,6 +150,7 @@ def plan_job(source: Source, job: Job, context: Context, options: Options, effor
             *inexact_pins(graph, context.request),
             *unpriced(context),
             *measured_elsewhere(context),
+            *unused_kernels(context, options),
         )
     except DiagnosticError as error:
         raise SourcedError(error.diagnostics, source.texts) from None

@@ -160,6 +160,21 @@ def measured_elsewhere(context: Context) -> Iterator[Diagnostic]:
         yield OTHER_MACHINE.at(device.span, path=device.profile, notes=other, helps=way_out)
 
 
+def unused_kernels(context: Context, options: Options) -> Iterator[Diagnostic]:
+    """W0505 where kernels in C are asked for and no device computes with them."""
+    from dlc.messages.e05_plan import NO_KERNELS
+
+    asked, devices = options.kernels or context.request.kernels, context.cluster.devices
+    if asked != "c" or context.exact or any(device.kernels == "c" for device in devices):
+        return
+    others = [device for device in devices if device.kind != "cpu"]
+    why, way_out = f"kernels in C compute in f32 and f64, not in {context.compute}", "leave it away, or train in f32"
+    if len(others) == len(devices):
+        why = f"kernels in C are for processors, `{others[0].name}` is a {others[0].kind}"
+        way_out = "leave it away: `dlc compile --backend cupy` writes a program with kernels in CUDA"
+    yield NO_KERNELS.at(context.request.span("kernels"), family=asked, why=why, helps=(way_out,))
+
+
 def _file(source: Source, device: Device) -> Profile | None:
     """The measured figures of a device's file; E0416 where it is none."""
     import json

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,8 +19,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
-from dlc.diagnostics import DiagnosticError
-from dlc.messages.e07_run import E0704, E0713
+from dlc.cluster.detect import usable_memory
+from dlc.diagnostics import Diagnostic, DiagnosticError
+from dlc.messages.e07_run import E0704, E0710, E0713
+from dlc.units import format_bytes
 
 COMPLETION_VARIABLE = "DLC_COMPLETION_DIR"
 TERMINAL_VARIABLE = "DLC_TERMINAL"
@@ -44,6 +47,9 @@ OPEN_MPI_SETTINGS = {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_osc": "^ucx"
 
 SUSPENDED = 75
 """The exit status of a run that was asked to end and has left a checkpoint, as of the runtime's requests.py."""
+
+LIMITS = ((resource.RLIMIT_AS, "-v", "addresses"), (resource.RLIMIT_DATA, "-d", "data"))
+"""What shells limit that programs find out about at their start; the shell's option, and what it counts."""
 
 TIMED_OUT = 124
 """The exit status of a run that `timeout` ended, as of the command of that name."""
@@ -118,6 +124,26 @@ def launch(
         if status == 0 and hostfile is None:
             _require_records(Path(records), ranks)
         return status if status >= 0 else 128 - status
+
+
+def ended(status: int) -> Diagnostic:
+    """E0710 for a run that ended with this status, with what ends processes that cannot say why themselves: a signal,
+    and limits of the shell."""
+    notes, helps = list[str](), list[str]()
+    number = status - 128 if status > 0 else -status
+    if number in set(signal.Signals):
+        notes.append(f"it was ended by {signal.Signals(number).name}")
+    for kind, option, what in LIMITS:
+        limit, _ = resource.getrlimit(kind)
+        if 0 <= limit < usable_memory():
+            given = f"`ulimit {option}` gives each process {format_bytes(limit)} of {what}"
+            notes.append(
+                f"{given}: Python, OpenBLAS and MPI ask for more than they use, and end where they do not get it"
+            )
+            helps.append(
+                f"`ulimit {option} unlimited` takes that limit away; `dlc plan` says what a rank's arrays take"
+            )
+    return E0710.at(None, status=status, notes=tuple(notes), helps=tuple(helps))
 
 
 def find_mpiexec() -> str | None:

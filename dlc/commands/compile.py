@@ -61,8 +61,8 @@ def compiled_file(arguments: Namespace) -> driver.Compiled:
     if not arguments.file.endswith(".json"):
         source = driver.read(arguments.file, options.parameters)
         return driver.compile_spec(source, tuned(source, options, arguments))
-    if decided or arguments.tune:
-        raise UsageError(
-            "a plan.json is applied exactly: leave `-P`, `-n`, `--on` and `--tune` away, or name the .dlspec file"
-        )
+    kernels = None if options.fused else options.kernels  # of the backend `cupy` they are none that were asked for
+    if decided or kernels or arguments.tune:
+        away = "leave `-P`, `-n`, `--on`, `--kernels` and `--tune` away"
+        raise UsageError(f"a plan.json is applied exactly: {away}, or name the .dlspec file")
     return driver.compile_file(arguments.file, options)

@@ -19,7 +19,6 @@ from dlc.commands.arguments import add_planning, steps
 from dlc.commands.compile import compiled_file
 from dlc.diagnostics import DiagnosticError
 from dlc.folders import write_folder
-from dlc.messages.e07_run import E0710
 
 EXAMPLES = """\
   dlc rehearse specs/lenet5.dlspec -n 8
@@ -44,6 +43,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Answer:
     """Status 1 where the program does not come to its end; its own messages say why."""
     from dlc.inspect.plan_table import summary
+    from dlc.launch import ended
 
     compiled = compiled_file(arguments)
     shown = "" if arguments.format == "json" else f"{summary(compiled.plan)}\n"
@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> Answer:
         write_folder({**driver.emit_files(compiled), "seconds.json": driver.predicted_seconds(compiled)}, folder)
         status = subprocess.run(_command(folder, compiled, arguments), check=False).returncode
     if status:
-        raise DiagnosticError((E0710.at(None, status=status),))
+        raise DiagnosticError((ended(status),))
     return Answer()
 
 

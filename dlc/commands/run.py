@@ -17,7 +17,7 @@ from dlc.commands.arguments import add_planning, add_tuning, parameters_of, step
 from dlc.commands.compile import compiled_file
 from dlc.diagnostics import DiagnosticError
 from dlc.folders import read_plan, write_folder
-from dlc.messages.e07_run import E0703, E0705, E0710
+from dlc.messages.e07_run import E0703, E0705
 
 EXAMPLES = """\
   dlc run specs/lenet5.dlspec
@@ -102,10 +102,9 @@ def _compiled_before(arguments: Namespace) -> tuple[int, str]:
     """The ranks of a program's folder, and the folder that its data paths start in: the spec's, where that is known."""
     if not os.path.isfile(os.path.join(arguments.file, "train.py")):
         raise DiagnosticError((E0705.at(None, path=arguments.file, what="folder that `dlc compile` wrote"),))
-    if arguments.parameters or arguments.cluster or arguments.dump_after or arguments.tune:
-        raise UsageError(
-            "a compiled program is run as it stands: `-P`, `--on`, `--tune` and `--dump-after` go with a .dlspec file"
-        )
+    if any((arguments.parameters, arguments.cluster, arguments.kernels, arguments.dump_after, arguments.tune)):
+        options = "`-P`, `--on`, `--kernels`, `--tune` and `--dump-after`"
+        raise UsageError(f"a compiled program is run as it stands: {options} go with a .dlspec file")
     plan = read_plan(os.path.join(arguments.file, "plan.json"))
     if arguments.ranks not in (None, plan.ranks):
         raise DiagnosticError((E0703.at(None, compiled=plan.ranks, started=arguments.ranks),))
@@ -149,7 +148,7 @@ def _introduce(compiled: driver.Compiled, arguments: Namespace) -> None:
 
 
 def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
-    from dlc.launch import SUSPENDED, command_line, launch
+    from dlc.launch import SUSPENDED, command_line, ended, launch
 
     words = ["--root", arguments.root or root or os.curdir]
     for option in ("steps", "load", "save", "predict", "input", "checkpoint"):
@@ -165,7 +164,7 @@ def _start(folder: str, ranks: int, root: str, arguments: Namespace) -> Answer:
     if status == SUSPENDED:
         return Answer(status=Status.SUSPENDED)
     if status:
-        raise DiagnosticError((E0710.at(None, status=status),))
+        raise DiagnosticError((ended(status),))
     return Answer()
 
 

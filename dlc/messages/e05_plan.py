@@ -231,6 +231,14 @@ communication and memory that are predicted, are those of a synchronous step wit
 those of the synchronous program, and measure the other one.""",
 )
 
+NO_KERNELS = Message(
+    "W0505",
+    "`kernels = {family}` changes nothing: {why}",
+    """Kernels in C are for processors, and compute in f32 or f64. `kernels = c` in a plan block, or `--kernels c`, asks
+for them where no device could use them: the plan is the same without it, and `dlc compile` writes programs whose
+kernels are NumPy's, or with `--backend cupy` CUDA's. Leave it away, or change what the message names.""",
+)
+
 MESSAGES = (
     PINNED_TWICE,
     NO_MATCH,
@@ -263,4 +271,5 @@ MESSAGES = (
     COSTLY_PIN,
     INEXACT,
     UNPRICED,
+    NO_KERNELS,
 )

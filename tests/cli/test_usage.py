@@ -89,6 +89,7 @@ def test_later_options_say_so(dlc: Dlc, lenet5: Path, name: str, option: str) ->
         (("compile", "a", "-o", "b", "--backend", "nump"), "there is one with a similar name: `numpy`"),
         (("compile", "a"), "the following arguments are required: -o"),
         (("compile", "plan.json", "-o", "b", "-n", "2"), "a plan.json is applied exactly"),
+        (("compile", "plan.json", "-o", "b", "--kernels", "c"), "a plan.json is applied exactly"),
         (("explain", "E9999"), "is no file, no code of a message and no operator"),
         (("inspect", "a", "--ops", "--dot"), "not allowed with argument"),
         (("check", "a", "--format", "xml"), "text"),

@@ -47,6 +47,22 @@ def test_c_is_obeyed_without_a_compiler(capsys: pytest.CaptureFixture[str]) -> N
     assert "in C, compiled where the program runs" in capsys.readouterr().out
 
 
+def test_kernels_that_no_device_computes_with_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Said of the option; what the environment says holds for all that dlc compiles, so it is not."""
+    monkeypatch.setenv("DLC_KERNELS", "c")
+    gpus = str(Path(__file__).parents[1] / "errors" / "W0505_gpus.dlspec")
+    alone = tmp_path / "alone.dlspec"
+    alone.write_text(Path(gpus).read_text(encoding="utf-8").replace("  kernels = c\n", ""), encoding="utf-8")
+    for words, said in ((["--kernels", "c"], True), (["--kernels", "numpy"], False), ([], False)):
+        assert cli.main(["compile", str(alone), "-o", str(tmp_path / "program"), *words]) == 0
+        captured = capsys.readouterr()
+        assert ("warning[W0505]: `kernels = c` changes nothing" in captured.out + captured.err) == said
+    assert cli.main(["run", str(tmp_path / "program"), "--kernels", "c"]) == 2
+    assert "a compiled program is run as it stands" in capsys.readouterr().err
+
+
 def test_an_unknown_family_of_the_environment_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dlc.launch import LIMITS, ended
 from tests.driver.conftest import TRAIN, Write, spec
 
 
@@ -34,6 +36,31 @@ def test_data_that_are_missing(write: Write) -> None:
 def test_weights_that_are_none(write: Write, tmp_path: Path) -> None:
     (tmp_path / "weights.npz").write_bytes(b"no weights")
     assert_failed(dlc("run", write(spec()), "-n", "1", "--load", str(tmp_path / "weights.npz")), "E0716")
+
+
+def test_a_program_that_is_given_no_addresses_for_its_libraries(write: Write, tmp_path: Path) -> None:
+    """Whatever NumPy says as it cannot be loaded, the limit of the shell is named behind it."""
+    program = str(tmp_path / "program")
+    assert dlc("compile", write(spec()), "-n", "1", "-o", program).returncode == 0
+    command = f'ulimit -v 81920; exec "{sys.executable}" -m dlc run "{program}"'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    _, _, said = done.stderr.partition("error[E0710]: the run ended with status")
+    assert "`ulimit -v` gives each process 80 MiB of addresses" in said
+    assert "`ulimit -v unlimited` takes that limit away" in said
+
+
+def test_a_signal_is_named_and_limits_that_bind_nothing_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = dict.fromkeys((kind for kind, *_ in LIMITS), resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
+    assert (ended(1).notes, ended(1).helps) == ((), ())
+    assert ended(139).notes == ended(-11).notes == ("it was ended by SIGSEGV",)
+    limits[resource.RLIMIT_DATA] = 2**60
+    assert ended(1).notes == ()
+    limits[resource.RLIMIT_DATA] = 2**26
+    (note,), (way_out,) = ended(1).notes, ended(1).helps
+    assert note.startswith("`ulimit -d` gives each process 64 MiB of data")
+    assert way_out.startswith("`ulimit -d unlimited`")
 
 
 @pytest.mark.mpi
