@@ -48,7 +48,7 @@ def _extents(graph: Graph, plan: Plan, context: Context) -> Iterator[str]:
 def _decisions(graph: Graph, operation: Operation, planned: OpPlan, context: Context) -> Iterator[str]:
     """Layout and algorithms of one op."""
     largest = -(-graph.batch // context.ranks)
-    rules = rules_of(context.request, context.exact, context.cluster.slowest(context.ranks).kind)
+    rules = rules_of(context.request, context.exact, context.cluster.slowest(range(context.ranks)).kind)
     legal = {
         (candidate.node.stage, candidate.algorithm)
         for candidate in candidates(graph, operation, rules, largest)

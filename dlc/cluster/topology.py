@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -131,10 +131,11 @@ class Cluster:
             groups = group.children
         raise IndexError(rank)
 
-    def slowest(self, ranks: int) -> Device:
-        """The device with the lowest float32 peak among the first ranks, of equals the first."""
-        names = dict.fromkeys(self.device_names[:ranks])
-        return min((self.device(name) for name in names), key=lambda device: device.peak("f32"))
+    def slowest(self, ranks: Iterable[int]) -> Device:
+        """The device with the lowest float32 peak among those of ranks, of equals the first."""
+        names = self.device_names
+        found = dict.fromkeys(names[rank] for rank in ranks)
+        return min(map(self.device, found), key=lambda device: device.peak("f32"))
 
     @property
     def device_names(self) -> tuple[str, ...]:

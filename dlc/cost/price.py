@@ -309,10 +309,9 @@ class Prices:
         return self._microbatches[role.name]
 
     def _device(self, role: Role) -> str:
-        """The device with the lowest float32 peak among a role's ranks."""
+        """The slowest device among a role's ranks."""
         if role.name not in self._slowest:
-            names = dict.fromkeys(self.devices[rank] for rank in role.ranks)
-            self._slowest[role.name] = min(names, key=lambda name: self.cluster.device(name).peak("f32"))
+            self._slowest[role.name] = self.cluster.slowest(role.ranks).name
         return self._slowest[role.name]
 
 

@@ -14,7 +14,7 @@ from dlc.ir.storage import Storage
 from dlc.ops.fusion import UPDATES, main_of
 from dlc.units import format_bytes, format_seconds
 from passes.context import Context
-from passes.lowering.pack import apart, gain_on
+from passes.lowering.pack import apart, gains_of
 
 if TYPE_CHECKING:
     from dlc.cost.price import Prices
@@ -45,7 +45,7 @@ def packs(program: Program, price: Prices, threads: int, context: Context) -> tu
     for role in program.roles:
         for each in _packed(role, price):
             found.setdefault((role.name, each.address), each)
-    for role, made, reads, reason in apart(program, threads, context.pack, gain_on(context)):
+    for role, made, reads, reason in apart(program, threads, context.pack, gains_of(context)):
         why = against or reason or NO_MEMORY
         found.setdefault((role.name, made.address), Pack(made.address, made.kernel, reads, 0, 0.0, why))
     return tuple(found.values())

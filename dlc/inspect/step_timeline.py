@@ -10,6 +10,6 @@ from passes.context import Context
 
 def step_timeline(program: Program, context: Context) -> Timeline:
     """One `train_step` on all ranks, in predicted seconds."""
-    device = context.cluster.slowest(context.ranks)
+    device = context.cluster.slowest(range(context.ranks))
     price = default_price(program, context.cluster, context.profile)
     return simulate(program, TRAIN_STEP, price, overlap=device.overlap)

@@ -12,7 +12,7 @@ from dlc.ir.plan import Plan
 from dlc.ir.program import Program
 from passes.context import Context
 from passes.lowering.memory import shared
-from passes.lowering.pack import gain_on, packed_program
+from passes.lowering.pack import gains_of, packed_program
 from passes.lowering.rooms import with_rooms
 
 TRIES = 5
@@ -46,7 +46,7 @@ def with_packs(program: Program, lowered: Callable[[Program], Lowered]) -> Lower
     bare = lowered(program)
     context, plan = bare.context, bare.plan
     assert context.pack is not None
-    packing = partial(packed_program, program, plan.threads, context.pack, gain_on(context))
+    packing = partial(packed_program, program, plan.threads, context.pack, gains_of(context))
     limit, made = context.memory.bytes, packing()
     if made is program:
         return bare

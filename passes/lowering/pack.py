@@ -31,22 +31,29 @@ PACKED = ".packed"
 Gain = Callable[[tuple[str, str, str], int, int, int], float]
 """(kernel that packs, bytes of weights and of what is packed, how often a step reads it) -> seconds that it saves."""
 
+Gains = Callable[[Role], Gain]
+"""What packing saves on the devices of a role."""
 
-def packed_program(program: Program, threads: int, pack: Pack, gain: Gain, most: float = inf) -> Program:
+
+def packed_program(program: Program, threads: int, pack: Pack, gains: Gains, most: float = inf) -> Program:
     """The program with all weights packed once that more than one call of a step reads, where that gains; of at most so
     many bytes on a rank those that gain most for theirs. The program itself where there is nothing to pack."""
-    roles = tuple(_Packing(role, program.dtype, threads, pack, gain, most).packed() for role in program.roles)
+    roles = tuple(_Packing(role, program.dtype, threads, pack, gains(role), most).packed() for role in program.roles)
     return program if roles == program.roles else replace(program, roles=roles)
 
 
-def gain_on(context: Context) -> Gain:
-    """What packing saves on the job's devices; all that can be packed where the plan asks for it."""
-    device, profile = context.cluster.device_of(0), context.profile
+def gains_of(context: Context) -> Gains:
+    """What packing saves on the slowest device of each role; all that can be packed where the plan asks for it."""
 
-    def found(kernel: tuple[str, str, str], weights: int, packed: int, reads: int) -> float:
-        return gain(kernel, weights, packed, reads, context.compute, device, profile)
+    def of_role(role: Role) -> Gain:
+        device = context.cluster.slowest(role.ranks)
 
-    return (lambda kernel, weights, packed, reads: 1.0) if context.request.pack == "yes" else found
+        def found(kernel: tuple[str, str, str], weights: int, packed: int, reads: int) -> float:
+            return gain(kernel, weights, packed, reads, context.compute, device, context.profile)
+
+        return found
+
+    return (lambda _: lambda *_: 1.0) if context.request.pack == "yes" else of_role
 
 
 @dataclass(slots=True)
@@ -199,11 +206,11 @@ def _behind(segments: tuple[Segment, ...], packing: tuple[Segment, ...]) -> tupl
     return (*segments[:at], *packing, *segments[at:])
 
 
-def apart(program: Program, threads: int, pack: Pack, gain: Gain) -> Iterator[tuple[Role, Compute, int, str]]:
+def apart(program: Program, threads: int, pack: Pack, gains: Gains) -> Iterator[tuple[Role, Compute, int, str]]:
     """The calls of a step that pack weights which are the same in the next one: the role, the call, how often a step
     makes it, and why they are not packed once; "" where nothing but the plan or the memory is against it."""
     for role in program.roles:
-        found = _Packing(role, program.dtype, threads, pack, gain, inf)
+        found = _Packing(role, program.dtype, threads, pack, gains(role), inf)
         runs = role.runs(TRAIN_STEP)
         for segment in role.segments:
             for made in segment.instructions if runs[segment.name] > 1 else ():

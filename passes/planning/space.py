@@ -180,7 +180,7 @@ def _alike(strategy: Strategy) -> object:
 
 def space(graph: Graph, context: Context, strategies: Sequence[Strategy]) -> Space:
     """What there is to choose from for these strategies; DiagnosticError where rules leave an op nothing."""
-    device = context.cluster.slowest(context.ranks)
+    device = context.cluster.slowest(range(context.ranks))
     rules = rules_of(context.request, context.exact, kernels=device.kind)
     net = network(graph, rules)
     faults = ruled_out(net, rules)

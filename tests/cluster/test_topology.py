@@ -69,4 +69,4 @@ def test_the_slowest_device_is_that_of_the_lowest_peak_among_the_first_ranks() -
     devices = tuple(Device(name, compute=(("f32", peak),)) for name, peak in (("fast", 4e12), ("slow", 1e12)))
     groups = (Group("fast", 2, "net", device="fast"), Group("slow", 2, "net", device="slow"))
     mixed = Cluster("mixed", devices, (Link("net", 1e9, 1e-5),), (Group("all", 1, "net", groups),))
-    assert [mixed.slowest(ranks).name for ranks in (1, 2, 3, 4)] == ["fast", "fast", "slow", "slow"]
+    assert [mixed.slowest(range(ranks)).name for ranks in (1, 2, 3, 4)] == ["fast", "fast", "slow", "slow"]

@@ -130,6 +130,21 @@ def test_the_price_decides(tmp_path: Path) -> None:
     assert gains[3] < 0 < gains[4] < gains[5]
 
 
+def test_each_stage_asks_its_own_device(tmp_path: Path) -> None:
+    """Whatever is packed of little weights, the call of C costs more than it saves where memory is a hundred times as
+    fast: on the second device of a pipeline, not on the first."""
+    fast = "device core { kind = cpu, memory = 1 GiB, bandwidth = 1000 GB/s, compute.f32 = 100 GFLOP/s }"
+    path = tmp_path / "net.dlspec"
+    text = SPEC.format(ranks=2, plan="strategy = pipeline\n  pipeline.microbatches = 4", algorithm="direct")
+    slow = fast.replace("core", "first").replace("1000 GB/s", "10 GB/s")
+    text = text.replace("  link shm", f"  {slow}\n  {fast.replace('core', 'second')}\n  link shm", 1)
+    path.write_text(text.replace("core[2] over shm", "pair over shm { first\n    second }"))
+    program = compile_spec(read(str(path)), Options()).program
+    packed = {role.ranks: [b.name for b in role.buffers if b.kind == "packed"] for role in program.roles}
+    assert len(packed[(0,)]) > 0
+    assert packed[(1,)] == []
+
+
 def test_weights_that_come_within_a_microbatch_are_packed_in_each_call(tmp_path: Path) -> None:
     """Where each rank keeps a shard of the weights, an op's are gathered before its call."""
     program = compiled(

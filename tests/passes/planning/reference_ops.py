@@ -32,7 +32,7 @@ class Ops:
     space: Space
 
     def __post_init__(self) -> None:
-        device = self.context.cluster.slowest(self.context.ranks)
+        device = self.context.cluster.slowest(range(self.context.ranks))
         fabric = Fabric(self.context.cluster, self.mesh, processing(device))
         object.__setattr__(self, "device", device)
         object.__setattr__(self, "fabric", fabric)
