@@ -87,10 +87,11 @@ def verify(
     *,
     steps: int = 3,
     report: Callable[[Verdict], None] = lambda verdict: None,
+    run: Runner | None = None,
 ) -> tuple[Verdict, ...]:
     """Compile for each number of ranks, run each variant for some steps, and compare losses, gradients and weights.
 
-    Errors: VerificationError where a program fails.
+    `run` starts the programs, by default as users do. Errors: VerificationError where a program fails.
     """
     verdicts = list[Verdict]()
     for count in ranks:
@@ -99,7 +100,7 @@ def verify(
             context = without_rounding(context, job.graph)
         for variant in variants(context.training, exact=options.exact):
             compiled = compile_job(source, job, context.with_(training=variant.training), options)
-            verdict = compare(compiled, emit_files(compiled), variant.name, steps)
+            verdict = compare(compiled, emit_files(compiled), variant.name, steps, run=run or launched)
             report(verdict)
             verdicts.append(verdict)
     return tuple(verdicts)

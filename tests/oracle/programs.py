@@ -67,6 +67,17 @@ class EmittedProgram:
                 return main(world.Serial())
             return run_threads(main, self.ranks, rendezvous=self.rendezvous)[0]
 
+    def run_as_rank(self, stall_seconds: float, **options: Any) -> None:
+        """main() as the rank of MPI that this process is, which is let go when all ranks have come to the end."""
+        with self._imported() as module:
+            program, files, clock, mpi_world = (
+                importlib.import_module(f"runtime.{name}") for name in ("program", "files", "clock", "mpi_world")
+            )
+            world = mpi_world.MpiWorld(stall_seconds=stall_seconds)
+            given = program.Options(quiet=True, root=self.root, **options)
+            module.main(world, clock.Clock(), files.Files(Path(self.root)), given)
+            world.barrier("the end of the program")
+
     def _keeping(self, loader: type[Any]) -> type[Any]:
         """A loader that keeps what it gives; the first one that is made is that of the training set."""
         program = self

@@ -8,8 +8,9 @@ import pytest
 
 from dlc.driver import Compiled, Options, compile_spec, emit_files, read
 from dlc.ir.program import Compute
-from dlc.verification import compare, launched
+from dlc.verification import compare
 from tests.driver.conftest import CLUSTER, NETWORK, spec
+from tests.programs.started import started
 from tests.programs.test_random_plans import in_turns
 
 LAYERS = "conv(4, 3x3, pad = same) -> relu -> conv(3, 3x3, pad = 1x0) -> maxpool(3x3, stride = 2, pad = 1)"
@@ -54,7 +55,7 @@ def test_inner_rows_first(algorithm: str, layout: str, axis: str, ranks: int, tm
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_under_mpi(ranks: int, tmp_path: Path) -> None:
     made = compiled(tmp_path, "im2col", "NCHW", "height", ranks, "f32")
-    verdict = compare(made, emit_files(made), "rows", steps=2, run=launched)
+    verdict = compare(made, emit_files(made), "rows", steps=2, run=started)
     assert verdict.passed, verdict
 
 

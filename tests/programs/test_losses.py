@@ -10,6 +10,7 @@ from dlc.driver import Compiled, Options, compile_job, compile_spec, context_of,
 from dlc.folders import write_folder
 from dlc.verification import Variant, Verdict, compare, variants, without_rounding
 from tests.programs.conftest import EmittedProgram
+from tests.programs.started import started
 
 pytestmark = pytest.mark.mpi
 
@@ -62,7 +63,7 @@ def job(spec: str, name: str, *, ranks: int, exact: bool = False) -> Compiled:
 
 
 def verdict(compiled: Compiled, steps: int = 2) -> Verdict:
-    return compare(compiled, emit_files(compiled), "", steps)
+    return compare(compiled, emit_files(compiled), "", steps, run=started)
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["f64", "exact"])
@@ -90,7 +91,7 @@ def test_a_program_that_does_not_regularise_is_caught(exact: bool, tmp_path: Pat
     text = files["train.py"].decode()
     assert "    regularise(" in text
     files["train.py"] = text.replace("    regularise(", "    (lambda *_, **__: None)(").encode()
-    failed = compare(compiled, files, "", 1).failed
+    failed = compare(compiled, files, "", 1, run=started).failed
     assert failed
     assert all("after." in tensor for tensor in failed), "loss and gradients are as without regularisers"
 

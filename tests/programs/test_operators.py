@@ -9,6 +9,7 @@ import pytest
 from dlc.driver import Options, read
 from dlc.verification import verify
 from tests.networks import BODIES, LOSSES, OPERATORS, loss_spec, spec
+from tests.programs.started import started
 
 pytestmark = pytest.mark.mpi
 
@@ -20,7 +21,7 @@ TEXTS = {name: spec(name) for name in (*OPERATORS, *BODIES)} | {f"loss {name}": 
 def passes(name: str, folder: Path, options: Options) -> None:
     path = folder / "net.dlspec"
     path.write_text(TEXTS[name])
-    verdicts = verify(read(str(path)), options, RANKS, steps=2)
+    verdicts = verify(read(str(path)), options, RANKS, steps=2, run=started)
     assert verdicts
     assert all(verdict.passed for verdict in verdicts), [verdict for verdict in verdicts if not verdict.passed]
 

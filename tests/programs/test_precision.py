@@ -13,10 +13,11 @@ import pytest
 
 from dlc.driver import Compiled, Options, emit_files, plan_spec, read
 from dlc.folders import write_folder
-from dlc.verification import Runner, compare, launched
+from dlc.verification import Runner, compare
 from tests.oracle.programs import EmittedProgram
 from tests.programs.conftest import HERE, SPECS
 from tests.programs.resumable import Resumable, differences, program, state
+from tests.programs.started import started
 from tests.programs.test_random_plans import in_turns
 from tests.slices import first
 from tests.specs.reduced import REDUCED
@@ -119,7 +120,7 @@ def test_rules_by_norms_and_regularisers_see_masters(optimizer: str, tmp_path: P
 @pytest.mark.mpi
 @pytest.mark.parametrize("precision", first(1, [F16, BF16]))
 def test_real_ranks_do_too(precision: str, tmp_path: Path) -> None:
-    assert_equal_to_serial(planned(tmp_path, "residual", precision, PLANS["pipeline and data"], 4), run=launched)
+    assert_equal_to_serial(planned(tmp_path, "residual", precision, PLANS["pipeline and data"], 4), run=started)
 
 
 def emitted(compiled: Compiled, folder: Path) -> EmittedProgram:

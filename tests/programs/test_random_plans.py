@@ -15,7 +15,7 @@ import pytest
 
 from dlc.driver import emit_files, serial
 from dlc.folders import write_folder
-from dlc.verification import compare, launched
+from dlc.verification import compare
 from tests.oracle.programs import EmittedProgram
 from tests.programs.random_plans import (
     CASES,
@@ -26,6 +26,7 @@ from tests.programs.random_plans import (
     in_turns,
     real_numbers,
 )
+from tests.programs.started import started
 
 WRONG = sorted(Path(__file__).with_name("once_wrong").iterdir())
 CHUNK, SLICE = 4, 4
@@ -73,5 +74,5 @@ def test_virtual_ranks(start: int, tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("mpiexec") is None, reason="there is no mpiexec: real ranks cannot be started")
 @pytest.mark.parametrize("number", REAL)
 def test_real_ranks(number: int, tmp_path: Path) -> None:
-    found = failure(number, tmp_path, launched)
+    found = failure(number, tmp_path, started)
     assert not found, found
