@@ -76,3 +76,4 @@ def test_room_is_enough() -> None:
     assert c_room.ROOM >= gemm.ROOM
     for target, dtype in product(TARGETS.values(), DTYPES):
         assert max(gemm.rows(target), gemm.width(target, dtype), target.lanes(dtype)) <= c_room.TILE
+        assert c_room.TILE % gemm.width(target, dtype) == 0

@@ -17,12 +17,12 @@ ROOM = 3 << 18
 """Elements that a product of matrices works in at most."""
 
 TILE = 64
-"""No tile of results has more rows or columns."""
+"""No tile of results has more rows or columns; how many columns it has, divides this."""
 
 
 def product_room(columns: int, depth: int) -> int:
     """Elements that a product works in, whose results have so many columns and are sums over so many products."""
-    return min(ROOM, (columns + TILE) * depth + 2 * TILE)
+    return min(ROOM, -(-columns // TILE) * TILE * depth + 2 * TILE)
 
 
 def table(arrays: Iterable[Array]) -> int:

@@ -1,15 +1,16 @@
 """What the process grows by in steps of training, beside what its arrays were placed in, and what it has before.
 
-The system gives memory to pages that are touched. The base is all that the process has when its third step begins but
-for the bytes of its arrays that are in memory: interpreter, libraries, compiled kernels, MPI, the samples, what the
-first two steps have prepared for all others, and what else lies in the pages where arrays begin and end. Memory that
-ranks share counts by the share that each has in it. Where Linux's /proc does not tell, nothing is measured.
+The system gives memory to pages that are touched. The base is all that the process has when its third step begins, or
+its 33rd where there is one before an evaluation, but for the bytes of its arrays that are in memory: interpreter,
+libraries, compiled kernels, MPI with what it keeps for messages, the samples, what the steps before have prepared for
+all others, and what else lies in the pages where arrays begin and end. Memory that ranks share counts by the share that
+each has in it. Where Linux's /proc does not tell, nothing is measured.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,12 @@ from .collectives import Array
 
 PROCESS = Path("/proc/self")
 
-PREPARING = 2
-"""Steps in which calls are prepared for their arrays; where there are no more the base is that before the first."""
+PREPARING = 0, 2, 32
+"""So many steps made, what is there counts as prepared for all others: in two calls are prepared for their arrays, in
+thirty Python's memory."""
+
+MEETINGS = 64
+"""The small messages for which MPICH keeps room; they take turns in it, and its pages come as they are first used."""
 
 PRESENT = np.uint64(3 << 62)
 """Of an entry of the page map: that the page is in memory, or swapped."""
@@ -45,16 +50,21 @@ class Footprint:
 
 @dataclass(slots=True)
 class Gauge:
-    """Measures these blocks of memory of the arrays: it is told of each `step` that begins, then `end`."""
+    """Measures these blocks of memory of the arrays: it is told of each `step` that begins, then `end`, by all ranks,
+    which `meet` in between."""
 
     blocks: list[Array]
+    meet: Callable[[], None]
     before: int = 0
     base: int | None = None
     found: Footprint | None = None
+    over: bool = False
 
     def step(self, made: int) -> None:
-        """A step begins, so many were made: the first and the third begin to measure."""
-        if made in (0, PREPARING) and self.found is None:
+        """A step begins, so many were made: behind some it is measured anew."""
+        if made in PREPARING and not self.over:
+            for _ in range(MEETINGS):
+                self.meet()
             self._begin()
 
     def _begin(self) -> None:
@@ -63,6 +73,7 @@ class Gauge:
             ones = np.ones((512, 512), np.float32)
             np.dot(ones, ones)  # libraries of matrices take memory of their own at their first call
             del ones
+            _ = _status(), _rollup()  # so does reading
             (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # the peak is what there is now
             touched = sum(map(_touched, self.blocks))
             rollup = _rollup()
@@ -71,11 +82,12 @@ class Gauge:
 
     def end(self) -> Footprint | None:
         """What the process had grown by when this was first asked; None where that is not known."""
-        if self.base is not None and self.found is None:
+        if self.base is not None and not self.over:
             status, rollup = _status(), _rollup()
             peak = max(status["VmHWM"] - status["RssFile"] - status["RssShmem"], rollup["Anonymous"])
             grown = peak + rollup["Pss_Shmem"] - self.before
             self.found = Footprint(sum(block.nbytes for block in self.blocks), grown, self.base)
+        self.over = True
         return self.found
 
 

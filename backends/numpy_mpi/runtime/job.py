@@ -55,7 +55,8 @@ class Job:
         kept = [Arrays(each, place, dtype) for each in (held.weights, held.states, held.gradients)]
         self._arrays = Arrays(held.activations, place, dtype, self.stage.slot_count)
         lasting = [memory for each in (*kept, self._arrays) for memory in each.memory()]
-        self._gauge = Gauge(blocks_of((*lasting, *self._share(kept[-1], outputs))))
+        blocks = blocks_of((*lasting, *self._share(kept[-1], outputs)))
+        self._gauge = Gauge(blocks, lambda: place.world.barrier("measuring memory"))
         self.w, self.s, self.g = (each.at() for each in kept)
         self.tensors = Tensors(place, self.tables, self.w, self.s, self.g, dtype)
         self.last = place.stage == last
