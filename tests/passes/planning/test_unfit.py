@@ -173,7 +173,7 @@ def applied(text: str, way: str) -> tuple[str, str, int | None]:
 @pytest.mark.parametrize(
     ("more", "limit", "ways"),
     [
-        ("overlap = no", "500 KiB", {"limit", "remove", "instead"}),
+        later(("overlap = no", "500 KiB", {"limit", "remove", "instead"})),
         later(("pipeline.microbatches = 1", "3 MiB", {"limit", "remove", "instead", "devices", "batch"})),
         ("pipeline.schedule = auto", "500 KiB", {"limit", "remove", "instead"}),
     ],
