@@ -124,8 +124,8 @@ def tune(
         if left:
             break
         made = plan(tuple(known.values()))
-    held = sum(times == TRIES for times in tried.values())
-    return Tuned(tuple(known.values()), timed, len(left), held)
+    held = {key for key, times in tried.items() if times and key not in known}
+    return Tuned(tuple(known.values()), timed, sum(key_of(case) not in held for case in left), len(held))
 
 
 # --- what a plan asks for ------------------------------------------------------------------------------------------
