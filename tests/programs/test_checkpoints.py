@@ -28,7 +28,7 @@ PLANS = {
     "hybrid": (4, "strategy = hybrid(pipeline = 2, data = 2); pipeline.microbatches = 2"),
 }
 
-ALIKE = ("data", "ZeRO 2", "pipeline")
+ALIKE = ("data", "data on three", "channels", "ZeRO 2", "pipeline")
 """What others of them have too: more ranks, more that is sharded, both axes."""
 
 
@@ -77,7 +77,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(programs: dict[str, Resumab
 
 
 @pytest.mark.parametrize(("before", "after"), [("hybrid", "serial"), ("serial", "ZeRO 3"), ("ZeRO 2", "pipeline"),
-                                               ("channels", "data on three")])  # fmt: skip
+                                               later(("channels", "data on three"))])  # fmt: skip
 def test_another_plan_on_other_ranks_goes_on(
     programs: dict[str, Resumable], before: str, after: str, tmp_path: Path
 ) -> None:

@@ -14,12 +14,16 @@ import pytest
 from tests.programs.curves import NETWORKS, compiled_for, curve
 
 SMALL = {("LeNet-5", "f32")}
+ALIKE = ("data", "model")
+"""What the hybrid plan has too: the slow suite has them."""
 TIGHT = 1e-6
 """In float64 no curve may be further apart than this, whatever noise does. (In float32 a unit in the last place moves
 the losses of ResNet-50 by a tenth within thirty steps.)"""
 
 CASES = [
-    pytest.param(name, plan, precision, marks=() if (name, precision) in SMALL else pytest.mark.slow)
+    pytest.param(
+        name, plan, precision, marks=() if (name, precision) in SMALL and plan not in ALIKE else pytest.mark.slow
+    )
     for name, network in NETWORKS.items()
     for plan in network.plans
     for precision in ("f32", "f64")

@@ -14,6 +14,7 @@ from backends.numpy_mpi.kernels.native import find_compiler
 from dlc.driver import Compiled, Options, compile_spec, emit_files, read
 from dlc.folders import write_folder
 from dlc.launch import command_line
+from tests.slices import first
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what a process takes")
 
@@ -92,7 +93,9 @@ def made(case: str, folder: Path) -> Compiled:
 
 
 @WITH_C
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", first(3, ["images, C", "lines, NumPy", "data parallel, C", "lines, C", "pipeline, NumPy"])
+)
 def test_a_process_grows_by_what_its_plan_predicts(case: str, tmp_path: Path) -> None:
     compiled = made(case, tmp_path)
     memory = taken(compiled, tmp_path)
@@ -124,7 +127,7 @@ def taken(compiled: Compiled, folder: Path, *words: str) -> dict[str, int]:
 
 
 @WITH_C
-@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.parametrize("case", first(2, ["few, C", "some, data", "few, NumPy", "few, parallel"]))
 def test_steps_keep_nothing(case: str, tmp_path: Path) -> None:
     """What Python's allocator has given out is the same 250 steps later: no times, no lists of freed tuples."""
     ranks = made(case, tmp_path).plan.ranks

@@ -19,7 +19,7 @@ from tests.programs.conftest import HERE, SPECS
 from tests.programs.resumable import Resumable, differences, program, state
 from tests.programs.started import started
 from tests.programs.test_random_plans import in_turns
-from tests.slices import first
+from tests.slices import first, later
 from tests.specs.reduced import REDUCED
 
 Array = npt.NDArray[Any]
@@ -53,6 +53,9 @@ PLANS = {
     "pipeline and data": "strategy = hybrid(pipeline = 2, data = 2); pipeline.microbatches = 2; shard = optimizer",
 }
 
+FEW = {("ZeRO 3", BF16), ("zero bubble", F16), ("data and model", BF16)}
+"""What every run compares; the slow suite has all."""
+
 
 def planned(folder: Path, name: str, precision: str, plan: str, ranks: int) -> Compiled:
     """A spec of specs/, reduced, or of this folder, in a precision and under a plan."""
@@ -80,10 +83,10 @@ def assert_equal_to_serial(compiled: Compiled, steps: int = 2, run: Runner = in_
 
 @pytest.mark.parametrize(
     ("plan", "precision"),
-    [  # by turns, the others in the slow suite
-        pytest.param(plan, precision, marks=() if (at + turn) % 4 == 0 else pytest.mark.slow)
-        for at, plan in enumerate(PLANS)
-        for turn, precision in enumerate((F16, BF16))
+    [
+        (plan, precision) if (plan, precision) in FEW else later((plan, precision))
+        for plan in PLANS
+        for precision in (F16, BF16)
     ],
 )
 def test_any_plan_equals_the_serial_program(plan: str, precision: str, tmp_path: Path) -> None:
@@ -95,11 +98,11 @@ def test_any_plan_equals_the_serial_program(plan: str, precision: str, tmp_path:
     ("name", "plan", "precision"),
     [
         ("gpt2_small", "pipeline and data", F16),
-        ("gpt2_small", "data and model", BF16),
-        ("gpt2_small", "ZeRO 3", F16),
         ("lstm", "pipeline", F16),
-        pytest.param("googlenet", "data and model", F16, marks=pytest.mark.slow),
-        pytest.param("resnet50", "spatial", BF16, marks=pytest.mark.slow),
+        later(("gpt2_small", "data and model", BF16)),
+        later(("gpt2_small", "ZeRO 3", F16)),
+        later(("googlenet", "data and model", F16)),
+        later(("resnet50", "spatial", BF16)),
     ],
 )
 def test_networks_of_other_kinds_do(name: str, plan: str, precision: str, tmp_path: Path) -> None:

@@ -41,9 +41,16 @@ REAL = [
     for at, number in enumerate(real_numbers(REAL_CASES))
 ]
 
+ONCE_WRONG = [  # exact ones and others by turns, the rest in the slow suite
+    pytest.param(
+        spec, exact, id=f"{spec.stem}-{'exact' if exact else 'f64'}", marks=() if by_turns else pytest.mark.slow
+    )
+    for at, spec in enumerate(WRONG)
+    for exact, by_turns in ((True, at % 2 == 0), (False, at % 2 == 1))
+]
 
-@pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("spec", WRONG, ids=lambda path: path.stem)
+
+@pytest.mark.parametrize(("spec", "exact"), ONCE_WRONG)
 def test_what_was_wrong_once(spec: Path, exact: bool) -> None:
     compiled = compiled_spec(spec, precision=None if exact else "f64", exact=exact)
     verdict = compare(compiled, emit_files(compiled), spec.stem, STEPS, run=in_turns)
