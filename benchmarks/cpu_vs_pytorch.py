@@ -6,7 +6,8 @@
 
 A step is forward, backward and update, in float32, on synthetic samples. Each way is a process that is kept alive; the
 ways take turns, and while one works the others wait. A turn is one step, or where steps are short as many as fill
-TURN, behind one that is not counted: it finds the threads asleep and the caches cold. At the first steps the losses of
+TURN, behind some that fill LEAD and are not counted: they find the threads asleep and the caches cold. At the first
+steps the losses of
 PyTorch and of dlc are compared, with the same weights, samples and dropout masks, so that the same thing is timed;
 these and two more are not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy
 machine disturbs less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. A peer that fails,
@@ -32,7 +33,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import exp, log, nan
+from math import ceil, exp, log, nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -57,8 +58,12 @@ TOLERANCES = (1e-4, 1e-2)
 COMPARED = 2
 """So many first steps are compared: the second one sees the first update."""
 
-TURN, MOST_STEPS = 0.03, 25
+TURN, MOST_STEPS = 0.3, 100
 """Seconds that a turn of short steps lasts, and its most steps."""
+
+LEAD, SHORT = 0.1, 0.5
+"""Seconds of a turn that are not counted where a step takes no longer than SHORT: of two threads that have slept one
+is slow for some 60 ms (LeNet-5 7 ms a step, then 4), and in training nobody sleeps."""
 
 PAUSE = 0.05
 """Seconds before a turn where ways have several threads: those of the last way wait for work, on a core, for up to
@@ -271,10 +276,10 @@ def _turn(way: Way, turns: dict[str, list[Turn]], failed: dict[str, str]) -> flo
     """A turn of steps that count; its seconds."""
     if way.threads > 1:
         time.sleep(PAUSE)
-    begin, steps = time.perf_counter(), min(MOST_STEPS, int(TURN / turns[way.name][-1].wall))
-    if steps > 1:
-        _some(way, 1, {way.name: []}, failed)
-    _some(way, max(1, steps), turns, failed)
+    begin, step = time.perf_counter(), turns[way.name][-1].wall
+    if step < SHORT:
+        _some(way, ceil(LEAD / step), {way.name: []}, failed)
+    _some(way, max(1, min(MOST_STEPS, int(TURN / step))), turns, failed)
     return time.perf_counter() - begin
 
 
