@@ -10,11 +10,15 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: its training is not compared with")
 
 from tests.oracle.comparison import Found, compare
+from tests.slices import later
 from tests.specs.reduced import REDUCED
 
 pytestmark = pytest.mark.oracle
 
 SPECS = Path(__file__).parents[2] / "specs"
+
+DEEPER = ("densenet169", "gpt2_xl", "gpt_96", "resnet101", "resnet152", "resnet1001", "vgg19")
+"""Networks that are others with more layers of the same kinds: the slow suite has them."""
 
 
 def passes(found: Found) -> None:
@@ -22,7 +26,7 @@ def passes(found: Found) -> None:
     assert found.prediction <= found.bound
 
 
-@pytest.mark.parametrize("name", REDUCED)
+@pytest.mark.parametrize("name", [later(name) if name in DEEPER else name for name in REDUCED])
 def test_reduced(name: str, tmp_path: Path) -> None:
     passes(compare(SPECS / f"{name}.dlspec", tmp_path, **REDUCED[name]))
 
