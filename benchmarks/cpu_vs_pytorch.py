@@ -5,17 +5,16 @@
                                         [--plan-by profile.json] [--tune 60]
 
 A step is forward, backward and update, in float32, on synthetic samples. Each way is a process that is kept alive; the
-ways take turns, and while one works the others wait. A turn is one step, or where steps are short as many as fill
-TURN, behind some that fill LEAD and are not counted: they find the threads asleep and the caches cold. At the first
-steps the losses of
-PyTorch and of dlc are compared, with the same weights, samples and dropout masks, so that the same thing is timed;
-these and two more are not counted. Medians; `cpu` is the processor's time in all threads of the process, which a busy
-machine disturbs less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. A peer that fails,
-or whose first step takes longer than `--patience`, is left out of its network's row, which says why; networks that
-`--minutes` leave no time for are named at the end. `--profile NETWORK` tells which kernels dlc's time goes to, in place
-of comparing. `--record` writes benchmarks/records/cpu_vs_pytorch_ISA.json (`avx2`, `avx512`, ...) after each
-network, so that an interrupt leaves those that there are; rows of other networks and numbers of threads stay, so that
-it can be made in pieces. Each row says by what dlc planned, and which ways are not in it, and why.
+ways take turns, and while one works the others wait. A turn is one step, or where steps are short as many as fill TURN,
+behind some that fill LEAD and are not counted: they find the threads asleep and the caches cold. At the first steps the
+losses of PyTorch and of dlc are compared, with the same weights, samples and dropout masks, so that the same thing is
+timed; these and two more are not counted. Medians; `cpu` is the processor's time in all threads of the process, which a
+busy machine disturbs less. The ratio is dlc's time to that of PyTorch's best way: below 1 dlc is faster. A peer that
+fails, or whose first step takes longer than `--patience`, is left out of its network's row, which says why; networks
+that `--minutes` leave no time for are named. `--profile NETWORK` tells which kernels dlc's time goes to, in place of
+comparing. `--record` writes benchmarks/records/cpu_vs_pytorch_ISA.json (`avx2`, `avx512`, ...) after each network, so
+that an interrupt leaves those that there are; rows of other networks and numbers of threads stay, so that it can be
+made in pieces. Each row says by what dlc planned, and which ways are not in it, and why.
 
 dlc plans by formulas and the rates of peers/networks.py; by figures of this machine with `--plan-by`, a profile of
 `dlc calibrate`, or `--tune`, which measures the kernels that a plan may choose, as the option of `dlc compile` does.
@@ -150,10 +149,7 @@ def main() -> None:
 def _record(row: dict[str, Any]) -> None:
     """The record with this row in place of an older one."""
     name = f"cpu_vs_pytorch_{target_at_hand().name}"
-    try:
-        before = json.loads((recording.FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"]
-    except OSError:
-        before = []
+    before = recording.before(name).get("rows", [])
     rows = [each for each in before if (each["network"], each["threads"]) != (row["network"], row["threads"])] + [row]
     rows.sort(key=lambda each: (each["threads"], list(NETWORKS).index(each["network"])))
     means = {str(threads): mean for threads, mean in _means(rows).items()}

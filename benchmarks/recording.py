@@ -36,6 +36,12 @@ def write(name: str, unit: str, **figures: Any) -> None:
     print(f"\nwrote benchmarks/records/{path.name}")
 
 
+def before(name: str) -> dict[str, Any]:
+    """What records/NAME.json has by now; nothing where there is none."""
+    path = FOLDER / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
 def table(rows: Iterable[Any]) -> list[dict[str, object]]:
     """Rows that are dataclasses, floats with four decimals."""
     return [

@@ -29,7 +29,6 @@ from dlc.inspect.op_times import OpTime, text
 from dlc.inspect.speeds import Speed, speed_document, speed_lines
 from dlc.inspect.trials import Trial, document, head, line, summary
 
-RECORDS = Path(__file__).parent / "records"
 RECORD, UNIT = (
     "validate",
     "seconds of a step, bytes that a process grows by; shares; readings of the machine's speed over the usual ones",
@@ -42,7 +41,9 @@ Speeds = dict[str, dict[str, Speed | None]]
 def main() -> None:
     options = _arguments()
     with tempfile.TemporaryDirectory(prefix="dlc-validate-") as folder:
-        profile = options.profile or str(RECORDS / "profile.json" if options.record else Path(folder) / "profile.json")
+        profile = options.profile or str(
+            recording.FOLDER / "profile.json" if options.record else Path(folder) / "profile.json"
+        )
         if not options.profile:
             dlc(["calibrate", "-o", profile])
         print(f"\n{head()}", flush=True)
@@ -113,11 +114,8 @@ def _spec(name: str, folder: Path) -> Path:
 
 def _before(names: list[str]) -> tuple[list[Trial], Speeds]:
     """What the record has of other networks."""
-    try:
-        told = json.loads((RECORDS / f"{RECORD}.json").read_text(encoding="utf-8"))
-    except OSError:
-        return [], {}
-    rows = [_row(row, row["spec"], row["network"]) for row in told["trials"] if row["network"] not in names]
+    told = recording.before(RECORD)
+    rows = [_row(row, row["spec"], row["network"]) for row in told.get("trials", []) if row["network"] not in names]
     kept = {name: _speeds(each) for name, each in told.get("speeds", {}).items() if name not in names}
     return (rows, kept) if kept else ([], {})  # a record of old has rows by another profile
 
